@@ -1,0 +1,10 @@
+"""Serve private S3 buckets from Apache httpd: the open counterpart of mod_unified_s3_auth, in Python.
+
+The pipeline of a request, a module a step::
+
+    environ -> settings -> credentials -> request -> signing -> upstream -> response -> client
+
+:mod:`usp_s3_wsgi.application` puts the steps in order and is what Apache loads (``apache/usp_s3.wsgi``).
+"""
+
+__version__ = "1.0.0"
