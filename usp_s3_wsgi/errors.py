@@ -1,0 +1,94 @@
+"""Every way a request can fail, each with the HTTP status that the client gets.
+
+``str(error)`` is one line for the server's error log. It never holds a secret, a signature or a presigned query;
+the client sees the status and its phrase, nothing else.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """The base of all: ``status`` is the answer, ``logged`` says whether the operator must hear of it."""
+
+    status = 500
+    logged = True
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Headers that the answer needs besides those of every error."""
+        return ()
+
+
+class SettingError(GatewayError):
+    """A setting is missing, unknown or not one of the allowed values. Holds the setting's name, never its value."""
+
+
+class BadPath(GatewayError):
+    """The URL's path cannot be a key: dot segments, NUL, broken percent-encoding, or refused by S3 as a key."""
+
+    status = 400
+    logged = False
+
+
+class MethodNotAllowed(GatewayError):
+    """Only GET and HEAD are served."""
+
+    status = 405
+    logged = False
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("Allow", "GET, HEAD"),)
+
+
+class ObjectNotFound(GatewayError):
+    """There is no such object; the bucket itself (an empty key) is none either, so that nothing is listed."""
+
+    status = 404
+    logged = False
+
+
+class AccessDenied(GatewayError):
+    """S3 refuses this object to these keys; the operator chooses between 403 and 404 (``S3DeniedStatus``)."""
+
+    logged = False
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UpstreamRefused(GatewayError):
+    """S3 refused what is this server's own fault: keys, clock, region, bucket; or its answer cannot be passed on."""
+
+    status = 502
+
+
+class UpstreamUnreachable(GatewayError):
+    """No connection to S3, a failed TLS handshake, or a connection that broke before the answer's header."""
+
+    status = 502
+
+
+class UpstreamTimeout(GatewayError):
+    """S3 accepted the request and gave no answer in time."""
+
+    status = 504
+
+
+class UpstreamBusy(GatewayError):
+    """Try again later: S3 says so (5xx after the retries), no connection came free, or the host failed just now."""
+
+    status = 503
+
+    def __init__(self, message: str, retry_after: str = "1") -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("Retry-After", self.retry_after),)
+
+
+class BodyTruncated(GatewayError):
+    """S3 ended the body early, after the header went out: the client's connection must end abnormally."""

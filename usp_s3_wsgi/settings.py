@@ -1,0 +1,131 @@
+"""What an operator wrote with ``SetEnv``: from the request's environment to one frozen :class:`Settings`.
+
+One table says everything: name, field, parser, default. Settings are parsed once for each distinct set of values.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from usp_s3_wsgi import values
+from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.values import BucketURL, ProxySet
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one section, checked. ``region`` set: Signature v4, else v2. Secrets are not in the repr."""
+
+    bucket_url: BucketURL
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    security_token: str | None = field(default=None, repr=False)
+    access_key_file: str | None = None
+    secret_key_file: str | None = None
+    security_token_file: str | None = None
+    region: str | None = None
+    use_headers: bool = False
+    proxy_set: ProxySet = ProxySet()
+    expires: int = 300
+    retries: int = 2
+    pass_query: frozenset[str] = frozenset()
+    pass_headers: tuple[str, ...] = ()
+    denied_status: int = 403
+    ca_file: str | None = None
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name, which Signature v2 signs."""
+        return self.bucket_url.bucket
+
+    @property
+    def path_style(self) -> bool:
+        """Whether the bucket is the first segment of the URL's path; else it is in the host's name."""
+        return self.bucket_url.path_style
+
+
+class Setting(NamedTuple):
+    """A row of the table. ``field`` None: read by :func:`parse` itself. The default is the field's own."""
+
+    name: str
+    field: str | None
+    parse: Callable[[str], Any]
+
+
+TABLE = (
+    Setting("S3BucketURL", "bucket_url", values.bucket_url),
+    Setting("S3Bucket", None, values.token),
+    Setting("S3AccessKey", "access_key", values.token),
+    Setting("S3SecretKey", "secret_key", values.token),
+    Setting("S3SecurityToken", "security_token", values.token),
+    Setting("S3AccessKeyFile", "access_key_file", values.file),
+    Setting("S3SecretKeyFile", "secret_key_file", values.file),
+    Setting("S3SecurityTokenFile", "security_token_file", values.file),
+    Setting("S3Region", "region", values.region),
+    Setting("S3UseHeaders", "use_headers", values.on_off),
+    Setting("S3ProxySet", "proxy_set", values.proxy_set),
+    Setting("S3CredentialSource", None, values.credential_source),
+    Setting("S3Expires", "expires", values.integer(1, 604_800)),
+    Setting("S3Retries", "retries", values.integer(0, 10)),
+    Setting("S3PassQuery", "pass_query", values.query_names),
+    Setting("S3PassHeaders", "pass_headers", values.header_prefixes),
+    Setting("S3DeniedStatus", "denied_status", values.denied_status),
+    Setting("S3CAFile", "ca_file", values.file),
+)
+_BY_NAME = {row.name: row for row in TABLE}
+#: Names of mod_unified_s3_auth that this version does not know how to serve.
+NOT_YET = frozenset({"S3RoleARN", "S3RoleSessionName", "S3RoleDuration"})
+_SECRETS = ("S3AccessKey", "S3SecretKey", "S3SecurityToken")
+
+
+def from_environ(environ: Mapping[str, Any]) -> Settings:
+    """Return the settings that the section of this request holds.
+
+    Raises:
+        SettingError: a setting is missing, unknown, given twice or not one of the allowed values.
+    """
+    # Any case: Apache's names are case-sensitive, so S3Accesskey would silently not count.
+    return parse(tuple((name, value) for name, value in environ.items() if name[:2] in {"S3", "s3"}))
+
+
+# As many sets as a server may have buckets: beyond that the oldest are parsed again.
+@lru_cache(maxsize=16_384)
+def parse(pairs: tuple[tuple[str, str], ...]) -> Settings:
+    """Return the settings of name and value pairs. Raises: SettingError."""
+    given = {name: _value(name, text) for name, text in pairs}
+    for required in ("S3BucketURL",):
+        if required not in given:
+            raise SettingError(f"{required} is not set")
+    for name in _SECRETS:
+        if name in given and f"{name}File" in given:
+            raise SettingError(f"{name} and {name}File are both set: give one of them")
+        if name not in given and f"{name}File" not in given and name != "S3SecurityToken":
+            raise SettingError(f"{name} is not set (nor {name}File)")
+    settings = Settings(**{row.field: given[row.name] for row in TABLE if row.field and row.name in given})
+    return _with_bucket(settings, given.get("S3Bucket"))
+
+
+def _value(name: str, text: str) -> Any:
+    if name in NOT_YET:
+        raise SettingError(f"{name} is not supported by this version: set S3AccessKey and S3SecretKey")
+    row = _BY_NAME.get(name)
+    if row is None:
+        nearest = difflib.get_close_matches(name.lower(), [known.lower() for known in _BY_NAME], n=1, cutoff=0.0)
+        known = next(known for known in _BY_NAME if known.lower() == nearest[0])
+        raise SettingError(f"{name} is not a setting: did you mean {known}?")
+    try:
+        return row.parse(text)
+    except ValueError as error:
+        raise SettingError(f"{name} {error}") from None
+
+
+def _with_bucket(settings: Settings, bucket: str | None) -> Settings:
+    if bucket:
+        return replace(settings, bucket_url=settings.bucket_url.named(bucket))
+    if not settings.bucket_url.bucket:
+        raise SettingError("S3BucketURL names no bucket: add it to the path, or set S3Bucket if the host holds it")
+    return settings
