@@ -1,0 +1,111 @@
+"""The gateway: a WSGI application, the order of its steps and nothing else."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+import urllib3
+
+from usp_s3_wsgi import client, credentials, request, response, settings, upstream
+from usp_s3_wsgi.errors import BodyTruncated, GatewayError, UpstreamRefused
+from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.response import Answer
+from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.signing import sign
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Serve one GET or HEAD of an object, as the WSGI environ's settings say (PEP 3333)."""
+    try:
+        answer = _answer(environ)
+    except GatewayError as error:
+        if error.logged:
+            _log(environ, str(error))
+        answer = response.plain(error.status, error.headers, environ["REQUEST_METHOD"])
+    except Exception as error:
+        # Not the exception's own words, nor mod_wsgi's traceback: they may hold a key or a signature.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        _log(environ, f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}")
+        answer = response.plain(500, (), environ["REQUEST_METHOD"])
+    start_response(answer.status_line, answer.headers)
+    return answer.body
+
+
+def _answer(environ: dict[str, Any]) -> Answer:
+    section = settings.from_environ(environ)
+    unsigned = request.from_environ(environ, section)
+    try:
+        return _ask(environ, section, unsigned)
+    except GatewayError as error:
+        # The operator needs to know which object of which bucket; the path has no signature in it.
+        error.args = (f"{error} ({unsigned.method} {unsigned.scheme}://{unsigned.host}{unsigned.path})",)
+        raise
+
+
+def _ask(environ: dict[str, Any], section: Settings, unsigned: S3Request) -> Answer:
+    from_s3 = _send(section, unsigned)
+    if response.contradicts_if_range(from_s3, unsigned):
+        upstream.discard(from_s3)
+        unsigned = _without(unsigned, "Range", "If-Range")
+        from_s3 = _send(section, unsigned)
+    try:
+        if from_s3.status in {200, 206}:
+            _require_length(environ, from_s3, unsigned)
+            return response.success(from_s3, unsigned, section, lambda error: _truncated(environ, unsigned, error))
+        if from_s3.status in response.PASSED_ON:
+            headers = response.passed_on(from_s3, section)
+            upstream.discard(from_s3)
+            return response.plain(from_s3.status, headers, unsigned.method)
+        raise response.refusal(_why(section, unsigned, from_s3), section, from_s3.headers.get("Retry-After"))
+    except GatewayError:
+        upstream.discard(from_s3)
+        raise
+
+
+def _send(section: Settings, unsigned: S3Request) -> urllib3.BaseHTTPResponse:
+    keys = credentials.resolve(section)
+    return upstream.fetch(section, lambda: sign(unsigned, section, keys, datetime.now(timezone.utc)))
+
+
+def _why(section: Settings, unsigned: S3Request, from_s3: urllib3.BaseHTTPResponse) -> response.S3Error:
+    """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""
+    error = response.read_error(from_s3)
+    if unsigned.method == "GET" or error.code or error.status == 404 or error.status >= 500:
+        return error
+    whole = _without(unsigned, "Range", "If-Range")
+    told = response.read_error(_send(section, replace(whole, method="GET", headers=(*whole.headers, _FIRST_BYTE))))
+    return told if told.status == error.status else error
+
+
+def _without(unsigned: S3Request, *names: str) -> S3Request:
+    return replace(unsigned, headers=tuple(item for item in unsigned.headers if item[0] not in names))
+
+
+def _require_length(environ: dict[str, Any], from_s3: urllib3.BaseHTTPResponse, unsigned: S3Request) -> None:
+    """Refuse a body of unknown length where its early end could not be told from its end. Raises: UpstreamRefused."""
+    if unsigned.method == "HEAD" or from_s3.length_remaining is not None:
+        return
+    chunked = getattr(from_s3, "chunked", False)
+    if not chunked or client.is_daemon(environ) or environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        raise UpstreamRefused("S3 sent a body without Content-Length, whose early end could not be told")
+
+
+def _truncated(environ: dict[str, Any], unsigned: S3Request, error: BodyTruncated) -> bool:
+    """Log it and end the client's connection; returns whether that was possible."""
+    _log(environ, f"{error} ({unsigned.method} {unsigned.scheme}://{unsigned.host}{unsigned.path})")
+    return client.abort(environ)
+
+
+def _log(environ: dict[str, Any], message: str) -> None:
+    """Write one line to the server's error log; control characters cannot begin a second one."""
+    place = environ.get("SCRIPT_NAME") or "/"
+    line = f"usp_s3_wsgi: {place}: {message}"
+    environ["wsgi.errors"].write(line.encode("ascii", "backslashreplace").decode().translate(_CONTROL) + "\n")
+
+
+_FIRST_BYTE = ("Range", "bytes=0-0")
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127)}

@@ -1,0 +1,155 @@
+"""From the client's request to the request for S3: which object, which headers, nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound
+from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.signing.encoding import percent_encode
+
+#: What S3 needs to know of the client's headers: RFC 9110, sections 13 and 14. Never Authorization, Cookie, x-amz-*.
+FORWARDED_HEADERS = {
+    "HTTP_RANGE": "Range",
+    "HTTP_IF_MATCH": "If-Match",
+    "HTTP_IF_NONE_MATCH": "If-None-Match",
+    "HTTP_IF_MODIFIED_SINCE": "If-Modified-Since",
+    "HTTP_IF_UNMODIFIED_SINCE": "If-Unmodified-Since",
+    "HTTP_IF_RANGE": "If-Range",
+}
+#: Set by a RewriteRule of the operator to the decoded URL that is served, where REQUEST_URI is that of another URL.
+SERVED_PATH = "USP_S3_PATH"
+_DOTS = frozenset({b".", b".."})
+_SLASH = ord("/")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Request:
+    """A request to S3, before or after it is signed.
+
+    ``host``: the Host header, with the port unless it is the scheme's default. ``path``: percent-encoded once, begins
+    with ``/``. ``query``: names and values, each percent-encoded once. ``headers``: all that is sent but Host.
+    """
+
+    method: str
+    scheme: str
+    host: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The request target in origin form: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.1."""
+        if not self.query:
+            return self.path
+        return self.path + "?" + "&".join(f"{name}={value}" for name, value in self.query)
+
+    def header(self, name: str) -> str | None:
+        """Return the value of the first header of that name, in any case."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    def __repr__(self) -> str:
+        # Signed requests hold a signature: only what cannot be one is shown.
+        return f"S3Request({self.method} {self.scheme}://{self.host}{self.path})"
+
+
+def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:
+    """Return the unsigned request for S3 of a WSGI environ.
+
+    Raises:
+        MethodNotAllowed: neither GET nor HEAD.
+        BadPath: the path cannot be a key.
+        ObjectNotFound: the key is empty, which would be the bucket itself.
+    """
+    method = environ["REQUEST_METHOD"]
+    if method not in {"GET", "HEAD"}:
+        raise MethodNotAllowed(method)
+    key = object_key(environ)
+    if not key:
+        raise ObjectNotFound("the bucket itself")
+    url = settings.bucket_url
+    headers = tuple((name, environ[variable]) for variable, name in FORWARDED_HEADERS.items() if environ.get(variable))
+    query = passed_query(environ.get("QUERY_STRING", ""), settings.pass_query) if settings.pass_query else ()
+    return S3Request(method, url.scheme, url.authority, url.prefix + percent_encode(key), query, headers)
+
+
+def object_key(environ: Mapping[str, Any]) -> bytes:
+    """Return the key that the request asks for, in bytes, decoded once. Raises: BadPath.
+
+    REQUEST_URI tells it exactly, but belongs to another URL in a subrequest and after a rewrite or an internal
+    redirect; PATH_INFO always belongs to the URL that is served, but mod_wsgi folds its slashes. So the key is the end
+    of REQUEST_URI that PATH_INFO confirms, else PATH_INFO itself.
+    """
+    confirmed: bytes = environ.get("PATH_INFO", "").encode("latin-1")
+    paths = [environ[SERVED_PATH].encode("latin-1")] if environ.get(SERVED_PATH) else []
+    raw = _raw_path(environ.get("REQUEST_URI", ""))
+    if environ.get("SERVER_PROTOCOL") != "INCLUDED":  # what httpd calls the protocol of a subrequest
+        paths.append(_decoded(raw))
+    key = next((tail for path in paths if (tail := _unfolded_tail(path, confirmed)) is not None), None)
+    if key is None:
+        key = confirmed
+        if b"%2F" in confirmed.upper() and "%2F" in raw.upper():
+            # Access rules of httpd have seen another path than the key would be: AllowEncodedSlashes NoDecode.
+            raise BadPath("an encoded slash that httpd did not decode")
+    key = key[1:]  # the slash that ends the mount
+    if _DOTS & set(key.split(b"/")) or b"\0" in key:
+        raise BadPath("a dot segment or NUL")
+    return key
+
+
+def _raw_path(uri: str) -> str:
+    """Return the path of a request target in origin or absolute form, without the query."""
+    return re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?]*", "", uri).partition("?")[0]
+
+
+def _decoded(raw: str) -> bytes:
+    if re.search(r"%(?![0-9A-Fa-f]{2})", raw):
+        raise BadPath("broken percent-encoding")
+    path = unquote_to_bytes(raw.encode("latin-1"))
+    if b"\0" in path:
+        raise BadPath("NUL")
+    # httpd has resolved them in PATH_INFO already; the client asked for something else than it would get.
+    if _DOTS & set(path.split(b"/")):
+        raise BadPath("a dot segment")
+    return path
+
+
+def _unfolded_tail(path: bytes, folded: bytes) -> bytes | None:
+    """Return the end of ``path`` that is ``folded`` but for repeated slashes, with all the slashes before it.
+
+    >>> _unfolded_tail(b"/media//a//b", b"/a/b")
+    b'//a//b'
+    """
+    if not folded.startswith(b"/"):
+        return None
+    end = len(path)
+    for part in reversed(folded.split(b"/")[1:]):
+        start = end - len(part)
+        if start < 1 or path[start:end] != part or path[start - 1] != _SLASH:
+            return None
+        end = start
+        while end and path[end - 1] == _SLASH:
+            end -= 1
+    return path[end:]
+
+
+def passed_query(query: str, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Return the client's parameters that the operator lets through, percent-encoded once, in the client's order.
+
+    Raises:
+        BadPath: broken percent-encoding in one of them.
+    """
+    passed = []
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name in names:
+            if re.search(r"%(?![0-9A-Fa-f]{2})", value):
+                raise BadPath("broken percent-encoding in the query")
+            raw = unquote_to_bytes(value.replace("+", " ").encode("latin-1"))
+            passed.append((name, percent_encode(raw, safe="")))
+    return tuple(passed)
