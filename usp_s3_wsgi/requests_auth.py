@@ -1,0 +1,64 @@
+"""The same signer for the requests library: ``requests.get(url, auth=S3Auth("KEY", "SECRET", "eu-central-1"))``."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime, timezone
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from usp_s3_wsgi import values
+from usp_s3_wsgi.credentials import Credentials
+from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.signing import sign
+
+
+class S3Auth(AuthBase):
+    """Sign a prepared request for S3 in headers, as it is sent: Signature v4 with a region, v2 without.
+
+    ``bucket`` is needed for v2 with virtual-host style URLs whose host does not begin with the bucket's name.
+    A body must be ``bytes`` or ``str``; a streamed one is sent as ``UNSIGNED-PAYLOAD`` (v4).
+
+    Raises:
+        ValueError: the URL is no S3 URL (http or https, a host, no user).
+    """
+
+    def __init__(
+        self,
+        access_key: str,
+        secret_key: str,
+        region: str | None = None,
+        *,
+        security_token: str | None = None,
+        bucket: str | None = None,
+    ) -> None:
+        self._credentials = Credentials(access_key, secret_key, security_token)
+        self._region = region
+        self._bucket = bucket
+
+    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        parts = urlsplit(prepared.url or "")
+        place = values.bucket_url(f"{parts.scheme}://{parts.netloc}{parts.path or '/'}")
+        if self._bucket:
+            place = place.named(self._bucket)
+        query = tuple((name, value) for name, _, value in (pair.partition("=") for pair in parts.query.split("&")) if name)
+        headers = tuple((str(name), str(value)) for name, value in prepared.headers.items() if name.lower() != "host")
+        unsigned = S3Request(
+            prepared.method or "GET", place.scheme, place.authority, parts.path or "/", query, headers
+        )
+        settings = replace(Settings(place), region=self._region, use_headers=True)
+        signed = sign(unsigned, settings, self._credentials, datetime.now(timezone.utc), _payload_hash(prepared.body))
+        prepared.headers.update({"Host": place.authority, **dict(signed.headers)})
+        return prepared
+
+
+def _payload_hash(body: object) -> str:
+    if body is None:
+        body = b""
+    if isinstance(body, str):
+        body = body.encode()
+    return hashlib.sha256(body).hexdigest() if isinstance(body, bytes) else "UNSIGNED-PAYLOAD"
