@@ -1,0 +1,45 @@
+# make help says what there is. Everything is installed by the first call: Debian's packages as root, the rest in .venv.
+VENV    := .venv
+BIN     := $(VENV)/bin
+SOURCES := $(wildcard usp_s3_wsgi/*.py usp_s3_wsgi/signing/*.py apache/*.wsgi apache/*.conf) setup.py setup.cfg README.md
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-check test lint format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.package ## run it: an embedded private S3, Apache with the gateway before it, a film to look at
+	@$(BIN)/python -m apache.demo
+
+demo-check: $(VENV)/.package ## the same, checked by itself, then stopped
+	@$(BIN)/python -m apache.demo --check
+
+test: $(VENV)/.package ## all tests: unit, vectors, botocore, and end to end in a real httpd
+	@$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.package ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.package ## put the code into ruff's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/.package ## install what is missing, nothing else
+
+clean: ## remove the virtual environment and all caches
+	@if [ -L $(VENV) ]; then rm -rf "$$(dirname "$$(readlink $(VENV))")"; fi
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.installed: setup.cfg tests/install.sh
+	@tests/install.sh $(VENV)
+
+# Installed and not linked: httpd's children must be able to read it wherever this clone is.
+$(VENV)/.package: $(VENV)/.installed $(SOURCES)
+	@rm -rf build *.egg-info
+	@umask 022 && $(BIN)/python -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation --force-reinstall .
+	@rm -rf build *.egg-info
+	@touch $@
