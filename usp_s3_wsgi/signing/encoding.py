@@ -1,0 +1,26 @@
+"""Percent-encoding as Amazon S3 wants it, for what is sent and for what is signed alike."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+_UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+
+
+def _table(kept: bytes) -> tuple[str, ...]:
+    return tuple(chr(byte) if byte in kept else f"%{byte:02X}" for byte in range(256))
+
+
+_COMPONENT = _table(_UNRESERVED)
+_PATH = _table(_UNRESERVED + b"/")
+
+
+def percent_encode(data: bytes, safe: Literal["/", ""] = "/") -> str:
+    """Percent-encode bytes once.
+
+    ``A-Z a-z 0-9 - . _ ~`` stay, and so does ``/`` if it is ``safe`` (in a path, but not in a query). Every other
+    byte, a space and ``+`` and ``%`` among them, becomes ``%XX`` in uppercase hex. The result is ASCII.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html (UriEncode)
+    """
+    # Latin-1 makes one character of each byte, so that one pass of str.translate in C encodes any bytes.
+    return data.decode("latin-1").translate(_PATH if safe else _COMPONENT)

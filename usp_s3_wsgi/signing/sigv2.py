@@ -1,0 +1,134 @@
+"""AWS Signature Version 2 of Amazon S3: one pure function for each step of the specification.
+
+``sign_headers`` and ``sign_query`` put the result into a request.
+https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from usp_s3_wsgi.signing.encoding import percent_encode
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.credentials import Credentials
+    from usp_s3_wsgi.request import S3Request
+
+#: Query parameters that are part of the resource: those of Amazon, and Google's defaultObjectAcl and storageClass.
+#: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheCanonicalizedResourceElement
+SUBRESOURCES = frozenset(
+    "accelerate acl analytics cors defaultObjectAcl delete inventory lifecycle location logging metrics notification "
+    "object-lock partNumber policy replication requestPayment restore select select-type storageClass tagging torrent "
+    "uploadId uploads versionId versioning versions website "
+    "response-cache-control response-content-disposition response-content-encoding response-content-language "
+    "response-content-type response-expires".split()
+)
+
+#: Headers that a signature sets itself. x-amz-date goes with them, because it would count instead of Date.
+_OWN_HEADERS = frozenset({"authorization", "date", "x-amz-date", "x-amz-security-token"})
+
+
+def canonicalized_amz_headers(headers: Iterable[tuple[str, str]]) -> str:
+    r"""Return a line ``name:value\n`` for each x-amz- header, names lowercase and sorted.
+
+    Folded lines are unfolded; values of one name are joined with ``,`` in the order given.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationConstructingCanonicalizedAmzHeaders
+    """
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        if (name := name.lower()).startswith("x-amz-"):
+            values.setdefault(name, []).append(" ".join([line.strip() for line in value.split("\n")]))
+    return "".join([f"{name}:{','.join(values[name])}\n" for name in sorted(values)])
+
+
+def canonicalized_resource(path: str, query: Iterable[tuple[str, str]] = (), bucket: str | None = None) -> str:
+    """Return the resource: bucket, path and subresources.
+
+    ``path`` is percent-encoded once, as it is sent. ``bucket`` is the bucket's name where the host holds it; None
+    where the path begins with it. ``query`` holds names and values, each percent-encoded once; those that are
+    subresources are added, sorted by name, with their values *decoded* and without ``=`` if they have none.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheCanonicalizedResourceElement
+    """
+    resource = path if bucket is None else f"/{bucket}{path}"
+    subresources = sorted([pair for pair in query if pair[0] in SUBRESOURCES], key=lambda pair: pair[0])
+    if not subresources:
+        return resource
+    # "surrogateescape" here and in signature() lets bytes pass that are not UTF-8.
+    decoded = [f"{name}={unquote(value, errors='surrogateescape')}" if value else name for name, value in subresources]
+    return f"{resource}?{'&'.join(decoded)}"
+
+
+def string_to_sign(method: str, headers: Iterable[tuple[str, str]], date: str, resource: str) -> str:
+    """Return the string to sign.
+
+    ``date`` is the Date header's value, or the expiry in unix seconds for a signature in the query (or empty, if
+    there is an x-amz-date header). ``resource`` is that of :func:`canonicalized_resource`.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheAuthenticationHeader
+    """
+    headers = tuple(headers)
+    named = {name.lower(): value.strip() for name, value in headers}
+    positional = f"{method}\n{named.get('content-md5', '')}\n{named.get('content-type', '')}\n{date}\n"
+    return positional + canonicalized_amz_headers(headers) + resource
+
+
+def signature(secret_key: str, to_sign: str) -> str:
+    """Return the signature of a string to sign: HMAC-SHA1 with the secret key, in Base64 (28 characters).
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheAuthenticationHeader
+    """
+    # "surrogateescape", for the error of a plain encode would carry the secret.
+    key = secret_key.encode("utf-8", "surrogateescape")
+    return base64.b64encode(hmac.digest(key, to_sign.encode("utf-8", "surrogateescape"), "sha1")).decode()
+
+
+def sign_headers(request: S3Request, credentials: Credentials, bucket: str | None, now: datetime) -> S3Request:
+    """Return the request with the headers Date and Authorization, and x-amz-security-token if there is a token.
+
+    ``bucket`` is the bucket's name where the host holds it, None where the path does; ``now`` is in UTC.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheAuthenticationHeader
+    """
+    date = format_datetime(now, usegmt=True)
+    headers = [*_without_own(request.headers), ("Date", date), *_token(credentials)]
+    resource = canonicalized_resource(request.path, request.query, bucket)
+    signed = signature(credentials.secret_key, string_to_sign(request.method, headers, date, resource))
+    headers.append(("Authorization", f"AWS {credentials.access_key}:{signed}"))
+    return replace(request, headers=tuple(headers))
+
+
+def sign_query(
+    request: S3Request, credentials: Credentials, bucket: str | None, now: datetime, expires: int
+) -> S3Request:
+    """Return the request with AWSAccessKeyId, Expires, Signature and the token, if there is one, in its query.
+
+    ``bucket`` is the bucket's name where the host holds it, None where the path does; ``now`` is in UTC and
+    ``expires`` in seconds from then (the query holds their sum, in unix seconds).
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationQueryStringAuth
+    """
+    deadline = str(int(now.timestamp()) + expires)
+    headers, token = _without_own(request.headers), _token(credentials)
+    resource = canonicalized_resource(request.path, request.query, bucket)
+    # The token is signed like the header that it stands for: S3 and Ceph read it back from the query in this way.
+    to_sign = string_to_sign(request.method, headers + token, deadline, resource)
+    added = [
+        ("AWSAccessKeyId", credentials.access_key),
+        ("Expires", deadline),
+        ("Signature", signature(credentials.secret_key, to_sign)),
+        *token,
+    ]
+    encoded = [(name, percent_encode(value.encode(), safe="")) for name, value in added]
+    return replace(request, headers=tuple(headers), query=(*request.query, *encoded))
+
+
+def _without_own(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [header for header in headers if header[0].lower() not in _OWN_HEADERS]
+
+
+def _token(credentials: Credentials) -> list[tuple[str, str]]:
+    return [("x-amz-security-token", credentials.security_token)] if credentials.security_token else []

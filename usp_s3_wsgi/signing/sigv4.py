@@ -1,0 +1,215 @@
+"""AWS Signature Version 4 for Amazon S3: one pure function for each step of the specification.
+
+The steps: canonical request, string to sign, signing key, signature. ``sign_headers`` and ``sign_query`` put the
+result into a request. S3 differs from other services in two ways that matter here: its paths are percent-encoded
+once, not twice, and they are never normalised.
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from usp_s3_wsgi.signing.encoding import percent_encode
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.credentials import Credentials
+    from usp_s3_wsgi.request import S3Request
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+SERVICE = "s3"
+#: SHA-256 of no bytes at all, lowercase hex: the payload hash of GET and HEAD.
+EMPTY_PAYLOAD_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+
+#: Headers that a signature sets itself; two of one of them, or two signatures, and S3 refuses the request.
+_OWN_HEADERS = frozenset({"authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
+
+
+def canonical_query_string(query: Iterable[tuple[str, str]]) -> str:
+    """Return the canonical query string: sorted by name, then value, joined with ``=`` and ``&``.
+
+    ``query``: names and values, each percent-encoded once (slash too). A parameter without value gets ``name=``.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    """
+    return "&".join([f"{name}={value}" for name, value in sorted(query)])
+
+
+def canonical_headers(headers: Iterable[tuple[str, str]]) -> str:
+    r"""Return the canonical headers: a line ``name:value\n`` each, names lowercase and sorted.
+
+    Values are trimmed and their inner whitespace folded to one space; values of one name are joined with ``,`` in
+    the order given.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    """
+    values: dict[str, str] = {}
+    for name, value in headers:
+        name, value = name.lower(), " ".join(value.split())
+        values[name] = f"{values[name]},{value}" if name in values else value
+    return "".join([f"{name}:{values[name]}\n" for name in sorted(values)])
+
+
+def signed_headers(headers: Iterable[tuple[str, str]]) -> str:
+    """Return the names of the headers, lowercase, sorted, each once, joined with ``;``.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    """
+    return ";".join(sorted({name.lower() for name, _ in headers}))
+
+
+def canonical_request(method: str, path: str, query: str, headers: str, names: str, payload_hash: str) -> str:
+    """Return the canonical request.
+
+    ``path`` is percent-encoded once, as it is sent. ``query``, ``headers`` and ``names`` are the results of
+    :func:`canonical_query_string`, :func:`canonical_headers` and :func:`signed_headers`. ``payload_hash`` is the
+    body's SHA-256 in lowercase hex, or ``UNSIGNED-PAYLOAD``.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    """
+    return f"{method}\n{path}\n{query}\n{headers}\n{names}\n{payload_hash}"
+
+
+def timestamp(now: datetime) -> str:
+    """Return ``now`` (UTC) as ISO 8601 basic format, ``20130524T000000Z``; the first eight characters are its date."""
+    # Half the time of strftime, which is a good part of a signature.
+    return f"{now.year:04}{now.month:02}{now.day:02}T{now.hour:02}{now.minute:02}{now.second:02}Z"
+
+
+def credential_scope(date: str, region: str, service: str = SERVICE) -> str:
+    """Return the credential scope, ``date/region/service/aws4_request``; ``date`` is ``YYYYMMDD`` in UTC.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+    """
+    return f"{date}/{region}/{service}/aws4_request"
+
+
+def string_to_sign(time: str, scope: str, canonical: str) -> str:
+    """Return the string to sign of a canonical request; ``time`` is that of :func:`timestamp`.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    """
+    return f"{ALGORITHM}\n{time}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
+
+
+# A key serves a whole day, and deriving it costs as much as all the rest of a signature. Bounded, for a server that
+# signs for more buckets or more short-lived credentials than this only derives some keys again.
+@lru_cache(maxsize=1024)
+def signing_key(secret_key: str, date: str, region: str, service: str = SERVICE) -> bytes:
+    """Derive the signing key (32 bytes) of a secret key for one date (``YYYYMMDD`` in UTC), region and service.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    """
+    # "surrogateescape", for the error of a plain encode would carry the secret.
+    key = b"AWS4" + secret_key.encode("utf-8", "surrogateescape")
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def signature(key: bytes, to_sign: str) -> str:
+    """Return the signature of a string to sign: HMAC-SHA256 with the signing key, 64 characters of lowercase hex.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    """
+    return hmac.new(key, to_sign.encode(), sha256).hexdigest()
+
+
+def authorization(access_key: str, scope: str, names: str, signed: str) -> str:
+    """Return the value of the Authorization header.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html
+    """
+    return f"{ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signed}"
+
+
+def query_parameters(
+    credentials: Credentials, scope: str, time: str, expires: int, names: str
+) -> list[tuple[str, str]]:
+    """Return the query parameters that are signed, percent-encoded once; only ``X-Amz-Signature`` is still to come.
+
+    ``expires`` is in seconds from ``time``, 1 to 604800; ``names`` that of :func:`signed_headers`.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+    """
+    parameters = [
+        ("X-Amz-Algorithm", ALGORITHM),
+        ("X-Amz-Credential", _component(f"{credentials.access_key}/{scope}")),
+        ("X-Amz-Date", time),
+        ("X-Amz-Expires", str(expires)),
+        ("X-Amz-SignedHeaders", _component(names)),
+    ]
+    if credentials.security_token:
+        parameters.append(("X-Amz-Security-Token", _component(credentials.security_token)))
+    return parameters
+
+
+def sign_headers(
+    request: S3Request,
+    credentials: Credentials,
+    region: str,
+    now: datetime,
+    payload_hash: str = EMPTY_PAYLOAD_HASH,
+) -> S3Request:
+    """Return the request with the headers x-amz-content-sha256, x-amz-date, Authorization, and the token's if any.
+
+    ``now`` is in UTC. ``payload_hash`` is the body's SHA-256 in lowercase hex, or ``UNSIGNED-PAYLOAD``.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html
+    """
+    time = timestamp(now)
+    headers = _without_own(request.headers)
+    headers += [("x-amz-content-sha256", payload_hash), ("x-amz-date", time)]
+    if credentials.security_token:
+        headers.append(("x-amz-security-token", credentials.security_token))
+    to_sign = _headers_to_sign(request.host, headers)
+    scope, names = credential_scope(time[:8], region), signed_headers(to_sign)
+    query = canonical_query_string(request.query)
+    canonical = canonical_request(request.method, request.path, query, canonical_headers(to_sign), names, payload_hash)
+    key = signing_key(credentials.secret_key, time[:8], region)
+    signed = signature(key, string_to_sign(time, scope, canonical))
+    headers.append(("Authorization", authorization(credentials.access_key, scope, names, signed)))
+    return replace(request, headers=tuple(headers))
+
+
+def sign_query(request: S3Request, credentials: Credentials, region: str, now: datetime, expires: int) -> S3Request:
+    """Return the request with the signature in its query; the body is not signed.
+
+    ``now`` is in UTC; ``expires`` is in seconds from then, 1 to 604800.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+    """
+    time = timestamp(now)
+    headers = _without_own(request.headers)
+    to_sign = _headers_to_sign(request.host, headers)
+    scope, names = credential_scope(time[:8], region), signed_headers(to_sign)
+    query = [*request.query, *query_parameters(credentials, scope, time, expires, names)]
+    canonical = canonical_request(
+        request.method,
+        request.path,
+        canonical_query_string(query),
+        canonical_headers(to_sign),
+        names,
+        UNSIGNED_PAYLOAD,
+    )
+    key = signing_key(credentials.secret_key, time[:8], region)
+    query.append(("X-Amz-Signature", signature(key, string_to_sign(time, scope, canonical))))
+    return replace(request, headers=tuple(headers), query=tuple(query))
+
+
+def _without_own(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [header for header in headers if header[0].lower() not in _OWN_HEADERS]
+
+
+def _headers_to_sign(host: str, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    # Those that S3 demands and no others: what a proxy on the way may drop or change (Range, If-*) is not signed.
+    to_sign = [("host", host)]
+    for name, value in headers:
+        if (lowercase := name.lower()).startswith("x-amz-") or lowercase == "content-type":
+            to_sign.append((lowercase, value))
+    return to_sign
+
+
+def _component(text: str) -> str:
+    return percent_encode(text.encode(), safe="")
