@@ -1,0 +1,299 @@
+"""A real httpd of our own: its own root, free ports, its own logs; nothing of the system's configuration is touched."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from usp_s3_wsgi import cli
+
+#: What the shipped configuration and its examples use of httpd.
+MODULES = (
+    "mpm_event authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
+    "cache_disk"
+).split()
+#: What httpd says at every start and stop.
+USUAL = re.compile(
+    r"resuming normal operations|Command line:|caught SIG|SIGUSR1 received|Graceful restart requested|"
+    r"AH00170|AH00493|AH00494|AH01882|AH01887|AH00292|AH00171"
+)
+WAIT = 15.0
+
+
+class HttpdError(Exception):
+    """httpd is missing, cannot run here, or does not start; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the client got."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+class Httpd:
+    """An httpd with the gateway loaded, as ``usp-s3 apache-config`` says, and the given configuration."""
+
+    def __init__(
+        self,
+        config: str,
+        *,
+        port: int = 0,
+        mod_wsgi: Path | None = None,
+        files: Sequence[Path] = (),
+        prefix: str = "httpd-",
+    ) -> None:
+        """``mod_wsgi``: load this one instead of the environment's own; ``files`` are copied into the server's root."""
+        self.config, self.mod_wsgi, self.files = config, mod_wsgi, files
+        self._wanted_port, self._prefix = port, prefix
+        self._expected: list[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Httpd:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- start and stop
+
+    def start(self) -> None:
+        """Start httpd and wait until it answers. Raises: HttpdError."""
+        self.root = Path(tempfile.mkdtemp(prefix=self._prefix))
+        self.root.chmod(0o755)  # the children are another user's
+        try:
+            for attempt in range(3):
+                self.port = self._wanted_port or free_port()
+                if self._launch() or self._wanted_port or attempt == 2:
+                    break
+            if self._process is None or self._process.poll() is not None:
+                raise HttpdError(f"httpd does not start:\n{self._all_errors()}")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch(self) -> bool:
+        for name in ("run", "htdocs"):
+            (self.root / name).mkdir(exist_ok=True)
+        for file in self.files:
+            shutil.copy(file, self.root)
+        (self.root / "httpd.conf").write_text(self._whole_config())
+        check_apache_user()
+        with (self.root / "error.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [httpd_binary(), "-f", str(self.root / "httpd.conf"), "-DFOREGROUND"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + WAIT
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if (self.root / "run" / "httpd.pid").exists() and is_listening(self.port):
+                return True
+            time.sleep(0.02)
+        return False
+
+    def stop(self) -> None:
+        """Stop httpd by its pid, and all its children with it; removes its root."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(timeout=WAIT)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(timeout=WAIT)
+        self.unexpected = self._unexpected()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def graceful(self) -> None:
+        """Reload the configuration as ``apachectl graceful`` does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)
+
+    def children(self) -> list[int]:
+        """The pids of httpd's child processes."""
+        assert self._process is not None
+        text = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]
+
+    # --- the configuration
+
+    def _whole_config(self) -> str:
+        modules = [name for name in MODULES if (modules_directory() / f"mod_{name}.so").exists()]
+        lines = [f'LoadModule {name}_module "{modules_directory()}/mod_{name}.so"' for name in modules]
+        if os.geteuid() == 0:
+            lines += [f"User {apache_user().pw_name}", f"Group #{apache_user().pw_gid}"]
+        return f"""
+ServerRoot "{self.root}"
+ServerName 127.0.0.1
+PidFile run/httpd.pid
+DefaultRuntimeDir run
+Mutex file:run
+ErrorLog error.log
+ErrorLogFormat "[%t] [%-m:%l] %M"
+LogLevel warn
+Listen 127.0.0.1:{self.port}
+{chr(10).join(lines)}
+TypesConfig /etc/mime.types
+Define ROOT "{self.root}"
+DocumentRoot "${{ROOT}}/htdocs"
+<Directory "${{ROOT}}/htdocs">
+  Require all granted
+</Directory>
+{self.gateway_lines()}
+WSGISocketPrefix run/wsgi
+{self.config}
+"""
+
+    def gateway_lines(self) -> str:
+        """What an operator gets of ``usp-s3 apache-config``, or the same for another mod_wsgi."""
+        arguments = cli.options(["apache-config", *(["--no-module"] if self.mod_wsgi else [])])
+        lines = cli.apache_config(arguments)
+        return f'LoadModule wsgi_module "{self.mod_wsgi}"\n{lines}' if self.mod_wsgi else lines
+
+    # --- requests
+
+    @property
+    def url(self) -> str:
+        """The server's own URL, without the slash at its end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def fetch(self, target: str, *, method: str = "GET", timeout: float = 30, **headers: str) -> Reply:
+        """Send one request, its target exactly as given; ``if_range="x"`` is the header If-Range."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.putrequest(method, target, skip_accept_encoding=True)
+            for name, value in headers.items():
+                connection.putheader(name.replace("_", "-"), value)
+            connection.endheaders()
+            response = connection.getresponse()
+            return Reply(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    # --- the error log
+
+    def expect_error(self, pattern: str) -> None:
+        """Say that lines which match may stand in the error log."""
+        self._expected.append(pattern)
+
+    def errors(self) -> list[str]:
+        """The lines of the error log but for those of every start and stop."""
+        lines = self._all_errors().splitlines()
+        return [line for line in lines if line.strip() and not USUAL.search(line)]
+
+    def wait_for_error(self, pattern: str) -> str:
+        """Wait for a line that matches, expect it, and return it."""
+        self.expect_error(pattern)
+        deadline = time.monotonic() + WAIT
+        while time.monotonic() < deadline:
+            for line in self.errors():
+                if re.search(pattern, line):
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(f"no line in the error log matches {pattern!r}:\n{self._all_errors()}")
+
+    def _unexpected(self) -> list[str]:
+        return [line for line in self.errors() if not any(re.search(pattern, line) for pattern in self._expected)]
+
+    def _all_errors(self) -> str:
+        log = self.root / "error.log"
+        return log.read_text("utf-8", "replace") if log.exists() else ""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def httpd_binary() -> str:
+    """The path of httpd (Debian calls it apache2). Raises: HttpdError."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/apache2/bin"
+    for name in ("apache2", "httpd"):
+        if found := shutil.which(name, path=path):
+            return found
+    raise HttpdError("there is no httpd on this machine: apt-get install apache2")
+
+
+def modules_directory() -> Path:
+    """Where httpd's modules are. Raises: HttpdError."""
+    for place in ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/local/apache2/modules"):
+        if Path(place).is_dir():
+            return Path(place)
+    raise HttpdError("httpd's modules are in none of the usual folders")
+
+
+def apache_user() -> pwd.struct_passwd:
+    """The user of httpd's children, where it is started by root. Raises: HttpdError."""
+    for name in ("www-data", "apache", "daemon"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise HttpdError("there is no user www-data, apache or daemon that httpd's children could run as")
+
+
+def check_apache_user() -> None:
+    """See that httpd's children can run this interpreter and import the gateway; else they die or hang. Raises: HttpdError.
+    """
+    if os.geteuid() != 0:
+        return
+    user = apache_user()
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", "import usp_s3_wsgi.application"],
+            user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", env={"PATH": "/usr/bin:/bin"},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        reason = tried.stderr.strip().rpartition("\n")[2] if tried.returncode else ""
+    except OSError as error:
+        reason = str(error)
+    if reason:
+        raise HttpdError(
+            f"httpd's children run as {user.pw_name}, who cannot use {sys.executable}: {reason}\n"
+            "Use an interpreter and a virtual environment that this user can read, not one below /root "
+            "(make PYTHON=/usr/bin/python3 builds one)."
+        )
+
+
+def make_certificate(directory: Path, names: str = "IP:127.0.0.1,DNS:localhost,DNS:*.s3.localhost") -> tuple[Path, Path]:
+    """Make a self-signed certificate for those names; returns the files of certificate and key."""
+    certificate, key = directory / "s3.pem", directory / "s3.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=s3",
+         "-addext", f"subjectAltName={names}", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    certificate.chmod(0o644)
+    return certificate, key
+
+
+def trust(certificate: Path) -> ssl.SSLContext:
+    """A client's context that trusts that certificate alone."""
+    return ssl.create_default_context(cafile=str(certificate))

@@ -1,0 +1,67 @@
+"""Every way of signing, for both styles of URL, over http and https, through a real httpd to a real S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.httpd.conftest import BUCKET, MODES, section
+from tests.httpd.server import Httpd
+from tests.s3 import EmbeddedS3
+
+DATA = bytes(range(256)) * 400
+KEY, TARGET = "seg ment/1+2.m4s", "seg%20ment/1%2B2.m4s"
+CASES = list(product(MODES, ("path", "host"), ("http", "https")))
+
+
+def mount(mode: str, style: str, scheme: str) -> str:
+    return f"/{scheme}-{style}-{mode}"
+
+
+@pytest.fixture(scope="module")
+def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: tuple[Path, Path]) -> Iterator[Httpd]:
+    sections = ["WSGIImportScript ${ROOT}/localhost_names.wsgi process-group=%{GLOBAL} application-group=%{GLOBAL}"]
+    for mode, style, scheme in CASES:
+        server = s3_tls if scheme == "https" else s3
+        host = f"{BUCKET}.{server.domain}:{server.port}" if style == "host" else ""
+        trust = [f"SetEnv S3CAFile {certificate[0]}"] if scheme == "https" else []
+        sections.append(section(mount(mode, style, scheme), server, *trust, mode=mode, host=host))
+    for server in (s3, s3_tls):
+        server.put(BUCKET, KEY, DATA, content_type="video/iso.segment", headers={"Cache-Control": "max-age=60"})
+    with Httpd("\n".join(sections), files=[Path(__file__).with_name("localhost_names.wsgi")]) as server:
+        yield server
+    assert "\n".join(server.unexpected) == ""
+
+
+@pytest.mark.parametrize(("mode", "style", "scheme"), CASES)
+def test_object_and_range(
+    httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mode: str, style: str, scheme: str
+) -> None:
+    server = s3_tls if scheme == "https" else s3
+    server.clear()
+    target = f"{mount(mode, style, scheme)}/{TARGET}"
+    whole = httpd.fetch(target, cookie="session=1", authorization="Basic eDp5", x_amz_acl="public-read")
+    assert (whole.status, whole.body) == (200, DATA)
+    assert whole.headers["Content-Type"] == "video/iso.segment"
+    assert whole.headers["Cache-Control"] == "max-age=60"
+    part = httpd.fetch(target, range="bytes=1000-1999")
+    assert (part.status, part.body) == (206, DATA[1000:2000])
+    assert part.headers["Content-Range"] == f"bytes 1000-1999/{len(DATA)}"
+    head = httpd.fetch(target, method="HEAD")
+    assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(DATA)))
+    same = httpd.fetch(target, if_none_match=whole.headers["ETag"])
+    assert (same.status, same.body, same.headers["Content-Length"]) == (304, b"", None)
+    assert httpd.fetch(f"{mount(mode, style, scheme)}/missing").status == 404
+
+    seen = server.requests()
+    assert [entry["method"] for entry in seen] == ["GET", "GET", "HEAD", "GET", "GET"]
+    for entry in seen:
+        headers = entry["headers"]
+        by_header = headers.get("authorization", "")
+        assert by_header == ({"v4": "AWS4-HMAC-SHA256", "v2": "AWS"}[mode[:2]] if "header" in mode else "")
+        assert ("Signature=" in entry["target"]) == ("query" in mode)
+        assert "cookie" not in headers and "x-amz-acl" not in headers
+        assert headers["host"] == (f"{BUCKET}.{server.domain}:{server.port}" if style == "host" else server.host)
