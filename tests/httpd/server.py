@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -118,10 +119,17 @@ class Httpd:
             try:
                 process.wait(timeout=WAIT)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait(timeout=WAIT)
+            with suppress(ProcessLookupError):  # children outlive a parent that was killed, and hold its port
+                os.killpg(process.pid, signal.SIGKILL)
         self.unexpected = self._unexpected()
         shutil.rmtree(self.root, ignore_errors=True)
+
+    @property
+    def running(self) -> bool:
+        """Whether httpd lives."""
+        return self._process is not None and self._process.poll() is None
 
     def graceful(self) -> None:
         """Reload the configuration as ``apachectl graceful`` does."""

@@ -13,7 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import pytest
+from botocore import auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -22,10 +24,6 @@ from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings, from_environ
 from usp_s3_wsgi.signing import sign
 from usp_s3_wsgi.signing.encoding import percent_encode
-
-auth = pytest.importorskip("botocore.auth")
-from botocore.awsrequest import AWSRequest  # noqa: E402
-from botocore.credentials import Credentials as BotoCredentials  # noqa: E402
 
 UTC = timezone.utc
 EDGES = [

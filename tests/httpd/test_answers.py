@@ -1,0 +1,180 @@
+"""What the client gets and what the error log says, through a real httpd and a real S3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.httpd.conftest import BUCKET, section
+from tests.httpd.server import Httpd, free_port
+from tests.s3 import EmbeddedS3
+
+DATA = b"0123456789" * 100
+
+
+def without(text: str, setting: str) -> str:
+    return re.sub(rf"SetEnv {setting} .*\n", "", text)
+
+
+@pytest.fixture(scope="module")
+def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
+    s3.put(BUCKET, "a.ts", DATA, headers={"Cache-Control": "max-age=600"})
+    s3.put(BUCKET, "stale.ts", DATA, headers={"Cache-Control": "max-age=0"})
+    secret = s3.secret_key
+    sections = [
+        section("/media", s3),
+        section("/wrong-secret", s3).replace(secret, "not" + secret),
+        section("/wrong-secret-v2", s3, mode="v2-query").replace(secret, "not" + secret),
+        section("/wrong-key", s3).replace(s3.access_key, "AKIANOBODY"),
+        section("/wrong-region", s3).replace(s3.region, "us-west-2"),
+        section("/no-bucket", s3, path="nobucket/"),
+        section("/nobody-there", s3).replace(s3.host, f"127.0.0.1:{free_port()}"),
+        section("/unknown-ca", s3_tls),
+        section("/misspelt", s3, "SetEnv S3UseHeader on"),
+        section("/not-on-off", s3).replace("S3UseHeaders on", "S3UseHeaders yes"),
+        section("/role", s3, "SetEnv S3RoleARN arn:aws:iam::1:role/x"),
+        without(section("/no-secret", s3), "S3SecretKey"),
+        without(section("/no-file", s3, "SetEnv S3SecretKeyFile /nonexistent/secret"), "S3SecretKey"),
+        section("/cached", s3),
+        "CacheRoot ${ROOT}/run/cache\nCacheEnable disk /cached\nCacheHeader on\n",
+    ]
+    with Httpd("\n".join(sections)) as server:
+        (server.root / "run" / "cache").mkdir(mode=0o777)
+        (server.root / "run" / "cache").chmod(0o777)
+        yield server
+    assert "\n".join(server.unexpected) == ""
+
+
+FAULTS = {
+    "/wrong-secret": (502, r"S3 answered 403 SignatureDoesNotMatch, request id tx\w+"),
+    "/wrong-secret-v2": (502, r"S3 answered 403 SignatureDoesNotMatch"),
+    "/wrong-key": (502, r"S3 answered 403 SignatureDoesNotMatch"),  # Swift tells no difference
+    "/wrong-region": (502, r"S3 answered 400 AuthorizationHeaderMalformed.*eu-central-1"),
+    "/no-bucket": (502, r"S3 answered 404 NoSuchBucket"),
+    "/nobody-there": (502, r"Connection refused"),
+    "/unknown-ca": (502, r"TLS: the certificate is refused: self-signed certificate"),
+    "/misspelt": (500, r"S3UseHeader is not a setting: did you mean S3UseHeaders\?"),
+    "/not-on-off": (500, r"S3UseHeaders must be on or off"),
+    "/role": (500, r"S3RoleARN is not supported by this version"),
+    "/no-secret": (500, r"S3SecretKey is not set"),
+    "/no-file": (500, r"S3SecretKeyFile: /nonexistent/secret cannot be read: No such file"),
+}
+
+
+@pytest.mark.parametrize("mount", FAULTS)
+def test_faults_of_the_server_itself(httpd: Httpd, s3: EmbeddedS3, mount: str) -> None:
+    status, reason = FAULTS[mount]
+    reply = httpd.fetch(f"{mount}/a.ts")
+    assert reply.status == status
+    assert reply.headers["Content-Type"].startswith("text/plain")
+    assert reply.body in {b"500 Internal Server Error\n", b"502 Bad Gateway\n"}
+    line = httpd.wait_for_error(rf"usp_s3_wsgi: {mount}: .*{reason}")
+    assert s3.secret_key not in line and "Signature=" not in line
+
+
+@pytest.mark.parametrize("mount", ["/wrong-secret", "/wrong-key", "/wrong-region"])
+def test_head_tells_the_same(httpd: Httpd, mount: str) -> None:
+    """S3 says no code in the answer to a HEAD; the status must not depend on the method all the same."""
+    httpd.expect_error(rf"usp_s3_wsgi: {mount}: ")
+    reply = httpd.fetch(f"{mount}/a.ts", method="HEAD")
+    assert (reply.status, reply.body) == (502, b"")
+
+
+def test_the_client_learns_nothing_of_the_bucket(httpd: Httpd, s3: EmbeddedS3) -> None:
+    for target in ("/media/missing", "/wrong-secret/a.ts", "/misspelt/a.ts", "/media/a.ts"):
+        reply = httpd.fetch(target)
+        text = str(reply.headers) + (reply.body.decode() if reply.status != 200 else "")
+        for secret in ("<Error>", "x-amz", s3.access_key, s3.secret_key, BUCKET, "S3", str(s3.port)):
+            assert secret.lower() not in text.lower(), (target, secret)
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "OPTIONS", "PATCH", "PROPFIND"])
+def test_other_methods(httpd: Httpd, s3: EmbeddedS3, method: str) -> None:
+    s3.clear()
+    reply = httpd.fetch("/media/a.ts", method=method)
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD")
+    assert s3.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/media/../media/a.ts", 400),
+        ("/media/x/%2e%2e/a.ts", 400),
+        ("/media/x/.%2E/a.ts", 400),
+        ("/media/./a.ts", 400),
+        ("/media/x%2F..%2Fa.ts", 400),
+        ("/media/%zz", 400),
+        ("/media/%", 400),
+        ("/media/%00", 404),  # httpd's own answer: it never comes so far
+        ("/media/", 404),
+        ("/media", 404),
+        ("/media/?list-type=2", 404),
+    ],
+)
+def test_paths_that_are_no_keys(httpd: Httpd, s3: EmbeddedS3, target: str, status: int) -> None:
+    httpd.expect_error("AH10244: invalid URI path")
+    s3.clear()
+    assert httpd.fetch(target).status == status
+    assert s3.requests() == []
+
+
+def test_the_query_does_not_reach_s3(httpd: Httpd, s3: EmbeddedS3) -> None:
+    s3.clear()
+    assert httpd.fetch("/media/a.ts?acl&uploads&versionId=x&X-Amz-Signature=1").body == DATA
+    assert s3.requests()[0]["target"] == f"/{BUCKET}/a.ts"
+
+
+def test_range_that_cannot_be(httpd: Httpd) -> None:
+    reply = httpd.fetch("/media/a.ts", range="bytes=5000-6000")
+    assert (reply.status, reply.body) == (416, b"416 Requested Range Not Satisfiable\n")
+
+
+def test_if_range(httpd: Httpd) -> None:
+    """Swift ignores If-Range; a client that resumes must not get the end of another file."""
+    etag = httpd.fetch("/media/a.ts").headers["ETag"]
+    assert httpd.fetch("/media/a.ts", range="bytes=10-19", if_range=etag).status == 206
+    stale = httpd.fetch("/media/a.ts", range="bytes=10-19", if_range='"of another time"')
+    assert (stale.status, stale.body) == (200, DATA)
+
+
+def test_preconditions(httpd: Httpd) -> None:
+    whole = httpd.fetch("/media/a.ts")
+    assert httpd.fetch("/media/a.ts", if_match=whole.headers["ETag"]).status == 200
+    assert httpd.fetch("/media/a.ts", if_match='"other"').status == 412
+    assert httpd.fetch("/media/a.ts", if_modified_since=whole.headers["Last-Modified"]).status == 304
+    assert httpd.fetch("/media/a.ts", if_unmodified_since="Fri, 01 Jan 2010 00:00:00 GMT").status == 412
+
+
+def fetch_until(httpd: Httpd, target: str, cache: str) -> None:
+    """Ask again until the cache says so: it stores an object only after its client has got it."""
+    for _ in range(100):
+        reply = httpd.fetch(target)
+        assert (reply.status, reply.body) == (200, DATA)
+        if reply.headers["X-Cache"].startswith(cache):
+            return
+    raise AssertionError(f"never {cache}: {reply.headers}")
+
+
+def test_a_cache_in_front_keeps_and_revalidates(httpd: Httpd, s3: EmbeddedS3) -> None:
+    fetch_until(httpd, "/cached/a.ts", "HIT")
+    s3.clear()
+    httpd.fetch("/cached/a.ts")
+    assert s3.requests() == []
+    fetch_until(httpd, "/cached/stale.ts", "REVALIDATE")
+    assert s3.requests()[-1]["status"] == 304
+
+
+def test_a_secret_file_that_changes(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    text = without(section("/media", s3, "SetEnv S3SecretKeyFile ${ROOT}/secret"), "S3SecretKey")
+    server = Httpd(text)
+    server.start()
+    checked.append(server)
+    secret = server.root / "secret"
+    secret.write_text("old-and-wrong\n")
+    assert server.fetch("/media/a.ts").status == 502
+    server.wait_for_error("SignatureDoesNotMatch")
+    secret.write_text(s3.secret_key + "\n")
+    assert server.fetch("/media/a.ts").body == DATA
