@@ -131,10 +131,17 @@ class Httpd:
         """Whether httpd lives."""
         return self._process is not None and self._process.poll() is None
 
-    def graceful(self) -> None:
-        """Reload the configuration as ``apachectl graceful`` does."""
+    def reload(self) -> None:
+        """Take the configuration anew, as ``apachectl graceful`` does, and wait for the new children."""
         assert self._process is not None
+        (self.root / "httpd.conf").write_text(self._whole_config())
+        old = set(self.children())
         self._process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + WAIT
+        while old & set(self.children()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        while not is_listening(self.port) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def children(self) -> list[int]:
         """The pids of httpd's child processes."""

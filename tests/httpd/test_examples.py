@@ -1,0 +1,141 @@
+"""The shipped examples, to the letter but for names of hosts, buckets, keys and folders: each must work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.httpd.conftest import BUCKET
+from tests.httpd.server import Httpd
+from tests.s3 import EmbeddedS3, User
+
+EXAMPLES = Path(__file__).parents[2] / "apache" / "examples"
+DEBIAN_MOD_WSGI = Path("/usr/lib/apache2/modules/mod_wsgi.so")
+
+
+def example(name: str, s3: EmbeddedS3, **others: str) -> str:
+    """Return an example with the embedded S3's names in the place of the documentation's."""
+    bucket = f"{s3.url}/{BUCKET}/"
+    names = {
+        "*:80": "*",
+        "/var/www/yoursite": "${ROOT}/htdocs",
+        "https://your-bucket.s3.eu-central-1.amazonaws.com/": bucket,
+        "https://your-bucket.s3.amazonaws.com/": bucket,
+        " SECRET_KEY": f" {s3.secret_key}",
+        " ACCESS_KEY": f" {s3.access_key}",
+        **others,
+    }
+    text = (EXAMPLES / name).read_text()
+    for old, new in names.items():
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture
+def start(checked: list[Httpd]) -> Iterator[type[Httpd]]:
+    """A Httpd class whose servers are stopped and checked at the end."""
+
+    class Started(Httpd):
+        def __init__(self, config: str, **options: object) -> None:
+            super().__init__(config, **options)  # type: ignore[arg-type]
+            checked.append(self)
+            self.start()
+
+    yield Started
+
+
+def test_every_example_is_tested() -> None:
+    source = Path(__file__).read_text()
+    assert [path.name for path in EXAMPLES.iterdir() if f'example("{path.name}"' not in source] == []
+
+
+def test_several_buckets(start: type[Httpd], tmp_path: Path) -> None:
+    archive = User("ARCHIVEACCESSKEY", "archive-secret", ("archive",))
+    legacy = User("LEGACYACCESSKEY", "legacy-secret", ("legacy",))
+    with EmbeddedS3(buckets=("films",), users=(legacy,)) as eu, EmbeddedS3((), users=(archive,), region="us-west-2") as us:
+        eu.put("films", "a.mp4", b"a film")
+        us.put("archive", "archive/2026/a.mp4", b"an old film")
+        eu.put("legacy", "a.mp4", b"a legacy film")
+        names = {
+            "https://films.s3.eu-central-1.amazonaws.com/": f"{eu.url}/films/",
+            "https://s3.us-west-2.amazonaws.com/": f"{us.url}/",
+            "https://storage.example.net/": f"{eu.url}/",
+            "/etc/apache2/s3/films.secret": "${ROOT}/films.secret",
+            "FILMS_ACCESS_KEY": eu.access_key,
+            "ARCHIVE_ACCESS_KEY": archive.access_key,
+            "ARCHIVE_SECRET_KEY": archive.secret_key,
+            "LEGACY_ACCESS_KEY": legacy.access_key,
+            "LEGACY_SECRET_KEY": legacy.secret_key,
+        }
+        httpd = start(example("several_buckets.conf", eu, **names))
+        (httpd.root / "films.secret").write_text(eu.secret_key)
+        eu.clear()
+        assert httpd.fetch("/films/a.mp4").body == b"a film"
+        assert httpd.fetch("/archive/a.mp4").body == b"an old film"
+        assert httpd.fetch("/legacy/a.mp4").body == b"a legacy film"
+        assert [entry["headers"]["authorization"] for entry in eu.requests()] == ["AWS4-HMAC-SHA256", "AWS"]
+
+
+def test_the_vendors_virtual_host(start: type[Httpd], s3: EmbeddedS3) -> None:
+    s3.put(BUCKET, "video.ism", b"<smil/>")
+    httpd = start(example("virtualhost.conf", s3))
+    assert httpd.fetch("/your-bucket/video.ism").body == b"<smil/>"
+    (httpd.root / "htdocs" / "page.txt").write_text("the site itself")
+    assert httpd.fetch("/page.txt").body == b"the site itself"
+
+
+def test_the_traditional_location(start: type[Httpd], s3: EmbeddedS3) -> None:
+    s3.put(BUCKET, "dir/a b.mp4", b"v2 in the query")
+    s3.put(BUCKET, "/lead.mp4", b"a leading slash")
+    httpd = start(example("location.conf", s3))
+    s3.clear()
+    assert httpd.fetch("/dir/a%20b.mp4").body == b"v2 in the query"
+    assert "AWSAccessKeyId=" in s3.requests()[0]["target"]
+    assert httpd.fetch("//lead.mp4").body == b"a leading slash"
+    assert httpd.fetch("/").status == 404
+
+
+def test_subrequests(start: type[Httpd], s3: EmbeddedS3) -> None:
+    s3.put(BUCKET, "a//banner.html", b"<b>private</b>")
+    httpd = start(example("subrequest.conf", s3))
+    page = httpd.root / "htdocs" / "page.shtml"
+    page.write_text('1 <!--#include virtual="/private/a//banner.html" --> 2 <!--#include virtual="/private/a//banner.html" -->')
+    assert httpd.fetch("/page.shtml").body == b"1 <b>private</b> 2 <b>private</b>"
+    httpd.expect_error("AH01630: client denied by server configuration")
+    assert httpd.fetch("/private/a//banner.html").status == 403
+
+
+def test_daemon_mode(start: type[Httpd], s3: EmbeddedS3) -> None:
+    s3.put(BUCKET, "d/a+b//c.mp4", b"x" * 3_000_000)
+    httpd = start(example("daemon.conf", s3))
+    whole = httpd.fetch("/media/d/a%2Bb//c.mp4")
+    assert (whole.status, whole.body) == (200, b"x" * 3_000_000)
+    assert httpd.fetch("/media/d/a%2Bb//c.mp4", range="bytes=5-9").status == 206
+    assert httpd.fetch("/media/missing", method="HEAD").status == 404
+
+
+@pytest.mark.skipif(not DEBIAN_MOD_WSGI.exists(), reason="Debian's mod_wsgi is not installed (libapache2-mod-wsgi-py3)")
+@pytest.mark.parametrize("name", ["virtualhost.conf", "daemon.conf"])
+def test_under_debians_own_mod_wsgi(start: type[Httpd], s3: EmbeddedS3, name: str) -> None:
+    s3.put(BUCKET, "a//b%2F.mp4", b"y" * 2_000_000)
+    httpd = start(example(name, s3), mod_wsgi=DEBIAN_MOD_WSGI)
+    mount = {"virtualhost.conf": "/your-bucket", "daemon.conf": "/media"}[name]
+    reply = httpd.fetch(f"{mount}/a//b%252F.mp4")
+    assert (reply.status, reply.body) == (200, b"y" * 2_000_000)
+    assert "mod_wsgi/4." in reply.headers["Server"]
+    part = httpd.fetch(f"{mount}/a//b%252F.mp4", range="bytes=0-")
+    assert (part.status, part.headers["Content-Range"]) == (206, "bytes 0-1999999/2000000")
+    assert httpd.fetch(f"{mount}/a//b%252F.mp4", method="HEAD").headers["Content-Length"] == "2000000"
+
+
+def test_reload_takes_new_settings(start: type[Httpd], s3: EmbeddedS3) -> None:
+    s3.put(BUCKET, "a.mp4", b"a film")
+    text = example("virtualhost.conf", s3)
+    httpd = start(text.replace(s3.secret_key, "an-old-secret"))
+    assert httpd.fetch("/your-bucket/a.mp4").status == 502
+    httpd.wait_for_error("SignatureDoesNotMatch")
+    httpd.config = text
+    httpd.reload()
+    assert httpd.fetch("/your-bucket/a.mp4").body == b"a film"

@@ -1,0 +1,118 @@
+"""S3 breaks off in the middle of a body: no client of httpd may take what it got for the whole."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.server import ScriptedS3, Step, answer, close, first
+from tests.httpd.server import Httpd
+
+PART = b"p" * 300_000
+NEXT = b"the next answer"
+LENGTH = 1_000_000
+
+
+def config(url: str) -> str:
+    daemon = "process-group=s3 application-group=%{GLOBAL}"
+    sections = ["WSGIDaemonProcess s3 python-home=${USP_S3_PYTHON_HOME}"]
+    for mount, options in (("/embedded", ""), ("/daemon", daemon)):
+        sections.append(f"""
+WSGIScriptAlias {mount} ${{USP_S3_WSGI}} {options}
+<Location {mount}>
+  SetEnv S3BucketURL {url}/bucket/
+  SetEnv S3AccessKey A
+  SetEnv S3SecretKey B
+  SetEnv S3Region r
+</Location>""")
+    # Longer than any wait below: a client that only httpd's timeout frees would fail the test.
+    return "\n".join([*sections, "KeepAliveTimeout 300"])
+
+
+def chunked(data: bytes, end: bytes = b"") -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%s\r\n" % (len(data), data) + end
+
+
+@pytest.fixture
+def server(checked: list[Httpd]) -> Iterator[Httpd]:
+    httpd = Httpd("")
+    httpd.expect_error("usp_s3_wsgi: ")
+    checked.append(httpd)
+    yield httpd
+
+
+def converse(httpd: Httpd, s3_url: str, request: bytes, *, timeout: float = 20) -> bytes:
+    """Send bytes to httpd and return all it answers until it ends the connection."""
+    httpd.config = config(s3_url)
+    httpd.start()
+    with socket.create_connection(("127.0.0.1", httpd.port), timeout=timeout) as client:
+        client.sendall(request)
+        answers = b""
+        while data := client.recv(1 << 20):
+            answers += data
+    return answers
+
+
+def get(mount: str, version: str = "1.1") -> bytes:
+    return f"GET {mount}/film.mp4 HTTP/{version}\r\nHost: x\r\n\r\n".encode()
+
+
+def cut_short() -> Step:
+    return first(answer(200, PART, length=LENGTH), close)
+
+
+def test_with_length_the_connection_ends_and_nothing_follows(server: Httpd) -> None:
+    """Two requests sent at once: the second answer must not be taken for the rest of the first body."""
+    with ScriptedS3(cut_short(), then=answer(200, NEXT)) as s3:
+        answers = converse(server, s3.url, get("/embedded") * 2)
+    head, _, body = answers.partition(b"\r\n\r\n")
+    assert b"Content-Length: 1000000" in head
+    assert len(body) < LENGTH
+    assert PART.startswith(body)
+    line = server.wait_for_error("S3 ended the body early")
+    assert "700000 bytes are missing" in line and "GET http://127.0.0.1" in line
+    assert not [line for line in server.errors() if "Traceback" in line]
+
+
+@pytest.mark.parametrize("version", ["1.1"])
+def test_chunked_has_no_last_chunk(server: Httpd, version: str) -> None:
+    with ScriptedS3(first(chunked(PART), close)) as s3:
+        answers = converse(server, s3.url, get("/embedded", version))
+    assert not answers.endswith(b"0\r\n\r\n")
+    server.expect_error("Exception occurred|Traceback|File |raise |data = |BodyTruncated|~~|\\^\\^")
+    server.wait_for_error("S3 ended the body early")
+
+
+@pytest.mark.parametrize(("mount", "version"), [("/embedded", "1.0"), ("/daemon", "1.1")])
+def test_without_length_where_an_early_end_could_not_be_told(server: Httpd, mount: str, version: str) -> None:
+    with ScriptedS3(chunked(PART, b"0\r\n\r\n")) as s3:
+        answers = converse(server, s3.url, get(mount, version).replace(b"Host", b"Connection: close\r\nHost"))
+    assert answers.startswith(b"HTTP/1.1 502 ")
+    server.wait_for_error("a body without Content-Length")
+
+
+def test_chunked_and_whole(server: Httpd) -> None:
+    with ScriptedS3(chunked(PART, b"0\r\n\r\n")) as s3:
+        server.config = config(s3.url)
+        server.start()
+        assert server.fetch("/embedded/film.mp4").body == PART
+
+
+def test_daemon_mode_leaves_the_client_waiting_for_the_rest(server: Httpd) -> None:
+    """Another process holds the connection: the client misses bytes until KeepAliveTimeout, and never has all."""
+    with ScriptedS3(cut_short()) as s3:
+        server.config = config(s3.url)
+        server.start()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+            client.sendall(get("/daemon"))
+            received = b""
+            while len(received.partition(b"\r\n\r\n")[2]) < len(PART):
+                received += client.recv(1 << 20)
+            server.expect_error("Exception occurred|Traceback|File |raise |data = |BodyTruncated|~~|\\^\\^")
+            server.wait_for_error("S3 ended the body early")
+            client.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
