@@ -9,7 +9,7 @@ SOURCES := $(wildcard usp_s3_wsgi/*.py usp_s3_wsgi/signing/*.py apache/*.wsgi ap
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.package ## run it: an embedded private S3, Apache with the gateway before it, a film to look at
+demo: $(VENV)/.package ## run it: an embedded private S3, Apache with the gateway before it, a film to look at (PORT=8080 chooses the port)
 	@$(BIN)/python -m apache.demo
 
 demo-check: $(VENV)/.package ## the same, checked by itself, then stopped

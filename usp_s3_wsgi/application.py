@@ -61,7 +61,7 @@ def _ask(environ: dict[str, Any], section: Settings, unsigned: S3Request) -> Ans
             upstream.discard(from_s3)
             return response.plain(from_s3.status, headers, unsigned.method)
         raise response.refusal(_why(section, unsigned, from_s3), section, from_s3.headers.get("Retry-After"))
-    except GatewayError:
+    except BaseException:
         upstream.discard(from_s3)
         raise
 

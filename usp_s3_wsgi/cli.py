@@ -45,7 +45,7 @@ def apache_config(options: argparse.Namespace) -> str:
     share = share_directory()
     module = "" if options.no_module else f'LoadModule wsgi_module "{_mod_wsgi()}"\n'
     return (
-        f'{module}Define USP_S3_PYTHON_HOME "{sys.prefix}"\n'
+        f'{module}Define USP_S3_PYTHON_HOME "{Path(sys.prefix).resolve()}"\n'
         'WSGIPythonHome "${USP_S3_PYTHON_HOME}"\n'
         f'Define USP_S3_WSGI "{share / "usp_s3.wsgi"}"\n'
         f'Include "{share / "gateway.conf"}"\n'

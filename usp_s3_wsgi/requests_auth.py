@@ -45,11 +45,11 @@ class S3Auth(AuthBase):
         place = values.bucket_url(f"{parts.scheme}://{parts.netloc}{parts.path or '/'}")
         if self._bucket:
             place = place.named(self._bucket)
-        query = tuple((name, value) for name, _, value in (pair.partition("=") for pair in parts.query.split("&")) if name)
-        headers = tuple((str(name), str(value)) for name, value in prepared.headers.items() if name.lower() != "host")
-        unsigned = S3Request(
-            prepared.method or "GET", place.scheme, place.authority, parts.path or "/", query, headers
+        query = tuple(
+            (name, value) for name, _, value in (pair.partition("=") for pair in parts.query.split("&")) if name
         )
+        headers = tuple((str(name), str(value)) for name, value in prepared.headers.items() if name.lower() != "host")
+        unsigned = S3Request(prepared.method or "GET", place.scheme, place.authority, parts.path or "/", query, headers)
         settings = replace(Settings(place), region=self._region, use_headers=True)
         signed = sign(unsigned, settings, self._credentials, datetime.now(timezone.utc), _payload_hash(prepared.body))
         prepared.headers.update({"Host": place.authority, **dict(signed.headers)})

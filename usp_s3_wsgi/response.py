@@ -45,7 +45,9 @@ _BODYLESS = frozenset({204, 304})
 #: 403 that is about the object; every other one is about this server's keys.
 _DENIED = frozenset({"AccessDenied", "InvalidObjectState", ""})
 #: 400 that is about the client's URL; every other one is about this server's signature.
-_BAD_KEY = frozenset({"KeyTooLongError", "InvalidURI", "InvalidArgument", "XMinioInvalidObjectName", "InvalidObjectName"})
+_BAD_KEY = frozenset(
+    {"KeyTooLongError", "InvalidURI", "InvalidArgument", "XMinioInvalidObjectName", "InvalidObjectName"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,10 @@ class Answer:
 
 
 class Body:
-    """The bytes of S3's body, in large reads. ``truncated`` is told of an early end; says whether the client is gone."""
+    """The bytes of S3's body, in large reads.
+
+    ``truncated`` is told of an early end and returns whether it ended the client's connection.
+    """
 
     def __init__(self, response: urllib3.BaseHTTPResponse, truncated: Callable[[BodyTruncated], bool]) -> None:
         self._response = response

@@ -29,7 +29,7 @@ class Settings:
     security_token_file: str | None = None
     region: str | None = None
     use_headers: bool = False
-    proxy_set: ProxySet = ProxySet()
+    proxy_set: ProxySet = field(default_factory=ProxySet)
     expires: int = 300
     retries: int = 2
     pass_query: frozenset[str] = frozenset()
@@ -124,8 +124,8 @@ def _value(name: str, text: str) -> Any:
 
 
 def _with_bucket(settings: Settings, bucket: str | None) -> Settings:
-    if bucket:
-        return replace(settings, bucket_url=settings.bucket_url.named(bucket))
-    if not settings.bucket_url.bucket:
-        raise SettingError("S3BucketURL names no bucket: add it to the path, or set S3Bucket if the host holds it")
-    return settings
+    url = settings.bucket_url
+    # A URL without bucket is that of a whole service: S3Bucket alone would not keep clients out of the other buckets.
+    if not url.bucket and url.host != (bucket or "").lower():
+        raise SettingError("S3BucketURL names no bucket: add it to the path (S3Bucket does not)")
+    return replace(settings, bucket_url=url.named(bucket)) if bucket else settings

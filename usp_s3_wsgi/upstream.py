@@ -52,8 +52,8 @@ def fetch(settings: Settings, signed: Callable[[], S3Request]) -> urllib3.BaseHT
         try:
             response = worker.send(signed())
         except UpstreamUnreachable as error:
-            if last or not _is_transient(error):
-                raise
+            if last or worker.resting or not _is_transient(error):
+                raise  # where the worker rests, its own words would hide the reason
         else:
             if last or response.status not in BUSY_STATUSES:
                 return response
@@ -85,7 +85,7 @@ class _IdleConnections(queue.LifoQueue[Any]):
     """urllib3's queue of idle connections, which closes those that are idle for longer than ``ttl`` seconds."""
 
     ttl = float("inf")
-    _next_sweep = 0.0
+    _last_sweep = 0.0
 
     def _put(self, item: Any) -> None:
         now = time.monotonic()
@@ -93,8 +93,8 @@ class _IdleConnections(queue.LifoQueue[Any]):
             item.idle_since = now
         super()._put(item)
         # The last one in is the first one out: connections that nobody needs any more rest at the bottom.
-        if now >= self._next_sweep:
-            self._next_sweep = now + self.ttl
+        if now >= self._last_sweep + self.ttl:
+            self._last_sweep = now
             for connection in self.queue:
                 self._close_if_stale(connection, now)
 
@@ -114,6 +114,7 @@ class _Worker:
     def __init__(self, scheme: str, host: str, port: int, parameters: ProxySet, ca_file: str | None) -> None:
         self._parameters = parameters
         self._rests_until = 0.0
+        self._acquire = parameters.acquire or parameters.timeout
         self._timeout = urllib3.Timeout(connect=parameters.connectiontimeout, read=parameters.timeout)
         options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         if parameters.keepalive:
@@ -131,9 +132,14 @@ class _Worker:
         if isinstance(self._pool.pool, _IdleConnections):
             self._pool.pool.ttl = parameters.ttl if parameters.enablereuse else 0.0
 
+    @property
+    def resting(self) -> bool:
+        """Whether the host failed so recently that it is not asked."""
+        return time.monotonic() < self._rests_until
+
     def send(self, request: S3Request) -> urllib3.BaseHTTPResponse:
         """Send a request once; redirects are answers. Raises: UpstreamUnreachable, UpstreamTimeout, UpstreamBusy."""
-        if time.monotonic() < self._rests_until:
+        if self.resting:
             raise UpstreamBusy("S3 was not reachable a moment ago (retry of S3ProxySet)", _seconds(self._rests_until))
         headers = {"Host": request.host, "User-Agent": "usp_s3_wsgi", "Accept-Encoding": "identity"}
         headers.update(request.headers)
@@ -148,7 +154,7 @@ class _Worker:
                 redirect=False,
                 assert_same_host=False,
                 timeout=self._timeout,
-                pool_timeout=self._parameters.acquire or None,  # type: ignore[arg-type]  # queue takes fractions
+                pool_timeout=self._acquire,  # type: ignore[arg-type]  # queue takes fractions
                 preload_content=False,
                 decode_content=False,
             )
@@ -157,11 +163,13 @@ class _Worker:
 
     def _failure(self, error: HTTPError) -> GatewayError:
         if isinstance(error, EmptyPoolError):
-            return UpstreamBusy(f"no connection came free within {self._parameters.acquire:g} s (max, acquire)")
+            return UpstreamBusy(f"no connection came free within {self._acquire:g} s (max, acquire)")
         if isinstance(error, ReadTimeoutError):
             return UpstreamTimeout(f"no answer within {self._parameters.timeout:g} s")
         if isinstance(error, (NewConnectionError, ConnectTimeoutError, SSLError)) and self._parameters.retry:
             self._rests_until = time.monotonic() + self._parameters.retry
+        if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
+            return UpstreamUnreachable(f"no connection within {self._parameters.connectiontimeout:g} s")
         return UpstreamUnreachable(describe(error))
 
 
@@ -171,6 +179,12 @@ class _HTTPPool(urllib3.HTTPConnectionPool):
 
 class _HTTPSPool(urllib3.HTTPSConnectionPool):
     QueueCls = _IdleConnections
+
+    def _validate_conn(self, conn: Any) -> None:
+        try:
+            super()._validate_conn(conn)
+        except TimeoutError as error:  # urllib3 takes a slow handshake for a slow answer
+            raise ConnectTimeoutError(conn, "the TLS handshake timed out") from error
 
 
 class _WorkerKey(NamedTuple):
@@ -225,7 +239,7 @@ def _seconds(until: float) -> str:
 
 
 class _WithoutQuery(logging.Filter):
-    """Cut the query from what urllib3 logs at level DEBUG: it may be a signature."""
+    """Cut the query from what urllib3 logs, as DEBUG and of a broken header as WARNING: it may be a signature."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -233,5 +247,6 @@ class _WithoutQuery(logging.Filter):
         return True
 
 
-logging.getLogger("urllib3.connectionpool").addFilter(_WithoutQuery())
+for _name in ("urllib3.connectionpool", "urllib3.connection"):
+    logging.getLogger(_name).addFilter(_WithoutQuery())
 _workers = _Workers()

@@ -19,10 +19,11 @@ from usp_s3_wsgi.signing.encoding import percent_encode
 #: Query parameters of S3 that select something of an object; every other subresource shows metadata of the bucket.
 OBJECT_PARAMETERS = re.compile(r"versionId|partNumber|response-[a-z-]+")
 SUBRESOURCES = frozenset(
-    "accelerate acl analytics attributes continuation-token cors delete delimiter encoding-type encryption fetch-owner "
-    "intelligent-tiering inventory legal-hold lifecycle list-type location logging marker max-keys metrics notification "
-    "object-lock ownershipControls policy policyStatus prefix publicAccessBlock replication requestPayment restore "
-    "retention select start-after tagging torrent uploadId uploads versioning versions website".split()
+    "accelerate acl analytics attributes continuation-token cors delete delimiter encoding-type encryption "
+    "fetch-owner intelligent-tiering inventory legal-hold lifecycle list-type location logging marker max-keys "
+    "metrics notification object-lock ownershipControls policy policyStatus prefix publicAccessBlock "
+    "replication requestPayment restore retention select start-after tagging torrent uploadId uploads "
+    "versioning versions website".split()
 )
 DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Endpoints that are known to hold no bucket name in the host, and virtual-host style names under them.
@@ -184,8 +185,8 @@ def _is_address(host: str) -> bool:
 class ProxySet:
     """mod_proxy's parameters of a worker, with its names and meanings; times in seconds.
 
-    The defaults are those of the line in mod_unified_s3_auth's documentation. ``max`` 0 sets no limit and
-    ``acquire`` 0 waits without end, as where they are not given to mod_proxy.
+    The defaults are those of the line in mod_unified_s3_auth's documentation. ``max`` 0 sets no limit;
+    ``acquire`` 0 is ``timeout``: to wait without end, as mod_proxy does there, helps nobody.
     https://httpd.apache.org/docs/2.4/mod/mod_proxy.html#proxypass
     """
 

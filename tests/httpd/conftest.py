@@ -37,7 +37,9 @@ def s3_tls(certificate: tuple[Path, Path]) -> Iterator[EmbeddedS3]:
         yield server
 
 
-def section(mount: str, server: EmbeddedS3, *lines: str, mode: str = "v4-header", host: str = "", path: str = "") -> str:
+def section(
+    mount: str, server: EmbeddedS3, *lines: str, mode: str = "v4-header", host: str = "", path: str = ""
+) -> str:
     """The Apache configuration of one bucket; ``host`` and ``path`` choose the style, ``lines`` are added."""
     region, headers = MODES[mode]
     settings = [

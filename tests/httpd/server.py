@@ -275,29 +275,32 @@ def apache_user() -> pwd.struct_passwd:
 
 
 def check_apache_user() -> None:
-    """See that httpd's children can run this interpreter and import the gateway; else they die or hang. Raises: HttpdError.
-    """
+    """See that httpd's children can run this interpreter and import the gateway; else they hang. Raises: HttpdError."""
     if os.geteuid() != 0:
         return
     user = apache_user()
+    # The virtual environment may be reached by a link in a folder that this user cannot read.
+    python = str(Path(sys.prefix).resolve() / "bin" / Path(sys.executable).name)
     try:
         tried = subprocess.run(
-            [sys.executable, "-c", "import usp_s3_wsgi.application"],
+            [python, "-c", "import usp_s3_wsgi.application"],
             user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", env={"PATH": "/usr/bin:/bin"},
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=60, check=False, start_new_session=True,
         )  # fmt: skip
         reason = tried.stderr.strip().rpartition("\n")[2] if tried.returncode else ""
     except OSError as error:
         reason = str(error)
     if reason:
         raise HttpdError(
-            f"httpd's children run as {user.pw_name}, who cannot use {sys.executable}: {reason}\n"
+            f"httpd's children run as {user.pw_name}, who cannot use {python}: {reason}\n"
             "Use an interpreter and a virtual environment that this user can read, not one below /root "
             "(make PYTHON=/usr/bin/python3 builds one)."
         )
 
 
-def make_certificate(directory: Path, names: str = "IP:127.0.0.1,DNS:localhost,DNS:*.s3.localhost") -> tuple[Path, Path]:
+def make_certificate(
+    directory: Path, names: str = "IP:127.0.0.1,DNS:localhost,DNS:*.s3.localhost"
+) -> tuple[Path, Path]:
     """Make a self-signed certificate for those names; returns the files of certificate and key."""
     certificate, key = directory / "s3.pem", directory / "s3.key"
     subprocess.run(

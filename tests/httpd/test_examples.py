@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def example(name: str, s3: EmbeddedS3, **others: str) -> str:
 
 
 @pytest.fixture
-def start(checked: list[Httpd]) -> Iterator[type[Httpd]]:
+def start(checked: list[Httpd]) -> type[Httpd]:
     """A Httpd class whose servers are stopped and checked at the end."""
 
     class Started(Httpd):
@@ -43,7 +42,7 @@ def start(checked: list[Httpd]) -> Iterator[type[Httpd]]:
             checked.append(self)
             self.start()
 
-    yield Started
+    return Started
 
 
 def test_every_example_is_tested() -> None:
@@ -54,7 +53,10 @@ def test_every_example_is_tested() -> None:
 def test_several_buckets(start: type[Httpd], tmp_path: Path) -> None:
     archive = User("ARCHIVEACCESSKEY", "archive-secret", ("archive",))
     legacy = User("LEGACYACCESSKEY", "legacy-secret", ("legacy",))
-    with EmbeddedS3(buckets=("films",), users=(legacy,)) as eu, EmbeddedS3((), users=(archive,), region="us-west-2") as us:
+    with (
+        EmbeddedS3(buckets=("films",), users=(legacy,)) as eu,
+        EmbeddedS3((), users=(archive,), region="us-west-2") as us,
+    ):
         eu.put("films", "a.mp4", b"a film")
         us.put("archive", "archive/2026/a.mp4", b"an old film")
         eu.put("legacy", "a.mp4", b"a legacy film")
@@ -101,7 +103,9 @@ def test_subrequests(start: type[Httpd], s3: EmbeddedS3) -> None:
     s3.put(BUCKET, "a//banner.html", b"<b>private</b>")
     httpd = start(example("subrequest.conf", s3))
     page = httpd.root / "htdocs" / "page.shtml"
-    page.write_text('1 <!--#include virtual="/private/a//banner.html" --> 2 <!--#include virtual="/private/a//banner.html" -->')
+    page.write_text(
+        '1 <!--#include virtual="/private/a//banner.html" --> 2 <!--#include virtual="/private/a//banner.html" -->'
+    )
     assert httpd.fetch("/page.shtml").body == b"1 <b>private</b> 2 <b>private</b>"
     httpd.expect_error("AH01630: client denied by server configuration")
     assert httpd.fetch("/private/a//banner.html").status == 403

@@ -40,7 +40,9 @@ def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
     # What a wrong mapping would find instead of an error.
     for key in ("a/b.txt", "a b", "lead.txt", "two.txt", "a/b", "what"):
         s3.put(BUCKET, key, b"another object")
-    moved = [f'<Location /moved/{KEYS.index(key)}>\nErrorDocument 404 "/exact/{encoded(key)}"\n</Location>' for key in KEYS]
+    moved = [
+        f'<Location /moved/{KEYS.index(key)}>\nErrorDocument 404 "/exact/{encoded(key)}"\n</Location>' for key in KEYS
+    ]
     with Httpd("\n".join([section("/media", s3), section("/exact", s3), CONFIG, *moved])) as server:
         yield server
     assert "\n".join(server.unexpected) == ""

@@ -31,15 +31,13 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: tuple[Path, Path]) ->
         sections.append(section(mount(mode, style, scheme), server, *trust, mode=mode, host=host))
     for server in (s3, s3_tls):
         server.put(BUCKET, KEY, DATA, content_type="video/iso.segment", headers={"Cache-Control": "max-age=60"})
-    with Httpd("\n".join(sections), files=[Path(__file__).with_name("localhost_names.wsgi")]) as server:
-        yield server
-    assert "\n".join(server.unexpected) == ""
+    with Httpd("\n".join(sections), files=[Path(__file__).with_name("localhost_names.wsgi")]) as running:
+        yield running
+    assert "\n".join(running.unexpected) == ""
 
 
 @pytest.mark.parametrize(("mode", "style", "scheme"), CASES)
-def test_object_and_range(
-    httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mode: str, style: str, scheme: str
-) -> None:
+def test_object_and_range(httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mode: str, style: str, scheme: str) -> None:
     server = s3_tls if scheme == "https" else s3
     server.clear()
     target = f"{mount(mode, style, scheme)}/{TARGET}"

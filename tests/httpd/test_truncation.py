@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -37,11 +36,11 @@ def chunked(data: bytes, end: bytes = b"") -> bytes:
 
 
 @pytest.fixture
-def server(checked: list[Httpd]) -> Iterator[Httpd]:
+def server(checked: list[Httpd]) -> Httpd:
     httpd = Httpd("")
     httpd.expect_error("usp_s3_wsgi: ")
     checked.append(httpd)
-    yield httpd
+    return httpd
 
 
 def converse(httpd: Httpd, s3_url: str, request: bytes, *, timeout: float = 20) -> bytes:

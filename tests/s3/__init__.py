@@ -111,6 +111,11 @@ class EmbeddedS3:
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)
 
+    @property
+    def running(self) -> bool:
+        """Whether the server lives."""
+        return self._process is not None and self._process.poll() is None
+
     def put(
         self,
         bucket: str,

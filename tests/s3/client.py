@@ -47,8 +47,7 @@ class User:
         lower = {name.lower(): value.strip() for name, value in headers.items()}
         amz = "".join(f"{name}:{lower[name]}\n" for name in sorted(lower) if name.startswith("x-amz-"))
         text = (
-            f"{method}\n{lower.get('content-md5', '')}\n{lower.get('content-type', '')}\n"
-            f"{lower['date']}\n{amz}{target}"
+            f"{method}\n{lower.get('content-md5', '')}\n{lower.get('content-type', '')}\n{lower['date']}\n{amz}{target}"
         )
         digest = hmac.new(self.secret_key.encode(), text.encode("latin-1"), hashlib.sha1).digest()
         return f"AWS {self.access_key}:{base64.b64encode(digest).decode()}"

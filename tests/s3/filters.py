@@ -19,17 +19,14 @@ App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 Filter = Callable[[App], App]
 
 DENIED = (
-    b"<?xml version='1.0' encoding='UTF-8'?>\n"
-    b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"
+    b"<?xml version='1.0' encoding='UTF-8'?>\n<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"
 )
 LOGGED_HEADERS = frozenset({"host", "range", "cookie"})
 LOGGED_PREFIXES = ("x-amz-", "x-forwarded-")
 SECRET_NAMES = ("signature", "token", "credential")
 
 
-def log_to_stderr(
-    conf: Any, name: Any, console: Any, route: Any, fmt: str, logger: Any, adapter: Any
-) -> None:
+def log_to_stderr(conf: Any, name: Any, console: Any, route: Any, fmt: str, logger: Any, adapter: Any) -> None:
     """Swift logs to the machine's syslog, where nobody looks for a test's errors: to stderr instead."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(fmt))
