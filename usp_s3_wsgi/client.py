@@ -38,7 +38,12 @@ def _socket_fds() -> list[int]:
 
 
 def _duplicate(fd: int) -> socket.socket:
-    return socket.socket(fileno=os.dup(fd))
+    copy = os.dup(fd)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:  # not a socket
+        os.close(copy)
+        raise
 
 
 def _is_client(fd: int, environ: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import datetime, timezone
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 import requests
 from requests.auth import AuthBase
@@ -15,6 +15,7 @@ from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
+from usp_s3_wsgi.signing.encoding import percent_encode
 
 
 class S3Auth(AuthBase):
@@ -45,15 +46,22 @@ class S3Auth(AuthBase):
         place = values.bucket_url(f"{parts.scheme}://{parts.netloc}{parts.path or '/'}")
         if self._bucket:
             place = place.named(self._bucket)
-        query = tuple(
-            (name, value) for name, _, value in (pair.partition("=") for pair in parts.query.split("&")) if name
-        )
+        # Encoded as S3 does it when it checks: requests leaves "/" and "+" in a query, and "(" in a path.
+        path = percent_encode(unquote_to_bytes(parts.path or "/"))
+        pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
+        query = [(_component(name), equals, _component(value)) for name, equals, value in pairs]
         headers = tuple((str(name), str(value)) for name, value in prepared.headers.items() if name.lower() != "host")
-        unsigned = S3Request(prepared.method or "GET", place.scheme, place.authority, parts.path or "/", query, headers)
+        signed_query = tuple((name, value) for name, _, value in query)
+        unsigned = S3Request(prepared.method or "GET", place.scheme, place.authority, path, signed_query, headers)
         settings = replace(Settings(place), region=self._region, use_headers=True)
         signed = sign(unsigned, settings, self._credentials, datetime.now(timezone.utc), _payload_hash(prepared.body))
+        prepared.url = urlunsplit((parts.scheme, parts.netloc, path, "&".join(map("".join, query)), ""))
         prepared.headers.update({"Host": place.authority, **dict(signed.headers)})
         return prepared
+
+
+def _component(text: str) -> str:
+    return percent_encode(unquote_to_bytes(text.replace("+", " ")), safe="")
 
 
 def _payload_hash(body: object) -> str:

@@ -29,7 +29,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Endpoints that are known to hold no bucket name in the host, and virtual-host style names under them.
 _ENDPOINT = r"(?:s3[.-][a-z0-9.-]*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)"
 _PATH_STYLE_HOST = re.compile(_ENDPOINT)
-_VIRTUAL_HOST = re.compile(rf"(?P<bucket>.+?)\.{_ENDPOINT}")
+_VIRTUAL_HOST = re.compile(rf"(?P<bucket>.+)\.{_ENDPOINT}")
 
 
 def on_off(text: str) -> bool:

@@ -1,0 +1,184 @@
+"""A body never lies: cut short it must not look complete, abandoned it costs no further reading and poisons nothing."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.server import WAIT, Connection, Request, ScriptedS3, Step, answer, close, first, reset, stall
+from tests.wsgi import begin, call, environ, s3_settings
+
+CHUNKED = answer(200, b"5\r\nhello\r\n", ("Transfer-Encoding", "chunked"), length=None)
+CUT = answer(200, b"hello", length=50)
+
+
+@pytest.mark.parametrize("end", [close, reset], ids=["closed", "reset"])
+@pytest.mark.parametrize("start", [CUT, CHUNKED], ids=["length", "chunked"])
+def test_a_body_cut_short_raises_and_is_logged(start: bytes, end: Step) -> None:
+    assert callable(end)
+    with ScriptedS3(first(start, end)) as s3:
+        reply = call(environ("/media/film.mp4", s3_settings(s3.url)))
+    assert reply.status == 200
+    assert reply.truncated is not None
+    assert reply.log.count("\n") == 1
+    assert "S3 ended the body early" in reply.log and "/bucket/film.mp4" in reply.log
+
+
+def test_the_log_says_how_much_is_missing() -> None:
+    with ScriptedS3(first(CUT, close)) as s3:
+        reply = call(environ("/media/film.mp4", s3_settings(s3.url)))
+    assert reply.headers["Content-Length"] == "50"
+    assert reply.body == b"hello"
+    assert "45 bytes are missing" in reply.log
+
+
+def test_a_chunk_of_nonsense_is_a_body_cut_short() -> None:
+    with ScriptedS3(first(CHUNKED + b"no hex\r\n", close)) as s3:
+        assert call(environ("/media/film.mp4", s3_settings(s3.url))).truncated is not None
+
+
+def test_a_body_that_stalls_is_a_body_cut_short() -> None:
+    with ScriptedS3(first(CUT, stall)) as s3:
+        reply = call(environ("/media/film.mp4", s3_settings(s3.url, S3ProxySet="timeout=60ms")))
+    assert (reply.status, reply.body) == (200, b"hello")
+    assert reply.truncated is not None
+
+
+def test_a_whole_chunked_body_is_passed_on() -> None:
+    with ScriptedS3(CHUNKED + b"0\r\n\r\n") as s3:
+        reply = call(environ("/media/film.mp4", s3_settings(s3.url)))
+    assert (reply.status, reply.body, reply.truncated) == (200, b"hello", None)
+    assert "Content-Length" not in reply.headers
+
+
+@pytest.fixture
+def client() -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    """The client's end of a connection to this process, and what mod_wsgi says of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname(), WAIT) as near:
+            accepted, peer = listener.accept()
+            with accepted:
+                port = str(listener.getsockname()[1])
+                yield near, {"REMOTE_PORT": str(peer[1]), "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": port}
+
+
+def test_in_httpd_the_clients_connection_ends(client: tuple[socket.socket, dict[str, str]]) -> None:
+    near, place = client
+    with ScriptedS3(first(CUT, close)) as s3:
+        reply = call({**environ("/media/film.mp4", s3_settings(s3.url)), **place})
+    assert reply.truncated is None  # the client sees it by itself: no traceback in the error log
+    assert near.recv(1) == b""
+    assert "45 bytes are missing" in reply.log
+
+
+def test_a_chunked_one_raises_as_well_so_that_httpd_does_not_end_it_in_order(
+    client: tuple[socket.socket, dict[str, str]],
+) -> None:
+    near, place = client
+    with ScriptedS3(first(CHUNKED, close)) as s3:
+        reply = call({**environ("/media/film.mp4", s3_settings(s3.url)), **place})
+    assert reply.truncated is not None
+    assert near.recv(1) == b""
+
+
+def test_in_daemon_mode_no_connection_is_touched(client: tuple[socket.socket, dict[str, str]]) -> None:
+    near, place = client
+    with ScriptedS3(first(CUT, close)) as s3:
+        request = {**environ("/media/film.mp4", s3_settings(s3.url)), **place}
+        reply = call({**request, "mod_wsgi.process_group": "daemons"})
+    assert reply.truncated is not None
+    near.settimeout(0.02)
+    with pytest.raises(TimeoutError):
+        near.recv(1)
+
+
+# --- a body whose early end could not be told
+
+WITHOUT_LENGTH = first(answer(200, b"hello", length=None), close)
+
+
+@pytest.mark.parametrize(
+    ("step", "more"),
+    [
+        (WITHOUT_LENGTH, {}),
+        (CHUNKED, {"mod_wsgi.process_group": "daemons"}),
+        (CHUNKED, {"SERVER_PROTOCOL": "HTTP/1.0"}),
+        (answer(200, b"hello", length=None, version="HTTP/1.0"), {}),
+    ],
+    ids=["until the end", "chunked in daemon mode", "chunked to HTTP/1.0", "HTTP/1.0"],
+)
+def test_a_body_of_unknown_length_is_refused(step: Step, more: dict[str, str]) -> None:
+    with ScriptedS3(step) as s3:
+        reply = call({**environ("/media/film.mp4", s3_settings(s3.url)), **more})
+    assert reply.status == 502
+    assert "Content-Length" in reply.log
+
+
+def test_a_head_needs_no_length() -> None:
+    with ScriptedS3(first(answer(200, length=None), close)) as s3:
+        reply = call(environ("/media/film.mp4", s3_settings(s3.url), method="HEAD"))
+    assert reply.status == 200
+    assert "Content-Length" not in reply.headers
+
+
+def test_contradicting_lengths_are_refused() -> None:
+    with ScriptedS3(answer(200, b"hello", ("Content-Length", "4"))) as s3:
+        assert call(environ("/media/film.mp4", s3_settings(s3.url))).status == 502
+
+
+# --- abandoned
+
+
+@pytest.fixture(params=["http", "https"])
+def tls(request: pytest.FixtureRequest, certificate: tuple[Path, Path]) -> tuple[Path, Path] | None:
+    return certificate if request.param == "https" else None
+
+
+def test_an_abandoned_body_closes_its_connection(tls: tuple[Path, Path] | None) -> None:
+    ended: list[bool] = []
+
+    def endless(connection: Connection, request: Request) -> None:
+        connection.send(answer(200, b"x" * 100_000, length=1 << 30))
+        ended.append(connection.ended())
+        connection.close()
+
+    with ScriptedS3(endless, answer(200, b"next"), tls=tls) as s3:
+        settings = s3_settings(s3.url, **({"S3CAFile": str(tls[0])} if tls else {}))
+        begun = begin(environ("/media/film.mp4", settings))
+        assert set(next(begun.pieces)) == set(b"x")
+        begun.close()
+        reply = call(environ("/media/film.mp4", settings))
+    assert reply.body == b"next"
+    assert ended == [True]
+    assert [request.connection for request in s3.requests] == [1, 2]
+    assert begun.log == reply.log == ""
+
+
+def test_a_body_that_was_never_begun_poisons_nothing() -> None:
+    with ScriptedS3(answer(200, b"first"), answer(200, b"second")) as s3:
+        begin(environ("/media/film.mp4", s3_settings(s3.url))).close()
+        assert call(environ("/media/film.mp4", s3_settings(s3.url))).body == b"second"
+
+
+@pytest.mark.parametrize("surplus", [19, 100_000])
+def test_more_bytes_than_the_length_poison_nothing(surplus: int) -> None:
+    too_long = answer(200, b"hello" + b"HTTP/1.1 200 OK\r\n\r\n".ljust(surplus, b"x"), length=5)
+    with ScriptedS3(too_long, answer(200, b"next")) as s3:
+        assert call(environ("/media/film.mp4", s3_settings(s3.url))).body == b"hello"
+        assert call(environ("/media/film.mp4", s3_settings(s3.url))).body == b"next"
+
+
+def test_a_tls_connection_that_ends_without_goodbye_is_a_body_cut_short(certificate: tuple[Path, Path]) -> None:
+    def cut(connection: Connection, request: Request) -> None:
+        assert isinstance(connection.socket, ssl.SSLSocket)
+        connection.send(CUT)
+        connection.close()  # no close_notify
+
+    with ScriptedS3(cut, tls=certificate) as s3:
+        reply = call(environ("/media/film.mp4", s3_settings(s3.url, S3CAFile=str(certificate[0]))))
+    assert reply.body == b"hello"
+    assert reply.truncated is not None

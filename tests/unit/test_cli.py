@@ -1,0 +1,123 @@
+"""The command usp-s3: lines that httpd can use as they are, or a message and status 1."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import usp_s3_wsgi
+from usp_s3_wsgi import cli
+
+QUOTED = re.compile(r'"([^"]+)"$')
+
+
+@pytest.fixture
+def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what Apache includes, as an installation has it."""
+    folder = tmp_path / "share dir"
+    folder.mkdir()
+    for name in ("usp_s3.wsgi", "gateway.conf", "mpm_event.conf"):
+        (folder / name).touch()
+    monkeypatch.setattr(cli, "share_directory", lambda: folder)
+    return folder
+
+
+def test_apache_config_prints_lines_whose_files_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    # Of this very installation, and with the module if it has one.
+    no_module = ["--no-module"] if not _has_mod_wsgi() else []
+    assert cli.main(["apache-config", *no_module]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if not no_module] in ([], [
+        "LoadModule", "Define", "WSGIPythonHome", "Define", "Include", "Include"
+    ])  # fmt: skip
+    for line in lines:
+        if "${USP_S3_PYTHON_HOME}" in line:  # the line before
+            continue
+        found = QUOTED.search(line)
+        assert found and Path(found[1]).is_absolute() and Path(found[1]).exists(), line
+
+
+def _has_mod_wsgi() -> bool:
+    try:
+        return cli._mod_wsgi().is_file()
+    except FileNotFoundError:
+        return False
+
+
+def test_the_lines(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["apache-config", "--no-module"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f'Define USP_S3_PYTHON_HOME "{Path(sys.prefix).resolve()}"',
+        'WSGIPythonHome "${USP_S3_PYTHON_HOME}"',
+        f'Define USP_S3_WSGI "{share}/usp_s3.wsgi"',
+        f'Include "{share}/gateway.conf"',
+        f'Include "{share}/mpm_event.conf"',
+    ]
+
+
+def test_the_module_comes_first(
+    share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_mod_wsgi", lambda: Path("/lib/mod_wsgi.so"))
+    assert cli.main(["apache-config"]) == 0
+    assert capsys.readouterr().out.startswith('LoadModule wsgi_module "/lib/mod_wsgi.so"\nDefine USP_S3_PYTHON_HOME ')
+
+
+def test_without_mod_wsgi_it_says_what_to_do(
+    share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["apache-config"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usp-s3: there is no mod_wsgi in ") and err.count("\n") == 1
+    assert "pip install 'usp_s3_wsgi[httpd]'" in err and "--no-module" in err
+
+
+def test_without_its_files_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "files", lambda name: None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    assert cli.main(["apache-config", "--no-module"]) == 1
+    assert "does not hold gateway.conf: install usp_s3_wsgi with pip" in capsys.readouterr().err
+
+
+def test_without_the_package_s_metadata_the_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    folder = tmp_path / "share" / "usp_s3_wsgi"
+    folder.mkdir(parents=True)
+    (folder / "gateway.conf").touch()
+    monkeypatch.setattr(importlib.metadata, "files", unknown)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    assert cli.share_directory() == folder
+
+
+@pytest.mark.parametrize("arguments", [[], ["apache-konfig"], ["apache-config", "--module"]])
+def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: usp-s3" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"{usp_s3_wsgi.__version__}\n"
+
+
+def test_what_apache_includes_is_what_setup_installs() -> None:
+    root = Path(__file__).parents[2]
+    setup = (root / "setup.cfg").read_text("utf-8")
+    for name in ("usp_s3.wsgi", "gateway.conf", "mpm_event.conf"):
+        assert f"apache/{name}" in setup and (root / "apache" / name).is_file()

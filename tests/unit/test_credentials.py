@@ -1,0 +1,145 @@
+"""Keys from settings and from files: read again when they change, never shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from usp_s3_wsgi.credentials import Credentials, resolve
+from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.values import bucket_url
+
+URL = bucket_url("https://b.s3.amazonaws.com/")
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+
+
+def from_file(path: Path) -> Settings:
+    return Settings(URL, access_key="AKIA", secret_key_file=str(path))
+
+
+def refused(settings: Settings) -> str:
+    with pytest.raises(SettingError) as caught:
+        resolve(settings)
+    return str(caught.value)
+
+
+def test_from_the_settings_themselves() -> None:
+    settings = Settings(URL, access_key="AKIA", secret_key=SECRET, security_token="token")
+    assert resolve(settings) == Credentials("AKIA", SECRET, "token")
+
+
+def test_all_three_from_files(tmp_path: Path) -> None:
+    for name in ("access", "secret", "token"):
+        (tmp_path / name).write_text(f"the-{name}\n")
+    settings = Settings(
+        URL,
+        access_key_file=str(tmp_path / "access"),
+        secret_key_file=str(tmp_path / "secret"),
+        security_token_file=str(tmp_path / "token"),
+    )
+    assert resolve(settings) == Credentials("the-access", "the-secret", "the-token")
+
+
+@pytest.mark.parametrize("text", [SECRET, f"{SECRET}\n", f"{SECRET}\r\n", f"\n\t {SECRET} \n\n"])
+def test_white_space_around_is_no_part_of_it(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "secret"
+    file.write_text(text, newline="")
+    assert resolve(from_file(file)).secret_key == SECRET
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("first")
+    assert resolve(from_file(file)).secret_key == "first"
+    file.write_text("second-and-longer")
+    assert resolve(from_file(file)).secret_key == "second-and-longer"
+
+
+def test_a_new_file_of_the_same_size_and_time_is_read_again(tmp_path: Path) -> None:
+    # What configuration management does: write beside it, keep the time, rename.
+    file, beside = tmp_path / "secret", tmp_path / "secret.new"
+    file.write_text("first-key")
+    os.utime(file, ns=(10**18, 10**18))
+    assert resolve(from_file(file)).secret_key == "first-key"
+    beside.write_text("other-key")
+    os.utime(beside, ns=(10**18, 10**18))
+    os.replace(beside, file)
+    assert resolve(from_file(file)).secret_key == "other-key"
+
+
+def test_the_same_size_written_in_place_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("first-key")
+    os.utime(file, ns=(10**18, 10**18))
+    assert resolve(from_file(file)).secret_key == "first-key"
+    file.write_text("other-key")
+    os.utime(file, ns=(10**18 + 1, 10**18 + 1))
+    assert resolve(from_file(file)).secret_key == "other-key"
+
+
+def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    resolve(from_file(file))
+    monkeypatch.setattr("usp_s3_wsgi.credentials._text", lambda path: pytest.fail("read again"))
+    assert resolve(from_file(file)).secret_key == SECRET
+
+
+def test_a_link_is_followed_when_it_moves(tmp_path: Path) -> None:
+    # As Kubernetes does with mounted secrets.
+    link = tmp_path / "secret"
+    for name in ("one-key", "two-key"):
+        (tmp_path / name).write_text(name)
+        beside = tmp_path / "beside"
+        beside.symlink_to(tmp_path / name)
+        os.replace(beside, link)
+        assert resolve(from_file(link)).secret_key == name
+
+
+def test_a_missing_file_is_named_and_may_come_later(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    message = refused(from_file(file))
+    assert message == f"S3SecretKeyFile: {file} cannot be read: No such file or directory"
+    file.write_text(SECRET)
+    assert resolve(from_file(file)).secret_key == SECRET
+    file.unlink()
+    assert "cannot be read" in refused(from_file(file))
+
+
+def test_a_directory_is_named(tmp_path: Path) -> None:
+    assert refused(from_file(tmp_path)) == f"S3SecretKeyFile: {tmp_path} cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b" \n", b"two words", b"two\nlines", b"\xff\xfe", b"caf\xc3\xa9-key", b"nul\0l"]
+)
+def test_a_content_that_is_no_key_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    message = refused(from_file(file))
+    assert message.startswith(f"S3SecretKeyFile: the content of {file} must be printable ASCII")
+    assert "words" not in message and "lines" not in message and "caf" not in message
+
+
+def test_each_setting_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    assert refused(Settings(URL, access_key_file=missing, secret_key="x")).startswith("S3AccessKeyFile: ")
+    token = Settings(URL, access_key="x", secret_key="x", security_token_file=missing)
+    assert refused(token).startswith("S3SecurityTokenFile: ")
+    assert refused(Settings(URL, access_key="x")) == "S3SecretKeyFile is not set"
+
+
+def test_the_repr_shows_neither_secret_nor_token() -> None:
+    shown = repr(Credentials("AKIA", SECRET, "the-session-token"))
+    assert SECRET not in shown and "the-session-token" not in shown
+    assert "AKIA" in shown
+
+
+def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
+    file = tmp_path / "film"
+    with file.open("wb") as film:
+        film.truncate(1 << 40)
+    assert "must be printable ASCII" in refused(from_file(file))

@@ -1,0 +1,101 @@
+"""Imports go one way, so that each module can be read and tested with only what is below it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import usp_s3_wsgi
+
+PACKAGE = Path(usp_s3_wsgi.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+#: What each module may import of the package when it runs.
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "signing.encoding": set(),
+    "values": {"signing.encoding"},
+    "settings": {"errors", "values"},
+    "credentials": {"errors", "settings", "values"},
+    "request": {"errors", "settings", "signing.encoding"},
+    "signing": {"signing.encoding", "signing.sigv2", "signing.sigv4"},
+    "signing.sigv2": {"signing.encoding"},
+    "signing.sigv4": {"signing.encoding"},
+    "upstream": {"errors", "request", "settings", "values"},
+    "response": {"errors", "request", "settings", "upstream"},
+    "client": set(),
+    "application": set(MODULES) - {"application", "cli", "requests_auth"},
+    "cli": set(MODULES) - {"cli"},
+    "requests_auth": set(MODULES) - {"requests_auth", "cli", "application"},
+}
+#: What only the named modules may import from elsewhere.
+OUTSIDE: dict[str, set[str]] = {
+    "urllib3": {"upstream", "response", "application"},
+    "requests": {"requests_auth"},
+    "logging": {"upstream"},
+    "threading": {"upstream", "credentials"},
+    "ssl": {"upstream"},
+    "argparse": {"cli"},
+}
+PURE = [name for name in MODULES if name.startswith("signing")]
+
+
+def imports(name: str) -> Iterator[str]:
+    """Every module that this one imports when it runs, in full: not those for type checkers only."""
+    for node in _at_run_time(ast.parse(MODULES[name].read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{name}: a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner.removeprefix("usp_s3_wsgi.") in MODULES else node.module
+
+
+def _at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _at_run_time(node)
+
+
+def inside(name: str) -> set[str]:
+    """The package's own modules among them."""
+    ours = {full for full in imports(name) if full.partition(".")[0] == "usp_s3_wsgi"}
+    return {full.removeprefix("usp_s3_wsgi").removeprefix(".") or "__init__" for full in ours}
+
+
+def test_every_module_has_its_place() -> None:
+    assert set(MODULES) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_imports_go_one_way(name: str) -> None:
+    assert inside(name) - {"__init__"} <= ALLOWED[name]
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_signing_is_pure(name: str) -> None:
+    tops = {full.partition(".")[0] for full in imports(name)}
+    assert not tops & {"urllib3", "os", "time", "socket", "io", "pathlib", "random", "logging", "requests", "threading"}
+    assert "settings" not in inside(name)
+
+
+@pytest.mark.parametrize("outside", OUTSIDE)
+def test_what_comes_from_elsewhere_has_its_place(outside: str) -> None:
+    users = {name for name in MODULES if outside in {full.partition(".")[0] for full in imports(name)}}
+    assert users <= OUTSIDE[outside]
+
+
+def test_the_tests_see_imports_within_functions_and_ignore_types() -> None:
+    tree = ast.parse("if TYPE_CHECKING:\n    import a\ndef f():\n    import b\n")
+    found = [node.names[0].name for node in _at_run_time(tree) if isinstance(node, ast.Import)]
+    assert found == ["b"]

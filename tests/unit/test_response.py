@@ -1,0 +1,159 @@
+"""From S3's answer to the client's, function by function; whole answers are in tests/faults/test_answers.py."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import urllib3
+
+from usp_s3_wsgi import errors, response
+from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.response import S3Error
+from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.values import bucket_url
+
+SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
+
+
+def from_s3(status: int, body: bytes = b"", **headers: str) -> urllib3.HTTPResponse:
+    """An answer of S3, as urllib3 gives it."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return urllib3.HTTPResponse(
+        io.BytesIO(body), names, status, preload_content=False, decode_content=False, request_method="GET"
+    )
+
+
+@pytest.mark.parametrize("status", [200, 206, 304, 412, 416])
+def test_what_is_never_passed_on(status: int) -> None:
+    never = {
+        "Set-Cookie": "a=b", "Vary": "Origin", "Connection": "close", "Keep-Alive": "timeout=5", "Server": "x",
+        "Transfer-Encoding": "chunked", "Date": "now", "WWW-Authenticate": "x", "X-Trans-Id": "x", "Location": "/",
+        "Content-Security-Policy": "x", "Alt-Svc": "h3", "X-Amz-Request-Id": "x", "Trailer": "x", "Content-MD5": "x",
+    }  # fmt: skip
+    answer = urllib3.HTTPResponse(io.BytesIO(), never, status, preload_content=False)
+    assert response.passed_on(answer, SETTINGS) == []
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b=c", "a\nb", "a\0b", "a\x7fb", "a\x0bb"])
+def test_a_header_that_would_split_the_answer_is_refused(value: str) -> None:
+    with pytest.raises(errors.UpstreamRefused, match="control characters: ETag"):
+        response.passed_on(from_s3(200, ETag=value), SETTINGS)
+
+
+def test_such_a_header_that_is_not_passed_on_does_no_harm() -> None:
+    assert response.passed_on(from_s3(200, Server="a\nb"), SETTINGS) == []
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 502, 503, 504])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_error_bodies_are_our_own(status: int, method: str) -> None:
+    answer = response.plain(status, (("Retry-After", "1"),), method)
+    headers = dict(answer.headers)
+    text = b"".join(answer.body)
+    assert answer.status_line.startswith(f"{status} ")
+    assert headers["Content-Type"] == "text/plain; charset=utf-8" and headers["Retry-After"] == "1"
+    assert text == (b"" if method == "HEAD" else f"{answer.status_line}\n".encode())
+    assert int(headers["Content-Length"]) == len(f"{answer.status_line}\n")
+
+
+# --- S3's error document
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        (b"<Error><Code>AccessDenied</Code></Error>", "AccessDenied"),
+        (b'<?xml version="1.0"?>\n<Error xmlns="x">\n  <Code>\n NoSuchKey </Code>\n</Error>', "NoSuchKey"),
+        (b"<Error><Code></Code></Error>", ""),
+        (b"<Error><Code>two words</Code></Error>", ""),
+        (b"<Error><Code>" + b"x" * 200 + b"</Code></Error>", ""),
+        (b"<html><body>Forbidden</body></html>", ""),
+        (b"\xff\xfe\x00binary", ""),
+        (b"", ""),
+        (b"<Code>a\x1b[31m</Code>", ""),
+    ],
+)
+def test_the_code(document: bytes, code: str) -> None:
+    assert response.read_error(from_s3(403, document)).code == code
+
+
+def test_request_id_and_region_from_headers_first() -> None:
+    document = b"<Error><Code>X</Code><RequestId>in-body</RequestId><Region>body-1</Region></Error>"
+    told = response.read_error(from_s3(301, document, x_amz_request_id="in-header", x_amz_bucket_region="header-1"))
+    assert (told.request_id, told.region) == ("in-header", "header-1")
+    told = response.read_error(from_s3(301, document))
+    assert (told.request_id, told.region) == ("in-body", "body-1")
+
+
+def test_an_endless_error_document_is_not_read_to_its_end() -> None:
+    body = io.BytesIO(b"x" * (1 << 22))
+    answer = urllib3.HTTPResponse(body, {}, 403, preload_content=False, decode_content=False)
+    response.read_error(answer)
+    assert body.closed or body.tell() < 1 << 20
+
+
+def test_the_line_for_the_error_log() -> None:
+    assert str(S3Error(403, "ExpiredToken", "4442", "")) == "S3 answered 403 ExpiredToken, request id 4442"
+    assert str(S3Error(403, "", "", "")) == "S3 answered 403 (no code), request id (none)"
+    assert str(S3Error(301, "PermanentRedirect", "4", "eu-west-3")).endswith(
+        ", the bucket is in region eu-west-3: set S3Region"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "client"),
+    [
+        (404, "NoSuchKey", errors.ObjectNotFound, 404),
+        (404, "NoSuchVersion", errors.ObjectNotFound, 404),
+        (404, "", errors.ObjectNotFound, 404),
+        (404, "NoSuchBucket", errors.UpstreamRefused, 502),
+        (403, "AccessDenied", errors.AccessDenied, 404),
+        (403, "InvalidObjectState", errors.AccessDenied, 404),  # archived
+        (403, "", errors.AccessDenied, 404),
+        (403, "SignatureDoesNotMatch", errors.UpstreamRefused, 502),
+        (403, "AccountProblem", errors.UpstreamRefused, 502),
+        (400, "KeyTooLongError", errors.BadPath, 400),
+        (400, "ExpiredToken", errors.UpstreamRefused, 502),
+        (400, "", errors.UpstreamRefused, 502),
+        (301, "PermanentRedirect", errors.UpstreamRefused, 502),
+        (401, "", errors.UpstreamRefused, 502),
+        (500, "InternalError", errors.UpstreamBusy, 503),
+        (503, "SlowDown", errors.UpstreamBusy, 503),
+        (599, "", errors.UpstreamBusy, 503),
+    ],
+)
+def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayError], client: int) -> None:
+    settings = Settings(SETTINGS.bucket_url, denied_status=404)
+    error = response.refusal(S3Error(status, code, "4442", ""), settings, None)
+    assert type(error) is kind
+    assert error.status == client
+    assert error.logged == (kind in {errors.UpstreamRefused, errors.UpstreamBusy})
+
+
+@pytest.mark.parametrize(
+    ("status", "validator", "contradicts"),
+    [
+        (206, None, False),
+        (206, '"a"', False),
+        (206, '"b"', True),
+        (206, 'W/"a"', True),
+        (206, "Wed, 21 Oct 2015 07:28:00 GMT", False),
+        (206, "Wed, 21 Oct 2015 07:28:01 GMT", True),
+        (416, '"b"', True),
+        (416, '"a"', False),
+        (200, '"b"', False),
+        (304, '"b"', False),
+        (404, '"b"', False),
+    ],
+)
+def test_if_range(status: int, validator: str | None, contradicts: bool) -> None:
+    headers = (("If-Range", validator),) if validator else ()
+    request = S3Request("GET", "https", "b.example", "/a", (), headers)
+    answer = from_s3(status, ETag='"a"', Last_Modified="Wed, 21 Oct 2015 07:28:00 GMT")
+    assert response.contradicts_if_range(answer, request) == contradicts
+
+
+def test_a_weak_validator_never_confirms_a_part() -> None:
+    request = S3Request("GET", "https", "b.example", "/a", (), (("If-Range", 'W/"a"'),))
+    assert response.contradicts_if_range(from_s3(206, ETag='W/"a"'), request)

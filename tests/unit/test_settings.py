@@ -1,0 +1,273 @@
+"""The operator's SetEnv lines: read strictly, refused with the setting's name, never with its value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from usp_s3_wsgi import settings
+from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.settings import NOT_YET, TABLE, Settings, from_environ
+from usp_s3_wsgi.values import ProxySet
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+BASE = {"S3BucketURL": "https://b.s3.eu-west-1.amazonaws.com/", "S3AccessKey": "AKIA", "S3SecretKey": SECRET}
+PATH_STYLE = {**BASE, "S3BucketURL": "http://127.0.0.1:9000/bucket"}
+
+
+def refused(**changes: str | None) -> str:
+    """The message for the base settings with these changes; None takes one away."""
+    merged = {name: value for name, value in {**BASE, **changes}.items() if value is not None}
+    with pytest.raises(SettingError) as caught:
+        from_environ(merged)
+    assert caught.value.status == 500 and caught.value.logged
+    return str(caught.value)
+
+
+# --- the table: name, text, field, value
+
+GOOD: list[tuple[str, str, str, Any]] = [
+    ("S3AccessKey", "AKIAIOSFODNN7EXAMPLE", "access_key", "AKIAIOSFODNN7EXAMPLE"),
+    ("S3SecretKey", SECRET, "secret_key", SECRET),
+    ("S3SecurityToken", "Aq/+=", "security_token", "Aq/+="),
+    ("S3SecurityTokenFile", "/run/token", "security_token_file", "/run/token"),
+    ("S3Region", "eu-central-1", "region", "eu-central-1"),
+    ("S3Region", "x" * 64, "region", "x" * 64),
+    ("S3UseHeaders", "on", "use_headers", True),
+    ("S3UseHeaders", "ON", "use_headers", True),
+    ("S3UseHeaders", "Off", "use_headers", False),
+    ("S3ProxySet", "timeout=3", "proxy_set", ProxySet(timeout=3)),
+    ("S3ProxySet", "", "proxy_set", ProxySet()),
+    ("S3Expires", "1", "expires", 1),
+    ("S3Expires", "604800", "expires", 604_800),
+    ("S3Retries", "0", "retries", 0),
+    ("S3Retries", "10", "retries", 10),
+    ("S3PassQuery", "versionId, partNumber response-content-type", "pass_query",
+     frozenset({"versionId", "partNumber", "response-content-type"})),
+    ("S3PassQuery", "token", "pass_query", frozenset({"token"})),
+    ("S3PassHeaders", "X-Amz-Meta-, x-amz-version-id", "pass_headers", ("x-amz-meta-", "x-amz-version-id")),
+    ("S3DeniedStatus", "403", "denied_status", 403),
+    ("S3DeniedStatus", "404", "denied_status", 404),
+    ("S3CAFile", "/etc/ssl/s3.pem", "ca_file", "/etc/ssl/s3.pem"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "field", "value"), GOOD)
+def test_good(name: str, text: str, field: str, value: object) -> None:
+    read = from_environ({**BASE, name: text})
+    assert getattr(read, field) == value
+
+
+BAD: list[tuple[str, str]] = [
+    ("S3BucketURL", "ftp://bucket.example/"),
+    ("S3Bucket", ""),
+    ("S3Bucket", "two words"),
+    ("S3AccessKey", ""),
+    ("S3AccessKey", "two words"),
+    ("S3SecretKey", "ключ"),
+    ("S3SecretKey", "line\nfeed"),
+    ("S3SecurityToken", " "),
+    ("S3AccessKeyFile", "relative/path"),
+    ("S3SecretKeyFile", ""),
+    ("S3SecurityTokenFile", "/nul\0"),
+    ("S3Region", ""),
+    ("S3Region", "eu central"),
+    ("S3Region", "eu/central"),
+    ("S3Region", "x" * 65),
+    ("S3UseHeaders", "yes"),
+    ("S3UseHeaders", "1"),
+    ("S3UseHeaders", ""),
+    ("S3UseHeaders", "on "),
+    ("S3ProxySet", "timeout"),
+    ("S3CredentialSource", "aws"),
+    ("S3Expires", "0"),
+    ("S3Expires", "604801"),
+    ("S3Expires", "5m"),
+    ("S3Expires", "-1"),
+    ("S3Expires", "1e3"),
+    ("S3Expires", "٣"),
+    ("S3Expires", "9" * 400),
+    ("S3Retries", "11"),
+    ("S3Retries", ""),
+    ("S3PassQuery", ""),
+    ("S3PassQuery", "a=b"),
+    ("S3PassQuery", "X-Amz-Expires"),
+    ("S3PassQuery", "x-amz-signature"),
+    ("S3PassQuery", "Signature"),
+    ("S3PassQuery", "versionId acl"),
+    ("S3PassQuery", "list-type"),
+    ("S3PassQuery", "prefix"),
+    ("S3PassQuery", "uploads"),
+    ("S3PassHeaders", ""),
+    ("S3PassHeaders", "etag"),
+    ("S3PassHeaders", "set-cookie x-amz-meta-"),
+    ("S3DeniedStatus", "401"),
+    ("S3DeniedStatus", "0403"),
+    ("S3CAFile", "ca.pem"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_bad(name: str, text: str) -> None:
+    message = refused(**{name: text, **({name[:-4]: None} if name.endswith("KeyFile") else {})})
+    assert message.startswith(f"{name} must be ") or message.startswith(f"{name} must not ")
+
+
+def test_every_row_is_tested() -> None:
+    names = {row.name for row in TABLE}
+    assert names - {name for name, *_ in GOOD} <= {
+        "S3BucketURL", "S3Bucket", "S3AccessKeyFile", "S3SecretKeyFile", "S3CredentialSource"
+    }  # fmt: skip
+    assert names - {name for name, _ in BAD} == set()
+
+
+def test_defaults() -> None:
+    read = from_environ(BASE)
+    assert (read.region, read.use_headers, read.expires, read.retries) == (None, False, 300, 2)
+    assert (read.pass_query, read.pass_headers, read.denied_status, read.ca_file) == (frozenset(), (), 403, None)
+    assert read.proxy_set == ProxySet(5, 30, 300, 0, True, True, 0, 0)  # the line of the vendor's documentation
+
+
+def test_other_variables_do_not_count() -> None:
+    assert from_environ({**BASE, "PATH": "/bin", "XS3Region": "x", "HTTP_S3REGION": "x"}) == from_environ(BASE)
+
+
+# --- missing, unknown, contradicting
+
+
+@pytest.mark.parametrize("name", ["S3BucketURL", "S3AccessKey", "S3SecretKey"])
+def test_what_is_missing_is_named(name: str) -> None:
+    assert refused(**{name: None}).startswith(f"{name} is not set")
+
+
+def test_nothing_set_names_the_first() -> None:
+    with pytest.raises(SettingError, match="S3BucketURL is not set"):
+        from_environ({})
+
+
+@pytest.mark.parametrize("name", ["S3AccessKey", "S3SecretKey", "S3SecurityToken"])
+def test_a_value_and_its_file_contradict(name: str) -> None:
+    message = refused(**{name: "value", f"{name}File": "/run/file"})
+    assert name in message and f"{name}File" in message and "both" in message
+
+
+def test_a_file_does_instead_of_the_value() -> None:
+    given_files = {"S3BucketURL": BASE["S3BucketURL"], "S3AccessKeyFile": "/run/a", "S3SecretKeyFile": "/run/s"}
+    read = from_environ(given_files)
+    assert (read.access_key, read.access_key_file, read.secret_key_file) == (None, "/run/a", "/run/s")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("S3Accesskey", "S3AccessKey"),
+        ("S3SecretKeyfile", "S3SecretKeyFile"),
+        ("S3BucketUrl", "S3BucketURL"),
+        ("S3_Region", "S3Region"),
+        ("S3Retry", "S3Retries"),
+        ("s3useheaders", "S3UseHeaders"),
+        ("S3CaFile", "S3CAFile"),
+        ("S3Expire", "S3Expires"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(wrong: str, meant: str) -> None:
+    assert refused(**{wrong: "x"}) == f"{wrong} is not a setting: did you mean {meant}?"
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_roles_are_refused_clearly(name: str) -> None:
+    assert "not supported by this version" in refused(**{name: "arn:aws:iam::1:role/x"})
+
+
+def test_the_aws_chain_is_refused_clearly() -> None:
+    assert "aws is not supported by this version" in refused(S3CredentialSource="aws")
+    assert from_environ({**BASE, "S3CredentialSource": "static"}) == from_environ(BASE)
+
+
+# --- the bucket
+
+
+def test_s3bucket_names_what_the_url_does_not_show() -> None:
+    read = from_environ({**BASE, "S3BucketURL": "https://media.example.com/", "S3Bucket": "films"})
+    assert (read.bucket, read.path_style) == ("films", False)
+
+
+def test_s3bucket_corrects_a_wrong_guess() -> None:
+    url = "https://films.ceph.example/2024/"
+    assert (from_environ({**BASE, "S3BucketURL": url}).bucket) == "2024"
+    read = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
+    assert (read.bucket, read.path_style) == ("films", False)
+
+
+def test_s3bucket_at_the_start_of_the_path() -> None:
+    read = from_environ({**PATH_STYLE, "S3Bucket": "bucket"})
+    assert (read.bucket, read.path_style) == ("bucket", True)
+
+
+@pytest.mark.parametrize("url", ["https://s3.eu-west-1.amazonaws.com/", "http://minio:9000/", "http://127.0.0.1/"])
+def test_a_url_of_the_whole_service_is_refused(url: str) -> None:
+    # Else the first part of each client's path would choose the bucket.
+    assert "names no bucket" in refused(S3BucketURL=url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://s3.eu-west-1.amazonaws.com/", "https://storage.googleapis.com", "http://10.0.0.5:9000", "http://minio"],
+)
+def test_s3bucket_does_not_open_the_whole_service(url: str) -> None:
+    assert "names no bucket" in refused(S3BucketURL=url, S3Bucket="films")
+
+
+def test_s3bucket_may_be_the_host_itself() -> None:
+    read = from_environ({**BASE, "S3BucketURL": "http://films/", "S3Bucket": "films"})
+    assert (read.bucket, read.path_style) == ("films", False)
+
+
+# --- secrets
+
+
+@given(st.sampled_from([row.name for row in TABLE] + sorted(NOT_YET) + ["S3Secret"]), st.text(min_size=8))
+@hypothesis_settings(deadline=None)
+def test_a_message_never_holds_a_value(name: str, secret: str) -> None:
+    assume(not any(secret in text for text in _MESSAGES))
+    changes: dict[str, str] = {**BASE, "S3SecretKey": secret, name: secret}
+    refusal: SettingError | None = None
+    try:
+        assert from_environ(changes).secret_key == secret
+    except SettingError as error:
+        refusal = error
+    if refusal:
+        assert secret not in str(refusal)
+        assert refusal.__cause__ is None and (refusal.__context__ is None or refusal.__suppress_context__)
+
+
+#: Words that messages have of themselves.
+_MESSAGES = [str(row) for row in TABLE] + ["is not supported by this version: set S3AccessKey and S3SecretKey"]
+
+
+def test_the_repr_shows_no_secret() -> None:
+    read = from_environ({**BASE, "S3SecurityToken": "the-session-token"})
+    assert SECRET not in repr(read) and "the-session-token" not in repr(read) and "AKIA" not in repr(read)
+    assert "amazonaws" in repr(read)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        from_environ(BASE).expires = 1  # type: ignore[misc]
+
+
+def test_the_same_values_are_parsed_once() -> None:
+    settings.parse.cache_clear()
+    assert from_environ({**BASE, "REQUEST_URI": "/a"}) is from_environ({**BASE, "REQUEST_URI": "/b"})
+    assert isinstance(from_environ(BASE), Settings)
+    assert settings.parse.cache_info().misses == 1
+    assert from_environ({**BASE, "S3Region": "x"}) is not from_environ(BASE)
+
+
+def test_a_refusal_is_not_remembered_as_settings() -> None:
+    for _ in range(2):
+        assert "S3Expires" in refused(S3Expires="0")

@@ -1,0 +1,154 @@
+"""The pools, without a server: which are shared, what a failure is called, what is closed when."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from urllib3.exceptions import NewConnectionError, ProtocolError
+from urllib3.exceptions import SSLError as Urllib3SSLError
+
+from usp_s3_wsgi import upstream
+from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.values import ProxySet, bucket_url
+
+SETTINGS = Settings(bucket_url("http://b.ceph.example/"))
+
+
+# --- pools
+
+
+def test_one_worker_for_all_buckets_of_a_host() -> None:
+    workers = upstream._Workers()
+    one = workers.get(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/one")))
+    assert workers.get(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/two"))) is one
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SETTINGS, bucket_url=bucket_url("https://b.ceph.example/")),
+        replace(SETTINGS, bucket_url=bucket_url("http://c.ceph.example/")),
+        replace(SETTINGS, bucket_url=bucket_url("http://b.ceph.example:81/")),
+        replace(SETTINGS, proxy_set=ProxySet(timeout=31)),
+    ],
+)
+def test_a_worker_of_its_own(other: Settings) -> None:
+    workers = upstream._Workers()
+    assert workers.get(SETTINGS) is not workers.get(other)
+
+
+def test_threads_that_come_at_once_share_one_worker() -> None:
+    workers, together, got = upstream._Workers(), threading.Barrier(8, timeout=10), []
+
+    def get() -> None:
+        together.wait()
+        got.append(workers.get(SETTINGS))
+
+    threads = [threading.Thread(target=get) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(got) == 8 and len(set(map(id, got))) == 1
+
+
+# --- idle connections
+
+
+class Fake:
+    """A connection that counts how often it was closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def queue(ttl: float) -> Any:
+    """The queue of a pool as urllib3 fills it before ttl is known."""
+    idle = upstream._IdleConnections(4)
+    for _ in range(3):
+        idle.put(None, block=False)
+    idle.ttl = ttl
+    return idle
+
+
+@pytest.mark.parametrize(("seconds", "closed"), [(0, 0), (60, 0), (61, 1)])
+def test_a_connection_is_closed_when_it_was_idle_for_longer_than_ttl(
+    clock: list[float], seconds: float, closed: int
+) -> None:
+    idle, connection = queue(60), Fake()
+    idle.put(connection, block=False)
+    clock[0] += seconds
+    assert idle.get(block=False) is connection
+    assert connection.closed == closed
+
+
+def test_connections_at_the_bottom_are_swept(clock: list[float]) -> None:
+    idle, bottom, top = queue(60), Fake(), Fake()
+    idle.get(block=False)
+    for connection in (bottom, top):
+        idle.put(connection, block=False)
+    for _ in range(5):  # twice ttl at most
+        clock[0] += 30
+        assert idle.get(block=False) is top
+        idle.put(top, block=False)
+    assert (bottom.closed > 0, top.closed) == (True, 0)
+
+
+# --- words for failures
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "ConnectionRefusedError: Connection refused"),
+        (
+            ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset by peer")),
+            "ProtocolError: Connection reset by peer",
+        ),
+        (ProtocolError("https://b.example/a?Signature=5ec4e7"), "ProtocolError"),
+        (Urllib3SSLError("https://b.example/a?Signature=5ec4e7"), "SSLError"),
+        (ValueError("X-Amz-Signature=5ec4e7"), "ValueError"),
+    ],
+)
+def test_a_failure_is_told_without_its_url(error: BaseException, words: str) -> None:
+    assert upstream.describe(error) == words
+
+
+def test_a_refused_certificate_is_told() -> None:
+    refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    refused.verify_message = "certificate has expired"
+    words = upstream.describe(Urllib3SSLError(refused))
+    assert words == "TLS: the certificate is refused: certificate has expired"
+
+
+def test_a_name_that_does_not_resolve_is_told() -> None:
+    error = NewConnectionError.__new__(NewConnectionError)
+    error.__cause__ = OSError(-2, "Name or service not known")
+    assert upstream.describe(error).endswith("Name or service not known")
+
+
+def test_tls_is_checked() -> None:
+    context = upstream._tls_context(None)
+    assert context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
+
+
+@pytest.mark.parametrize("name", ["urllib3.connectionpool", "urllib3.connection"])
+def test_log_lines_lose_their_query_wherever_it_stands(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger(name).warning("%s %s %d", "GET", "/a?Signature=5ec4e7", 200)
+    assert [record.getMessage() for record in caplog.records] == ["GET /a 200"]

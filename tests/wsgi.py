@@ -1,0 +1,133 @@
+"""Call the gateway as mod_wsgi would, with the standard library's WSGI validator in between.
+
+reply = call(environ("/media/film.mp4", s3_settings(s3.url)))
+assert (reply.status, reply.body) == (200, b"...")
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_to_bytes
+from wsgiref.validate import validator
+
+from usp_s3_wsgi.application import application
+from usp_s3_wsgi.errors import BodyTruncated
+
+ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
+SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+TOKEN = "AQoDYXdzEJr//session+token=="
+#: The settings that choose each way to sign.
+MODES: dict[str, dict[str, str]] = {
+    "v4-header": {"S3Region": "eu-central-1", "S3UseHeaders": "on"},
+    "v4-query": {"S3Region": "eu-central-1"},
+    "v2-header": {"S3UseHeaders": "on"},
+    "v2-query": {},
+}
+
+
+def s3_settings(url: str, mode: str = "v4-header", **changes: str) -> dict[str, str]:
+    """The settings of the bucket ``bucket`` at that server, path style, without retries; ``changes`` win."""
+    keys = {"S3AccessKey": ACCESS_KEY, "S3SecretKey": SECRET_KEY}
+    return {"S3BucketURL": f"{url}/bucket/", **keys, **MODES[mode], "S3Retries": "0", **changes}
+
+
+def environ(
+    url: str = "/media/film.mp4",
+    settings: Mapping[str, str] | None = None,
+    *,
+    method: str = "GET",
+    mount: str = "/media",
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """The environ that mod_wsgi, embedded, makes of a request target: the path decoded once, its slashes folded."""
+    path, _, query = url.partition("?")
+    decoded = re.sub(r"/+", "/", unquote_to_bytes(path.encode("latin-1")).decode("latin-1"))
+    assert decoded.startswith(mount)
+    names = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in (headers or {}).items()}
+    return {
+        "REQUEST_METHOD": method,
+        "REQUEST_URI": url,
+        "SCRIPT_NAME": mount,
+        "PATH_INFO": decoded.removeprefix(mount),
+        "QUERY_STRING": query,
+        "SERVER_NAME": "gateway.example",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "mod_wsgi.process_group": "",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        **names,
+        **(settings or {}),
+        **more,
+    }
+
+
+@dataclass
+class Begun:
+    """An answer whose body is still to be read: iterate, then ``close``, as a WSGI server does."""
+
+    status: int
+    fields: list[tuple[str, str]]
+    pieces: Iterator[bytes]
+    close: Callable[[], None]
+    errors: io.StringIO
+
+    @property
+    def log(self) -> str:
+        """What the gateway wrote to the server's error log."""
+        return self.errors.getvalue()
+
+
+@dataclass
+class Reply:
+    """A whole answer; ``truncated`` is what the body raised instead of its end, if it did."""
+
+    status: int
+    fields: list[tuple[str, str]]
+    body: bytes
+    log: str
+    truncated: BodyTruncated | None = None
+    headers: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.headers = dict(self.fields)
+        assert len(self.headers) == len(self.fields), "a header came twice"
+
+
+def begin(request: dict[str, Any]) -> Begun:
+    """Call the application and return its answer, the body unread."""
+    started: list[tuple[int, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+        assert exc_info is None
+        started.append((int(status.split(" ")[0]), headers))
+        return lambda data: None
+
+    errors: io.StringIO = request["wsgi.errors"]
+    body: Iterable[bytes] = validator(application)(request, start_response)
+    [(status, fields)] = started
+    return Begun(status, fields, iter(body), getattr(body, "close"), errors)  # noqa: B009  # Iterable has none
+
+
+def call(request: dict[str, Any]) -> Reply:
+    """Call the application and read its whole answer."""
+    begun = begin(request)
+    body, truncated = b"", None
+    try:
+        for piece in begun.pieces:
+            body += piece
+    except BodyTruncated as error:
+        truncated = error
+    finally:
+        begun.close()
+    return Reply(begun.status, begun.fields, body, begun.log, truncated)
