@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.httpd.server import make_certificate
-from usp_s3_wsgi import upstream
+from usp_s3_wsgi import pool, upstream
 
 
 @pytest.fixture(autouse=True)
 def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test pools of its own and close them, so that no port's past and no open file is left."""
-    own = upstream._Workers()
-    monkeypatch.setattr(upstream, "_workers", own)
+    own = pool.Workers()
+    monkeypatch.setattr(upstream, "workers", own)
     yield
     for worker in own._known.values():
         worker._pool.close()

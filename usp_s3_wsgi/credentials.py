@@ -38,11 +38,11 @@ def resolve(settings: Settings) -> Credentials:
 
 
 class _SecretFiles:
-    """The contents of secret files, per process; a file is read again when its inode, size or time changed."""
+    """The contents of secret files, per process; a file is read again when its inode, size or times changed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[tuple[int, int, int], str]] = {}
+        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def read(self, name: str, path: str | None) -> str:
         """Return the text of the file without the white space around it. Raises: SettingError."""
@@ -50,7 +50,7 @@ class _SecretFiles:
             raise SettingError(f"{name} is not set")
         try:
             status = os.stat(path)
-            stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             with self._lock:
                 known = self._known.get(path)
             if known is None or known[0] != stamp:

@@ -6,6 +6,9 @@ the client sees the status and its phrase, nothing else.
 
 from __future__ import annotations
 
+import ssl
+from http.client import RemoteDisconnected
+
 
 class GatewayError(Exception):
     """The base of all: ``status`` is the answer, ``logged`` says whether the operator must hear of it."""
@@ -92,3 +95,18 @@ class UpstreamBusy(GatewayError):
 
 class BodyTruncated(GatewayError):
     """S3 ended the body early, after the header went out: the client's connection must end abnormally."""
+
+
+def describe(error: BaseException) -> str:
+    """Say what went wrong, in one line without URL: urllib3's own words hold the target, signature included."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RemoteDisconnected):
+            return "S3 closed the connection without an answer"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"TLS: the certificate is refused: {cause.verify_message}"
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{type(error).__name__}: {cause.strerror}"
+        nested = next((part for part in cause.args if isinstance(part, BaseException)), None)
+        cause = nested or cause.__cause__ or cause.__context__
+    return type(error).__name__

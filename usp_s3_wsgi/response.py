@@ -19,6 +19,7 @@ from usp_s3_wsgi.errors import (
     ObjectNotFound,
     UpstreamBusy,
     UpstreamRefused,
+    describe,
 )
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
@@ -83,7 +84,7 @@ class Body:
             data = self._response.read1(READ_SIZE)
         except HTTPError as error:
             missing = self._response.length_remaining if self._has_length else "some"
-            failure = BodyTruncated(f"S3 ended the body early, {missing} bytes are missing: {upstream.describe(error)}")
+            failure = BodyTruncated(f"S3 ended the body early, {missing} bytes are missing: {describe(error)}")
             if self._truncated(failure) and self._has_length:
                 raise StopIteration from None  # caches and clients compare the length; no traceback is needed
             raise failure from None

@@ -13,7 +13,7 @@ import pytest
 from urllib3.exceptions import NewConnectionError, ProtocolError
 from urllib3.exceptions import SSLError as Urllib3SSLError
 
-from usp_s3_wsgi import upstream
+from usp_s3_wsgi import errors, pool
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.values import ProxySet, bucket_url
 
@@ -24,7 +24,7 @@ SETTINGS = Settings(bucket_url("http://b.ceph.example/"))
 
 
 def test_one_worker_for_all_buckets_of_a_host() -> None:
-    workers = upstream._Workers()
+    workers = pool.Workers()
     one = workers.get(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/one")))
     assert workers.get(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/two"))) is one
 
@@ -39,12 +39,12 @@ def test_one_worker_for_all_buckets_of_a_host() -> None:
     ],
 )
 def test_a_worker_of_its_own(other: Settings) -> None:
-    workers = upstream._Workers()
+    workers = pool.Workers()
     assert workers.get(SETTINGS) is not workers.get(other)
 
 
 def test_threads_that_come_at_once_share_one_worker() -> None:
-    workers, together, got = upstream._Workers(), threading.Barrier(8, timeout=10), []
+    workers, together, got = pool.Workers(), threading.Barrier(8, timeout=10), []
 
     def get() -> None:
         together.wait()
@@ -79,7 +79,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def queue(ttl: float) -> Any:
     """The queue of a pool as urllib3 fills it before ttl is known."""
-    idle = upstream._IdleConnections(4)
+    idle = pool._IdleConnections(4)
     for _ in range(3):
         idle.put(None, block=False)
     idle.ttl = ttl
@@ -126,24 +126,24 @@ def test_connections_at_the_bottom_are_swept(clock: list[float]) -> None:
     ],
 )
 def test_a_failure_is_told_without_its_url(error: BaseException, words: str) -> None:
-    assert upstream.describe(error) == words
+    assert errors.describe(error) == words
 
 
 def test_a_refused_certificate_is_told() -> None:
     refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
     refused.verify_message = "certificate has expired"
-    words = upstream.describe(Urllib3SSLError(refused))
+    words = errors.describe(Urllib3SSLError(refused))
     assert words == "TLS: the certificate is refused: certificate has expired"
 
 
 def test_a_name_that_does_not_resolve_is_told() -> None:
     error = NewConnectionError.__new__(NewConnectionError)
     error.__cause__ = OSError(-2, "Name or service not known")
-    assert upstream.describe(error).endswith("Name or service not known")
+    assert errors.describe(error).endswith("Name or service not known")
 
 
 def test_tls_is_checked() -> None:
-    context = upstream._tls_context(None)
+    context = pool._tls_context(None)
     assert context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
 
 
