@@ -28,9 +28,9 @@ from usp_s3_wsgi.errors import (
     UpstreamUnreachable,
     describe,
 )
+from usp_s3_wsgi.proxy_set import ProxySet
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
-from usp_s3_wsgi.values import ProxySet
 
 #: Connections kept where ``max`` sets no limit: more than any httpd child has threads.
 _UNLIMITED = 1_024

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 import requests
 from requests.auth import AuthBase
 
-from usp_s3_wsgi import values
+from usp_s3_wsgi import bucket_url
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
@@ -43,7 +43,7 @@ class S3Auth(AuthBase):
 
     def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
         parts = urlsplit(prepared.url or "")
-        place = values.bucket_url(f"{parts.scheme}://{parts.netloc}{parts.path or '/'}")
+        place = bucket_url.parse(f"{parts.scheme}://{parts.netloc}{parts.path or '/'}")
         if self._bucket:
             place = place.named(self._bucket)
         # Encoded as S3 does it when it checks: requests leaves "/" and "+" in a query, and "(" in a path.

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import values
+from usp_s3_wsgi import bucket_url, proxy_set, values
+from usp_s3_wsgi.bucket_url import BucketURL
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.values import BucketURL, ProxySet
+from usp_s3_wsgi.proxy_set import ProxySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Setting(NamedTuple):
 
 
 TABLE = (
-    Setting("S3BucketURL", "bucket_url", values.bucket_url),
+    Setting("S3BucketURL", "bucket_url", bucket_url.parse),
     Setting("S3Bucket", None, values.token),
     Setting("S3AccessKey", "access_key", values.token),
     Setting("S3SecretKey", "secret_key", values.token),
@@ -67,7 +68,7 @@ TABLE = (
     Setting("S3SecurityTokenFile", "security_token_file", values.file),
     Setting("S3Region", "region", values.region),
     Setting("S3UseHeaders", "use_headers", values.on_off),
-    Setting("S3ProxySet", "proxy_set", values.proxy_set),
+    Setting("S3ProxySet", "proxy_set", proxy_set.parse),
     Setting("S3CredentialSource", None, values.credential_source),
     Setting("S3Expires", "expires", values.integer(1, 604_800)),
     Setting("S3Retries", "retries", values.integer(0, 10)),

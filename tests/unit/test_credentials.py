@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from usp_s3_wsgi.bucket_url import parse as bucket_url
 from usp_s3_wsgi.credentials import Credentials, resolve
 from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.settings import Settings
-from usp_s3_wsgi.values import bucket_url
 
 URL = bucket_url("https://b.s3.amazonaws.com/")
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

@@ -8,10 +8,10 @@ import pytest
 import urllib3
 
 from usp_s3_wsgi import errors, response
+from usp_s3_wsgi.bucket_url import parse as bucket_url
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.response import S3Error
 from usp_s3_wsgi.settings import Settings
-from usp_s3_wsgi.values import bucket_url
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
 

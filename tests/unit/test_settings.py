@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from usp_s3_wsgi import settings
 from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.proxy_set import ProxySet
 from usp_s3_wsgi.settings import NOT_YET, TABLE, Settings, from_environ
-from usp_s3_wsgi.values import ProxySet
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 BASE = {"S3BucketURL": "https://b.s3.eu-west-1.amazonaws.com/", "S3AccessKey": "AKIA", "S3SecretKey": SECRET}

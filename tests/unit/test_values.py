@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from usp_s3_wsgi.values import ProxySet, bucket_url, proxy_set
+from usp_s3_wsgi.bucket_url import parse as bucket_url
+from usp_s3_wsgi.proxy_set import ProxySet
+from usp_s3_wsgi.proxy_set import parse as proxy_set
 
 # --- the bucket's URL: URL, bucket, path style, host, port, prefix, Host header
 

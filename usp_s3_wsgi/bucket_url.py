@@ -1,0 +1,90 @@
+"""``S3BucketURL``: where a bucket is, and in which style its URL names it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from usp_s3_wsgi.signing.encoding import percent_encode
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Endpoints that are known to hold no bucket name in the host, and virtual-host style names under them.
+_ENDPOINT = r"(?:s3[.-][a-z0-9.-]*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)"
+_PATH_STYLE_HOST = re.compile(_ENDPOINT)
+_VIRTUAL_HOST = re.compile(rf"(?P<bucket>.+)\.{_ENDPOINT}")
+
+
+@dataclass(frozen=True, slots=True)
+class BucketURL:
+    """Where a bucket is.
+
+    ``host`` is the name to connect to, lowercase, IPv6 without brackets; ``port`` the one to connect to.
+    ``prefix`` is the path before each key: percent-encoded once, begins and ends with ``/``.
+    ``bucket`` is the bucket's name as far as the URL shows it, else empty; ``path_style`` says whether it is the
+    first segment of the path (else it is in the host's name).
+    """
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+    bucket: str
+    path_style: bool
+
+    @property
+    def authority(self) -> str:
+        """The Host header: the port is left out where it is the scheme's default."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if DEFAULT_PORTS[self.scheme] == self.port else f"{host}:{self.port}"
+
+    def named(self, bucket: str) -> BucketURL:
+        """The same place, for the bucket that the operator named (``S3Bucket``)."""
+        path_style = not self.host.startswith(bucket.lower() + ".") and self.prefix.startswith(f"/{bucket}/")
+        return replace(self, bucket=bucket, path_style=path_style)
+
+
+def parse(text: str) -> BucketURL:
+    """The base URL of a bucket, virtual-host or path style, with an optional key prefix."""
+    try:
+        url = urlsplit(text)
+        host, port = (url.hostname or "").rstrip("."), url.port
+        path = _prefix(url.path)
+    except ValueError as error:
+        raise ValueError("must be a URL such as https://bucket.s3.eu-central-1.amazonaws.com/") from error
+    if url.scheme not in DEFAULT_PORTS or not re.fullmatch(r"[a-z0-9._:-]+", host) or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must be an http:// or https:// URL with a host name in ASCII")
+    if "@" in url.netloc or "?" in text or "#" in text:
+        raise ValueError("must be a URL without user, query and fragment")
+    bucket, path_style = _bucket(host, path)
+    return BucketURL(url.scheme, host, port or DEFAULT_PORTS[url.scheme], path, bucket, path_style)
+
+
+def _prefix(path: str) -> str:
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
+        raise ValueError("broken percent-encoding")
+    raw = unquote_to_bytes(path if path.endswith("/") else path + "/")
+    if {b".", b".."} & set(raw.split(b"/")) or b"\0" in raw:
+        raise ValueError("dot segments")
+    return percent_encode(raw)
+
+
+def _bucket(host: str, path: str) -> tuple[str, bool]:
+    if match := _VIRTUAL_HOST.fullmatch(host):
+        return match["bucket"], False
+    first = unquote_to_bytes(path.split("/")[1]).decode("utf-8", "replace")
+    if first:
+        return first, True
+    if _PATH_STYLE_HOST.fullmatch(host) or "." not in host or _is_address(host):
+        # Such a URL names the whole service: the first part of each client's path would choose the bucket.
+        return "", True
+    return host.split(".")[0], False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

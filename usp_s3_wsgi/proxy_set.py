@@ -1,0 +1,74 @@
+"""``S3ProxySet``: mod_proxy's parameters of a worker, for the connections to S3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from usp_s3_wsgi.values import integer, on_off
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySet:
+    """mod_proxy's parameters of a worker, with its names and meanings; times in seconds.
+
+    The defaults are those of the line in mod_unified_s3_auth's documentation. ``max`` 0 sets no limit;
+    ``acquire`` 0 is ``timeout``: to wait without end, as mod_proxy does there, helps nobody.
+    https://httpd.apache.org/docs/2.4/mod/mod_proxy.html#proxypass
+    """
+
+    connectiontimeout: float = 5.0
+    timeout: float = 30.0
+    ttl: float = 300.0
+    retry: float = 0.0
+    keepalive: bool = True
+    enablereuse: bool = True
+    max: int = 0
+    acquire: float = 0.0
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "mi": 60.0, "h": 3600.0}
+
+
+def _duration(unit: str, low: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        match = re.fullmatch(r"([0-9]{1,9})(ms|s|mi|h)?", text)
+        if not match or (seconds := int(match[1]) * _UNITS[match[2] or unit]) < low:
+            least = f"{low:g} s" if low >= 1 else "1 ms" if low else "0"
+            raise ValueError(f"must be a time such as 500ms, 5 ({unit}) or 2mi, at least {least}")
+        return seconds
+
+    return parse
+
+
+_PARAMETERS: dict[str, Callable[[str], Any]] = {
+    "connectiontimeout": _duration("s", 0.001),
+    "timeout": _duration("s", 0.001),
+    "ttl": _duration("s", 1),
+    "retry": _duration("s", 0),
+    "keepalive": on_off,
+    "enablereuse": on_off,
+    "disablereuse": on_off,
+    "max": integer(1, 100_000),
+    "acquire": _duration("ms", 0.001),
+}
+
+
+def parse(text: str) -> ProxySet:
+    """mod_proxy's ``ProxySet`` line: ``name=value`` divided by spaces; a name not given keeps its default."""
+    values: dict[str, Any] = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if name not in _PARAMETERS or not equals:
+            raise ValueError("must be name=value with the names " + " ".join(_PARAMETERS))
+        try:
+            values[name] = _PARAMETERS[name](value)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+    if "disablereuse" in values:
+        if "enablereuse" in values:
+            raise ValueError("must not have both enablereuse and disablereuse")
+        values["enablereuse"] = not values.pop("disablereuse")
+    return ProxySet(**values)
