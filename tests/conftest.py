@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.server import make_certificate
+from tests.httpd.machine import make_certificate
 from usp_s3_wsgi import pool, upstream
 
 

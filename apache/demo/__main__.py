@@ -14,7 +14,7 @@ from types import FrameType
 
 from apache.demo import checks
 from apache.demo.stage import FILM, ODD_KEYS, PLAYLIST, Stage, running
-from tests.httpd.server import HttpdError
+from tests.httpd.machine import HttpdError
 from tests.s3 import S3Error
 from usp_s3_wsgi import __version__
 

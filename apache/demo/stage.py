@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.httpd.server import Httpd, apache_user
+from tests.httpd.machine import apache_user
+from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 from usp_s3_wsgi import __version__
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.server import ScriptedS3, answer
-from tests.httpd.server import make_certificate
+from tests.httpd.machine import make_certificate
 from tests.wsgi import call, environ, s3_settings
 
 HELLO = answer(200, b"hello")

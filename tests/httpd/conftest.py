@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.server import Httpd, make_certificate
+from tests.httpd.machine import make_certificate
+from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
 BUCKET = "private"

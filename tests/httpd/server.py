@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import http.client
 import os
-import pwd
 import re
 import shutil
 import signal
-import socket
-import ssl
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from tests.httpd.machine import (
+    HttpdError,
+    apache_user,
+    check_apache_user,
+    free_port,
+    httpd_binary,
+    is_listening,
+    modules_directory,
+)
 from usp_s3_wsgi import cli
 
 #: What the shipped configuration and its examples use of httpd.
@@ -33,10 +38,6 @@ USUAL = re.compile(
     r"AH00170|AH00493|AH00494|AH01882|AH01887|AH00292|AH00171"
 )
 WAIT = 15.0
-
-
-class HttpdError(Exception):
-    """httpd is missing, cannot run here, or does not start; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,86 +233,3 @@ WSGISocketPrefix run/wsgi
     def _all_errors(self) -> str:
         log = self.root / "error.log"
         return log.read_text("utf-8", "replace") if log.exists() else ""
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections there."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def httpd_binary() -> str:
-    """The path of httpd (Debian calls it apache2). Raises: HttpdError."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/apache2/bin"
-    for name in ("apache2", "httpd"):
-        if found := shutil.which(name, path=path):
-            return found
-    raise HttpdError("there is no httpd on this machine: apt-get install apache2")
-
-
-def modules_directory() -> Path:
-    """Where httpd's modules are. Raises: HttpdError."""
-    for place in ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/local/apache2/modules"):
-        if Path(place).is_dir():
-            return Path(place)
-    raise HttpdError("httpd's modules are in none of the usual folders")
-
-
-def apache_user() -> pwd.struct_passwd:
-    """The user of httpd's children, where it is started by root. Raises: HttpdError."""
-    for name in ("www-data", "apache", "daemon"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise HttpdError("there is no user www-data, apache or daemon that httpd's children could run as")
-
-
-def check_apache_user() -> None:
-    """See that httpd's children can run this interpreter and import the gateway; else they hang. Raises: HttpdError."""
-    if os.geteuid() != 0:
-        return
-    user = apache_user()
-    # The virtual environment may be reached by a link in a folder that this user cannot read.
-    python = str(Path(sys.prefix).resolve() / "bin" / Path(sys.executable).name)
-    try:
-        tried = subprocess.run(
-            [python, "-c", "import usp_s3_wsgi.application"],
-            user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", env={"PATH": "/usr/bin:/bin"},
-            capture_output=True, text=True, timeout=60, check=False, start_new_session=True,
-        )  # fmt: skip
-        reason = tried.stderr.strip().rpartition("\n")[2] if tried.returncode else ""
-    except OSError as error:
-        reason = str(error)
-    if reason:
-        raise HttpdError(
-            f"httpd's children run as {user.pw_name}, who cannot use {python}: {reason}\n"
-            "Use an interpreter and a virtual environment that this user can read, not one below /root "
-            "(make PYTHON=/usr/bin/python3 builds one)."
-        )
-
-
-def make_certificate(
-    directory: Path, names: str = "IP:127.0.0.1,DNS:localhost,DNS:*.s3.localhost"
-) -> tuple[Path, Path]:
-    """Make a self-signed certificate for those names; returns the files of certificate and key."""
-    certificate, key = directory / "s3.pem", directory / "s3.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=s3",
-         "-addext", f"subjectAltName={names}", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    certificate.chmod(0o644)
-    return certificate, key
-
-
-def trust(certificate: Path) -> ssl.SSLContext:
-    """A client's context that trusts that certificate alone."""
-    return ssl.create_default_context(cafile=str(certificate))

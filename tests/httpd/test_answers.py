@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.httpd.conftest import BUCKET, section
-from tests.httpd.server import Httpd, free_port
+from tests.httpd.machine import free_port
+from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
 DATA = b"0123456789" * 100

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.server import is_listening
+from tests.httpd.machine import is_listening
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = (sys.executable, "-m", "apache.demo")
