@@ -35,7 +35,9 @@ MODULES = (
 #: What httpd says at every start and stop.
 USUAL = re.compile(
     r"resuming normal operations|Command line:|caught SIG|SIGUSR1 received|Graceful restart requested|"
-    r"AH00170|AH00493|AH00494|AH01882|AH01887|AH00292|AH00171"
+    r"AH00170|AH00493|AH00494|AH01882|AH01887|AH00292|AH00171|"
+    # A stop closes the sockets of threads that are still at work.
+    r"\(9\)Bad file descriptor: AH03093"
 )
 WAIT = 15.0
 
@@ -164,7 +166,7 @@ PidFile run/httpd.pid
 DefaultRuntimeDir run
 Mutex file:run
 ErrorLog error.log
-ErrorLogFormat "[%t] [%-m:%l] %M"
+ErrorLogFormat "[%t] [%-m:%l] %E: %M"
 LogLevel warn
 Listen 127.0.0.1:{self.port}
 {chr(10).join(lines)}
