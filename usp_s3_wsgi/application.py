@@ -31,7 +31,11 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         frame = traceback.extract_tb(error.__traceback__)[-1]
         _log(environ, f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}")
         answer = response.plain(500, (), environ["REQUEST_METHOD"])
-    start_response(answer.status_line, answer.headers)
+    try:
+        start_response(answer.status_line, answer.headers)
+    except BaseException:
+        answer.close()
+        raise
     return answer.body
 
 
@@ -55,7 +59,11 @@ def _ask(environ: dict[str, Any], section: Settings, unsigned: S3Request) -> Ans
     try:
         if from_s3.status in {200, 206}:
             _require_length(environ, from_s3, unsigned)
-            return response.success(from_s3, unsigned, section, lambda error: _truncated(environ, unsigned, error))
+            answer = response.success(from_s3, unsigned, section, lambda error: _truncated(environ, unsigned, error))
+            if client.is_daemon(environ) and unsigned.method == "GET":
+                # Nobody here can end the connection later, when the body is cut short: it must not serve another one.
+                answer.headers.append(("Connection", "close"))
+            return answer
         if from_s3.status in response.PASSED_ON:
             headers = response.passed_on(from_s3, section)
             upstream.discard(from_s3)
@@ -94,10 +102,9 @@ def _require_length(environ: dict[str, Any], from_s3: urllib3.BaseHTTPResponse, 
         raise UpstreamRefused("S3 sent a body without Content-Length, whose early end could not be told")
 
 
-def _truncated(environ: dict[str, Any], unsigned: S3Request, error: BodyTruncated) -> bool:
-    """Log it and end the client's connection; returns whether that was possible."""
+def _truncated(environ: dict[str, Any], unsigned: S3Request, error: BodyTruncated) -> None:
     _log(environ, f"{error} ({unsigned.method} {unsigned.scheme}://{unsigned.host}{unsigned.path})")
-    return client.abort(environ)
+    client.abort(environ)
 
 
 def _log(environ: dict[str, Any], message: str) -> None:

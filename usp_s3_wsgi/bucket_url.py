@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -10,10 +9,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from usp_s3_wsgi.signing.encoding import percent_encode
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-#: Endpoints that are known to hold no bucket name in the host, and virtual-host style names under them.
-_ENDPOINT = r"(?:s3[.-][a-z0-9.-]*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)"
-_PATH_STYLE_HOST = re.compile(_ENDPOINT)
-_VIRTUAL_HOST = re.compile(rf"(?P<bucket>.+)\.{_ENDPOINT}")
+#: Hosts that are known to begin with the bucket's name. Of any other one that has no path only the operator can know.
+_VIRTUAL_HOST = re.compile(
+    r"(?P<bucket>.+)\.(?:s3[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)(?<!\.vpce\.amazonaws\.com)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,16 @@ class BucketURL:
         return host if DEFAULT_PORTS[self.scheme] == self.port else f"{host}:{self.port}"
 
     def named(self, bucket: str) -> BucketURL:
-        """The same place, for the bucket that the operator named (``S3Bucket``)."""
-        path_style = not self.host.startswith(bucket.lower() + ".") and self.prefix.startswith(f"/{bucket}/")
-        return replace(self, bucket=bucket, path_style=path_style)
+        """Return the same place, with the bucket that the operator named (``S3Bucket``).
+
+        Raises:
+            ValueError: the URL holds it neither in the host nor in the path; the client's path would choose a bucket.
+        """
+        if f"{self.host}.".startswith(f"{bucket.lower()}."):
+            return replace(self, bucket=bucket, path_style=False)
+        if self.prefix.startswith(f"/{percent_encode(bucket.encode(), safe='')}/"):
+            return replace(self, bucket=bucket, path_style=True)
+        raise ValueError("must be the bucket that S3BucketURL names: its path or its host begins with it")
 
 
 def parse(text: str) -> BucketURL:
@@ -53,7 +59,12 @@ def parse(text: str) -> BucketURL:
         path = _prefix(url.path)
     except ValueError as error:
         raise ValueError("must be a URL such as https://bucket.s3.eu-central-1.amazonaws.com/") from error
-    if url.scheme not in DEFAULT_PORTS or not re.fullmatch(r"[a-z0-9._:-]+", host) or not re.fullmatch(r"[!-~]+", text):
+    if (
+        url.scheme not in DEFAULT_PORTS
+        or port == 0
+        or not re.fullmatch(r"[a-z0-9._:-]+", host)
+        or not re.fullmatch(r"[!-~]+", text)
+    ):
         raise ValueError("must be an http:// or https:// URL with a host name in ASCII")
     if "@" in url.netloc or "?" in text or "#" in text:
         raise ValueError("must be a URL without user, query and fragment")
@@ -71,20 +82,8 @@ def _prefix(path: str) -> str:
 
 
 def _bucket(host: str, path: str) -> tuple[str, bool]:
+    """Return the bucket's name and whether it is in the path; an empty name is for the operator to say."""
     if match := _VIRTUAL_HOST.fullmatch(host):
         return match["bucket"], False
     first = unquote_to_bytes(path.split("/")[1]).decode("utf-8", "replace")
-    if first:
-        return first, True
-    if _PATH_STYLE_HOST.fullmatch(host) or "." not in host or _is_address(host):
-        # Such a URL names the whole service: the first part of each client's path would choose the bucket.
-        return "", True
-    return host.split(".")[0], False
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return first, True

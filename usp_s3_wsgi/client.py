@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Mapping
 from typing import Any
+
+#: Two threads that look through the open files at once would see each other's duplicates.
+_lock = threading.Lock()
 
 
 def is_daemon(environ: Mapping[str, Any]) -> bool:
@@ -22,14 +26,15 @@ def abort(environ: Mapping[str, Any]) -> bool:
     """
     if environ.get("mod_wsgi.process_group") != "":
         return False
-    matching = [fd for fd in _socket_fds() if _is_client(fd, environ)]
-    if len(matching) != 1:
-        return False
-    with _duplicate(matching[0]) as connection:
-        if _is_client(connection.fileno(), environ):  # the number may serve another connection by now
+    with _lock:
+        matching = {fd: address for fd in _socket_fds() if (address := _client_address(fd, environ))}
+        if len(matching) > 1:  # clients behind different addresses may have the same port
+            matching = {fd: address for fd, address in matching.items() if address == environ.get("REMOTE_ADDR")}
+        if len(matching) != 1:
+            return False
+        with _duplicate(*matching) as connection:
             connection.shutdown(socket.SHUT_RDWR)
-            return True
-    return False
+    return True
 
 
 def _socket_fds() -> list[int]:
@@ -46,16 +51,24 @@ def _duplicate(fd: int) -> socket.socket:
         raise
 
 
-def _is_client(fd: int, environ: Mapping[str, Any]) -> bool:
+def _client_address(fd: int, environ: Mapping[str, Any]) -> str | None:
+    """Return the peer's address if the open file can be the client's connection: by the two ports and this end."""
     try:
         with _duplicate(fd) as candidate:
             peer, local = candidate.getpeername(), candidate.getsockname()
     except OSError:  # not a socket, not connected, or closed meanwhile by another thread
-        return False
-    # Not REMOTE_ADDR: mod_remoteip replaces it by what a proxy in front says.
-    return (
+        return None
+    # Not by REMOTE_ADDR: mod_remoteip replaces it by what a proxy in front says.
+    if (
         len(peer) >= 2
         and str(peer[1]) == environ.get("REMOTE_PORT")
-        and local[0].removeprefix("::ffff:") == environ.get("SERVER_ADDR", "").removeprefix("::ffff:")
+        and _plain(local[0]) == _plain(environ.get("SERVER_ADDR", ""))
         and str(local[1]) == environ.get("mod_wsgi.listener_port", environ.get("SERVER_PORT"))
-    )
+    ):
+        return _plain(peer[0])
+    return None
+
+
+def _plain(address: str) -> str:
+    """An IPv4 address as such, also where a socket of IPv6 has accepted it."""
+    return address.removeprefix("::ffff:")

@@ -104,7 +104,7 @@ class Worker:
         if not self._parameters.enablereuse:
             headers["Connection"] = "close"
         try:
-            return self._pool.urlopen(
+            response = self._pool.urlopen(
                 request.method,
                 request.target,
                 headers=headers,
@@ -118,6 +118,13 @@ class Worker:
             )
         except HTTPError as error:
             raise self._failure(error) from error
+        if response.status < 200:
+            # http.client takes an informational answer for the final one. The final one is still to come on this
+            # connection, where it would be taken for that of the next request.
+            response.close()
+            response.release_conn()
+            raise UpstreamUnreachable(f"S3 answered {response.status}, which is not understood here")
+        return response
 
     def _failure(self, error: HTTPError) -> GatewayError:
         if isinstance(error, EmptyPoolError):

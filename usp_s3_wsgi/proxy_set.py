@@ -32,12 +32,15 @@ class ProxySet:
 _UNITS = {"ms": 0.001, "s": 1.0, "mi": 60.0, "h": 3600.0}
 
 
+_LONGEST = 7 * 24 * 3600.0
+
+
 def _duration(unit: str, low: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         match = re.fullmatch(r"([0-9]{1,9})(ms|s|mi|h)?", text)
-        if not match or (seconds := int(match[1]) * _UNITS[match[2] or unit]) < low:
+        if not match or not low <= (seconds := int(match[1]) * _UNITS[match[2] or unit]) <= _LONGEST:
             least = f"{low:g} s" if low >= 1 else "1 ms" if low else "0"
-            raise ValueError(f"must be a time such as 500ms, 5 ({unit}) or 2mi, at least {least}")
+            raise ValueError(f"must be a time such as 500ms, 5 ({unit}) or 2mi, from {least} to a week")
         return seconds
 
     return parse
@@ -63,6 +66,8 @@ def parse(text: str) -> ProxySet:
         name, equals, value = word.partition("=")
         if name not in _PARAMETERS or not equals:
             raise ValueError("must be name=value with the names " + " ".join(_PARAMETERS))
+        if name in values:
+            raise ValueError(f"has {name} twice")
         try:
             values[name] = _PARAMETERS[name](value)
         except ValueError as error:

@@ -45,7 +45,7 @@ class S3Auth(AuthBase):
         parts = urlsplit(prepared.url or "")
         place = bucket_url.parse(f"{parts.scheme}://{parts.netloc}{parts.path or '/'}")
         if self._bucket:
-            place = place.named(self._bucket)
+            place = replace(place, bucket=self._bucket, path_style=place.prefix.startswith(f"/{self._bucket}/"))
         # Encoded as S3 does it when it checks: requests leaves "/" and "+" in a query, and "(" in a path.
         path = percent_encode(unquote_to_bytes(parts.path or "/"))
         pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]

@@ -41,6 +41,7 @@ PASSED_ON = {
     412: _VALIDATORS,
     416: ("Content-Range", "Accept-Ranges", *_VALIDATORS),
 }
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _BODYLESS = frozenset({204, 304})
 
 #: 403 that is about the object; every other one is about this server's keys.
@@ -64,17 +65,18 @@ class Answer:
         """Status and phrase, as WSGI wants them."""
         return f"{self.status} {HTTPStatus(self.status).phrase}"
 
+    def close(self) -> None:
+        """Give back what the body holds, where no server is going to do it."""
+        if isinstance(self.body, Body):
+            self.body.close()
+
 
 class Body:
-    """The bytes of S3's body, in large reads.
+    """The bytes of S3's body, in large reads; ``truncated`` is told of an early end before it is raised."""
 
-    ``truncated`` is told of an early end and returns whether it ended the client's connection.
-    """
-
-    def __init__(self, response: urllib3.BaseHTTPResponse, truncated: Callable[[BodyTruncated], bool]) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, truncated: Callable[[BodyTruncated], None]) -> None:
         self._response = response
         self._truncated = truncated
-        self._has_length = response.length_remaining is not None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -83,10 +85,11 @@ class Body:
         try:
             data = self._response.read1(READ_SIZE)
         except HTTPError as error:
-            missing = self._response.length_remaining if self._has_length else "some"
+            left = self._response.length_remaining
+            missing = "some" if left is None else left
             failure = BodyTruncated(f"S3 ended the body early, {missing} bytes are missing: {describe(error)}")
-            if self._truncated(failure) and self._has_length:
-                raise StopIteration from None  # caches and clients compare the length; no traceback is needed
+            self._truncated(failure)
+            # Without an exception mod_wsgi would tell httpd's filters (a cache among them) that the body is whole.
             raise failure from None
         if not data:
             raise StopIteration
@@ -104,7 +107,8 @@ def passed_on(response: urllib3.BaseHTTPResponse, settings: Settings) -> Headers
     names = PASSED_ON[response.status]
     headers = [(name, response.headers[name]) for name in names if name in response.headers]
     if settings.pass_headers:
-        headers += [item for item in response.headers.items() if item[0].lower().startswith(settings.pass_headers)]
+        passed = [item for item in response.headers.items() if item[0].lower().startswith(settings.pass_headers)]
+        headers += [item for item in passed if re.fullmatch(_TOKEN, item[0])]
     for name, value in headers:
         if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", name + value):
             raise UpstreamRefused(f"S3 sent a header with control characters: {name}")
@@ -115,21 +119,61 @@ def success(
     response: urllib3.BaseHTTPResponse,
     request: S3Request,
     settings: Settings,
-    truncated: Callable[[BodyTruncated], bool],
+    truncated: Callable[[BodyTruncated], None],
 ) -> Answer:
     """Return the answer for S3's 200 or 206, its body still to be read. Raises: UpstreamRefused."""
+    check_framing(response)
+    if response.status == 206:
+        check_part(response, request)
     headers = passed_on(response, settings)
     if "Content-Type" not in response.headers:
         headers.append(("Content-Type", "binary/octet-stream"))  # S3's own default; httpd would guess
     length = response.headers.get("Content-Length")
     if request.method == "HEAD":
         upstream.discard(response)
-        if length is not None and length.isdigit():
+        if length is not None:
             headers.append(("Content-Length", length))
         return Answer(response.status, headers, [])
     if response.length_remaining is not None:
         headers.append(("Content-Length", str(response.length_remaining)))
     return Answer(response.status, headers, Body(response, truncated))
+
+
+def check_framing(response: urllib3.BaseHTTPResponse) -> None:
+    """Refuse a body whose end is not certain: urllib3 and http.client must read its framing alike.
+
+    Raises: UpstreamRefused.
+    https://www.rfc-editor.org/rfc/rfc9112#section-6
+    """
+    coding, length = response.headers.get("Transfer-Encoding"), response.headers.get("Content-Length")
+    if coding is not None and (coding.lower() != "chunked" or length is not None):
+        raise UpstreamRefused("S3 sent a Transfer-Encoding other than chunked alone")
+    if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
+        raise UpstreamRefused("S3 sent a Content-Length that is no number")
+
+
+def check_part(response: urllib3.BaseHTTPResponse, request: S3Request) -> None:
+    """Refuse a part that is not the one that was asked for. Raises: UpstreamRefused.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7
+    """
+    asked = request.header("Range")
+    if asked is None and not any(name == "partNumber" for name, _ in request.query):
+        raise UpstreamRefused("S3 sent a part that was not asked for")
+    if response.headers.get("Content-Type", "").startswith("multipart/byteranges"):
+        return
+    part = re.fullmatch(
+        r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", response.headers.get("Content-Range", "")
+    )
+    if not part:
+        raise UpstreamRefused("S3 sent a part without saying which")
+    first, last = int(part[1]), int(part[2])
+    single = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{0,18})", asked or "")
+    if single and (first != int(single[1]) or (single[2] and last > int(single[2]))):
+        raise UpstreamRefused("S3 sent another part than was asked for")
+    length = response.headers.get("Content-Length")
+    if length is not None and int(length) != last - first + 1:
+        raise UpstreamRefused("S3 sent a part of another length than it says")
 
 
 def plain(status: int, headers: Iterable[tuple[str, str]], method: str) -> Answer:
@@ -166,9 +210,12 @@ def read_error(response: urllib3.BaseHTTPResponse) -> S3Error:
         text = ""
     upstream.discard(response)
     headers = response.headers
+    code = _element(text, "Code")
+    if code == "AccessDenied" and "<ServerTime>" in text:
+        code = "RequestExpired"  # AWS's words for a signature in the query string that is too old, or a wrong clock
     return S3Error(
         response.status,
-        _element(text, "Code"),
+        code,
         _word(headers.get("x-amz-request-id", "")) or _element(text, "RequestId"),
         _word(headers.get("x-amz-bucket-region", "")) or _element(text, "Region"),
     )

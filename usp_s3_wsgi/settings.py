@@ -6,6 +6,7 @@ One table says everything: name, field, parser, default. Settings are parsed onc
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -62,11 +63,11 @@ TABLE = (
     Setting("S3Bucket", None, values.token),
     Setting("S3AccessKey", "access_key", values.token),
     Setting("S3SecretKey", "secret_key", values.token),
-    Setting("S3SecurityToken", "security_token", values.token),
+    Setting("S3SecurityToken", "security_token", values.or_unset(values.token)),
     Setting("S3AccessKeyFile", "access_key_file", values.file),
     Setting("S3SecretKeyFile", "secret_key_file", values.file),
-    Setting("S3SecurityTokenFile", "security_token_file", values.file),
-    Setting("S3Region", "region", values.region),
+    Setting("S3SecurityTokenFile", "security_token_file", values.or_unset(values.file)),
+    Setting("S3Region", "region", values.or_unset(values.region)),
     Setting("S3UseHeaders", "use_headers", values.on_off),
     Setting("S3ProxySet", "proxy_set", proxy_set.parse),
     Setting("S3CredentialSource", None, values.credential_source),
@@ -97,10 +98,9 @@ def from_environ(environ: Mapping[str, Any]) -> Settings:
 @lru_cache(maxsize=16_384)
 def parse(pairs: tuple[tuple[str, str], ...]) -> Settings:
     """Return the settings of name and value pairs. Raises: SettingError."""
-    given = {name: _value(name, text) for name, text in pairs}
-    for required in ("S3BucketURL",):
-        if required not in given:
-            raise SettingError(f"{required} is not set")
+    given = {name: value for name, text in pairs if (value := _value(name, text)) is not None}
+    if "S3BucketURL" not in given:
+        raise SettingError("S3BucketURL is not set")
     for name in _SECRETS:
         if name in given and f"{name}File" in given:
             raise SettingError(f"{name} and {name}File are both set: give one of them")
@@ -117,7 +117,9 @@ def _value(name: str, text: str) -> Any:
     if row is None:
         nearest = difflib.get_close_matches(name.lower(), [known.lower() for known in _BY_NAME], n=1, cutoff=0.0)
         known = next(known for known in _BY_NAME if known.lower() == nearest[0])
-        raise SettingError(f"{name} is not a setting: did you mean {known}?")
+        # No more of the name than is needed to find it: a value may have been written into it.
+        shown = re.sub(r"[^A-Za-z0-9_].*", "...", name, flags=re.DOTALL)[: len(known) + 3]
+        raise SettingError(f"{shown} is not a setting: did you mean {known}?")
     try:
         return row.parse(text)
     except ValueError as error:
@@ -125,8 +127,14 @@ def _value(name: str, text: str) -> Any:
 
 
 def _with_bucket(settings: Settings, bucket: str | None) -> Settings:
-    url = settings.bucket_url
-    # A URL without bucket is that of a whole service: S3Bucket alone would not keep clients out of the other buckets.
-    if not url.bucket and url.host != (bucket or "").lower():
-        raise SettingError("S3BucketURL names no bucket: add it to the path (S3Bucket does not)")
-    return replace(settings, bucket_url=url.named(bucket)) if bucket else settings
+    if bucket is not None:
+        try:
+            return replace(settings, bucket_url=settings.bucket_url.named(bucket))
+        except ValueError as error:
+            raise SettingError(f"S3Bucket {error}") from None
+    if not settings.bucket_url.bucket:
+        # Such a URL may be that of a whole service: the client's path would choose the bucket.
+        raise SettingError(
+            "S3BucketURL shows no bucket: put it into the path, or set S3Bucket where the host begins with it"
+        )
+    return settings

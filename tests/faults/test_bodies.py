@@ -66,23 +66,15 @@ def client() -> Iterator[tuple[socket.socket, dict[str, str]]]:
                 yield near, {"REMOTE_PORT": str(peer[1]), "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": port}
 
 
-def test_in_httpd_the_clients_connection_ends(client: tuple[socket.socket, dict[str, str]]) -> None:
+@pytest.mark.parametrize("cut", [CUT, CHUNKED])
+def test_in_httpd_the_clients_connection_ends(client: tuple[socket.socket, dict[str, str]], cut: bytes) -> None:
     near, place = client
-    with ScriptedS3(first(CUT, close)) as s3:
+    with ScriptedS3(first(cut, close)) as s3:
         reply = call({**environ("/media/film.mp4", s3_settings(s3.url)), **place})
-    assert reply.truncated is None  # the client sees it by itself: no traceback in the error log
-    assert near.recv(1) == b""
-    assert "45 bytes are missing" in reply.log
-
-
-def test_a_chunked_one_raises_as_well_so_that_httpd_does_not_end_it_in_order(
-    client: tuple[socket.socket, dict[str, str]],
-) -> None:
-    near, place = client
-    with ScriptedS3(first(CHUNKED, close)) as s3:
-        reply = call({**environ("/media/film.mp4", s3_settings(s3.url)), **place})
+    # Raised all the same: a cache or another filter of httpd must not take the body for whole.
     assert reply.truncated is not None
     assert near.recv(1) == b""
+    assert ("45 bytes are missing" if cut is CUT else "some bytes are missing") in reply.log
 
 
 def test_in_daemon_mode_no_connection_is_touched(client: tuple[socket.socket, dict[str, str]]) -> None:

@@ -49,6 +49,8 @@ def section(
         f"S3SecretKey {server.secret_key}",
         f"S3UseHeaders {'on' if headers else 'off'}",
     ]
+    if host:
+        settings.append(f"S3Bucket {BUCKET}")
     if region:
         settings.append(f"S3Region {server.region}")
     body = "\n".join(["SetEnv " + setting for setting in settings] + list(lines))

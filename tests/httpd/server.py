@@ -30,7 +30,7 @@ from usp_s3_wsgi import cli
 #: What the shipped configuration and its examples use of httpd.
 MODULES = (
     "mpm_event authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
-    "cache_disk"
+    "cache_disk substitute"
 ).split()
 #: What httpd says at every start and stop.
 USUAL = re.compile(

@@ -84,6 +84,8 @@ def test_the_vendors_virtual_host(start: type[Httpd], s3: EmbeddedS3) -> None:
     s3.put(BUCKET, "video.ism", b"<smil/>")
     httpd = start(example("virtualhost.conf", s3))
     assert httpd.fetch("/your-bucket/video.ism").body == b"<smil/>"
+    s3.put(BUCKET, "dir/video.ism", b"<smil/>")
+    assert httpd.fetch("/your-bucket/dir%2Fvideo.ism").body == b"<smil/>"
     (httpd.root / "htdocs" / "page.txt").write_text("the site itself")
     assert httpd.fetch("/page.txt").body == b"the site itself"
 
@@ -118,6 +120,7 @@ def test_daemon_mode(start: type[Httpd], s3: EmbeddedS3) -> None:
     assert (whole.status, whole.body) == (200, b"x" * 3_000_000)
     assert httpd.fetch("/media/d/a%2Bb//c.mp4", range="bytes=5-9").status == 206
     assert httpd.fetch("/media/missing", method="HEAD").status == 404
+    assert whole.headers["Connection"] == "close"
 
 
 @pytest.mark.skipif(not DEBIAN_MOD_WSGI.exists(), reason="Debian's mod_wsgi is not installed (libapache2-mod-wsgi-py3)")

@@ -39,7 +39,7 @@ def test_what_never_reaches_s3(url: str, status: int, method: str) -> None:
         ({"S3UseHeaders": SECRET_KEY}, "S3UseHeaders must be on or off"),
         ({"S3Secretkey": SECRET_KEY}, "S3Secretkey is not a setting: did you mean S3SecretKey?"),
         ({"S3RoleARN": "arn:aws:iam::1:role/x"}, "S3RoleARN is not supported by this version"),
-        ({"S3BucketURL": "https://s3.amazonaws.com/"}, "S3BucketURL names no bucket"),
+        ({"S3BucketURL": "https://s3.amazonaws.com/"}, "S3BucketURL shows no bucket"),
     ],
 )
 def test_a_bad_setting_is_a_500_and_one_line(changes: dict[str, str], named: str) -> None:

@@ -43,7 +43,7 @@ OUTSIDE: dict[str, set[str]] = {
     "urllib3": {"pool", "upstream", "response", "application"},
     "requests": {"requests_auth"},
     "logging": {"pool"},
-    "threading": {"pool", "credentials"},
+    "threading": {"client", "credentials", "pool"},
     "ssl": {"pool", "errors"},
     "argparse": {"cli"},
 }

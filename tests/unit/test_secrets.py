@@ -63,7 +63,11 @@ def test_nothing_of_it_is_seen(
     monkeypatch.setattr(upstream, "_pause", lambda attempt: 0.0)
     caplog.set_level(logging.DEBUG)
     with ScriptedS3(*SCENARIOS[scenario]) as s3:
-        more = {"S3SecurityToken": TOKEN, "S3Retries": "2", "S3ProxySet": "timeout=60ms"}
+        more = {
+            "S3SecurityToken": TOKEN,
+            "S3Retries": "2",
+            "S3ProxySet": f"timeout={'60ms' if scenario == 'stalled' else 30}",
+        }
         reply = call(environ("/media/film.mp4", s3_settings(s3.url, mode, **more)))
     assert s3.requests
     seen = [caplog.text, *map(str, capfd.readouterr()), repr(reply), reply.log, reply.body.decode("latin-1")]

@@ -1,0 +1,106 @@
+"""Answers whose end or extent is not certain: refused, and never left for the next request on the connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.server import Connection, Request, ScriptedS3, answer, close, error, first
+from tests.wsgi import Reply, call, environ, s3_settings
+
+WHOLE = answer(200, b"bob's object")
+
+
+def ask(s3: ScriptedS3, target: str = "/media/film.mp4", method: str = "GET", **headers: str) -> Reply:
+    settings = s3_settings(s3.url, S3PassQuery="partNumber")
+    return call(environ(target, settings, method=method, headers={k.replace("_", "-"): v for k, v in headers.items()}))
+
+
+@pytest.mark.parametrize("status", [101, 102, 103])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_informational_answer_does_not_shift_the_answers(status: int, method: str) -> None:
+    """http.client takes it for the final one; what follows on the connection belongs to this request alone."""
+    early = f"HTTP/1.1 {status} Early\r\nLink: </a>; rel=preload\r\n\r\n".encode()
+
+    def early_then_late(connection: Connection, request: Request) -> None:
+        connection.send(early)
+        connection.socket.settimeout(0.2)
+        connection.ended()
+        connection.send(answer(200, b"ALICE'S OBJECT"))
+
+    with ScriptedS3(early_then_late, WHOLE) as s3:
+        alice = ask(s3, "/media/alice", method)
+        bob = ask(s3, "/media/bob")
+    assert alice.status == 502
+    assert (bob.status, bob.body) == (200, b"bob's object")
+    assert s3.requests[0].connection != s3.requests[1].connection
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Transfer-Encoding: chunked ",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: identity, chunked",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 20",
+        "Content-Length: 5, 5",
+        "Content-Length: +5",
+        "Content-Length: 1_0",
+        "Content-Length: 5\r\nContent-Length: 5",
+        "Content-Length: ٥",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_framing_that_can_be_read_in_two_ways(headers: str, method: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n{headers}\r\n\r\n".encode()
+    with ScriptedS3(first(head + b"5\r\nhello\r\n0\r\n\r\n", close)) as s3:
+        reply = ask(s3, method=method)
+    assert reply.status == 502
+
+
+def test_chunked_in_any_case() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: Chunked\r\n\r\n"
+    with ScriptedS3(head + b"5\r\nhello\r\n0\r\n\r\n") as s3:
+        assert ask(s3).body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("asked", "content_range", "status"),
+    [
+        ("bytes=1-3", "bytes 1-3/5", 206),
+        ("bytes=1-9", "bytes 1-3/4", 206),
+        ("bytes=1-", "bytes 1-3/4", 206),
+        ("bytes=-3", "bytes 2-4/5", 206),
+        ("bytes=1-3", "bytes 1-3/*", 206),
+        (None, "bytes 1-3/5", 502),
+        ("bytes=1-3", None, 502),
+        ("bytes=1-3", "bytes 0-2/5", 502),
+        ("bytes=1-3", "bytes 1-4/5", 502),
+        ("bytes=1-2", "bytes 1-3/5", 502),
+        ("bytes=1-3", "octets 1-3/5", 502),
+    ],
+)
+def test_a_part_must_be_the_one_that_was_asked_for(asked: str | None, content_range: str | None, status: int) -> None:
+    headers = [("Content-Range", content_range)] if content_range else []
+    with ScriptedS3(answer(206, b"ell", *headers)) as s3:
+        reply = ask(s3, **({"Range": asked} if asked else {}))
+    assert reply.status == status
+
+
+def test_a_part_by_number_and_several_ranges_are_parts_too() -> None:
+    with ScriptedS3(answer(206, b"ell", ("Content-Range", "bytes 1-3/5"))) as s3:
+        assert ask(s3, "/media/film.mp4?partNumber=2").status == 206
+    with ScriptedS3(answer(206, b"--x--", ("Content-Type", "multipart/byteranges; boundary=x"))) as s3:
+        assert ask(s3, Range="bytes=0-0,2-2").status == 206
+
+
+def test_a_signature_out_of_date_is_the_servers_fault() -> None:
+    """AWS says AccessDenied of a query signature that is too old; its document tells the server's time."""
+    document = (
+        b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message><ServerTime>x</ServerTime></Error>"
+    )
+    with ScriptedS3(answer(403, document), error(403, "AccessDenied")) as s3:
+        expired, denied = ask(s3), ask(s3)
+    assert (expired.status, denied.status) == (502, 403)
+    assert "RequestExpired" in expired.log
