@@ -60,8 +60,9 @@ def share_directory() -> Path:
     except importlib.metadata.PackageNotFoundError:
         files = []
     for file in files:
-        if file.name == "gateway.conf":
-            return Path(str(file.locate())).resolve().parent
+        # An installation without wheel lists the files of the sources, which are not there.
+        if file.name == "gateway.conf" and (found := Path(str(file.locate())).resolve()).is_file():
+            return found.parent
     share = Path(sysconfig.get_path("data"), "share", "usp_s3_wsgi")
     if not (share / "gateway.conf").is_file():
         raise FileNotFoundError(f"{share} does not hold gateway.conf: install usp_s3_wsgi with pip")

@@ -195,7 +195,7 @@ class S3Error:
     region: str
 
     def __str__(self) -> str:
-        region = f", the bucket is in region {self.region}: set S3Region" if self.region else ""
+        region = f", the bucket is in region {self.region}: set S3Region to it" if self.region else ""
         return f"S3 answered {self.status} {self.code or '(no code)'}, request id {self.request_id or '(none)'}{region}"
 
 
@@ -232,7 +232,7 @@ def _word(text: str) -> str:
 
 
 def refusal(error: S3Error, settings: Settings, retry_after: str | None) -> GatewayError:
-    """Return what S3's refusal means to the client (the table of the design), to be raised."""
+    """Return what S3's refusal means to the client, to be raised."""
     if error.status >= 500:
         seconds = retry_after if retry_after and re.fullmatch(r"[0-9]{1,5}", retry_after) else "1"
         return UpstreamBusy(str(error), seconds)

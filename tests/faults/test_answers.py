@@ -1,4 +1,4 @@
-"""What the client gets for each of S3's answers: the table of the design, row by row."""
+"""What the client gets for each of S3's answers: the table of the README, row by row."""
 
 from __future__ import annotations
 

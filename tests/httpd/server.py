@@ -37,7 +37,7 @@ USUAL = re.compile(
     r"resuming normal operations|Command line:|caught SIG|SIGUSR1 received|Graceful restart requested|"
     r"AH00170|AH00493|AH00494|AH01882|AH01887|AH00292|AH00171|"
     # A stop closes the sockets of threads that are still at work.
-    r"\(9\)Bad file descriptor: AH03093"
+    r"\(9\)Bad file descriptor: (?:AH03093|AH00468)"
 )
 WAIT = 15.0
 

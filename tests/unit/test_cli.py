@@ -89,14 +89,25 @@ def test_without_its_files_it_says_what_to_do(
     assert "does not hold gateway.conf: install usp_s3_wsgi with pip" in capsys.readouterr().err
 
 
-def test_without_the_package_s_metadata_the_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(name: str) -> None:
-        raise importlib.metadata.PackageNotFoundError(name)
+def no_metadata(name: str) -> list[importlib.metadata.PackagePath]:
+    raise importlib.metadata.PackageNotFoundError(name)
 
+
+def paths_of_the_sources(name: str) -> list[importlib.metadata.PackagePath]:
+    """What "setup.py install" leaves, as an old pip without wheel runs it."""
+    path = importlib.metadata.PackagePath("apache/gateway.conf")
+    path.dist = importlib.metadata.distribution("pytest")
+    return [path]
+
+
+@pytest.mark.parametrize("files", [no_metadata, paths_of_the_sources])
+def test_where_the_metadata_do_not_tell_the_folder_is_found(
+    files: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "share" / "usp_s3_wsgi"
     folder.mkdir(parents=True)
     (folder / "gateway.conf").touch()
-    monkeypatch.setattr(importlib.metadata, "files", unknown)
+    monkeypatch.setattr(importlib.metadata, "files", files)
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     assert cli.share_directory() == folder
 

@@ -97,7 +97,7 @@ def test_the_line_for_the_error_log() -> None:
     assert str(S3Error(403, "ExpiredToken", "4442", "")) == "S3 answered 403 ExpiredToken, request id 4442"
     assert str(S3Error(403, "", "", "")) == "S3 answered 403 (no code), request id (none)"
     assert str(S3Error(301, "PermanentRedirect", "4", "eu-west-3")).endswith(
-        ", the bucket is in region eu-west-3: set S3Region"
+        ", the bucket is in region eu-west-3: set S3Region to it"
     )
 
 
