@@ -199,3 +199,13 @@ def test_a_stalled_request_leaves_no_connection_behind() -> None:
         assert ask(s3, "timeout=1 max=1 acquire=1") == 504
         assert ask(s3, "timeout=1 max=1 acquire=1") == 200
     assert numbers(s3) == [1, 2]
+
+
+def test_an_error_in_chunks_keeps_the_connection() -> None:
+    """As Amazon sends them: a bucket that players probe for what is not there must not cost a handshake each time."""
+    document = b"<Error><Code>NoSuchKey</Code></Error>"
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(document), document)
+    missing = answer(404, chunks, ("Transfer-Encoding", "chunked"), length=None)
+    with ScriptedS3(missing, missing, answer(200, b"hello")) as s3:
+        assert [ask(s3) for _ in range(3)] == [404, 404, 200]
+    assert {request.connection for request in s3.requests} == {1}
