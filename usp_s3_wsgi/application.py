@@ -10,10 +10,11 @@ from typing import Any
 
 import urllib3
 
-from usp_s3_wsgi import client, credentials, request, response, settings, upstream
+from usp_s3_wsgi import client, credentials, request, response, s3_error, settings, upstream
 from usp_s3_wsgi.errors import BodyTruncated, GatewayError, UpstreamRefused
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.response import Answer
+from usp_s3_wsgi.s3_error import S3Error
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
 
@@ -68,7 +69,7 @@ def _ask(environ: dict[str, Any], section: Settings, unsigned: S3Request) -> Ans
             headers = response.passed_on(from_s3, section)
             upstream.discard(from_s3)
             return response.plain(from_s3.status, headers, unsigned.method)
-        raise response.refusal(_why(section, unsigned, from_s3), section, from_s3.headers.get("Retry-After"))
+        raise s3_error.refusal(_why(section, unsigned, from_s3), section, from_s3.headers.get("Retry-After"))
     except BaseException:
         upstream.discard(from_s3)
         raise
@@ -79,13 +80,13 @@ def _send(section: Settings, unsigned: S3Request) -> urllib3.BaseHTTPResponse:
     return upstream.fetch(section, lambda: sign(unsigned, section, keys, datetime.now(timezone.utc)))
 
 
-def _why(section: Settings, unsigned: S3Request, from_s3: urllib3.BaseHTTPResponse) -> response.S3Error:
+def _why(section: Settings, unsigned: S3Request, from_s3: urllib3.BaseHTTPResponse) -> S3Error:
     """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""
-    error = response.read_error(from_s3)
+    error = s3_error.read(from_s3)
     if unsigned.method == "GET" or error.code or error.status == 404 or error.status >= 500:
         return error
     whole = _without(unsigned, "Range", "If-Range")
-    told = response.read_error(_send(section, replace(whole, method="GET", headers=(*whole.headers, _FIRST_BYTE))))
+    told = s3_error.read(_send(section, replace(whole, method="GET", headers=(*whole.headers, _FIRST_BYTE))))
     return told if told.status == error.status else error
 
 

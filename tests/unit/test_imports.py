@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "pool": {"errors", "proxy_set", "request", "settings"},
     "upstream": {"errors", "pool", "request", "settings"},
     "response": {"errors", "request", "settings", "upstream"},
+    "s3_error": {"errors", "settings", "upstream"},
     "client": set(),
     "application": set(MODULES) - {"application", "cli", "requests_auth"},
     "cli": set(MODULES) - {"cli"},
@@ -40,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 #: What only the named modules may import from elsewhere.
 OUTSIDE: dict[str, set[str]] = {
-    "urllib3": {"pool", "upstream", "response", "application"},
+    "urllib3": {"pool", "upstream", "response", "s3_error", "application"},
     "requests": {"requests_auth"},
     "logging": {"pool"},
     "threading": {"client", "credentials", "pool"},

@@ -10,7 +10,6 @@ import urllib3
 from usp_s3_wsgi import errors, response
 from usp_s3_wsgi.bucket_url import parse as bucket_url
 from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.response import S3Error
 from usp_s3_wsgi.settings import Settings
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
@@ -55,80 +54,6 @@ def test_error_bodies_are_our_own(status: int, method: str) -> None:
     assert headers["Content-Type"] == "text/plain; charset=utf-8" and headers["Retry-After"] == "1"
     assert text == (b"" if method == "HEAD" else f"{answer.status_line}\n".encode())
     assert int(headers["Content-Length"]) == len(f"{answer.status_line}\n")
-
-
-# --- S3's error document
-
-
-@pytest.mark.parametrize(
-    ("document", "code"),
-    [
-        (b"<Error><Code>AccessDenied</Code></Error>", "AccessDenied"),
-        (b'<?xml version="1.0"?>\n<Error xmlns="x">\n  <Code>\n NoSuchKey </Code>\n</Error>', "NoSuchKey"),
-        (b"<Error><Code></Code></Error>", ""),
-        (b"<Error><Code>two words</Code></Error>", ""),
-        (b"<Error><Code>" + b"x" * 200 + b"</Code></Error>", ""),
-        (b"<html><body>Forbidden</body></html>", ""),
-        (b"\xff\xfe\x00binary", ""),
-        (b"", ""),
-        (b"<Code>a\x1b[31m</Code>", ""),
-    ],
-)
-def test_the_code(document: bytes, code: str) -> None:
-    assert response.read_error(from_s3(403, document)).code == code
-
-
-def test_request_id_and_region_from_headers_first() -> None:
-    document = b"<Error><Code>X</Code><RequestId>in-body</RequestId><Region>body-1</Region></Error>"
-    told = response.read_error(from_s3(301, document, x_amz_request_id="in-header", x_amz_bucket_region="header-1"))
-    assert (told.request_id, told.region) == ("in-header", "header-1")
-    told = response.read_error(from_s3(301, document))
-    assert (told.request_id, told.region) == ("in-body", "body-1")
-
-
-def test_an_endless_error_document_is_not_read_to_its_end() -> None:
-    body = io.BytesIO(b"x" * (1 << 22))
-    answer = urllib3.HTTPResponse(body, {}, 403, preload_content=False, decode_content=False)
-    response.read_error(answer)
-    assert body.closed or body.tell() < 1 << 20
-
-
-def test_the_line_for_the_error_log() -> None:
-    assert str(S3Error(403, "ExpiredToken", "4442", "")) == "S3 answered 403 ExpiredToken, request id 4442"
-    assert str(S3Error(403, "", "", "")) == "S3 answered 403 (no code), request id (none)"
-    assert str(S3Error(301, "PermanentRedirect", "4", "eu-west-3")).endswith(
-        ", the bucket is in region eu-west-3: set S3Region to it"
-    )
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "kind", "client"),
-    [
-        (404, "NoSuchKey", errors.ObjectNotFound, 404),
-        (404, "NoSuchVersion", errors.ObjectNotFound, 404),
-        (404, "", errors.ObjectNotFound, 404),
-        (404, "NoSuchBucket", errors.UpstreamRefused, 502),
-        (403, "AccessDenied", errors.AccessDenied, 404),
-        (403, "InvalidObjectState", errors.AccessDenied, 404),  # archived
-        (403, "", errors.AccessDenied, 404),
-        (403, "SignatureDoesNotMatch", errors.UpstreamRefused, 502),
-        (403, "AccountProblem", errors.UpstreamRefused, 502),
-        (400, "KeyTooLongError", errors.BadPath, 400),
-        (400, "ExpiredToken", errors.UpstreamRefused, 502),
-        (400, "", errors.UpstreamRefused, 502),
-        (301, "PermanentRedirect", errors.UpstreamRefused, 502),
-        (401, "", errors.UpstreamRefused, 502),
-        (500, "InternalError", errors.UpstreamBusy, 503),
-        (503, "SlowDown", errors.UpstreamBusy, 503),
-        (599, "", errors.UpstreamBusy, 503),
-    ],
-)
-def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayError], client: int) -> None:
-    settings = Settings(SETTINGS.bucket_url, denied_status=404)
-    error = response.refusal(S3Error(status, code, "4442", ""), settings, None)
-    assert type(error) is kind
-    assert error.status == client
-    assert error.logged == (kind in {errors.UpstreamRefused, errors.UpstreamBusy})
 
 
 @pytest.mark.parametrize(

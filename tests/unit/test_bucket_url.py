@@ -1,4 +1,4 @@
-"""The values of settings: the bucket's URL in all the styles of S3's servers, and mod_proxy's own parameters."""
+"""S3BucketURL in all the styles of S3's servers, and S3Bucket, which says what the URL does not show."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.unit.test_settings import BASE, PATH_STYLE, refused
 from usp_s3_wsgi.bucket_url import parse as bucket_url
-from usp_s3_wsgi.proxy_set import ProxySet
-from usp_s3_wsgi.proxy_set import parse as proxy_set
+from usp_s3_wsgi.settings import from_environ
 
 # --- the bucket's URL: URL, bucket, path style, host, port, prefix, Host header
 
@@ -148,73 +148,73 @@ def test_any_text_is_a_url_that_can_be_sent_or_is_refused(text: str, start: str)
     assert message.startswith("must be ")
 
 
-# --- S3ProxySet
+# --- S3Bucket
+
+
+def test_s3bucket_names_what_the_url_does_not_show() -> None:
+    for url in ("https://films.ceph.example/", "https://films.minio:9000/", "https://films/", "https://FILMS.x/2024/"):
+        read = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
+        assert (read.bucket, read.path_style) == ("films", False)
+    read = from_environ({**BASE, "S3BucketURL": "https://media.example.com/", "S3Bucket": "media.example.com"})
+    assert (read.bucket, read.path_style) == ("media.example.com", False)
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", ProxySet()),
-        ("connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300", ProxySet()),
-        ("connectiontimeout=2", ProxySet(connectiontimeout=2)),
-        ("timeout=500ms", ProxySet(timeout=0.5)),
-        ("timeout=1ms", ProxySet(timeout=0.001)),
-        ("timeout=5s", ProxySet(timeout=5)),
-        ("timeout=2mi", ProxySet(timeout=120)),
-        ("ttl=1h", ProxySet(ttl=3600)),
-        ("ttl=1000ms", ProxySet(ttl=1)),
-        ("retry=0", ProxySet(retry=0)),
-        ("retry=60", ProxySet(retry=60)),
-        ("acquire=3000", ProxySet(acquire=3)),  # milliseconds, as in mod_proxy
-        ("acquire=1", ProxySet(acquire=0.001)),
-        ("acquire=3s", ProxySet(acquire=3)),
-        ("max=1", ProxySet(max=1)),
-        ("max=100000", ProxySet(max=100_000)),
-        ("keepalive=Off", ProxySet(keepalive=False)),
-        ("enablereuse=off", ProxySet(enablereuse=False)),
-        ("disablereuse=on", ProxySet(enablereuse=False)),
-        ("disablereuse=off", ProxySet(enablereuse=True)),
-        ("  max=2 \t timeout=3  ", ProxySet(max=2, timeout=3)),
-    ],
+    "url", ["https://s3.amazonaws.com/other/", "https://other.s3.amazonaws.com/", "https://media.example.com/"]
 )
-def test_parameters(text: str, expected: ProxySet) -> None:
-    assert proxy_set(text) == expected
+def test_s3bucket_that_contradicts_the_url_is_refused(url: str) -> None:
+    assert "S3Bucket must be the bucket that S3BucketURL names" in refused(S3BucketURL=url, S3Bucket="films")
+
+
+def test_what_a_section_inherits_can_be_unset() -> None:
+    read = from_environ({**BASE, "S3Region": "", "S3SecurityToken": "", "S3SecurityTokenFile": ""})
+    assert read == from_environ(BASE)
+
+
+def test_a_value_written_into_the_name_is_not_shown() -> None:
+    for name in ("S3SecretKey wJalrXUtnFEMI/K7MDENG", "S3SecretKey=wJalrXUtnFEMI", "S3SecretKeywJalrXUtnFEMIK7MDENG"):
+        message = refused(**{name: ""})
+        assert "did you mean S3SecretKey" in message and "XUtnFEMI" not in message
+
+
+def test_s3bucket_corrects_a_wrong_guess() -> None:
+    url = "https://films.ceph.example/2024/"
+    assert (from_environ({**BASE, "S3BucketURL": url}).bucket) == "2024"
+    read = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
+    assert (read.bucket, read.path_style) == ("films", False)
+
+
+def test_s3bucket_at_the_start_of_the_path() -> None:
+    read = from_environ({**PATH_STYLE, "S3Bucket": "bucket"})
+    assert (read.bucket, read.path_style) == ("bucket", True)
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    "url",
     [
-        ("timeout", "name=value"),
-        ("timeout 30", "name=value"),
-        ("loadfactor=1", "name=value"),
-        ("Timeout=30", "name=value"),
-        ("timeout=", "timeout must be a time"),
-        ("timeout=0", "timeout must be a time"),
-        ("timeout=-1", "timeout must be a time"),
-        ("timeout=1.5", "timeout must be a time"),
-        ("timeout=5m", "timeout must be a time"),
-        ("timeout=5us", "timeout must be a time"),
-        ("connectiontimeout=0", "connectiontimeout must be a time"),
-        ("ttl=0", "ttl must be a time"),
-        ("ttl=999ms", "ttl must be a time"),
-        ("acquire=0", "acquire must be a time"),
-        ("retry=1e9", "retry must be a time"),
-        ("max=0", "max must be a whole number"),
-        ("max=100001", "max must be a whole number"),
-        ("max=all", "max must be a whole number"),
-        ("keepalive=yes", "keepalive must be on or off"),
-        ("enablereuse=on disablereuse=off", "both enablereuse and disablereuse"),
+        "https://s3.eu-west-1.amazonaws.com/",
+        "http://minio:9000/",
+        "http://127.0.0.1/",
+        "https://minio.example.com/",
+        "https://s3.wasabisys.com/",
+        "https://account.r2.cloudflarestorage.com/",
+        "https://ns.compat.objectstorage.eu-frankfurt-1.oraclecloud.com/",
+        "https://bucket.vpce-1a2b3c4d-5e6f.s3.us-east-1.vpce.amazonaws.com/",
     ],
 )
-def test_refused_parameters(text: str, named: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        proxy_set(text)
-    assert named in str(caught.value)
+def test_a_url_of_the_whole_service_is_refused(url: str) -> None:
+    # Else the first part of each client's path would choose the bucket.
+    assert "S3BucketURL shows no bucket" in refused(S3BucketURL=url)
 
 
-@given(st.sampled_from(["", "timeout=", "timeout=5 ", "max=1 acquire="]), st.text())
-@hypothesis_settings(deadline=None)
-def test_any_other_text_is_refused_without_repeating_it(before: str, text: str) -> None:
-    with pytest.raises(ValueError) as refusal:
-        proxy_set(f"{before}5ec4e7{text}")
-    assert "5ec4e7" not in str(refusal.value)
+@pytest.mark.parametrize(
+    "url",
+    ["https://s3.eu-west-1.amazonaws.com/", "https://storage.googleapis.com", "http://10.0.0.5:9000", "http://minio"],
+)
+def test_s3bucket_does_not_open_the_whole_service(url: str) -> None:
+    assert "S3Bucket must be the bucket" in refused(S3BucketURL=url, S3Bucket="films")
+
+
+def test_s3bucket_may_be_the_host_itself() -> None:
+    read = from_environ({**BASE, "S3BucketURL": "http://films/", "S3Bucket": "films"})
+    assert (read.bucket, read.path_style) == ("films", False)
