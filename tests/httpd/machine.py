@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -28,8 +29,19 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def own_httpd() -> list[Path]:
+    """The folder of the httpd that mod_wsgi-standalone brings, if this environment has it."""
+    spec = importlib.util.find_spec("mod_wsgi_packages")
+    folders = (
+        [Path(place, "httpd").resolve() for place in (spec.submodule_search_locations or []) if place] if spec else []
+    )
+    return [folder for folder in folders if (folder / "bin" / "httpd").exists()]
+
+
 def httpd_binary() -> str:
     """The path of httpd (Debian calls it apache2). Raises: HttpdError."""
+    for own in own_httpd():
+        return str(own / "bin" / "httpd")
     path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/apache2/bin"
     for name in ("apache2", "httpd"):
         if found := shutil.which(name, path=path):
@@ -37,12 +49,26 @@ def httpd_binary() -> str:
     raise HttpdError("there is no httpd on this machine: apt-get install apache2")
 
 
+def httpd_environment() -> dict[str, str]:
+    """This process's environment, with the libraries of mod_wsgi-standalone's httpd before the system's."""
+    environment = dict(os.environ)
+    for own in own_httpd():
+        environment["LD_LIBRARY_PATH"] = str(own / "lib")
+    return environment
+
+
 def modules_directory() -> Path:
     """Where httpd's modules are. Raises: HttpdError."""
-    for place in ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/local/apache2/modules"):
-        if Path(place).is_dir():
-            return Path(place)
+    places = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/local/apache2/modules")
+    for place in [own / "modules" for own in own_httpd()] + [Path(place) for place in places]:
+        if place.is_dir():
+            return place
     raise HttpdError("httpd's modules are in none of the usual folders")
+
+
+def media_types() -> Path:
+    """The file that tells media types by the ends of names."""
+    return next((own / "conf" / "mime.types" for own in own_httpd()), Path("/etc/mime.types"))
 
 
 def apache_user() -> pwd.struct_passwd:

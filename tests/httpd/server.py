@@ -22,14 +22,16 @@ from tests.httpd.machine import (
     check_apache_user,
     free_port,
     httpd_binary,
+    httpd_environment,
     is_listening,
+    media_types,
     modules_directory,
 )
 from usp_s3_wsgi import cli
 
 #: What the shipped configuration and its examples use of httpd.
 MODULES = (
-    "mpm_event authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
+    "mpm_event unixd authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
     "cache_disk substitute"
 ).split()
 #: What httpd says at every start and stop.
@@ -106,6 +108,7 @@ class Httpd:
             self._process = subprocess.Popen(
                 [httpd_binary(), "-f", str(self.root / "httpd.conf"), "-DFOREGROUND"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env=httpd_environment(),
             )  # fmt: skip
         deadline = time.monotonic() + WAIT
         while time.monotonic() < deadline and self._process.poll() is None:
@@ -170,7 +173,7 @@ ErrorLogFormat "[%t] [%-m:%l] %E: %M"
 LogLevel warn
 Listen 127.0.0.1:{self.port}
 {chr(10).join(lines)}
-TypesConfig /etc/mime.types
+TypesConfig "{media_types()}"
 Define ROOT "{self.root}"
 DocumentRoot "${{ROOT}}/htdocs"
 <Directory "${{ROOT}}/htdocs">
