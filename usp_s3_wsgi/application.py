@@ -53,13 +53,13 @@ def _answer(environ: dict[str, Any]) -> Answer:
 
 def _ask(environ: dict[str, Any], section: Settings, unsigned: S3Request) -> Answer:
     from_s3 = _send(section, unsigned)
-    if response.contradicts_if_range(from_s3, unsigned):
+    if response.contradicts_if_range(from_s3, unsigned) or response.is_part_of_nothing(from_s3, unsigned):
         upstream.discard(from_s3)
         unsigned = _without(unsigned, "Range", "If-Range")
         from_s3 = _send(section, unsigned)
     try:
         if from_s3.status in {200, 206}:
-            _require_length(environ, from_s3, unsigned)
+            _require_certain_end(environ, from_s3, unsigned)
             answer = response.success(from_s3, unsigned, section, lambda error: _truncated(environ, unsigned, error))
             if client.is_daemon(environ) and unsigned.method == "GET":
                 # Nobody here can end the connection later, when the body is cut short: it must not serve another one.
@@ -85,8 +85,8 @@ def _why(section: Settings, unsigned: S3Request, from_s3: urllib3.BaseHTTPRespon
     error = s3_error.read(from_s3)
     if unsigned.method == "GET" or error.code or error.status == 404 or error.status >= 500:
         return error
-    whole = _without(unsigned, "Range", "If-Range")
-    told = s3_error.read(_send(section, replace(whole, method="GET", headers=(*whole.headers, _FIRST_BYTE))))
+    first_byte = replace(unsigned, method="GET", headers=(*unsigned.headers, _FIRST_BYTE))
+    told = s3_error.read(_send(section, first_byte))
     return told if told.status == error.status else error
 
 
@@ -94,9 +94,13 @@ def _without(unsigned: S3Request, *names: str) -> S3Request:
     return replace(unsigned, headers=tuple(item for item in unsigned.headers if item[0] not in names))
 
 
-def _require_length(environ: dict[str, Any], from_s3: urllib3.BaseHTTPResponse, unsigned: S3Request) -> None:
-    """Refuse a body of unknown length where its early end could not be told from its end. Raises: UpstreamRefused."""
-    if unsigned.method == "HEAD" or from_s3.length_remaining is not None:
+def _require_certain_end(environ: dict[str, Any], from_s3: urllib3.BaseHTTPResponse, unsigned: S3Request) -> None:
+    """Refuse a body whose early end could not be told from its end. Raises: UpstreamRefused."""
+    if unsigned.method == "HEAD":
+        return
+    if client.is_daemon(environ) and request.is_subrequest(environ):
+        raise UpstreamRefused("in daemon mode the early end of a subrequest could not be told: use embedded mode")
+    if from_s3.length_remaining is not None:
         return
     chunked = getattr(from_s3, "chunked", False)
     if not chunked or client.is_daemon(environ) or environ.get("SERVER_PROTOCOL") == "HTTP/1.0":

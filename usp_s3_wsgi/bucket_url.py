@@ -10,9 +10,9 @@ from usp_s3_wsgi.signing.encoding import percent_encode
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Hosts that are known to begin with the bucket's name. Of any other one that has no path only the operator can know.
-_VIRTUAL_HOST = re.compile(
-    r"(?P<bucket>.+)\.(?:s3[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)(?<!\.vpce\.amazonaws\.com)"
-)
+_ENDPOINT = r"(?:s3[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)(?<!\.vpce\.amazonaws\.com)"
+_VIRTUAL_HOST = re.compile(rf"(?P<bucket>.+)\.{_ENDPOINT}")
+_SERVICE = re.compile(_ENDPOINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class BucketURL:
         Raises:
             ValueError: the URL holds it neither in the host nor in the path; the client's path would choose a bucket.
         """
-        if f"{self.host}.".startswith(f"{bucket.lower()}."):
-            return replace(self, bucket=bucket, path_style=False)
         if self.prefix.startswith(f"/{percent_encode(bucket.encode(), safe='')}/"):
             return replace(self, bucket=bucket, path_style=True)
+        if f"{self.host}.".startswith(f"{bucket.lower()}.") and not _SERVICE.fullmatch(self.host):
+            return replace(self, bucket=bucket, path_style=False)
         raise ValueError("must be the bucket that S3BucketURL names: its path or its host begins with it")
 
 

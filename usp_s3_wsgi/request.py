@@ -21,6 +21,8 @@ FORWARDED_HEADERS = {
     "HTTP_IF_UNMODIFIED_SINCE": "If-Unmodified-Since",
     "HTTP_IF_RANGE": "If-Range",
 }
+#: Ranges are defined for GET alone, and servers differ in what they make of them in a HEAD.
+_FORWARDED_BY_HEAD = {key: name for key, name in FORWARDED_HEADERS.items() if name not in {"Range", "If-Range"}}
 #: Set by a RewriteRule of the operator to the decoded URL that is served, where REQUEST_URI is that of another URL.
 SERVED_PATH = "USP_S3_PATH"
 _DOTS = frozenset({b".", b".."})
@@ -73,9 +75,15 @@ def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:
     if not key:
         raise ObjectNotFound("the bucket itself")
     url = settings.bucket_url
-    headers = tuple((name, environ[variable]) for variable, name in FORWARDED_HEADERS.items() if environ.get(variable))
+    names = FORWARDED_HEADERS if method == "GET" else _FORWARDED_BY_HEAD
+    headers = tuple((name, environ[variable]) for variable, name in names.items() if environ.get(variable))
     query = passed_query(environ.get("QUERY_STRING", ""), settings.pass_query) if settings.pass_query else ()
     return S3Request(method, url.scheme, url.authority, url.prefix + percent_encode(key), query, headers)
+
+
+def is_subrequest(environ: Mapping[str, Any]) -> bool:
+    """Whether httpd itself asks, for a part of another answer: INCLUDED is what it calls the protocol then."""
+    return environ.get("SERVER_PROTOCOL") == "INCLUDED"
 
 
 def object_key(environ: Mapping[str, Any]) -> bytes:
@@ -88,7 +96,7 @@ def object_key(environ: Mapping[str, Any]) -> bytes:
     confirmed: bytes = environ.get("PATH_INFO", "").encode("latin-1")
     paths = [environ[SERVED_PATH].encode("latin-1")] if environ.get(SERVED_PATH) else []
     raw = _raw_path(environ.get("REQUEST_URI", ""))
-    if environ.get("SERVER_PROTOCOL") != "INCLUDED":  # what httpd calls the protocol of a subrequest
+    if not is_subrequest(environ):
         paths.append(_decoded(raw))
     key = next((tail for path in paths if (tail := _unfolded_tail(path, confirmed)) is not None), None)
     if key is None:

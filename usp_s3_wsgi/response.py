@@ -28,13 +28,14 @@ _VALIDATORS = ("ETag", "Last-Modified", "Cache-Control", "Expires")
 _CONTENT = ("Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Content-Range")
 #: What each of S3's answers passes on. A 304 has no Content-Length: caches take Swift's 0 for a contradiction.
 PASSED_ON = {
-    200: (*_CONTENT, *_VALIDATORS, "Accept-Ranges"),
+    200: (*(name for name in _CONTENT if name != "Content-Range"), *_VALIDATORS, "Accept-Ranges"),
     206: (*_CONTENT, *_VALIDATORS, "Accept-Ranges"),
     304: _VALIDATORS,
     412: _VALIDATORS,
     416: ("Content-Range", "Accept-Ranges", *_VALIDATORS),
 }
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_SEVERAL_PARTS = "multipart/byteranges"
 _BODYLESS = frozenset({204, 304})
 
 
@@ -58,11 +59,17 @@ class Answer:
 
 
 class Body:
-    """The bytes of S3's body, in large reads; ``truncated`` is told of an early end before it is raised."""
+    """The bytes of S3's body, in large reads; ``truncated`` is told of an early end before it is raised.
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, truncated: Callable[[BodyTruncated], None]) -> None:
+    ``length`` in bytes is that of the part that S3 says it sends, where it is no part None.
+    """
+
+    def __init__(
+        self, response: urllib3.BaseHTTPResponse, truncated: Callable[[BodyTruncated], None], length: int | None
+    ) -> None:
         self._response = response
         self._truncated = truncated
+        self._left = length
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -71,15 +78,21 @@ class Body:
         try:
             data = self._response.read1(READ_SIZE)
         except HTTPError as error:
-            left = self._response.length_remaining
-            missing = "some" if left is None else left
-            failure = BodyTruncated(f"S3 ended the body early, {missing} bytes are missing: {describe(error)}")
-            self._truncated(failure)
-            # Without an exception mod_wsgi would tell httpd's filters (a cache among them) that the body is whole.
-            raise failure from None
+            raise self._failure(self._response.length_remaining, describe(error)) from None
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0 or (self._left and not data):
+                raise self._failure(self._left, "not the length of the part")
         if not data:
             raise StopIteration
         return data
+
+    def _failure(self, left: int | None, reason: str) -> BodyTruncated:
+        """To be raised: without an exception mod_wsgi would tell httpd's filters (a cache) that the body is whole."""
+        missing = "some" if left is None else left
+        failure = BodyTruncated(f"S3 ended the body early, {missing} bytes are missing: {reason}")
+        self._truncated(failure)
+        return failure
 
     def close(self) -> None:
         """Give the connection back; one with unread bytes is closed, so that they reach no other request."""
@@ -109,8 +122,7 @@ def success(
 ) -> Answer:
     """Return the answer for S3's 200 or 206, its body still to be read. Raises: UpstreamRefused."""
     check_framing(response)
-    if response.status == 206:
-        check_part(response, request)
+    part = check_part(response, request) if response.status == 206 else None
     headers = passed_on(response, settings)
     if "Content-Type" not in response.headers:
         headers.append(("Content-Type", "binary/octet-stream"))  # S3's own default; httpd would guess
@@ -122,7 +134,7 @@ def success(
         return Answer(response.status, headers, [])
     if response.length_remaining is not None:
         headers.append(("Content-Length", str(response.length_remaining)))
-    return Answer(response.status, headers, Body(response, truncated))
+    return Answer(response.status, headers, Body(response, truncated, part))
 
 
 def check_framing(response: urllib3.BaseHTTPResponse) -> None:
@@ -132,34 +144,51 @@ def check_framing(response: urllib3.BaseHTTPResponse) -> None:
     https://www.rfc-editor.org/rfc/rfc9112#section-6
     """
     coding, length = response.headers.get("Transfer-Encoding"), response.headers.get("Content-Length")
-    if coding is not None and (coding.lower() != "chunked" or length is not None):
+    if coding is not None and (coding.lower() != "chunked" or length is not None or response.version < 11):
         raise UpstreamRefused("S3 sent a Transfer-Encoding other than chunked alone")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise UpstreamRefused("S3 sent a Content-Length that is no number")
 
 
-def check_part(response: urllib3.BaseHTTPResponse, request: S3Request) -> None:
-    """Refuse a part that is not the one that was asked for. Raises: UpstreamRefused.
+def check_part(response: urllib3.BaseHTTPResponse, request: S3Request) -> int | None:
+    """Return the length of the part that S3 says it sends, None for several parts; refuse what was not asked for.
 
+    Raises: UpstreamRefused.
     https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7
     """
     asked = request.header("Range")
     if asked is None and not any(name == "partNumber" for name, _ in request.query):
         raise UpstreamRefused("S3 sent a part that was not asked for")
-    if response.headers.get("Content-Type", "").startswith("multipart/byteranges"):
-        return
-    part = re.fullmatch(
-        r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", response.headers.get("Content-Range", "")
-    )
+    stated = response.headers.get("Content-Range", "")
+    if not stated and "," in (asked or "") and response.headers.get("Content-Type", "").startswith(_SEVERAL_PARTS):
+        return None
+    part = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", stated)
     if not part:
         raise UpstreamRefused("S3 sent a part without saying which")
     first, last = int(part[1]), int(part[2])
-    single = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{0,18})", asked or "")
-    if single and (first != int(single[1]) or (single[2] and last > int(single[2]))):
+    total = None if part[3] == "*" else int(part[3])
+    if last < first or (total is not None and last >= total) or not _is_asked(asked, first, last, total):
         raise UpstreamRefused("S3 sent another part than was asked for")
     length = response.headers.get("Content-Length")
     if length is not None and int(length) != last - first + 1:
         raise UpstreamRefused("S3 sent a part of another length than it says")
+    return last - first + 1
+
+
+def _is_asked(asked: str | None, first: int, last: int, total: int | None) -> bool:
+    """Whether a part lies where a single range wants it; of other ranges nothing is known here."""
+    single = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", asked or "")
+    if not single or not (single[1] or single[2]):
+        return True
+    if single[1]:
+        return first == int(single[1]) and (not single[2] or last <= int(single[2]))
+    return total is None or first == max(0, total - int(single[2]))
+
+
+def is_part_of_nothing(response: urllib3.BaseHTTPResponse, request: S3Request) -> bool:
+    """Whether S3 answered a range of an empty object with a part of no bytes, as Ceph and MinIO do."""
+    stated = response.headers.get("Content-Range", "")
+    return response.status == 206 and request.header("Range") is not None and stated in {"bytes */0", "bytes 0--1/0"}
 
 
 def plain(status: int, headers: Iterable[tuple[str, str]], method: str) -> Answer:

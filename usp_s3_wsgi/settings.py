@@ -6,7 +6,7 @@ One table says everything: name, field, parser, default. Settings are parsed onc
 from __future__ import annotations
 
 import difflib
-import re
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -63,11 +63,11 @@ TABLE = (
     Setting("S3Bucket", None, values.token),
     Setting("S3AccessKey", "access_key", values.token),
     Setting("S3SecretKey", "secret_key", values.token),
-    Setting("S3SecurityToken", "security_token", values.or_unset(values.token)),
+    Setting("S3SecurityToken", "security_token", values.token),
     Setting("S3AccessKeyFile", "access_key_file", values.file),
     Setting("S3SecretKeyFile", "secret_key_file", values.file),
-    Setting("S3SecurityTokenFile", "security_token_file", values.or_unset(values.file)),
-    Setting("S3Region", "region", values.or_unset(values.region)),
+    Setting("S3SecurityTokenFile", "security_token_file", values.file),
+    Setting("S3Region", "region", values.region),
     Setting("S3UseHeaders", "use_headers", values.on_off),
     Setting("S3ProxySet", "proxy_set", proxy_set.parse),
     Setting("S3CredentialSource", None, values.credential_source),
@@ -98,6 +98,7 @@ def from_environ(environ: Mapping[str, Any]) -> Settings:
 @lru_cache(maxsize=16_384)
 def parse(pairs: tuple[tuple[str, str], ...]) -> Settings:
     """Return the settings of name and value pairs. Raises: SettingError."""
+    # An empty value is as if the line were not there: so a section unsets what it inherits.
     given = {name: value for name, text in pairs if (value := _value(name, text)) is not None}
     if "S3BucketURL" not in given:
         raise SettingError("S3BucketURL is not set")
@@ -115,15 +116,23 @@ def _value(name: str, text: str) -> Any:
         raise SettingError(f"{name} is not supported by this version: set S3AccessKey and S3SecretKey")
     row = _BY_NAME.get(name)
     if row is None:
-        nearest = difflib.get_close_matches(name.lower(), [known.lower() for known in _BY_NAME], n=1, cutoff=0.0)
-        known = next(known for known in _BY_NAME if known.lower() == nearest[0])
-        # No more of the name than is needed to find it: a value may have been written into it.
-        shown = re.sub(r"[^A-Za-z0-9_].*", "...", name, flags=re.DOTALL)[: len(known) + 3]
-        raise SettingError(f"{shown} is not a setting: did you mean {known}?")
+        raise SettingError(_unknown(name))
     try:
-        return row.parse(text)
+        return row.parse(text) if text else None
     except ValueError as error:
         raise SettingError(f"{name} {error}") from None
+
+
+def _unknown(name: str) -> str:
+    by_lowercase = {known.lower(): known for known in _BY_NAME}
+    nearest = difflib.get_close_matches(name.lower(), by_lowercase, n=1, cutoff=0.0)[0]
+    known = by_lowercase[nearest]
+    alike = difflib.SequenceMatcher(None, nearest, name.lower()).ratio() >= 0.75
+    if not (alike and name.isidentifier() and name.isascii()):
+        # A value may have been written into the name: only what it has in common with a setting's is shown.
+        common = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(name, known, strict=False))
+        name = "".join(letter for letter, _ in common) + "..."
+    return f"{name} is not a setting: did you mean {known}?"
 
 
 def _with_bucket(settings: Settings, bucket: str | None) -> Settings:

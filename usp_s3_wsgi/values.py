@@ -56,11 +56,6 @@ def token(text: str) -> str:
     return text
 
 
-def or_unset(parse: Callable[[str], str]) -> Callable[[str], str | None]:
-    """As ``parse``, but an empty text is no value: a section says so of what it inherits from one around it."""
-    return lambda text: parse(text) if text else None
-
-
 def region(text: str) -> str:
     """A region's name: letters, digits, ``-`` and ``_``."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):

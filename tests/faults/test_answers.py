@@ -142,7 +142,7 @@ def test_access_denied_of_head_asks_for_the_reason() -> None:
         reply = call(environ("/media/a", settings, method="HEAD", headers={"Range": "bytes=5-"}))
     assert reply.status == 404
     assert [(request.method, request.headers.get("range")) for request in s3.requests] == [
-        ("HEAD", "bytes=5-"),
+        ("HEAD", None),  # ranges are defined for GET alone
         ("GET", "bytes=0-0"),
     ]
 

@@ -79,6 +79,10 @@ def test_chunked_in_any_case() -> None:
         ("bytes=1-3", "bytes 1-4/5", 502),
         ("bytes=1-2", "bytes 1-3/5", 502),
         ("bytes=1-3", "octets 1-3/5", 502),
+        ("bytes=-3", "bytes 0-2/5", 502),
+        ("bytes=-9", "bytes 0-2/3", 206),
+        ("bytes=1-3", "bytes 1-3/3", 502),
+        ("bytes=0-1,3-4", "bytes 0-2/5", 206),
     ],
 )
 def test_a_part_must_be_the_one_that_was_asked_for(asked: str | None, content_range: str | None, status: int) -> None:
@@ -104,3 +108,46 @@ def test_a_signature_out_of_date_is_the_servers_fault() -> None:
         expired, denied = ask(s3), ask(s3)
     assert (expired.status, denied.status) == (502, 403)
     assert "RequestExpired" in expired.log
+
+
+@pytest.mark.parametrize("stated", ["bytes */0", "bytes 0--1/0"])
+def test_a_range_of_an_empty_object_gets_the_empty_object(stated: str) -> None:
+    """Ceph and MinIO answer 206 with no bytes; a player that begins with bytes=0- must not get an error."""
+    with ScriptedS3(answer(206, b"", ("Content-Range", stated)), answer(200, b"")) as s3:
+        reply = ask(s3, Range="bytes=0-")
+    assert (reply.status, reply.body, reply.headers["Content-Length"]) == (200, b"", "0")
+    assert "range" not in s3.requests[1].headers
+
+
+def test_a_200_says_nothing_of_a_range() -> None:
+    with ScriptedS3(answer(200, b"hello", ("Content-Range", "bytes 0-4/5"))) as s3:
+        assert "Content-Range" not in ask(s3, Range="bytes=0-").headers
+
+
+@pytest.mark.parametrize("body", [b"he", b"hello you"])
+def test_a_part_in_chunks_has_the_length_that_it_says(body: bytes) -> None:
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    headers = [("Content-Range", "bytes 0-4/9"), ("Transfer-Encoding", "chunked")]
+    with ScriptedS3(answer(206, chunks, *headers, length=None)) as s3:
+        assert ask(s3, Range="bytes=0-4").truncated is not None
+
+
+def test_an_object_that_is_stored_as_several_parts_is_checked_all_the_same() -> None:
+    headers = [("Content-Range", "bytes 3-4/5"), ("Content-Type", "multipart/byteranges; boundary=x")]
+    with ScriptedS3(answer(206, b"lo", *headers)) as s3:
+        assert ask(s3, Range="bytes=0-1").status == 502
+
+
+def test_chunks_are_not_known_to_http_1_0() -> None:
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with ScriptedS3(first(head + b"5\r\nhello\r\n0\r\n\r\n", close)) as s3:
+        assert ask(s3).status == 502
+
+
+def test_a_subrequest_in_daemon_mode_is_refused() -> None:
+    """Its answer is a part of another one, which nobody there can end."""
+    with ScriptedS3(answer(200, b"hello")) as s3:
+        given = environ("/media/film.mp4", s3_settings(s3.url))
+        reply = call({**given, "SERVER_PROTOCOL": "INCLUDED", "mod_wsgi.process_group": "daemons"})
+    assert reply.status == 502
+    assert "use embedded mode" in reply.log

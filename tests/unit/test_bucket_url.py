@@ -215,6 +215,19 @@ def test_s3bucket_does_not_open_the_whole_service(url: str) -> None:
     assert "S3Bucket must be the bucket" in refused(S3BucketURL=url, S3Bucket="films")
 
 
+@pytest.mark.parametrize(
+    ("url", "bucket"),
+    [("https://s3.eu-central-1.amazonaws.com/", "s3"), ("https://storage.googleapis.com/", "storage")],
+)
+def test_s3bucket_is_not_the_first_word_of_a_service(url: str, bucket: str) -> None:
+    assert "S3Bucket must be the bucket" in refused(S3BucketURL=url, S3Bucket=bucket)
+
+
+def test_s3bucket_in_both_host_and_path_is_the_path() -> None:
+    read = from_environ({**BASE, "S3BucketURL": "https://storage.example/storage/", "S3Bucket": "storage"})
+    assert (read.bucket, read.path_style) == ("storage", True)
+
+
 def test_s3bucket_may_be_the_host_itself() -> None:
     read = from_environ({**BASE, "S3BucketURL": "http://films/", "S3Bucket": "films"})
     assert (read.bucket, read.path_style) == ("films", False)
