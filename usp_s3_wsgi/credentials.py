@@ -57,10 +57,11 @@ class _SecretFiles:
                 known = (stamp, _text(path))
                 with self._lock:
                     self._known[path] = known
+        # Without the path: it may be the secret itself, written on the wrong line.
         except OSError as error:
-            raise SettingError(f"{name}: {path} cannot be read: {error.strerror}") from None
+            raise SettingError(f"{name}: the file cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise SettingError(f"{name}: the content of {path} {error}") from None
+            raise SettingError(f"{name}: the content of the file {error}") from None
         return known[1]
 
 

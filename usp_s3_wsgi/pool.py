@@ -177,7 +177,7 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise SettingError(f"S3CAFile: {ca_file} cannot be used: {error.strerror or 'no certificate in it'}") from None
+        raise SettingError(f"S3CAFile: the file cannot be used: {error.strerror or 'no certificate in it'}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

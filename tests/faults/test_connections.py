@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -104,15 +102,6 @@ def test_with_reuse_nothing_is_said() -> None:
 
 
 # --- ttl
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The seconds that the gateway's clock is ahead."""
-    ahead, real = [0.0], time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
-    yield ahead
-    monkeypatch.undo()
 
 
 @pytest.mark.parametrize(("seconds", "connections"), [(0, [1, 1]), (50, [1, 1]), (70, [1, 2])])

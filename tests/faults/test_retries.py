@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +98,6 @@ def test_a_refused_certificate_is_not_asked_again(certificate: tuple[Path, Path]
 
 
 # --- retry=N of S3ProxySet: a host that cannot be reached rests
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The seconds that the gateway's clock is ahead."""
-    ahead, real = [0.0], time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
-    yield ahead
-    monkeypatch.undo()
 
 
 def gone() -> ScriptedS3:

@@ -78,7 +78,7 @@ def test_an_s3cafile_that_cannot_be_used_is_a_500_and_named(tmp_path: Path, cont
         reply = call(environ("/media/a", s3_settings(f"https://127.0.0.1:{s3.port}", S3CAFile=str(file))))
     assert reply.status == 500
     assert reply.log.count("\n") == 1
-    assert f"S3CAFile: {file} cannot be used" in reply.log
+    assert "S3CAFile: the file cannot be used" in reply.log
 
 
 def test_a_ca_file_that_was_repaired_is_used_without_restart(tmp_path: Path, certificate: Certificate) -> None:

@@ -60,7 +60,7 @@ FAULTS = {
     "/not-on-off": (500, r"S3UseHeaders must be on or off"),
     "/role": (500, r"S3RoleARN is not supported by this version"),
     "/no-secret": (500, r"S3SecretKey is not set"),
-    "/no-file": (500, r"S3SecretKeyFile: /nonexistent/secret cannot be read: No such file"),
+    "/no-file": (500, r"S3SecretKeyFile: the file cannot be read: No such file"),
 }
 
 

@@ -102,7 +102,7 @@ def test_a_link_is_followed_when_it_moves(tmp_path: Path) -> None:
 def test_a_missing_file_is_named_and_may_come_later(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     message = refused(from_file(file))
-    assert message == f"S3SecretKeyFile: {file} cannot be read: No such file or directory"
+    assert message == "S3SecretKeyFile: the file cannot be read: No such file or directory"
     file.write_text(SECRET)
     assert resolve(from_file(file)).secret_key == SECRET
     file.unlink()
@@ -110,7 +110,7 @@ def test_a_missing_file_is_named_and_may_come_later(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_named(tmp_path: Path) -> None:
-    assert refused(from_file(tmp_path)) == f"S3SecretKeyFile: {tmp_path} cannot be read: Is a directory"
+    assert refused(from_file(tmp_path)) == "S3SecretKeyFile: the file cannot be read: Is a directory"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_content_that_is_no_key_is_refused_without_showing_it(tmp_path: Path, 
     file = tmp_path / "secret"
     file.write_bytes(content)
     message = refused(from_file(file))
-    assert message.startswith(f"S3SecretKeyFile: the content of {file} must be printable ASCII")
+    assert message.startswith("S3SecretKeyFile: the content of the file must be printable ASCII")
     assert "words" not in message and "lines" not in message and "caf" not in message
 
 
@@ -143,3 +143,9 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
     with file.open("wb") as film:
         film.truncate(1 << 40)
     assert "must be printable ASCII" in refused(from_file(file))
+
+
+def test_a_secret_on_the_line_of_its_file_is_not_shown() -> None:
+    secret = "/wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+    message = refused(from_file(Path(secret)))
+    assert message.startswith("S3SecretKeyFile: the file cannot be read") and "wJalr" not in message
