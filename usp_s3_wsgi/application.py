@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -10,7 +9,7 @@ from typing import Any
 
 import urllib3
 
-from usp_s3_wsgi import client, credentials, request, response, s3_error, settings, upstream
+from usp_s3_wsgi import client, credentials, errors, request, response, s3_error, settings, upstream
 from usp_s3_wsgi.errors import BodyTruncated, GatewayError, UpstreamRefused
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.response import Answer
@@ -28,9 +27,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
             _log(environ, str(error))
         answer = response.plain(error.status, error.headers, environ["REQUEST_METHOD"])
     except Exception as error:
-        # Not the exception's own words, nor mod_wsgi's traceback: they may hold a key or a signature.
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        _log(environ, f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}")
+        _log(environ, errors.internal(error))
         answer = response.plain(500, (), environ["REQUEST_METHOD"])
     try:
         start_response(answer.status_line, answer.headers)

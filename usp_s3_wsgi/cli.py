@@ -44,13 +44,28 @@ def apache_config(options: argparse.Namespace) -> str:
     """
     share = share_directory()
     module = "" if options.no_module else f'LoadModule wsgi_module "{_mod_wsgi()}"\n'
+    extension = _extension()
+    proxy = _SIGNER.format(extension=extension, share=share) if extension else _NO_SIGNER
     return (
         f'{module}Define USP_S3_PYTHON_HOME "{Path(sys.prefix).resolve()}"\n'
         'WSGIPythonHome "${USP_S3_PYTHON_HOME}"\n'
         f'Define USP_S3_WSGI "{share / "usp_s3.wsgi"}"\n'
         f'Include "{share / "gateway.conf"}"\n'
-        f'Include "{share / "mpm_event.conf"}"'
+        f'Include "{share / "mpm_event.conf"}"\n'
+        f"{proxy}"
     )
+
+
+#: For <Proxy> sections, after mod_proxy and mod_wsgi: it is linked with both.
+_SIGNER = """\
+<IfModule proxy_module>
+  LoadModule usp_s3_module "{extension}"
+  Define USP_S3_ACCESS "{share}/usp_s3_access.py"
+  Include "{share}/proxy.conf"
+</IfModule>"""
+_NO_SIGNER = """\
+# Signing in <Proxy> sections is not in this installation, for httpd's headers or a compiler were missing:
+# apt-get install apache2-dev python3-dev gcc, then pip install --force-reinstall --no-cache-dir usp_s3_wsgi"""
 
 
 def share_directory() -> Path:
@@ -67,6 +82,18 @@ def share_directory() -> Path:
     if not (share / "gateway.conf").is_file():
         raise FileNotFoundError(f"{share} does not hold gateway.conf: install usp_s3_wsgi with pip")
     return share
+
+
+def _extension() -> Path | None:
+    """The compiled ``_httpd.c`` of this installation, which httpd loads as a module of its own."""
+    try:
+        files = importlib.metadata.files("usp_s3_wsgi") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    found = (
+        Path(str(file.locate())).resolve() for file in files if file.name.startswith("_httpd.") and file.suffix == ".so"
+    )
+    return next((path for path in found if path.is_file()), None)
 
 
 def _mod_wsgi() -> Path:

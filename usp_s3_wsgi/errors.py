@@ -7,6 +7,7 @@ the client sees the status and its phrase, nothing else.
 from __future__ import annotations
 
 import ssl
+import traceback
 from http.client import RemoteDisconnected
 
 
@@ -95,6 +96,12 @@ class UpstreamBusy(GatewayError):
 
 class BodyTruncated(GatewayError):
     """S3 ended the body early, after the header went out: the client's connection must end abnormally."""
+
+
+def internal(error: Exception) -> str:
+    """Say where an error of our own was raised. Not its words, nor a traceback: they may hold a key or a signature."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"
 
 
 def describe(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound
+from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound, SettingError
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing.encoding import percent_encode
 
@@ -22,11 +22,12 @@ FORWARDED_HEADERS = {
     "HTTP_IF_RANGE": "If-Range",
 }
 #: Ranges are defined for GET alone, and servers differ in what they make of them in a HEAD.
-_FORWARDED_BY_HEAD = {key: name for key, name in FORWARDED_HEADERS.items() if name not in {"Range", "If-Range"}}
+FORWARDED_BY_HEAD = {key: name for key, name in FORWARDED_HEADERS.items() if name not in {"Range", "If-Range"}}
 #: Set by a RewriteRule of the operator to the decoded URL that is served, where REQUEST_URI is that of another URL.
 SERVED_PATH = "USP_S3_PATH"
 _DOTS = frozenset({b".", b".."})
 _SLASH = ord("/")
+_MAYBE_DOTS = re.compile(r"/(?:\.|%2e)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +70,49 @@ def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:
         ObjectNotFound: the key is empty, which would be the bucket itself.
     """
     method = environ["REQUEST_METHOD"]
+    _check_method(method)
+    path = settings.bucket_url.prefix + percent_encode(object_key(environ))
+    names = FORWARDED_HEADERS if method == "GET" else FORWARDED_BY_HEAD
+    headers = tuple((name, environ[variable]) for variable, name in names.items() if environ.get(variable))
+    return _for_object(method, path, environ.get("QUERY_STRING", ""), headers, settings)
+
+
+def from_proxy(
+    method: str, path: str, query: str, client_uri: str | None, undecoded_slash: bool, settings: Settings
+) -> S3Request:
+    """Return the unsigned request for S3 of one that mod_proxy is about to send; the headers are mod_proxy's.
+
+    ``path``: percent-encoded. ``query``: the client's. ``client_uri``: the client's request target, None in a
+    subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked.
+
+    Raises:
+        MethodNotAllowed, BadPath, ObjectNotFound: as :func:`from_environ`.
+        SettingError: the path is not below the bucket's URL.
+    """
+    _check_method(method)
+    if undecoded_slash:
+        raise BadPath("an encoded slash that httpd did not decode")
+    if client_uri is not None and _MAYBE_DOTS.search(client_uri):
+        _decoded(_raw_path(client_uri))
+    encoded = percent_encode(_decoded(path))
+    if not f"{encoded}/".startswith(settings.bucket_url.prefix):
+        raise SettingError("the URL of the proxied request is not below that of the section's bucket")
+    return _for_object(method, encoded, query, (), settings)
+
+
+def _check_method(method: str) -> None:
     if method not in {"GET", "HEAD"}:
         raise MethodNotAllowed(method)
-    key = object_key(environ)
-    if not key:
-        raise ObjectNotFound("the bucket itself")
+
+
+def _for_object(
+    method: str, path: str, query: str, headers: tuple[tuple[str, str], ...], settings: Settings
+) -> S3Request:
     url = settings.bucket_url
-    names = FORWARDED_HEADERS if method == "GET" else _FORWARDED_BY_HEAD
-    headers = tuple((name, environ[variable]) for variable, name in names.items() if environ.get(variable))
-    query = passed_query(environ.get("QUERY_STRING", ""), settings.pass_query) if settings.pass_query else ()
-    return S3Request(method, url.scheme, url.authority, url.prefix + percent_encode(key), query, headers)
+    if len(path) <= len(url.prefix):
+        raise ObjectNotFound("the bucket itself")
+    passed = passed_query(query, settings.pass_query) if settings.pass_query else ()
+    return S3Request(method, url.scheme, url.authority, path, passed, headers)
 
 
 def is_subrequest(environ: Mapping[str, Any]) -> bool:

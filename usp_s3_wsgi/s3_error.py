@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import urllib3
@@ -35,21 +36,25 @@ class S3Error:
 
 
 def read(response: urllib3.BaseHTTPResponse) -> S3Error:
-    """Read S3's error document, at most 64 KiB of it, and give the connection back.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-    """
+    """Read S3's error document, at most 64 KiB of it, and give the connection back."""
     try:
         text = response.read(_SIZE).decode("utf-8", "replace")
     except HTTPError:
         text = ""
     upstream.discard(response)
-    headers = response.headers
+    return parse(response.status, response.headers, text)
+
+
+def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
+    """Return what an error document and the headers around it say; ``headers`` by names in lowercase or any case.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    """
     code = _element(text, "Code")
     if code == "AccessDenied" and "<ServerTime>" in text:
         code = "RequestExpired"  # AWS's words for a signature in the query string that is too old, or a wrong clock
     return S3Error(
-        response.status,
+        status,
         code,
         _word(headers.get("x-amz-request-id", "")) or _element(text, "RequestId"),
         _word(headers.get("x-amz-bucket-region", "")) or _element(text, "Region"),

@@ -52,6 +52,7 @@ def httpd_binary() -> str:
 def httpd_environment() -> dict[str, str]:
     """This process's environment, with the libraries of mod_wsgi-standalone's httpd before the system's."""
     environment = dict(os.environ)
+    environment.pop("PYTHONPATH", None)  # the children run what is installed, not this checkout
     for own in own_httpd():
         environment["LD_LIBRARY_PATH"] = str(own / "lib")
     return environment

@@ -32,7 +32,8 @@ from usp_s3_wsgi import cli
 #: What the shipped configuration and its examples use of httpd.
 MODULES = (
     "mpm_event unixd authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
-    "cache_disk substitute"
+    "cache_disk substitute proxy proxy_http proxy_balancer lbmethod_byrequests slotmem_shm socache_shmcb ssl status info "
+    "log_config deflate authn_file auth_basic authz_user"
 ).split()
 #: What httpd says at every start and stop.
 USUAL = re.compile(

@@ -14,6 +14,7 @@ import pytest
 import usp_s3_wsgi
 from usp_s3_wsgi import cli
 
+APACHE_FILES = ("usp_s3.wsgi", "gateway.conf", "mpm_event.conf", "usp_s3_access.py", "proxy.conf")
 QUOTED = re.compile(r'"([^"]+)"$')
 
 
@@ -22,9 +23,10 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what Apache includes, as an installation has it."""
     folder = tmp_path / "share dir"
     folder.mkdir()
-    for name in ("usp_s3.wsgi", "gateway.conf", "mpm_event.conf"):
+    for name in APACHE_FILES:
         (folder / name).touch()
     monkeypatch.setattr(cli, "share_directory", lambda: folder)
+    monkeypatch.setattr(cli, "_extension", lambda: None)
     return folder
 
 
@@ -33,11 +35,9 @@ def test_apache_config_prints_lines_whose_files_exist(capsys: pytest.CaptureFixt
     no_module = ["--no-module"] if not _has_mod_wsgi() else []
     assert cli.main(["apache-config", *no_module]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if not no_module] in ([], [
-        "LoadModule", "Define", "WSGIPythonHome", "Define", "Include", "Include"
-    ])  # fmt: skip
+    assert lines[0].startswith("LoadModule wsgi_module" if not no_module else "Define USP_S3_PYTHON_HOME")
     for line in lines:
-        if "${USP_S3_PYTHON_HOME}" in line:  # the line before
+        if "${USP_S3_PYTHON_HOME}" in line or "IfModule" in line or line.startswith("#"):
             continue
         found = QUOTED.search(line)
         assert found and Path(found[1]).is_absolute() and Path(found[1]).exists(), line
@@ -52,12 +52,30 @@ def _has_mod_wsgi() -> bool:
 
 def test_the_lines(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["apache-config", "--no-module"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:5] == [
         f'Define USP_S3_PYTHON_HOME "{Path(sys.prefix).resolve()}"',
         'WSGIPythonHome "${USP_S3_PYTHON_HOME}"',
         f'Define USP_S3_WSGI "{share}/usp_s3.wsgi"',
         f'Include "{share}/gateway.conf"',
         f'Include "{share}/mpm_event.conf"',
+    ]
+    # Without the extension there is a word of it, and nothing else that httpd would see.
+    assert [line[0] for line in lines[5:]] == ["#", "#"]
+    assert "apache2-dev" in lines[6]
+
+
+def test_with_the_extension_proxy_sections_sign(
+    share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_extension", lambda: Path("/lib/_httpd.so"))
+    assert cli.main(["apache-config", "--no-module"]) == 0
+    assert capsys.readouterr().out.splitlines()[5:] == [
+        "<IfModule proxy_module>",
+        '  LoadModule usp_s3_module "/lib/_httpd.so"',
+        f'  Define USP_S3_ACCESS "{share}/usp_s3_access.py"',
+        f'  Include "{share}/proxy.conf"',
+        "</IfModule>",
     ]
 
 
@@ -130,5 +148,5 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_apache_includes_is_what_setup_installs() -> None:
     root = Path(__file__).parents[2]
     setup = (root / "setup.cfg").read_text("utf-8")
-    for name in ("usp_s3.wsgi", "gateway.conf", "mpm_event.conf"):
+    for name in APACHE_FILES:
         assert f"apache/{name}" in setup and (root / "apache" / name).is_file()

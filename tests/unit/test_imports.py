@@ -35,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "response": {"errors", "request", "settings", "upstream"},
     "s3_error": {"errors", "settings", "upstream"},
     "client": set(),
-    "application": set(MODULES) - {"application", "cli", "requests_auth"},
+    "application": set(MODULES) - {"application", "access", "cli", "requests_auth"},
+    "access": set(MODULES) - {"application", "access", "cli", "requests_auth", "client", "upstream", "pool"},
     "cli": set(MODULES) - {"cli"},
     "requests_auth": set(MODULES) - {"requests_auth", "cli", "application"},
 }

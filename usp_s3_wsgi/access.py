@@ -1,0 +1,177 @@
+"""Signing inside ``<Proxy>`` sections: mod_proxy carries the bytes, httpd calls this before it sends (``_httpd.c``).
+
+The settings, credentials and signer are the gateway's. Bucket and key come from the URL that mod_proxy is about to
+ask; what the client and the operator hear of a failure is what the gateway tells them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+
+from usp_s3_wsgi import bucket_url, credentials, errors, request, response, s3_error, settings
+from usp_s3_wsgi.bucket_url import BucketURL
+from usp_s3_wsgi.errors import GatewayError, SettingError
+from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.signing import sign
+
+Pairs = tuple[tuple[str, str], ...]
+
+#: Settings of the gateway's own connections, and what mod_proxy and mod_ssl have in their place.
+_NOT_HERE = {
+    "S3ProxySet": "ProxySet",
+    "S3CAFile": "SSLProxyCACertificateFile and SSLProxyVerify require",
+    "S3Retries": "nothing, for mod_proxy does not retry",
+}
+#: What S3 learns of the client's headers, by method.
+FORWARDED: dict[str, tuple[str, ...]] = {
+    "GET": tuple(request.FORWARDED_HEADERS.values()),
+    "HEAD": tuple(request.FORWARDED_BY_HEAD.values()),
+}
+#: What the client learns of S3's headers, by status; an answer with any other status is a refusal.
+PASSED_ON: dict[int, tuple[str, ...]] = {
+    status: (*names, "Content-Length") if status in {200, 206} else names
+    for status, names in response.PASSED_ON.items()
+}
+
+
+class Signed(NamedTuple):
+    """What mod_proxy sends: URL with the signature that is in the query, Host, the signature's headers.
+
+    ``pass_headers``: lowercase prefixes of further answer headers that the client may see.
+    """
+
+    url: str
+    host: str
+    headers: Pairs
+    pass_headers: tuple[str, ...]
+
+
+class Refused(NamedTuple):
+    """What the client gets instead: status and headers; ``message`` is the error log's line, None for none."""
+
+    status: int
+    message: str | None
+    headers: Pairs
+
+
+def sign_proxied(
+    section: str | None, pairs: Pairs, method: str, url: str, client_uri: str | None, undecoded_slash: bool
+) -> Signed | Refused:
+    """Sign what mod_proxy is about to send; nothing is raised.
+
+    ``section``: the URL of the ``<Proxy>`` section, None where that is a pattern. ``pairs``: its settings.
+    ``url``: what mod_proxy would ask, percent-encoded once, with the client's query. ``client_uri``: the client's
+    request target, None in a subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked.
+    """
+
+    def signed() -> Signed:
+        target, query = _split(url)
+        chosen = _settings(section, pairs, target)
+        unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, chosen)
+        done = sign(unsigned, chosen, credentials.resolve(chosen), datetime.now(timezone.utc))
+        return Signed(f"{done.scheme}://{done.host}{done.target}", done.host, done.headers, chosen.pass_headers)
+
+    return _or_refused(signed, method, url)
+
+
+def explain_refusal(
+    section: str | None, pairs: Pairs, method: str, url: str, status: int, body: bytes, headers: Mapping[str, str]
+) -> Refused:
+    """Say what S3's refusal means to the client and to the operator; nothing is raised.
+
+    ``status``, ``body`` (its beginning) and ``headers`` (lowercase names) are S3's; the others as in
+    :func:`sign_proxied`.
+    """
+
+    def refused() -> Refused:
+        error = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
+        chosen = _settings(section, pairs, _split(url)[0])
+        raise s3_error.refusal(error, chosen, headers.get("retry-after"))
+
+    return _or_refused(refused, method, url)
+
+
+def allow_access(environ: Mapping[str, Any], host: str | None) -> bool | None:
+    """Deny what would go out unsigned, for ``WSGIAccessScript``: True allows, None leaves it to others.
+
+    A section needs this only where httpd could be started without usp_s3_module.
+    """
+    if _missing is None:
+        return None
+    environ["wsgi.errors"].write(f"usp_s3_wsgi: {_missing}\n")
+    return False
+
+
+def install() -> None:
+    """Make this process's mod_proxy sign; if it cannot, say why in the error log, once."""
+    global _missing
+    try:
+        from usp_s3_wsgi import _httpd
+
+        _httpd.register(sign_proxied, explain_refusal, FORWARDED, PASSED_ON)
+    except (ImportError, RuntimeError) as error:
+        _missing = f"<Proxy> sections cannot be signed in this process: {error}"
+        print(f"usp_s3_wsgi: {_missing}", file=sys.stderr)
+    else:
+        _missing = None
+
+
+_missing: str | None = "<Proxy> sections cannot be signed in this process: install() was not called"
+
+
+_Answer = TypeVar("_Answer", bound="Signed | Refused")
+
+
+def _or_refused(answer: Callable[[], _Answer], method: str, url: str) -> _Answer | Refused:
+    place = f" ({method} {url.partition('?')[0]})"
+    try:
+        return answer()
+    except GatewayError as error:
+        return Refused(error.status, f"{error}{place}" if error.logged else None, error.headers)
+    except Exception as error:
+        return Refused(500, errors.internal(error) + place, ())
+
+
+class _Target(NamedTuple):
+    """Where mod_proxy would connect to, with an empty prefix; ``path`` is percent-encoded, without query."""
+
+    origin: BucketURL
+    path: str
+
+
+def _split(url: str) -> tuple[_Target, str]:
+    match = re.fullmatch(r"(https?://[^/?]*)([^?]*)(?:\?(.*))?", url, re.DOTALL)
+    if match is None:
+        raise SettingError("only http:// and https:// URLs can be signed")
+    return _Target(_origin(match[1]), match[2] or "/"), match[3] or ""
+
+
+@lru_cache(maxsize=16_384)
+def _origin(text: str) -> BucketURL:
+    try:
+        return bucket_url.parse(text)
+    except ValueError as error:
+        raise SettingError(f"the URL of the proxied request {error}") from None
+
+
+def _settings(section: str | None, pairs: Pairs, target: _Target) -> Settings:
+    """Return the settings of a section whose bucket is where mod_proxy would connect to. Raises: SettingError."""
+    origin = target.origin
+    chosen = _parsed(pairs, section or f"{origin.scheme}://{origin.authority}/")
+    bucket = chosen.bucket_url
+    if (bucket.scheme, bucket.host, bucket.port) != (origin.scheme, origin.host, origin.port):
+        raise SettingError("the URL of the proxied request is not that of the section's bucket")
+    return chosen
+
+
+@lru_cache(maxsize=16_384)
+def _parsed(pairs: Pairs, url: str) -> Settings:
+    given = {name for name, value in pairs if value}
+    for name in given & set(_NOT_HERE):
+        raise SettingError(f"{name} is for the gateway: in a <Proxy> section there is {_NOT_HERE[name]}")
+    return settings.parse(pairs if "S3BucketURL" in given else (*pairs, ("S3BucketURL", url)))
