@@ -45,6 +45,7 @@ typedef struct {
     apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
     int answered;               /* the answer's header has come */
     int refused;                /* it is none for the client */
+    int ask_for_all;            /* it is a part of another object than the client has the beginning of */
     char *body;                 /* of a refusal */
     apr_size_t length;
 } signed_request;
@@ -57,7 +58,7 @@ typedef struct {
 } header_list;
 
 /* What Python registered at the start of this child. Written once, before any request, and never again. */
-static PyObject *sign_function, *refusal_function;
+static PyObject *sign_function, *refusal_function, *ask_for_all_function;
 static header_list *forwarded, *passed_on;
 
 static module *env_module;
@@ -410,7 +411,59 @@ static apr_table_t *passed_headers(request_rec *r, signed_request *request, cons
     return passed;
 }
 
-/* Keep the beginning of a refusal's body; nothing of it goes on to the client. */
+/* The value of a header, or None. */
+static PyObject *header(apr_table_t *headers, const char *name)
+{
+    const char *value = apr_table_get(headers, name);
+
+    return value ? text(value) : Py_NewRef(Py_None);
+}
+
+/* What Python may want to know of S3's answer: the headers that are there, in a dict. */
+static PyObject *answer_headers(request_rec *r)
+{
+    static const char *const names[] = {"ETag", "Last-Modified", "Content-Range", "Retry-After", "x-amz-request-id",
+                                        "x-amz-bucket-region", NULL};
+    PyObject *headers = PyDict_New();
+    const char *const *name;
+
+    for (name = names; headers && *name; name++) {
+        const char *value = apr_table_get(r->headers_out, *name);
+        PyObject *object = value ? text(value) : NULL;
+
+        if (object)
+            PyDict_SetItemString(headers, *name, object);
+        Py_XDECREF(object);
+    }
+    return headers;
+}
+
+/* An answer to a range, of a server that may not know If-Range or how to answer a range of nothing. */
+static int must_ask_for_all(request_rec *r)
+{
+    const char *length = apr_table_get(r->headers_out, "Content-Length");
+    PyGILState_STATE gil;
+    PyObject *result;
+    int yes;
+
+    if (r->main || (r->status != HTTP_PARTIAL_CONTENT && r->status != HTTP_RANGE_NOT_SATISFIABLE)
+        || (!apr_table_get(r->headers_in, "If-Range") && length && strcmp(length, "0") != 0))
+        return 0;
+    gil = PyGILState_Ensure();
+    result = PyObject_CallFunction(ask_for_all_function, "iNNN", r->status, answer_headers(r),
+                                   header(r->headers_in, "Range"), header(r->headers_in, "If-Range"));
+    yes = result ? PyObject_IsTrue(result) : -1;
+    if (yes < 0)
+        internal_error(r);
+    Py_XDECREF(result);
+    PyGILState_Release(gil);
+    return yes != 0;
+}
+
+/*
+ * Keep the beginning of a refusal's body; nothing of it goes on to the client. With an error mod_proxy gives up the rest,
+ * and the connection with it.
+ */
 static apr_status_t keep_refusal(request_rec *r, signed_request *request, apr_bucket_brigade *brigade)
 {
     apr_bucket *bucket;
@@ -435,7 +488,7 @@ static apr_status_t keep_refusal(request_rec *r, signed_request *request, apr_bu
         request->length += length;
     }
     apr_brigade_cleanup(brigade);
-    return APR_SUCCESS;
+    return request->ask_for_all || request->length == REFUSAL_SIZE ? APR_EGENERAL : APR_SUCCESS;
 }
 
 static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
@@ -448,7 +501,8 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
         request->answered = 1;
         restore_hostname(r, request);
         names = names_for(passed_on, NULL, r->status);
-        if (!names || ap_is_HTTP_ERROR(r->status))
+        request->ask_for_all = must_ask_for_all(r);
+        if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
             request->refused = 1;
         else {
             r->headers_out = passed_headers(r, request, names);
@@ -465,13 +519,6 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
 
 /* ---------------------------------------------------------------- hook: the client's status */
 
-static PyObject *answer_header(request_rec *r, const char *name)
-{
-    const char *value = apr_table_get(r->headers_out, name);
-
-    return text(value ? value : "");
-}
-
 /* What S3's refusal means, and what the operator must know of it. */
 static int explain(request_rec *r, signed_request *request, int refused)
 {
@@ -479,17 +526,25 @@ static int explain(request_rec *r, signed_request *request, int refused)
     PyObject *result;
     int status;
 
-    result = PyObject_CallFunction(
-        refusal_function, "zNsNiy#{sNsNsN}", section_url(request->config), settings(request->config), r->method,
-        text(request->url), refused, request->body ? request->body : "", (Py_ssize_t)request->length,
-        "x-amz-request-id", answer_header(r, "x-amz-request-id"), "x-amz-bucket-region",
-        answer_header(r, "x-amz-bucket-region"), "retry-after", answer_header(r, "Retry-After"));
+    result = PyObject_CallFunction(refusal_function, "zNsNiy#N", section_url(request->config),
+                                   settings(request->config), r->method, text(request->url), refused,
+                                   request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r));
     status = result ? take_refusal(r, result) : 0;
     if (!status)
         status = internal_error(r);
     Py_XDECREF(result);
     PyGILState_Release(gil);
     return status;
+}
+
+/* The same request again without its range, as CGI scripts redirect within a server. */
+static int ask_for_all(request_rec *r)
+{
+    r->headers_in = apr_table_copy(r->pool, r->headers_in);
+    apr_table_unset(r->headers_in, "Range");
+    apr_table_unset(r->headers_in, "If-Range");
+    ap_internal_redirect(r->unparsed_uri, r);
+    return OK;
 }
 
 static int answer_status(int *status, request_rec *r)
@@ -505,12 +560,12 @@ static int answer_status(int *status, request_rec *r)
     if (!request->refused && !overridden)
         return DECLINED;
     refused = overridden ? *status : r->status;
-    if ((names = names_for(passed_on, NULL, refused)) != NULL) {
+    if (!request->ask_for_all && (names = names_for(passed_on, NULL, refused)) != NULL) {
         /* 412, 416: the answer to what the client asked for. */
         apr_table_overlap(r->err_headers_out, passed_headers(r, request, names), APR_OVERLAP_TABLES_SET);
         *status = refused;
     }
-    else
+    else if (!request->ask_for_all)
         *status = explain(r, request, refused);
     /* From here on it is an answer of httpd's own. */
     r->status = HTTP_OK;
@@ -518,6 +573,8 @@ static int answer_status(int *status, request_rec *r)
     r->headers_out = apr_table_make(r->pool, 4);
     r->content_type = NULL;
     r->sent_bodyct = 0;
+    if (request->ask_for_all)
+        *status = ask_for_all(r);
     return OK;
 }
 
@@ -549,10 +606,11 @@ static header_list *header_lists(PyObject *dict)
 
 static PyObject *py_register(PyObject *self, PyObject *arguments)
 {
-    PyObject *sign_with, *refuse_with, *to_s3, *to_client;
+    PyObject *sign_with, *refuse_with, *ask_with, *to_s3, *to_client;
 
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "OOO!O!", &sign_with, &refuse_with, &PyDict_Type, &to_s3, &PyDict_Type, &to_client))
+    if (!PyArg_ParseTuple(arguments, "OOOO!O!", &sign_with, &refuse_with, &ask_with, &PyDict_Type, &to_s3, &PyDict_Type,
+                          &to_client))
         return NULL;
     if (!answer_filter_handle) {
         PyErr_SetString(PyExc_RuntimeError, "httpd has not loaded usp_s3_module: \"usp-s3 apache-config\" prints the line");
@@ -566,6 +624,7 @@ static PyObject *py_register(PyObject *self, PyObject *arguments)
         Py_RETURN_NONE;
     if (!(forwarded = header_lists(to_s3)) || !(passed_on = header_lists(to_client)))
         return NULL;
+    ask_for_all_function = Py_NewRef(ask_with);
     refusal_function = Py_NewRef(refuse_with);
     sign_function = Py_NewRef(sign_with);
     Py_RETURN_NONE;

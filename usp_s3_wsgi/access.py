@@ -84,14 +84,13 @@ def explain_refusal(
 ) -> Refused:
     """Say what S3's refusal means to the client and to the operator; nothing is raised.
 
-    ``status``, ``body`` (its beginning) and ``headers`` (lowercase names) are S3's; the others as in
-    :func:`sign_proxied`.
+    ``status``, ``body`` (its beginning) and ``headers`` are S3's; the others as in :func:`sign_proxied`.
     """
 
     def refused() -> Refused:
         error = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
         chosen = _settings(section, pairs, _split(url)[0])
-        raise s3_error.refusal(error, chosen, headers.get("retry-after"))
+        raise s3_error.refusal(error, chosen, headers.get("Retry-After"))
 
     return _or_refused(refused, method, url)
 
@@ -113,7 +112,7 @@ def install() -> None:
     try:
         from usp_s3_wsgi import _httpd
 
-        _httpd.register(sign_proxied, explain_refusal, FORWARDED, PASSED_ON)
+        _httpd.register(sign_proxied, explain_refusal, response.must_ask_for_all, FORWARDED, PASSED_ON)
     except (ImportError, RuntimeError) as error:
         _missing = f"<Proxy> sections cannot be signed in this process: {error}"
         print(f"usp_s3_wsgi: {_missing}", file=sys.stderr)

@@ -50,7 +50,8 @@ def _answer(environ: dict[str, Any]) -> Answer:
 
 def _ask(environ: dict[str, Any], section: Settings, unsigned: S3Request) -> Answer:
     from_s3 = _send(section, unsigned)
-    if response.contradicts_if_range(from_s3, unsigned) or response.is_part_of_nothing(from_s3, unsigned):
+    asked, if_range = unsigned.header("Range"), unsigned.header("If-Range")
+    if response.must_ask_for_all(from_s3.status, from_s3.headers, asked, if_range):
         upstream.discard(from_s3)
         unsigned = _without(unsigned, "Range", "If-Range")
         from_s3 = _send(section, unsigned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -185,12 +185,6 @@ def _is_asked(asked: str | None, first: int, last: int, total: int | None) -> bo
     return total is None or first == max(0, total - int(single[2]))
 
 
-def is_part_of_nothing(response: urllib3.BaseHTTPResponse, request: S3Request) -> bool:
-    """Whether S3 answered a range of an empty object with a part of no bytes, as Ceph and MinIO do."""
-    stated = response.headers.get("Content-Range", "")
-    return response.status == 206 and request.header("Range") is not None and stated in {"bytes */0", "bytes 0--1/0"}
-
-
 def plain(status: int, headers: Iterable[tuple[str, str]], method: str) -> Answer:
     """Return an answer with a short text of our own, or none where there must be none."""
     if status in _BODYLESS:
@@ -200,13 +194,16 @@ def plain(status: int, headers: Iterable[tuple[str, str]], method: str) -> Answe
     return Answer(status, [*headers, *own], [] if method == "HEAD" else [text])
 
 
-def contradicts_if_range(response: urllib3.BaseHTTPResponse, request: S3Request) -> bool:
-    """Whether S3 answered with a part although the client's validator is not that of the object.
+def must_ask_for_all(status: int, headers: Mapping[str, str], asked: str | None, if_range: str | None) -> bool:
+    """Whether S3's answer to a range is none for the client, so that the whole object must be asked for.
 
-    Swift and Ceph ignore ``If-Range``: https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
+    ``asked`` and ``if_range`` are the request's Range and If-Range. Swift and Ceph ignore ``If-Range``, Ceph and MinIO
+    answer a range of an empty object with a part of no bytes.
+    https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
     """
-    validator = request.header("If-Range")
-    if validator is None or response.status not in {206, 416}:
+    if status == 206 and asked is not None and headers.get("Content-Range", "") in {"bytes */0", "bytes 0--1/0"}:
+        return True
+    if if_range is None or status not in {206, 416}:
         return False
-    current = response.headers.get("ETag" if validator.startswith(('"', "W/")) else "Last-Modified")
-    return validator.startswith("W/") or validator != current
+    current = headers.get("ETag" if if_range.startswith(('"', "W/")) else "Last-Modified")
+    return if_range.startswith("W/") or if_range != current

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.machine import make_certificate
+from tests.httpd.machine import compile_shared, make_certificate
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
@@ -24,6 +24,12 @@ def certificate() -> Iterator[tuple[Path, Path]]:
     directory.chmod(0o755)
     yield make_certificate(directory)
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def localhost_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an httpd preloads to find virtual-host style names below localhost."""
+    return compile_shared(Path(__file__).with_name("localhost_names.c"), tmp_path_factory.mktemp("preload"))
 
 
 @pytest.fixture(scope="session")
@@ -42,19 +48,27 @@ def section(
     mount: str, server: EmbeddedS3, *lines: str, mode: str = "v4-header", host: str = "", path: str = ""
 ) -> str:
     """The Apache configuration of one bucket; ``host`` and ``path`` choose the style, ``lines`` are added."""
-    region, headers = MODES[mode]
-    settings = [
-        f"S3BucketURL {server.scheme}://{host or server.host}/{path or ('' if host else BUCKET + '/')}",
-        f"S3AccessKey {server.access_key}",
-        f"S3SecretKey {server.secret_key}",
-        f"S3UseHeaders {'on' if headers else 'off'}",
-    ]
-    if host:
-        settings.append(f"S3Bucket {BUCKET}")
-    if region:
-        settings.append(f"S3Region {server.region}")
-    body = "\n".join(["SetEnv " + setting for setting in settings] + list(lines))
+    url = f"{server.scheme}://{host or server.host}/{path or ('' if host else BUCKET + '/')}"
+    bucket = [f"SetEnv S3Bucket {BUCKET}"] if host else []
+    body = "\n".join([f"SetEnv S3BucketURL {url}", *settings(server, mode), *bucket, *lines])
     return f"WSGIScriptAlias {mount} ${{USP_S3_WSGI}}\n<Location {mount}>\n{body}\n</Location>\n"
+
+
+def settings(server: EmbeddedS3, mode: str = "v4-header") -> list[str]:
+    """The lines of a section that say how to sign, for either way in."""
+    region, headers = MODES[mode]
+    lines = [
+        f"SetEnv S3AccessKey {server.access_key}",
+        f"SetEnv S3SecretKey {server.secret_key}",
+        f"SetEnv S3UseHeaders {'on' if headers else 'off'}",
+    ]
+    return [*lines, f"SetEnv S3Region {server.region}"] if region else lines
+
+
+def proxy_section(url: str, server: EmbeddedS3, *lines: str, mode: str = "v4-header") -> str:
+    """The ``<Proxy>`` section of one bucket; ``lines`` are added."""
+    body = "\n".join([*settings(server, mode), *lines])
+    return f'<Proxy "{url}">\n{body}\n</Proxy>\n'
 
 
 @pytest.fixture

@@ -49,13 +49,23 @@ def httpd_binary() -> str:
     raise HttpdError("there is no httpd on this machine: apt-get install apache2")
 
 
-def httpd_environment() -> dict[str, str]:
+def httpd_environment(preload: Path | None = None) -> dict[str, str]:
     """This process's environment, with the libraries of mod_wsgi-standalone's httpd before the system's."""
     environment = dict(os.environ)
     environment.pop("PYTHONPATH", None)  # the children run what is installed, not this checkout
     for own in own_httpd():
         environment["LD_LIBRARY_PATH"] = str(own / "lib")
+    if preload is not None:
+        environment["LD_PRELOAD"] = str(preload)
     return environment
+
+
+def compile_shared(source: Path, directory: Path) -> Path:
+    """Compile a C file to a shared object; returns its path."""
+    target = directory / source.with_suffix(".so").name
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(target), str(source), "-ldl"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return target
 
 
 def modules_directory() -> Path:

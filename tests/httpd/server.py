@@ -10,7 +10,6 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +31,13 @@ from usp_s3_wsgi import cli
 #: What the shipped configuration and its examples use of httpd.
 MODULES = (
     "mpm_event unixd authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
-    "cache_disk substitute proxy proxy_http proxy_balancer lbmethod_byrequests slotmem_shm socache_shmcb ssl status info "
-    "log_config deflate authn_file auth_basic authz_user"
+    "cache_disk substitute proxy proxy_http proxy_balancer lbmethod_byrequests slotmem_shm socache_shmcb ssl status "
+    "info log_config deflate authn_file auth_basic authz_user"
 ).split()
 #: What httpd says at every start and stop.
 USUAL = re.compile(
     r"resuming normal operations|Command line:|caught SIG|SIGUSR1 received|Graceful restart requested|"
-    r"AH00170|AH00493|AH00494|AH01882|AH01887|AH00292|AH00171"
+    r"AH00170|AH00493|AH00494|AH01882|AH01873|AH01887|AH00292|AH00171"
 )
 WAIT = 15.0
 
@@ -61,11 +60,11 @@ class Httpd:
         *,
         port: int = 0,
         mod_wsgi: Path | None = None,
-        files: Sequence[Path] = (),
+        preload: Path | None = None,
         prefix: str = "httpd-",
     ) -> None:
-        """``mod_wsgi``: load this one instead of the environment's own; ``files`` are copied into the server's root."""
-        self.config, self.mod_wsgi, self.files = config, mod_wsgi, files
+        """``mod_wsgi``: load this one instead of the environment's own; ``preload``: a shared object."""
+        self.config, self.mod_wsgi, self.preload = config, mod_wsgi, preload
         self._wanted_port, self._prefix = port, prefix
         self._expected: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,15 +102,13 @@ class Httpd:
     def _launch(self) -> bool:
         for name in ("run", "htdocs"):
             (self.root / name).mkdir(exist_ok=True)
-        for file in self.files:
-            shutil.copy(file, self.root)
         (self.root / "httpd.conf").write_text(self._whole_config())
         check_apache_user()
         with (self.root / "error.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [httpd_binary(), "-f", str(self.root / "httpd.conf"), "-DFOREGROUND"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env=httpd_environment(),
+                env=httpd_environment(self.preload),
             )  # fmt: skip
         deadline = time.monotonic() + WAIT
         while time.monotonic() < deadline and self._process.poll() is None:

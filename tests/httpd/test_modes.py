@@ -22,8 +22,8 @@ def mount(mode: str, style: str, scheme: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: tuple[Path, Path]) -> Iterator[Httpd]:
-    sections = ["WSGIImportScript ${ROOT}/localhost_names.wsgi process-group=%{GLOBAL} application-group=%{GLOBAL}"]
+def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: tuple[Path, Path], localhost_names: Path) -> Iterator[Httpd]:
+    sections = []
     for mode, style, scheme in CASES:
         server = s3_tls if scheme == "https" else s3
         host = f"{BUCKET}.{server.domain}:{server.port}" if style == "host" else ""
@@ -31,7 +31,7 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: tuple[Path, Path]) ->
         sections.append(section(mount(mode, style, scheme), server, *trust, mode=mode, host=host))
     for server in (s3, s3_tls):
         server.put(BUCKET, KEY, DATA, content_type="video/iso.segment", headers={"Cache-Control": "max-age=60"})
-    with Httpd("\n".join(sections), files=[Path(__file__).with_name("localhost_names.wsgi")]) as running:
+    with Httpd("\n".join(sections), preload=localhost_names) as running:
         yield running
     assert "\n".join(running.unexpected) == ""
 

@@ -66,12 +66,12 @@ def _record(environ: Environ) -> dict[str, Any]:
         name = raw_name.lower()
         if name == "authorization":
             shown = value.partition(" ")[0] if value.startswith(("AWS ", "AWS4-")) else "present"
-        elif any(secret in name for secret in SECRET_NAMES):
-            shown = "present"
-        elif name in LOGGED_HEADERS or name.startswith(LOGGED_PREFIXES):
+        elif name in LOGGED_HEADERS or (
+            name.startswith(LOGGED_PREFIXES) and not any(secret in name for secret in SECRET_NAMES)
+        ):
             shown = value
         else:
-            continue
+            shown = "present"
         headers[name] = f"{headers[name]}, {shown}" if name in headers else shown
     return {
         "method": environ["REQUEST_METHOD"],

@@ -9,7 +9,6 @@ import urllib3
 
 from usp_s3_wsgi import errors, response
 from usp_s3_wsgi.bucket_url import parse as bucket_url
-from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
@@ -73,12 +72,23 @@ def test_error_bodies_are_our_own(status: int, method: str) -> None:
     ],
 )
 def test_if_range(status: int, validator: str | None, contradicts: bool) -> None:
-    headers = (("If-Range", validator),) if validator else ()
-    request = S3Request("GET", "https", "b.example", "/a", (), headers)
-    answer = from_s3(status, ETag='"a"', Last_Modified="Wed, 21 Oct 2015 07:28:00 GMT")
-    assert response.contradicts_if_range(answer, request) == contradicts
+    headers = {"ETag": '"a"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert response.must_ask_for_all(status, headers, "bytes=1-2", validator) == contradicts
 
 
 def test_a_weak_validator_never_confirms_a_part() -> None:
-    request = S3Request("GET", "https", "b.example", "/a", (), (("If-Range", 'W/"a"'),))
-    assert response.contradicts_if_range(from_s3(206, ETag='W/"a"'), request)
+    assert response.must_ask_for_all(206, {"ETag": 'W/"a"'}, "bytes=1-2", 'W/"a"')
+
+
+@pytest.mark.parametrize(
+    ("status", "stated", "asked", "nothing"),
+    [
+        (206, "bytes */0", "bytes=0-", True),
+        (206, "bytes 0--1/0", "bytes=0-", True),
+        (206, "bytes 0-0/1", "bytes=0-", False),
+        (206, "bytes */0", None, False),
+        (416, "bytes */0", "bytes=0-", False),
+    ],
+)
+def test_a_part_of_an_empty_object(status: int, stated: str, asked: str | None, nothing: bool) -> None:
+    assert response.must_ask_for_all(status, {"Content-Range": stated}, asked, None) == nothing

@@ -1,0 +1,88 @@
+"""``<Proxy>``: awkward keys in each way that a URL comes to mod_proxy: each must be the very object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.httpd.conftest import BUCKET, proxy_section
+from tests.httpd.server import Httpd
+from tests.httpd.test_keys import KEYS, encoded
+from tests.s3 import EmbeddedS3
+
+MOUNTS = ["pass", "nocanon", "encoded", "match", "rewrite", "rewrite-ne", "location", "balancer"]
+CONFIG = """
+ProxyPass      /pass              {url}
+ProxyPass      /nocanon           {url} nocanon
+ProxyPass      /encoded           {url} mapping=encoded
+ProxyPassMatch ^/match/(.*)$      {url}/$1
+RewriteEngine On
+RewriteRule    ^/rewrite/(.*)$    {url}/$1 [P]
+RewriteRule    ^/rewrite-ne/(.*)$ {url}/$1 [P,NE,B,BNP]
+<Location /location>
+  ProxyPass {url}
+</Location>
+<Proxy "balancer://one">
+  BalancerMember {url}
+</Proxy>
+ProxyPass      /balancer          balancer://one
+<Location /page>
+  SetHandler default-handler
+  Options +IncludesNoExec
+  SetOutputFilter INCLUDES
+</Location>
+"""
+
+
+def reaches_s3(mount: str, key: str) -> bool:
+    """Whether stock httpd itself can carry the key there."""
+    if key.startswith("/"):
+        return False  # ProxyPass folds slashes after its prefix, as patterns of a path do
+    if mount.startswith("rewrite"):
+        return "?" not in key  # mod_rewrite refuses it where it comes out of an encoded one (UnsafeAllow3F)
+    return True
+
+
+CASES = [(mount, key) for mount in MOUNTS for key in KEYS if reaches_s3(mount, key)]
+
+
+@pytest.fixture(scope="module", params=["v4-header", "v2-query"])
+def httpd(request: pytest.FixtureRequest, s3: EmbeddedS3) -> Iterator[Httpd]:
+    for key in KEYS:
+        s3.put(BUCKET, key, f"this is {key}".encode())
+    # What a wrong mapping would find instead of an error.
+    for key in ("a/b.txt", "a b", "lead.txt", "two.txt", "a/b", "what"):
+        s3.put(BUCKET, key, b"another object")
+    url = f"{s3.url}/{BUCKET}"
+    moved = [
+        f'<Location /moved/{KEYS.index(key)}>\nErrorDocument 404 "/pass/{encoded(key)}"\n</Location>' for key in KEYS
+    ]
+    with Httpd("\n".join([CONFIG.format(url=url), proxy_section(f"{url}/", s3, mode=request.param), *moved])) as server:
+        yield server
+    assert "\n".join(server.unexpected) == ""
+
+
+@pytest.mark.parametrize(("mount", "key"), CASES)
+def test_main_request(httpd: Httpd, mount: str, key: str) -> None:
+    reply = httpd.fetch(f"/{mount}/{encoded(key)}")
+    assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
+
+
+@pytest.mark.parametrize("mount", ["pass", "nocanon", "rewrite"])
+@pytest.mark.parametrize("key", ["a+b.txt", "=&:;,@$.txt", "(parens).txt", "~tilde.txt", "*!.txt"])
+def test_characters_that_need_no_encoding(httpd: Httpd, mount: str, key: str) -> None:
+    assert httpd.fetch(f"/{mount}/{key}").body.decode() == f"this is {key}"
+
+
+@pytest.mark.parametrize(("mount", "key"), [case for case in CASES if case[0] in {"pass", "nocanon", "balancer"}])
+def test_subrequest(httpd: Httpd, mount: str, key: str) -> None:
+    (httpd.root / "htdocs" / "page").write_text(f'[<!--#include virtual="/{mount}/{encoded(key)}" -->]')
+    assert httpd.fetch("/page").body.decode() == f"[this is {key}]"
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if not key.startswith("/")])
+def test_internal_redirect(httpd: Httpd, key: str) -> None:
+    """A local ErrorDocument is an internal redirect."""
+    reply = httpd.fetch(f"/moved/{KEYS.index(key)}")
+    assert (reply.status, reply.body.decode()) == (200, f"this is {key}")

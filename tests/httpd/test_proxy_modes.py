@@ -1,0 +1,121 @@
+"""``<Proxy>``: every way of signing, both styles of URL, http and https, main request and subrequest, by mod_proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.httpd.conftest import BUCKET, MODES, proxy_section
+from tests.httpd.server import Httpd
+from tests.s3 import EmbeddedS3
+
+DATA = bytes(range(256)) * 400
+CASES = list(product(MODES, ("path", "host"), ("http", "https")))
+PAGES = """
+<Location /page>
+  SetHandler default-handler
+  Options +IncludesNoExec
+  SetOutputFilter INCLUDES
+</Location>
+"""
+# The vendor's line.
+PROXY_SET = "ProxySet connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300"
+
+
+def key(mode: str) -> str:
+    """The object of a mode; its folder makes the section, so that each mode can have one."""
+    return f"{mode}/seg ment/1+2.m4s"
+
+
+def name_of(server: EmbeddedS3, style: str) -> str:
+    """Host and port; mod_ssl compares names of certificates, not addresses."""
+    return f"{BUCKET}.{server.domain}:{server.port}" if style == "host" else f"localhost:{server.port}"
+
+
+def target(mode: str, style: str, scheme: str) -> str:
+    return f"/{scheme}-{style}/{mode}/seg%20ment/1%2B2.m4s"
+
+
+@pytest.fixture(scope="module", params=["Off", "On"])
+def httpd(
+    request: pytest.FixtureRequest,
+    s3: EmbeddedS3,
+    s3_tls: EmbeddedS3,
+    certificate: tuple[Path, Path],
+    localhost_names: Path,
+) -> Iterator[Httpd]:
+    lines = [PAGES, "SSLProxyEngine on", f"ProxyPreserveHost {request.param}"]
+    for style, scheme in product(("path", "host"), ("http", "https")):
+        server = s3_tls if scheme == "https" else s3
+        authority = name_of(server, style)
+        url = f"{scheme}://{authority}" if style == "host" else f"{scheme}://{authority}/{BUCKET}"
+        trust = ["SSLProxyVerify require", f"SSLProxyCACertificateFile {certificate[0]}"] if scheme == "https" else []
+        name = [f"SetEnv S3Bucket {BUCKET}"] if style == "host" else []
+        lines += [proxy_section(f"{url}/{mode}/", server, PROXY_SET, *trust, *name, mode=mode) for mode in MODES]
+        lines.append(f"ProxyPass /{scheme}-{style} {url}")
+    for server, mode in product((s3, s3_tls), MODES):
+        server.put(BUCKET, key(mode), DATA, content_type="video/iso.segment", headers={"Cache-Control": "max-age=60"})
+    with Httpd("\n".join(lines), preload=localhost_names) as running:
+        yield running
+    assert "\n".join(running.unexpected) == ""
+
+
+@pytest.mark.parametrize(("mode", "style", "scheme"), CASES)
+def test_object_and_range(httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mode: str, style: str, scheme: str) -> None:
+    server = s3_tls if scheme == "https" else s3
+    server.clear()
+    url = target(mode, style, scheme)
+    whole = httpd.fetch(
+        f"{url}?versionId=1&acl&X-Amz-Date=1", cookie="session=1", authorization="Basic eDp5", x_amz_acl="public-read",
+        x_forwarded_for="192.0.2.1", accept_encoding="gzip", user_agent="player", via="1.1 cdn", content_type="a/b",
+    )  # fmt: skip
+    assert (whole.status, whole.body) == (200, DATA)
+    assert whole.headers["Content-Type"] == "video/iso.segment"
+    assert whole.headers["Cache-Control"] == "max-age=60"
+    assert not [name for name in whole.headers if name.lower().startswith("x-")]
+    part = httpd.fetch(url, range="bytes=1000-1999")
+    assert (part.status, part.body) == (206, DATA[1000:2000])
+    assert part.headers["Content-Range"] == f"bytes 1000-1999/{len(DATA)}"
+    head = httpd.fetch(url, method="HEAD", range="bytes=0-1")
+    assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(DATA)))
+    same = httpd.fetch(url, if_none_match=whole.headers["ETag"])
+    assert (same.status, same.body, same.headers["Content-Length"]) == (304, b"", None)
+    assert httpd.fetch(f"{url}x").status == 404
+
+    seen = server.requests()
+    assert [entry["method"] for entry in seen] == ["GET", "GET", "HEAD", "GET", "GET"]
+    for entry, more in zip(seen, [set(), {"range"}, set(), {"if-none-match"}, set()], strict=True):
+        check_signed_once(entry, mode)
+        # Nothing else of the client's or of mod_proxy's own, X-Forwarded-For among them.
+        allowed = {"host", "connection", "authorization", "date", "x-amz-date", "x-amz-content-sha256"}
+        assert set(entry["headers"]) - allowed == more
+        assert entry["headers"]["host"] == name_of(server, style)
+
+
+def check_signed_once(entry: dict[str, object], mode: str) -> None:
+    headers, sent = entry["headers"], str(entry["target"])
+    assert isinstance(headers, dict)
+    by_header = headers.get("authorization", "")
+    assert by_header == ({"v4": "AWS4-HMAC-SHA256", "v2": "AWS"}[mode[:2]] if "header" in mode else "")
+    assert sent.count("Signature=") == (1 if "query" in mode else 0)
+    assert "versionId" not in sent and "acl" not in sent
+
+
+@pytest.mark.parametrize(("mode", "style", "scheme"), CASES)
+def test_subrequests(httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mode: str, style: str, scheme: str) -> None:
+    server = s3_tls if scheme == "https" else s3
+    server.put(BUCKET, f"{mode}/part one", b"<b>private</b>")
+    server.clear()
+    folder = target(mode, style, scheme).removesuffix("/seg%20ment/1%2B2.m4s")
+    page = httpd.root / "htdocs" / "page"
+    page.write_text(
+        f'1 <!--#include virtual="{folder}/part%20one" --> 2 <!--#include virtual="{folder}/part%20one" -->'
+    )
+    assert httpd.fetch("/page").body == b"1 <b>private</b> 2 <b>private</b>"
+    seen = server.requests()
+    assert len(seen) == 2
+    for entry in seen:
+        check_signed_once(entry, mode)
