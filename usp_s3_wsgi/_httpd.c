@@ -44,7 +44,8 @@ typedef struct {
     apr_table_t *headers;       /* the signature's */
     apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
     int answered;               /* the answer's header has come */
-    int refused;                /* it is none for the client */
+    int refused;                /* it is none for the client, */
+    int status;                 /* who gets this one instead */
     int ask_for_all;            /* it is a part of another object than the client has the beginning of */
     char *body;                 /* of a refusal */
     apr_size_t length;
@@ -132,9 +133,13 @@ static const char *section_url(ap_conf_vector_t *config)
     return proxy->p || !proxy->alias ? NULL : proxy->alias->real;
 }
 
-/* The configuration of a balancer's member: as mod_proxy's proxy_walk, which has walked for the balancer's own URL. */
-static ap_conf_vector_t *member_config(request_rec *r, proxy_server_conf *conf, const char *url)
+/*
+ * The configuration with the <Proxy> sections of a URL. mod_proxy walked through them too early for a balancer's member
+ * and for a RewriteRule in a <Location>, and with a bucket's URL without the slash at its end.
+ */
+static ap_conf_vector_t *walk(request_rec *r, proxy_server_conf *conf, const char *url)
 {
+    const char *folder = ap_strchr_c(url, '?') || url[strlen(url) - 1] == '/' ? url : apr_pstrcat(r->pool, url, "/", NULL);
     ap_conf_vector_t *merged = r->per_dir_config;
     int i;
 
@@ -143,7 +148,7 @@ static ap_conf_vector_t *member_config(request_rec *r, proxy_server_conf *conf, 
         proxy_dir_conf *proxy = ap_get_module_config(section, &proxy_module);
         int other = proxy->r            ? ap_regexec(proxy->r, url, 0, NULL, 0)
                     : proxy->p_is_fnmatch ? apr_fnmatch(proxy->p, url, 0)
-                                          : strncmp(url, proxy->p, strlen(proxy->p));
+                                          : strncmp(folder, proxy->p, strlen(proxy->p));
 
         if (!other)
             merged = ap_merge_per_dir_configs(r->pool, merged, section);
@@ -298,8 +303,9 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     if (ap_cstr_casecmpn(*url, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0) {
         if ((chosen = choose_member(worker, balancer, r, conf, url)) != OK)
             return chosen;
-        config = member_config(r, conf, *url);
     }
+    if (chosen == OK || !has_settings(config))
+        config = walk(r, conf, *url);
     if (!has_settings(config))
         return chosen;
     request = apr_pcalloc(r->pool, sizeof(*request));
@@ -460,6 +466,44 @@ static int must_ask_for_all(request_rec *r)
     return yes != 0;
 }
 
+/* What S3's refusal means, and what the operator must know of it. */
+static int explain(request_rec *r, signed_request *request, int refused)
+{
+    PyGILState_STATE gil = PyGILState_Ensure();
+    PyObject *result;
+    int status;
+
+    result = PyObject_CallFunction(refusal_function, "zNsNiy#N", section_url(request->config),
+                                   settings(request->config), r->method, text(request->url), refused,
+                                   request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r));
+    status = result ? take_refusal(r, result) : 0;
+    if (!status)
+        status = internal_error(r);
+    Py_XDECREF(result);
+    PyGILState_Release(gil);
+    return status;
+}
+
+/*
+ * Decide what becomes of a refusal. r->status is set at once: that is what "failonstatus" of a balancer sees, so that a
+ * bucket which refuses this server's key is left alone, and one which denies a client's object is not.
+ */
+static void decide(request_rec *r, signed_request *request, int refused)
+{
+    const char **names = names_for(passed_on, NULL, refused);
+
+    if (request->status || request->ask_for_all)
+        return;
+    if (names) {
+        /* 412, 416: the answer to what the client asked for. */
+        apr_table_overlap(r->err_headers_out, passed_headers(r, request, names), APR_OVERLAP_TABLES_SET);
+        request->status = refused;
+    }
+    else
+        request->status = explain(r, request, refused);
+    r->status = request->status;
+}
+
 /*
  * Keep the beginning of a refusal's body; nothing of it goes on to the client. With an error mod_proxy gives up the rest,
  * and the connection with it.
@@ -478,6 +522,7 @@ static apr_status_t keep_refusal(request_rec *r, signed_request *request, apr_bu
             /* httpd took it for the end of the answer, which is still to come. */
             for (done = r; done; done = done->prev)
                 done->eos_sent = 0;
+            decide(r, request, r->status);
         }
         if (APR_BUCKET_IS_METADATA(bucket) || apr_bucket_read(bucket, &data, &length, APR_BLOCK_READ) != APR_SUCCESS)
             continue;
@@ -519,24 +564,6 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
 
 /* ---------------------------------------------------------------- hook: the client's status */
 
-/* What S3's refusal means, and what the operator must know of it. */
-static int explain(request_rec *r, signed_request *request, int refused)
-{
-    PyGILState_STATE gil = PyGILState_Ensure();
-    PyObject *result;
-    int status;
-
-    result = PyObject_CallFunction(refusal_function, "zNsNiy#N", section_url(request->config),
-                                   settings(request->config), r->method, text(request->url), refused,
-                                   request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r));
-    status = result ? take_refusal(r, result) : 0;
-    if (!status)
-        status = internal_error(r);
-    Py_XDECREF(result);
-    PyGILState_Release(gil);
-    return status;
-}
-
 /* The same request again without its range, as CGI scripts redirect within a server. */
 static int ask_for_all(request_rec *r)
 {
@@ -550,8 +577,7 @@ static int ask_for_all(request_rec *r)
 static int answer_status(int *status, request_rec *r)
 {
     signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
-    int refused, overridden;
-    const char **names;
+    int overridden;
 
     if (!request)
         return DECLINED;
@@ -559,22 +585,14 @@ static int answer_status(int *status, request_rec *r)
     overridden = !request->answered && apr_table_get(r->notes, "proxy-error-override");
     if (!request->refused && !overridden)
         return DECLINED;
-    refused = overridden ? *status : r->status;
-    if (!request->ask_for_all && (names = names_for(passed_on, NULL, refused)) != NULL) {
-        /* 412, 416: the answer to what the client asked for. */
-        apr_table_overlap(r->err_headers_out, passed_headers(r, request, names), APR_OVERLAP_TABLES_SET);
-        *status = refused;
-    }
-    else if (!request->ask_for_all)
-        *status = explain(r, request, refused);
+    decide(r, request, overridden ? *status : r->status);
     /* From here on it is an answer of httpd's own. */
     r->status = HTTP_OK;
     r->status_line = NULL;
     r->headers_out = apr_table_make(r->pool, 4);
     r->content_type = NULL;
     r->sent_bodyct = 0;
-    if (request->ask_for_all)
-        *status = ask_for_all(r);
+    *status = request->ask_for_all ? ask_for_all(r) : request->status;
     return OK;
 }
 

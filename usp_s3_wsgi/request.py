@@ -27,7 +27,7 @@ FORWARDED_BY_HEAD = {key: name for key, name in FORWARDED_HEADERS.items() if nam
 SERVED_PATH = "USP_S3_PATH"
 _DOTS = frozenset({b".", b".."})
 _SLASH = ord("/")
-_MAYBE_DOTS = re.compile(r"/(?:\.|%2e)", re.IGNORECASE)
+_MAYBE_DOTS = re.compile(r"(?:/|%2f)(?:\.|%2e)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

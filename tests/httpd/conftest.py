@@ -15,6 +15,23 @@ from tests.s3 import EmbeddedS3
 
 BUCKET = "private"
 MODES = {"v4-header": (True, True), "v4-query": (True, False), "v2-header": (False, True), "v2-query": (False, False)}
+#: One child, so that its memory and its connections are all there are.
+ONE_CHILD = """
+StartServers 1
+ServerLimit 1
+ThreadsPerChild 32
+MaxRequestWorkers 32
+MinSpareThreads 1
+MaxSpareThreads 32
+"""
+#: A page that mod_include makes; its file is "page".
+PAGES = """
+<Location /page>
+  SetHandler default-handler
+  Options +IncludesNoExec
+  SetOutputFilter INCLUDES
+</Location>
+"""
 
 
 @pytest.fixture(scope="session")

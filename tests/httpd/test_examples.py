@@ -25,11 +25,11 @@ def example(name: str, s3: EmbeddedS3, **others: str) -> str:
     names = {
         "*:80": "*",
         "/var/www/yoursite": "${ROOT}/htdocs",
+        **others,
         "https://your-bucket.s3.eu-central-1.amazonaws.com/": bucket,
         "https://your-bucket.s3.amazonaws.com/": bucket,
         " SECRET_KEY": f" {s3.secret_key}",
         " ACCESS_KEY": f" {s3.access_key}",
-        **others,
     }
     text = (EXAMPLES / name).read_text()
     for old, new in names.items():
@@ -51,7 +51,7 @@ def start(checked: list[Httpd]) -> type[Httpd]:
 
 
 def test_every_example_is_tested() -> None:
-    source = Path(__file__).read_text()
+    source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert [path.name for path in EXAMPLES.iterdir() if f'example("{path.name}"' not in source] == []
 
 
@@ -93,6 +93,32 @@ def test_the_vendors_virtual_host(start: type[Httpd], s3: EmbeddedS3) -> None:
     assert httpd.fetch("/your-bucket/dir%2Fvideo.ism").body == b"<smil/>"
     (httpd.root / "htdocs" / "page.txt").write_text("the site itself")
     assert httpd.fetch("/page.txt").body == b"the site itself"
+
+
+def test_the_vendors_virtual_host_with_its_proxy_section(
+    start: type[Httpd], s3_tls: EmbeddedS3, certificate: tuple[Path, Path]
+) -> None:
+    names = {
+        "https://your-bucket.s3.eu-central-1.amazonaws.com": f"https://localhost:{s3_tls.port}/{BUCKET}",
+        "/etc/ssl/certs/ca-certificates.crt": str(certificate[0]),
+    }
+    s3_tls.put(BUCKET, "dir/a//b.ism", b"<smil/>")
+    httpd = start(example("proxy_virtualhost.conf", s3_tls, **names))
+    assert httpd.fetch("/your-bucket/dir/a//b.ism").body == b"<smil/>"
+    assert httpd.fetch("/your-bucket/dir%2Fa//b.ism").body == b"<smil/>"
+    assert httpd.fetch("/your-bucket/").status == 404
+    (httpd.root / "htdocs" / "page.txt").write_text("the site itself")
+    assert httpd.fetch("/page.txt").body == b"the site itself"
+
+
+def test_a_bucket_that_cannot_prove_who_it_is(start: type[Httpd], s3_tls: EmbeddedS3) -> None:
+    """The example's own trust is the system's, which does not know the embedded S3."""
+    names = {"https://your-bucket.s3.eu-central-1.amazonaws.com": f"https://localhost:{s3_tls.port}/{BUCKET}"}
+    httpd = start(example("proxy_virtualhost.conf", s3_tls, **names))
+    s3_tls.clear()
+    httpd.expect_error("AH02039|AH02040|AH02003|AH02004|AH01084|AH01097|AH00898|AH01102|AH10291")
+    assert httpd.fetch("/your-bucket/dir/a//b.ism").status in {500, 502}
+    assert s3_tls.requests() == []
 
 
 def test_the_traditional_location(start: type[Httpd], s3: EmbeddedS3) -> None:

@@ -13,22 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.conftest import BUCKET, section
+from tests.httpd.conftest import BUCKET, ONE_CHILD, section
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
 MIB = 1 << 20
 LARGE, HUGE = 256 * MIB, 1024 * MIB
 BLOCK = random.Random(1).randbytes(MIB)
-# One child, so that its memory and its connections are all there are.
-ONE_CHILD = """
-StartServers 1
-ServerLimit 1
-ThreadsPerChild 32
-MaxRequestWorkers 32
-MinSpareThreads 1
-MaxSpareThreads 32
-"""
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.httpd.conftest import BUCKET, section
+from tests.httpd.conftest import BUCKET, PAGES, section
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
@@ -25,11 +25,6 @@ RewriteRule ^/old/(.*)$ /media/$1 [PT]
   RewriteEngine On
   RewriteRule ^ - [E=USP_S3_PATH:%{REQUEST_URI}]
 </Location>
-<Location /page>
-  SetHandler default-handler
-  Options +IncludesNoExec
-  SetOutputFilter INCLUDES
-</Location>
 """
 
 
@@ -43,7 +38,7 @@ def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
     moved = [
         f'<Location /moved/{KEYS.index(key)}>\nErrorDocument 404 "/exact/{encoded(key)}"\n</Location>' for key in KEYS
     ]
-    with Httpd("\n".join([section("/media", s3), section("/exact", s3), CONFIG, *moved])) as server:
+    with Httpd("\n".join([section("/media", s3), section("/exact", s3), CONFIG, PAGES, *moved])) as server:
         yield server
     assert "\n".join(server.unexpected) == ""
 

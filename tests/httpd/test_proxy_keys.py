@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.httpd.conftest import BUCKET, proxy_section
+from tests.httpd.conftest import BUCKET, PAGES, proxy_section
 from tests.httpd.server import Httpd
 from tests.httpd.test_keys import KEYS, encoded
 from tests.s3 import EmbeddedS3
@@ -27,11 +27,6 @@ RewriteRule    ^/rewrite-ne/(.*)$ {url}/$1 [P,NE,B,BNP]
   BalancerMember {url}
 </Proxy>
 ProxyPass      /balancer          balancer://one
-<Location /page>
-  SetHandler default-handler
-  Options +IncludesNoExec
-  SetOutputFilter INCLUDES
-</Location>
 """
 
 
@@ -58,7 +53,8 @@ def httpd(request: pytest.FixtureRequest, s3: EmbeddedS3) -> Iterator[Httpd]:
     moved = [
         f'<Location /moved/{KEYS.index(key)}>\nErrorDocument 404 "/pass/{encoded(key)}"\n</Location>' for key in KEYS
     ]
-    with Httpd("\n".join([CONFIG.format(url=url), proxy_section(f"{url}/", s3, mode=request.param), *moved])) as server:
+    bucket = proxy_section(f"{url}/", s3, mode=request.param)
+    with Httpd("\n".join([CONFIG.format(url=url), PAGES, bucket, *moved])) as server:
         yield server
     assert "\n".join(server.unexpected) == ""
 

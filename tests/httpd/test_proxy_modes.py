@@ -8,19 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.conftest import BUCKET, MODES, proxy_section
+from tests.httpd.conftest import BUCKET, MODES, PAGES, proxy_section
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
 DATA = bytes(range(256)) * 400
 CASES = list(product(MODES, ("path", "host"), ("http", "https")))
-PAGES = """
-<Location /page>
-  SetHandler default-handler
-  Options +IncludesNoExec
-  SetOutputFilter INCLUDES
-</Location>
-"""
 # The vendor's line.
 PROXY_SET = "ProxySet connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300"
 

@@ -1,0 +1,326 @@
+"""``<Proxy>``: what the client gets, what the log says, and that nothing of httpd around it sees a signature."""
+
+from __future__ import annotations
+
+import re
+import socket
+from base64 import b64encode
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from tests.httpd.conftest import BUCKET, ONE_CHILD, PAGES, proxy_section, settings
+from tests.httpd.machine import free_port
+from tests.httpd.server import Httpd
+from tests.s3 import EmbeddedS3
+
+DATA = b"0123456789" * 100
+AROUND = """
+LogFormat "%>s %r | %f | %q | %{Host}i %V | %{User-Agent}i %{Authorization}i %{Cookie}i %{X-Forwarded-For}i" everything
+CustomLog access.log everything
+ErrorDocument 502 /errors/502
+<Location /errors>
+  SetHandler default-handler
+</Location>
+<Location /server-status>
+  SetHandler server-status
+</Location>
+ExtendedStatus On
+<Location /server-info>
+  SetHandler server-info
+</Location>
+# The rules around it see the client's request, not what S3 is sent.
+<Location /users>
+  AuthType Basic
+  AuthName members
+  AuthBasicProvider file
+  AuthUserFile ${ROOT}/users
+  Require valid-user
+</Location>
+<Location /cdn>
+  Require expr "%{HTTP:X-Cdn-Secret} == 'open' && %{QUERY_STRING} == 'from=cdn'"
+</Location>
+<Location /deflated>
+  SetOutputFilter DEFLATE
+</Location>
+CacheRoot ${ROOT}/run/cache
+CacheEnable disk /cached
+CacheHeader on
+# A rule of a <Location> acts after mod_proxy has looked for the <Proxy> section.
+<Location /rewritten>
+  RewriteEngine On
+  RewriteRule "^.*/(.*)$" @URL@/$1 [P]
+</Location>
+ProxyPass /users    @URL@
+ProxyPass /cdn      @URL@
+ProxyPass /deflated @URL@
+ProxyPass /cached   @URL@
+ProxyPass /media    @URL@
+"""
+
+
+def location(mount: str, url: str, lines: list[str]) -> str:
+    """The other form: ProxyPass and settings in one ``<Location>``."""
+    body = "\n".join(lines)
+    return f"<Location {mount}>\nProxyPass {url}\n{body}\n</Location>"
+
+
+@pytest.fixture(scope="module")
+def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
+    s3.put(BUCKET, "a.ts", DATA, headers={"Cache-Control": "max-age=600"})
+    s3.put(BUCKET, "stale.ts", DATA, headers={"Cache-Control": "max-age=0"})
+    s3.put(BUCKET, "list.m3u8", DATA, content_type="application/vnd.apple.mpegurl")
+    url, good = f"{s3.url}/{BUCKET}", settings(s3)
+    secret = s3.secret_key
+    no_secret = [*good, 'SetEnv S3SecretKey ""']
+    sections = {
+        "wrong-secret": (url, [line.replace(secret, "not" + secret) for line in good]),
+        "wrong-secret-v2": (url, [line.replace(secret, "not" + secret) for line in settings(s3, "v2-query")]),
+        "wrong-region": (url, [line.replace(s3.region, "us-west-2") for line in good]),
+        "no-bucket": (f"{s3.url}/nobucket", good),
+        "misspelt": (url, [*good, "SetEnv S3UseHeader on"]),
+        "not-on-off": (url, [line.replace("S3UseHeaders on", "S3UseHeaders yes") for line in good]),
+        "role": (url, [*good, "SetEnv S3RoleARN arn:aws:iam::1:role/x"]),
+        "no-secret": (url, no_secret),
+        "no-file": (url, [*no_secret, "SetEnv S3SecretKeyFile /nonexistent/secret"]),
+        "gateways": (url, [*good, "SetEnv S3CAFile /etc/ssl/ca.pem"]),
+        "elsewhere": (url, [*good, "SetEnv S3BucketURL https://other.example/bucket/"]),
+        "outside": (url, [*good, f"SetEnv S3BucketURL {s3.url}/other/"]),
+        "no-name": (s3.url, good),
+        "fcgi": (f"fcgi://{s3.host}/{BUCKET}", good),
+        "nobody-there": (f"http://127.0.0.1:{free_port()}/{BUCKET}", good),
+    }
+    named = [location(f"/{name}", target, lines) for name, (target, lines) in sections.items()]
+    denied = location("/denied", url, [*good, "SetEnv S3DeniedStatus 404"])
+    overridden = location("/overridden", url, [*sections["wrong-secret"][1], "ProxyErrorOverride On"])
+    everything = [AROUND.replace("@URL@", url), PAGES, proxy_section(f"{url}/", s3), *named, denied, overridden]
+    with Httpd("\n".join(everything)) as server:
+        (server.root / "run" / "cache").mkdir()
+        (server.root / "run" / "cache").chmod(0o777)
+        (server.root / "users").write_text("viewer:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")  # "password"
+        (server.root / "htdocs" / "errors").mkdir()
+        (server.root / "htdocs" / "errors" / "502").write_text("the operator's own page")
+        yield server
+    assert "\n".join(server.unexpected) == ""
+
+
+FAULTS = {
+    "wrong-secret": (502, r"S3 answered 403 SignatureDoesNotMatch, request id tx\w+"),
+    "wrong-secret-v2": (502, r"S3 answered 403 SignatureDoesNotMatch"),
+    "wrong-region": (502, r"S3 answered 400 AuthorizationHeaderMalformed.*eu-central-1"),
+    "no-bucket": (502, r"S3 answered 404 NoSuchBucket"),
+    "misspelt": (500, r"S3UseHeader is not a setting: did you mean S3UseHeaders\?"),
+    "not-on-off": (500, r"S3UseHeaders must be on or off"),
+    "role": (500, r"S3RoleARN is not supported by this version"),
+    "no-secret": (500, r"S3SecretKey is not set"),
+    "no-file": (500, r"S3SecretKeyFile: the file cannot be read: No such file"),
+    "gateways": (500, r"S3CAFile is for the gateway: in a <Proxy> section there is SSLProxyCACertificateFile"),
+    "elsewhere": (500, r"the URL of the proxied request is not that of the section's bucket"),
+    "outside": (500, r"the URL of the proxied request is not below that of the section's bucket"),
+    "no-name": (500, r"S3BucketURL shows no bucket"),
+    "fcgi": (500, r"only http:// and https:// URLs can be signed"),
+}
+#: What failed before anything was sent.
+UNSENT = [name for name, (status, _) in FAULTS.items() if status == 500]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_of_the_server_itself(httpd: Httpd, s3: EmbeddedS3, name: str) -> None:
+    status, reason = FAULTS[name]
+    s3.clear()
+    reply = httpd.fetch(f"/{name}/a.ts")
+    assert reply.status == status
+    assert reply.body == b"the operator's own page" or status == 500
+    line = httpd.wait_for_error(rf"\[usp_s3:error\] usp_s3_wsgi: .*{reason}.* \(GET (http|fcgi)://[^ ]*/a\.ts\)")
+    assert s3.secret_key not in line and "Signature=" not in line
+    assert len(s3.requests()) == (0 if name in UNSENT else 1)
+
+
+def test_a_refusal_that_mod_proxy_overrides(httpd: Httpd) -> None:
+    """Without S3's words nobody knows that it is not about the object."""
+    assert httpd.fetch("/overridden/a.ts").status == 403
+
+
+def test_a_bucket_that_cannot_be_reached(httpd: Httpd) -> None:
+    httpd.expect_error("AH00957|AH01114")
+    assert httpd.fetch("/nobody-there/a.ts").status == 503
+
+
+@pytest.mark.parametrize("name", ["wrong-secret", "wrong-region"])
+def test_refused_head_and_subrequest(httpd: Httpd, name: str) -> None:
+    httpd.expect_error(rf"usp_s3_wsgi: .*S3 answered|unable to include \"/{name}/a.ts\"")
+    head = httpd.fetch(f"/{name}/a.ts", method="HEAD")
+    assert head.status in {403, 502}  # S3 says no code in the answer to a HEAD
+    assert head.body == b""
+    (httpd.root / "htdocs" / "page").write_text(f'[<!--#include virtual="/{name}/a.ts" -->]')
+    body = httpd.fetch("/page").body
+    assert body.startswith(b"[[an error occurred") and b"<Error>" not in body
+
+
+def test_the_client_learns_nothing_of_the_bucket(httpd: Httpd, s3: EmbeddedS3) -> None:
+    httpd.expect_error("usp_s3_wsgi: ")
+    for target in ("/media/missing", "/wrong-secret/a.ts", "/misspelt/a.ts", "/media/a.ts"):
+        reply = httpd.fetch(target)
+        text = str(reply.headers) + (reply.body.decode() if reply.status != 200 else "")
+        for secret in ("<Error>", "x-amz", s3.access_key, s3.secret_key, BUCKET, "S3", str(s3.port)):
+            assert secret.lower() not in text.lower(), (target, secret)
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "OPTIONS", "PATCH", "PROPFIND"])
+def test_other_methods(httpd: Httpd, s3: EmbeddedS3, method: str) -> None:
+    s3.clear()
+    reply = httpd.fetch("/media/a.ts", method=method)
+    assert reply.status == 405
+    assert {"GET", "HEAD"} <= set(reply.headers["Allow"].split(",")) <= {"GET", "HEAD", "TRACE"}
+    assert s3.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/media/x/../a.ts", 400),
+        ("/media/x/%2e%2e/a.ts", 400),
+        ("/media/x/.%2E/a.ts", 400),
+        ("/media/./a.ts", 400),
+        ("/media/x%2F..%2Fa.ts", 400),
+        ("/media/%zz", 400),
+        ("/media/%00", 404),
+        ("/media/", 404),
+        ("/media", 404),
+        ("/media/?list-type=2", 404),
+    ],
+)
+def test_paths_that_are_no_keys(httpd: Httpd, s3: EmbeddedS3, target: str, status: int) -> None:
+    httpd.expect_error("AH10244: invalid URI path")
+    s3.clear()
+    assert httpd.fetch(target).status == status
+    assert s3.requests() == []
+
+
+def test_an_unfinished_rule_about_slashes_is_not_passed_by(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    url = f"{s3.url}/{BUCKET}"
+    s3.put(BUCKET, "secret/a.ts", DATA)
+    rules = "AllowEncodedSlashes NoDecode\n<Location /media/secret/>\nRequire all denied\n</Location>"
+    server = Httpd(f"{rules}\nProxyPass /media {url}\nProxyPass /raw {url} nocanon\n{proxy_section(url, s3)}")
+    checked.append(server)
+    server.start()
+    for target in ("/media/secret%2Fa.ts", "/media/secret%2fa.ts", "/raw/secret%2Fa.ts", "/media/secret%252Fa.ts"):
+        assert server.fetch(target).status == 400
+    assert server.fetch("/media/secret/a.ts").status == 403
+    server.expect_error("AH01630: client denied")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 57", "Transfer-Encoding: chunked"])
+def test_a_body_of_the_clients_goes_nowhere(httpd: Httpd, s3: EmbeddedS3, framing: str) -> None:
+    """Neither to S3 nor, as another request, to httpd itself."""
+    smuggled = b"GET /media/list.m3u8 HTTP/1.1\r\nHost: x\r\nX-Padding: xx\r\n\r\n"
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(smuggled), smuggled) if "chunked" in framing else smuggled
+    s3.clear()
+    with socket.create_connection(("127.0.0.1", httpd.port), timeout=10) as client:
+        for _ in range(2):
+            client.sendall(b"GET /media/a.ts HTTP/1.1\r\nHost: x\r\n" + framing.encode() + b"\r\n\r\n" + body)
+        client.sendall(b"GET /media/missing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"200", b"404"]
+    assert [entry["target"].rpartition("/")[2] for entry in s3.requests()] == ["a.ts", "a.ts", "missing"]
+    assert not any({"content-length", "transfer-encoding"} & set(entry["headers"]) for entry in s3.requests())
+
+
+def test_conditions_and_ranges(httpd: Httpd, s3: EmbeddedS3) -> None:
+    whole = httpd.fetch("/media/a.ts")
+    assert httpd.fetch("/media/a.ts", if_match=whole.headers["ETag"]).status == 200
+    assert httpd.fetch("/media/a.ts", if_match='"other"').status == 412
+    assert httpd.fetch("/media/a.ts", if_modified_since=whole.headers["Last-Modified"]).status == 304
+    assert httpd.fetch("/media/a.ts", if_unmodified_since="Fri, 01 Jan 2010 00:00:00 GMT").status == 412
+    wrong = httpd.fetch("/media/a.ts", range="bytes=5000-6000")
+    assert wrong.status == 416 and b"<Error>" not in wrong.body
+    s3.clear()
+    etag = whole.headers["ETag"]
+    assert httpd.fetch("/media/a.ts", range="bytes=10-19", if_range=etag).body == DATA[10:20]
+    stale = httpd.fetch("/media/a.ts?x=1", range="bytes=10-19", if_range='"of another time"')
+    assert (stale.status, stale.body) == (200, DATA)
+    assert ["range" in entry["headers"] for entry in s3.requests()] == [True, True, False]
+
+
+def test_access_rules_see_the_client(httpd: Httpd, s3: EmbeddedS3) -> None:
+    httpd.expect_error("AH01617|AH01618|AH01630|AH01631")
+    s3.clear()
+    basic = "Basic " + b64encode(b"viewer:password").decode()
+    assert httpd.fetch("/users/a.ts").status == 401
+    assert httpd.fetch("/users/a.ts", authorization=basic).body == DATA
+    assert httpd.fetch("/cdn/a.ts?from=cdn").status == 403
+    assert httpd.fetch("/cdn/a.ts?from=cdn", x_cdn_secret="open").body == DATA
+    assert [entry["headers"]["authorization"] for entry in s3.requests()] == ["AWS4-HMAC-SHA256"] * 2
+
+
+def test_a_rule_in_a_location_is_signed_too(httpd: Httpd) -> None:
+    assert httpd.fetch("/rewritten/a.ts").body == DATA
+
+
+def test_filters_and_caches_see_the_client(httpd: Httpd, s3: EmbeddedS3) -> None:
+    packed = httpd.fetch("/deflated/list.m3u8", accept_encoding="gzip")
+    assert packed.headers["Content-Encoding"] == "gzip"
+    for target, word, asked in (("/cached/a.ts", "HIT", []), ("/cached/stale.ts", "REVALIDATE", [304])):
+        for _ in range(100):  # it stores an object only after its client has got it
+            s3.clear()
+            reply = httpd.fetch(target)
+            assert (reply.status, reply.body) == (200, DATA)
+            if reply.headers["X-Cache"].startswith(word):
+                break
+        assert [entry["status"] for entry in s3.requests()] == asked
+
+
+def test_logs_and_status_pages_show_no_signature(httpd: Httpd, s3: EmbeddedS3) -> None:
+    httpd.expect_error("usp_s3_wsgi: ")
+    client = {"user_agent": "player/1", "cookie": "a=b", "authorization": "Basic eDp5", "x_forwarded_for": "192.0.2.7"}
+    for name in ("media", "wrong-secret", "wrong-secret-v2", "overridden"):
+        httpd.fetch(f"/{name}/a.ts?client=query", method="GET", timeout=30.0, **client)
+    pages = "".join(httpd.fetch(f"/{page}").body.decode() for page in ("server-status", "server-status?auto"))
+    log = (httpd.root / "access.log").read_text()
+    for text in (log, pages, "\n".join(httpd.errors())):
+        assert s3.secret_key not in text
+        assert not re.search(r"Signature=|Credential=|AWS4-HMAC|AWS " + s3.access_key, text)
+    last = [line for line in log.splitlines() if "/media/a.ts?client=query" in line][-1]
+    assert "| ?client=query | 127.0.0.1:" in last
+    assert last.endswith("| player/1 Basic eDp5 a=b 192.0.2.7")
+    assert s3.secret_key in httpd.fetch("/server-info").body.decode()  # as the README says of SetEnv
+
+
+def test_connections_are_reused(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    """By main requests, HEAD, errors and subrequests alike, with the vendor's line."""
+    url = f"{s3.url}/{BUCKET}"
+    line = "ProxySet connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300"
+    server = Httpd(f"{ONE_CHILD}{PAGES}ProxyPass /media {url}\n{proxy_section(f'{url}/', s3, line)}")
+    checked.append(server)
+    server.start()
+    include = '<!--#include virtual="/media/a.ts" -->'
+    (server.root / "htdocs" / "page").write_text(include * 3)
+    s3.clear()
+    for _ in range(5):
+        assert server.fetch("/media/a.ts").status == 200
+        assert server.fetch("/media/a.ts", method="HEAD").status == 200
+        assert server.fetch("/media/missing").status == 404
+        assert server.fetch("/media/a.ts", range="bytes=1-2").status == 206
+        assert server.fetch("/page").body == DATA * 3
+    seen = s3.requests()
+    assert len(seen) == 35
+    assert len({entry["port"] for entry in seen}) == 1
+    assert all(first["headers"]["connection"] == second["headers"]["connection"] for first, second in pairwise(seen))
+
+
+def test_a_posted_page_with_parts(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    """The body is the page's: its subrequests must not read it."""
+    url = f"{s3.url}/{BUCKET}"
+    server = Httpd(f"{PAGES}ProxyPass /media {url}\n{proxy_section(f'{url}/', s3)}")
+    checked.append(server)
+    server.start()
+    (server.root / "htdocs" / "page").write_text('[<!--#include virtual="/media/a.ts" -->]')
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        body = b"GET /media/missing HTTP/1.1\r\nHost: x\r\n\r\n"
+        head = b"Host: x\r\nContent-Length: %d\r\n" % len(body)
+        client.sendall(b"GET /page HTTP/1.1\r\n" + head + b"\r\n" + body)
+        client.sendall(b"GET /media/list.m3u8 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert DATA in answer
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"200"]

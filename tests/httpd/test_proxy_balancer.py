@@ -1,0 +1,121 @@
+"""Balancers of buckets: each try is signed for the member that it goes to, with the member's keys and region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.httpd.conftest import MODES, PAGES, proxy_section
+from tests.httpd.server import Httpd
+from tests.httpd.test_examples import example
+from tests.s3 import EmbeddedS3, User
+
+EU = User("EUACCESSKEY", "eu-secret", ("films-eu",))
+US = User("USACCESSKEY", "us-secret", ("films-us",))
+
+
+@pytest.fixture
+def eu() -> Iterator[EmbeddedS3]:
+    with EmbeddedS3((), users=(EU,)) as server:
+        server.put("films-eu", "a b.mp4", b"from europe")
+        yield server
+
+
+@pytest.fixture
+def us(certificate: tuple[Path, Path]) -> Iterator[EmbeddedS3]:
+    with EmbeddedS3((), users=(US,), region="us-west-2", tls=certificate) as server:
+        server.put("films-us", "a b.mp4", b"from america")
+        yield server
+
+
+@pytest.fixture
+def shipped(eu: EmbeddedS3, us: EmbeddedS3, certificate: tuple[Path, Path]) -> str:
+    """The example, with one member over http and the other over https."""
+    names = {
+        "https://films-eu.s3.eu-central-1.amazonaws.com": f"{eu.url}/films-eu",
+        "https://films-us.s3.us-west-2.amazonaws.com": f"https://localhost:{us.port}/films-us",
+        "/etc/ssl/certs/ca-certificates.crt": str(certificate[0]),
+        "EU_ACCESS_KEY": EU.access_key,
+        "EU_SECRET_KEY": EU.secret_key,
+        "US_ACCESS_KEY": US.access_key,
+        "US_SECRET_KEY": US.secret_key,
+    }
+    return example("proxy_balancer.conf", eu, **names)
+
+
+def test_when_one_dies_the_same_request_goes_to_the_other(
+    shipped: str, checked: list[Httpd], eu: EmbeddedS3, us: EmbeddedS3
+) -> None:
+    httpd = Httpd(shipped)
+    checked.append(httpd)
+    httpd.start()
+    for _ in range(3):
+        assert httpd.fetch("/films/a%20b.mp4").body == b"from europe"
+    assert eu.requests()[-1]["headers"]["authorization"] == "AWS4-HMAC-SHA256"
+    eu.stop()
+    httpd.expect_error("AH00957|AH00959|AH01114|AH01102")
+    for _ in range(3):
+        reply = httpd.fetch("/films/a%20b.mp4")
+        assert (reply.status, reply.body) == (200, b"from america")
+    assert "Signature=" in us.requests()[-1]["target"]
+
+
+def test_when_one_refuses_the_next_answer_comes_from_the_other(
+    shipped: str, checked: list[Httpd], eu: EmbeddedS3
+) -> None:
+    httpd = Httpd(shipped.replace(EU.secret_key, "revoked"))
+    checked.append(httpd)
+    httpd.start()
+    assert httpd.fetch("/films/a%20b.mp4").status == 502
+    httpd.wait_for_error(r"usp_s3_wsgi: S3 answered 403 SignatureDoesNotMatch.* \(GET http://.*/films-eu/a%20b.mp4\)")
+    httpd.expect_error("AH01174.*due to status code 502")
+    for _ in range(3):
+        assert httpd.fetch("/films/a%20b.mp4").body == b"from america"
+
+
+def test_clients_cannot_put_a_member_out_of_work(shipped: str, checked: list[Httpd], eu: EmbeddedS3) -> None:
+    httpd = Httpd(shipped.replace("502,503,504", "400,404,405,502,503,504"))
+    checked.append(httpd)
+    httpd.start()
+    for target, method, status in (
+        ("/films/x/../a", "GET", 400),
+        ("/films/", "GET", 404),
+        ("/films", "GET", 404),
+        ("/films/a%20b.mp4", "PUT", 405),
+    ):
+        assert httpd.fetch(target, method=method).status == status
+    assert httpd.fetch("/films/a%20b.mp4").body == b"from europe"
+
+
+@pytest.mark.parametrize("style", ["path", "host"])
+def test_members_that_share_the_work(
+    style: str, s3: EmbeddedS3, localhost_names: Path, checked: list[Httpd], us: EmbeddedS3, eu: EmbeddedS3
+) -> None:
+    """Main requests and subrequests, each member in a way of its own, for every way."""
+    lines, members = [PAGES], []
+    for number, (first, second) in enumerate(product(MODES, repeat=2)):
+        urls = [f"{eu.url}/films-eu/{number}", f"{s3.url}/private/{number}"]
+        if style == "host":
+            urls = [f"http://films-eu.{eu.domain}:{eu.port}/{number}", f"http://private.{s3.domain}:{s3.port}/{number}"]
+        names = ["SetEnv S3Bucket films-eu", "SetEnv S3Bucket private"] if style == "host" else ["", ""]
+        keys = [f"SetEnv S3AccessKey {EU.access_key}\nSetEnv S3SecretKey {EU.secret_key}", ""]
+        for url, server, mode, name, key in zip(urls, (eu, s3), (first, second), names, keys, strict=True):
+            lines.append(proxy_section(f"{url}/", server, key, name, mode=mode))
+        members = [f"BalancerMember {url}" for url in urls]
+        lines += [f'<Proxy "balancer://b{number}">', *members, "</Proxy>", f"ProxyPass /b{number} balancer://b{number}"]
+        eu.put("films-eu", f"{number}/a b+c", b"shared")
+        s3.put("private", f"{number}/a b+c", b"shared")
+    httpd = Httpd("\n".join(lines), preload=localhost_names)
+    checked.append(httpd)
+    httpd.start()
+    for number in range(len(MODES) ** 2):
+        include = f'<!--#include virtual="/b{number}/a%20b+c" -->'
+        (httpd.root / "htdocs" / "page").write_text(include * 2)
+        for server in (eu, s3):
+            server.clear()
+        assert [httpd.fetch(f"/b{number}/a%20b%2Bc").body for _ in range(4)] == [b"shared"] * 4
+        assert httpd.fetch("/page").body == b"sharedshared"
+        assert len(eu.requests()) and len(s3.requests())
