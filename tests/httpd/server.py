@@ -28,9 +28,10 @@ from tests.httpd.machine import (
 )
 from usp_s3_wsgi import cli
 
-#: What the shipped configuration and its examples use of httpd.
+MPM = "event"
+#: What the shipped configuration and its examples use of httpd, besides an MPM.
 MODULES = (
-    "mpm_event unixd authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
+    "unixd authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
     "cache_disk substitute proxy proxy_http proxy_balancer lbmethod_byrequests slotmem_shm socache_shmcb ssl status "
     "info log_config deflate authn_file auth_basic authz_user"
 ).split()
@@ -159,7 +160,7 @@ class Httpd:
     # --- the configuration
 
     def _whole_config(self) -> str:
-        modules = [name for name in MODULES if (modules_directory() / f"mod_{name}.so").exists()]
+        modules = [name for name in (f"mpm_{MPM}", *MODULES) if (modules_directory() / f"mod_{name}.so").exists()]
         lines = [f'LoadModule {name}_module "{modules_directory()}/mod_{name}.so"' for name in modules]
         if os.geteuid() == 0:
             lines += [f"User {apache_user().pw_name}", f"Group #{apache_user().pw_gid}"]

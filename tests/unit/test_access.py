@@ -1,0 +1,148 @@
+"""What httpd is told before mod_proxy sends: the signed request, or a refusal; never an exception, never a secret."""
+
+from __future__ import annotations
+
+import io
+import re
+from datetime import datetime, timezone
+from urllib.parse import quote, unquote_to_bytes
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usp_s3_wsgi import access, credentials, settings
+from usp_s3_wsgi.access import Refused, Signed, explain_refusal, sign_proxied
+from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.signing import sign
+
+HOST = "films.s3.eu-central-1.amazonaws.com"
+SECTION = f"https://{HOST}/"
+KEYS = (("S3AccessKey", "AKIAEXAMPLE"), ("S3SecretKey", "a+secret/key"))
+V4 = (*KEYS, ("S3Region", "eu-central-1"))
+ON = ("S3UseHeaders", "on")
+
+
+def signed(url: str, pairs: access.Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET") -> Signed:
+    answer = sign_proxied(section, pairs, method, url, None, False)
+    assert isinstance(answer, Signed), answer
+    return answer
+
+
+def refused(url: str, pairs: access.Pairs = (*V4, ON), section: str | None = SECTION, **more: object) -> Refused:
+    arguments = {"method": "GET", "client_uri": None, "undecoded_slash": False, **more}
+    answer = sign_proxied(section, pairs, url=url, **arguments)  # type: ignore[arg-type]
+    assert isinstance(answer, Refused), answer
+    return answer
+
+
+def test_headers_of_v4() -> None:
+    answer = signed(f"https://{HOST}/a%20b+c//d.mp4?versionId=1")
+    assert (answer.url, answer.host) == (f"https://{HOST}/a%20b%2Bc//d.mp4", HOST)
+    names = [name for name, _ in answer.headers]
+    assert names == ["x-amz-content-sha256", "x-amz-date", "Authorization"]
+
+
+@pytest.mark.parametrize("pairs", [(*V4, ON), V4, (*KEYS, ON), KEYS])
+@given(key=st.binary(min_size=1, max_size=40).filter(lambda key: not re.search(rb"\0|(^|/)\.\.?(/|$)", key)))
+def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: access.Pairs, key: bytes) -> None:
+    answer = signed(f"https://{HOST}/{quote(key, safe='/~')}", pairs)
+    chosen = settings.parse((*pairs, ("S3BucketURL", SECTION)))
+    path = answer.url.removeprefix(f"https://{HOST}").partition("?")[0]
+    assert unquote_to_bytes(path) == b"/" + key
+    # The same second, unless it has just begun.
+    for back in (0, 1):
+        now = datetime.fromtimestamp(int(datetime.now(timezone.utc).timestamp()) - back, timezone.utc)
+        whole = sign(S3Request("GET", "https", HOST, path), chosen, credentials.resolve(chosen), now)
+        if (answer.url, answer.headers) == (f"https://{HOST}{whole.target}", whole.headers):
+            return
+    raise AssertionError("another signature")
+
+
+@pytest.mark.parametrize(
+    ("section", "more", "url"),
+    [
+        ("https://ceph.example/films", (), "https://ceph.example/films/a"),
+        ("https://ceph.example/films/2026/", (), "https://ceph.example/films/2026/a"),
+        (None, (), f"https://{HOST}/a"),
+        (None, (("S3BucketURL", "http://ceph.example:8080/films/"),), "http://ceph.example:8080/films/a"),
+        ("https://films.ceph.example/", (("S3Bucket", "films"),), "https://films.ceph.example/a"),
+        ("HTTPS://Films.S3.eu-central-1.AmazonAWS.com:443", (), f"https://{HOST}/a"),
+    ],
+)
+def test_the_bucket_is_that_of_the_section(section: str | None, more: access.Pairs, url: str) -> None:
+    assert signed(url, (*V4, ON, *more), section).url == url
+
+
+@pytest.mark.parametrize(
+    ("section", "url", "reason"),
+    [
+        ("https://ceph.example/", "https://ceph.example/films/a", "S3BucketURL shows no bucket"),
+        (None, "https://ceph.example/films/a", "S3BucketURL shows no bucket"),
+        ("https://ceph.example/films", "https://ceph.example/films2/a", "is not below that of the section's bucket"),
+        ("https://ceph.example/films", "http://ceph.example/films/a", "is not that of the section's bucket"),
+        ("https://ceph.example/films", "https://ceph.example:444/films/a", "is not that of the section's bucket"),
+        ("https://ceph.example/films", "https://other.example/films/a", "is not that of the section's bucket"),
+        ("https://ceph.example/films", "balancer://ceph.example/films/a", "only http:// and https://"),
+        ("https://ceph.example/films", "https://user:pw@ceph.example/films/a", "without user"),
+    ],
+)
+def test_nothing_is_signed_for_another_place(section: str | None, url: str, reason: str) -> None:
+    answer = refused(url, section=section)
+    assert answer.status == 500
+    assert answer.message and reason in answer.message
+
+
+def test_what_no_client_may_ask() -> None:
+    assert refused(SECTION).status == 404
+    assert refused(f"https://{HOST}").status == 404
+    assert refused(f"{SECTION}a", method="PUT") == Refused(405, None, (("Allow", "GET, HEAD"),))
+    assert refused(f"{SECTION}a/%2e%2e/b").status == 400
+    assert refused(f"{SECTION}b", client_uri="/media/a/../b").status == 400
+    assert refused(f"{SECTION}b", client_uri="/media/a%2F%2E%2E%2Fb").status == 400
+    assert refused(f"{SECTION}a%zz").status == 400
+    assert refused(f"{SECTION}a", undecoded_slash=True).status == 400
+
+
+@pytest.mark.parametrize("name", ["S3ProxySet", "S3CAFile", "S3Retries"])
+def test_settings_of_the_gateway_are_not_silently_ignored(name: str) -> None:
+    answer = refused(f"{SECTION}a", (*V4, (name, "1")))
+    assert answer.status == 500
+    assert answer.message and answer.message.startswith(f"{name} is for the gateway: in a <Proxy> section there is ")
+    assert signed(f"{SECTION}a", (*V4, (name, "")))  # as if the line were not there
+
+
+def test_the_query_that_may_pass() -> None:
+    pairs = (*V4, ON, ("S3PassQuery", "versionId"))
+    assert signed(f"{SECTION}a?acl&versionId=x%2By&uploads", pairs).url == f"{SECTION}a?versionId=x%2By"
+
+
+def test_an_error_of_our_own_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ValueError("a+secret/key")
+
+    monkeypatch.setattr(access, "sign", broken)
+    answer = refused(f"{SECTION}a?X=1")
+    assert answer.status == 500
+    assert answer.message and re.fullmatch(
+        rf"internal error: ValueError in broken, .*test_access.py:\d+ \(GET {SECTION}a\)", answer.message
+    )
+
+
+def test_what_a_refusal_means() -> None:
+    body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
+    headers = {"x-amz-request-id": "REQ1"}
+    answer = explain_refusal(SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1", 403, body, headers)
+    assert answer == Refused(502, f"S3 answered 403 RequestTimeTooSkewed, request id REQ1 (GET {SECTION}a)", ())
+    busy = explain_refusal(SECTION, V4, "GET", f"{SECTION}a", 503, b"", {"Retry-After": "7"})
+    assert (busy.status, busy.headers) == (503, (("Retry-After", "7"),))
+    hidden = explain_refusal(SECTION, (*V4, ("S3DeniedStatus", "404")), "GET", f"{SECTION}a", 403, b"", {})
+    assert hidden == Refused(404, None, ())
+
+
+def test_outside_of_httpd_there_is_no_signer(capsys: pytest.CaptureFixture[str]) -> None:
+    access.install()
+    assert "usp_s3_wsgi: <Proxy> sections cannot be signed in this process: " in capsys.readouterr().err
+    log = io.StringIO()
+    assert access.allow_access({"wsgi.errors": log}, None) is False
+    assert log.getvalue().count("\n") == 1
