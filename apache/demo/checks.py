@@ -20,6 +20,10 @@ class Failed(Exception):
     """A check has failed; the message says how."""
 
 
+class NotHere(Exception):
+    """The installation lacks what is optional; the message says what."""
+
+
 def run(stage: Stage, screenshot: Path | None, stopped: Callable[[], bool]) -> Iterator[tuple[str, str]]:
     """Do all checks; yields a mark and a line for each."""
     checks: dict[str, Callable[[], str]] = {
@@ -29,6 +33,7 @@ def run(stage: Stage, screenshot: Path | None, stopped: Callable[[], bool]) -> I
         "without signature": lambda: without_signature(stage),
         "odd keys": lambda: odd_keys(stage),
         "HLS": lambda: hls(stage),
+        "<Proxy>": lambda: proxied(stage),
         "nothing else": lambda: nothing_else(stage),
         "start page": lambda: start_page(stage),
         "browser": lambda: page(stage, screenshot, stopped),
@@ -39,8 +44,8 @@ def run(stage: Stage, screenshot: Path | None, stopped: Callable[[], bool]) -> I
             return
         try:
             yield TICK, f"{name}: {check()}"
-        except browser.NoBrowser as error:
-            yield NOTE, f"{name}: {error}; the page itself is not tried"
+        except (browser.NoBrowser, NotHere) as error:
+            yield NOTE, f"{name}: {error}; this is not tried"
         except (Failed, requests.RequestException) as error:
             yield CROSS, f"{name}: {error}"
 
@@ -131,6 +136,18 @@ def hls(stage: Stage) -> str:
         answer = ask(stage.url(PLAYLIST).rpartition("/")[0] + f"/{name}", 200)
         same_object(answer, file.read_bytes(), TYPES[file.suffix])
     return f"the playlist and its {len(names)} segments"
+
+
+def proxied(stage: Stage) -> str:
+    """The film and the odd keys once more, by way of mod_proxy."""
+    if "usp_s3_module" not in stage.httpd.gateway_lines():
+        raise NotHere("the extension is not compiled, for httpd's headers are missing")
+    same_object(ask(stage.proxied_url(FILM), 200), (HERE / FILM).read_bytes(), "video/mp4")
+    for key in ODD_KEYS:
+        if not key.startswith("/"):  # ProxyPass folds the slashes after its prefix
+            same_object(ask(stage.proxied_url(key), 200), content(key), "text/plain; charset=utf-8")
+    ask(stage.proxied_url(""), 404)
+    return "the same film and odd keys, signed in a <Proxy> section"
 
 
 def nothing_else(stage: Stage) -> str:

@@ -52,6 +52,10 @@ class Stage:
         """The URL of an object through Apache."""
         return self.httpd.url + media_path(key)
 
+    def proxied_url(self, key: str) -> str:
+        """The URL of an object by way of mod_proxy."""
+        return self.httpd.url + media_path(key).replace("/media/", "/proxied/", 1)
+
     @property
     def direct_url(self) -> str:
         """The URL of the film on S3 itself, unsigned."""
