@@ -96,12 +96,14 @@ class ScriptedS3:
         then: Step | None = None,
         accepted: Accepted | None = None,
         tls: tuple[Path, Path] | None = None,
+        port: int = 0,
     ) -> None:
         """``then`` answers what comes after the script, ``accepted`` acts on a new connection (before TLS).
 
         ``tls`` is (certificate, key), PEM.
         """
         self._script, self._then, self._accepted = deque(script), then, accepted
+        self._wanted_port = port
         self.server_names: list[str | None] = []
         self._scheme = "https" if tls else "http"
         self._tls = _tls_context(*tls, self.server_names) if tls else None
@@ -113,7 +115,7 @@ class ScriptedS3:
         self.requests: list[Request] = []
 
     def __enter__(self) -> ScriptedS3:
-        self._listener = socket.create_server((_HOST, 0))
+        self._listener = socket.create_server((_HOST, self._wanted_port))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{self._scheme}://{_HOST}:{self.port}"
         self._start(self._accept)

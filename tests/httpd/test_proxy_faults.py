@@ -1,0 +1,175 @@
+"""``<Proxy>``: an S3 that misbehaves. What mod_proxy makes of a broken body, and what becomes of odd answers."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.server import S3_WORDS, Connection, Request, ScriptedS3, Step, answer, close, error, first, reset
+from tests.httpd.conftest import PAGES
+from tests.httpd.machine import free_port
+from tests.httpd.server import Httpd
+
+PART = b"p" * 300_000
+NEXT = b"the next answer"
+
+
+#: Where each test puts its own S3.
+PORT = free_port()
+URL = f"http://127.0.0.1:{PORT}"
+CONFIG = f"""
+ProxyPass /m {URL}/bucket
+<Proxy "{URL}/bucket/">
+  SetEnv S3AccessKey A
+  SetEnv S3SecretKey B
+  SetEnv S3Region r
+  SetEnv S3UseHeaders on
+  SetEnv S3PassHeaders x-amz-meta-t
+  ProxySet enablereuse=on retry=0
+</Proxy>
+# Longer than any wait below: a client that only httpd's timeout frees would fail the test.
+KeepAliveTimeout 300
+"""
+
+
+@pytest.fixture(scope="module")
+def httpd() -> Iterator[Httpd]:
+    with Httpd(CONFIG + PAGES) as server:
+        yield server
+    assert "\n".join(server.unexpected) == ""
+
+
+def scripted(*script: Step, then: Step | None = None) -> ScriptedS3:
+    return ScriptedS3(*script, then=then, port=PORT)
+
+
+def get(version: str = "1.1", target: str = "/m/film.mp4") -> bytes:
+    return f"GET {target} HTTP/{version}\r\nHost: x\r\n\r\n".encode()
+
+
+def converse(httpd: Httpd, request: bytes) -> bytes:
+    """Send bytes to httpd and return all it answers until it ends the connection."""
+    with socket.create_connection(("127.0.0.1", httpd.port), timeout=20) as client:
+        client.sendall(request)
+        return b"".join(iter(lambda: client.recv(1 << 20), b""))
+
+
+def chunked(data: bytes, end: bytes = b"") -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%s\r\n" % (len(data), data) + end
+
+
+@pytest.mark.parametrize("end", [close, reset])
+def test_a_body_cut_short_ends_the_connection(httpd: Httpd, end: Step) -> None:
+    """Two requests sent at once: the second answer must not be taken for the rest of the first body."""
+    assert callable(end)
+    with scripted(first(answer(200, PART, length=1_000_000), end), then=answer(200, NEXT)):
+        httpd.expect_error("AH01110|AH01102")
+        answers = converse(httpd, get() * 2)
+    head, _, body = answers.partition(b"\r\n\r\n")
+    assert b"Content-Length: 1000000" in head
+    assert len(body) < 1_000_000
+    assert NEXT not in answers
+
+
+def test_a_chunked_body_cut_short_has_no_last_chunk(httpd: Httpd) -> None:
+    with scripted(first(chunked(PART), close)):
+        httpd.expect_error("AH01110|AH01102")
+        answers = converse(httpd, get() * 2)
+    assert b"Transfer-Encoding: chunked" in answers
+    assert not answers.endswith(b"0\r\n\r\n")
+
+
+def test_a_chunked_body_arrives_whole(httpd: Httpd) -> None:
+    with scripted(chunked(PART, b"0\r\n\r\n")):
+        reply = httpd.fetch("/m/film.mp4")
+    assert reply.body == PART
+
+
+ODD = {
+    "redirect": (error(301, "PermanentRedirect", ("Location", "https://evil.example/")), 502, "301 PermanentRedirect"),
+    "other region": (
+        error(307, "TemporaryRedirect", ("x-amz-bucket-region", "eu-west-1")),
+        502,
+        "eu-west-1: set S3Reg",
+    ),
+    "expired token": (error(400, "ExpiredToken"), 502, "400 ExpiredToken, request id 4442587FB7D0A2F9"),
+    "clock": (error(403, "RequestTimeTooSkewed"), 502, "403 RequestTimeTooSkewed"),
+    "no content": (answer(204, length=None), 502, "204"),
+    "slow down": (error(503, "SlowDown", ("Retry-After", "7")), 503, "503 SlowDown"),
+    "internal": (error(500, "InternalError"), 503, "500 InternalError"),
+    "huge error": (answer(403, b"<Code>SignatureDoesNotMatch</Code>" + b"x" * 500_000), 502, "SignatureDoesNotMatch"),
+    "endless error": (first(answer(404, b"x" * 100_000, length=10**9), close), 404, ""),
+    "cut error": (first(answer(404, b"x" * 100, length=1_000), close), 404, "AH01110"),
+    "denied": (error(403, "AccessDenied"), 403, ""),
+    "bad key": (error(400, "KeyTooLongError"), 400, ""),
+    "login": (answer(401, b"who?", ("WWW-Authenticate", "Basic")), 502, "401"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_answers_that_are_none_for_the_client(httpd: Httpd, name: str) -> None:
+    step, status, reason = ODD[name]
+    with scripted(step, then=answer(200, NEXT)):
+        if name in {"endless error", "cut error"}:
+            httpd.expect_error("AH01110")
+        reply = httpd.fetch("/m/film.mp4")
+        if status >= 500:
+            httpd.wait_for_error(rf"usp_s3_wsgi: S3 answered .*{reason}.* \(GET {URL}/bucket/film.mp4\)")
+        # The server, and the connection where it is one, go on with the next.
+        assert httpd.fetch("/m/film.mp4").body == NEXT
+    assert reply.status == status
+    assert not {"Location", "WWW-Authenticate", "x-amz-bucket-region"} & set(reply.headers)
+    assert S3_WORDS.encode() not in reply.body and b"xxx" not in reply.body
+    assert reply.headers["Retry-After"] == ({"slow down": "7", "internal": "1"}.get(name))
+
+
+def test_headers_of_s3_that_pass(httpd: Httpd) -> None:
+    headers = [
+        ("ETag", '"e"'), ("Cache-Control", "max-age=1"), ("x-amz-meta-title", "t"), ("x-amz-meta-other", "o"),
+        ("x-amz-request-id", "r"), ("Set-Cookie", "a=b"), ("Server", "AmazonS3"), ("Via", "1.1 s3"), ("Vary", "x"),
+        ("Content-Encoding", "br"), ("Content-Disposition", "attachment"), ("X-Powered-By", "S3"), ("Age", "7"),
+    ]  # fmt: skip
+    with scripted(answer(200, NEXT, *headers)):
+        reply = httpd.fetch("/m/film.mp4")
+    assert reply.body == NEXT
+    assert reply.headers["Server"].startswith("Apache")
+    assert set(reply.headers) == {
+        "Date", "Server", "ETag", "Cache-Control", "x-amz-meta-title", "Content-Encoding", "Content-Disposition",
+        "Content-Length", "Content-Type",
+    }  # fmt: skip
+
+
+def test_parts_of_a_page_that_are_refused(httpd: Httpd) -> None:
+    with scripted(error(404, "NoSuchKey"), answer(200, NEXT), error(403, "SlowDown")):
+        httpd.expect_error("unable to include|usp_s3_wsgi: S3 answered 403 SlowDown")
+        (httpd.root / "htdocs" / "page").write_text('<!--#include virtual="/m/a" -->' * 3)
+        body = httpd.fetch("/page").body
+    assert re.sub(rb"\[[^]]*\]", b"!", body) == b"!" + NEXT + b"!"
+
+
+@pytest.mark.parametrize("stated", ["bytes */0", "bytes 0--1/0"])
+def test_a_range_of_an_empty_object(httpd: Httpd, stated: str) -> None:
+    """Ceph and MinIO answer with a part of no bytes."""
+    nothing = answer(206, b"", ("Content-Range", stated))
+    with scripted(nothing, answer(200, b"", ("ETag", '"e"'))):
+        reply = httpd.fetch("/m/film.mp4", range="bytes=0-")
+    assert (reply.status, reply.body, reply.headers["ETag"]) == (200, b"", '"e"')
+
+
+def test_a_part_of_another_object_is_not_read_to_its_end(httpd: Httpd) -> None:
+    """Swift and Ceph ignore If-Range: the whole is asked for, and gigabytes of the part are left where they are."""
+    part = answer(206, PART, ("ETag", '"new"'), ("Content-Range", "bytes 5-999999999/1000000000"), length=999_999_995)
+    whole = answer(200, NEXT, ("ETag", '"new"'))
+
+    def until_it_hangs_up(connection: Connection, request: Request) -> None:
+        assert connection.ended()
+        connection.close()
+
+    with scripted(first(part, until_it_hangs_up), whole) as s3:
+        reply = httpd.fetch("/m/film.mp4?x", range="bytes=5-", if_range='"old"')
+    assert (reply.status, reply.body) == (200, NEXT)
+    assert ["range" in request.headers for request in s3.requests] == [True, False]
