@@ -1,7 +1,7 @@
 # make help says what there is. Everything is installed by the first call: Debian's packages as root, the rest in .venv.
 VENV    := .venv
 BIN     := $(VENV)/bin
-SOURCES := $(wildcard usp_s3_wsgi/*.py usp_s3_wsgi/*.pyi usp_s3_wsgi/*.c usp_s3_wsgi/signing/*.py apache/*.wsgi apache/*.py apache/*.conf) setup.py setup.cfg README.md
+SOURCES := $(wildcard usp_s3_wsgi/*.py usp_s3_wsgi/*.pyi usp_s3_wsgi/*.c usp_s3_wsgi/*/*.py apache/*.wsgi apache/*.py apache/*.conf) setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test lint format clean

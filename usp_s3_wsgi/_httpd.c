@@ -39,6 +39,7 @@ typedef struct {
     ap_conf_vector_t *config;   /* of the section whose settings count */
     const char *url;            /* as mod_proxy would have sent it: without signature */
     const char *host;           /* the Host header that is signed */
+    const char *server_name;    /* the same without port, for TLS */
     const char *client_host;    /* r->hostname while S3's is in its place */
     ap_filter_t *filter;        /* answer_filter, while it is in r->output_filters */
     apr_table_t *headers;       /* the signature's */
@@ -198,14 +199,16 @@ static int take_refusal(request_rec *r, PyObject *result)
     return status;
 }
 
-/* Take (URL, host, headers, prefixes) of Python. */
+/* Take (URL, host, server name, headers, prefixes) of Python. */
 static int take_signature(request_rec *r, signed_request *request, PyObject *result, char **url)
 {
-    PyObject *signed_url, *host, *headers, *prefixes;
+    PyObject *signed_url, *host, *server_name, *headers, *prefixes;
     Py_ssize_t i;
 
-    if (!PyArg_ParseTuple(result, "UUO!O!", &signed_url, &host, &PyTuple_Type, &headers, &PyTuple_Type, &prefixes)
-        || !(*url = (char *)copied(r->pool, signed_url)) || !(request->host = copied(r->pool, host)))
+    if (!PyArg_ParseTuple(result, "UUUO!O!", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
+                          &prefixes)
+        || !(*url = (char *)copied(r->pool, signed_url)) || !(request->host = copied(r->pool, host))
+        || !(request->server_name = copied(r->pool, server_name)))
         return 0;
     request->headers = apr_table_make(r->pool, 6);
     request->passed = apr_array_make(r->pool, 1, sizeof(const char *));
@@ -324,7 +327,7 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     }
     /* With ProxyPreserveHost mod_proxy takes the name for TLS from here. */
     request->client_host = r->hostname;
-    r->hostname = apr_pstrndup(r->pool, request->host, strcspn(request->host, ":"));
+    r->hostname = request->server_name;
     ap_set_module_config(r->request_config, &usp_s3_module, request);
     request->filter = ap_add_output_filter_handle(answer_filter_handle, request, r, r->connection);
     return chosen;

@@ -42,11 +42,13 @@ PASSED_ON: dict[int, tuple[str, ...]] = {
 class Signed(NamedTuple):
     """What mod_proxy sends: URL with the signature that is in the query, Host, the signature's headers.
 
-    ``pass_headers``: lowercase prefixes of further answer headers that the client may see.
+    ``server_name``: the host's name alone, for TLS. ``pass_headers``: lowercase prefixes of further answer headers that
+    the client may see.
     """
 
     url: str
     host: str
+    server_name: str
     headers: Pairs
     pass_headers: tuple[str, ...]
 
@@ -74,7 +76,8 @@ def sign_proxied(
         chosen = _settings(section, pairs, target)
         unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, chosen)
         done = sign(unsigned, chosen, credentials.resolve(chosen), datetime.now(timezone.utc))
-        return Signed(f"{done.scheme}://{done.host}{done.target}", done.host, done.headers, chosen.pass_headers)
+        url_signed = f"{done.scheme}://{done.host}{done.target}"
+        return Signed(url_signed, done.host, chosen.bucket_url.host, done.headers, chosen.pass_headers)
 
     return _or_refused(signed, method, url)
 

@@ -10,16 +10,21 @@ import sysconfig
 from pathlib import Path
 
 import usp_s3_wsgi
+from usp_s3_wsgi.convert import convert
+from usp_s3_wsgi.convert.apache_config import ApacheConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     chosen = options(arguments)
     try:
-        print(chosen.run(chosen))
-    except FileNotFoundError as error:
+        text = chosen.run(chosen)
+    except (OSError, ApacheConfigError) as error:
         print(f"usp-s3: {error}", file=sys.stderr)
         return 1
+    # Bytes, for a configuration may hold any.
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.flush()
     return 0
 
 
@@ -33,6 +38,17 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     )
     config.add_argument("--no-module", action="store_true", help="leave out LoadModule: Apache has mod_wsgi already")
     config.set_defaults(run=apache_config)
+    conversion = commands.add_parser(
+        "convert", help="print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi; warnings go to stderr"
+    )
+    conversion.add_argument(
+        "--to",
+        choices=("proxy", "gateway"),
+        default="proxy",
+        help="who carries the bytes: mod_proxy in the sections as they are (the default), or the gateway in mounts",
+    )
+    conversion.add_argument("file", metavar="FILE", help="a file of Apache's configuration; it is only read")
+    conversion.set_defaults(run=converted)
     return parser.parse_args(arguments)
 
 
@@ -52,8 +68,22 @@ def apache_config(options: argparse.Namespace) -> str:
         f'Define USP_S3_WSGI "{share / "usp_s3.wsgi"}"\n'
         f'Include "{share / "gateway.conf"}"\n'
         f'Include "{share / "mpm_event.conf"}"\n'
-        f"{proxy}"
+        f"{proxy}\n"
     )
+
+
+def converted(options: argparse.Namespace) -> str:
+    """Return the file's text with usp_s3_wsgi in the vendor's place, and print what the operator must look at.
+
+    Raises:
+        OSError: the file cannot be read.
+        ApacheConfigError: its sections do not close as they open.
+    """
+    with open(options.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        text, warnings = convert(file.read(), options.to)
+    for warning in warnings:
+        print(f"usp-s3: {options.file}: {warning}", file=sys.stderr)
+    return text
 
 
 #: For <Proxy> sections, after mod_proxy and mod_wsgi: it is linked with both.

@@ -150,3 +150,26 @@ def test_what_apache_includes_is_what_setup_installs() -> None:
     setup = (root / "setup.cfg").read_text("utf-8")
     for name in APACHE_FILES:
         assert f"apache/{name}" in setup and (root / "apache" / name).is_file()
+
+
+def test_convert(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    file = tmp_path / "site.conf"
+    old = b'# caf\xe9\r\n<Proxy "http://b.example/b/">\r\n  S3SecretKey  geheim\r\n  S3RoleARN x\r\n</Proxy>'
+    file.write_bytes(old)
+    assert cli.main(["convert", str(file)]) == 0
+    out, err = capfdbinary.readouterr()
+    assert b"# caf\xe9\r\n" in out and out.endswith(b"</Proxy>")
+    assert b"  SetEnv S3SecretKey  geheim\r\n" in out
+    assert err.startswith(f"usp-s3: {file}: line 4: S3RoleARN is not supported".encode()) and b"geheim" not in err
+    assert file.read_bytes() == old
+    assert cli.main(["convert", "--to", "gateway", str(file)]) == 0
+    assert b'WSGIScriptAlias /b ${USP_S3_WSGI}\r\n<Location "/b">\r\n' in capfdbinary.readouterr().out
+
+
+def test_convert_what_is_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["convert", str(tmp_path / "none.conf")]) == 1
+    assert "none.conf" in capsys.readouterr().err
+    file = tmp_path / "site.conf"
+    file.write_text("<Proxy x>\n  S3SecretKey geheim\n")
+    assert cli.main(["convert", str(file)]) == 1
+    assert capsys.readouterr().err == "usp-s3: line 1: this section is not closed\n"

@@ -1,0 +1,202 @@
+"""The converter, and its plane proxy: what it makes of the vendor's configuration, tells, and never tells."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usp_s3_wsgi.convert import convert
+from usp_s3_wsgi.convert.apache_config import ApacheConfigError, parse, walk
+from usp_s3_wsgi.convert.edits import KEYS, Converted
+
+Plane = Literal["proxy", "gateway"]
+PLANES: tuple[Plane, ...] = ("proxy", "gateway")
+URL = "https://your-bucket.s3.eu-central-1.amazonaws.com/"
+DOCUMENTED = f"""\
+LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
+<VirtualHost *:80>
+  SSLProxyEngine on
+  <Location "/">
+    UspHandleIsm on
+    UspEnableSubreq on
+  </Location>
+  <Location "/vod">
+    IsmProxyPass {URL}
+  </Location>
+  <Proxy "{URL}">
+    S3SecretKey SECRET_KEY
+    S3AccessKey ACCESS_KEY
+    S3Region eu-central-1
+    S3UseHeaders on
+    ProxySet connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300
+  </Proxy>
+</VirtualHost>
+"""
+GUARD = """\
+<IfModule !usp_s3_module>
+  Error "usp_s3_module is not loaded, so requests to S3 would go out unsigned: usp-s3 apache-config"
+</IfModule>
+"""
+UNVERIFIED = (
+    "httpd does not verify the certificate of this https:// URL by default: "
+    "SSLProxyVerify require and SSLProxyCACertificateFile"
+)
+
+
+def proxy(text: str) -> Converted:
+    """Convert to the proxy, and once more: that changes nothing and says nothing."""
+    result = convert(text, "proxy")
+    assert convert(result.text, "proxy") == (result.text, ())
+    return result
+
+
+def test_proxy_of_the_documented_virtual_host() -> None:
+    text, warnings = proxy(DOCUMENTED)
+    module, rest = DOCUMENTED.split("\n", 1)
+    expected = rest.replace("    S3", "    SetEnv S3")
+    assert text == f'# usp_s3_wsgi takes its place ("usp-s3 apache-config"): {module}\n{GUARD}{expected}'
+    assert warnings == (f"line 11: {UNVERIFIED}",)
+
+
+@pytest.mark.parametrize("to", PLANES)
+@pytest.mark.parametrize(
+    "text", ["", "# S3SecretKey x\n", "<Proxy https://a/>\r\nProxySet a\r\n</Proxy>", "LoadModule wsgi_module x\n"]
+)
+def test_what_is_not_the_vendors_stays(text: str, to: Plane) -> None:
+    assert convert(text, to) == (text, ())
+
+
+@pytest.mark.parametrize("to", PLANES)
+def test_a_broken_file_is_refused(to: Plane) -> None:
+    with pytest.raises(ApacheConfigError, match=r"^line 1: this section is not closed$"):
+        convert("<Proxy https://a/>\nS3SecretKey SECRET\n", to)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('\ts3SECRETkey  "a b"', '\tSetEnv S3SecretKey  "a b"'),
+        ("S3AccessKey \\\n  'x'  ", "SetEnv S3AccessKey \\\n  'x'  "),
+        ('"s3region" eu', "SetEnv S3Region eu"),
+        ("S3UseHeaders", "SetEnv S3UseHeaders"),
+        ("S3SecurityToken ${TOKEN} # no comment", "SetEnv S3SecurityToken ${TOKEN} # no comment"),
+        ("# S3Region x", "# S3Region x"),
+        ("S3Other x", "S3Other x"),
+        ("SSLProxyVerify none", "SSLProxyVerify none"),
+    ],
+)
+def test_proxy_keeps_all_but_the_name(line: str, expected: str) -> None:
+    text, _ = proxy(f"<Proxy http://a/>\n{line}\nS3Region x\n</Proxy>\n")
+    assert text == f"{GUARD}<Proxy http://a/>\n{expected}\nSetEnv S3Region x\n</Proxy>\n"
+
+
+def test_the_guard_is_put_once_and_outermost() -> None:
+    text, _ = proxy(" <IfDefine X>\r\n<Proxy http://a/>\r\nS3Region x\r\n</Proxy>\r\n</IfDefine>\r\nS3Region y")
+    guard = "".join(f" {line}\r\n" for line in GUARD.splitlines())
+    assert text.startswith(f"{guard} <IfDefine X>\r\n<Proxy") and text.count("!usp_s3_module") == 1
+    assert text.endswith("\r\nSetEnv S3Region y")
+    again, _ = proxy(f"{text}\r\n<Location />\r\nS3Region z\r\n</Location>\r\n")
+    assert again.count("!usp_s3_module") == 1 and "SetEnv S3Region z" in again
+
+
+@pytest.mark.parametrize("quote", ["", '"', "'"])
+@pytest.mark.parametrize("sign", ["", "!"])
+@pytest.mark.parametrize("name", ["unified_s3_auth_module", "mod_unified_s3_auth.c"])
+@pytest.mark.parametrize(("to", "module"), [("proxy", "usp_s3_module"), ("gateway", "wsgi_module")])
+def test_if_module(to: Plane, module: str, name: str, sign: str, quote: str) -> None:
+    text = "  <ifModule {}>\n  LoadModule x y\n</ifModule>\n"
+    old, new = (text.format(f"{quote}{sign}{module_name}{quote}") for module_name in (name, module))
+    assert convert(old, to) == (new, ())
+
+
+@pytest.mark.parametrize("to", PLANES)
+def test_load_module_with_a_continuation_stays_a_comment(to: Plane) -> None:
+    old = "  LoadModule \\\n unified_s3_auth_module x.so\nListen 80\n"
+    text, warnings = convert(old, to)
+    assert text == f'  # usp_s3_wsgi takes its place ("usp-s3 apache-config"): {old.lstrip()}' and warnings == ()
+    assert [line.name for line, _ in walk(parse(text))] == ["", "listen"]
+
+
+@pytest.mark.parametrize(
+    ("section", "verify", "warned"),
+    [
+        ("Proxy https://a/", "", True),
+        ("ProxyMatch ^https://a/", "", True),
+        ("Proxy HTTPS://a/", "SSLProxyVerify optional", True),
+        ("Proxy https://a/", "sslproxyverify Require", False),
+        ("Proxy http://a/", "", False),
+        ("Location /x", "ProxyPass https://a/", True),
+        ("Location /x", "ProxyPass http://a/", False),
+        ("Directory /x", "", False),
+    ],
+)
+def test_proxy_tells_where_httpd_does_not_verify(section: str, verify: str, warned: bool) -> None:
+    _, warnings = proxy(f"<{section}>\n{verify}\nS3Region x\n</{section.split()[0]}>\n")
+    assert warnings == ((f"line 1: {UNVERIFIED}",) if warned else ())
+
+
+@pytest.mark.parametrize("to", PLANES)
+def test_roles_are_converted_and_told(to: Plane) -> None:
+    text, warnings = convert("<Location /x>\nProxyPass http://a/b/\nS3rolearn SECRET\n</Location>\n", to)
+    assert "SetEnv S3RoleARN SECRET\n" in text
+    assert warnings == (
+        "line 3: S3RoleARN is not supported by this version; the section answers 500 until it is removed",
+    )
+
+
+LINES = (
+    *(f"{name} SECRET-{index}" for index, name in enumerate(KEYS)),
+    *(
+        f"ProxyPass {URL}",
+        f"ProxyPass /m {URL}",
+        f"IsmProxyPass {URL}x",
+        f"ProxyPassReverse / {URL}",
+        "ProxyPass /m/x !",
+    ),
+    *("ProxySet timeout=3 x=y", "Require all granted", "AllowEncodedSlashes Off", "# c", "", "SECRET", "A b \\"),
+    *(
+        "WSGIScriptAlias /m x",
+        "LoadModule unified_s3_auth_module x",
+        "SetEnv a b",
+        f"RewriteRule ^ {URL} [P]",
+        "ProxyPass",
+    ),
+)
+TAGS = (
+    *(f'Proxy "{URL}"', "Proxy http://a/b/", "Proxy", "Location /", "Location /m/", "Location", "Limit GET"),
+    *("IfModule unified_s3_auth_module", "IfModule !mod_unified_s3_auth.c", "VirtualHost x", "Macro x"),
+)
+
+
+@st.composite
+def configs(draw: st.DrawFn, depth: int = 3) -> str:
+    """A configuration, mostly of the vendor's; not all that httpd would take."""
+    pieces = []
+    for _ in range(draw(st.integers(0, 4))):
+        if depth and draw(st.booleans()):
+            tag = draw(st.sampled_from(TAGS))
+            # The first line of a section keeps a continuation away from the tag after it.
+            pieces.append(f"<{tag}>\n{draw(configs(depth - 1))}\n</{tag.split()[0]}>\n")
+        else:
+            pieces.append(draw(st.sampled_from(LINES)) + "\n")
+            pieces.append("\n" if pieces[-1] == "A b \\\n" else "")
+    return "".join(pieces)
+
+
+@given(configs(), st.sampled_from(PLANES), st.sampled_from(("\n", "\r\n")))
+def test_whatever_it_is(text: str, to: Plane, end: str) -> None:
+    text = text.replace("\n", end)
+    result = convert(text, to)
+    again = convert(result.text, to)
+    assert again.text == result.text
+    assert not re.search(r"SECRET", repr(result) + "".join(result.warnings))
+    assert all(re.match(r"line [1-9][0-9]*: .", warning) for warning in result.warnings)
+    # No value is lost, and all ends of lines are those of the file.
+    assert sorted(re.findall(r"SECRET(?:-\d+)?", result.text)) == sorted(re.findall(r"SECRET(?:-\d+)?", text))
+    assert result.text.count("\n") == result.text.count(end)
+    if to == "proxy":
+        assert not any(line.name in KEYS for line, _ in walk(parse(result.text)))

@@ -1,0 +1,88 @@
+"""From the configuration of mod_unified_s3_auth to ours, for one of the two planes.
+
+``proxy``: mod_proxy carries the bytes and the sections stay what they are; ``SetEnv`` comes before each directive.
+``gateway``: mounts take the place of the sections, see :mod:`usp_s3_wsgi.convert.gateway`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from usp_s3_wsgi.convert.apache_config import Line, Node, Section, parse, walk
+from usp_s3_wsgi.convert.edits import KEYS, Converted, Edits, convert_key, convert_module, indent, is_vendors
+from usp_s3_wsgi.convert.gateway import to_gateway
+
+#: Our module that signs inside <Proxy>.
+SIGNER = "usp_s3_module"
+_GUARD = (
+    f"<IfModule !{SIGNER}>",
+    f'  Error "{SIGNER} is not loaded, so requests to S3 would go out unsigned: usp-s3 apache-config"',
+    "</IfModule>",
+)
+_UNVERIFIED = (
+    "httpd does not verify the certificate of this https:// URL by default: "
+    "SSLProxyVerify require and SSLProxyCACertificateFile"
+)
+
+
+def convert(text: str, to: Literal["proxy", "gateway"]) -> Converted:
+    """Return the configuration with ours in the vendor's place, and what the operator must look at.
+
+    Without anything of the vendor's, so also of what this returned, the text comes back byte for byte.
+
+    Raises:
+        ApacheConfigError: the sections of the text do not close as they open.
+    """
+    nodes = parse(text)
+    if not any(is_vendors(line) for line, _ in walk(nodes)):
+        return Converted(text, ())
+    edits = Edits(nodes)
+    if to == "proxy":
+        _to_proxy(nodes, edits)
+    else:
+        to_gateway(nodes, edits)
+    return edits.result()
+
+
+def _to_proxy(nodes: tuple[Node, ...], edits: Edits) -> None:
+    for line, _ in walk(nodes):
+        convert_module(line, SIGNER, edits)
+        if line.name in KEYS:
+            convert_key(line, edits)
+    _guard(nodes, edits)
+    if not any(line.name == "sslproxyverify" and _is(line, "require") for line, _ in walk(nodes)):
+        for section in _sections_with_keys(nodes):
+            if _is_https(section):
+                edits.warn(section.opening, _UNVERIFIED)
+
+
+def _guard(nodes: tuple[Node, ...], edits: Edits) -> None:
+    """httpd must not start without the signer: requests would go out unsigned and SetEnv says nothing of it."""
+    if any(line.name == "error" and _is(around[-1].opening, f"!{SIGNER}") for line, around in walk(nodes) if around):
+        return
+    for node in nodes:
+        if any(line.name in KEYS for line, _ in walk([node])):
+            first = node if isinstance(node, Line) else node.opening
+            edits.before(first, *(indent(first) + text for text in _GUARD))
+            return
+
+
+def _sections_with_keys(nodes: tuple[Node, ...]) -> Iterator[Section]:
+    for line, around in walk(nodes):
+        if line.name in KEYS:
+            # Also <Proxy> around the <IfModule> that holds the keys.
+            yield from around
+
+
+def _is_https(section: Section) -> bool:
+    """Whether the section is one of an https:// URL: ``<Proxy>``, or ``<Location>`` with its ``ProxyPass``."""
+    lines = [section.opening] if section.name in {"proxy", "proxymatch"} else []
+    if section.name == "location":
+        lines = [line for line in section.body if isinstance(line, Line) and line.name == "proxypass"]
+    return any(re.match(r"\^?https:", url, re.I) for line in lines for url in line.arguments)
+
+
+def _is(line: Line, value: str) -> bool:
+    return [argument.lower() for argument in line.arguments] == [value]

@@ -1,0 +1,118 @@
+"""What the operator must look at after a conversion to the plane ``gateway``: warnings only, no change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from usp_s3_wsgi import bucket_url
+from usp_s3_wsgi.convert.apache_config import Line
+from usp_s3_wsgi.convert.edits import KEYS, Edits, convert_key
+from usp_s3_wsgi.convert.mounts import ACCESS, Mount, Places, covers, homes, host, owner, proxied, reach
+
+#: What in a later <Location> around a mount would count for the mount too.
+_COUNTS = {*ACCESS, "proxypass", *KEYS}
+
+
+def check(mounts: Sequence[Mount], places: Places, edits: Edits) -> None:
+    """Each mount by itself, and with what is around it."""
+    for mount in mounts:
+        _url(mount, edits)
+        _leading_to(mount, edits)
+        _later_sections(mount, places, edits)
+        _exclusions(mount, places, edits)
+        _nested(mount, mounts, places, edits)
+
+
+def check_left(mounts: Sequence[Mount], places: Places, edits: Edits) -> None:
+    """Keys that no mount was made for. In a section they stay: httpd refuses them, and so no request goes unsigned."""
+    done = {mount.home.section.opening.number for mount in mounts}
+    for home in homes(places):
+        if home.section.opening.number not in done:
+            edits.warn(
+                home.section.opening,
+                "this section cannot become a mount: its S3 directives are left, and httpd does not start "
+                "until they are moved into the <Location> of one by hand",
+            )
+    hosts: set[int] = set()
+    for line, around in places:
+        if line.name in KEYS and not owner(around):
+            convert_key(line, edits)
+            if host(around) not in hosts:
+                edits.warn(line, "S3 directives outside of <Proxy> and <Location> count for each mount but make none")
+            hosts.add(host(around))
+
+
+def _url(mount: Mount, edits: Edits) -> None:
+    if "${" in mount.url:  # httpd knows what it will be
+        return
+    try:
+        shown = bucket_url.parse(mount.url).bucket
+    except ValueError as error:
+        edits.warn(mount.home.section.opening, f"S3BucketURL {error}")
+        return
+    if not shown:
+        edits.warn(
+            mount.home.section.opening,
+            "S3BucketURL shows no bucket: put it into the path, or set S3Bucket where the host begins with it",
+        )
+
+
+def _leading_to(mount: Mount, edits: Edits) -> None:
+    for line in mount.others:
+        if line.name.startswith("<"):
+            edits.warn(line, f"this section is about the same URL, and nothing of it counts for the mount {mount.path}")
+        else:
+            edits.warn(line, f"this goes to the bucket unsigned: let it lead to the mount {mount.path} by hand")
+    if not mount.passes:
+        edits.warn(
+            mount.home.section.opening,
+            f"no ProxyPass or IsmProxyPass here leads to this section: let what does lead to the mount {mount.path}",
+        )
+
+
+def _later_sections(mount: Mount, places: Places, edits: Edits) -> None:
+    """Of the sections about a path the last one in the file counts, also for who may ask."""
+    own = mount.home.section
+    place = own.closing.number if mount.form == "beside" else own.opening.number
+    for line, around in reach(mount.home.around, places):
+        section = owner(around)
+        if section is None or section.opening.number <= place or line.name not in _COUNTS:
+            continue
+        if section.name == "locationmatch" or (section.name == "location" and _is_about(section.opening, mount)):
+            edits.warn(
+                section.opening,
+                f"this section comes after the mount {mount.path} and its access rules, ProxyPass or S3 settings may "
+                "count there too: put it before",
+            )
+
+
+def _is_about(opening: Line, mount: Mount) -> bool:
+    path = opening.arguments[:1]
+    # "~" comes before a regular expression.
+    return not path or path[0] == "~" or (covers(path[0], mount.path) and path[0].rstrip("/") != mount.path)
+
+
+def _exclusions(mount: Mount, places: Places, edits: Edits) -> None:
+    """A path that mod_proxy left alone is now a path of the mount."""
+    if mount.local:
+        return
+    for line, path, target in proxied(reach(mount.home.around, places)):
+        if target == "!" and covers(mount.path, path):
+            edits.warn(line, f"this keeps nothing from the mount {mount.path}: close the path there with Require")
+
+
+def _nested(mount: Mount, mounts: Sequence[Mount], places: Places, edits: Edits) -> None:
+    opening = mount.home.section.opening
+    around = mount.home.around
+    for other in mounts:
+        together = host(other.home.around) in {0, host(around)}
+        if together and other.path != mount.path and covers(other.path, mount.path):
+            edits.warn(
+                opening,
+                f"the mount {mount.path} is within {other.path}: write its WSGIScriptAlias before the other one and "
+                "its <Location> after the other one",
+            )
+    for line, other_around in places:
+        before = line.number < opening.number and host(other_around) in {0, host(around)}
+        if before and line.name == "wsgiscriptalias" and line.arguments and covers(line.arguments[0], mount.path):
+            edits.warn(line, f"this takes the requests of the mount {mount.path}: put it after that")
