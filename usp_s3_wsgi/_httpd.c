@@ -40,7 +40,9 @@ typedef struct {
     const char *url;            /* as mod_proxy would have sent it: without signature */
     const char *host;           /* the Host header that is signed */
     const char *server_name;    /* the same without port, for TLS */
-    const char *client_host;    /* r->hostname while S3's is in its place */
+    int lent;                   /* the next two are not in the request, but what mod_proxy needs in their place */
+    const char *client_host;
+    const struct ap_logconf *client_log;
     ap_filter_t *filter;        /* answer_filter, while it is in r->output_filters */
     apr_table_t *headers;       /* the signature's */
     apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
@@ -63,7 +65,7 @@ typedef struct {
 static PyObject *sign_function, *refusal_function, *ask_for_all_function;
 static header_list *forwarded, *passed_on;
 
-static module *env_module;
+static module *env_module, *proxy_http_module;
 static ap_filter_rec_t *answer_filter_handle;
 
 /* ---------------------------------------------------------------- settings: mod_env's, of one section */
@@ -230,11 +232,36 @@ static int internal_error(request_rec *r)
 
 /* ---------------------------------------------------------------- hook: sign what mod_proxy is about to send */
 
-static void restore_hostname(request_rec *r, signed_request *request)
+/* mod_proxy writes the URLs that it asks at level debug; there they would have a signature in the query. */
+static void quieten(request_rec *r, module *talkative)
 {
-    if (request->client_host)
-        r->hostname = request->client_host;
-    request->client_host = NULL;
+    struct ap_logconf *log;
+
+    if (!talkative || ap_get_request_module_loglevel(r, talkative->module_index) <= APLOG_INFO)
+        return;
+    log = ap_new_log_config(r->pool, r->log ? r->log : r->connection->log ? r->connection->log : &r->server->log);
+    ap_set_module_loglevel(r->pool, log, talkative->module_index, APLOG_INFO);
+    r->log = log;
+}
+
+/* Put into the request what mod_proxy takes from there: the name for TLS, with ProxyPreserveHost, and levels of logs. */
+static void lend(request_rec *r, signed_request *request)
+{
+    request->client_host = r->hostname;
+    request->client_log = r->log;
+    request->lent = 1;
+    r->hostname = request->server_name;
+    quieten(r, &proxy_module);
+    quieten(r, proxy_http_module);
+}
+
+static void give_back(request_rec *r, signed_request *request)
+{
+    if (!request->lent)
+        return;
+    request->lent = 0;
+    r->hostname = request->client_host;
+    r->log = request->client_log;
 }
 
 /* With NoDecode: whether access rules of httpd have seen a path that is not the key's. */
@@ -277,7 +304,7 @@ static void let_go(request_rec *r)
 
     if (!request)
         return;
-    restore_hostname(r, request);
+    give_back(r, request);
     if (request->filter)
         ap_remove_output_filter(request->filter);
     ap_set_module_config(r->request_config, &usp_s3_module, NULL);
@@ -325,9 +352,7 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
         /* mod_proxy ends the connection to S3 after each subrequest, unless there is a body that is kept already. */
         r->kept_body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     }
-    /* With ProxyPreserveHost mod_proxy takes the name for TLS from here. */
-    request->client_host = r->hostname;
-    r->hostname = request->server_name;
+    lend(r, request);
     ap_set_module_config(r->request_config, &usp_s3_module, request);
     request->filter = ap_add_output_filter_handle(answer_filter_handle, request, r, r->connection);
     return chosen;
@@ -547,7 +572,7 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
 
     if (!request->answered) {
         request->answered = 1;
-        restore_hostname(r, request);
+        give_back(r, request);
         names = names_for(passed_on, NULL, r->status);
         request->ask_for_all = must_ask_for_all(r);
         if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
@@ -672,6 +697,7 @@ static int find_modules(apr_pool_t *config, apr_pool_t *log, apr_pool_t *tempora
     (void)temporary;
     (void)server;
     env_module = ap_find_linked_module("mod_env.c");
+    proxy_http_module = ap_find_linked_module("mod_proxy_http.c");
     return OK;
 }
 

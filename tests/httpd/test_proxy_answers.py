@@ -287,6 +287,21 @@ def test_logs_and_status_pages_show_no_signature(httpd: Httpd, s3: EmbeddedS3) -
     assert s3.secret_key in httpd.fetch("/server-info").body.decode()  # as the README says of SetEnv
 
 
+@pytest.mark.parametrize("mode", ["v4-query", "v2-query", "v4-header"])
+def test_no_signature_at_any_level_of_mod_proxy(s3: EmbeddedS3, mode: str) -> None:
+    url = f"{s3.url}/{BUCKET}"
+    levels = "LogLevel trace6 ssl:warn"
+    text = f"{levels}\n{PAGES}ProxyPass /media {url}\n{proxy_section(f'{url}/', s3, mode=mode)}"
+    with Httpd(text) as server:
+        (server.root / "htdocs" / "page").write_text('<!--#include virtual="/media/a.ts" -->')
+        for target in ("/media/a.ts?client=query", "/page", "/media/missing"):
+            server.fetch(target)
+        log = "\n".join(server.errors())
+        assert "AH00944: connecting" in log or "AH02545" in log or "[proxy:debug]" in log
+        for secret in ("Signature=", "Credential=", "AWSAccessKeyId", s3.secret_key):
+            assert secret not in log
+
+
 def test_connections_are_reused(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     """By main requests, HEAD, errors and subrequests alike, with the vendor's line."""
     url = f"{s3.url}/{BUCKET}"
