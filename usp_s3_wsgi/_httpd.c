@@ -133,7 +133,7 @@ static const char *section_url(ap_conf_vector_t *config)
 
     if (proxy->p && *proxy->p && !proxy->r && !proxy->p_is_fnmatch)
         return proxy->p;
-    return proxy->p || !proxy->alias ? NULL : proxy->alias->real;
+    return proxy->p || !proxy->alias || proxy->alias->regex ? NULL : proxy->alias->real;
 }
 
 /*
@@ -385,6 +385,18 @@ static const char **names_for(header_list *lists, const char *method, int status
     return NULL;
 }
 
+/* Whether a subrequest has a header only because its page has it: a Range of the page is none of its parts. */
+static int is_inherited(request_rec *r, const char *name, const char *value)
+{
+    request_rec *page;
+
+    for (page = r->main; page; page = page->main) {
+        if (apr_table_get(page->headers_in, name) == value)
+            return 1; /* the very same string; who asks for a range of a part sets one of its own */
+    }
+    return 0;
+}
+
 /* mod_proxy has made r->headers_in a copy for S3, and takes the client's back after this hook. */
 static int set_headers(request_rec *r)
 {
@@ -399,7 +411,7 @@ static int set_headers(request_rec *r)
     for (name = names_for(forwarded, r->method, 0); name && *name; name++) {
         const char *value = apr_table_get(r->headers_in, *name);
 
-        if (value)
+        if (value && !is_inherited(r, *name, value))
             apr_table_setn(kept, *name, value);
     }
     if (credentials)

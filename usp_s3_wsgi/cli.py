@@ -95,7 +95,7 @@ _SIGNER = """\
 </IfModule>"""
 _NO_SIGNER = """\
 # Signing in <Proxy> sections is not in this installation, for httpd's headers or a compiler were missing:
-# apt-get install apache2-dev python3-dev gcc, then pip install --force-reinstall --no-cache-dir usp_s3_wsgi"""
+# apt-get install apache2-dev python3-dev gcc, then install this package again (pip install --force-reinstall ...)"""
 
 
 def share_directory() -> Path:

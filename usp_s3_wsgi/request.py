@@ -23,6 +23,8 @@ FORWARDED_HEADERS = {
 }
 #: Ranges are defined for GET alone, and servers differ in what they make of them in a HEAD.
 FORWARDED_BY_HEAD = {key: name for key, name in FORWARDED_HEADERS.items() if name not in {"Range", "If-Range"}}
+#: Conditions are about the page that the client asked for. (A range too, but the Origin asks for ranges of its own.)
+_FORWARDED_BY_SUBREQUEST = {"HTTP_RANGE": "Range"}
 #: Set by a RewriteRule of the operator to the decoded URL that is served, where REQUEST_URI is that of another URL.
 SERVED_PATH = "USP_S3_PATH"
 _DOTS = frozenset({b".", b".."})
@@ -73,6 +75,8 @@ def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:
     _check_method(method)
     path = settings.bucket_url.prefix + percent_encode(object_key(environ))
     names = FORWARDED_HEADERS if method == "GET" else FORWARDED_BY_HEAD
+    if is_subrequest(environ):
+        names = _FORWARDED_BY_SUBREQUEST
     headers = tuple((name, environ[variable]) for variable, name in names.items() if environ.get(variable))
     return _for_object(method, path, environ.get("QUERY_STRING", ""), headers, settings)
 

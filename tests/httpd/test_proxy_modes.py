@@ -107,8 +107,13 @@ def test_subrequests(httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mode: str
     page.write_text(
         f'1 <!--#include virtual="{folder}/part%20one" --> 2 <!--#include virtual="{folder}/part%20one" -->'
     )
-    assert httpd.fetch("/page").body == b"1 <b>private</b> 2 <b>private</b>"
+    for reply in (
+        httpd.fetch("/page"),
+        httpd.fetch("/page", range="bytes=3-5"),
+        httpd.fetch("/page", if_none_match="*"),
+    ):
+        assert reply.body == b"1 <b>private</b> 2 <b>private</b>"
     seen = server.requests()
-    assert len(seen) == 2
+    assert len(seen) == 6
     for entry in seen:
         check_signed_once(entry, mode)
