@@ -4,7 +4,8 @@ The pipeline of a request, a module a step::
 
     environ -> settings -> credentials -> request -> signing -> upstream -> response -> client
 
-:mod:`usp_s3_wsgi.application` puts the steps in order and is what Apache loads (``apache/usp_s3.wsgi``).
+:mod:`usp_s3_wsgi.application` puts the steps in order and is what Apache loads (``apache/usp_s3.wsgi``). In ``<Proxy>``
+sections mod_proxy is the upstream: :mod:`usp_s3_wsgi.access` takes the steps before it (``apache/usp_s3_access.py``).
 """
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
