@@ -68,6 +68,20 @@ static header_list *forwarded, *passed_on;
 static module *env_module, *proxy_http_module;
 static ap_filter_rec_t *answer_filter_handle;
 
+/* Begin to use Python in this thread; PyGILState_Release ends it. */
+static PyGILState_STATE enter_python(void)
+{
+    static __thread int known;
+    PyGILState_STATE gil = PyGILState_Ensure();
+
+    if (!known) {
+        known = 1;
+        /* Not released: else Python would make the thread's state, and map its stack, for each request anew. */
+        PyGILState_Ensure();
+    }
+    return gil;
+}
+
 /* ---------------------------------------------------------------- settings: mod_env's, of one section */
 
 /*
@@ -283,7 +297,7 @@ static int sign(request_rec *r, signed_request *request, char **url)
                       "or its WSGIImportScript failed at the start of this process (see above)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    gil = PyGILState_Ensure();
+    gil = enter_python();
     result = PyObject_CallFunction(sign_function, "zNsNzi", section_url(request->config), settings(request->config),
                                    r->method, text(*url), r->main ? NULL : r->unparsed_uri, has_undecoded_slash(r));
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
@@ -495,7 +509,7 @@ static int must_ask_for_all(request_rec *r)
     if (r->main || (r->status != HTTP_PARTIAL_CONTENT && r->status != HTTP_RANGE_NOT_SATISFIABLE)
         || (!apr_table_get(r->headers_in, "If-Range") && length && strcmp(length, "0") != 0))
         return 0;
-    gil = PyGILState_Ensure();
+    gil = enter_python();
     result = PyObject_CallFunction(ask_for_all_function, "iNNN", r->status, answer_headers(r),
                                    header(r->headers_in, "Range"), header(r->headers_in, "If-Range"));
     yes = result ? PyObject_IsTrue(result) : -1;
@@ -509,7 +523,7 @@ static int must_ask_for_all(request_rec *r)
 /* What S3's refusal means, and what the operator must know of it. */
 static int explain(request_rec *r, signed_request *request, int refused)
 {
-    PyGILState_STATE gil = PyGILState_Ensure();
+    PyGILState_STATE gil = enter_python();
     PyObject *result;
     int status;
 

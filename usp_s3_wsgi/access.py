@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from usp_s3_wsgi import bucket_url, credentials, errors, request, response, s3_error, settings
 from usp_s3_wsgi.bucket_url import BucketURL
@@ -70,16 +70,20 @@ def sign_proxied(
     ``url``: what mod_proxy would ask, percent-encoded once, with the client's query. ``client_uri``: the client's
     request target, None in a subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked.
     """
-
-    def signed() -> Signed:
+    try:
         target, query = _split(url)
         chosen = _settings(section, pairs, target)
         unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, chosen)
-        done = sign(unsigned, chosen, credentials.resolve(chosen), datetime.now(timezone.utc))
-        url_signed = f"{done.scheme}://{done.host}{done.target}"
-        return Signed(url_signed, done.host, chosen.bucket_url.host, done.headers, chosen.pass_headers)
-
-    return _or_refused(signed, method, url)
+        signed = sign(unsigned, chosen, credentials.resolve(chosen), datetime.now(timezone.utc))
+    except Exception as error:
+        return _refused(error, method, url)
+    return Signed(
+        f"{signed.scheme}://{signed.host}{signed.target}",
+        signed.host,
+        chosen.bucket_url.host,
+        signed.headers,
+        chosen.pass_headers,
+    )
 
 
 def explain_refusal(
@@ -89,13 +93,12 @@ def explain_refusal(
 
     ``status``, ``body`` (its beginning) and ``headers`` are S3's; the others as in :func:`sign_proxied`.
     """
-
-    def refused() -> Refused:
-        error = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
+    try:
+        told = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
         chosen = _settings(section, pairs, _split(url)[0])
-        raise s3_error.refusal(error, chosen, headers.get("Retry-After"))
-
-    return _or_refused(refused, method, url)
+        return _refused(s3_error.refusal(told, chosen, headers.get("Retry-After")), method, url)
+    except Exception as error:
+        return _refused(error, method, url)
 
 
 def allow_access(environ: Mapping[str, Any], host: str | None) -> bool | None:
@@ -126,17 +129,12 @@ def install() -> None:
 _missing: str | None = "<Proxy> sections cannot be signed in this process: install() was not called"
 
 
-_Answer = TypeVar("_Answer", bound="Signed | Refused")
-
-
-def _or_refused(answer: Callable[[], _Answer], method: str, url: str) -> _Answer | Refused:
+def _refused(error: Exception, method: str, url: str) -> Refused:
+    """Return what becomes of an error: the operator needs to know of which object; its path has no signature."""
     place = f" ({method} {url.partition('?')[0]})"
-    try:
-        return answer()
-    except GatewayError as error:
+    if isinstance(error, GatewayError):
         return Refused(error.status, f"{error}{place}" if error.logged else None, error.headers)
-    except Exception as error:
-        return Refused(500, errors.internal(error) + place, ())
+    return Refused(500, errors.internal(error) + place, ())
 
 
 class _Target(NamedTuple):
