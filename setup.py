@@ -4,33 +4,42 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 from setuptools import Extension, setup
 
 
-def find_apxs():
-    """The program that knows this machine's httpd: of the variable APXS, of mod_wsgi-standalone, or on the path."""
+def standalone_headers():
+    """The folders of headers of the httpd that mod_wsgi-standalone brings, whose apxs looks where it was built."""
     spec = importlib.util.find_spec("mod_wsgi_packages")
-    own = [os.path.join(place, "httpd", "bin") for place in (spec.submodule_search_locations or [])] if spec else []
-    path = os.pathsep.join([*own, os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/apache2/bin"])
-    return os.environ.get("APXS") or shutil.which("apxs", path=path) or shutil.which("apxs2", path=path)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        include = Path(place, "httpd", "include")
+        if (include / "httpd.h").exists():
+            return sorted({str(include), *(str(header.parent) for header in include.rglob("ap[ru].h"))})
+    return []
+
+
+def apxs_headers():
+    """The folders of headers of this machine's httpd: as the program of the variable APXS says, or that of the path."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/apache2/bin"])
+    apxs = os.environ.get("APXS") or shutil.which("apxs", path=path) or shutil.which("apxs2", path=path)
+    if not apxs:
+        return []
+    names = ("INCLUDEDIR", "APR_INCLUDEDIR", "APU_INCLUDEDIR")
+    return [subprocess.check_output([apxs, "-q", name], text=True).strip() for name in names]
 
 
 def extensions():
     """The extension, or nothing where it cannot be compiled; "usp-s3 apache-config" says so then."""
-    apxs = find_apxs()
-    if not apxs:
+    headers = standalone_headers() or apxs_headers()
+    if not headers:
         return []
-
-    def query(name):
-        return subprocess.run([apxs, "-q", name], check=True, capture_output=True, text=True).stdout.strip()
-
     return [
         Extension(
             "usp_s3_wsgi._httpd",
             ["usp_s3_wsgi/_httpd.c"],
-            include_dirs=[query(name) for name in ("INCLUDEDIR", "APR_INCLUDEDIR", "APU_INCLUDEDIR")],
-            extra_compile_args=query("EXTRA_CPPFLAGS").split(),
+            include_dirs=headers,
+            define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # APR's headers want both
             optional=True,
         )
     ]

@@ -570,14 +570,8 @@ static apr_status_t keep_refusal(request_rec *r, signed_request *request, apr_bu
         const char *data;
         apr_size_t length;
 
-        if (APR_BUCKET_IS_EOS(bucket)) {
-            request_rec *done;
-
-            /* httpd took it for the end of the answer, which is still to come. */
-            for (done = r; done; done = done->prev)
-                done->eos_sent = 0;
+        if (APR_BUCKET_IS_EOS(bucket))
             decide(r, request, r->status);
-        }
         if (APR_BUCKET_IS_METADATA(bucket) || apr_bucket_read(bucket, &data, &length, APR_BLOCK_READ) != APR_SUCCESS)
             continue;
         if (!request->body)

@@ -203,7 +203,7 @@ WSGISocketPrefix run/wsgi
         """Send one request, its target exactly as given; ``if_range="x"`` is the header If-Range."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
-            connection.putrequest(method, target, skip_accept_encoding=True)
+            connection.putrequest(method, target, skip_host="host" in headers, skip_accept_encoding=True)
             for name, value in headers.items():
                 connection.putheader(name.replace("_", "-"), value)
             connection.endheaders()

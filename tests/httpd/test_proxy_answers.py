@@ -144,7 +144,9 @@ def test_a_refusal_that_mod_proxy_overrides(httpd: Httpd) -> None:
 
 def test_a_bucket_that_cannot_be_reached(httpd: Httpd) -> None:
     httpd.expect_error("AH00957|AH01114")
-    assert httpd.fetch("/nobody-there/a.ts").status == 503
+    assert httpd.fetch("/nobody-there/a.ts", host="www.example").status == 503
+    # The name for TLS was S3's meanwhile; no log, no error document may see that.
+    assert "| www.example www.example |" in (httpd.root / "access.log").read_text()
 
 
 @pytest.mark.parametrize("name", ["wrong-secret", "wrong-region"])
