@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.machine import compile_shared, make_certificate
+from tests.httpd.machine import compile_shared, has_module, make_certificate
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
@@ -28,10 +28,14 @@ MaxSpareThreads 32
 PAGES = """
 <Location /page>
   SetHandler default-handler
-  Options +IncludesNoExec
+  Options +Includes
   SetOutputFilter INCLUDES
 </Location>
 """
+
+
+#: For what needs mod_proxy over https.
+NEEDS_SSL = pytest.mark.skipif(not has_module("ssl"), reason="this httpd has no mod_ssl")
 
 
 @pytest.fixture(scope="session")

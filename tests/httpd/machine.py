@@ -77,6 +77,11 @@ def modules_directory() -> Path:
     raise HttpdError("httpd's modules are in none of the usual folders")
 
 
+def has_module(name: str) -> bool:
+    """Whether this httpd has the module; that of mod_wsgi-standalone has no mod_ssl."""
+    return (modules_directory() / f"mod_{name}.so").exists()
+
+
 def media_types() -> Path:
     """The file that tells media types by the ends of names."""
     return next((own / "conf" / "mime.types" for own in own_httpd()), Path("/etc/mime.types"))

@@ -20,6 +20,7 @@ from tests.httpd.machine import (
     apache_user,
     check_apache_user,
     free_port,
+    has_module,
     httpd_binary,
     httpd_environment,
     is_listening,
@@ -160,7 +161,7 @@ class Httpd:
     # --- the configuration
 
     def _whole_config(self) -> str:
-        modules = [name for name in (f"mpm_{MPM}", *MODULES) if (modules_directory() / f"mod_{name}.so").exists()]
+        modules = [name for name in (f"mpm_{MPM}", *MODULES) if has_module(name)]
         lines = [f'LoadModule {name}_module "{modules_directory()}/mod_{name}.so"' for name in modules]
         if os.geteuid() == 0:
             lines += [f"User {apache_user().pw_name}", f"Group #{apache_user().pw_gid}"]

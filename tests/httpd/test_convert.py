@@ -29,7 +29,9 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
       IsmProxyPass {url}/
     </Location>
   </IfModule>
-  SSLProxyEngine on
+  <IfModule ssl_module>
+    SSLProxyEngine on
+  </IfModule>
   <Proxy "{url}/">
     # The keys of the account.
     S3SecretKey  {secret}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.conftest import BUCKET
+from tests.httpd.conftest import BUCKET, NEEDS_SSL
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3, User
 
@@ -95,6 +95,7 @@ def test_the_vendors_virtual_host(start: type[Httpd], s3: EmbeddedS3) -> None:
     assert httpd.fetch("/page.txt").body == b"the site itself"
 
 
+@NEEDS_SSL
 def test_the_vendors_virtual_host_with_its_proxy_section(
     start: type[Httpd], s3_tls: EmbeddedS3, certificate: tuple[Path, Path]
 ) -> None:
@@ -111,6 +112,7 @@ def test_the_vendors_virtual_host_with_its_proxy_section(
     assert httpd.fetch("/page.txt").body == b"the site itself"
 
 
+@NEEDS_SSL
 def test_a_bucket_that_cannot_prove_who_it_is(start: type[Httpd], s3_tls: EmbeddedS3) -> None:
     """The example's own trust is the system's, which does not know the embedded S3."""
     names = {"https://your-bucket.s3.eu-central-1.amazonaws.com": f"https://localhost:{s3_tls.port}/{BUCKET}"}

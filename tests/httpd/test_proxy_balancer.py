@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.conftest import MODES, PAGES, proxy_section
+from tests.httpd.conftest import MODES, NEEDS_SSL, PAGES, proxy_section
 from tests.httpd.server import Httpd
 from tests.httpd.test_examples import example
 from tests.s3 import EmbeddedS3, User
@@ -46,6 +46,7 @@ def shipped(eu: EmbeddedS3, us: EmbeddedS3, certificate: tuple[Path, Path]) -> s
     return example("proxy_balancer.conf", eu, **names)
 
 
+@NEEDS_SSL
 def test_when_one_dies_the_same_request_goes_to_the_other(
     shipped: str, checked: list[Httpd], eu: EmbeddedS3, us: EmbeddedS3
 ) -> None:
@@ -63,6 +64,7 @@ def test_when_one_dies_the_same_request_goes_to_the_other(
     assert "Signature=" in us.requests()[-1]["target"]
 
 
+@NEEDS_SSL
 def test_when_one_refuses_the_next_answer_comes_from_the_other(
     shipped: str, checked: list[Httpd], eu: EmbeddedS3
 ) -> None:
@@ -76,6 +78,7 @@ def test_when_one_refuses_the_next_answer_comes_from_the_other(
         assert httpd.fetch("/films/a%20b.mp4").body == b"from america"
 
 
+@NEEDS_SSL
 def test_clients_cannot_put_a_member_out_of_work(shipped: str, checked: list[Httpd], eu: EmbeddedS3) -> None:
     httpd = Httpd(shipped.replace("502,503,504", "400,404,405,502,503,504"))
     checked.append(httpd)

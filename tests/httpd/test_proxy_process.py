@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.httpd.conftest import BUCKET, ONE_CHILD, PAGES, proxy_section
-from tests.httpd.machine import modules_directory
+from tests.httpd.machine import has_module
 from tests.httpd.server import Httpd
 from tests.httpd.test_examples import DEBIAN_MOD_WSGI
 from tests.s3 import EmbeddedS3
@@ -84,7 +84,7 @@ def test_20000_requests_through_one_child(checked: list[Httpd]) -> None:
 
 @pytest.mark.parametrize("mpm", ["prefork", "worker"])
 def test_other_mpms(mpm: str, s3: EmbeddedS3, checked: list[Httpd], monkeypatch: pytest.MonkeyPatch) -> None:
-    if not (modules_directory() / f"mod_mpm_{mpm}.so").exists():
+    if not has_module(f"mpm_{mpm}"):
         pytest.skip(f"this httpd has no mpm_{mpm}")
     monkeypatch.setattr("tests.httpd.server.MPM", mpm)
     s3.put(BUCKET, "a.ts", b"an object")
