@@ -1,4 +1,4 @@
-"""Everything is in setup.cfg but the extension, which is compiled where httpd's headers are: the gateway needs none."""
+"""All is in setup.cfg but the extension, which is compiled where httpd's headers are: the gateway needs none."""
 
 import importlib.util
 import os
@@ -37,7 +37,8 @@ def extensions():
     return [
         Extension(
             "usp_s3_wsgi._httpd",
-            ["usp_s3_wsgi/_httpd.c"],
+            ["usp_s3_wsgi/_httpd.c", "usp_s3_wsgi/_httpd_python.c", "usp_s3_wsgi/_httpd_sections.c"],
+            depends=["usp_s3_wsgi/_httpd.h"],
             include_dirs=headers,
             define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # APR's headers want both
             optional=True,

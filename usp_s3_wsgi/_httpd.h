@@ -1,0 +1,76 @@
+/* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_sections.c (the configuration), and
+ * _httpd_python.c (what Python is asked). */
+
+#ifndef USP_S3_HTTPD_H
+#define USP_S3_HTTPD_H
+
+#include "httpd.h"
+#include "http_config.h"
+#include "http_core.h"
+#include "http_log.h"
+#include "http_protocol.h"
+#include "http_request.h"
+#include "util_filter.h"
+#include "apr_lib.h"
+#include "apr_strings.h"
+#include "mod_proxy.h"
+
+extern module AP_MODULE_DECLARE_DATA usp_s3_module;
+APLOG_USE_MODULE(usp_s3);
+
+/* A request on its way through mod_proxy: set by pre_request, read by the other hooks. */
+typedef struct {
+    ap_conf_vector_t *config;   /* of the section whose settings count */
+    const char *url;            /* as mod_proxy would have sent it: without signature */
+    const char *host;           /* the Host header that is signed */
+    const char *server_name;    /* the same without port, for TLS */
+    int lent;                   /* the next two are not in the request, but what mod_proxy needs in their place */
+    const char *client_host;
+    const struct ap_logconf *client_log;
+    ap_filter_t *filter;        /* answer_filter, while it is in r->output_filters */
+    apr_table_t *headers;       /* the signature's */
+    apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
+    int answered;               /* the answer's header has come */
+    int refused;                /* it is none for the client, */
+    int status;                 /* who gets this one instead */
+    int ask_for_all;            /* it is a part of another object than the client has the beginning of */
+    char *body;                 /* of a refusal */
+    apr_size_t length;
+} signed_request;
+
+/* _httpd.c */
+
+/* Whether httpd has loaded this as a module: Python can import it all the same. */
+int usp_s3_is_loaded(void);
+
+/* _httpd_sections.c */
+
+void usp_s3_find_mod_env(void);
+
+/* What SetEnv says in these sections, as apr_table_entry_t; NULL for nothing. */
+const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config);
+int usp_s3_is_setting(const apr_table_entry_t *entry);
+int usp_s3_has_settings(ap_conf_vector_t *config);
+
+/* The URL that the section itself names, NULL where it is a pattern: <Proxy URL>, else the ProxyPass of a <Location>. */
+const char *usp_s3_section_url(ap_conf_vector_t *config);
+
+/* The configuration with the <Proxy> sections of a URL. */
+ap_conf_vector_t *usp_s3_walk(request_rec *r, proxy_server_conf *conf, const char *url);
+
+/* _httpd_python.c */
+
+/* Sign for *url, which is changed, and request, which is filled; returns OK or the status of the refusal. */
+int usp_s3_sign(request_rec *r, signed_request *request, char **url);
+
+/* Say what S3's refusal means: log it, and return the client's status. */
+int usp_s3_explain(request_rec *r, signed_request *request, int refused);
+
+/* Whether S3's answer to a range is none for the client, so that the whole object must be asked for. */
+int usp_s3_must_ask_for_all(request_rec *r);
+
+/* Names of headers, ended by NULL: those that S3 may see, and those that the client may see; NULL for no such list. */
+const char **usp_s3_forwarded(const char *method);
+const char **usp_s3_passed_on(int status);
+
+#endif

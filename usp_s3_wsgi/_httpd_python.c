@@ -1,0 +1,323 @@
+/*
+ * What Python is asked: functions of usp_s3_wsgi/access.py, which each child registers when it starts. They raise nothing;
+ * what they return is checked all the same. Strings go to Python as Latin-1, as WSGI has them in its environ.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "_httpd.h"
+
+/* Names of headers by a request's method or an answer's status; ended by NULL. */
+typedef struct {
+    const char *method;
+    int status;
+    const char **names;
+} header_list;
+
+/* What Python registered at the start of this child. Written once, before any request, and never again. */
+static PyObject *sign_function, *refusal_function, *ask_for_all_function;
+static header_list *forwarded, *passed_on;
+
+/* Begin to use Python in this thread; PyGILState_Release ends it. */
+static PyGILState_STATE enter_python(void)
+{
+    static __thread int known;
+    PyGILState_STATE gil = PyGILState_Ensure();
+
+    if (!known) {
+        known = 1;
+        /* Not released: else Python would make the thread's state, and map its stack, for each request anew. */
+        PyGILState_Ensure();
+    }
+    return gil;
+}
+
+/* ---------------------------------------------------------------- to Python */
+
+static PyObject *text(const char *bytes)
+{
+    return PyUnicode_DecodeLatin1(bytes, (Py_ssize_t)strlen(bytes), NULL);
+}
+
+/* Name and value pairs, as WSGI has them in its environ. */
+static PyObject *settings(ap_conf_vector_t *config)
+{
+    const apr_array_header_t *all = usp_s3_variables(config);
+    PyObject *pairs = PyList_New(0), *tuple = NULL;
+    int i;
+
+    for (i = 0; pairs && all && i < all->nelts; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
+        PyObject *pair;
+
+        if (!usp_s3_is_setting(entry))
+            continue;
+        pair = Py_BuildValue("(NN)", text(entry->key), text(entry->val));
+        if (!pair || PyList_Append(pairs, pair) < 0)
+            Py_CLEAR(pairs);
+        Py_XDECREF(pair);
+    }
+    if (pairs)
+        tuple = PyList_AsTuple(pairs);
+    Py_XDECREF(pairs);
+    return tuple;
+}
+
+/* ---------------------------------------------------------------- from Python */
+
+/* Copy text out of Python; NULL, with an exception set, where it is none. */
+static const char *copied(apr_pool_t *pool, PyObject *object)
+{
+    const char *bytes = object && PyUnicode_Check(object) ? PyUnicode_AsUTF8(object) : NULL;
+
+    if (!bytes && !PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "text expected");
+    return bytes ? apr_pstrdup(pool, bytes) : NULL;
+}
+
+static int copy_headers(apr_table_t *to, PyObject *pairs)
+{
+    Py_ssize_t i;
+
+    for (i = 0; i < PyTuple_Size(pairs); i++) {
+        PyObject *name, *value;
+
+        if (!PyArg_ParseTuple(PyTuple_GetItem(pairs, i), "UU", &name, &value))
+            return 0;
+        apr_table_add(to, PyUnicode_AsUTF8(name), PyUnicode_AsUTF8(value));
+    }
+    return !PyErr_Occurred();
+}
+
+/* Take (status, message or None, headers) of Python: log, and return the status. */
+static int take_refusal(request_rec *r, PyObject *result)
+{
+    PyObject *message, *headers;
+    int status;
+
+    if (!PyArg_ParseTuple(result, "iOO!", &status, &message, &PyTuple_Type, &headers)
+        || !copy_headers(r->err_headers_out, headers))
+        return 0;
+    if (message != Py_None)
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", PyUnicode_AsUTF8(message));
+    if (status == HTTP_METHOD_NOT_ALLOWED)
+        ap_allow_standard_methods(r, REPLACE_ALLOW, M_GET, -1);
+    return status;
+}
+
+/* Take (URL, host, server name, headers, prefixes) of Python. */
+static int take_signature(request_rec *r, signed_request *request, PyObject *result, char **url)
+{
+    PyObject *signed_url, *host, *server_name, *headers, *prefixes;
+    Py_ssize_t i;
+
+    if (!PyArg_ParseTuple(result, "UUUO!O!", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
+                          &prefixes)
+        || !(*url = (char *)copied(r->pool, signed_url)) || !(request->host = copied(r->pool, host))
+        || !(request->server_name = copied(r->pool, server_name)))
+        return 0;
+    request->headers = apr_table_make(r->pool, 6);
+    request->passed = apr_array_make(r->pool, 1, sizeof(const char *));
+    for (i = 0; i < PyTuple_Size(prefixes); i++)
+        APR_ARRAY_PUSH(request->passed, const char *) = copied(r->pool, PyTuple_GetItem(prefixes, i));
+    return copy_headers(request->headers, headers);
+}
+
+/* An exception that Python did not handle: its type alone is logged, for its words may hold a key. */
+static int internal_error(request_rec *r)
+{
+    PyObject *type = PyErr_Occurred();
+
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: internal error: %s",
+                  type ? ((PyTypeObject *)type)->tp_name : "not what was expected of Python");
+    PyErr_Clear();
+    return HTTP_INTERNAL_SERVER_ERROR;
+}
+
+/* ---------------------------------------------------------------- the questions */
+
+/* With NoDecode: whether access rules of httpd have seen a path that is not the key's. */
+static int has_undecoded_slash(request_rec *r)
+{
+    core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+
+    return core->allow_encoded_slashes && !core->decode_encoded_slashes && ap_strcasestr(r->uri, "%2f");
+}
+
+int usp_s3_sign(request_rec *r, signed_request *request, char **url)
+{
+    PyGILState_STATE gil;
+    PyObject *result;
+    int status = OK;
+
+    if (!sign_function || !Py_IsInitialized()) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: this process has no signer: proxy.conf is not included, "
+                      "or its WSGIImportScript failed at the start of this process (see above)");
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    gil = enter_python();
+    result = PyObject_CallFunction(sign_function, "zNsNzi", usp_s3_section_url(request->config), settings(request->config),
+                                   r->method, text(*url), r->main ? NULL : r->unparsed_uri, has_undecoded_slash(r));
+    if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
+        if (!(status = take_refusal(r, result)))
+            status = internal_error(r);
+    }
+    else if (!result || !take_signature(r, request, result, url))
+        status = internal_error(r);
+    Py_XDECREF(result);
+    PyGILState_Release(gil);
+    return status;
+}
+
+/* The value of a header, or None. */
+static PyObject *header(apr_table_t *headers, const char *name)
+{
+    const char *value = apr_table_get(headers, name);
+
+    return value ? text(value) : Py_NewRef(Py_None);
+}
+
+/* What Python may want to know of S3's answer: the headers that are there, in a dict. */
+static PyObject *answer_headers(request_rec *r)
+{
+    static const char *const names[] = {"ETag", "Last-Modified", "Content-Range", "Retry-After", "x-amz-request-id",
+                                        "x-amz-bucket-region", NULL};
+    PyObject *headers = PyDict_New();
+    const char *const *name;
+
+    for (name = names; headers && *name; name++) {
+        const char *value = apr_table_get(r->headers_out, *name);
+        PyObject *object = value ? text(value) : NULL;
+
+        if (object)
+            PyDict_SetItemString(headers, *name, object);
+        Py_XDECREF(object);
+    }
+    return headers;
+}
+
+/* An answer to a range, of a server that may not know If-Range or how to answer a range of nothing. */
+int usp_s3_must_ask_for_all(request_rec *r)
+{
+    const char *length = apr_table_get(r->headers_out, "Content-Length");
+    PyGILState_STATE gil;
+    PyObject *result;
+    int yes;
+
+    if (r->main || (r->status != HTTP_PARTIAL_CONTENT && r->status != HTTP_RANGE_NOT_SATISFIABLE)
+        || (!apr_table_get(r->headers_in, "If-Range") && length && strcmp(length, "0") != 0))
+        return 0;
+    gil = enter_python();
+    result = PyObject_CallFunction(ask_for_all_function, "iNNN", r->status, answer_headers(r),
+                                   header(r->headers_in, "Range"), header(r->headers_in, "If-Range"));
+    yes = result ? PyObject_IsTrue(result) : -1;
+    if (yes < 0)
+        internal_error(r);
+    Py_XDECREF(result);
+    PyGILState_Release(gil);
+    return yes != 0;
+}
+
+/* What S3's refusal means, and what the operator must know of it. */
+int usp_s3_explain(request_rec *r, signed_request *request, int refused)
+{
+    PyGILState_STATE gil = enter_python();
+    PyObject *result;
+    int status;
+
+    result = PyObject_CallFunction(refusal_function, "zNsNiy#N", usp_s3_section_url(request->config),
+                                   settings(request->config), r->method, text(request->url), refused,
+                                   request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r));
+    status = result ? take_refusal(r, result) : 0;
+    if (!status)
+        status = internal_error(r);
+    Py_XDECREF(result);
+    PyGILState_Release(gil);
+    return status;
+}
+
+/* ---------------------------------------------------------------- the lists of headers */
+
+static const char **names_for(header_list *lists, const char *method, int status)
+{
+    for (; lists && lists->names; lists++) {
+        if (method ? strcmp(lists->method, method) == 0 : lists->status == status)
+            return lists->names;
+    }
+    return NULL;
+}
+
+const char **usp_s3_forwarded(const char *method)
+{
+    return names_for(forwarded, method, 0);
+}
+
+const char **usp_s3_passed_on(int status)
+{
+    return names_for(passed_on, NULL, status);
+}
+
+/* ---------------------------------------------------------------- Python's face: usp_s3_wsgi._httpd */
+
+/* Take a dict of names by method or status; kept for ever, for it lives as long as the child. */
+static header_list *header_lists(PyObject *dict)
+{
+    header_list *lists = calloc((size_t)PyDict_Size(dict) + 1, sizeof(*lists)), *list = lists;
+    PyObject *key, *names;
+    Py_ssize_t position = 0, i;
+
+    while (list && PyDict_Next(dict, &position, &key, &names)) {
+        if (!PyTuple_Check(names)) {
+            PyErr_SetString(PyExc_TypeError, "tuples of header names expected");
+            return NULL;
+        }
+        if (PyLong_Check(key))
+            list->status = (int)PyLong_AsLong(key);
+        else
+            list->method = strdup(PyUnicode_AsUTF8(key));
+        list->names = calloc((size_t)PyTuple_Size(names) + 1, sizeof(char *));
+        for (i = 0; i < PyTuple_Size(names); i++)
+            list->names[i] = strdup(PyUnicode_AsUTF8(PyTuple_GetItem(names, i)));
+        list++;
+    }
+    return lists;
+}
+
+static PyObject *py_register(PyObject *self, PyObject *arguments)
+{
+    PyObject *sign_with, *refuse_with, *ask_with, *to_s3, *to_client;
+
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "OOOO!O!", &sign_with, &refuse_with, &ask_with, &PyDict_Type, &to_s3, &PyDict_Type,
+                          &to_client))
+        return NULL;
+    if (!usp_s3_is_loaded()) {
+        PyErr_SetString(PyExc_RuntimeError, "httpd has not loaded usp_s3_module: \"usp-s3 apache-config\" prints the line");
+        return NULL;
+    }
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_RuntimeError, "the signer needs application-group=%{GLOBAL}");
+        return NULL;
+    }
+    if (sign_function)
+        Py_RETURN_NONE;
+    if (!(forwarded = header_lists(to_s3)) || !(passed_on = header_lists(to_client)))
+        return NULL;
+    ask_for_all_function = Py_NewRef(ask_with);
+    refusal_function = Py_NewRef(refuse_with);
+    sign_function = Py_NewRef(sign_with);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"register", py_register, METH_VARARGS, "Hand over what signs and what explains refusals, once per process."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_httpd", .m_size = -1, .m_methods = methods};
+
+PyMODINIT_FUNC PyInit__httpd(void)
+{
+    return PyModule_Create(&definition);
+}
