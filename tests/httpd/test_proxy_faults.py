@@ -30,6 +30,11 @@ ProxyPass /m {URL}/bucket
   SetEnv S3PassHeaders x-amz-meta-t
   ProxySet enablereuse=on retry=0
 </Proxy>
+# A page of another application, for what the bucket refuses.
+ProxyPass /other {URL}/other
+<Location /m/with-page>
+  ErrorDocument 502 /other/page
+</Location>
 # Longer than any wait below: a client that only httpd's timeout frees would fail the test.
 KeepAliveTimeout 300
 """
@@ -125,6 +130,19 @@ def test_answers_that_are_none_for_the_client(httpd: Httpd, name: str) -> None:
     assert not {"Location", "WWW-Authenticate", "x-amz-bucket-region"} & set(reply.headers)
     assert S3_WORDS.encode() not in reply.body and b"xxx" not in reply.body
     assert reply.headers["Retry-After"] == ({"slow down": "7", "internal": "1"}.get(name))
+
+
+def test_an_error_document_gets_the_clients_request(httpd: Httpd) -> None:
+    """And nothing of what was sent to S3."""
+    with scripted(error(403, "SignatureDoesNotMatch"), answer(200, b"sorry")) as s3:
+        httpd.expect_error("usp_s3_wsgi: S3 answered 403 SignatureDoesNotMatch")
+        reply = httpd.fetch("/m/with-page", authorization="Basic eDp5", cookie="a=b")
+    assert reply.body == b"sorry"
+    to_bucket, to_other = s3.requests
+    assert to_bucket.headers["authorization"].startswith("AWS4-HMAC-SHA256")
+    assert (to_other.target, to_other.headers["authorization"]) == ("/other/page", "Basic eDp5")
+    assert to_other.headers["cookie"] == "a=b"
+    assert not [name for name in to_other.headers if name.startswith("x-amz-")]
 
 
 def test_headers_of_s3_that_pass(httpd: Httpd) -> None:
