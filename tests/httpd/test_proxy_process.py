@@ -163,7 +163,7 @@ def test_a_server_without_the_module_sends_nothing(s3: EmbeddedS3, checked: list
 def test_the_guard_lets_signed_requests_through(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     s3.put(BUCKET, "a.ts", b"an object")
     url = f"{s3.url}/{BUCKET}"
-    guard = "WSGIPassApacheRequest On\nWSGIAccessScript ${USP_S3_ACCESS} application-group=%{GLOBAL}"
+    guard = "WSGIPassApacheRequest On\nWSGIAccessScript ${USP_S3_ACCESS}"
     httpd = Httpd(f"ProxyPass /media {url}\n{proxy_section(f'{url}/', s3, guard)}")
     checked.append(httpd)
     httpd.start()
