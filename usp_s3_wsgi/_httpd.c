@@ -273,14 +273,19 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
             request->refused = 1;
         else {
             r->headers_out = passed_headers(r, request, names);
+            request->endless = !r->header_only && !apr_table_get(r->headers_out, "Content-Length");
             if (r->status != HTTP_NOT_MODIFIED && !r->content_type)
                 ap_set_content_type(r, "binary/octet-stream"); /* S3's own default */
         }
     }
     if (request->refused)
         return keep_refusal(r, request, brigade);
-    ap_remove_output_filter(filter);
-    request->filter = NULL;
+    if (request->endless && !APR_BRIGADE_EMPTY(brigade))
+        request->endless = !APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(brigade));
+    if (!request->endless) {
+        ap_remove_output_filter(filter);
+        request->filter = NULL;
+    }
     return ap_pass_brigade(filter->next, brigade);
 }
 
@@ -296,6 +301,20 @@ static int ask_for_all(request_rec *r)
     return OK;
 }
 
+/*
+ * End the client's connection abnormally. mod_proxy sees the end of a chunked body; of one that only the end of S3's
+ * connection ends it passes no end on, and nobody can know whether it is whole.
+ */
+static void break_off(request_rec *r, signed_request *request)
+{
+    apr_bucket_brigade *brigade = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: S3 sent a body without Content-Length, whose early end could "
+                  "not be told (%s %.*s)", r->method, (int)strcspn(request->url, "?"), request->url);
+    ap_proxy_backend_broke(r, brigade);
+    ap_pass_brigade(r->output_filters, brigade);
+}
+
 static int answer_status(int *status, request_rec *r)
 {
     signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
@@ -304,6 +323,8 @@ static int answer_status(int *status, request_rec *r)
     if (!request)
         return DECLINED;
     let_go(r);
+    if (request->endless && !r->connection->aborted)
+        break_off(r, request);
     overridden = !request->answered && apr_table_get(r->notes, "proxy-error-override");
     if (!request->refused && !overridden)
         return DECLINED;

@@ -31,6 +31,7 @@ typedef struct {
     apr_table_t *headers;       /* the signature's */
     apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
     int answered;               /* the answer's header has come */
+    int endless;                /* it has no length, and the end of its body has not come */
     int refused;                /* it is none for the client, */
     int status;                 /* who gets this one instead */
     int ask_for_all;            /* it is a part of another object than the client has the beginning of */

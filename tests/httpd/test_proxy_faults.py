@@ -88,6 +88,15 @@ def test_a_chunked_body_cut_short_has_no_last_chunk(httpd: Httpd) -> None:
     assert not answers.endswith(b"0\r\n\r\n")
 
 
+def test_a_body_without_any_end_never_looks_whole(httpd: Httpd) -> None:
+    """Only the connection's end ends it, and that comes early too."""
+    with scripted(first(answer(200, PART, length=None), close), then=answer(200, NEXT)):
+        answers = converse(httpd, get() * 2)
+        httpd.wait_for_error(rf"S3 sent a body without Content-Length.* \(GET {URL}/bucket/film.mp4\)")
+    assert b"Transfer-Encoding: chunked" in answers and b"p" * 1000 in answers
+    assert not answers.endswith(b"0\r\n\r\n") and NEXT not in answers
+
+
 def test_a_chunked_body_arrives_whole(httpd: Httpd) -> None:
     with scripted(chunked(PART, b"0\r\n\r\n")):
         reply = httpd.fetch("/m/film.mp4")
