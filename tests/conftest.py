@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.httpd.machine import make_certificate
-from usp_s3_wsgi import pool, upstream
+from usp_s3_wsgi import error_log, learned, pool, upstream
 
 
 @pytest.fixture(autouse=True)
-def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test pools of its own and close them, so that no port's past and no open file is left."""
+def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test the process's state anew: pools, which are closed after it, what was learned, counted lines."""
     own = pool.Workers()
-    monkeypatch.setattr(upstream, "workers", own)
+    monkeypatch.setattr(pool, "workers", own)
+    monkeypatch.setattr(upstream, "learned", learned.Learned())
+    monkeypatch.setattr(error_log, "limiter", error_log.Limiter())
     yield
     for worker in own._known.values():
         worker._pool.close()

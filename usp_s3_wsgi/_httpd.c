@@ -61,17 +61,18 @@ static void give_back(request_rec *r, signed_request *request)
     r->log = request->client_log;
 }
 
-/* Undo what sign_request did to the request. */
-static void let_go(request_rec *r)
+/* Undo what sign_request did to the request; returns how often it has been sent. */
+static int let_go(request_rec *r)
 {
     signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
 
     if (!request)
-        return;
+        return 0;
     give_back(r, request);
     if (request->filter)
         ap_remove_output_filter(request->filter);
     ap_set_module_config(r->request_config, &usp_s3_module, NULL);
+    return request->attempt;
 }
 
 static int choose_member(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
@@ -91,9 +92,8 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
 {
     ap_conf_vector_t *config = r->per_dir_config;
     signed_request *request;
-    int chosen = DECLINED, status;
+    int chosen = DECLINED, status, attempts = let_go(r);
 
-    let_go(r);
     if (ap_cstr_casecmpn(*url, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0) {
         if ((chosen = choose_member(worker, balancer, r, conf, url)) != OK)
             return chosen;
@@ -104,6 +104,7 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
         return chosen;
     request = apr_pcalloc(r->pool, sizeof(*request));
     request->config = config;
+    request->attempt = attempts + 1;
     request->url = *url;
     if ((status = usp_s3_sign(r, request, url)) != OK || (status = ap_discard_request_body(r)) != OK)
         return status;

@@ -21,6 +21,7 @@ APLOG_USE_MODULE(usp_s3);
 /* A request on its way through mod_proxy: set by pre_request, read by the other hooks. */
 typedef struct {
     ap_conf_vector_t *config;   /* of the section whose settings count */
+    int attempt;                /* from 1: more where a balancer asks its next member */
     const char *url;            /* as mod_proxy would have sent it: without signature */
     const char *host;           /* the Host header that is signed */
     const char *server_name;    /* the same without port, for TLS */

@@ -181,8 +181,8 @@ static PyObject *header(apr_table_t *headers, const char *name)
 /* What Python may want to know of S3's answer: the headers that are there, in a dict. */
 static PyObject *answer_headers(request_rec *r)
 {
-    static const char *const names[] = {"ETag", "Last-Modified", "Content-Range", "Retry-After", "x-amz-request-id",
-                                        "x-amz-bucket-region", NULL};
+    static const char *const names[] = {"ETag", "Last-Modified", "Content-Range", "Retry-After", "Date",
+                                        "x-amz-request-id", "x-amz-bucket-region", NULL};
     PyObject *headers = PyDict_New();
     const char *const *name;
 
@@ -226,9 +226,10 @@ int usp_s3_explain(request_rec *r, signed_request *request, int refused)
     PyObject *result;
     int status;
 
-    result = PyObject_CallFunction(refusal_function, "zNsNiy#N", usp_s3_section_url(request->config),
+    result = PyObject_CallFunction(refusal_function, "zNsNiy#Nid", usp_s3_section_url(request->config),
                                    settings(request->config), r->method, text(request->url), refused,
-                                   request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r));
+                                   request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
+                                   request->attempt, (double)(apr_time_now() - r->request_time) / APR_USEC_PER_SEC);
     status = result ? take_refusal(r, result) : 0;
     if (!status)
         status = internal_error(r);

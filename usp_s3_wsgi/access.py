@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import bucket_url, credentials, errors, request, response, s3_error, settings
+from usp_s3_wsgi import bucket_url, credentials, error_log, errors, framing, request, response, s3_error, settings
 from usp_s3_wsgi.bucket_url import BucketURL
 from usp_s3_wsgi.errors import GatewayError, SettingError
 from usp_s3_wsgi.settings import Settings
@@ -87,16 +87,26 @@ def sign_proxied(
 
 
 def explain_refusal(
-    section: str | None, pairs: Pairs, method: str, url: str, status: int, body: bytes, headers: Mapping[str, str]
+    section: str | None,
+    pairs: Pairs,
+    method: str,
+    url: str,
+    status: int,
+    body: bytes,
+    headers: Mapping[str, str],
+    attempt: int,
+    seconds: float,
 ) -> Refused:
     """Say what S3's refusal means to the client and to the operator; nothing is raised.
 
-    ``status``, ``body`` (its beginning) and ``headers`` are S3's; the others as in :func:`sign_proxied`.
+    ``status``, ``body`` (its beginning) and ``headers`` are S3's. ``attempt``: how many members of a balancer have been
+    asked, this one included. ``seconds``: since the client asked. The others as in :func:`sign_proxied`.
     """
     try:
         told = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
-        chosen = _settings(section, pairs, _split(url)[0])
-        return _refused(s3_error.refusal(told, chosen, headers.get("Retry-After")), method, url)
+        failure = s3_error.refusal(told, _settings(section, pairs, _split(url)[0]))
+        failure.tried = f"attempt {attempt}, {seconds:.3f} s"
+        return _refused(failure, method, url)
     except Exception as error:
         return _refused(error, method, url)
 
@@ -118,7 +128,7 @@ def install() -> None:
     try:
         from usp_s3_wsgi import _httpd
 
-        _httpd.register(sign_proxied, explain_refusal, response.must_ask_for_all, FORWARDED, PASSED_ON)
+        _httpd.register(sign_proxied, explain_refusal, framing.must_ask_for_all, FORWARDED, PASSED_ON)
     except (ImportError, RuntimeError) as error:
         _missing = f"<Proxy> sections cannot be signed in this process: {error}"
         print(f"usp_s3_wsgi: {_missing}", file=sys.stderr)
@@ -131,10 +141,11 @@ _missing: str | None = "<Proxy> sections cannot be signed in this process: insta
 
 def _refused(error: Exception, method: str, url: str) -> Refused:
     """Return what becomes of an error: the operator needs to know of which object; its path has no signature."""
-    place = f" ({method} {url.partition('?')[0]})"
+    place = f"{method} {url.partition('?')[0]}"
     if isinstance(error, GatewayError):
-        return Refused(error.status, f"{error}{place}" if error.logged else None, error.headers)
-    return Refused(500, errors.internal(error) + place, ())
+        error.place = place
+        return Refused(error.status, error_log.line(error), error.headers)
+    return Refused(500, f"{errors.internal(error)} ({place})", ())
 
 
 class _Target(NamedTuple):
@@ -172,6 +183,8 @@ def _settings(section: str | None, pairs: Pairs, target: _Target) -> Settings:
 @lru_cache(maxsize=16_384)
 def _parsed(pairs: Pairs, url: str) -> Settings:
     given = {name for name, value in pairs if value}
-    for name in given & set(_NOT_HERE):
-        raise SettingError(f"{name} is for the gateway: in a <Proxy> section there is {_NOT_HERE[name]}")
+    for name in sorted(given):
+        instead = "a balancer with a member for each bucket" if name.startswith("S3Fallback") else _NOT_HERE.get(name)
+        if instead:
+            raise SettingError(f"{name} is for the gateway: in a <Proxy> section there is {instead}")
     return settings.parse(pairs if "S3BucketURL" in given else (*pairs, ("S3BucketURL", url)))

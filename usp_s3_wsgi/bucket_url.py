@@ -13,6 +13,10 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 _ENDPOINT = r"(?:s3[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)(?<!\.vpce\.amazonaws\.com)"
 _VIRTUAL_HOST = re.compile(rf"(?P<bucket>.+)\.{_ENDPOINT}")
 _SERVICE = re.compile(_ENDPOINT)
+#: Amazon's endpoints of a region (or, the old ones, of none), which say of a bucket elsewhere where it is.
+_REGIONAL = re.compile(
+    r"(?P<before>(?:.+\.)?s3(?:\.dualstack)?)(?:[.-][a-z]{2,3}(?:-[a-z]+)+-[0-9])?(?P<after>\.amazonaws\.com(?:\.cn)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,16 @@ class BucketURL:
         if f"{self.host}.".startswith(f"{bucket.lower()}.") and not _SERVICE.fullmatch(self.host):
             return replace(self, bucket=bucket, path_style=False)
         raise ValueError("must be the bucket that S3BucketURL names: its path or its host begins with it")
+
+    def in_region(self, region: str) -> BucketURL:
+        """Return the bucket at Amazon's endpoint of that region; where the host is no such endpoint, as it is.
+
+        https://docs.aws.amazon.com/general/latest/gr/s3.html
+        """
+        match = _REGIONAL.fullmatch(self.host)
+        if not match or not re.fullmatch(r"[a-z0-9-]+", region):
+            return self
+        return replace(self, host=f"{match['before']}.{region}{match['after']}")
 
 
 def parse(text: str) -> BucketURL:

@@ -9,18 +9,34 @@ from __future__ import annotations
 import ssl
 import traceback
 from http.client import RemoteDisconnected
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.s3_error import S3Error
 
 
 class GatewayError(Exception):
-    """The base of all: ``status`` is the answer, ``logged`` says whether the operator must hear of it."""
+    """The base of all: ``status`` is the answer, ``logged`` says whether the operator must hear of it.
+
+    ``told`` is what S3 said, where it is S3 that refused. ``place`` and ``tried`` are for the log: what was asked, and
+    which attempt it was that took how long.
+    """
 
     status = 500
     logged = True
+    told: S3Error | None = None
+    place = ""
+    tried = ""
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Headers that the answer needs besides those of every error."""
         return ()
+
+    @property
+    def kind(self) -> str:
+        """What failures that have the same cause have in common."""
+        return f"{type(self).__name__} {self.told.status} {self.told.code}" if self.told else type(self).__name__
 
 
 class SettingError(GatewayError):
@@ -62,40 +78,63 @@ class AccessDenied(GatewayError):
         self.status = status
 
 
-class UpstreamRefused(GatewayError):
+class UpstreamError(GatewayError):
+    """S3 failed, or the way to it: what :mod:`usp_s3_wsgi.remedies` has rules for."""
+
+
+class UpstreamRefused(UpstreamError):
     """S3 refused what is this server's own fault: keys, clock, region, bucket; or its answer cannot be passed on."""
 
     status = 502
 
 
-class UpstreamUnreachable(GatewayError):
-    """No connection to S3, a failed TLS handshake, or a connection that broke before the answer's header."""
+class UpstreamUnreachable(UpstreamError):
+    """No connection to S3, or one that broke before the answer's header was whole."""
 
     status = 502
 
 
-class UpstreamTimeout(GatewayError):
+class UpstreamUntrusted(UpstreamError):
+    """TLS failed in a way that time does not heal: the certificate, the protocol."""
+
+    status = 502
+
+
+class UpstreamTimeout(UpstreamError):
     """S3 accepted the request and gave no answer in time."""
 
     status = 504
 
 
-class UpstreamBusy(GatewayError):
-    """Try again later: S3 says so (5xx after the retries), no connection came free, or the host failed just now."""
+class UpstreamBusy(UpstreamError):
+    """Try again later: S3 says so (5xx)."""
 
     status = 503
 
-    def __init__(self, message: str, retry_after: str = "1") -> None:
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        """``retry_after``: seconds, where they are known."""
         super().__init__(message)
         self.retry_after = retry_after
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        return (("Retry-After", self.retry_after),)
+        return (("Retry-After", str(max(1, round(self.retry_after or 0)))),)
 
 
-class BodyTruncated(GatewayError):
-    """S3 ended the body early, after the header went out: the client's connection must end abnormally."""
+class HostResting(UpstreamBusy):
+    """The bucket's host failed just now and is left alone for a while (``retry`` of ``S3ProxySet``)."""
+
+
+class NoFreeConnection(UpstreamBusy):
+    """No connection came free in time (``max`` and ``acquire`` of ``S3ProxySet``)."""
+
+
+class BodyTruncated(UpstreamError):
+    """S3 ended the body early, after the header went out: if it cannot be resumed, the client's connection ends too."""
+
+
+class BodyUnusable(BodyTruncated):
+    """What S3 sends is not the rest of the body that the client has the beginning of; to ask again cannot help."""
 
 
 def internal(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import queue
 import socket
@@ -15,25 +16,32 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     EmptyPoolError,
     HTTPError,
+    InvalidHeader,
     NewConnectionError,
     ReadTimeoutError,
     SSLError,
 )
 
 from usp_s3_wsgi.errors import (
-    GatewayError,
+    HostResting,
+    NoFreeConnection,
     SettingError,
-    UpstreamBusy,
+    UpstreamError,
+    UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnreachable,
+    UpstreamUntrusted,
     describe,
 )
 from usp_s3_wsgi.proxy_set import ProxySet
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.strict_http import StrictHTTPConnection, StrictHTTPSConnection
 
 #: Connections kept where ``max`` sets no limit: more than any httpd child has threads.
 _UNLIMITED = 1_024
+#: What is worth reading to the end, so that the connection can serve again.
+_SHORT_BODY = 65_536
 
 
 class _IdleConnections(queue.LifoQueue[Any]):
@@ -57,6 +65,13 @@ class _IdleConnections(queue.LifoQueue[Any]):
         item = super()._get()
         self._close_if_stale(item, time.monotonic())
         return item
+
+    def close_all(self) -> None:
+        """Close those that are idle now; they connect again when they are used."""
+        with self.mutex:
+            for connection in self.queue:
+                if connection is not None:
+                    connection.close()
 
     def _close_if_stale(self, connection: Any, now: float) -> None:
         if connection is not None and now - connection.idle_since > self.ttl:
@@ -87,8 +102,9 @@ class Worker:
             self._pool: urllib3.HTTPConnectionPool = _HTTPSPool(host, port, **pool_options)
         else:
             self._pool = _HTTPPool(host, port, **pool_options)
-        if isinstance(self._pool.pool, _IdleConnections):
-            self._pool.pool.ttl = parameters.ttl if parameters.enablereuse else 0.0
+        assert isinstance(self._pool.pool, _IdleConnections)
+        self._idle = self._pool.pool
+        self._idle.ttl = parameters.ttl if parameters.enablereuse else 0.0
 
     @property
     def resting(self) -> bool:
@@ -96,9 +112,10 @@ class Worker:
         return time.monotonic() < self._rests_until
 
     def send(self, request: S3Request) -> urllib3.BaseHTTPResponse:
-        """Send a request once; redirects are answers. Raises: UpstreamUnreachable, UpstreamTimeout, UpstreamBusy."""
+        """Send a request once; redirects are answers. Raises: UpstreamError."""
         if self.resting:
-            raise UpstreamBusy("S3 was not reachable a moment ago (retry of S3ProxySet)", _seconds(self._rests_until))
+            left = self._rests_until - time.monotonic()
+            raise HostResting("S3 was not reachable a moment ago (retry of S3ProxySet)", left)
         headers = {"Host": request.host, "User-Agent": "usp_s3_wsgi", "Accept-Encoding": "identity"}
         headers.update(request.headers)
         if not self._parameters.enablereuse:
@@ -119,31 +136,59 @@ class Worker:
         except HTTPError as error:
             raise self._failure(error) from error
         if response.status < 200:
-            # http.client takes an informational answer for the final one. The final one is still to come on this
-            # connection, where it would be taken for that of the next request.
+            # 101: another protocol is to follow on this connection, of which the next request must see nothing.
             response.close()
             response.release_conn()
-            raise UpstreamUnreachable(f"S3 answered {response.status}, which is not understood here")
+            raise UpstreamRefused(f"S3 answered {response.status}, which was not asked for")
         return response
 
-    def _failure(self, error: HTTPError) -> GatewayError:
+    def _failure(self, error: HTTPError) -> UpstreamError:
         if isinstance(error, EmptyPoolError):
-            return UpstreamBusy(f"no connection came free within {self._acquire:g} s (max, acquire)")
+            return NoFreeConnection(f"no connection came free within {self._acquire:g} s (max, acquire)")
         if isinstance(error, ReadTimeoutError):
             return UpstreamTimeout(f"no answer within {self._patience}")
-        if isinstance(error, (NewConnectionError, ConnectTimeoutError, SSLError)) and self._parameters.retry:
-            self._rests_until = time.monotonic() + self._parameters.retry
+        if isinstance(error, (NewConnectionError, ConnectTimeoutError, SSLError)):
+            if self._parameters.retry:
+                self._rests_until = time.monotonic() + self._parameters.retry
+        elif _is_no_http(error):
+            return UpstreamRefused("S3 sent a header that is not HTTP, or too large")
+        else:
+            self._idle.close_all()  # what ended this one may have ended them too, and the next try needs one that lives
         if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
             return UpstreamUnreachable(f"no connection within {self._parameters.connectiontimeout:g} s")
+        if isinstance(error, SSLError) and not _is_broken_handshake(error):
+            return UpstreamUntrusted(describe(error))
         return UpstreamUnreachable(describe(error))
+
+
+def discard(response: urllib3.BaseHTTPResponse) -> None:
+    """Give a response's connection back: what is left of a short body is read, so that it serves again; else closed."""
+    left = response.length_remaining
+    if left is not None and left <= _SHORT_BODY:
+        response.drain_conn()
+    else:
+        response.close()
+    response.release_conn()
+
+
+def _is_no_http(error: HTTPError) -> bool:
+    cause = error.args[1] if len(error.args) > 1 else error
+    is_header = isinstance(cause, (http.client.HTTPException, InvalidHeader))
+    return is_header and not isinstance(cause, http.client.RemoteDisconnected)
+
+
+def _is_broken_handshake(error: SSLError) -> bool:
+    return isinstance(error.args[0], (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError))
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
     QueueCls = _IdleConnections
+    ConnectionCls = StrictHTTPConnection
 
 
 class _HTTPSPool(urllib3.HTTPSConnectionPool):
     QueueCls = _IdleConnections
+    ConnectionCls = StrictHTTPSConnection
 
 
 class _Key(NamedTuple):
@@ -180,10 +225,6 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
         raise SettingError(f"S3CAFile: the file cannot be used: {error.strerror or 'no certificate in it'}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
-
-
-def _seconds(until: float) -> str:
-    return str(max(1, round(until - time.monotonic())))
 
 
 class _WithoutQuery(logging.Filter):

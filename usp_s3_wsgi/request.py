@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -54,13 +54,22 @@ class S3Request:
             return self.path
         return self.path + "?" + "&".join(f"{name}={value}" for name, value in self.query)
 
+    @property
+    def place(self) -> str:
+        """What is asked, for a log: signed requests hold a signature, so only what cannot be one."""
+        return f"{self.method} {self.scheme}://{self.host}{self.path}"
+
     def header(self, name: str) -> str | None:
         """Return the value of the first header of that name, in any case."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
+    def without(self, *names: str) -> S3Request:
+        """Return the request without the headers of these names, in any case."""
+        unwanted = {name.lower() for name in names}
+        return replace(self, headers=tuple(item for item in self.headers if item[0].lower() not in unwanted))
+
     def __repr__(self) -> str:
-        # Signed requests hold a signature: only what cannot be one is shown.
-        return f"S3Request({self.method} {self.scheme}://{self.host}{self.path})"
+        return f"S3Request({self.place})"
 
 
 def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from usp_s3_wsgi import upstream
+from usp_s3_wsgi import pool
 from usp_s3_wsgi.errors import AccessDenied, BadPath, GatewayError, ObjectNotFound, UpstreamBusy, UpstreamRefused
 from usp_s3_wsgi.settings import Settings
 
@@ -17,22 +19,39 @@ from usp_s3_wsgi.settings import Settings
 _SIZE = 65_536
 #: 403 that is about the object; every other one is about this server's keys.
 _DENIED = frozenset({"AccessDenied", "InvalidObjectState", ""})
+#: This server's clock is wrong, or S3's.
+CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 #: 400 that is about the client's URL; every other one is about this server's signature.
 _BAD_KEY = frozenset({"KeyTooLongError", "InvalidURI", "XMinioInvalidObjectName", "InvalidObjectName"})
+#: Of so many seconds a difference is worth telling: S3 itself allows 900, and a signature in the query S3Expires.
+_SLOW_CLOCK = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class S3Error:
-    """What S3 says of a refusal: status, code (empty where it says none), request id, and the bucket's region."""
+    """What S3 says of a refusal.
+
+    ``code``, ``request_id`` and ``region`` (the bucket's) are empty where it says none. ``retry_after``: seconds, None
+    where it says nothing of it. ``date``: S3's clock, None where it tells no time; ``ahead``: seconds that S3's clock
+    is ahead of this server's.
+    """
 
     status: int
     code: str
-    request_id: str
-    region: str
+    request_id: str = ""
+    region: str = ""
+    retry_after: float | None = None
+    date: datetime | None = None
+    ahead: float = 0.0
 
     def __str__(self) -> str:
-        region = f", the bucket is in region {self.region}: set S3Region to it" if self.region else ""
-        return f"S3 answered {self.status} {self.code or '(no code)'}, request id {self.request_id or '(none)'}{region}"
+        text = f"S3 answered {self.status} {self.code or '(no code)'}, request id {self.request_id or '(none)'}"
+        if self.region:
+            text += f", the bucket is in region {self.region}: set S3Region to it"
+        if self.code in CLOCK_CODES and abs(self.ahead) >= _SLOW_CLOCK:
+            side = "behind" if self.ahead > 0 else "ahead of"
+            text += f", this server's clock is {abs(self.ahead):.0f} s {side} S3's: set it right"
+        return text
 
 
 def read(response: urllib3.BaseHTTPResponse) -> S3Error:
@@ -41,7 +60,7 @@ def read(response: urllib3.BaseHTTPResponse) -> S3Error:
         text = response.read(_SIZE).decode("utf-8", "replace")
     except HTTPError:
         text = ""
-    upstream.discard(response)
+    pool.discard(response)
     return parse(response.status, response.headers, text)
 
 
@@ -53,12 +72,33 @@ def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
     code = _element(text, "Code")
     if code == "AccessDenied" and "<ServerTime>" in text:
         code = "RequestExpired"  # AWS's words for a signature in the query string that is too old, or a wrong clock
+    now, date = datetime.now(timezone.utc), _http_date(headers.get("Date", ""))
     return S3Error(
         status,
         code,
         _word(headers.get("x-amz-request-id", "")) or _element(text, "RequestId"),
         _word(headers.get("x-amz-bucket-region", "")) or _element(text, "Region"),
+        _seconds(headers.get("Retry-After", ""), now),
+        date,
+        (date - now).total_seconds() if date else 0.0,
     )
+
+
+def _http_date(text: str) -> datetime | None:
+    """https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7; None for what is no date."""
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+
+
+def _seconds(retry_after: str, now: datetime) -> float | None:
+    """https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3: seconds, or a date; None for anything else."""
+    if re.fullmatch(r"[0-9]{1,5}", retry_after):
+        return float(retry_after)
+    date = _http_date(retry_after)
+    return max(0.0, (date - now).total_seconds()) if date else None
 
 
 def _element(text: str, name: str) -> str:
@@ -71,11 +111,16 @@ def _word(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9._:/+=-]{1,128}", text) else ""
 
 
-def refusal(error: S3Error, settings: Settings, retry_after: str | None) -> GatewayError:
+def refusal(error: S3Error, settings: Settings) -> GatewayError:
     """Return what S3's refusal means to the client, to be raised."""
+    failure = _meaning(error, settings)
+    failure.told = error
+    return failure
+
+
+def _meaning(error: S3Error, settings: Settings) -> GatewayError:
     if error.status >= 500:
-        seconds = retry_after if retry_after and re.fullmatch(r"[0-9]{1,5}", retry_after) else "1"
-        return UpstreamBusy(str(error), seconds)
+        return UpstreamBusy(str(error), error.retry_after)
     if error.status == 404 and error.code != "NoSuchBucket":
         return ObjectNotFound(str(error))
     if error.status == 403 and error.code in _DENIED:

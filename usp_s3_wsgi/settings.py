@@ -38,6 +38,8 @@ class Settings:
     pass_headers: tuple[str, ...] = ()
     denied_status: int = 403
     ca_file: str | None = None
+    fallback: Settings | None = None
+    fallback_on_404: bool = False
 
     @property
     def bucket(self) -> str:
@@ -77,11 +79,23 @@ TABLE = (
     Setting("S3PassHeaders", "pass_headers", values.header_prefixes),
     Setting("S3DeniedStatus", "denied_status", values.denied_status),
     Setting("S3CAFile", "ca_file", values.file),
+    Setting("S3FallbackURL", None, bucket_url.parse),
+    Setting("S3FallbackOn404", "fallback_on_404", values.on_off),
 )
 _BY_NAME = {row.name: row for row in TABLE}
+#: Settings of the client's side, which are the same for both buckets; every other one may differ.
+_OF_BOTH = frozenset({"S3PassQuery", "S3PassHeaders", "S3DeniedStatus", "S3CredentialSource", "S3FallbackOn404"})
+_FALLBACK = "S3Fallback"
+_BY_NAME |= {
+    f"{_FALLBACK}{row.name.removeprefix('S3')}": row
+    for row in TABLE
+    if row.name not in _OF_BOTH and not row.name.startswith((_FALLBACK, "S3BucketURL"))
+}
 #: Names of mod_unified_s3_auth that this version does not know how to serve.
 NOT_YET = frozenset({"S3RoleARN", "S3RoleSessionName", "S3RoleDuration"})
 _SECRETS = ("S3AccessKey", "S3SecretKey", "S3SecurityToken")
+#: Whoever gives one of these for the second bucket gives it keys of its own: none of the first one's counts there.
+_KEYS = frozenset({name + suffix for name in _SECRETS for suffix in ("", "File")})
 
 
 def from_environ(environ: Mapping[str, Any]) -> Settings:
@@ -100,6 +114,27 @@ def parse(pairs: tuple[tuple[str, str], ...]) -> Settings:
     """Return the settings of name and value pairs. Raises: SettingError."""
     # An empty value is as if the line were not there: so a section unsets what it inherits.
     given = {name: value for name, text in pairs if (value := _value(name, text)) is not None}
+    first = {name: value for name, value in given.items() if not _is_for_second(name)}
+    section = _settings(first)
+    second = {f"S3{name.removeprefix(_FALLBACK)}": value for name, value in given.items() if _is_for_second(name)}
+    if not second and not section.fallback_on_404:
+        return section
+    if "S3URL" not in second:
+        raise SettingError("S3FallbackURL is not set, but another setting of the second bucket is")
+    second["S3BucketURL"] = second.pop("S3URL")
+    inherited = set(first) - {"S3Bucket", *(_KEYS if _KEYS & set(second) else ())}
+    try:
+        return replace(section, fallback=_settings({name: first[name] for name in inherited} | second))
+    except SettingError as error:
+        raise SettingError(f"the second bucket (settings S3Fallback...): {error}") from None
+
+
+def _is_for_second(name: str) -> bool:
+    return name.startswith(_FALLBACK) and name != "S3FallbackOn404"
+
+
+def _settings(given: Mapping[str, Any]) -> Settings:
+    """Return the settings of one bucket, their values by name."""
     if "S3BucketURL" not in given:
         raise SettingError("S3BucketURL is not set")
     for name in _SECRETS:

@@ -1,66 +1,136 @@
-"""The tries of a request: sent until S3 answers it, as often as is safe and allowed."""
+"""One bucket, asked for one client: each try signed and sent, and asked again where that can help."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
 
 import urllib3
-from urllib3.exceptions import SSLError
 
-from usp_s3_wsgi.errors import UpstreamUnreachable
-from usp_s3_wsgi.pool import workers
+from usp_s3_wsgi import credentials, pool, s3_error
+from usp_s3_wsgi.credentials import Credentials
+from usp_s3_wsgi.errors import GatewayError, UpstreamBusy, UpstreamError
+from usp_s3_wsgi.learned import learned
+from usp_s3_wsgi.remedies import Remedy, rule_for
 from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.s3_error import S3Error
 from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.signing import sign
 
-#: S3's way to say "not now"; the same request may be sent again.
-BUSY_STATUSES = frozenset({500, 502, 503, 504})
-_SHORT_BODY = 65_536
+#: S3's answers to what the client asked; every other one is a refusal.
+ANSWERS = frozenset({200, 206, 304, 412, 416})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_FIRST_BYTE = ("Range", "bytes=0-0")
 
 
-def fetch(settings: Settings, signed: Callable[[], S3Request]) -> urllib3.BaseHTTPResponse:
-    """Send a request until S3 answers it, at most ``S3Retries`` times more; the body is not read.
+class _Signed(NamedTuple):
+    """What a try was signed with."""
 
-    ``signed`` gives the request, signed anew for each try. All tries together start within ``timeout`` seconds.
-
-    Raises:
-        UpstreamUnreachable, UpstreamTimeout, UpstreamBusy: after the last try.
-        SettingError: the CA file cannot be used.
-    """
-    worker = workers.get(settings)
-    deadline = time.monotonic() + settings.proxy_set.timeout
-    for tries_left in range(settings.retries, -1, -1):
-        pause = _pause(settings.retries - tries_left)
-        last = not tries_left or time.monotonic() + pause > deadline
-        try:
-            response = worker.send(signed())
-        except UpstreamUnreachable as error:
-            if last or worker.resting or not _is_transient(error):
-                raise  # where the worker rests, its own words would hide the reason
-        else:
-            if last or response.status not in BUSY_STATUSES:
-                return response
-            discard(response)
-        time.sleep(pause)
-    raise AssertionError("the last try returns or raises")  # pragma: no cover
+    section: Settings
+    keys: Credentials
+    at: datetime
 
 
-def discard(response: urllib3.BaseHTTPResponse) -> None:
-    """Give a response's connection back: what is left of a short body is read, so that it serves again; else closed."""
-    left = response.length_remaining
-    if left is not None and left <= _SHORT_BODY:
-        response.drain_conn()
-    else:
-        response.close()
-    response.release_conn()
+class Upstream:
+    """The bucket of a section. ``S3Retries`` counts for the whole of a client's request: its tries and its resumes."""
+
+    def __init__(self, section: Settings, log: Callable[[GatewayError], None]) -> None:
+        """``log`` is told of each failure after which the same is asked again; the last one is raised."""
+        self._section, self._log = section, log
+        self._retries_left = section.retries
+        self._attempt = 0
+        self._remedies_left = {Remedy.CLOCK, Remedy.REGION, Remedy.KEYS}
+        self._signed: _Signed | None = None
+
+    def fetch(self, request: S3Request, after: UpstreamError | None = None) -> urllib3.BaseHTTPResponse:
+        """Return S3's answer (``ANSWERS``), its body unread. ``request`` is unsigned: each try is signed anew.
+
+        ``after`` is the failure of an earlier answer's body, where this is to be the rest of it. All tries begin within
+        ``timeout`` seconds.
+
+        Raises:
+            GatewayError: the last failure.
+        """
+        deadline = time.monotonic() + self._section.proxy_set.timeout
+        failure = after
+        while True:
+            if failure is not None:
+                pause = self._pause_after(failure, deadline)
+                if pause is None:
+                    raise failure
+                self._log(failure)
+                time.sleep(pause)
+            self._attempt += 1
+            begun = time.monotonic()
+            try:
+                return self._try(request)
+            except UpstreamError as error:
+                error.tried = f"attempt {self._attempt}, {time.monotonic() - begun:.3f} s"
+                failure = error
+
+    def _try(self, request: S3Request) -> urllib3.BaseHTTPResponse:
+        response = self._send(request)
+        if response.status in ANSWERS:
+            return response
+        raise s3_error.refusal(self._why(request, response), self._section)
+
+    def _send(self, request: S3Request) -> urllib3.BaseHTTPResponse:
+        section = learned.whereabouts(self._section)
+        url = section.bucket_url
+        if section is not self._section:
+            request = replace(request, host=url.authority)
+        signed = self._signed = _Signed(section, credentials.resolve(section), learned.now(url))
+        return pool.workers.get(section).send(sign(request, section, signed.keys, signed.at))
+
+    def _why(self, request: S3Request, response: urllib3.BaseHTTPResponse) -> S3Error:
+        """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""
+        told = s3_error.read(response)
+        if request.method == "GET" or told.code or told.status == 404 or told.status >= 500:
+            return told
+        first_byte = replace(request, method="GET", headers=(*request.headers, _FIRST_BYTE))
+        reason = s3_error.read(self._send(first_byte))
+        return reason if reason.status == told.status else told
+
+    def _pause_after(self, failure: GatewayError, deadline: float) -> float | None:
+        """Return how many seconds to wait before the next try, None where there is to be none."""
+        remedy = rule_for(failure).remedy
+        if remedy is Remedy.LATER:
+            return self._pause_before_retry(failure, deadline)
+        if remedy in self._remedies_left and self._is_remedied(remedy, failure.told):
+            self._remedies_left.remove(remedy)
+            return 0.0
+        return None
+
+    def _pause_before_retry(self, failure: GatewayError, deadline: float) -> float | None:
+        if not self._retries_left or self._is_resting():
+            return None  # where the host rests, its own words would hide the reason
+        pause = _backoff(self._section.retries - self._retries_left)
+        if isinstance(failure, UpstreamBusy) and failure.retry_after is not None:
+            pause = max(pause, failure.retry_after)
+        if time.monotonic() + pause > deadline:
+            return None
+        self._retries_left -= 1
+        return pause
+
+    def _is_resting(self) -> bool:
+        return self._signed is not None and pool.workers.get(self._signed.section).resting
+
+    def _is_remedied(self, remedy: Remedy, told: S3Error | None) -> bool:
+        """Change what S3 refused; False where there is nothing to change it to."""
+        if told is None or self._signed is None:
+            return False
+        section, keys, at = self._signed
+        if remedy is Remedy.CLOCK:
+            return learned.take_clock(section.bucket_url, told.date, at)
+        if remedy is Remedy.REGION:
+            return learned.take_region(self._section, section, told.region)
+        return credentials.resolve(self._section) != keys
 
 
-def _pause(attempt: int) -> float:
-    """Seconds before the next try: exponential with full jitter, so that many clients do not come back at once."""
-    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))
-
-
-def _is_transient(error: UpstreamUnreachable) -> bool:
-    return not isinstance(error.__cause__, SSLError)
+def _backoff(retry: int) -> float:
+    """Seconds before a retry: exponential with full jitter, so that many clients do not come back at once."""
+    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**retry))

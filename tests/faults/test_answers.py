@@ -8,6 +8,7 @@ from tests.faults.server import S3_WORDS, ScriptedS3, Step, answer, close, error
 from tests.wsgi import Reply, call, environ, s3_settings
 
 ETAG = '"9b2cf535f27731c974343645a3985328"'
+HELLO = answer(200, b"hello")
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 VALIDATORS = (("ETag", ETAG), ("Last-Modified", DATE), ("Cache-Control", "max-age=60"), ("Expires", DATE))
 CONTENT = (
@@ -196,7 +197,7 @@ def test_502_of_head_names_the_code_as_well(status: int, code: str) -> None:
     ],
 )
 def test_the_error_log_names_the_buckets_region(refusal: bytes) -> None:
-    assert "the bucket is in region eu-west-3: set S3Region" in ask(refusal).log
+    assert "the bucket is in region eu-west-3: set S3Region" in ask(refusal, HELLO).log
 
 
 def test_what_s3_says_cannot_forge_a_line_of_the_error_log() -> None:
@@ -217,7 +218,7 @@ def test_any_other_status_is_a_502(status: int) -> None:
     ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (502, "BadGateway"), (504, "GatewayTimeout")]
 )
 def test_503_with_retry_after_when_s3_stays_busy(status: int, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usp_s3_wsgi.upstream._pause", lambda attempt: 0.0)
+    monkeypatch.setattr("usp_s3_wsgi.upstream._backoff", lambda retry: 0.0)
     reply = ask(error(status, code), error(status, code), settings={"S3Retries": "1"})
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
     assert f"S3 answered {status} {code}" in reply.log

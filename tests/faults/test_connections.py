@@ -74,7 +74,7 @@ def test_a_connection_that_s3_closed_meanwhile_is_replaced() -> None:
 
 
 def test_a_connection_that_s3_closes_just_now_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_pause", lambda attempt: 0.0)
+    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
     with ScriptedS3(HELLO, close, NEXT) as s3:
         assert ask(s3) == 200
         assert ask(s3, S3Retries="1") == 200

@@ -15,11 +15,10 @@ def ask(s3: ScriptedS3, target: str = "/media/film.mp4", method: str = "GET", **
     return call(environ(target, settings, method=method, headers={k.replace("_", "-"): v for k, v in headers.items()}))
 
 
-@pytest.mark.parametrize("status", [101, 102, 103])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_an_informational_answer_does_not_shift_the_answers(status: int, method: str) -> None:
-    """http.client takes it for the final one; what follows on the connection belongs to this request alone."""
-    early = f"HTTP/1.1 {status} Early\r\nLink: </a>; rel=preload\r\n\r\n".encode()
+def test_another_protocol_does_not_shift_the_answers(method: str) -> None:
+    """http.client takes it for the final answer; what follows on the connection belongs to this request alone."""
+    early = b"HTTP/1.1 101 Early\r\nLink: </a>; rel=preload\r\n\r\n"
 
     def early_then_late(connection: Connection, request: Request) -> None:
         connection.send(early)

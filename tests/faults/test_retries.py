@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.faults.server import ScriptedS3, Step, answer, close, error, reset, stall
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import application, signing, upstream
+from usp_s3_wsgi import signing, upstream
 from usp_s3_wsgi.request import S3Request
 
 HELLO = answer(200, b"hello")
@@ -19,7 +20,7 @@ HELLO = answer(200, b"hello")
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing between two tries."""
-    monkeypatch.setattr(upstream, "_pause", lambda attempt: 0.0)
+    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
 
 
 def ask(s3: ScriptedS3, method: str = "GET", **changes: str) -> Reply:
@@ -38,7 +39,8 @@ def test_s3retries_further_tries(step: Step, retries: int) -> None:
 def test_the_first_try_that_succeeds_is_the_answer(step: Step) -> None:
     with ScriptedS3(step, step, HELLO) as s3:
         reply = ask(s3, S3Retries="5")
-    assert (reply.status, reply.body, reply.log) == (200, b"hello", "")
+    assert (reply.status, reply.body) == (200, b"hello")
+    assert re.fullmatch(r"(.*bucket/film\.mp4, attempt 1, .* s\); asking again\n)(.*attempt 2.*\n)", reply.log)
 
 
 def test_a_busy_answer_is_read_so_that_its_connection_serves_again() -> None:
@@ -69,14 +71,14 @@ def test_each_try_is_signed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         signed.append(given)
         return signing.sign(*given)
 
-    monkeypatch.setattr(application, "sign", sign)
+    monkeypatch.setattr(upstream, "sign", sign)
     with ScriptedS3(close, close, HELLO) as s3:
         assert ask(s3, S3Retries="2").status == 200
     assert len(signed) == 3
 
 
 def test_no_try_begins_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_pause", lambda attempt: 31.0)
+    monkeypatch.setattr(upstream, "_backoff", lambda retry: 31.0)
     with ScriptedS3(error(503, "SlowDown")) as s3:
         assert ask(s3, S3Retries="5", S3ProxySet="timeout=30").status == 503
     assert len(s3.requests) == 1
@@ -85,7 +87,7 @@ def test_no_try_begins_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
-    longest = [upstream._pause(attempt) for attempt in range(8)]
+    longest = [upstream._backoff(attempt) for attempt in range(8)]
     assert longest == sorted(longest)
     assert longest[0] < longest[1] and longest[-1] == longest[-2] <= 2.0
 

@@ -64,7 +64,7 @@ def test_settings_come_before_the_request() -> None:
 def test_the_log_names_the_object_without_query() -> None:
     reply = call(environ("/media/a%20b?secret=1", s3_settings("http://127.0.0.1:9", "v4-query")))
     assert reply.log.count("\n") == 1
-    assert "(GET http://127.0.0.1:9/bucket/a%20b)" in reply.log
+    assert "(GET http://127.0.0.1:9/bucket/a%20b, attempt 1, 0.00" in reply.log
     assert "secret=1" not in reply.log and "X-Amz" not in reply.log
 
 
@@ -85,7 +85,7 @@ def test_an_unexpected_exception(method: str, monkeypatch: pytest.MonkeyPatch) -
     def explode(*given: object) -> None:
         raise ZeroDivisionError("words that may hold a key")
 
-    monkeypatch.setattr(response, "success", explode)
+    monkeypatch.setattr(response, "object_headers", explode)
     with ScriptedS3(answer(200, b"hello" if method == "GET" else b"", length=5)) as s3:
         reply = call(environ(settings=s3_settings(s3.url), method=method))
     assert reply.status == 500
@@ -99,7 +99,7 @@ def test_an_unexpected_exception_uses_up_no_connection_of_max(monkeypatch: pytes
     with ScriptedS3(answer(200, b"hello"), answer(200, b"next")) as s3:
         settings = s3_settings(s3.url, S3ProxySet="max=1 acquire=1")
         with monkeypatch.context() as patched:
-            patched.setattr(response, "success", lambda *given: 1 // 0)
+            patched.setattr(response, "object_headers", lambda *given: 1 // 0)
             assert call(environ(settings=settings)).status == 500
         assert call(environ(settings=settings)).body == b"next"
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import pytest
 import urllib3
@@ -47,11 +50,48 @@ def test_an_endless_error_document_is_not_read_to_its_end() -> None:
 
 
 def test_the_line_for_the_error_log() -> None:
-    assert str(S3Error(403, "ExpiredToken", "4442", "")) == "S3 answered 403 ExpiredToken, request id 4442"
-    assert str(S3Error(403, "", "", "")) == "S3 answered 403 (no code), request id (none)"
+    assert str(S3Error(403, "ExpiredToken", "4442")) == "S3 answered 403 ExpiredToken, request id 4442"
+    assert str(S3Error(403, "")) == "S3 answered 403 (no code), request id (none)"
     assert str(S3Error(301, "PermanentRedirect", "4", "eu-west-3")).endswith(
         ", the bucket is in region eu-west-3: set S3Region to it"
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "hint"),
+    [
+        (3600, r", this server's clock is (3598|3599|3600) s behind S3's: set it right"),
+        (-900, r" is 90\d s ahead of S3's"),
+        (1, ""),
+    ],
+)
+def test_the_line_says_how_wrong_the_clock_is(seconds: int, hint: str) -> None:
+    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
+    told = s3_error.read(from_s3(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", Date=date))
+    assert re.search(hint, str(told)) and ("clock" in str(told)) == bool(hint)
+    other = s3_error.read(from_s3(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", Date=date))
+    assert "clock" not in str(other)
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Thu, 99 Jan 2026 00:00:00 GMT", "0"])
+def test_a_date_that_is_none(date: str) -> None:
+    told = s3_error.read(from_s3(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", Date=date))
+    assert told.date is None and "clock" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7", 7), ("0", 0), ("99999", 99_999), ("999999", None), ("soon", None), ("-1", None), ("", None), ("1.5", None)],
+)
+def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
+    assert s3_error.read(from_s3(503, b"", Retry_After=text)).retry_after == seconds
+
+
+@pytest.mark.parametrize(("seconds", "low", "high"), [(60, 57, 60), (-60, 0, 0)])
+def test_retry_after_as_a_date(seconds: int, low: float, high: float) -> None:
+    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
+    wait = s3_error.read(from_s3(503, b"", Retry_After=date)).retry_after
+    assert wait is not None and low <= wait <= high
 
 
 @pytest.mark.parametrize(
@@ -78,7 +118,7 @@ def test_the_line_for_the_error_log() -> None:
 )
 def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayError], client: int) -> None:
     settings = Settings(SETTINGS.bucket_url, denied_status=404)
-    error = s3_error.refusal(S3Error(status, code, "4442", ""), settings, None)
-    assert type(error) is kind
+    error = s3_error.refusal(told := S3Error(status, code, "4442"), settings)
+    assert type(error) is kind and error.told is told
     assert error.status == client
     assert error.logged == (kind in {errors.UpstreamRefused, errors.UpstreamBusy})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -52,6 +53,7 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("S3DeniedStatus", "403", "denied_status", 403),
     ("S3DeniedStatus", "404", "denied_status", 404),
     ("S3CAFile", "/etc/ssl/s3.pem", "ca_file", "/etc/ssl/s3.pem"),
+    ("S3FallbackOn404", "off", "fallback_on_404", False),
 ]  # fmt: skip
 
 
@@ -78,6 +80,9 @@ BAD: list[tuple[str, str]] = [
     ("S3UseHeaders", "1"),
     ("S3UseHeaders", "on "),
     ("S3ProxySet", "timeout"),
+    ("S3FallbackURL", "bucket"),
+    ("S3FallbackOn404", "yes"),
+    ("S3FallbackRegion", "eu central"),
     ("S3CredentialSource", "aws"),
     ("S3Expires", "0"),
     ("S3Expires", "604801"),
@@ -112,9 +117,10 @@ def test_bad(name: str, text: str) -> None:
 def test_every_row_is_tested() -> None:
     names = {row.name for row in TABLE}
     assert names - {name for name, *_ in GOOD} <= {
-        "S3BucketURL", "S3Bucket", "S3AccessKeyFile", "S3SecretKeyFile", "S3CredentialSource"
+        "S3BucketURL", "S3Bucket", "S3AccessKeyFile", "S3SecretKeyFile", "S3CredentialSource",
+        "S3FallbackURL",
     }  # fmt: skip
-    assert names - {name for name, _ in BAD} == set()
+    assert names <= {name for name, _ in BAD}
 
 
 @pytest.mark.parametrize("name", [row.name for row in TABLE])
@@ -232,3 +238,68 @@ def test_the_same_values_are_parsed_once() -> None:
 def test_a_refusal_is_not_remembered_as_settings() -> None:
     for _ in range(2):
         assert "S3Expires" in refused(S3Expires="0")
+
+
+# --- the second bucket
+
+SECOND = {**BASE, "S3FallbackURL": "http://127.0.0.1:9000/copies/"}
+
+
+def second(**changes: str) -> Settings:
+    fallback = from_environ({**SECOND, **changes}).fallback
+    assert fallback is not None and fallback.fallback is None
+    return fallback
+
+
+def test_without_a_second_url_there_is_none() -> None:
+    assert from_environ(BASE).fallback is None
+
+
+def test_the_second_bucket_has_what_the_first_one_has() -> None:
+    shared = {"S3Region": "eu-west-1", "S3UseHeaders": "on", "S3Retries": "4", "S3PassQuery": "versionId",
+              "S3DeniedStatus": "404", "S3SecurityToken": "token", "S3ProxySet": "timeout=3"}  # fmt: skip
+    first = from_environ({**SECOND, **shared})
+    assert first.fallback == dataclasses.replace(from_environ({**BASE, **shared}), bucket_url=second().bucket_url)
+    assert first.bucket == "b" and second().bucket == "copies"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("S3FallbackRegion", "us-east-1", "region", "us-east-1"),
+        ("S3FallbackUseHeaders", "on", "use_headers", True),
+        ("S3FallbackProxySet", "timeout=3", "proxy_set", ProxySet(timeout=3)),
+        ("S3FallbackExpires", "9", "expires", 9),
+        ("S3FallbackRetries", "0", "retries", 0),
+        ("S3FallbackCAFile", "/etc/ssl/other.pem", "ca_file", "/etc/ssl/other.pem"),
+    ],
+)
+def test_what_may_differ(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(second(**{name: text}), field) == value
+    assert getattr(from_environ({**SECOND, name: text}), field) == getattr(from_environ(BASE), field)
+
+
+def test_keys_of_its_own_come_without_anything_of_the_first_ones() -> None:
+    own = second(S3SecurityToken="first", S3FallbackAccessKey="OTHER", S3FallbackSecretKeyFile="/run/other")
+    assert (own.access_key, own.secret_key, own.secret_key_file) == ("OTHER", None, "/run/other")
+    assert own.security_token is None
+
+
+def test_half_of_a_key_pair_is_refused() -> None:
+    message = refused(**SECOND, S3FallbackAccessKey="OTHER")
+    assert "second bucket" in message and "S3SecretKey is not set" in message
+
+
+@pytest.mark.parametrize("name", ["S3FallbackAccessKey", "S3FallbackRetries", "S3FallbackOn404"])
+def test_settings_of_a_second_bucket_that_is_not_named(name: str) -> None:
+    assert refused(**{name: {"S3FallbackOn404": "on"}.get(name, "3")}).startswith("S3FallbackURL is not set")
+
+
+def test_a_second_bucket_must_be_one() -> None:
+    assert "shows no bucket" in refused(S3FallbackURL="https://s3.amazonaws.com/")
+    assert second(S3FallbackURL="http://other.ceph.example/", S3FallbackBucket="other").bucket == "other"
+
+
+@pytest.mark.parametrize("name", ["S3FallbackPassQuery", "S3FallbackDeniedStatus", "S3FallbackBucketURL"])
+def test_what_the_two_have_in_common_cannot_differ(name: str) -> None:
+    assert "did you mean S3" in refused(**SECOND, **{name: "404"})

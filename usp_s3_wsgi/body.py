@@ -1,0 +1,143 @@
+"""The bytes of an object on their way to the client: whole, resumed where S3 broke off, or ended abnormally."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.client import IncompleteRead
+from typing import NoReturn
+
+import urllib3
+from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
+
+from usp_s3_wsgi import framing, pool
+from usp_s3_wsgi.errors import BodyTruncated, BodyUnusable, GatewayError, describe
+from usp_s3_wsgi.framing import Part
+from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.upstream import Upstream
+
+#: Bytes of one read: large reads beat the 8 KB of a proxy's buffers.
+READ_SIZE = 1 << 20
+#: What is about the first request alone: the rest is asked for by its own range, of the very object that was begun.
+_OF_THE_FIRST = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+
+
+class Body:
+    """The bytes of S3's body, in large reads; where S3 breaks off, the rest is asked for (``S3Retries``).
+
+    Raises, instead of its end, BodyTruncated; ``truncated`` is told of it before. ``part`` says which bytes of the
+    object ``response`` brings, None where they cannot be resumed nor counted (several ranges in one body).
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        request: S3Request,
+        response: urllib3.BaseHTTPResponse,
+        part: Part | None,
+        truncated: Callable[[BodyTruncated], None],
+    ) -> None:
+        self._upstream, self._request, self._response = upstream, request, response
+        self._part, self._truncated = part, truncated
+        self._next = part.first if part else 0
+        self._etag = response.headers.get("ETag", "")
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        while True:
+            try:
+                data = self._response.read1(READ_SIZE)
+            except HTTPError as error:
+                data, reason, resumable = b"", describe(error), _is_break(error)
+            else:
+                reason, resumable = "not the length of the part", True
+                if not data and not self._missing:
+                    raise StopIteration
+            if data:
+                self._next += len(data)
+                if self._missing is not None and self._missing < 0:
+                    self._end(BodyUnusable("S3 sent more bytes than it said"))
+                return data
+            if self._missing == 0:
+                # Only the mark of the end is missing: by what S3 said of the part, it is whole.
+                raise StopIteration
+            self._go_on(reason, resumable)
+
+    @property
+    def _missing(self) -> int | None:
+        """How many bytes are still to come, None where S3 did not say."""
+        last = self._part.last if self._part else None
+        return None if last is None else last + 1 - self._next
+
+    def _go_on(self, reason: str, resumable: bool) -> None:
+        """Ask for the rest, or end the body abnormally."""
+        missing = "some" if self._missing is None else self._missing
+        kind = BodyTruncated if resumable and self._can_resume else BodyUnusable
+        failure = kind(f"S3 ended the body early, {missing} bytes are missing: {reason}")
+        self.close()
+        try:
+            self._response = self._rest(failure)
+        except GatewayError as error:
+            self._end(error if isinstance(error, BodyTruncated) else BodyUnusable(f"{failure}; then {error}"))
+
+    @property
+    def _can_resume(self) -> bool:
+        """Whether the rest can be asked for so that it must be of the same object: a strong validator tells."""
+        return self._part is not None and self._etag.startswith('"')
+
+    def _rest(self, failure: BodyTruncated) -> urllib3.BaseHTTPResponse:
+        request = self._request_for_rest()
+        response = self._upstream.fetch(request, after=failure)
+        try:
+            self._part = self._checked(response, request)
+        except GatewayError:
+            pool.discard(response)
+            raise
+        return response
+
+    def _request_for_rest(self) -> S3Request:
+        last = "" if self._part is None or self._part.last is None else self._part.last
+        request = self._request.without(*_OF_THE_FIRST)
+        headers = (*request.headers, ("Range", f"bytes={self._next}-{last}"), ("If-Match", self._etag))
+        # The part of an upload (partNumber) is a range like any other, once S3 has said where it lies.
+        query = tuple(pair for pair in self._request.query if pair[0] != "partNumber")
+        return replace(request, headers=headers, query=query)
+
+    def _checked(self, response: urllib3.BaseHTTPResponse, request: S3Request) -> Part:
+        """Return which bytes the response brings, if it is the rest of the very same object.
+
+        Raises:
+            UpstreamError: it is not.
+        """
+        if response.status == 412 or (response.status == 206 and response.headers.get("ETag") != self._etag):
+            raise BodyUnusable("the object changed meanwhile")
+        if response.status != 206:
+            raise BodyUnusable(f"S3 answered {response.status} to the request for the rest")
+        begun, rest = self._part, framing.part_sent(response, request)
+        if begun is None or rest is None or rest.total is None or begun.total not in {None, rest.total}:
+            raise BodyUnusable("S3 sent a part of another object")
+        last = rest.total - 1 if begun.last is None else begun.last
+        if (rest.first, rest.last) != (self._next, last):
+            raise BodyUnusable("S3 sent another part than the rest")
+        return rest
+
+    def _end(self, failure: BodyTruncated) -> NoReturn:
+        """Raise it: without an exception mod_wsgi would tell httpd's filters (a cache) that the body is whole."""
+        self._truncated(failure)
+        raise failure from None
+
+    def close(self) -> None:
+        """Give the connection back; one with unread bytes is closed, so that they reach no other request."""
+        if not self._response.closed:
+            self._response.close()
+        self._response.release_conn()
+
+
+def _is_break(error: HTTPError) -> bool:
+    """Whether the connection broke or stalled. What is no HTTP is no break: who knows what came before it."""
+    cause = error.args[1] if len(error.args) > 1 else None
+    if isinstance(cause, IncompleteRead):
+        return not isinstance(cause.__context__, ValueError)  # http.client's way to say: that is no chunk size
+    return isinstance(error, (ReadTimeoutError, SSLError)) or isinstance(cause, OSError)

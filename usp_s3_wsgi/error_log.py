@@ -1,0 +1,51 @@
+"""The lines of the server's error log: one for each failure, and not a flood where a host is down."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Hashable
+from urllib.parse import urlsplit
+
+from usp_s3_wsgi.errors import GatewayError
+
+#: So many lines of a kind are written in so many seconds; how many more there were is told by the first one after.
+_LINES, _SECONDS = 10, 10.0
+
+
+class Limiter:
+    """Counts lines of a kind."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: dict[Hashable, tuple[float, int]] = {}
+
+    def admit(self, kind: Hashable) -> int | None:
+        """Return None for a line that is too many, else how many of its kind have been left out just before."""
+        now = time.monotonic()
+        with self._lock:
+            begun, count = self._seen.get(kind, (now, 0))
+            left_out = 0
+            if now - begun >= _SECONDS:
+                left_out = max(0, count - _LINES)
+                begun, count = now, 0
+            self._seen[kind] = (begun, count + 1)
+        return left_out if count < _LINES else None
+
+
+def line(failure: GatewayError, then: str = "") -> str | None:
+    """Return the line for a failure, None where there is to be none; ``then``: what is done about it."""
+    if not failure.logged:
+        return None
+    host = urlsplit(failure.place.partition(" ")[2]).netloc
+    left_out = limiter.admit((host, failure.kind) if host else str(failure))
+    if left_out is None:
+        return None
+    details = ", ".join(text for text in (failure.place, failure.tried) if text)
+    text = f"{failure} ({details})" if details else str(failure)
+    if then:
+        text += f"; {then}"
+    return f"{text} [{left_out} more of this kind were not written]" if left_out else text
+
+
+limiter = Limiter()

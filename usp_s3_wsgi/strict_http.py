@@ -1,0 +1,87 @@
+"""http.client's reading of an answer, made strict: what S3 broke off never passes for what it said.
+
+http.client takes the end of a connection for the end of a header, and half a chunk size for a whole one; it takes
+headers that it cannot parse for the body's begin, waits for a header for as long as bytes of it trickle in, and takes
+any informational answer but 100 for the final one. With urllib3 these connections behave like its own in all else.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import io
+import socket
+import time
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HeaderParsingError
+from urllib3.util.response import assert_header_parsing
+
+
+class _Lines(io.BufferedReader):
+    """A connection's file. A line that is cut off raises, and so does one that is not there within the time limit."""
+
+    deadline = float("inf")
+    _begun = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return the next line with its end, or the first ``size`` bytes of it; nothing only where nothing ever came.
+
+        Raises:
+            ConnectionAbortedError: the connection ended within the line, or before it.
+            TimeoutError: the deadline has passed, however many bytes have trickled in.
+        """
+        limit = float("inf") if size is None or size < 0 else size
+        line = b""
+        while not line.endswith(b"\n") and len(line) < limit:
+            buffered = self.peek()
+            if not buffered and (line or self._begun):
+                raise ConnectionAbortedError(errno.ECONNABORTED, "S3 ended the connection within a line")
+            if not buffered:
+                break
+            if time.monotonic() > self.deadline:
+                raise TimeoutError("timed out")
+            end = buffered.find(b"\n") + 1 or len(buffered)
+            line += self.read(int(min(end, limit - len(line))))
+            self._begun = True
+        return line
+
+
+class _Response(http.client.HTTPResponse):
+    """http.client's response, its header read strictly and within the connection's time limit."""
+
+    def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
+        super().__init__(sock, *given, **named)
+        self.fp = _Lines(self.fp.detach())
+        patience = sock.gettimeout()
+        if patience is not None:
+            self.fp.deadline = time.monotonic() + patience
+
+    def begin(self) -> None:
+        """Read the header. Raises: OSError where it ends early, http.client.HTTPException where it is none."""
+        super().begin()
+        try:
+            assert_header_parsing(self.msg)
+        except (HeaderParsingError, TypeError):
+            raise http.client.HTTPException("S3 sent a header that is none") from None
+        if isinstance(self.fp, _Lines):
+            self.fp.deadline = float("inf")
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        # https://www.rfc-editor.org/rfc/rfc9110#section-15.2: 103 and its like are to be skipped as 100 is.
+        skipped = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
+        return version, http.client.CONTINUE if skipped else status, reason
+
+
+class StrictHTTPConnection(HTTPConnection):
+    """urllib3's connection, read strictly."""
+
+    response_class = _Response
+
+
+class StrictHTTPSConnection(HTTPSConnection):
+    """urllib3's connection over TLS, read strictly."""
+
+    response_class = _Response
