@@ -31,6 +31,7 @@ class _Lines(io.BufferedReader):
         Raises:
             ConnectionAbortedError: the connection ended within the line, or before it.
             TimeoutError: the deadline has passed, however many bytes have trickled in.
+            http.client.HTTPException: there is a CR within the line.
         """
         limit = float("inf") if size is None or size < 0 else size
         line = b""
@@ -45,6 +46,8 @@ class _Lines(io.BufferedReader):
             end = buffered.find(b"\n") + 1 or len(buffered)
             line += self.read(int(min(end, limit - len(line))))
             self._begun = True
+        if b"\r" in line[:-2]:
+            raise http.client.HTTPException("a CR within a line")  # another reader would take it for the line's end
         return line
 
 

@@ -42,7 +42,7 @@ class Upstream:
         """``log`` is told of each failure after which the same is asked again; the last one is raised."""
         self._section, self._log = section, log
         self._retries_left = section.retries
-        self._attempt = 0
+        self._attempt, self._begun = 0, 0.0
         self._remedies_left = {Remedy.CLOCK, Remedy.REGION, Remedy.KEYS}
         self._signed: _Signed | None = None
 
@@ -59,18 +59,22 @@ class Upstream:
         failure = after
         while True:
             if failure is not None:
-                pause = self._pause_after(failure, deadline)
-                if pause is None:
-                    raise failure
-                self._log(failure)
-                time.sleep(pause)
+                self._prepare_next(failure, deadline)
             self._attempt += 1
-            begun = time.monotonic()
+            self._begun = time.monotonic()
             try:
                 return self._try(request)
             except UpstreamError as error:
-                error.tried = f"attempt {self._attempt}, {time.monotonic() - begun:.3f} s"
                 failure = error
+
+    def _prepare_next(self, failure: UpstreamError, deadline: float) -> None:
+        """Make the next try a better one, or raise the failure, where there is to be none."""
+        failure.tried = f"attempt {self._attempt}, {time.monotonic() - self._begun:.3f} s"
+        pause = self._pause_after(failure, deadline)
+        if pause is None:
+            raise failure
+        self._log(failure)
+        time.sleep(pause)
 
     def _try(self, request: S3Request) -> urllib3.BaseHTTPResponse:
         response = self._send(request)
