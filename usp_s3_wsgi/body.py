@@ -126,7 +126,7 @@ class Body:
     def _end(self, failure: BodyTruncated) -> NoReturn:
         """Raise it: without an exception mod_wsgi would tell httpd's filters (a cache) that the body is whole."""
         self._truncated(failure)
-        raise failure from None
+        raise failure.with_traceback(None) from None  # mod_wsgi logs the traceback, which is of no use to anybody
 
     def close(self) -> None:
         """Give the connection back; one with unread bytes is closed, so that they reach no other request."""

@@ -25,7 +25,6 @@ from types import TracebackType
 
 #: Seconds that anything may take; only a test that is about to fail waits for so long.
 WAIT = 10.0
-_HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +95,15 @@ class ScriptedS3:
         then: Step | None = None,
         accepted: Accepted | None = None,
         tls: tuple[Path, Path] | None = None,
+        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         """``then`` answers what comes after the script, ``accepted`` acts on a new connection (before TLS).
 
-        ``tls`` is (certificate, key), PEM.
+        ``tls`` is (certificate, key), PEM. ``host`` is an address of the loopback interface, ``port`` 0 a free one.
         """
         self._script, self._then, self._accepted = deque(script), then, accepted
-        self._wanted_port = port
+        self._wanted = (host, port)
         self.server_names: list[str | None] = []
         self._scheme = "https" if tls else "http"
         self._tls = _tls_context(*tls, self.server_names) if tls else None
@@ -115,9 +115,9 @@ class ScriptedS3:
         self.requests: list[Request] = []
 
     def __enter__(self) -> ScriptedS3:
-        self._listener = socket.create_server((_HOST, self._wanted_port))
+        self._listener = socket.create_server(self._wanted)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"{self._scheme}://{_HOST}:{self.port}"
+        self.url = f"{self._scheme}://{self._wanted[0]}:{self.port}"
         self._start(self._accept)
         return self
 

@@ -132,7 +132,7 @@ def test_answers_that_are_none_for_the_client(httpd: Httpd, name: str) -> None:
             httpd.expect_error("AH01110")
         reply = httpd.fetch("/m/film.mp4")
         if status >= 500:
-            httpd.wait_for_error(rf"usp_s3_wsgi: S3 answered .*{reason}.* \(GET {URL}/bucket/film.mp4\)")
+            httpd.wait_for_error(rf"usp_s3_wsgi: S3 answered .*{reason}.* \(GET {URL}/bucket/film.mp4, attempt 1, ")
         # The server, and the connection where it is one, go on with the next.
         assert httpd.fetch("/m/film.mp4").body == NEXT
     assert reply.status == status

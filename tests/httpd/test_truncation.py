@@ -37,7 +37,9 @@ def chunked(data: bytes, end: bytes = b"") -> bytes:
 
 
 #: What mod_wsgi writes of the exception that ends a body; the gateway's own line comes before it.
-TRACEBACK = r"BodyTruncated|Exception occurred|Traceback|File |raise |data = |~~|\^\^"
+TRACEBACK = (
+    r"Body(Truncated|Unusable)|Exception occurred|Traceback|File |raise |data = |self\._go_on|self\._end|~~|\^\^"
+)
 
 
 @pytest.fixture

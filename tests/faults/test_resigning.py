@@ -1,0 +1,207 @@
+"""What S3 refuses for a reason that can be mended: its clock, its region, keys that were exchanged just now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, error, head_of
+from tests.wsgi import MODES, SECRET_KEY, Reply, call, environ, s3_settings
+from usp_s3_wsgi import learned
+
+HELLO = answer(200, b"hello")
+
+
+def ask(s3: ScriptedS3, method: str = "GET", mode: str = "v4-header", **changes: str) -> Reply:
+    return call(environ("/media/film.mp4", s3_settings(s3.url, mode, **changes), method=method))
+
+
+# --- the clock
+
+
+class Clocked:
+    """An S3 whose clock is ``ahead`` of this server's; it refuses signatures that are not of its own time."""
+
+    def __init__(self, ahead: timedelta, code: str = "RequestTimeTooSkewed") -> None:
+        self.ahead, self._code = ahead, code
+
+    def __call__(self, connection: Connection, request: Request) -> None:
+        now = datetime.now(timezone.utc) + self.ahead
+        far = abs((signed_at(request) - now).total_seconds()) > 60
+        date = ("Date", format_datetime(now, usegmt=True))
+        extra = "<ServerTime>x</ServerTime>" if self._code == "AccessDenied" else ""
+        refusal = error(403, self._code + "</Code>" + extra + "<Code>", date) if extra else error(403, self._code, date)
+        whole = refusal if far else HELLO
+        connection.send(head_of(whole) if request.method == "HEAD" else whole)
+
+
+def signed_at(request: Request) -> datetime:
+    """When a request was signed, in any mode."""
+    _, _, query = request.target.partition("?")
+    given = dict(pair.split("=") for pair in query.split("&")) if query else {}
+    if "Expires" in given:
+        return datetime.fromtimestamp(int(given["Expires"]) - 300, timezone.utc)
+    if date := request.headers.get("date"):
+        return datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=timezone.utc)
+    text = request.headers.get("x-amz-date") or given["X-Amz-Date"]
+    return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(hours=-1), timedelta(days=400)])
+@pytest.mark.parametrize("mode", MODES)
+def test_signed_with_s3s_clock_and_so_from_then_on(mode: str, ahead: timedelta) -> None:
+    with ScriptedS3(then=Clocked(ahead)) as s3:
+        replies = [ask(s3, mode=mode) for _ in range(3)]
+        assert len(s3.requests) == 4
+    assert [reply.body for reply in replies] == [b"hello"] * 3
+    # Once for all, and what to do about it.
+    assert "set it right" in replies[0].log and replies[0].log.count("\n") == 1
+    assert not replies[1].log and not replies[2].log
+
+
+def test_without_retries_as_well() -> None:
+    with ScriptedS3(then=Clocked(timedelta(hours=1))) as s3:
+        assert ask(s3, S3Retries="0").status == 200
+
+
+def test_a_head_learns_it_from_a_get() -> None:
+    with ScriptedS3(then=Clocked(timedelta(hours=1))) as s3:
+        assert ask(s3, "HEAD").status == 200
+        assert [request.method for request in s3.requests] == ["HEAD", "GET", "HEAD"]
+
+
+def test_amazons_words_for_a_query_signature_of_the_past() -> None:
+    with ScriptedS3(then=Clocked(timedelta(hours=1), "AccessDenied")) as s3:
+        assert ask(s3, mode="v4-query").status == 200
+
+
+def test_the_clock_is_that_of_a_host() -> None:
+    with ScriptedS3(then=Clocked(timedelta(hours=1))) as late, ScriptedS3(then=Clocked(timedelta(0))) as right:
+        assert [ask(s3).status for s3 in (late, right, late, right)] == [200] * 4
+        assert (len(late.requests), len(right.requests)) == (3, 2)
+
+
+def test_a_clock_that_is_set_right_is_followed() -> None:
+    clock = Clocked(timedelta(hours=1))
+    with ScriptedS3(then=clock) as s3:
+        assert ask(s3).status == 200
+        clock.ahead = timedelta(0)
+        assert [ask(s3).status for _ in range(2)] == [200, 200]
+        assert len(s3.requests) == 5
+
+
+def test_this_servers_clock_may_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody sets it right, as the log says: what was learned of S3's stays true."""
+    jump = timedelta(0)
+
+    class Jumping(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + jump
+
+    monkeypatch.setattr(learned, "datetime", Jumping)
+    with ScriptedS3(then=Clocked(timedelta(hours=1))) as s3:
+        assert ask(s3).status == 200
+        jump = timedelta(hours=1)
+        assert ask(s3).status == 200
+        assert len(s3.requests) == 3
+
+
+@pytest.mark.parametrize("date", ["", "never", "now"])
+def test_without_another_time_it_is_not_asked_again(date: str) -> None:
+    if date == "now":
+        date = format_datetime(datetime.now(timezone.utc), usegmt=True)
+    with ScriptedS3(error(403, "RequestTimeTooSkewed", ("Date", date))) as s3:
+        assert ask(s3, S3Retries="3").status == 502
+
+
+def test_a_clock_that_does_not_help_is_tried_once() -> None:
+    never = error(403, "RequestTimeTooSkewed", ("Date", "Thu, 01 Jan 2015 00:00:00 GMT"))
+    with ScriptedS3(never, never) as s3:
+        assert ask(s3, S3Retries="3").status == 502
+
+
+# --- the region
+
+
+def in_region(region: str, refusal: Callable[[], bytes]) -> Step:
+    def judge(connection: Connection, request: Request) -> None:
+        mine = f"/{region}/s3/" in request.headers.get("authorization", "") + request.target.replace("%2F", "/")
+        whole = HELLO if mine else refusal()
+        connection.send(head_of(whole) if request.method == "HEAD" else whole)
+
+    return judge
+
+
+REFUSALS = [
+    error(400, "AuthorizationHeaderMalformed", region="eu-west-3"),
+    error(400, "AuthorizationQueryParametersError", region="eu-west-3"),
+    error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3")),
+    error(307, "TemporaryRedirect", ("x-amz-bucket-region", "eu-west-3"), ("Location", "https://evil.example/")),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("mode", ["v4-header", "v4-query"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_signed_for_the_region_that_s3_names_and_so_from_then_on(method: str, mode: str, refusal: bytes) -> None:
+    with ScriptedS3(then=in_region("eu-west-3", lambda: refusal)) as s3:
+        replies = [ask(s3, method, mode) for _ in range(3)]
+        assert len(s3.requests) == (4 if method == "GET" else 5)  # a HEAD asks for the reason
+    assert [reply.status for reply in replies] == [200] * 3
+    assert "the bucket is in region eu-west-3: set S3Region to it" in replies[0].log
+    assert replies[0].log.count("\n") == 1 and not replies[1].log + replies[2].log
+
+
+def test_a_region_that_s3_names_twice_is_tried_once() -> None:
+    with ScriptedS3(*[REFUSALS[0]] * 2) as s3:
+        assert ask(s3, S3Retries="3").status == 502
+
+
+def test_the_region_that_is_set_already_changes_nothing() -> None:
+    with ScriptedS3(REFUSALS[0]) as s3:
+        assert ask(s3, S3Region="eu-west-3").status == 502
+
+
+@pytest.mark.parametrize("mode", ["v2-header", "v2-query"])
+def test_signature_v2_knows_no_region(mode: str) -> None:
+    with ScriptedS3(REFUSALS[2]) as s3:
+        assert ask(s3, mode=mode).status == 502
+
+
+def test_the_region_is_that_of_a_bucket() -> None:
+    with ScriptedS3(then=in_region("eu-west-3", lambda: REFUSALS[0])) as s3:
+        assert [ask(s3, S3BucketURL=f"{s3.url}/{name}/").status for name in ("one", "two", "one")] == [200] * 3
+        assert len(s3.requests) == 5
+
+
+# --- keys
+
+
+def test_keys_that_were_exchanged_meanwhile_are_taken(tmp_path: Path) -> None:
+    """The pair was read while it was being written: the access key is the new one, the secret still the old one."""
+    secret = tmp_path / "secret"
+    secret.write_text("old")
+    settings = {"S3SecretKey": "", "S3SecretKeyFile": str(secret)}
+
+    def exchange(connection: Connection, request: Request) -> None:
+        secret.write_text(SECRET_KEY)
+        connection.send(error(403, "SignatureDoesNotMatch"))
+
+    with ScriptedS3(exchange, HELLO) as s3:
+        assert ask(s3, **settings).status == 200
+        first, second = (request.headers["authorization"][-64:] for request in s3.requests)
+    assert first != second
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
+def test_the_same_keys_are_not_tried_again(code: str) -> None:
+    with ScriptedS3(error(403, code)) as s3:
+        reply = ask(s3, S3Retries="3")
+    assert reply.status == 502
+    assert code in reply.log and SECRET_KEY not in reply.log
