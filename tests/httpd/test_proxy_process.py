@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,32 +80,6 @@ def test_20000_requests_through_one_child(checked: list[Httpd]) -> None:
 
     warm = round_of(4_000)
     assert round_of(16_000) - warm < 2 << 20
-
-
-def test_reload_under_load(s3: EmbeddedS3, checked: list[Httpd]) -> None:
-    """Each generation of children has its own module and its own signer; no request may notice."""
-    s3.put(BUCKET, "a.ts", b"an object")
-    url = f"{s3.url}/{BUCKET}"
-    httpd = Httpd(f"ProxyPass /media {url}\n{proxy_section(f'{url}/', s3)}")
-    checked.append(httpd)
-    httpd.start()
-    done = threading.Event()
-
-    def load() -> set[tuple[int, bytes]]:
-        seen = set()
-        while not done.is_set():
-            reply = httpd.fetch("/media/a.ts")
-            seen.add((reply.status, reply.body))
-        return seen
-
-    with ThreadPoolExecutor(4) as pool:
-        loads = [pool.submit(load) for _ in range(4)]
-        try:
-            for _ in range(2):
-                httpd.reload()
-        finally:
-            done.set()
-        assert {answer for each in loads for answer in each.result()} == {(200, b"an object")}
 
 
 @pytest.mark.parametrize("mpm", ["prefork", "worker"])
