@@ -14,12 +14,12 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.validate import validator
 
+from tests.leaks import ACCESS_KEY, SECRET_KEY, TOKEN, leaks
 from usp_s3_wsgi.application import application
 from usp_s3_wsgi.errors import BodyTruncated
 
-ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
-SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-TOKEN = "AQoDYXdzEJr//session+token=="
+__all__ = ["ACCESS_KEY", "SECRET_KEY", "TOKEN"]
+
 #: The settings that choose each way to sign.
 MODES: dict[str, dict[str, str]] = {
     "v4-header": {"S3Region": "eu-central-1", "S3UseHeaders": "on"},
@@ -130,4 +130,5 @@ def call(request: dict[str, Any]) -> Reply:
         truncated = error
     finally:
         begun.close()
+    assert not leaks(f"{begun.fields} {begun.log} {truncated!r}") and not leaks(body)
     return Reply(begun.status, begun.fields, body, begun.log, truncated)

@@ -2,10 +2,10 @@
 
 The pipeline of a request, a module a step::
 
-    environ -> settings -> credentials -> request -> signing -> upstream -> response -> client
+    environ -> settings -> request -> upstream (credentials, signing, remedies, pool) -> response, body -> client
 
 :mod:`usp_s3_wsgi.application` puts the steps in order and is what Apache loads (``apache/usp_s3.wsgi``). In ``<Proxy>``
 sections mod_proxy is the upstream: :mod:`usp_s3_wsgi.access` takes the steps before it (``apache/usp_s3_access.py``).
 """
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"

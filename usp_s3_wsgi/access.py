@@ -52,6 +52,9 @@ class Signed(NamedTuple):
     headers: Pairs
     pass_headers: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"Signed({self.url.partition('?')[0]})"  # the rest holds a signature
+
 
 class Refused(NamedTuple):
     """What the client gets instead: status and headers; ``message`` is the error log's line, None for none."""

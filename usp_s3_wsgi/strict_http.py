@@ -11,6 +11,7 @@ import errno
 import http.client
 import io
 import socket
+import sys
 import time
 from typing import Any
 
@@ -33,21 +34,32 @@ class _Lines(io.BufferedReader):
             TimeoutError: the deadline has passed, however many bytes have trickled in.
             http.client.HTTPException: there is a CR within the line.
         """
-        limit = float("inf") if size is None or size < 0 else size
+        buffered = self.peek()
+        end = buffered.find(b"\n") + 1
+        if end and (size is None or size < 0 or end <= size):
+            line = self.read(end)  # the usual way, and the fast one: it is here already
+        elif buffered or self._begun:
+            line = self._line_in_pieces(size)
+        else:
+            return b""
+        self._begun = True
+        if time.monotonic() > self.deadline:
+            raise TimeoutError("timed out")
+        if line.find(b"\r", 0, -2) >= 0:
+            raise http.client.HTTPException("a CR within a line")  # another reader would take it for the line's end
+        return line
+
+    def _line_in_pieces(self, size: int | None) -> bytes:
+        limit = sys.maxsize if size is None or size < 0 else size
         line = b""
         while not line.endswith(b"\n") and len(line) < limit:
-            buffered = self.peek()
-            if not buffered and (line or self._begun):
-                raise ConnectionAbortedError(errno.ECONNABORTED, "S3 ended the connection within a line")
-            if not buffered:
-                break
             if time.monotonic() > self.deadline:
                 raise TimeoutError("timed out")
+            buffered = self.peek()
+            if not buffered:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "S3 ended the connection within a line")
             end = buffered.find(b"\n") + 1 or len(buffered)
-            line += self.read(int(min(end, limit - len(line))))
-            self._begun = True
-        if b"\r" in line[:-2]:
-            raise http.client.HTTPException("a CR within a line")  # another reader would take it for the line's end
+            line += self.read(min(end, limit - len(line)))
         return line
 
 
@@ -64,10 +76,11 @@ class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
         """Read the header. Raises: OSError where it ends early, http.client.HTTPException where it is none."""
         super().begin()
-        try:
-            assert_header_parsing(self.msg)
-        except (HeaderParsingError, TypeError):
-            raise http.client.HTTPException("S3 sent a header that is none") from None
+        if self.msg.defects or self.msg.get_payload():
+            try:
+                assert_header_parsing(self.msg)  # knows which defects are none
+            except (HeaderParsingError, TypeError):
+                raise http.client.HTTPException("S3 sent a header that is none") from None
         if isinstance(self.fp, _Lines):
             self.fp.deadline = float("inf")
 

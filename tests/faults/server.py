@@ -142,6 +142,10 @@ class ScriptedS3:
         """End the wait of every step that waits."""
         self._released.set()
 
+    def forget(self) -> None:
+        """Drop what is left of the script."""
+        self._script.clear()
+
     def join(self) -> None:
         """Wait until every connection has ended (the client's or the script's work)."""
         for connection in self.connections:

@@ -27,6 +27,7 @@ from tests.httpd.machine import (
     media_types,
     modules_directory,
 )
+from tests.leaks import leaks
 from usp_s3_wsgi import cli
 
 MPM = "event"
@@ -133,7 +134,13 @@ class Httpd:
             with suppress(ProcessLookupError):  # children outlive a parent that was killed, and hold its port
                 os.killpg(process.pid, signal.SIGKILL)
         self.unexpected = self._unexpected()
+        leaked = {path.name: found for path in self.written() if (found := leaks(path.read_bytes()))}
         shutil.rmtree(self.root, ignore_errors=True)
+        assert not leaked, leaked
+
+    def written(self) -> list[Path]:
+        """The files that httpd has written: its logs, and what modules keep, such as a cache."""
+        return [path for path in (*self.root.glob("*.log"), *(self.root / "run").rglob("*")) if path.is_file()]
 
     @property
     def running(self) -> bool:
@@ -209,7 +216,9 @@ WSGISocketPrefix run/wsgi
                 connection.putheader(name.replace("_", "-"), value)
             connection.endheaders()
             response = connection.getresponse()
-            return Reply(response.status, response.headers, response.read())
+            reply = Reply(response.status, response.headers, response.read())
+            assert not leaks(str(reply.headers)) and not leaks(reply.body)
+            return reply
         finally:
             connection.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 from pathlib import Path
@@ -10,8 +11,9 @@ from urllib.parse import parse_qs, quote
 import pytest
 
 from tests.faults.server import Request, ScriptedS3, Step, answer, close, error, first, reset, stall
+from tests.leaks import leaks
 from tests.wsgi import MODES, SECRET_KEY, TOKEN, begin, call, environ, s3_settings
-from usp_s3_wsgi import upstream
+from usp_s3_wsgi import access, upstream
 from usp_s3_wsgi.signing import sigv2, sigv4
 
 HELLO = answer(200, b"hello")
@@ -136,3 +138,26 @@ def test_of_a_file_of_keys_only_the_setting_is_named(tmp_path: Path) -> None:
 def test_cached_signing_keys_cannot_be_read_in_a_repr() -> None:
     assert SECRET_KEY not in repr(sigv4.signing_key)
     assert "secret" not in repr(sigv2.signature).lower()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_object_of_the_package_prints_a_secret(mode: str) -> None:
+    """What a debugger, a crash report or a stray log line would show of a gateway at work."""
+    with ScriptedS3(error(503, "SlowDown"), answer(200, b"x" * 100_000, ("ETag", '"e"')), HELLO) as s3:
+        settings = s3_settings(s3.url, mode, S3SecurityToken=TOKEN, S3Retries="2", S3FallbackURL=f"{s3.url}/other/")
+        begun = begin(environ("/media/film.mp4", settings))
+        signed = access.sign_proxied(s3.url + "/bucket/", access_pairs(mode), "GET", f"{s3.url}/bucket/a", "/a", False)
+        ours = [thing for thing in gc.get_objects() if type(thing).__module__.startswith("usp_s3_wsgi")]
+        kinds = {type(thing).__name__ for thing in ours}
+        assert {"Settings", "Credentials", "S3Request", "Upstream", "Body", "Worker", "Signed", "_Signed"} <= kinds
+        printed = "\n".join([*map(repr, ours), *map(str, ours), repr(signed)])
+        begun.close()
+        s3.forget()
+        assert not leaks(printed)
+        for secret in secrets(s3):
+            assert secret not in printed
+
+
+def access_pairs(mode: str) -> access.Pairs:
+    given = s3_settings("http://127.0.0.1", mode, S3SecurityToken=TOKEN)
+    return tuple(pair for pair in given.items() if pair[0] not in {"S3BucketURL", "S3Retries"})
