@@ -197,14 +197,17 @@ def passed_query(query: str, names: frozenset[str]) -> tuple[tuple[str, str], ..
     """Return the client's parameters that the operator lets through, percent-encoded once, in the client's order.
 
     Raises:
-        BadPath: broken percent-encoding in one of them.
+        BadPath: broken percent-encoding or a control character in one of them, or one that comes twice.
     """
-    passed = []
+    passed: dict[str, str] = {}
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if name in names:
             if re.search(r"%(?![0-9A-Fa-f]{2})", value):
                 raise BadPath("broken percent-encoding in the query")
             raw = unquote_to_bytes(value.replace("+", " ").encode("latin-1"))
-            passed.append((name, percent_encode(raw, safe="")))
-    return tuple(passed)
+            # Some servers write the value into the answer's header as it is: the client would write S3's answer.
+            if name in passed or re.search(rb"[\x00-\x1f\x7f]", raw):
+                raise BadPath("a query parameter twice, or with a control character")
+            passed[name] = percent_encode(raw, safe="")
+    return tuple(passed.items())

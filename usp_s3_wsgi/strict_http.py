@@ -13,11 +13,17 @@ import io
 import socket
 import sys
 import time
+from email.errors import (
+    FirstHeaderLineIsContinuationDefect,
+    MisplacedEnvelopeHeaderDefect,
+    MissingHeaderBodySeparatorDefect,
+)
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HeaderParsingError
-from urllib3.util.response import assert_header_parsing
+
+#: Of an e-mail's other defects a header knows nothing, such as a multipart type that names no boundary.
+_HEADER_DEFECTS = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect, MisplacedEnvelopeHeaderDefect)
 
 
 class _Lines(io.BufferedReader):
@@ -76,11 +82,10 @@ class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
         """Read the header. Raises: OSError where it ends early, http.client.HTTPException where it is none."""
         super().begin()
-        if self.msg.defects or self.msg.get_payload():
-            try:
-                assert_header_parsing(self.msg)  # knows which defects are none
-            except (HeaderParsingError, TypeError):
-                raise http.client.HTTPException("S3 sent a header that is none") from None
+        # What the parser could not take for a header stands in the message's body.
+        left = self.msg.get_payload()
+        if (left and isinstance(left, str)) or any(isinstance(defect, _HEADER_DEFECTS) for defect in self.msg.defects):
+            raise http.client.HTTPException("S3 sent a header that is none")
         if isinstance(self.fp, _Lines):
             self.fp.deadline = float("inf")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faults.server import ScriptedS3, answer
+from tests.faults.server import Connection, ScriptedS3, answer
 from tests.httpd.machine import make_certificate
 from tests.wsgi import call, environ, s3_settings
 
@@ -42,6 +43,14 @@ def test_a_wrong_name_is_a_502(tmp_path: Path) -> None:
     assert "TLS: the certificate is refused: Hostname mismatch" in reply.log
 
 
+def test_an_expired_certificate_is_a_502(tmp_path: Path) -> None:
+    expired = make_certificate(tmp_path, days=-1)
+    with ScriptedS3(tls=expired) as s3:
+        reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(expired[0]))))
+    assert reply.status == 502
+    assert "TLS: the certificate is refused: certificate has expired" in reply.log
+
+
 def test_no_environment_variable_turns_the_check_off(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PYTHONHTTPSVERIFY", "0"), ("CURL_CA_BUNDLE", ""), ("REQUESTS_CA_BUNDLE", "")):
         monkeypatch.setenv(name, value)
@@ -60,6 +69,18 @@ def test_https_to_a_server_without_tls_is_a_502() -> None:
 def test_a_connection_that_ends_within_the_handshake_is_a_502(certificate: Certificate) -> None:
     with ScriptedS3(tls=certificate, accepted=lambda connection: connection.reset()) as s3:
         assert call(environ("/media/a", at_localhost(s3))).status == 502
+
+
+@pytest.mark.parametrize("end", [Connection.reset, Connection.close])
+def test_a_handshake_that_breaks_is_tried_again(certificate: Certificate, end: Callable[[Connection], None]) -> None:
+    def first_one(connection: Connection) -> None:
+        if connection.number == 1:
+            end(connection)
+
+    with ScriptedS3(HELLO, tls=certificate, accepted=first_one) as s3:
+        reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(certificate[0]), S3Retries="1")))
+    assert (reply.status, reply.body) == (200, b"hello")
+    assert reply.log.endswith("; asking again\n")
 
 
 def test_a_handshake_that_stalls_ends_after_the_connection_timeout(certificate: Certificate) -> None:

@@ -122,14 +122,14 @@ def check_apache_user() -> None:
 
 
 def make_certificate(
-    directory: Path, names: str = "IP:127.0.0.1,DNS:localhost,DNS:*.s3.localhost"
+    directory: Path, names: str = "IP:127.0.0.1,DNS:localhost,DNS:*.s3.localhost", days: int = 30
 ) -> tuple[Path, Path]:
-    """Make a self-signed certificate for those names; returns the files of certificate and key."""
-    certificate, key = directory / "s3.pem", directory / "s3.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=s3",
-         "-addext", f"subjectAltName={names}", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
+    """Make a self-signed certificate for those names and days; returns the files of certificate and key."""
+    certificate, key, request = directory / "s3.pem", directory / "s3.key", directory / "s3.csr"
+    for command in (
+        f"req -new -newkey rsa:2048 -nodes -subj /CN=s3 -addext subjectAltName={names} -keyout {key} -out {request}",
+        f"x509 -req -in {request} -signkey {key} -days {days} -copy_extensions copy -out {certificate}",
+    ):
+        subprocess.run(["openssl", *command.split()], check=True, capture_output=True, timeout=60)
     certificate.chmod(0o644)
     return certificate, key

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -231,3 +233,35 @@ def test_s3bucket_in_both_host_and_path_is_the_path() -> None:
 def test_s3bucket_may_be_the_host_itself() -> None:
     read = from_environ({**BASE, "S3BucketURL": "http://films/", "S3Bucket": "films"})
     assert (read.bucket, read.path_style) == ("films", False)
+
+
+# --- Amazon's endpoints of another region
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://films.s3.us-east-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com"),
+        ("https://films.s3.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com"),
+        ("https://films.s3-us-west-2.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com"),
+        ("https://my.films.s3.dualstack.us-gov-west-1.amazonaws.com/", "my.films.s3.dualstack.eu-west-3.amazonaws.com"),
+        ("https://s3.amazonaws.com/films/", "s3.eu-west-3.amazonaws.com"),
+        ("https://s3.cn-north-1.amazonaws.com.cn/films/", "s3.eu-west-3.amazonaws.com.cn"),
+        # No endpoint of a region: what S3 names there is not for us to guess.
+        ("https://films.s3-accelerate.amazonaws.com/", None),
+        ("https://bucket.vpce-1a2b-5hijk.s3.us-east-1.vpce.amazonaws.com/films/", None),
+        ("https://films.ceph.example/films/", None),
+        ("http://127.0.0.1:9000/films/", None),
+        ("https://s3.us-east-1.amazonaws.com.evil.example/films/", None),
+    ],
+)
+def test_in_region(url: str, host: str | None) -> None:
+    here = bucket_url(url)
+    there = here.in_region("eu-west-3")
+    assert there == (replace(here, host=host) if host else here)
+
+
+@pytest.mark.parametrize("region", ["evil.example/", "a.b", "EU", "", "x" * 10 + "\n"])
+def test_in_a_region_that_is_none(region: str) -> None:
+    here = bucket_url("https://films.s3.us-east-1.amazonaws.com/")
+    assert here.in_region(region) == here
