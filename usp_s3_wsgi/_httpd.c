@@ -18,6 +18,9 @@
 
 /* As much of S3's error document as is read: as in s3_error.py. */
 #define REFUSAL_SIZE 65536
+/* Where mod_proxy notes the status that S3 sent. */
+#define PROXY_STATUS "proxy-status"
+#define NO_LENGTH "a body without Content-Length, whose early end could not be told"
 
 static module *proxy_http_module;
 static ap_filter_rec_t *answer_filter_handle;
@@ -106,10 +109,12 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     request->config = config;
     request->attempt = attempts + 1;
     request->url = *url;
+    request->section = usp_s3_section_url(r, conf, config, *url);
+    request->client_status = r->status;
     if ((status = usp_s3_sign(r, request, url)) != OK || (status = ap_discard_request_body(r)) != OK)
         return status;
     if (!r->main) {
-        /* The body is read, and what announced it must not make mod_proxy wait for it. */
+        /* The body is read, and what announced it must not make mod_proxy wait for it. (Nothing else is changed in it.) */
         apr_table_unset(r->headers_in, "Content-Length");
         apr_table_unset(r->headers_in, "Transfer-Encoding");
     }
@@ -117,6 +122,8 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
         /* mod_proxy ends the connection to S3 after each subrequest, unless there is a body that is kept already. */
         r->kept_body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     }
+    apr_table_unset(r->notes, PROXY_STATUS); /* of another member */
+    apr_table_setn(r->subprocess_env, "proxy-interim-response", "Suppress"); /* 103: its headers would pass as they are */
     lend(r, request);
     ap_set_module_config(r->request_config, &usp_s3_module, request);
     request->filter = ap_add_output_filter_handle(answer_filter_handle, request, r, r->connection);
@@ -164,7 +171,7 @@ static int set_headers(request_rec *r)
     if (!request)
         return DECLINED;
     kept = apr_table_make(r->pool, 12);
-    for (name = usp_s3_forwarded(r->method); name && *name; name++) {
+    for (name = usp_s3_forwarded(r->method); name && *name && request->client_status == HTTP_OK; name++) {
         const char *value = apr_table_get(r->headers_in, *name);
 
         if (value && !is_inherited(r, *name, value))
@@ -259,26 +266,64 @@ static apr_status_t keep_refusal(request_rec *r, signed_request *request, apr_bu
     return request->ask_for_all || request->length == REFUSAL_SIZE ? APR_EGENERAL : APR_SUCCESS;
 }
 
+/* S3's answer cannot be passed on: the operator hears why, the client gets 502. */
+static void refuse(request_rec *r, signed_request *request, const char *why)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: S3 sent %s (%s %.*s)", why, r->method,
+                  (int)strcspn(request->url, "?"), request->url);
+    request->refused = 1;
+    request->status = HTTP_BAD_GATEWAY;
+}
+
+/* The client gets S3's headers, and where it asked for something that was not found, S3's page with that status. */
+static void pass_headers(request_rec *r, signed_request *request, const char **names)
+{
+    /* What mod_mime made of the name is not what S3 says of the object. */
+    if (!apr_table_get(r->headers_out, "Content-Type"))
+        r->content_type = NULL;
+    r->content_encoding = NULL;
+    r->content_languages = NULL;
+    r->headers_out = passed_headers(r, request, names);
+    if (r->status != HTTP_NOT_MODIFIED && !r->content_type)
+        ap_set_content_type(r, "binary/octet-stream"); /* S3's own default */
+    if (request->client_status != HTTP_OK) {
+        r->status = request->client_status;
+        r->status_line = NULL;
+    }
+}
+
+/* The answer's header has come: decide whose it is. */
+static void begin_answer(request_rec *r, signed_request *request, int has_body)
+{
+    const char *s3_status = apr_table_get(r->notes, PROXY_STATUS), **names;
+    int is_endless;
+
+    request->answered = 1;
+    give_back(r, request);
+    if (s3_status)
+        r->status = atoi(s3_status); /* with ProxyErrorOverride it is the one that an ErrorDocument is for */
+    names = usp_s3_passed_on(r->status);
+    request->ask_for_all = usp_s3_must_ask_for_all(r);
+    is_endless = r->status != HTTP_NOT_MODIFIED && !r->header_only && !apr_table_get(r->headers_out, "Content-Length");
+    if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
+        request->refused = 1;
+    else if (!s3_status && has_body)
+        refuse(r, request, "what is not HTTP"); /* mod_proxy takes it for HTTP/0.9 */
+    else if (is_endless && r->proto_num < HTTP_VERSION(1, 1))
+        refuse(r, request, NO_LENGTH);
+    else {
+        pass_headers(r, request, names);
+        request->endless = is_endless;
+    }
+}
+
 static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     signed_request *request = filter->ctx;
     request_rec *r = filter->r;
-    const char **names;
 
-    if (!request->answered) {
-        request->answered = 1;
-        give_back(r, request);
-        names = usp_s3_passed_on(r->status);
-        request->ask_for_all = usp_s3_must_ask_for_all(r);
-        if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
-            request->refused = 1;
-        else {
-            r->headers_out = passed_headers(r, request, names);
-            request->endless = !r->header_only && !apr_table_get(r->headers_out, "Content-Length");
-            if (r->status != HTTP_NOT_MODIFIED && !r->content_type)
-                ap_set_content_type(r, "binary/octet-stream"); /* S3's own default */
-        }
-    }
+    if (!request->answered)
+        begin_answer(r, request, !APR_BRIGADE_EMPTY(brigade) && !APR_BUCKET_IS_METADATA(APR_BRIGADE_FIRST(brigade)));
     if (request->refused)
         return keep_refusal(r, request, brigade);
     if (request->endless && !APR_BRIGADE_EMPTY(brigade))
@@ -310,8 +355,8 @@ static void break_off(request_rec *r, signed_request *request)
 {
     apr_bucket_brigade *brigade = apr_brigade_create(r->pool, r->connection->bucket_alloc);
 
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: S3 sent a body without Content-Length, whose early end could "
-                  "not be told (%s %.*s)", r->method, (int)strcspn(request->url, "?"), request->url);
+    refuse(r, request, NO_LENGTH);
+    request->refused = 0; /* too late for another status */
     ap_proxy_backend_broke(r, brigade);
     ap_pass_brigade(r->output_filters, brigade);
 }
@@ -329,9 +374,15 @@ static int answer_status(int *status, request_rec *r)
     overridden = !request->answered && apr_table_get(r->notes, "proxy-error-override");
     if (!request->refused && !overridden)
         return DECLINED;
+    if (overridden) {
+        /* The filter has seen nothing of it. */
+        r->status = *status;
+        request->ask_for_all = usp_s3_must_ask_for_all(r);
+        apr_table_unset(r->err_headers_out, "WWW-Authenticate"); /* a 401 of S3 is no question to the client */
+    }
     decide(r, request, overridden ? *status : r->status);
     /* From here on it is an answer of httpd's own. */
-    r->status = HTTP_OK;
+    r->status = request->client_status;
     r->status_line = NULL;
     r->headers_out = apr_table_make(r->pool, 4);
     r->content_type = NULL;

@@ -21,6 +21,8 @@ APLOG_USE_MODULE(usp_s3);
 /* A request on its way through mod_proxy: set by pre_request, read by the other hooks. */
 typedef struct {
     ap_conf_vector_t *config;   /* of the section whose settings count */
+    const char *section;        /* the URL of that section, NULL for a pattern */
+    int client_status;          /* before S3 is asked: an error's where this is its ErrorDocument, else 200 */
     int attempt;                /* from 1: more where a balancer asks its next member */
     const char *url;            /* as mod_proxy would have sent it: without signature */
     const char *host;           /* the Host header that is signed */
@@ -55,7 +57,7 @@ int usp_s3_is_setting(const apr_table_entry_t *entry);
 int usp_s3_has_settings(ap_conf_vector_t *config);
 
 /* The URL that the section itself names, NULL where it is a pattern: <Proxy URL>, else the ProxyPass of a <Location>. */
-const char *usp_s3_section_url(ap_conf_vector_t *config);
+const char *usp_s3_section_url(request_rec *r, proxy_server_conf *conf, ap_conf_vector_t *config, const char *url);
 
 /* The configuration with the <Proxy> sections of a URL. */
 ap_conf_vector_t *usp_s3_walk(request_rec *r, proxy_server_conf *conf, const char *url);

@@ -19,18 +19,22 @@ typedef struct {
 static PyObject *sign_function, *refusal_function, *ask_for_all_function;
 static header_list *forwarded, *passed_on;
 
-/* Begin to use Python in this thread; PyGILState_Release ends it. */
-static PyGILState_STATE enter_python(void)
+/*
+ * Begin to use Python in this thread, always in its main interpreter: PyGILState_Ensure would take whichever one mod_wsgi
+ * used first in this thread, of another application's group. The state is kept for the next request, as the thread is.
+ */
+static void enter_python(void)
 {
-    static __thread int known;
-    PyGILState_STATE gil = PyGILState_Ensure();
+    static __thread PyThreadState *own;
 
-    if (!known) {
-        known = 1;
-        /* Not released: else Python would make the thread's state, and map its stack, for each request anew. */
-        PyGILState_Ensure();
-    }
-    return gil;
+    if (!own)
+        own = PyThreadState_New(PyInterpreterState_Main());
+    PyEval_RestoreThread(own);
+}
+
+static void leave_python(void)
+{
+    PyEval_SaveThread();
 }
 
 /* ---------------------------------------------------------------- to Python */
@@ -38,6 +42,11 @@ static PyGILState_STATE enter_python(void)
 static PyObject *text(const char *bytes)
 {
     return PyUnicode_DecodeLatin1(bytes, (Py_ssize_t)strlen(bytes), NULL);
+}
+
+static PyObject *text_or_none(const char *bytes)
+{
+    return bytes ? text(bytes) : Py_NewRef(Py_None);
 }
 
 /* Name and value pairs, as WSGI has them in its environ. */
@@ -82,10 +91,12 @@ static int copy_headers(apr_table_t *to, PyObject *pairs)
 
     for (i = 0; i < PyTuple_Size(pairs); i++) {
         PyObject *name, *value;
+        const char *name_bytes, *value_bytes;
 
-        if (!PyArg_ParseTuple(PyTuple_GetItem(pairs, i), "UU", &name, &value))
+        if (!PyArg_ParseTuple(PyTuple_GetItem(pairs, i), "UU", &name, &value) || !(name_bytes = PyUnicode_AsUTF8(name))
+            || !(value_bytes = PyUnicode_AsUTF8(value)))
             return 0;
-        apr_table_add(to, PyUnicode_AsUTF8(name), PyUnicode_AsUTF8(value));
+        apr_table_add(to, name_bytes, value_bytes);
     }
     return !PyErr_Occurred();
 }
@@ -99,8 +110,13 @@ static int take_refusal(request_rec *r, PyObject *result)
     if (!PyArg_ParseTuple(result, "iOO!", &status, &message, &PyTuple_Type, &headers)
         || !copy_headers(r->err_headers_out, headers))
         return 0;
-    if (message != Py_None)
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", PyUnicode_AsUTF8(message));
+    if (message != Py_None) {
+        const char *line = copied(r->pool, message);
+
+        if (!line)
+            return 0;
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", line);
+    }
     if (status == HTTP_METHOD_NOT_ALLOWED)
         ap_allow_standard_methods(r, REPLACE_ALLOW, M_GET, -1);
     return status;
@@ -147,7 +163,6 @@ static int has_undecoded_slash(request_rec *r)
 
 int usp_s3_sign(request_rec *r, signed_request *request, char **url)
 {
-    PyGILState_STATE gil;
     PyObject *result;
     int status = OK;
 
@@ -156,9 +171,10 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
                       "or its WSGIImportScript failed at the start of this process (see above)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    gil = enter_python();
-    result = PyObject_CallFunction(sign_function, "zNsNzi", usp_s3_section_url(request->config), settings(request->config),
-                                   r->method, text(*url), r->main ? NULL : r->unparsed_uri, has_undecoded_slash(r));
+    enter_python();
+    result = PyObject_CallFunction(sign_function, "NNNNNi", text_or_none(request->section), settings(request->config),
+                                   text(r->method), text(*url), text_or_none(r->main ? NULL : r->unparsed_uri),
+                                   has_undecoded_slash(r));
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
         if (!(status = take_refusal(r, result)))
             status = internal_error(r);
@@ -166,16 +182,8 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
     else if (!result || !take_signature(r, request, result, url))
         status = internal_error(r);
     Py_XDECREF(result);
-    PyGILState_Release(gil);
+    leave_python();
     return status;
-}
-
-/* The value of a header, or None. */
-static PyObject *header(apr_table_t *headers, const char *name)
-{
-    const char *value = apr_table_get(headers, name);
-
-    return value ? text(value) : Py_NewRef(Py_None);
 }
 
 /* What Python may want to know of S3's answer: the headers that are there, in a dict. */
@@ -201,40 +209,40 @@ static PyObject *answer_headers(request_rec *r)
 int usp_s3_must_ask_for_all(request_rec *r)
 {
     const char *length = apr_table_get(r->headers_out, "Content-Length");
-    PyGILState_STATE gil;
     PyObject *result;
     int yes;
 
     if (r->main || (r->status != HTTP_PARTIAL_CONTENT && r->status != HTTP_RANGE_NOT_SATISFIABLE)
         || (!apr_table_get(r->headers_in, "If-Range") && length && strcmp(length, "0") != 0))
         return 0;
-    gil = enter_python();
+    enter_python();
     result = PyObject_CallFunction(ask_for_all_function, "iNNN", r->status, answer_headers(r),
-                                   header(r->headers_in, "Range"), header(r->headers_in, "If-Range"));
+                                   text_or_none(apr_table_get(r->headers_in, "Range")),
+                                   text_or_none(apr_table_get(r->headers_in, "If-Range")));
     yes = result ? PyObject_IsTrue(result) : -1;
     if (yes < 0)
         internal_error(r);
     Py_XDECREF(result);
-    PyGILState_Release(gil);
+    leave_python();
     return yes != 0;
 }
 
 /* What S3's refusal means, and what the operator must know of it. */
 int usp_s3_explain(request_rec *r, signed_request *request, int refused)
 {
-    PyGILState_STATE gil = enter_python();
     PyObject *result;
     int status;
 
-    result = PyObject_CallFunction(refusal_function, "zNsNiy#Nid", usp_s3_section_url(request->config),
-                                   settings(request->config), r->method, text(request->url), refused,
+    enter_python();
+    result = PyObject_CallFunction(refusal_function, "NNNNiy#Nid", text_or_none(request->section),
+                                   settings(request->config), text(r->method), text(request->url), refused,
                                    request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
                                    request->attempt, (double)(apr_time_now() - r->request_time) / APR_USEC_PER_SEC);
     status = result ? take_refusal(r, result) : 0;
     if (!status)
         status = internal_error(r);
     Py_XDECREF(result);
-    PyGILState_Release(gil);
+    leave_python();
     return status;
 }
 

@@ -38,33 +38,48 @@ int usp_s3_has_settings(ap_conf_vector_t *config)
     return 0;
 }
 
-const char *usp_s3_section_url(ap_conf_vector_t *config)
+/* Whether a <Proxy> section counts for a URL: as mod_proxy sees it, but a bucket's URL may lack the slash at its end. */
+static int is_section_of(request_rec *r, const proxy_dir_conf *proxy, const char *url)
 {
-    proxy_dir_conf *proxy = ap_get_module_config(config, &proxy_module);
+    size_t length = strcspn(url, "?");
+    const char *folder = apr_pstrcat(r->pool, apr_pstrmemdup(r->pool, url, length), "/", NULL);
 
-    if (proxy->p && *proxy->p && !proxy->r && !proxy->p_is_fnmatch)
-        return proxy->p;
-    return proxy->p || !proxy->alias || proxy->alias->regex ? NULL : proxy->alias->real;
+    if (proxy->r)
+        return ap_regexec(proxy->r, url, 0, NULL, 0) == 0;
+    if (proxy->p_is_fnmatch)
+        return apr_fnmatch(proxy->p, url, 0) == 0;
+    return strncmp(url, proxy->p, strlen(proxy->p)) == 0 || strncmp(folder, proxy->p, strlen(proxy->p)) == 0;
 }
 
-/*
- * As mod_proxy's proxy_walk, which came too early for a balancer's member and for a RewriteRule in a <Location>, and with
- * a bucket's URL that has no slash at its end.
- */
+/* Not from the merged configuration: mod_proxy keeps the name of the section that came last, with settings or without. */
+const char *usp_s3_section_url(request_rec *r, proxy_server_conf *conf, ap_conf_vector_t *config, const char *url)
+{
+    struct proxy_alias *alias = ((proxy_dir_conf *)ap_get_module_config(config, &proxy_module))->alias;
+    int i, pattern = 0;
+
+    for (i = conf->sec_proxy->nelts - 1; i >= 0; i--) {
+        ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
+        proxy_dir_conf *proxy = ap_get_module_config(section, &proxy_module);
+
+        if (!usp_s3_has_settings(section) || !is_section_of(r, proxy, url))
+            continue;
+        if (!proxy->r && !proxy->p_is_fnmatch)
+            return proxy->p;
+        pattern = 1;
+    }
+    return pattern || !alias || alias->regex ? NULL : alias->real;
+}
+
+/* As mod_proxy's proxy_walk, which came too early for a balancer's member and for a RewriteRule in a <Location>. */
 ap_conf_vector_t *usp_s3_walk(request_rec *r, proxy_server_conf *conf, const char *url)
 {
-    const char *folder = ap_strchr_c(url, '?') || url[strlen(url) - 1] == '/' ? url : apr_pstrcat(r->pool, url, "/", NULL);
     ap_conf_vector_t *merged = r->per_dir_config;
     int i;
 
     for (i = 0; i < conf->sec_proxy->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
-        proxy_dir_conf *proxy = ap_get_module_config(section, &proxy_module);
-        int other = proxy->r            ? ap_regexec(proxy->r, url, 0, NULL, 0)
-                    : proxy->p_is_fnmatch ? apr_fnmatch(proxy->p, url, 0)
-                                          : strncmp(folder, proxy->p, strlen(proxy->p));
 
-        if (!other)
+        if (is_section_of(r, ap_get_module_config(section, &proxy_module), url))
             merged = ap_merge_per_dir_configs(r->pool, merged, section);
     }
     return merged;

@@ -80,15 +80,16 @@ class _Exchange:
             pool.discard(from_s3)
             return response.plain(from_s3.status, headers, self._unsigned.method)
         part = framing.part_sent(from_s3, self._unsigned)
+        status = request.error_status(self._environ) or from_s3.status
         headers = response.object_headers(from_s3, self._section)
         if self._unsigned.method == "HEAD":
             pool.discard(from_s3)
-            return Answer(from_s3.status, headers, [])
+            return Answer(status, headers, [])
         self._require_certain_end(from_s3)
         if client.is_daemon(self._environ):
             # Nobody here can end the connection later, when the body is cut short: it must not serve another one.
             headers.append(("Connection", "close"))
-        return Answer(from_s3.status, headers, Body(self._bucket, self._unsigned, from_s3, part, self._truncated))
+        return Answer(status, headers, Body(self._bucket, self._unsigned, from_s3, part, self._truncated))
 
     def _require_certain_end(self, from_s3: urllib3.BaseHTTPResponse) -> None:
         """Refuse a body whose early end the client could not tell from its end. Raises: UpstreamRefused."""

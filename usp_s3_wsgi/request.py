@@ -86,6 +86,8 @@ def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:
     names = FORWARDED_HEADERS if method == "GET" else FORWARDED_BY_HEAD
     if is_subrequest(environ):
         names = _FORWARDED_BY_SUBREQUEST
+    elif error_status(environ):
+        names = {}  # they are about what the client asked for
     headers = tuple((name, environ[variable]) for variable, name in names.items() if environ.get(variable))
     return _for_object(method, path, environ.get("QUERY_STRING", ""), headers, settings)
 
@@ -131,6 +133,12 @@ def _for_object(
 def is_subrequest(environ: Mapping[str, Any]) -> bool:
     """Whether httpd itself asks, for a part of another answer: INCLUDED is what it calls the protocol then."""
     return environ.get("SERVER_PROTOCOL") == "INCLUDED"
+
+
+def error_status(environ: Mapping[str, Any]) -> int | None:
+    """The status of the error that this request is the ErrorDocument of, None where it is none."""
+    status = str(environ.get("REDIRECT_STATUS", ""))
+    return int(status) if re.fullmatch(r"[45][0-9]{2}", status) else None
 
 
 def object_key(environ: Mapping[str, Any]) -> bytes:

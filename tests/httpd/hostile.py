@@ -219,7 +219,7 @@ PATHS = {
 }  # fmt: skip
 PIECES = [b"", *b""".. . %2e %2E%2e .%2e ..; %c0%ae%c0%ae %252e%252e a.ts b c.ts public private other secret.ts %00 ~
     %e2%98%95""".split()]  # fmt: skip
-FIRST_SLASHES = [b"/", b"/", b"//", b"%2f", b"%2F"]
+FIRST_SLASHES = [b"/", b"/", b"//", b"%2f", b"%2F", b"?"]
 SLASHES = rb"/ / // %2f %2F %5c \ %252f %c0%af ;/ /./ ? %3f %23".split()
 
 #: They change nothing: the object comes, and S3 hears nothing of them.

@@ -89,4 +89,13 @@ def test_rewrite(httpd: Httpd, key: str) -> None:
 def test_internal_redirect(httpd: Httpd, key: str) -> None:
     """A local ErrorDocument is an internal redirect: REQUEST_URI stays that of the URL that was not found."""
     reply = httpd.fetch(f"/moved/{KEYS.index(key)}")
-    assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
+    assert (reply.status, reply.body.decode()) == (404, f"this is {key}")
+
+
+def test_an_error_document_in_the_bucket_is_none_of_what_the_client_asked_for(httpd: Httpd) -> None:
+    """Neither a part of it, nor found, nor "not modified"."""
+    etag = httpd.fetch("/media/plain.txt").headers["ETag"]
+    for asked in ({"range": "bytes=0-3"}, {"if_none_match": etag}, {"if_match": '"x"'}):
+        reply = httpd.fetch("/moved/0", **asked)
+        assert (reply.status, reply.body) == (404, b"this is plain.txt")
+        assert httpd.fetch("/moved/0", method="HEAD", **asked).status == 404

@@ -30,6 +30,10 @@ ProxyPass /m {URL}/bucket
   SetEnv S3PassHeaders x-amz-meta-t
   ProxySet enablereuse=on retry=0
 </Proxy>
+ProxyPass /overridden {URL}/bucket
+<Location /overridden>
+  ProxyErrorOverride On
+</Location>
 # A page of another application, for what the bucket refuses.
 ProxyPass /other {URL}/other
 <Location /m/with-page>
@@ -168,6 +172,47 @@ def test_headers_of_s3_that_pass(httpd: Httpd) -> None:
         "Date", "Server", "ETag", "Cache-Control", "x-amz-meta-title", "Content-Encoding", "Content-Disposition",
         "Content-Length", "Content-Type",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [
+    first(chunked(PART), close), chunked(PART, b"0\r\n\r\n"), first(answer(200, PART, length=None), close),
+])  # fmt: skip
+def test_an_http_1_0_client_gets_no_body_whose_early_end_it_could_not_tell(httpd: Httpd, step: Step) -> None:
+    with scripted(step):
+        answers = converse(httpd, get("1.0"))
+        httpd.wait_for_error(rf"S3 sent a body without Content-Length.* \(GET {URL}/bucket/film.mp4\)")
+    assert answers.startswith(b"HTTP/1.1 502 ") and b"ppp" not in answers
+
+
+def test_what_is_not_http_is_refused(httpd: Httpd) -> None:
+    """mod_proxy takes it for HTTP/0.9, and would pass it on as a 200."""
+    with scripted(first(b"SSH-2.0-OpenSSH_9.2\r\nmore of it\r\n", close)):
+        httpd.expect_error("AH01110|AH01102")
+        reply = httpd.fetch("/m/film.mp4")
+        httpd.wait_for_error(rf"S3 sent what is not HTTP \(GET {URL}/bucket/film.mp4\)")
+    assert reply.status == 502 and b"SSH" not in reply.body
+
+
+def test_informational_answers_stay_here(httpd: Httpd) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nx-amz-request-id: R1\r\nSet-Cookie: a=b\r\n\r\n"
+    with scripted(early + answer(200, NEXT)):
+        answers = converse(httpd, get().replace(b"Host", b"Connection: close\r\nHost"))
+    assert answers.startswith(b"HTTP/1.1 200 ") and answers.endswith(NEXT)
+    assert b"103" not in answers and b"Set-Cookie" not in answers
+
+
+def test_a_login_that_mod_proxy_overrides(httpd: Httpd) -> None:
+    with scripted(answer(401, b"who?", ("WWW-Authenticate", "Basic"))):
+        reply = httpd.fetch("/overridden/film.mp4")
+        httpd.wait_for_error("S3 answered 401")
+    assert (reply.status, reply.headers["WWW-Authenticate"]) == (502, None)
+
+
+def test_if_range_where_mod_proxy_overrides_errors(httpd: Httpd) -> None:
+    """A server that ignores If-Range says 416 of an object that has become shorter."""
+    with scripted(error(416, "InvalidRange", ("ETag", '"new"')), answer(200, NEXT, ("ETag", '"new"'))):
+        reply = httpd.fetch("/overridden/film.mp4", range="bytes=5000-", if_range='"old"')
+    assert (reply.status, reply.body) == (200, NEXT)
 
 
 def test_parts_of_a_page_that_are_refused(httpd: Httpd) -> None:

@@ -81,4 +81,4 @@ def test_subrequest(httpd: Httpd, mount: str, key: str) -> None:
 def test_internal_redirect(httpd: Httpd, key: str) -> None:
     """A local ErrorDocument is an internal redirect."""
     reply = httpd.fetch(f"/moved/{KEYS.index(key)}")
-    assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
+    assert (reply.status, reply.body.decode()) == (404, f"this is {key}")
