@@ -37,7 +37,7 @@ def extensions():
     return [
         Extension(
             "usp_s3_wsgi._httpd",
-            ["usp_s3_wsgi/_httpd.c", "usp_s3_wsgi/_httpd_python.c", "usp_s3_wsgi/_httpd_sections.c"],
+            [f"usp_s3_wsgi/_httpd{part}.c" for part in ("", "_guard", "_python", "_sections")],
             depends=["usp_s3_wsgi/_httpd.h"],
             include_dirs=headers,
             define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # APR's headers want both

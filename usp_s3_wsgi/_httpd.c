@@ -413,6 +413,7 @@ static void register_hooks(apr_pool_t *pool)
     proxy_hook_pre_request(sign_request, NULL, before, APR_HOOK_REALLY_FIRST);
     APR_OPTIONAL_HOOK(proxy, fixups, set_headers, NULL, NULL, APR_HOOK_REALLY_LAST);
     APR_OPTIONAL_HOOK(proxy, request_status, answer_status, NULL, NULL, APR_HOOK_REALLY_LAST);
+    usp_s3_register_guard();
     /* Before every filter that others add. */
     answer_filter_handle = ap_register_output_filter("USP_S3_ANSWER", answer_filter, NULL, AP_FTYPE_RESOURCE - 1);
 }

@@ -1,5 +1,5 @@
-/* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_sections.c (the configuration), and
- * _httpd_python.c (what Python is asked). */
+/* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_sections.c (the configuration),
+ * _httpd_python.c (what Python is asked), and _httpd_guard.c (the gateway's bodies). */
 
 #ifndef USP_S3_HTTPD_H
 #define USP_S3_HTTPD_H
@@ -46,6 +46,10 @@ typedef struct {
 
 /* Whether httpd has loaded this as a module: Python can import it all the same. */
 int usp_s3_is_loaded(void);
+
+/* _httpd_guard.c */
+
+void usp_s3_register_guard(void);
 
 /* _httpd_sections.c */
 

@@ -51,6 +51,7 @@ class _Exchange:
         self._environ, self._section = environ, section
         self._unsigned = request.from_environ(environ, section)
         self._bucket = Upstream(section, lambda failure: self._report(failure, "asking again"))
+        self._is_counted = False
 
     def answer(self) -> Answer:
         """Return what the client gets. Raises: GatewayError."""
@@ -85,8 +86,10 @@ class _Exchange:
         if self._unsigned.method == "HEAD":
             pool.discard(from_s3)
             return Answer(status, headers, [])
-        self._require_certain_end(from_s3)
-        if client.is_daemon(self._environ):
+        self._is_counted = client.is_guarded(self._environ) and "Content-Length" in from_s3.headers
+        if not self._is_counted:
+            self._require_certain_end(from_s3)
+        if client.is_daemon(self._environ) and not self._is_counted:
             # Nobody here can end the connection later, when the body is cut short: it must not serve another one.
             headers.append(("Connection", "close"))
         return Answer(status, headers, Body(self._bucket, self._unsigned, from_s3, part, self._truncated))
@@ -95,16 +98,18 @@ class _Exchange:
         """Refuse a body whose early end the client could not tell from its end. Raises: UpstreamRefused."""
         environ = self._environ
         if client.is_daemon(environ) and request.is_subrequest(environ):
-            raise UpstreamRefused("in daemon mode the early end of a subrequest could not be told: use embedded mode")
+            raise UpstreamRefused("in daemon mode the early end of a subrequest could not be told: load usp_s3_module")
         if "Content-Length" in from_s3.headers:
             return
         chunked = getattr(from_s3, "chunked", False)
         if not chunked or client.is_daemon(environ) or environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
             raise UpstreamRefused("S3 sent a body without Content-Length, whose early end could not be told")
 
-    def _truncated(self, failure: BodyTruncated) -> None:
+    def _truncated(self, failure: BodyTruncated) -> bool:
         self._report(failure)
-        client.abort(self._environ)
+        if not self._is_counted:
+            client.abort(self._environ)
+        return self._is_counted
 
     def _report(self, failure: GatewayError, then: str = "") -> None:
         failure.place = self._unsigned.place

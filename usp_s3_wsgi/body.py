@@ -25,8 +25,9 @@ _OF_THE_FIRST = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-
 class Body:
     """The bytes of S3's body, in large reads; where S3 breaks off, the rest is asked for (``S3Retries``).
 
-    Raises, instead of its end, BodyTruncated; ``truncated`` is told of it before. ``part`` says which bytes of the
-    object ``response`` brings, None where they cannot be resumed nor counted (several ranges in one body).
+    Raises, instead of its end, BodyTruncated; ``truncated`` is told of it before, and returns True where that is not
+    needed, because the server itself sees that the body is too short. ``part`` says which bytes of the object
+    ``response`` brings, None where they cannot be resumed nor counted (several ranges in one body).
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Body:
         request: S3Request,
         response: urllib3.BaseHTTPResponse,
         part: Part | None,
-        truncated: Callable[[BodyTruncated], None],
+        truncated: Callable[[BodyTruncated], bool],
     ) -> None:
         self._upstream, self._request, self._response = upstream, request, response
         self._part, self._truncated = part, truncated
@@ -124,8 +125,9 @@ class Body:
         return rest
 
     def _end(self, failure: BodyTruncated) -> NoReturn:
-        """Raise it: without an exception mod_wsgi would tell httpd's filters (a cache) that the body is whole."""
-        self._truncated(failure)
+        """End the body: without an exception mod_wsgi would tell httpd's filters (a cache) that it is whole."""
+        if self._truncated(failure):
+            raise StopIteration
         raise failure.with_traceback(None) from None  # mod_wsgi logs the traceback, which is of no use to anybody
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import pytest
@@ -55,6 +55,17 @@ def test_only_the_clients_connection_ends(stack: ExitStack, address: str) -> Non
     pairs = [connect(stack, address) for _ in range(4)]
     assert client.abort(pairs[2][1])
     assert [is_open(near) for near, _ in pairs] == [True, True, False, True]
+
+
+@pytest.mark.parametrize(("protocol", "is_reset"), [("HTTP/1.1", False), ("HTTP/1.0", True), ("INCLUDED", True)])
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_orderly_end_is_not_for_http_1_0(stack: ExitStack, address: str, protocol: str, is_reset: bool) -> None:
+    """It may have been the body's end, where a filter took the length away."""
+    near, environ = connect(stack, address)
+    assert client.abort({**environ, "SERVER_PROTOCOL": protocol})
+    near.settimeout(5)
+    with pytest.raises(ConnectionResetError) if is_reset else nullcontext():
+        assert near.recv(1) == b""
 
 
 def test_behind_a_proxy_whose_address_was_replaced(stack: ExitStack) -> None:

@@ -1,0 +1,166 @@
+"""S3 breaks off for good: no client takes what it got for the whole, whatever stands between it and the gateway.
+
+Processes (embedded, daemon) times protocols (HTTP/1.1, 1.0, 2) times what httpd does with the body (nothing, a filter
+that takes its length away, a page that includes it); with usp_s3_module, which counts the bytes, and without it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.server import Connection, Request, ScriptedS3, answer
+from tests.httpd import http2
+from tests.httpd.conftest import ONE_CHILD
+from tests.httpd.machine import free_port, has_module
+from tests.httpd.server import Httpd
+from tests.httpd.test_proxy_process import WithoutModule
+from tests.httpd.test_truncation import TRACEBACK
+
+PORT = free_port()
+BODY = b"0123456789abcdef" * 20_000
+MOUNTS = {"embedded": "", "daemon": "process-group=s3 application-group=%{GLOBAL}"}
+FILTERS = {
+    "plain": "",
+    "substituted": "SetOutputFilter SUBSTITUTE\nSubstitute s/never/there/n",
+    "deflated": "SetOutputFilter DEFLATE",
+}
+WAYS = [*FILTERS, "page"]
+PROTOCOLS = ["1.1", "1.0", "1.0 kept", "2"]
+NEEDS_HTTP2 = pytest.mark.skipif(not has_module("http2"), reason="this httpd has no mod_http2")
+
+
+def config() -> str:
+    sections = ["WSGIDaemonProcess s3 python-home=${USP_S3_PYTHON_HOME} threads=8"]
+    for mount, options in MOUNTS.items():
+        for name, lines in FILTERS.items():
+            sections.append(f"""
+WSGIScriptAlias /{mount}-{name} ${{USP_S3_WSGI}} {options}
+<Location /{mount}-{name}>
+  SetEnv S3BucketURL http://127.0.0.1:{PORT}/bucket/
+  SetEnv S3AccessKey A
+  SetEnv S3SecretKey B
+  SetEnv S3Region r
+  {lines}
+</Location>""")
+    pages = "<Location /pages>\nSetHandler default-handler\nOptions +Includes\nSetOutputFilter INCLUDES\n</Location>"
+    h2c = "Protocols h2c http/1.1\nLogLevel http2:crit" if has_module("http2") else ""
+    # Longer than any wait below: a client that only httpd's timeout frees would fail the test.
+    return "\n".join([*sections, pages, h2c, ONE_CHILD, "KeepAliveTimeout 300"])
+
+
+#: Server, process, way. Without the module nobody could tell in daemon mode behind a filter, as the README says.
+CASES = [
+    *[("counted", mount, way) for mount in MOUNTS for way in WAYS],
+    *[("bare", "embedded", way) for way in WAYS],
+    *[("bare", "daemon", way) for way in ("plain", "page")],
+]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, Httpd]]:
+    """With the module that counts, and without."""
+    running = {"counted": Httpd(config()), "bare": WithoutModule(config())}
+    for server in running.values():
+        server.expect_error(f"usp_s3_wsgi: |{TRACEBACK}|unable to include")
+        server.start()
+        pages = server.root / "htdocs" / "pages"
+        pages.mkdir()
+        for mount in MOUNTS:
+            for key in ("cut", "whole"):
+                (pages / f"{mount}-{key}").write_text(f'[<!--#include virtual="/{mount}-plain/{key}.ts" -->]')
+    yield running
+    for server in running.values():
+        server.stop()
+        assert "\n".join(server.unexpected) == ""
+
+
+def s3(connection: Connection, request: Request) -> None:
+    """Without ETag: nothing can be resumed."""
+    if "cut" in request.target:
+        connection.send(answer(200, BODY[:250_000], length=len(BODY)))
+        connection.close()
+    else:
+        connection.send(answer(200, BODY))
+
+
+def target(mount: str, way: str, key: str) -> str:
+    return f"/pages/{mount}-{key}" if way == "page" else f"/{mount}-{way}/{key}.ts"
+
+
+def fetch(port: int, path: str, protocol: str) -> tuple[int, bytes, bool]:
+    """Ask; return the status, the body as far as it came, and whether the client takes it for whole."""
+    if protocol == "2":
+        [stream] = http2.ask(port, {"path": path, "accept-encoding": "gzip"})
+        return stream.status, stream.body, stream.ended
+    version, _, kept = protocol.partition(" ")
+    more = "Connection: keep-alive\r\n" if kept else "" if version == "1.0" else "Connection: close\r\n"
+    request = f"GET {path} HTTP/{version}\r\nHost: x\r\nAccept-Encoding: gzip\r\n{more}\r\n"
+    received, orderly = b"", True
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(request.encode())
+        try:
+            while data := client.recv(1 << 16):
+                received += data
+                head, _, body = received.partition(b"\r\n\r\n")
+                if kept and (length := _length(head)) is not None and len(body) >= length:
+                    break  # the connection stays open
+        except ConnectionResetError:
+            orderly = False
+    head, _, body = received.partition(b"\r\n\r\n")
+    status = int(head.split()[1]) if head else 0
+    if (stated := _length(head)) is not None:
+        return status, body, len(body) == stated
+    if b"Transfer-Encoding: chunked" in head:
+        chunks = re.split(rb"(?:^|\r\n)[0-9a-f]+\r\n", body)
+        return status, b"".join(chunks).removesuffix(b"\r\n"), body.endswith(b"\r\n0\r\n\r\n")
+    return status, body, orderly
+
+
+def _length(head: bytes) -> int | None:
+    match = re.search(rb"\r\nContent-Length: (\d+)", head)
+    return int(match[1]) if match else None
+
+
+@pytest.mark.parametrize("mount", MOUNTS)
+def test_the_log_has_one_line_for_it(servers: dict[str, Httpd], mount: str) -> None:
+    """And no traceback, for the application need not raise."""
+    httpd = servers["counted"]
+    before = len(httpd.errors())
+    with ScriptedS3(then=s3, port=PORT):
+        fetch(httpd.port, target(mount, "plain", "cut"), "1.1")
+        httpd.wait_for_error(f"usp_s3_wsgi: /{mount}-plain: S3 ended the body early, 70000 bytes are missing")
+    assert len(httpd.errors()) == before + 1
+
+
+@NEEDS_HTTP2
+@pytest.mark.parametrize("mount", MOUNTS)
+def test_other_streams_of_the_connection_go_on(servers: dict[str, Httpd], mount: str) -> None:
+    paths = [target(mount, "plain", key) for key in ("whole", "cut", "whole", "cut", "whole")]
+    with ScriptedS3(then=s3, port=PORT):
+        streams = http2.ask(servers["counted"].port, *({"path": path} for path in paths))
+    assert [stream.ended for stream in streams] == [True, False, True, False, True]
+    assert all(stream.body == BODY for stream in streams[::2])
+    assert all(stream.reset and BODY.startswith(stream.body) for stream in streams[1::2])
+
+
+@pytest.mark.parametrize("protocol", [pytest.param("2", marks=NEEDS_HTTP2), *PROTOCOLS[:-1]])
+@pytest.mark.parametrize(("server", "mount", "way"), CASES)
+def test_cut_short(servers: dict[str, Httpd], server: str, mount: str, way: str, protocol: str) -> None:
+    httpd = servers[server]
+    refused = (server, mount, way) == ("bare", "daemon", "page")
+    with ScriptedS3(then=s3, port=PORT):
+        status, body, whole = fetch(httpd.port, target(mount, way, "whole"), protocol)
+        if refused:  # with 502, within the page
+            assert b"0123" not in body
+        else:
+            assert (status, whole) == (200, True)
+            data = gzip.decompress(body) if way == "deflated" else body
+            assert data == (b"[" + BODY + b"]" if way == "page" else BODY)
+        status, body, whole = fetch(httpd.port, target(mount, way, "cut"), protocol)
+    assert not whole or refused, (status, len(body))
+    assert BODY not in body
