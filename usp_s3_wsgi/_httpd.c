@@ -292,8 +292,14 @@ static void pass_headers(request_rec *r, signed_request *request, const char **n
     }
 }
 
+/* mod_proxy's word for a kept connection that S3 has just closed: the client's is to end too, so that it asks again. */
+static int is_race(apr_bucket_brigade *brigade)
+{
+    return !APR_BRIGADE_EMPTY(brigade) && AP_BUCKET_IS_EOC(APR_BRIGADE_FIRST(brigade));
+}
+
 /* The answer's header has come: decide whose it is. */
-static void begin_answer(request_rec *r, signed_request *request, int has_body)
+static void begin_answer(request_rec *r, signed_request *request, apr_bucket_brigade *brigade)
 {
     const char *s3_status = apr_table_get(r->notes, PROXY_STATUS), **names;
     int is_endless;
@@ -305,10 +311,10 @@ static void begin_answer(request_rec *r, signed_request *request, int has_body)
     names = usp_s3_passed_on(r->status);
     request->ask_for_all = usp_s3_must_ask_for_all(r);
     is_endless = r->status != HTTP_NOT_MODIFIED && !r->header_only && !apr_table_get(r->headers_out, "Content-Length");
-    if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
+    if (!s3_status && !is_race(brigade))
+        refuse(r, request, "what is not HTTP"); /* mod_proxy takes it for HTTP/0.9, and for a 200 */
+    else if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
         request->refused = 1;
-    else if (!s3_status && has_body)
-        refuse(r, request, "what is not HTTP"); /* mod_proxy takes it for HTTP/0.9 */
     else if (is_endless && r->proto_num < HTTP_VERSION(1, 1))
         refuse(r, request, NO_LENGTH);
     else {
@@ -317,17 +323,35 @@ static void begin_answer(request_rec *r, signed_request *request, int has_body)
     }
 }
 
+/* Another filter may take the length away: then only a reset tells that mod_proxy broke the body off. */
+static apr_status_t pass_to_http_1_0(ap_filter_t *filter, apr_bucket_brigade *brigade)
+{
+    conn_rec *connection = filter->r->connection;
+    apr_bucket *bucket;
+    apr_status_t status;
+    int broken = 0;
+
+    for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket))
+        broken |= AP_BUCKET_IS_ERROR(bucket);
+    status = ap_pass_brigade(filter->next, brigade);
+    if (broken)
+        usp_s3_reset_on_close(connection);
+    return status;
+}
+
 static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     signed_request *request = filter->ctx;
     request_rec *r = filter->r;
 
     if (!request->answered)
-        begin_answer(r, request, !APR_BRIGADE_EMPTY(brigade) && !APR_BUCKET_IS_METADATA(APR_BRIGADE_FIRST(brigade)));
+        begin_answer(r, request, brigade);
     if (request->refused)
         return keep_refusal(r, request, brigade);
     if (request->endless && !APR_BRIGADE_EMPTY(brigade))
         request->endless = !APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(brigade));
+    if (r->proto_num < HTTP_VERSION(1, 1))
+        return pass_to_http_1_0(filter, brigade);
     if (!request->endless) {
         ap_remove_output_filter(filter);
         request->filter = NULL;

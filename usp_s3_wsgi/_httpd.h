@@ -51,6 +51,9 @@ int usp_s3_is_loaded(void);
 
 void usp_s3_register_guard(void);
 
+/* End the client's connection by a reset: nothing else tells HTTP/1.0 that a body without length is not whole. */
+void usp_s3_reset_on_close(conn_rec *connection);
+
 /* _httpd_sections.c */
 
 void usp_s3_find_mod_env(void);

@@ -19,8 +19,7 @@ typedef struct {
 
 static ap_filter_rec_t *guard_handle;
 
-/* Only a reset tells a client of HTTP/1.0 that a body without length is not whole. */
-static void reset_on_close(conn_rec *connection)
+void usp_s3_reset_on_close(conn_rec *connection)
 {
     struct linger at_once = {1, 0};
     apr_socket_t *socket = ap_get_conn_socket(connection);
@@ -40,7 +39,7 @@ static apr_status_t break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
     ap_remove_output_filter(filter);
     status = ap_pass_brigade(filter->next, brigade);
     if (r->proto_num < HTTP_VERSION(1, 1))
-        reset_on_close(r->connection);
+        usp_s3_reset_on_close(r->connection);
     return status;
 }
 

@@ -168,7 +168,8 @@ class Httpd:
     # --- the configuration
 
     def _whole_config(self) -> str:
-        modules = [name for name in (f"mpm_{MPM}", *MODULES) if has_module(name)]
+        unwanted = {"http2"} if MPM == "prefork" else set()  # it warns that it cannot do much there
+        modules = [name for name in (f"mpm_{MPM}", *MODULES) if has_module(name) and name not in unwanted]
         lines = [f'LoadModule {name}_module "{modules_directory()}/mod_{name}.so"' for name in modules]
         if os.geteuid() == 0:
             lines += [f"User {apache_user().pw_name}", f"Group #{apache_user().pw_gid}"]

@@ -30,6 +30,11 @@ ProxyPass /m {URL}/bucket
   SetEnv S3PassHeaders x-amz-meta-t
   ProxySet enablereuse=on retry=0
 </Proxy>
+ProxyPass /filtered {URL}/bucket
+<Location /filtered>
+  SetOutputFilter SUBSTITUTE
+  Substitute s/never/there/n
+</Location>
 ProxyPass /overridden {URL}/bucket
 <Location /overridden>
   ProxyErrorOverride On
@@ -184,12 +189,23 @@ def test_an_http_1_0_client_gets_no_body_whose_early_end_it_could_not_tell(httpd
     assert answers.startswith(b"HTTP/1.1 502 ") and b"ppp" not in answers
 
 
-def test_what_is_not_http_is_refused(httpd: Httpd) -> None:
+@pytest.mark.parametrize("mount", ["m", "filtered"])
+def test_an_http_1_0_client_takes_no_body_that_was_cut_for_whole(httpd: Httpd, mount: str) -> None:
+    cut = first(answer(200, PART, length=1_000_000), close)
+    with scripted(cut, answer(200, PART)):
+        httpd.expect_error("AH01110|AH01102")
+        with pytest.raises(ConnectionResetError):
+            converse(httpd, get("1.0", f"/{mount}/film.mp4"))
+        assert converse(httpd, get("1.0", f"/{mount}/film.mp4")).endswith(b"\r\n\r\n" + PART)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_is_not_http_is_refused(httpd: Httpd, method: str) -> None:
     """mod_proxy takes it for HTTP/0.9, and would pass it on as a 200."""
     with scripted(first(b"SSH-2.0-OpenSSH_9.2\r\nmore of it\r\n", close)):
         httpd.expect_error("AH01110|AH01102")
-        reply = httpd.fetch("/m/film.mp4")
-        httpd.wait_for_error(rf"S3 sent what is not HTTP \(GET {URL}/bucket/film.mp4\)")
+        reply = httpd.fetch("/m/film.mp4", method=method)
+        httpd.wait_for_error(rf"S3 sent what is not HTTP \({method} {URL}/bucket/film.mp4\)")
     assert reply.status == 502 and b"SSH" not in reply.body
 
 

@@ -33,11 +33,6 @@ class Exchange:
     stop: int = 0
 
     @property
-    def is_of_mod_proxy(self) -> bool:
-        """Whether mod_proxy asks, and not the gateway, which gives its name."""
-        return self.request.headers.get("user-agent") != "usp_s3_wsgi"
-
-    @property
     def length(self) -> int:
         """How many bytes of an object are to be sent."""
         return 0 if self.request.method == "HEAD" else self.stop - self.start
@@ -151,9 +146,7 @@ def _surplus(exchange: Exchange) -> None:
 
 
 def _no_http(exchange: Exchange) -> None:
-    # mod_proxy takes a line that is no status for the begin of a body in HTTP/0.9, which has no status: 200.
-    if not exchange.is_of_mod_proxy:
-        exchange.send(_GARBAGE)
+    exchange.send(_GARBAGE)
 
 
 def _broken_field(exchange: Exchange) -> None:
