@@ -28,23 +28,23 @@ def part_sent(response: urllib3.BaseHTTPResponse, request: S3Request) -> Part | 
     Raises:
         UpstreamRefused: the body's end is not certain, or it is not what was asked for.
     """
-    _check_framing(response)
+    length = _length(response)
     if response.status == 206:
-        return _part_of_206(response, request)
-    length = response.headers.get("Content-Length")
-    return Part(0, None, None) if length is None else Part(0, int(length) - 1, int(length))
+        return _part_of_206(response, request, length)
+    return Part(0, None, None) if length is None else Part(0, length - 1, length)
 
 
-def _check_framing(response: urllib3.BaseHTTPResponse) -> None:
+def _length(response: urllib3.BaseHTTPResponse) -> int | None:
     """urllib3 and http.client must read the framing alike: https://www.rfc-editor.org/rfc/rfc9112#section-6."""
     coding, length = response.headers.get("Transfer-Encoding"), response.headers.get("Content-Length")
     if coding is not None and (coding.lower() != "chunked" or length is not None or response.version < 11):
         raise UpstreamRefused("S3 sent a Transfer-Encoding other than chunked alone")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise UpstreamRefused("S3 sent a Content-Length that is no number")
+    return None if length is None else int(length)
 
 
-def _part_of_206(response: urllib3.BaseHTTPResponse, request: S3Request) -> Part | None:
+def _part_of_206(response: urllib3.BaseHTTPResponse, request: S3Request, length: int | None) -> Part | None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7."""
     asked = request.header("Range")
     if asked is None and not any(name == "partNumber" for name, _ in request.query):
@@ -59,8 +59,7 @@ def _part_of_206(response: urllib3.BaseHTTPResponse, request: S3Request) -> Part
     total = None if match[3] == "*" else int(match[3])
     if last < first or (total is not None and last >= total) or not _is_asked(asked, first, last, total):
         raise UpstreamRefused("S3 sent another part than was asked for")
-    length = response.headers.get("Content-Length")
-    if length is not None and int(length) != last - first + 1:
+    if length is not None and length != last - first + 1:
         raise UpstreamRefused("S3 sent a part of another length than it says")
     return Part(first, last, total)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import http.client
 import io
+import re
 import socket
 import sys
 import time
@@ -25,14 +26,23 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 #: Of an e-mail's other defects a header knows nothing, such as a multipart type that names no boundary.
 _HEADER_DEFECTS = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect, MisplacedEnvelopeHeaderDefect)
 
+#: The status line of a final answer: https://www.rfc-editor.org/rfc/rfc9112#section-4.
+_FINAL = re.compile(rb"HTTP/1\.[01] [2-9]")
 
-class _Lines(io.BufferedReader):
-    """A connection's file. A line that is cut off raises, and so does one that is not there within the time limit."""
 
-    deadline = float("inf")
-    _begun = False
+class _StrictLines:
+    """A connection's file, whose lines raise where they are cut off or not there within the time limit.
 
-    def readline(self, size: int | None = -1, /) -> bytes:
+    ``begun``: something came before, so that there must be a line.
+    """
+
+    def __init__(self, file: io.BufferedReader, deadline: float, begun: bool) -> None:
+        self._file, self._deadline, self._begun = file, deadline, begun
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def readline(self, size: int = -1) -> bytes:
         """Return the next line with its end, or the first ``size`` bytes of it; nothing only where nothing ever came.
 
         Raises:
@@ -40,60 +50,58 @@ class _Lines(io.BufferedReader):
             TimeoutError: the deadline has passed, however many bytes have trickled in.
             http.client.HTTPException: there is a CR within the line.
         """
-        buffered = self.peek()
-        end = buffered.find(b"\n") + 1
-        if end and (size is None or size < 0 or end <= size):
-            line = self.read(end)  # the usual way, and the fast one: it is here already
-        elif buffered or self._begun:
-            line = self._line_in_pieces(size)
-        else:
-            return b""
-        self._begun = True
-        if time.monotonic() > self.deadline:
-            raise TimeoutError("timed out")
+        limit = sys.maxsize if size < 0 else size
+        line = b""
+        while not line.endswith(b"\n") and len(line) < limit:
+            buffered = self._file.peek()
+            if not buffered and not self._begun:
+                return b""
+            if not buffered:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "S3 ended the connection within a line")
+            self._begun = True
+            if time.monotonic() > self._deadline:
+                raise TimeoutError("timed out")
+            end = buffered.find(b"\n") + 1 or len(buffered)
+            line += self._file.read(min(end, limit - len(line)))
         if line.find(b"\r", 0, -2) >= 0:
             raise http.client.HTTPException("a CR within a line")  # another reader would take it for the line's end
         return line
 
-    def _line_in_pieces(self, size: int | None) -> bytes:
-        limit = sys.maxsize if size is None or size < 0 else size
-        line = b""
-        while not line.endswith(b"\n") and len(line) < limit:
-            if time.monotonic() > self.deadline:
-                raise TimeoutError("timed out")
-            buffered = self.peek()
-            if not buffered:
-                raise ConnectionAbortedError(errno.ECONNABORTED, "S3 ended the connection within a line")
-            end = buffered.find(b"\n") + 1 or len(buffered)
-            line += self.read(min(end, limit - len(line)))
-        return line
-
 
 class _Response(http.client.HTTPResponse):
-    """http.client's response, its header read strictly and within the connection's time limit."""
+    """http.client's response, its header and its chunk sizes read strictly, the header within the time limit."""
 
     def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
         super().__init__(sock, *given, **named)
-        self.fp = _Lines(self.fp.detach())
         patience = sock.gettimeout()
-        if patience is not None:
-            self.fp.deadline = time.monotonic() + patience
+        self._deadline = float("inf") if patience is None else time.monotonic() + patience
 
     def begin(self) -> None:
         """Read the header. Raises: OSError where it ends early, http.client.HTTPException where it is none."""
+        plain = self.fp
+        if not _is_whole_header(plain.peek()):
+            self.fp = _StrictLines(plain, self._deadline, begun=False)  # type: ignore[assignment]
         super().begin()
-        # What the parser could not take for a header stands in the message's body.
-        left = self.msg.get_payload()
-        if (left and isinstance(left, str)) or any(isinstance(defect, _HEADER_DEFECTS) for defect in self.msg.defects):
+        if any(isinstance(defect, _HEADER_DEFECTS) for defect in self.msg.defects):
             raise http.client.HTTPException("S3 sent a header that is none")
-        if isinstance(self.fp, _Lines):
-            self.fp.deadline = float("inf")
+        if self.fp is not None:
+            self.fp = _StrictLines(plain, float("inf"), begun=True) if self.chunked else plain  # type: ignore[assignment]
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
         # https://www.rfc-editor.org/rfc/rfc9110#section-15.2: 103 and its like are to be skipped as 100 is.
         skipped = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
         return version, http.client.CONTINUE if skipped else status, reason
+
+
+def _is_whole_header(received: bytes) -> bool:
+    """Whether all of the final answer's header is here already, as it mostly is: then no line of it can be cut off."""
+    end = received.find(b"\r\n\r\n")
+    return (
+        end >= 0
+        and _FINAL.match(received) is not None
+        and received.count(b"\r", 0, end) == received.count(b"\r\n", 0, end)
+    )
 
 
 class StrictHTTPConnection(HTTPConnection):

@@ -56,6 +56,13 @@ def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n", head: tuple[tuple[str, st
     return answer(200, body + end, *head, ("Transfer-Encoding", "chunked"), length=None)
 
 
+def chunked_part(data: bytes, start: int) -> bytes:
+    """A part in one chunk, without the last one."""
+    place = ("Content-Range", f"bytes {start}-{start + len(data) - 1}/{len(OBJECT)}")
+    head = (ETAG, place, ("Transfer-Encoding", "chunked"))
+    return answer(206, b"%x\r\n%s\r\n" % (len(data), data), *head, length=None)
+
+
 def drip(data: bytes, step: int) -> Step:
     """Send bytes, some at a time with pauses that are far shorter than the time limit."""
 
@@ -205,9 +212,18 @@ FAULTS: dict[str, Fault] = {
         log=(EARLY.format("some", 1),),
         ranges=(None, "bytes=2000-"),
     ),
+    "cut before the first chunk": Fault(
+        (first(chunked(end=b""), close), rest(0)), log=(EARLY.format("some", 1),), ranges=(None, "bytes=0-")
+    ),
     "cut in a chunk": Fault(
         (first(chunked(OBJECT[:2000], OBJECT[2000:], end=b"")[:-1000], close), rest(4002)),
         log=(EARLY.format("some", 1),),
+    ),
+    "a part in chunks without the last one": Fault(
+        (first(chunked_part(OBJECT[1000:3000], 1000), close),),
+        status=206,
+        body=OBJECT[1000:3000],  # by what S3 said of the part it is whole
+        asks={"Range": "bytes=1000-2999"},
     ),
     "cut in a chunk's size": Fault(
         (first(chunked(OBJECT[:2000], end=b"0"), close), rest(2000)), log=(EARLY.format("some", 1),)

@@ -56,6 +56,14 @@ def test_a_header_that_is_cut_anywhere(length: int) -> None:
             response.begin()
 
 
+@pytest.mark.parametrize("hint", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1\t103\tx\r\n\r\n"])
+@pytest.mark.parametrize("length", [1, 20, len(HEAD) - 3])
+def test_a_header_that_is_cut_after_an_informational_one(hint: bytes, length: int) -> None:
+    with answered(hint + HEAD[:length]) as response:
+        with pytest.raises(ConnectionError):
+            response.begin()
+
+
 def test_nothing_at_all_is_http_clients_own_error() -> None:
     with answered() as response:
         with pytest.raises(http.client.RemoteDisconnected):
