@@ -6,11 +6,12 @@
  *
  *   pre_request     mod_proxy is about to send: settings and URL go to Python, the signed URL comes back
  *   fixups          the headers that go out: those that S3 may see of the client's, and the signature's
+ *   create_req      how the end of S3's body will be known
  *   answer filter   the headers of S3's answer that the client may see; the body of a refusal is kept away from it
  *   request_status  a refusal becomes the client's status, and a line in the error log
  *
- * Nothing of the request itself is changed: r->filename, r->args and r->headers_in stay the client's, so that access
- * rules, logs, error documents, caches and filters never see a signature.
+ * r->filename, r->args and r->headers_in stay the client's (but for what announces a body, which is read already), so that
+ * access rules, logs, error documents, caches and filters never see a signature.
  * https://httpd.apache.org/docs/2.4/developer/modguide.html, and httpd's mod_proxy.h.
  */
 
@@ -20,10 +21,9 @@
 #define REFUSAL_SIZE 65536
 /* Where mod_proxy notes the status that S3 sent. */
 #define PROXY_STATUS "proxy-status"
-#define NO_LENGTH "a body without Content-Length, whose early end could not be told"
 
 static module *proxy_http_module;
-static ap_filter_rec_t *answer_filter_handle;
+static ap_filter_rec_t *answer_filter_handle, *framing_filter_handle;
 
 int usp_s3_is_loaded(void)
 {
@@ -84,9 +84,7 @@ static int choose_member(proxy_worker **worker, proxy_balancer **balancer, reque
 /* Whether the client sent a body, with the request that this one is a part of. */
 static int has_body(request_rec *r)
 {
-    while (r->main)
-        r = r->main;
-    return ap_request_has_body(r);
+    return ap_request_has_body(usp_s3_client(r));
 }
 
 /* Called once for each try: a balancer's next member is asked with its own signature. */
@@ -111,12 +109,14 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     request->url = *url;
     request->section = usp_s3_section_url(r, conf, config, *url);
     request->client_status = r->status;
-    if ((status = usp_s3_sign(r, request, url)) != OK || (status = ap_discard_request_body(r)) != OK)
+    /* Read to its end before a signature begins to age. */
+    if ((status = ap_discard_request_body(r)) != OK || (status = usp_s3_sign(r, request, url)) != OK)
         return status;
     if (!r->main) {
-        /* The body is read, and what announced it must not make mod_proxy wait for it. (Nothing else is changed in it.) */
+        /* The body is read, and what announced it must not make mod_proxy wait for it, nor httpd for "100 Continue". */
         apr_table_unset(r->headers_in, "Content-Length");
         apr_table_unset(r->headers_in, "Transfer-Encoding");
+        r->expecting_100 = 0;
     }
     else if (!r->kept_body && !has_body(r)) {
         /* mod_proxy ends the connection to S3 after each subrequest, unless there is a body that is kept already. */
@@ -269,8 +269,7 @@ static apr_status_t keep_refusal(request_rec *r, signed_request *request, apr_bu
 /* S3's answer cannot be passed on: the operator hears why, the client gets 502. */
 static void refuse(request_rec *r, signed_request *request, const char *why)
 {
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: S3 sent %s (%s %.*s)", why, r->method,
-                  (int)strcspn(request->url, "?"), request->url);
+    usp_s3_report(r, request, why);
     request->refused = 1;
     request->status = HTTP_BAD_GATEWAY;
 }
@@ -292,69 +291,105 @@ static void pass_headers(request_rec *r, signed_request *request, const char **n
     }
 }
 
-/* mod_proxy's word for a kept connection that S3 has just closed: the client's is to end too, so that it asks again. */
-static int is_race(apr_bucket_brigade *brigade)
+/* Called before the first bytes of S3's body are read, of which mod_proxy will not say how their end is known. */
+static apr_status_t framing_filter(ap_filter_t *filter, apr_bucket_brigade *brigade, ap_input_mode_t mode,
+                                   apr_read_type_e block, apr_off_t bytes)
 {
-    return !APR_BRIGADE_EMPTY(brigade) && AP_BUCKET_IS_EOC(APR_BRIGADE_FIRST(brigade));
+    signed_request *request = filter->ctx;
+    ap_filter_t *next = filter->next;
+
+    request->chunked = apr_table_get(filter->r->headers_in, "Transfer-Encoding") != NULL;
+    ap_remove_input_filter(filter);
+    return ap_get_brigade(next, brigade, mode, block, bytes);
+}
+
+/* mod_proxy has made a request of its own, by whose filters it will read S3's answer. */
+static int watch_framing(request_rec *r, request_rec *from_s3)
+{
+    signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+
+    if (!request)
+        return DECLINED;
+    ap_add_input_filter_handle(framing_filter_handle, request, from_s3, from_s3->connection);
+    return OK;
+}
+
+static int count_field(void *count, const char *name, const char *value)
+{
+    (void)name;
+    (void)value;
+    (*(int *)count)++;
+    return 1;
+}
+
+/* What makes the end of S3's body uncertain, or uncertain for this client; NULL where nothing does. */
+static const char *doubt_of_end(request_rec *r, signed_request *request)
+{
+    int lengths = 0;
+
+    if (r->header_only || AP_STATUS_IS_HEADER_ONLY(r->status))
+        return NULL;
+    apr_table_do(count_field, &lengths, r->headers_out, "Content-Length", NULL);
+    if (lengths > 1)
+        return "S3 sent several Content-Lengths";
+    if (!lengths && (!request->chunked || usp_s3_client(r)->proto_num < HTTP_VERSION(1, 1)))
+        return "S3 sent a body without Content-Length, whose early end could not be told";
+    return NULL;
+}
+
+static int holds(apr_bucket_brigade *brigade, const apr_bucket_type_t *type)
+{
+    apr_bucket *bucket;
+
+    for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket)) {
+        if (bucket->type == type)
+            return 1;
+    }
+    return 0;
 }
 
 /* The answer's header has come: decide whose it is. */
-static void begin_answer(request_rec *r, signed_request *request, apr_bucket_brigade *brigade)
+static void begin_answer(request_rec *r, signed_request *request)
 {
-    const char *s3_status = apr_table_get(r->notes, PROXY_STATUS), **names;
-    int is_endless;
+    const char **names = usp_s3_passed_on(r->status), *doubt;
 
-    request->answered = 1;
-    give_back(r, request);
-    if (s3_status)
-        r->status = atoi(s3_status); /* with ProxyErrorOverride it is the one that an ErrorDocument is for */
-    names = usp_s3_passed_on(r->status);
     request->ask_for_all = usp_s3_must_ask_for_all(r);
-    is_endless = r->status != HTTP_NOT_MODIFIED && !r->header_only && !apr_table_get(r->headers_out, "Content-Length");
-    if (!s3_status && !is_race(brigade))
-        refuse(r, request, "what is not HTTP"); /* mod_proxy takes it for HTTP/0.9, and for a 200 */
-    else if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
+    if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
         request->refused = 1;
-    else if (is_endless && r->proto_num < HTTP_VERSION(1, 1))
-        refuse(r, request, NO_LENGTH);
-    else {
+    else if ((doubt = doubt_of_end(r, request)))
+        refuse(r, request, doubt);
+    else
         pass_headers(r, request, names);
-        request->endless = is_endless;
-    }
-}
-
-/* Another filter may take the length away: then only a reset tells that mod_proxy broke the body off. */
-static apr_status_t pass_to_http_1_0(ap_filter_t *filter, apr_bucket_brigade *brigade)
-{
-    conn_rec *connection = filter->r->connection;
-    apr_bucket *bucket;
-    apr_status_t status;
-    int broken = 0;
-
-    for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket))
-        broken |= AP_BUCKET_IS_ERROR(bucket);
-    status = ap_pass_brigade(filter->next, brigade);
-    if (broken)
-        usp_s3_reset_on_close(connection);
-    return status;
 }
 
 static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     signed_request *request = filter->ctx;
     request_rec *r = filter->r;
+    const char *s3_status = apr_table_get(r->notes, PROXY_STATUS);
 
-    if (!request->answered)
-        begin_answer(r, request, brigade);
-    if (request->refused)
-        return keep_refusal(r, request, brigade);
-    if (request->endless && !APR_BRIGADE_EMPTY(brigade))
-        request->endless = !APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(brigade));
-    if (r->proto_num < HTTP_VERSION(1, 1))
-        return pass_to_http_1_0(filter, brigade);
-    if (!request->endless) {
+    if (!request->answered && !s3_status && r->connection->keepalives && holds(brigade, &ap_bucket_type_eoc)) {
+        /* S3 has just closed a connection that was kept: the client's is to end likewise, so that it asks again. */
         ap_remove_output_filter(filter);
         request->filter = NULL;
+        return ap_pass_brigade(filter->next, brigade);
+    }
+    if (!request->answered) {
+        request->answered = 1;
+        give_back(r, request);
+        if (s3_status) {
+            r->status = atoi(s3_status); /* with ProxyErrorOverride it is the one that an ErrorDocument is for */
+            begin_answer(r, request);
+        }
+        else
+            refuse(r, request, "S3 sent what is not HTTP"); /* mod_proxy takes it for HTTP/0.9, and for a 200 */
+    }
+    if (request->refused)
+        return keep_refusal(r, request, brigade);
+    if (holds(brigade, &ap_bucket_type_error)) {
+        request->filter = NULL;
+        usp_s3_report(r, request, "S3 ended the body early");
+        return usp_s3_break_off(filter, brigade);
     }
     return ap_pass_brigade(filter->next, brigade);
 }
@@ -371,20 +406,6 @@ static int ask_for_all(request_rec *r)
     return OK;
 }
 
-/*
- * End the client's connection abnormally. mod_proxy sees the end of a chunked body; of one that only the end of S3's
- * connection ends it passes no end on, and nobody can know whether it is whole.
- */
-static void break_off(request_rec *r, signed_request *request)
-{
-    apr_bucket_brigade *brigade = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-
-    refuse(r, request, NO_LENGTH);
-    request->refused = 0; /* too late for another status */
-    ap_proxy_backend_broke(r, brigade);
-    ap_pass_brigade(r->output_filters, brigade);
-}
-
 static int answer_status(int *status, request_rec *r)
 {
     signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
@@ -393,9 +414,9 @@ static int answer_status(int *status, request_rec *r)
     if (!request)
         return DECLINED;
     let_go(r);
-    if (request->endless && !r->connection->aborted)
-        break_off(r, request);
     overridden = !request->answered && apr_table_get(r->notes, "proxy-error-override");
+    if (!request->answered && !overridden && *status >= HTTP_INTERNAL_SERVER_ERROR)
+        usp_s3_report(r, request, apr_psprintf(r->pool, "mod_proxy got no answer: %d", *status));
     if (!request->refused && !overridden)
         return DECLINED;
     if (overridden) {
@@ -435,11 +456,13 @@ static void register_hooks(apr_pool_t *pool)
     (void)pool;
     ap_hook_post_config(find_modules, NULL, NULL, APR_HOOK_MIDDLE);
     proxy_hook_pre_request(sign_request, NULL, before, APR_HOOK_REALLY_FIRST);
+    APR_OPTIONAL_HOOK(proxy, create_req, watch_framing, NULL, NULL, APR_HOOK_MIDDLE);
     APR_OPTIONAL_HOOK(proxy, fixups, set_headers, NULL, NULL, APR_HOOK_REALLY_LAST);
     APR_OPTIONAL_HOOK(proxy, request_status, answer_status, NULL, NULL, APR_HOOK_REALLY_LAST);
     usp_s3_register_guard();
     /* Before every filter that others add. */
     answer_filter_handle = ap_register_output_filter("USP_S3_ANSWER", answer_filter, NULL, AP_FTYPE_RESOURCE - 1);
+    framing_filter_handle = ap_register_input_filter("USP_S3_FRAMING", framing_filter, NULL, AP_FTYPE_RESOURCE);
 }
 
 module AP_MODULE_DECLARE_DATA usp_s3_module = {STANDARD20_MODULE_STUFF, NULL, NULL, NULL, NULL, NULL, register_hooks, 0};

@@ -31,10 +31,10 @@ typedef struct {
     const char *client_host;
     const struct ap_logconf *client_log;
     ap_filter_t *filter;        /* answer_filter, while it is in r->output_filters */
+    int chunked;                /* S3's answer comes in chunks: known when its body is read */
     apr_table_t *headers;       /* the signature's */
     apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
     int answered;               /* the answer's header has come */
-    int endless;                /* it has no length, and the end of its body has not come */
     int refused;                /* it is none for the client, */
     int status;                 /* who gets this one instead */
     int ask_for_all;            /* it is a part of another object than the client has the beginning of */
@@ -51,8 +51,11 @@ int usp_s3_is_loaded(void);
 
 void usp_s3_register_guard(void);
 
-/* End the client's connection by a reset: nothing else tells HTTP/1.0 that a body without length is not whole. */
-void usp_s3_reset_on_close(conn_rec *connection);
+/* The request of the client itself, which a subrequest is a part of. */
+request_rec *usp_s3_client(request_rec *r);
+
+/* Pass on what is left of a body that S3 did not send whole, and make its end an abnormal one for whoever reads it. */
+apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade);
 
 /* _httpd_sections.c */
 
@@ -76,6 +79,9 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url);
 
 /* Say what S3's refusal means: log it, and return the client's status. */
 int usp_s3_explain(request_rec *r, signed_request *request, int refused);
+
+/* Write the error log's line of another failure, if it is not one too many. */
+void usp_s3_report(request_rec *r, signed_request *request, const char *what);
 
 /* Whether S3's answer to a range is none for the client, so that the whole object must be asked for. */
 int usp_s3_must_ask_for_all(request_rec *r);

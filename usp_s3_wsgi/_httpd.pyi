@@ -5,6 +5,7 @@ from collections.abc import Callable
 def register(
     sign: Callable[..., tuple[object, ...]],
     refused: Callable[..., tuple[object, ...]],
+    failed: Callable[..., str | None],
     must_ask_for_all: Callable[..., bool],
     forwarded: dict[str, tuple[str, ...]],
     passed_on: dict[int, tuple[str, ...]],

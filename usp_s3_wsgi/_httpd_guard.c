@@ -1,9 +1,8 @@
 /*
- * The gateway's bodies, guarded inside httpd: one that ends before its Content-Length ends abnormally, whatever filters,
- * protocols and processes are in between.
+ * Bodies that S3 did not send whole end abnormally, whatever filters, protocols and processes are in between.
  *
- * WSGI has no means for that. httpd sees the end of what the application (or mod_wsgi's daemon) sent, and takes it for the
- * body's; where another filter has taken the length away, the client would too. This filter comes before all others.
+ * mod_proxy knows that a body is not whole. For the gateway it is counted here: WSGI has no means to say so, and httpd takes
+ * the end of what the application (or mod_wsgi's daemon) sent for the body's.
  */
 
 #include "_httpd.h"
@@ -17,9 +16,19 @@ typedef struct {
     apr_off_t left; /* bytes that are still to come */
 } guarded_body;
 
-static ap_filter_rec_t *guard_handle;
+static ap_filter_rec_t *guard_handle, *broken_handle;
 
-void usp_s3_reset_on_close(conn_rec *connection)
+request_rec *usp_s3_client(request_rec *r)
+{
+    while (r->main)
+        r = r->main;
+    return r;
+}
+
+/* ---------------------------------------------------------------- an abnormal end */
+
+/* End the connection by a reset, which is the only mark of a body's abnormal end where nothing else frames it. */
+static void reset_on_close(conn_rec *connection)
 {
     struct linger at_once = {1, 0};
     apr_socket_t *socket = ap_get_conn_socket(connection);
@@ -30,18 +39,56 @@ void usp_s3_reset_on_close(conn_rec *connection)
     connection->aborted = 1;
 }
 
-static apr_status_t break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
+/*
+ * Whether the client sees that bytes are missing, now that its header is out: fewer than its Content-Length says, no last
+ * chunk, which httpd's chunk filter leaves out for the error, or a reset of the stream in HTTP/2.
+ */
+static int is_visible(request_rec *client)
 {
-    request_rec *r = filter->r;
+    if (client->assbackwards)
+        return 0; /* HTTP/0.9 has no header */
+    return client->connection->master || client->chunked || apr_table_get(client->headers_out, "Content-Length");
+}
+
+/* Whatever comes after an abnormal end, above all the orderly one that httpd makes for every request. */
+static apr_status_t broken_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
+{
+    (void)filter;
+    apr_brigade_cleanup(brigade);
+    return APR_SUCCESS;
+}
+
+apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
+{
+    request_rec *r = filter->r, *client = usp_s3_client(r), *page;
+    ap_filter_t *next = filter->next;
+    apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
     apr_status_t status;
 
-    ap_proxy_backend_broke(r, brigade);
+    while (bucket != APR_BRIGADE_SENTINEL(brigade)) {
+        apr_bucket *this = bucket;
+
+        bucket = APR_BUCKET_NEXT(bucket);
+        if (APR_BUCKET_IS_METADATA(this))
+            apr_bucket_delete(this);
+    }
+    for (page = r; page; page = page->main)
+        page->no_cache = 1;
+    APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
+    ap_add_output_filter_handle(broken_handle, NULL, r, r->connection);
     ap_remove_output_filter(filter);
-    status = ap_pass_brigade(filter->next, brigade);
-    if (r->proto_num < HTTP_VERSION(1, 1))
-        usp_s3_reset_on_close(r->connection);
+    ap_pass_brigade(next, brigade);
+    /* The error goes past the filters of the content: mod_sed swallows it, and others all that they have. */
+    apr_brigade_cleanup(brigade);
+    APR_BRIGADE_INSERT_TAIL(brigade, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, brigade->bucket_alloc));
+    status = ap_pass_brigade(client->proto_output_filters, brigade);
+    /* AP_FILTER_ERROR: no header was out yet, and the client has got an error of httpd's own. */
+    if (status != AP_FILTER_ERROR && !is_visible(client))
+        reset_on_close(client->connection);
     return status;
 }
+
+/* ---------------------------------------------------------------- the gateway's bodies */
 
 static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
@@ -52,17 +99,15 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
         const char *length = apr_table_get(filter->r->headers_out, "Content-Length");
 
         body->begun = 1;
-        if (!length || filter->r->header_only) {
+        if (!length || filter->r->header_only || AP_STATUS_IS_HEADER_ONLY(filter->r->status)) {
             ap_remove_output_filter(filter);
             return ap_pass_brigade(filter->next, brigade);
         }
         body->left = apr_atoi64(length);
     }
     for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket)) {
-        if (APR_BUCKET_IS_EOS(bucket) && body->left > 0) {
-            apr_bucket_delete(bucket);
-            return break_off(filter, brigade);
-        }
+        if (APR_BUCKET_IS_EOS(bucket) && body->left > 0)
+            return usp_s3_break_off(filter, brigade);
         /* mod_wsgi passes on nothing but bytes in memory and files, whose lengths are known. */
         if (!APR_BUCKET_IS_METADATA(bucket) && bucket->length != (apr_size_t)-1)
             body->left -= bucket->length;
@@ -82,5 +127,7 @@ static void guard_gateway(request_rec *r)
 void usp_s3_register_guard(void)
 {
     ap_hook_insert_filter(guard_gateway, NULL, NULL, APR_HOOK_FIRST);
+    /* Before every filter that others add. */
     guard_handle = ap_register_output_filter("USP_S3_GUARD", guard_filter, NULL, AP_FTYPE_RESOURCE - 1);
+    broken_handle = ap_register_output_filter("USP_S3_BROKEN", broken_filter, NULL, AP_FTYPE_RESOURCE - 1);
 }

@@ -16,7 +16,7 @@ typedef struct {
 } header_list;
 
 /* What Python registered at the start of this child. Written once, before any request, and never again. */
-static PyObject *sign_function, *refusal_function, *ask_for_all_function;
+static PyObject *sign_function, *refusal_function, *failure_function, *ask_for_all_function;
 static header_list *forwarded, *passed_on;
 
 /*
@@ -105,17 +105,18 @@ static int copy_headers(apr_table_t *to, PyObject *pairs)
 static int take_refusal(request_rec *r, PyObject *result)
 {
     PyObject *message, *headers;
+    const char *line = NULL;
     int status;
 
     if (!PyArg_ParseTuple(result, "iOO!", &status, &message, &PyTuple_Type, &headers)
         || !copy_headers(r->err_headers_out, headers))
         return 0;
-    if (message != Py_None) {
-        const char *line = copied(r->pool, message);
-
-        if (!line)
-            return 0;
+    if (message != Py_None && !(line = copied(r->pool, message)))
+        return 0;
+    if (line) {
+        Py_BEGIN_ALLOW_THREADS; /* a piped log may block */
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", line);
+        Py_END_ALLOW_THREADS;
     }
     if (status == HTTP_METHOD_NOT_ALLOWED)
         ap_allow_standard_methods(r, REPLACE_ALLOW, M_GET, -1);
@@ -212,7 +213,7 @@ int usp_s3_must_ask_for_all(request_rec *r)
     PyObject *result;
     int yes;
 
-    if (r->main || (r->status != HTTP_PARTIAL_CONTENT && r->status != HTTP_RANGE_NOT_SATISFIABLE)
+    if (!Py_IsInitialized() || r->main || (r->status != HTTP_PARTIAL_CONTENT && r->status != HTTP_RANGE_NOT_SATISFIABLE)
         || (!apr_table_get(r->headers_in, "If-Range") && length && strcmp(length, "0") != 0))
         return 0;
     enter_python();
@@ -227,23 +228,48 @@ int usp_s3_must_ask_for_all(request_rec *r)
     return yes != 0;
 }
 
+static double seconds_since(request_rec *r)
+{
+    return (double)(apr_time_now() - r->request_time) / APR_USEC_PER_SEC;
+}
+
 /* What S3's refusal means, and what the operator must know of it. */
 int usp_s3_explain(request_rec *r, signed_request *request, int refused)
 {
     PyObject *result;
     int status;
 
+    if (!Py_IsInitialized())
+        return HTTP_BAD_GATEWAY;
     enter_python();
     result = PyObject_CallFunction(refusal_function, "NNNNiy#Nid", text_or_none(request->section),
                                    settings(request->config), text(r->method), text(request->url), refused,
                                    request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
-                                   request->attempt, (double)(apr_time_now() - r->request_time) / APR_USEC_PER_SEC);
+                                   request->attempt, seconds_since(r));
     status = result ? take_refusal(r, result) : 0;
     if (!status)
         status = internal_error(r);
     Py_XDECREF(result);
     leave_python();
     return status;
+}
+
+void usp_s3_report(request_rec *r, signed_request *request, const char *what)
+{
+    const char *line = NULL;
+    PyObject *result;
+
+    if (!Py_IsInitialized())
+        return;
+    enter_python();
+    result = PyObject_CallFunction(failure_function, "NNNid", text(r->method), text(request->url), text(what),
+                                   request->attempt, seconds_since(r));
+    if (!result || (result != Py_None && !(line = copied(r->pool, result))))
+        internal_error(r);
+    Py_XDECREF(result);
+    leave_python();
+    if (line)
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", line);
 }
 
 /* ---------------------------------------------------------------- the lists of headers */
@@ -295,11 +321,11 @@ static header_list *header_lists(PyObject *dict)
 
 static PyObject *py_register(PyObject *self, PyObject *arguments)
 {
-    PyObject *sign_with, *refuse_with, *ask_with, *to_s3, *to_client;
+    PyObject *sign_with, *refuse_with, *fail_with, *ask_with, *to_s3, *to_client;
 
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "OOOO!O!", &sign_with, &refuse_with, &ask_with, &PyDict_Type, &to_s3, &PyDict_Type,
-                          &to_client))
+    if (!PyArg_ParseTuple(arguments, "OOOOO!O!", &sign_with, &refuse_with, &fail_with, &ask_with, &PyDict_Type, &to_s3,
+                          &PyDict_Type, &to_client))
         return NULL;
     if (!usp_s3_is_loaded()) {
         PyErr_SetString(PyExc_RuntimeError, "httpd has not loaded usp_s3_module: \"usp-s3 apache-config\" prints the line");
@@ -315,6 +341,7 @@ static PyObject *py_register(PyObject *self, PyObject *arguments)
         return NULL;
     ask_for_all_function = Py_NewRef(ask_with);
     refusal_function = Py_NewRef(refuse_with);
+    failure_function = Py_NewRef(fail_with);
     sign_function = Py_NewRef(sign_with);
     Py_RETURN_NONE;
 }

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from usp_s3_wsgi import bucket_url, credentials, error_log, errors, framing, request, response, s3_error, settings
 from usp_s3_wsgi.bucket_url import BucketURL
-from usp_s3_wsgi.errors import GatewayError, SettingError
+from usp_s3_wsgi.errors import GatewayError, SettingError, UpstreamUnreachable
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
 
@@ -107,11 +107,20 @@ def explain_refusal(
     """
     try:
         told = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
-        failure = s3_error.refusal(told, _settings(section, pairs, _split(url)[0]))
-        failure.tried = f"attempt {attempt}, {seconds:.3f} s"
+        target, query = _split(url)
+        chosen = _settings(section, pairs, target)
+        failure = s3_error.refusal(told, chosen, bool(request.passed_query(query, chosen.pass_query)))
+        failure.tried = _tried(attempt, seconds)
         return _refused(failure, method, url)
     except Exception as error:
         return _refused(error, method, url)
+
+
+def report_failure(method: str, url: str, what: str, attempt: int, seconds: float) -> str | None:
+    """Return the error log's line of a failure that S3 did not explain, None for none; else as explain_refusal."""
+    failure = UpstreamUnreachable(what)
+    failure.place, failure.tried = _place(method, url), _tried(attempt, seconds)
+    return error_log.line(failure)
 
 
 def allow_access(environ: Mapping[str, Any], host: str | None) -> bool | None:
@@ -131,7 +140,8 @@ def install() -> None:
     try:
         from usp_s3_wsgi import _httpd
 
-        _httpd.register(sign_proxied, explain_refusal, framing.must_ask_for_all, FORWARDED, PASSED_ON)
+        functions = sign_proxied, explain_refusal, report_failure, framing.must_ask_for_all
+        _httpd.register(*functions, FORWARDED, PASSED_ON)
     except (ImportError, RuntimeError) as error:
         _missing = f"<Proxy> sections cannot be signed in this process: {error}"
         print(f"usp_s3_wsgi: {_missing}", file=sys.stderr)
@@ -144,11 +154,19 @@ _missing: str | None = "<Proxy> sections cannot be signed in this process: insta
 
 def _refused(error: Exception, method: str, url: str) -> Refused:
     """Return what becomes of an error: the operator needs to know of which object; its path has no signature."""
-    place = f"{method} {url.partition('?')[0]}"
+    place = _place(method, url)
     if isinstance(error, GatewayError):
         error.place = place
         return Refused(error.status, error_log.line(error), error.headers)
     return Refused(500, f"{errors.internal(error)} ({place})", ())
+
+
+def _place(method: str, url: str) -> str:
+    return f"{method} {url.partition('?')[0]}"
+
+
+def _tried(attempt: int, seconds: float) -> str:
+    return f"attempt {attempt}, {seconds:.3f} s"
 
 
 class _Target(NamedTuple):

@@ -35,7 +35,7 @@ MPM = "event"
 MODULES = (
     "unixd authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
     "cache_disk substitute proxy proxy_http proxy_balancer lbmethod_byrequests slotmem_shm socache_shmcb ssl status "
-    "info log_config deflate authn_file auth_basic authz_user http2"
+    "info log_config deflate authn_file auth_basic authz_user http2 sed"
 ).split()
 #: What httpd says at every start and stop.
 USUAL = re.compile(
