@@ -58,7 +58,6 @@ def environ(
         "SERVER_NAME": "gateway.example",
         "SERVER_PORT": "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
-        "mod_wsgi.process_group": "",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from usp_s3_wsgi import bucket_url, credentials, error_log, errors, framing, request, response, s3_error, settings
 from usp_s3_wsgi.bucket_url import BucketURL
-from usp_s3_wsgi.errors import GatewayError, SettingError, UpstreamUnreachable
+from usp_s3_wsgi.errors import GatewayError, ProxyFailed, SettingError
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
 
@@ -111,6 +111,8 @@ def explain_refusal(
         chosen = _settings(section, pairs, target)
         failure = s3_error.refusal(told, chosen, bool(request.passed_query(query, chosen.pass_query)))
         failure.tried = _tried(attempt, seconds)
+        if told.code in s3_error.KEY_CODES:
+            credentials.renew(chosen, credentials.resolve(chosen))  # for the next request
         return _refused(failure, method, url)
     except Exception as error:
         return _refused(error, method, url)
@@ -118,7 +120,7 @@ def explain_refusal(
 
 def report_failure(method: str, url: str, what: str, attempt: int, seconds: float) -> str | None:
     """Return the error log's line of a failure that S3 did not explain, None for none; else as explain_refusal."""
-    failure = UpstreamUnreachable(what)
+    failure = ProxyFailed(what)
     failure.place, failure.tried = _place(method, url), _tried(attempt, seconds)
     return error_log.line(failure)
 

@@ -9,10 +9,14 @@ import urllib3
 
 from usp_s3_wsgi import client, error_log, errors, framing, pool, remedies, request, response, settings
 from usp_s3_wsgi.body import Body
-from usp_s3_wsgi.errors import BodyTruncated, GatewayError, UpstreamRefused
+from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, ObjectNotFound, UpstreamRefused
 from usp_s3_wsgi.response import Answer
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.upstream import Upstream
+
+_WITHOUT_CHUNKS = frozenset({"HTTP/0.9", "HTTP/1.0"})
+#: Nobody who asks so is told a length: a page around a subrequest, and the first browsers.
+_WITHOUT_HEADER = frozenset({"INCLUDED", "HTTP/0.9"})
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -37,11 +41,18 @@ def _answer(environ: dict[str, Any]) -> Answer:
     section = settings.from_environ(environ)
     try:
         return _Exchange(environ, section).answer()
-    except GatewayError as failure:
-        if section.fallback is None or not remedies.may_ask_elsewhere(failure, section.fallback_on_404):
+    except GatewayError as error:
+        if section.fallback is None or not remedies.may_ask_elsewhere(error, section.fallback_on_404):
             raise
-        _report(environ, failure, "asking S3FallbackURL")
-    return _Exchange(environ, section.fallback).answer()
+        failure = error
+    _report(environ, failure, "asking S3FallbackURL")
+    try:
+        return _Exchange(environ, section.fallback).answer()
+    except (ObjectNotFound, AccessDenied):
+        if failure.status < 500:
+            raise
+        failure.logged = False  # it has been
+        raise failure from None  # what a copy lacks may well be in the bucket itself
 
 
 class _Exchange:
@@ -63,7 +74,7 @@ class _Exchange:
                 pool.discard(from_s3)
                 raise
         except GatewayError as failure:
-            failure.place = self._unsigned.place
+            self._bucket.note(failure)
             raise
 
     def _asked(self) -> urllib3.BaseHTTPResponse:
@@ -97,22 +108,23 @@ class _Exchange:
     def _require_certain_end(self, from_s3: urllib3.BaseHTTPResponse) -> None:
         """Refuse a body whose early end the client could not tell from its end. Raises: UpstreamRefused."""
         environ = self._environ
-        if client.is_daemon(environ) and request.is_subrequest(environ):
-            raise UpstreamRefused("in daemon mode the early end of a subrequest could not be told: load usp_s3_module")
+        protocol = environ.get("SERVER_PROTOCOL")
+        if client.is_daemon(environ) and protocol in _WITHOUT_HEADER:
+            raise UpstreamRefused(f"in daemon mode the early end ({protocol}) could not be told: load usp_s3_module")
         if "Content-Length" in from_s3.headers:
             return
         chunked = getattr(from_s3, "chunked", False)
-        if not chunked or client.is_daemon(environ) or environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        if not chunked or client.is_daemon(environ) or protocol in _WITHOUT_CHUNKS:
             raise UpstreamRefused("S3 sent a body without Content-Length, whose early end could not be told")
 
     def _truncated(self, failure: BodyTruncated) -> bool:
         self._report(failure)
-        if not self._is_counted:
-            client.abort(self._environ)
+        if not self._is_counted and client.is_embedded(self._environ) and not client.abort(self._environ):
+            _log(self._environ, "the client's connection could not be ended")
         return self._is_counted
 
     def _report(self, failure: GatewayError, then: str = "") -> None:
-        failure.place = self._unsigned.place
+        self._bucket.note(failure)
         _report(self._environ, failure, then)
 
 

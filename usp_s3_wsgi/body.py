@@ -10,7 +10,7 @@ from typing import NoReturn
 import urllib3
 from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
 
-from usp_s3_wsgi import framing, pool
+from usp_s3_wsgi import errors, framing, pool, s3_error
 from usp_s3_wsgi.errors import BodyTruncated, BodyUnusable, GatewayError, describe
 from usp_s3_wsgi.framing import Part
 from usp_s3_wsgi.request import S3Request
@@ -47,6 +47,18 @@ class Body:
         return self
 
     def __next__(self) -> bytes:
+        try:
+            data = self._data()
+        except BodyTruncated as failure:
+            self._end(failure)
+        except Exception as error:
+            self._end(BodyUnusable(errors.internal(error)))
+        if not data:
+            raise StopIteration
+        return data
+
+    def _data(self) -> bytes:
+        """Return the next bytes, none at the end. Raises: BodyTruncated."""
         while True:
             try:
                 data = self._response.read1(READ_SIZE)
@@ -54,17 +66,16 @@ class Body:
                 data, reason, resumable = b"", describe(error), _is_break(error)
             else:
                 reason, resumable = "not the length of the part", True
-                if not data and not self._missing:
-                    raise StopIteration
-            if data:
-                self._next += len(data)
-                if self._missing is not None and self._missing < 0:
-                    self._end(BodyUnusable("S3 sent more bytes than it said"))
-                return data
-            if self._missing == 0:
-                # Only the mark of the end is missing: by what S3 said of the part, it is whole.
-                raise StopIteration
-            self._go_on(reason, resumable)
+                if not data and self._missing is None:
+                    return b""
+            # Where only the mark of the end is missing, the part is whole by what S3 said of it.
+            if not data and self._missing != 0:
+                self._go_on(reason, resumable)
+                continue
+            self._next += len(data)
+            if self._missing is not None and self._missing < 0:
+                raise BodyUnusable("S3 sent more bytes than it said")
+            return data
 
     @property
     def _missing(self) -> int | None:
@@ -73,15 +84,18 @@ class Body:
         return None if last is None else last + 1 - self._next
 
     def _go_on(self, reason: str, resumable: bool) -> None:
-        """Ask for the rest, or end the body abnormally."""
+        """Ask for the rest. Raises: BodyTruncated."""
         missing = "some" if self._missing is None else self._missing
         kind = BodyTruncated if resumable and self._can_resume else BodyUnusable
-        failure = kind(f"S3 ended the body early, {missing} bytes are missing: {reason}")
+        said = s3_error.request_id(self._response.headers)
+        failure = kind(f"S3 ended the body early, {missing} bytes are missing: {reason}, request id {said or '(none)'}")
         self.close()
         try:
             self._response = self._rest(failure)
+        except BodyTruncated:
+            raise
         except GatewayError as error:
-            self._end(error if isinstance(error, BodyTruncated) else BodyUnusable(f"{failure}; then {error}"))
+            raise BodyUnusable(f"{failure}; then {error}") from None
 
     @property
     def _can_resume(self) -> bool:
@@ -93,7 +107,7 @@ class Body:
         response = self._upstream.fetch(request, after=failure)
         try:
             self._part = self._checked(response, request)
-        except GatewayError:
+        except BaseException:
             pool.discard(response)
             raise
         return response
@@ -112,10 +126,11 @@ class Body:
         Raises:
             UpstreamError: it is not.
         """
+        said = s3_error.request_id(response.headers) or "(none)"
         if response.status == 412 or (response.status == 206 and response.headers.get("ETag") != self._etag):
-            raise BodyUnusable("the object changed meanwhile")
+            raise BodyUnusable(f"the object changed meanwhile, request id {said}")
         if response.status != 206:
-            raise BodyUnusable(f"S3 answered {response.status} to the request for the rest")
+            raise BodyUnusable(f"S3 answered {response.status} to the request for the rest, request id {said}")
         begun, rest = self._part, framing.part_sent(response, request)
         if begun is None or rest is None or rest.total is None or begun.total not in {None, rest.total}:
             raise BodyUnusable("S3 sent a part of another object")
@@ -140,6 +155,4 @@ class Body:
 def _is_break(error: HTTPError) -> bool:
     """Whether the connection broke or stalled. What is no HTTP is no break: who knows what came before it."""
     cause = error.args[1] if len(error.args) > 1 else None
-    if isinstance(cause, IncompleteRead):
-        return not isinstance(cause.__context__, ValueError)  # http.client's way to say: that is no chunk size
-    return isinstance(error, (ReadTimeoutError, SSLError)) or isinstance(cause, OSError)
+    return isinstance(error, (ReadTimeoutError, SSLError)) or isinstance(cause, (IncompleteRead, OSError))

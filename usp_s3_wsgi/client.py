@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import struct
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 #: Two threads that look through the open files at once would see each other's duplicates.
@@ -19,6 +21,11 @@ def is_daemon(environ: Mapping[str, Any]) -> bool:
     return bool(environ.get("mod_wsgi.process_group"))
 
 
+def is_embedded(environ: Mapping[str, Any]) -> bool:
+    """Whether this is a process of httpd itself, which holds the client's connection."""
+    return environ.get("mod_wsgi.process_group") == ""
+
+
 def is_guarded(environ: Mapping[str, Any]) -> bool:
     """Whether usp_s3_module (``_httpd_guard.c``) counts the bytes of the body, and breaks off one that is too short."""
     return environ.get("USP_S3_GUARDED") == "1"
@@ -28,10 +35,10 @@ def abort(environ: Mapping[str, Any]) -> bool:
     """End the client's connection at once, so that a body cut short cannot look complete or mix with the next answer.
 
     WSGI has no means for that: after an exception mod_wsgi leaves the connection open, and httpd goes on to the next
-    request on it while the client still waits for the rest of the body. In embedded mode the socket is one of this
-    process. Returns whether it was found and shut down.
+    request on it while the client still waits for the rest of the body. In embedded mode (``is_embedded``) the socket
+    is one of this process. Returns whether it was found and ended.
     """
-    if environ.get("mod_wsgi.process_group") != "":
+    if not is_embedded(environ):
         return False
     with _lock:
         matching = {fd: address for fd in _socket_fds() if (address := _client_address(fd, environ))}
@@ -40,10 +47,11 @@ def abort(environ: Mapping[str, Any]) -> bool:
         if len(matching) != 1:
             return False
         with _duplicate(*matching) as connection:
-            # A client of HTTP/1.0 takes an orderly end for the body's, where a filter of httpd took the length away.
-            # (For whom a subrequest is, nobody here knows.)
-            if environ.get("SERVER_PROTOCOL") not in {"HTTP/1.0", "INCLUDED"} or not _reset(connection):
-                connection.shutdown(socket.SHUT_RDWR)
+            # A client takes an orderly end for the body's where nothing else frames it: one of HTTP/1.0, or one that is
+            # treated so (downgrade-1.0, force-response-1.0), behind a filter of httpd that took the length away.
+            if not _reset(connection):
+                with suppress(OSError):  # it has ended already
+                    connection.shutdown(socket.SHUT_RDWR)
     return True
 
 
@@ -68,12 +76,10 @@ def _socket_fds() -> list[int]:
 
 
 def _duplicate(fd: int) -> socket.socket:
-    copy = os.dup(fd)
-    try:
-        return socket.socket(fileno=copy)
-    except OSError:  # not a socket
-        os.close(copy)
-        raise
+    # Nothing but sockets: to close the copy of a file would release the locks that this process has on it (fcntl).
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        raise OSError("not a socket")
+    return socket.socket(fileno=os.dup(fd))
 
 
 def _client_address(fd: int, environ: Mapping[str, Any]) -> str | None:

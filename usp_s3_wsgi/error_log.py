@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Hashable
@@ -11,6 +12,8 @@ from usp_s3_wsgi.errors import GatewayError
 
 #: So many lines of a kind are written in so many seconds; how many more there were is told by the first one after.
 _LINES, _SECONDS = 10, 10.0
+#: More kinds than servers and their codes have; beyond that S3 makes them up.
+_MOST_KINDS = 1_000
 
 
 class Limiter:
@@ -24,6 +27,10 @@ class Limiter:
         """Return None for a line that is too many, else how many of its kind have been left out just before."""
         now = time.monotonic()
         with self._lock:
+            if kind not in self._seen and len(self._seen) >= _MOST_KINDS:
+                self._seen = {old: seen for old, seen in self._seen.items() if now - seen[0] < _SECONDS}
+                if len(self._seen) >= _MOST_KINDS:
+                    kind = None
             begun, count = self._seen.get(kind, (now, 0))
             left_out = 0
             if now - begun >= _SECONDS:
@@ -45,7 +52,18 @@ def line(failure: GatewayError, then: str = "") -> str | None:
     text = f"{failure} ({details})" if details else str(failure)
     if then:
         text += f"; {then}"
-    return f"{text} [{left_out} more of this kind were not written]" if left_out else text
+    return text + _more(left_out)
+
+
+def warn(message: str) -> None:
+    """Write a line that is about no request: what a process of httpd prints there stands in the server's error log."""
+    left_out = limiter.admit(message)
+    if left_out is not None:
+        print(f"usp_s3_wsgi: {message}{_more(left_out)}", file=sys.stderr, flush=True)
+
+
+def _more(left_out: int) -> str:
+    return f" [{left_out} more of this kind were not written]" if left_out else ""
 
 
 limiter = Limiter()

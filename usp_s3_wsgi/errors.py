@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import traceback
-from http.client import RemoteDisconnected
+from http.client import HTTPException, RemoteDisconnected
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -94,6 +94,16 @@ class UpstreamUnreachable(UpstreamError):
     status = 502
 
 
+class ProxyFailed(UpstreamError):
+    """mod_proxy failed, or S3 in what mod_proxy made of it; the message is one of few that are always the same."""
+
+    status = 502
+
+    @property
+    def kind(self) -> str:
+        return str(self)
+
+
 class UpstreamUntrusted(UpstreamError):
     """TLS failed in a way that time does not heal: the certificate, the protocol."""
 
@@ -151,6 +161,8 @@ def describe(error: BaseException) -> str:
             return "S3 closed the connection without an answer"
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"TLS: the certificate is refused: {cause.verify_message}"
+        if type(cause) is HTTPException and cause.args:
+            return f"that is not HTTP: {cause}"  # of this very class are only those of strict_http
         if isinstance(cause, OSError) and cause.strerror:
             return f"{type(error).__name__}: {cause.strerror}"
         nested = next((part for part in cause.args if isinstance(part, BaseException)), None)

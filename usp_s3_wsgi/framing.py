@@ -71,7 +71,7 @@ def _is_asked(asked: str | None, first: int, last: int, total: int | None) -> bo
         return True
     if single[1]:
         return first == int(single[1]) and (not single[2] or last <= int(single[2]))
-    return total is None or first == max(0, total - int(single[2]))
+    return total is None or (first == max(0, total - int(single[2])) and last == total - 1)
 
 
 def must_ask_for_all(status: int, headers: Mapping[str, str], asked: str | None, if_range: str | None) -> bool:

@@ -7,11 +7,14 @@ import time
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from usp_s3_wsgi import values
 from usp_s3_wsgi.bucket_url import BucketURL
 from usp_s3_wsgi.settings import Settings
 
 #: S3 tells its time in whole seconds: within these two clocks are the same.
 _SAME_TIME = 2.0
+#: A year that no clock of S3 shows is no clock to go by.
+_YEARS = range(2000, 2100)
 
 
 class Learned:
@@ -30,7 +33,7 @@ class Learned:
 
     def take_clock(self, url: BucketURL, date: datetime | None, signed_at: datetime) -> bool:
         """Go by S3's clock from now on; False where that is the one that was signed with, or S3 did not tell."""
-        if date is None or abs((date - signed_at).total_seconds()) < _SAME_TIME:
+        if date is None or date.year not in _YEARS or abs((date - signed_at).total_seconds()) < _SAME_TIME:
             return False
         with self._lock:
             self._clocks[url.host, url.port] = date.timestamp() - time.monotonic()
@@ -41,10 +44,14 @@ class Learned:
         return self._moved.get(section, section) if self._moved else section
 
     def take_region(self, section: Settings, asked: Settings, region: str) -> bool:
-        """Ask in that region from now on; False where that changes nothing in what was asked."""
+        """Ask in that region from now on; False where that changes nothing in what was asked, or is no region."""
+        try:
+            values.region(region)
+        except ValueError:
+            return False
         signed_for = region if section.region is not None else None  # Signature v2 knows of no region
         moved = replace(section, region=signed_for, bucket_url=section.bucket_url.in_region(region))
-        if not region or moved == asked:
+        if moved == asked:
             return False
         with self._lock:
             self._moved[section] = moved

@@ -36,12 +36,13 @@ from usp_s3_wsgi.errors import (
 from usp_s3_wsgi.proxy_set import ProxySet
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
-from usp_s3_wsgi.strict_http import StrictHTTPConnection, StrictHTTPSConnection
+from usp_s3_wsgi.strict_http import HandshakeError, StrictHTTPConnection, StrictHTTPSConnection
 
+#: What is worth reading to the end, so that the connection can serve again, and for how many seconds.
+_SHORT_BODY = 65_536
+_MOMENT = 0.25
 #: Connections kept where ``max`` sets no limit: more than any httpd child has threads.
 _UNLIMITED = 1_024
-#: What is worth reading to the end, so that the connection can serve again.
-_SHORT_BODY = 65_536
 
 
 class _IdleConnections(queue.LifoQueue[Any]):
@@ -86,9 +87,6 @@ class Worker:
         self._rests_until = 0.0
         self._acquire = parameters.acquire or parameters.timeout
         self._timeout = urllib3.Timeout(connect=parameters.connectiontimeout, read=parameters.timeout)
-        # urllib3 calls both the same: a slow TLS handshake and a slow answer.
-        handshake = f" (TLS handshake: {parameters.connectiontimeout:g} s)" if scheme == "https" else ""
-        self._patience = f"{parameters.timeout:g} s{handshake}"
         options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         if parameters.keepalive:
             options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
@@ -146,17 +144,17 @@ class Worker:
         if isinstance(error, EmptyPoolError):
             return NoFreeConnection(f"no connection came free within {self._acquire:g} s (max, acquire)")
         if isinstance(error, ReadTimeoutError):
-            return UpstreamTimeout(f"no answer within {self._patience}")
-        if isinstance(error, (NewConnectionError, ConnectTimeoutError, SSLError)):
-            if self._parameters.retry:
-                self._rests_until = time.monotonic() + self._parameters.retry
-        elif _is_no_http(error):
+            return UpstreamTimeout(f"no answer within {self._parameters.timeout:g} s")
+        if _is_no_http(error):
             return UpstreamRefused("S3 sent a header that is not HTTP, or too large")
-        else:
+        handshake = _handshake_error(error)
+        if handshake is None and not isinstance(error, (NewConnectionError, ConnectTimeoutError)):
             self._idle.close_all()  # what ended this one may have ended them too, and the next try needs one that lives
+        elif self._parameters.retry:
+            self._rests_until = time.monotonic() + self._parameters.retry
         if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
             return UpstreamUnreachable(f"no connection within {self._parameters.connectiontimeout:g} s")
-        if isinstance(error, SSLError) and not _is_broken_handshake(error):
+        if handshake is not None and not _is_transient(handshake):
             return UpstreamUntrusted(describe(error))
         return UpstreamUnreachable(describe(error))
 
@@ -164,11 +162,24 @@ class Worker:
 def discard(response: urllib3.BaseHTTPResponse) -> None:
     """Give a response's connection back: what is left of a short body is read, so that it serves again; else closed."""
     left = response.length_remaining
-    if left is not None and left <= _SHORT_BODY:
-        response.drain_conn()
-    else:
+    if left is None or left > _SHORT_BODY or not _drain(response):
         response.close()
     response.release_conn()
+
+
+def _drain(response: urllib3.BaseHTTPResponse) -> bool:
+    """Read to the body's end; False where that is not here at once, for nobody waits for bytes that nobody needs."""
+    sock = getattr(response.connection, "sock", None)
+    if sock is not None:
+        sock.settimeout(_MOMENT)  # until the next request, which sets its own
+    deadline = time.monotonic() + _MOMENT
+    try:
+        while response.read1(_SHORT_BODY):
+            if time.monotonic() > deadline:
+                return False
+    except HTTPError:
+        return False
+    return True
 
 
 def _is_no_http(error: HTTPError) -> bool:
@@ -177,8 +188,16 @@ def _is_no_http(error: HTTPError) -> bool:
     return is_header and not isinstance(cause, http.client.RemoteDisconnected)
 
 
-def _is_broken_handshake(error: SSLError) -> bool:
-    return isinstance(error.args[0], (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError))
+def _handshake_error(error: HTTPError) -> BaseException | None:
+    """What failed in TLS before anything was asked, None where it was something else."""
+    cause = error.args[0] if isinstance(error, SSLError) else None
+    return cause.__cause__ if isinstance(cause, HandshakeError) else None
+
+
+def _is_transient(handshake: BaseException) -> bool:
+    """Whether a server that is at fault for a moment ends a handshake so, and not one that will never do."""
+    broken = isinstance(handshake, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError))
+    return broken or getattr(handshake, "reason", None) == "TLSV1_ALERT_INTERNAL_ERROR"
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):

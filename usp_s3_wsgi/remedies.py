@@ -6,6 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from usp_s3_wsgi.errors import (
+    AccessDenied,
     BodyTruncated,
     BodyUnusable,
     GatewayError,
@@ -18,7 +19,7 @@ from usp_s3_wsgi.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
-from usp_s3_wsgi.s3_error import CLOCK_CODES
+from usp_s3_wsgi.s3_error import CLOCK_CODES, KEY_CODES
 
 
 class Remedy(Enum):
@@ -50,11 +51,7 @@ class Rule(NamedTuple):
 
 
 _BUSY = frozenset({500, 502, 503, 504})
-_ELSEWHERE = frozenset({301, 307, 308, 400})
-#: Keys that were exchanged between two readings of them are refused like wrong ones.
-_KEYS = frozenset(
-    {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-)
+_NAMES_REGION = frozenset({301, 307, 308, 400})
 
 #: The first row that fits counts; what fits none is final.
 RULES = (
@@ -68,9 +65,11 @@ RULES = (
     Rule(UpstreamBusy, Remedy.LATER, Elsewhere.YES, _BUSY),
     Rule(UpstreamBusy, Remedy.NONE, Elsewhere.YES),
     Rule(UpstreamRefused, Remedy.CLOCK, Elsewhere.NO, codes=CLOCK_CODES),
-    Rule(UpstreamRefused, Remedy.KEYS, Elsewhere.NO, codes=_KEYS),
-    Rule(UpstreamRefused, Remedy.REGION, Elsewhere.NO, _ELSEWHERE),
+    Rule(UpstreamRefused, Remedy.KEYS, Elsewhere.NO, codes=KEY_CODES),
+    Rule(UpstreamRefused, Remedy.REGION, Elsewhere.NO, _NAMES_REGION),
     Rule(ObjectNotFound, Remedy.NONE, Elsewhere.IF_ON_404),
+    # Without the permission to list S3 denies what it has not got; S3DeniedStatus 404 says that it is to be taken so.
+    Rule(AccessDenied, Remedy.NONE, Elsewhere.IF_ON_404),
     Rule(BodyUnusable, Remedy.NONE, Elsewhere.NO),
     Rule(BodyTruncated, Remedy.LATER, Elsewhere.NO),
 )
@@ -85,7 +84,7 @@ def rule_for(failure: GatewayError) -> Rule:
 def may_ask_elsewhere(failure: GatewayError, on_404: bool) -> bool:
     """Whether the second bucket is to be asked after the first one's last failure; ``on_404``: S3FallbackOn404."""
     elsewhere = rule_for(failure).elsewhere
-    return elsewhere is Elsewhere.YES or (elsewhere is Elsewhere.IF_ON_404 and on_404)
+    return elsewhere is Elsewhere.YES or (elsewhere is Elsewhere.IF_ON_404 and on_404 and failure.status == 404)
 
 
 def _fits(rule: Rule, failure: GatewayError) -> bool:

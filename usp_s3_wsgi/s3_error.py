@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,7 +13,15 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from usp_s3_wsgi import pool
-from usp_s3_wsgi.errors import AccessDenied, BadPath, GatewayError, ObjectNotFound, UpstreamBusy, UpstreamRefused
+from usp_s3_wsgi.errors import (
+    AccessDenied,
+    BadPath,
+    GatewayError,
+    ObjectNotFound,
+    UpstreamBusy,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
 from usp_s3_wsgi.settings import Settings
 
 #: S3's error documents are far shorter.
@@ -21,8 +30,16 @@ _SIZE = 65_536
 _DENIED = frozenset({"AccessDenied", "InvalidObjectState", ""})
 #: This server's clock is wrong, or S3's.
 CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+#: Keys that were exchanged between two readings of them are refused like wrong ones.
+KEY_CODES = frozenset(
+    {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+)
 #: 400 that is about the client's URL; every other one is about this server's signature.
 _BAD_KEY = frozenset({"KeyTooLongError", "InvalidURI", "XMinioInvalidObjectName", "InvalidObjectName"})
+#: 400 that is about the client's query parameters, where there are any (versionId, partNumber).
+_BAD_QUERY = frozenset({"InvalidArgument", "InvalidRequest", "InvalidPartNumber"})
+#: Statuses whose meaning depends on S3's code.
+_CODE_DECIDES = frozenset({400, 403, 404})
 #: Of so many seconds a difference is worth telling: S3 itself allows 900, and a signature in the query S3Expires.
 _SLOW_CLOCK = 5.0
 
@@ -54,14 +71,32 @@ class S3Error:
         return text
 
 
-def read(response: urllib3.BaseHTTPResponse) -> S3Error:
-    """Read S3's error document, at most 64 KiB of it, and give the connection back."""
-    try:
-        text = response.read(_SIZE).decode("utf-8", "replace")
-    except HTTPError:
-        text = ""
+def read(response: urllib3.BaseHTTPResponse, patience: float) -> S3Error:
+    """Read S3's error document, at most 64 KiB of it and for ``patience`` seconds, and give the connection back.
+
+    Raises:
+        UpstreamUnreachable: the document broke off before it told the code that its status needs.
+    """
+    document, is_whole = _document(response, time.monotonic() + patience)
     pool.discard(response)
-    return parse(response.status, response.headers, text)
+    error = parse(response.status, response.headers, document.decode("utf-8", "replace"))
+    if not is_whole and not error.code and error.status in _CODE_DECIDES:
+        raise UpstreamUnreachable(f"S3 answered {error.status} and broke off before it said why")
+    return error
+
+
+def _document(response: urllib3.BaseHTTPResponse, deadline: float) -> tuple[bytes, bool]:
+    """Return the document, or its beginning, and whether it is all."""
+    document = b""
+    try:
+        while len(document) < _SIZE and time.monotonic() < deadline:
+            data = response.read1(_SIZE - len(document))
+            if not data:
+                return document, True
+            document += data
+    except HTTPError:
+        pass
+    return document, len(document) == _SIZE
 
 
 def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
@@ -76,7 +111,7 @@ def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
     return S3Error(
         status,
         code,
-        _word(headers.get("x-amz-request-id", "")) or _element(text, "RequestId"),
+        request_id(headers) or _element(text, "RequestId"),
         _word(headers.get("x-amz-bucket-region", "")) or _element(text, "Region"),
         _seconds(headers.get("Retry-After", ""), now),
         date,
@@ -84,11 +119,16 @@ def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
     )
 
 
+def request_id(headers: Mapping[str, str]) -> str:
+    """Return S3's id of a request, empty where it tells none."""
+    return _word(headers.get("x-amz-request-id", ""))
+
+
 def _http_date(text: str) -> datetime | None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7; None for what is no date."""
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
 
@@ -111,20 +151,20 @@ def _word(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9._:/+=-]{1,128}", text) else ""
 
 
-def refusal(error: S3Error, settings: Settings) -> GatewayError:
-    """Return what S3's refusal means to the client, to be raised."""
-    failure = _meaning(error, settings)
+def refusal(error: S3Error, settings: Settings, has_query: bool = False) -> GatewayError:
+    """Return what S3's refusal means to the client, to be raised; ``has_query``: some parameters were the client's."""
+    failure = _meaning(error, settings, has_query)
     failure.told = error
     return failure
 
 
-def _meaning(error: S3Error, settings: Settings) -> GatewayError:
+def _meaning(error: S3Error, settings: Settings, has_query: bool) -> GatewayError:
     if error.status >= 500:
         return UpstreamBusy(str(error), error.retry_after)
     if error.status == 404 and error.code != "NoSuchBucket":
         return ObjectNotFound(str(error))
     if error.status == 403 and error.code in _DENIED:
         return AccessDenied(str(error), settings.denied_status)
-    if error.status == 400 and error.code in _BAD_KEY:
+    if error.status == 400 and (error.code in _BAD_KEY or (has_query and error.code in _BAD_QUERY)):
         return BadPath(str(error))
     return UpstreamRefused(str(error))

@@ -42,34 +42,42 @@ class Upstream:
         """``log`` is told of each failure after which the same is asked again; the last one is raised."""
         self._section, self._log = section, log
         self._retries_left = section.retries
-        self._attempt, self._begun = 0, 0.0
+        self._deadline: float | None = None
+        self._attempt, self._begun, self._place = 0, 0.0, ""
         self._remedies_left = {Remedy.CLOCK, Remedy.REGION, Remedy.KEYS}
         self._signed: _Signed | None = None
 
     def fetch(self, request: S3Request, after: UpstreamError | None = None) -> urllib3.BaseHTTPResponse:
         """Return S3's answer (``ANSWERS``), its body unread. ``request`` is unsigned: each try is signed anew.
 
-        ``after`` is the failure of an earlier answer's body, where this is to be the rest of it. All tries begin within
-        ``timeout`` seconds.
+        ``after`` is the failure of an earlier answer's body, where this is to be the rest of it. No try begins later
+        than ``timeout`` seconds after the first one, or after that failure.
 
         Raises:
             GatewayError: the last failure.
         """
-        deadline = time.monotonic() + self._section.proxy_set.timeout
+        if self._deadline is None or after is not None:
+            self._deadline = time.monotonic() + self._section.proxy_set.timeout
         failure = after
         while True:
             if failure is not None:
-                self._prepare_next(failure, deadline)
+                self._prepare_next(failure, self._deadline)
             self._attempt += 1
-            self._begun = time.monotonic()
+            self._begun, self._place = time.monotonic(), request.place
             try:
                 return self._try(request)
             except UpstreamError as error:
                 failure = error
 
+    def note(self, failure: GatewayError) -> None:
+        """Write into a failure, for the log, what was asked last, and which attempt that was."""
+        if not failure.place:
+            failure.place = self._place
+            failure.tried = f"attempt {self._attempt}, {time.monotonic() - self._begun:.3f} s" if self._attempt else ""
+
     def _prepare_next(self, failure: UpstreamError, deadline: float) -> None:
         """Make the next try a better one, or raise the failure, where there is to be none."""
-        failure.tried = f"attempt {self._attempt}, {time.monotonic() - self._begun:.3f} s"
+        self.note(failure)
         pause = self._pause_after(failure, deadline)
         if pause is None:
             raise failure
@@ -80,28 +88,33 @@ class Upstream:
         response = self._send(request)
         if response.status in ANSWERS:
             return response
-        raise s3_error.refusal(self._why(request, response), self._section)
+        raise s3_error.refusal(self._why(request, response), self._section, bool(request.query))
 
     def _send(self, request: S3Request) -> urllib3.BaseHTTPResponse:
         section = learned.whereabouts(self._section)
         url = section.bucket_url
         if section is not self._section:
             request = replace(request, host=url.authority)
+            self._place = request.place
         signed = self._signed = _Signed(section, credentials.resolve(section), learned.now(url))
         return pool.workers.get(section).send(sign(request, section, signed.keys, signed.at))
 
     def _why(self, request: S3Request, response: urllib3.BaseHTTPResponse) -> S3Error:
         """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""
-        told = s3_error.read(response)
+        patience = self._section.proxy_set.timeout
+        told = s3_error.read(response, patience)
         if request.method == "GET" or told.code or told.status == 404 or told.status >= 500:
             return told
-        first_byte = replace(request, method="GET", headers=(*request.headers, _FIRST_BYTE))
-        reason = s3_error.read(self._send(first_byte))
+        query = tuple(pair for pair in request.query if pair[0] != "partNumber")  # not together with a range
+        first_byte = replace(request, method="GET", query=query, headers=(*request.headers, _FIRST_BYTE))
+        reason = s3_error.read(self._send(first_byte), patience)
         return reason if reason.status == told.status else told
 
     def _pause_after(self, failure: GatewayError, deadline: float) -> float | None:
         """Return how many seconds to wait before the next try, None where there is to be none."""
         remedy = rule_for(failure).remedy
+        if time.monotonic() > deadline:
+            return None
         if remedy is Remedy.LATER:
             return self._pause_before_retry(failure, deadline)
         if remedy in self._remedies_left and self._is_remedied(remedy, failure.told):
@@ -132,7 +145,7 @@ class Upstream:
             return learned.take_clock(section.bucket_url, told.date, at)
         if remedy is Remedy.REGION:
             return learned.take_region(self._section, section, told.region)
-        return credentials.resolve(self._section) != keys
+        return credentials.renew(self._section, keys)
 
 
 def _backoff(retry: int) -> float:

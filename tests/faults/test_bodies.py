@@ -6,11 +6,15 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.faults.named import OBJECT, chunked_part, cut, rest
 from tests.faults.server import WAIT, Connection, Request, ScriptedS3, Step, answer, close, first, reset, stall
 from tests.wsgi import begin, call, environ, s3_settings
+from usp_s3_wsgi import signing, upstream
+from usp_s3_wsgi.request import S3Request
 
 CHUNKED = answer(200, b"5\r\nhello\r\n", ("Transfer-Encoding", "chunked"), length=None)
 CUT = answer(200, b"hello", length=50)
@@ -63,18 +67,20 @@ def client() -> Iterator[tuple[socket.socket, dict[str, str]]]:
             accepted, peer = listener.accept()
             with accepted:
                 port = str(listener.getsockname()[1])
-                yield near, {"REMOTE_PORT": str(peer[1]), "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": port}
+                place = {"REMOTE_PORT": str(peer[1]), "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": port}
+                yield near, {**place, "mod_wsgi.process_group": ""}
 
 
-@pytest.mark.parametrize("cut", [CUT, CHUNKED])
-def test_in_httpd_the_clients_connection_ends(client: tuple[socket.socket, dict[str, str]], cut: bytes) -> None:
+@pytest.mark.parametrize("begun", [CUT, CHUNKED])
+def test_in_httpd_the_clients_connection_ends(client: tuple[socket.socket, dict[str, str]], begun: bytes) -> None:
     near, place = client
-    with ScriptedS3(first(cut, close)) as s3:
+    with ScriptedS3(first(begun, close)) as s3:
         reply = call({**environ("/media/film.mp4", s3_settings(s3.url)), **place})
     # Raised all the same: a cache or another filter of httpd must not take the body for whole.
     assert reply.truncated is not None
-    assert near.recv(1) == b""
-    assert ("45 bytes are missing" if cut is CUT else "some bytes are missing") in reply.log
+    with pytest.raises(ConnectionResetError):
+        near.recv(1)
+    assert ("45 bytes are missing" if begun is CUT else "some bytes are missing") in reply.log
 
 
 def test_in_daemon_mode_no_connection_is_touched(client: tuple[socket.socket, dict[str, str]]) -> None:
@@ -86,6 +92,43 @@ def test_in_daemon_mode_no_connection_is_touched(client: tuple[socket.socket, di
     near.settimeout(0.02)
     with pytest.raises(TimeoutError):
         near.recv(1)
+
+
+@pytest.mark.parametrize("end", [close, reset, stall])
+def test_the_rest_comes_after_the_end_of_the_broken_connection(end: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With max=1 there is no other one for it; S3 must not go on to send on the first."""
+    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    assert callable(end)
+    with ScriptedS3(first(cut(2000), end), rest(2000)) as s3:
+        settings = s3_settings(s3.url, S3Retries="1", S3ProxySet="max=1 acquire=1 timeout=250ms")
+        reply = call(environ("/media/film.mp4", settings))
+    assert (reply.body, reply.truncated) == (OBJECT, None)
+
+
+def test_no_request_has_a_header_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's own condition does not stand beside that of the rest."""
+    names: list[list[str]] = []
+
+    def sign(request: S3Request, *given: Any) -> S3Request:
+        names.append([name for name, _ in request.headers])
+        return signing.sign(request, *given)
+
+    monkeypatch.setattr(upstream, "sign", sign)
+    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    with ScriptedS3(first(cut(2000), close), rest(2000)) as s3:
+        headers = {"If-Match": '"other", "9b2cf535f27731c974343645a3985328"'}
+        call(environ("/media/film.mp4", s3_settings(s3.url, S3Retries="1"), headers=headers))
+    assert names == [["If-Match"], ["Range", "If-Match"]]
+
+
+def test_a_part_that_ends_in_order_and_too_early_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    too_short = chunked_part(0, 4000, OBJECT[:1000]) + b"0\r\n\r\n"
+    with ScriptedS3(too_short, rest(1000, 4000)) as s3:
+        settings = s3_settings(s3.url, S3Retries="1", S3ProxySet="max=1 acquire=1")
+        reply = call(environ("/media/film.mp4", settings, headers={"Range": "bytes=0-3999"}))
+    assert (reply.body, reply.truncated) == (OBJECT[:4000], None)
+    assert "not the length of the part" in reply.log
 
 
 # --- a body whose early end could not be told
@@ -165,12 +208,12 @@ def test_more_bytes_than_the_length_poison_nothing(surplus: int) -> None:
 
 
 def test_a_tls_connection_that_ends_without_goodbye_is_a_body_cut_short(certificate: tuple[Path, Path]) -> None:
-    def cut(connection: Connection, request: Request) -> None:
+    def cut_off(connection: Connection, request: Request) -> None:
         assert isinstance(connection.socket, ssl.SSLSocket)
         connection.send(CUT)
         connection.close()  # no close_notify
 
-    with ScriptedS3(cut, tls=certificate) as s3:
+    with ScriptedS3(cut_off, tls=certificate) as s3:
         reply = call(environ("/media/film.mp4", s3_settings(s3.url, S3CAFile=str(certificate[0]))))
     assert reply.body == b"hello"
     assert reply.truncated is not None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from tests.faults.server import WAIT, ScriptedS3, Step, answer, close, error, first, head_of, stall
-from tests.wsgi import MODES, begin, call, environ, s3_settings
+from tests.faults.server import WAIT, Connection, Request, ScriptedS3, Step, answer, close, error, first, head_of, stall
+from tests.wsgi import MODES, Begun, Reply, begin, call, environ, s3_settings
 from usp_s3_wsgi import upstream
 
 HELLO = answer(200, b"hello")
@@ -79,6 +82,49 @@ def test_a_connection_that_s3_closes_just_now_is_retried(monkeypatch: pytest.Mon
         assert ask(s3) == 200
         assert ask(s3, S3Retries="1") == 200
     assert numbers(s3) == [1, 1, 2]
+
+
+def after_a_restart(connection: Connection, request: Request) -> None:
+    """Serve on new connections; the four from before are gone, which S3 tells only whoever uses them."""
+    if connection.number > 4:
+        connection.send(NEXT)
+    else:
+        connection.close()
+
+
+def four_idle(settings: dict[str, str]) -> None:
+    """Make four connections and leave them to the next requests."""
+    for begun in [begin(environ("/media/film.mp4", settings)) for _ in range(4)]:
+        assert list(begun.pieces) == [b"hello"]
+        begun.close()
+
+
+def test_connections_that_s3_closed_all_at_once_are_all_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    with ScriptedS3(*[HELLO] * 4, then=after_a_restart) as s3:
+        settings = s3_settings(s3.url, S3Retries="1")
+        four_idle(settings)
+        assert call(environ("/media/film.mp4", settings)).body == b"next"
+        assert numbers(s3) == [1, 2, 3, 4, 4, 5]
+        assert all(connection.finished.wait(2) for connection in s3.connections[:4])
+
+
+def test_they_fail_no_request_that_meets_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it pauses, others take the place of the connection that failed; those below it must not fail it again."""
+    others: list[Begun] = []
+
+    def meanwhile(seconds: float) -> None:
+        others.extend(begin(environ("/media/film.mp4", settings)) for _ in range(2))
+
+    with ScriptedS3(*[HELLO] * 4, then=after_a_restart) as s3:
+        settings = s3_settings(s3.url, S3Retries="1")
+        four_idle(settings)
+        monkeypatch.setattr(time, "sleep", meanwhile)
+        assert call(environ("/media/film.mp4", settings)).body == b"next"
+        for other in others:
+            assert list(other.pieces) == [b"next"]
+            other.close()
+    assert numbers(s3) == [1, 2, 3, 4, 4, 5, 6, 7]
 
 
 def test_connections_are_not_shared_by_other_parameters() -> None:
@@ -198,3 +244,66 @@ def test_an_error_in_chunks_keeps_the_connection() -> None:
     with ScriptedS3(missing, missing, answer(200, b"hello")) as s3:
         assert [ask(s3) for _ in range(3)] == [404, 404, 200]
     assert {request.connection for request in s3.requests} == {1}
+
+
+# --- what is left of a body that the client does not get
+
+PLACE = ("Content-Range", "bytes */5")
+
+
+@pytest.mark.parametrize(("size", "connections"), [(0, [1, 1]), (65_536, [1, 1]), (65_537, [1, 2])])
+def test_only_a_short_rest_is_read_so_that_the_connection_serves_again(size: int, connections: list[int]) -> None:
+    """Else a request would wait for a whole film that nobody wants."""
+    with ScriptedS3(answer(416, b"x" * size, PLACE), HELLO) as s3:
+        assert [ask(s3), ask(s3)] == [416, 200]
+    assert numbers(s3) == connections
+
+
+def test_a_rest_of_unknown_length_is_not_read() -> None:
+    chunks = answer(416, b"5\r\nhello\r\n0\r\n\r\n", PLACE, ("Transfer-Encoding", "chunked"), length=None)
+    with ScriptedS3(chunks, HELLO) as s3:
+        assert [ask(s3), ask(s3)] == [416, 200]
+    assert numbers(s3) == [1, 2]
+
+
+# --- a host that takes no connection
+
+
+@pytest.fixture
+def full() -> Iterator[str]:
+    """The URL of a host whose queue is full: it answers nobody who wants to connect."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(16):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def knock(url: str, proxy_set: str, retries: str = "0") -> Reply:
+    return call(environ("/media/film.mp4", s3_settings(url, S3Retries=retries, S3ProxySet=proxy_set)))
+
+
+def test_502_without_a_connection_in_time(full: str) -> None:
+    reply = knock(full, "connectiontimeout=60ms timeout=30")
+    assert (reply.status, reply.body) == (502, b"502 Bad Gateway\n")
+    assert "no connection within 0.06 s" in reply.log
+
+
+def test_no_connection_in_time_is_tried_again(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    reply = knock(full, "connectiontimeout=60ms timeout=30", retries="2")
+    assert reply.status == 502
+    assert [line.endswith("; asking again") for line in reply.log.splitlines()] == [True, True, False]
+
+
+def test_a_host_that_takes_no_connection_rests_for_retry_seconds(full: str, clock: list[float]) -> None:
+    section = "connectiontimeout=60ms timeout=30 retry=10"
+    assert knock(full, section, retries="2").log.count("\n") == 1
+    resting = knock(full, section)
+    assert (resting.status, resting.headers["Retry-After"]) == (503, "10")
+    clock[0] = 11
+    assert knock(full, section).status == 502

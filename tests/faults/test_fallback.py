@@ -99,13 +99,32 @@ def test_on_404_if_the_operator_says_so(method: str) -> None:
 
 
 def test_its_answer_is_the_clients() -> None:
-    with ScriptedS3(error(404, "NoSuchKey")) as copies:
-        assert ask(gone(), copies).status == 404
+    with ScriptedS3(error(416, "InvalidRange")) as copies:
+        assert ask(gone(), copies).status == 416
     with ScriptedS3(error(403, "SignatureDoesNotMatch")) as copies:
         reply = ask(gone(), copies)
     assert reply.status == 502
     assert "Connection refused" in reply.log
     assert f"SignatureDoesNotMatch, request id 4442587FB7D0A2F9 (GET {copies.url}" in reply.log
+
+
+@pytest.mark.parametrize("refusal", [error(404, "NoSuchKey"), error(403, "AccessDenied")])
+def test_what_a_copy_lacks_may_be_in_the_bucket_that_cannot_be_asked(refusal: bytes) -> None:
+    with ScriptedS3(refusal) as copies:
+        reply = ask(gone(), copies)
+    assert (reply.status, reply.log.count("\n")) == (502, 1)
+    with ScriptedS3(error(503, "SlowDown", ("Retry-After", "9"))) as first_bucket, ScriptedS3(refusal) as copies:
+        reply = ask(first_bucket.url, copies)
+    assert (reply.status, reply.headers["Retry-After"]) == (503, "9")
+
+
+def test_without_the_permission_to_list_what_is_missing_is_denied() -> None:
+    """S3DeniedStatus 404 says that it is to be taken so."""
+    settings = {"S3FallbackOn404": "on", "S3DeniedStatus": "404"}
+    with ScriptedS3(error(403, "AccessDenied")) as first_bucket, ScriptedS3(COPY) as copies:
+        assert ask(first_bucket.url, copies, "GET", None, **settings).status == 200
+    with ScriptedS3(error(403, "AccessDenied")) as first_bucket, ScriptedS3() as copies:
+        assert ask(first_bucket.url, copies, "GET", None, S3FallbackOn404="on").status == 403
 
 
 def test_each_is_signed_with_its_own_keys_for_its_own_region() -> None:

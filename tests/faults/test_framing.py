@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.server import Connection, Request, ScriptedS3, answer, close, error, first
+from tests.faults.server import Connection, Request, ScriptedS3, answer, close, error, first, head_of
 from tests.wsgi import Reply, call, environ, s3_settings
 
 WHOLE = answer(200, b"bob's object")
@@ -91,6 +91,17 @@ def test_a_part_must_be_the_one_that_was_asked_for(asked: str | None, content_ra
     assert reply.status == status
 
 
+@pytest.mark.parametrize("length", [0, 2, 4, 5])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("total", ["5", "*"])
+def test_a_part_must_have_the_length_that_its_range_says(length: int, method: str, total: str) -> None:
+    part = answer(206, b"hello"[:length], ("Content-Range", f"bytes 1-3/{total}"))
+    with ScriptedS3(part if method == "GET" else head_of(part)) as s3:
+        reply = ask(s3, "/media/film.mp4?partNumber=2", method)
+    assert reply.status == 502
+    assert "a part of another length than it says" in reply.log
+
+
 def test_a_part_by_number_and_several_ranges_are_parts_too() -> None:
     with ScriptedS3(answer(206, b"ell", ("Content-Range", "bytes 1-3/5"))) as s3:
         assert ask(s3, "/media/film.mp4?partNumber=2").status == 206
@@ -123,12 +134,13 @@ def test_a_200_says_nothing_of_a_range() -> None:
         assert "Content-Range" not in ask(s3, Range="bytes=0-").headers
 
 
-@pytest.mark.parametrize("body", [b"he", b"hello you"])
-def test_a_part_in_chunks_has_the_length_that_it_says(body: bytes) -> None:
+@pytest.mark.parametrize(("body", "passed_on"), [(b"he", b"he"), (b"hello you", b"")])
+def test_a_part_in_chunks_has_the_length_that_it_says(body: bytes, passed_on: bytes) -> None:
     chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
     headers = [("Content-Range", "bytes 0-4/9"), ("Transfer-Encoding", "chunked")]
     with ScriptedS3(answer(206, chunks, *headers, length=None)) as s3:
-        assert ask(s3, Range="bytes=0-4").truncated is not None
+        reply = ask(s3, Range="bytes=0-4")
+    assert (reply.body, reply.truncated is None) == (passed_on, False)
 
 
 def test_an_object_that_is_stored_as_several_parts_is_checked_all_the_same() -> None:

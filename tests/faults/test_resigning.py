@@ -142,6 +142,7 @@ REFUSALS = [
     error(400, "AuthorizationHeaderMalformed", region="eu-west-3"),
     error(400, "AuthorizationQueryParametersError", region="eu-west-3"),
     error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3")),
+    error(308, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3")),
     error(307, "TemporaryRedirect", ("x-amz-bucket-region", "eu-west-3"), ("Location", "https://evil.example/")),
 ]
 
@@ -199,9 +200,97 @@ def test_keys_that_were_exchanged_meanwhile_are_taken(tmp_path: Path) -> None:
     assert first != second
 
 
-@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
+CODES = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_token_that_was_replaced_meanwhile_is_taken(tmp_path: Path, code: str) -> None:
+    token = tmp_path / "token"
+    token.write_text("old")
+
+    def replaced(connection: Connection, request: Request) -> None:
+        token.write_text("new")
+        connection.send(error(400, code))
+
+    with ScriptedS3(replaced, HELLO) as s3:
+        reply = ask(s3, S3SecurityTokenFile=str(token))
+    assert (reply.status, reply.body) == (200, b"hello")
+    assert [request.headers["x-amz-security-token"] for request in s3.requests] == ["old", "new"]
+    assert f"400 {code}" in reply.log and reply.log.endswith("; asking again\n")
+
+
+@pytest.mark.parametrize("code", CODES)
 def test_the_same_keys_are_not_tried_again(code: str) -> None:
     with ScriptedS3(error(403, code)) as s3:
         reply = ask(s3, S3Retries="3")
     assert reply.status == 502
     assert code in reply.log and SECRET_KEY not in reply.log
+
+
+# --- each of the three once for a client's request, however S3 goes on
+
+
+def at(date: timedelta) -> bytes:
+    """A refusal by an S3 with that clock."""
+    now = datetime.now(timezone.utc) + date
+    return error(403, "RequestTimeTooSkewed", ("Date", format_datetime(now, usegmt=True)))
+
+
+def of(region: str) -> bytes:
+    return error(301, "PermanentRedirect", region=region)
+
+
+class Rotated:
+    """Keys that are others after each request, and each of them refused."""
+
+    def __init__(self, secret: Path) -> None:
+        self._secret = secret
+        secret.write_text("0")
+
+    def __call__(self, connection: Connection, request: Request) -> None:
+        self._secret.write_text(self._secret.read_text() + "0")
+        connection.send(error(403, "SignatureDoesNotMatch"))
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        [of("eu-west-3"), of("eu-west-1")],
+        [at(timedelta(hours=1)), at(timedelta(hours=-1))],
+        [of("eu-west-3"), at(timedelta(hours=1)), of("eu-west-1")],
+        [at(timedelta(hours=1)), of("eu-west-3"), at(timedelta(hours=-1))],
+    ],
+    ids=["regions", "clocks", "region, clock, region", "clock, region, clock"],
+)
+def test_what_s3_says_differently_each_time_is_followed_once(refusals: list[Step]) -> None:
+    with ScriptedS3(*refusals) as s3:
+        reply = ask(s3, S3Retries="3")
+    assert (reply.status, reply.body) == (502, b"502 Bad Gateway\n")
+    assert len(s3.requests) == len(refusals)
+    *followed, last = reply.log.splitlines()
+    assert len(followed) == len(refusals) - 1
+    assert all(line.endswith("; asking again") for line in followed) and not last.endswith("again")
+
+
+@pytest.mark.parametrize("before", [[], [of("eu-west-3")], [at(timedelta(hours=1)), of("eu-west-3")]])
+def test_keys_that_are_replaced_all_the_time_are_taken_once(tmp_path: Path, before: list[Step]) -> None:
+    rotated = Rotated(tmp_path / "secret")
+    with ScriptedS3(*before, rotated, rotated) as s3:
+        reply = ask(s3, S3Retries="3", S3SecretKey="", S3SecretKeyFile=str(tmp_path / "secret"))
+    assert reply.status == 502
+    assert len(s3.requests) == len(before) + 2
+
+
+def test_each_remedy_has_its_own_try(tmp_path: Path) -> None:
+    """A server that is wrong in every way, and an S3 that fails on top of it."""
+    steps: list[Step] = [
+        of("eu-west-3"),
+        Rotated(tmp_path / "secret"),
+        error(503, "SlowDown"),
+        at(timedelta(hours=1)),
+        HELLO,
+    ]
+    with ScriptedS3(*steps) as s3:
+        reply = ask(s3, S3Retries="1", S3SecretKey="", S3SecretKeyFile=str(tmp_path / "secret"))
+    assert (reply.status, reply.body) == (200, b"hello")
+    assert reply.log.count("; asking again\n") == 4

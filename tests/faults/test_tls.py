@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.faults.server import Connection, ScriptedS3, answer
+from tests.faults.named import OBJECT, TIMEOUT, cut, rest
+from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, first, reset, stall
 from tests.httpd.machine import make_certificate
 from tests.wsgi import call, environ, s3_settings
 
@@ -86,8 +90,65 @@ def test_a_handshake_that_breaks_is_tried_again(certificate: Certificate, end: C
 def test_a_handshake_that_stalls_ends_after_the_connection_timeout(certificate: Certificate) -> None:
     with ScriptedS3(tls=certificate, accepted=lambda connection: connection.wait()) as s3:
         reply = call(environ("/media/a", at_localhost(s3, S3ProxySet="connectiontimeout=60ms timeout=9")))
-    assert reply.status == 504
-    assert "TLS handshake" in reply.log
+    assert reply.status == 502
+    assert "no connection within 0.06 s" in reply.log
+
+
+ACCEPTED: dict[str, Callable[[Connection], None] | None] = {
+    "unknown": None,
+    "wrong name": None,
+    "no TLS": lambda connection: connection.send(b"HTTP/1.1 200 OK\r\n\r\n"),
+    "closed": Connection.close,
+}
+
+
+@pytest.mark.parametrize("flaw", ACCEPTED)
+def test_a_host_that_fails_at_tls_rests_for_retry_seconds(
+    certificate: Certificate, tmp_path: Path, clock: list[float], flaw: str
+) -> None:
+    shown = make_certificate(tmp_path, "DNS:other.example") if flaw == "wrong name" else certificate
+    trusted = {} if flaw == "unknown" else {"S3CAFile": str(shown[0])}
+    with ScriptedS3(tls=shown, accepted=ACCEPTED[flaw]) as s3:
+        settings = at_localhost(s3, S3ProxySet="retry=10", **trusted)
+        assert call(environ("/media/a", settings)).status == 502
+        resting = call(environ("/media/a", settings))
+        assert (resting.status, resting.headers["Retry-After"]) == (503, "10")
+        clock[0] = 11
+        assert call(environ("/media/a", settings)).status == 502
+
+
+# --- TLS that breaks within a body
+
+
+def without_goodbye(connection: Connection, request: Request) -> None:
+    """End the connection as an attacker can: without TLS's own end."""
+    connection.close()
+
+
+def with_goodbye(connection: Connection, request: Request) -> None:
+    assert isinstance(connection.socket, ssl.SSLSocket)
+    with suppress(OSError):
+        connection.socket.unwrap()
+    connection.close()
+
+
+def garbage(connection: Connection, request: Request) -> None:
+    """Send what is no record of TLS."""
+    os.write(connection.socket.fileno(), b"no record" * 9)
+    connection.wait()
+
+
+@pytest.mark.parametrize("end", [without_goodbye, with_goodbye, garbage, reset, stall])
+def test_a_body_is_resumed_however_tls_breaks(certificate: Certificate, end: Step) -> None:
+    assert callable(end)
+    with ScriptedS3(first(cut(2000), end), rest(2000), tls=certificate) as s3:
+        settings = at_localhost(s3, S3CAFile=str(certificate[0]), S3Retries="1", S3ProxySet=TIMEOUT)
+        reply = call(environ("/media/a", settings))
+        s3.release()
+    assert (reply.status, reply.body, reply.truncated) == (200, OBJECT, None)
+    assert "3000 bytes are missing" in reply.log and reply.log.endswith("; asking again\n")
+    assert s3.requests[1].headers["range"] == "bytes=2000-4999"
+    assert [request.connection for request in s3.requests] == [1, 2]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate\n"])
@@ -109,3 +170,18 @@ def test_a_ca_file_that_was_repaired_is_used_without_restart(tmp_path: Path, cer
         assert call(environ("/media/a", settings)).status == 500
         file.write_bytes(certificate[0].read_bytes())
         assert call(environ("/media/a", settings)).status == 200
+
+
+def broken_record(connection: Connection, request: Request) -> None:
+    """What no key of this connection has sealed."""
+    os.write(connection.socket.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
+
+
+def test_tls_that_breaks_later_is_no_host_that_cannot_be_reached(certificate: Certificate) -> None:
+    """It is asked again on a connection of its own, and does not rest."""
+    with ScriptedS3(HELLO, broken_record, HELLO, HELLO, tls=certificate) as s3:
+        settings = at_localhost(s3, S3CAFile=str(certificate[0]), S3ProxySet="retry=60 timeout=5", S3Retries="1")
+        replies = [call(environ("/media/a", settings)) for _ in range(3)]
+    assert [reply.body for reply in replies] == [b"hello"] * 3
+    assert [request.connection for request in s3.requests] == [1, 1, 2, 2]
+    assert "SSL" in replies[1].log and "; asking again" in replies[1].log

@@ -20,6 +20,7 @@ from tests.httpd.machine import free_port, has_module
 from tests.httpd.server import Httpd
 from tests.httpd.test_proxy_process import WithoutModule
 from tests.httpd.test_truncation import TRACEBACK
+from tests.leaks import SECRET_KEY
 
 PORT = free_port()
 BODY = b"0123456789abcdef" * 20_000
@@ -51,14 +52,14 @@ WSGIScriptAlias /{mount}-{name} ${{USP_S3_WSGI}} {options}
 <Location /{mount}-{name}>
   SetEnv S3BucketURL http://127.0.0.1:{PORT}/bucket/
   SetEnv S3AccessKey A
-  SetEnv S3SecretKey B
+  SetEnv S3SecretKey {SECRET_KEY}
   SetEnv S3Region r
   {lines}
 </Location>""")
     sections.append(f"""
 <Proxy "http://127.0.0.1:{PORT}/bucket/">
   SetEnv S3AccessKey A
-  SetEnv S3SecretKey B
+  SetEnv S3SecretKey {SECRET_KEY}
   SetEnv S3Region r
 </Proxy>""")
     pages = "<Location /pages>\nSetHandler default-handler\nOptions +Includes\nSetOutputFilter INCLUDES\n</Location>"

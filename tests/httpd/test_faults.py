@@ -15,13 +15,14 @@ from tests.httpd.conftest import ONE_CHILD
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
 from tests.httpd.test_truncation import TRACEBACK
+from tests.leaks import SECRET_KEY
 
 #: Where each test puts its own S3.
 PORT = free_port()
 URL = f"http://127.0.0.1:{PORT}"
-KEYS = """
+KEYS = f"""
   SetEnv S3AccessKey A
-  SetEnv S3SecretKey B
+  SetEnv S3SecretKey {SECRET_KEY}
   SetEnv S3Region eu-central-1
   SetEnv S3UseHeaders on
 """

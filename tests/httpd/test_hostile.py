@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import resource
 import socket
 import struct
 import time
@@ -285,9 +286,10 @@ def two_hundred_slow_clients(scene: Scene) -> None:
         del clients[:50]
 
 
-def held(scene: Scene) -> tuple[int, int]:
-    """The open files of httpd's child, and the bytes of memory that it holds."""
-    (child,) = scene.httpd.children()
+def held(scene: Scene, child: int | None = None) -> tuple[int, int]:
+    """The open files of a child of httpd, the only one if none is named, and the bytes of memory that it holds."""
+    if child is None:
+        (child,) = scene.httpd.children()
     status = Path(f"/proc/{child}/status").read_text()
     return len(os.listdir(f"/proc/{child}/fd")), int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
@@ -306,6 +308,55 @@ def test_slow_readers(scene: Scene) -> None:
         files, memory = now
     for mount in MOUNTS:
         scene.served(mount)
+
+
+#: What the clients' sockets, httpd's and S3's need of open files in the tests' own process.
+_ENOUGH_FILES = 4096
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < _ENOUGH_FILES:
+        pytest.skip(f"no process may open {_ENOUGH_FILES} files here (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, _ENOUGH_FILES), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_thousand_slow_readers_at_once(many_files: None) -> None:
+    """Each has a thread; the next client is served all the same, and when they have gone nothing is left."""
+    threads = """
+StartServers 2
+ServerLimit 2
+ThreadLimit 520
+ThreadsPerChild 520
+MaxRequestWorkers 1040
+MinSpareThreads 1
+MaxSpareThreads 1040
+KeepAliveTimeout 300
+"""
+    with EmbeddedS3(buckets=(BUCKET, OTHER)) as s3:
+        for key in KEYS:
+            s3.put(BUCKET, key, body_of(BUCKET, key))
+        s3.put(BUCKET, "public/film.mp4", FILM)
+        with Httpd(hostile.config(s3) + threads) as server:
+            server.expect_error(EXPECTED)
+            scene = Scene(server, s3)
+            before = sum(held(scene, child)[0] for child in server.children())
+            clients = [slow_client(scene, PREFIXED[number % len(PREFIXED)]) for number in range(1000)]
+            for client in clients:
+                assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+            for mount in PREFIXED:
+                assert server.fetch(f"/{mount}/a.ts").body == body_of(BUCKET, "public/a.ts")
+            assert sum(held(scene, child)[1] for child in server.children()) < 1 << 30
+            for client in clients:
+                hang_up(client, rudely=True)
+            deadline = time.monotonic() + 20
+            while (left := sum(held(scene, child)[0] for child in server.children())) > before + 100:
+                assert time.monotonic() < deadline, left
+                time.sleep(0.1)
+        assert "\n".join(server.unexpected) == ""
 
 
 @pytest.mark.parametrize("mount", PREFIXED)

@@ -13,6 +13,7 @@ from tests.faults.server import S3_WORDS, Connection, Request, ScriptedS3, Step,
 from tests.httpd.conftest import PAGES
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
+from tests.leaks import SECRET_KEY
 
 PART = b"p" * 300_000
 NEXT = b"the next answer"
@@ -21,11 +22,19 @@ NEXT = b"the next answer"
 #: Where each test puts its own S3.
 PORT = free_port()
 URL = f"http://127.0.0.1:{PORT}"
+DOWN = f"http://127.0.0.1:{free_port()}"
 CONFIG = f"""
+ProxyPass /down {DOWN}/bucket
+<Proxy "{DOWN}/bucket/">
+  SetEnv S3AccessKey A
+  SetEnv S3SecretKey {SECRET_KEY}
+  SetEnv S3Region r
+  ProxySet retry=0
+</Proxy>
 ProxyPass /m {URL}/bucket
 <Proxy "{URL}/bucket/">
   SetEnv S3AccessKey A
-  SetEnv S3SecretKey B
+  SetEnv S3SecretKey {SECRET_KEY}
   SetEnv S3Region r
   SetEnv S3UseHeaders on
   SetEnv S3PassHeaders x-amz-meta-t
@@ -259,6 +268,16 @@ def test_what_is_not_http_is_refused(httpd: Httpd, method: str) -> None:
         reply = httpd.fetch("/m/film.mp4", method=method)
         httpd.wait_for_error(rf"S3 sent what is not HTTP \({method} {URL}/bucket/film.mp4, attempt 1, ")
     assert reply.status == 502 and b"SSH" not in reply.body
+
+
+def test_a_host_that_is_down_fills_no_log(httpd: Httpd) -> None:
+    """Each line of ours names the object; mod_proxy's own lines are mod_proxy's."""
+    httpd.expect_error("AH00957|AH01114|AH00940|usp_s3_wsgi: mod_proxy got no answer: 503")
+    for number in range(100):
+        assert httpd.fetch(f"/down/{number}.ts").status == 503
+    httpd.wait_for_error(rf"usp_s3_wsgi: mod_proxy got no answer: 503 \(GET {DOWN}/bucket/0.ts, attempt 1, ")
+    lines = [line for line in httpd.errors() if "mod_proxy got no answer" in line]
+    assert len(lines) <= 10 * len(httpd.children()) < 100
 
 
 def test_informational_answers_stay_here(httpd: Httpd) -> None:

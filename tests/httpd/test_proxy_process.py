@@ -12,6 +12,7 @@ from tests.httpd.conftest import BUCKET, ONE_CHILD, PAGES, proxy_section
 from tests.httpd.machine import has_module
 from tests.httpd.server import Httpd
 from tests.httpd.test_examples import DEBIAN_MOD_WSGI
+from tests.leaks import SECRET_KEY
 from tests.s3 import EmbeddedS3
 
 KEEP_ALIVE = "MaxKeepAliveRequests 0\nKeepAliveTimeout 30\n"
@@ -62,7 +63,7 @@ def test_20000_requests_through_one_child(checked: list[Httpd]) -> None:
         folder = bucket.root / "htdocs" / name
         folder.mkdir()
         (folder / "k1").write_bytes(b"x" * 1024)
-    keys = "SetEnv S3AccessKey KEY\nSetEnv S3SecretKey SECRET\nSetEnv S3Region us-east-1\nSetEnv S3UseHeaders"
+    keys = f"SetEnv S3AccessKey KEY\nSetEnv S3SecretKey {SECRET_KEY}\nSetEnv S3Region us-east-1\nSetEnv S3UseHeaders"
     sections = [
         f'ProxyPass /{name} {bucket.url}/{name}\n<Proxy "{bucket.url}/{name}/">\n{keys} {on}\n</Proxy>'
         for name, on in (("header", "on"), ("query", "off"))

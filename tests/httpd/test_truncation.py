@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.server import ScriptedS3, Step, answer, close, first
 from tests.httpd.server import Httpd
+from tests.leaks import SECRET_KEY
 
 PART = b"p" * 300_000
 NEXT = b"the next answer"
@@ -25,7 +26,7 @@ WSGIScriptAlias {mount} ${{USP_S3_WSGI}} {options}
 <Location {mount}>
   SetEnv S3BucketURL {url}/bucket/
   SetEnv S3AccessKey A
-  SetEnv S3SecretKey B
+  SetEnv S3SecretKey {SECRET_KEY}
   SetEnv S3Region r
 </Location>""")
     # Longer than any wait below: a client that only httpd's timeout frees would fail the test.

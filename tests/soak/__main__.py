@@ -20,6 +20,7 @@ from types import TracebackType
 
 from tests.httpd.server import Httpd
 from tests.httpd.test_truncation import TRACEBACK
+from tests.leaks import SECRET_KEY
 from tests.soak.client import PATIENCE, Client, Wrong
 from tests.soak.flaws import TIMEOUT
 from tests.soak.report import Report, sample
@@ -36,9 +37,9 @@ MinSpareThreads 1
 MaxSpareThreads 32
 KeepAliveTimeout 300
 """
-_KEYS = """
+_KEYS = f"""
   SetEnv S3AccessKey A
-  SetEnv S3SecretKey B
+  SetEnv S3SecretKey {SECRET_KEY}
   SetEnv S3Region eu-central-1
   SetEnv S3UseHeaders on
 """

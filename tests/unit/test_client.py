@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +46,8 @@ def is_open(near: socket.socket) -> bool:
         return near.recv(1) != b""
     except TimeoutError:
         return True
+    except ConnectionResetError:
+        return False
 
 
 @pytest.fixture
@@ -57,15 +63,24 @@ def test_only_the_clients_connection_ends(stack: ExitStack, address: str) -> Non
     assert [is_open(near) for near, _ in pairs] == [True, True, False, True]
 
 
-@pytest.mark.parametrize(("protocol", "is_reset"), [("HTTP/1.1", False), ("HTTP/1.0", True), ("INCLUDED", True)])
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_an_orderly_end_is_not_for_http_1_0(stack: ExitStack, address: str, protocol: str, is_reset: bool) -> None:
-    """It may have been the body's end, where a filter took the length away."""
+def test_no_end_is_orderly(stack: ExitStack, address: str) -> None:
+    """It would be the body's end for a client of HTTP/1.0, where a filter took the length away."""
     near, environ = connect(stack, address)
-    assert client.abort({**environ, "SERVER_PROTOCOL": protocol})
+    assert client.abort(environ)
     near.settimeout(5)
-    with pytest.raises(ConnectionResetError) if is_reset else nullcontext():
-        assert near.recv(1) == b""
+    with pytest.raises(ConnectionResetError):
+        near.recv(1)
+
+
+def test_locks_on_files_are_kept(stack: ExitStack, tmp_path: Path) -> None:
+    """Whoever closes any descriptor of a file releases all that its process has locked of it."""
+    lock = stack.enter_context((tmp_path / "lock").open("w"))
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    _, environ = connect(stack, "127.0.0.1")
+    assert client.abort(environ)
+    ask = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    assert b"BlockingIOError" in subprocess.run([sys.executable, "-c", ask, lock.name], capture_output=True).stderr
 
 
 def test_behind_a_proxy_whose_address_was_replaced(stack: ExitStack) -> None:
@@ -98,6 +113,45 @@ def test_two_clients_with_the_same_port(stack: ExitStack) -> None:
     assert not client.abort({**environ, "REMOTE_ADDR": "203.0.113.9"})
     assert client.abort({**environ, "REMOTE_ADDR": "127.0.0.2"})
     assert (is_open(one), is_open(other)) == (True, False)
+
+
+def reach(stack: ExitStack, address: tuple[str, int], source: tuple[str, int]) -> socket.socket:
+    """A client's end of a connection from that very port, which may have other ones elsewhere."""
+    near = stack.enter_context(socket.socket())
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    near.bind(source)
+    near.settimeout(5)
+    near.connect(address)
+    return near
+
+
+@pytest.mark.parametrize("other", ["port", "address"])
+def test_one_client_port_and_two_ends_of_this_server(stack: ExitStack, other: str) -> None:
+    """A proxy in front may use the same port for a connection to another virtual host: only one of them is meant."""
+    here = listen(stack)
+    port = here.getsockname()[1]
+    there = stack.enter_context(socket.create_server(("127.0.0.1", 0) if other == "port" else ("127.0.0.2", port)))
+    one = reach(stack, here.getsockname(), ("127.0.0.1", 0))
+    two = reach(stack, there.getsockname(), one.getsockname())
+    for listener in (here, there):
+        stack.enter_context(listener.accept()[0])
+    environ = {
+        "mod_wsgi.process_group": "",
+        "SERVER_ADDR": "127.0.0.1",
+        "SERVER_PORT": str(port),
+        "REMOTE_ADDR": "127.0.0.1",
+        "REMOTE_PORT": str(one.getsockname()[1]),
+    }
+    assert client.abort(environ)
+    assert (is_open(one), is_open(two)) == (False, True)
+
+
+@pytest.mark.parametrize("place", [{"SERVER_ADDR": "127.0.0.2"}, {"mod_wsgi.listener_port": "1"}, {"REMOTE_PORT": "1"}])
+def test_a_connection_to_another_end_is_not_the_clients(stack: ExitStack, place: dict[str, str]) -> None:
+    """The client's own has ended; one that looks like it belongs to somebody else."""
+    near, environ = connect(stack, "127.0.0.1")
+    assert not client.abort({**environ, **place})
+    assert is_open(near)
 
 
 @pytest.mark.parametrize("group", ["daemons", None])

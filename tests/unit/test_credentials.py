@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from usp_s3_wsgi.bucket_url import parse as bucket_url
-from usp_s3_wsgi.credentials import Credentials, resolve
+from usp_s3_wsgi.credentials import Credentials, renew, resolve
 from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.settings import Settings
 
@@ -18,6 +19,12 @@ SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 def from_file(path: Path) -> Settings:
     return Settings(URL, access_key="AKIA", secret_key_file=str(path))
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file that nobody can be writing still."""
+    file.write_text(text)
+    os.utime(file, (1_000_000_000, time.time() - 5))
 
 
 def refused(settings: Settings) -> str:
@@ -54,8 +61,52 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("first")
     assert resolve(from_file(file)).secret_key == "first"
-    file.write_text("second-and-longer")
+    write(file, "second-and-longer")
     assert resolve(from_file(file)).secret_key == "second-and-longer"
+
+
+def test_a_file_that_is_being_written_does_not_count_yet(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    write(file, "the-first-key")
+    settings = from_file(file)
+    first = resolve(settings)
+    file.write_text("the-sec")
+    assert resolve(settings) == first
+    write(file, "the-second-key")
+    assert resolve(settings).secret_key == "the-second-key"
+
+
+def test_what_s3_has_refused_is_exchanged_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("first-key")
+    settings = from_file(file)
+    first = resolve(settings)
+    assert not renew(settings, first)
+    file.write_text("second-key")
+    assert resolve(settings) == first
+    assert renew(settings, first)
+    assert resolve(settings).secret_key == "second-key"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"two words", b"\xff\xfe"])
+def test_a_file_that_holds_no_key_any_more(
+    tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "secret"
+    write(file, SECRET)
+    settings = from_file(file)
+    resolve(settings)
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+        os.utime(file, (1_000_000_000, time.time() - 5))
+    assert resolve(settings).secret_key == SECRET
+    warning = capsys.readouterr().err
+    assert warning.startswith("usp_s3_wsgi: S3SecretKeyFile: the ") and SECRET not in warning
+    assert warning.endswith("; what it held before is still used\n") and warning.count("\n") == 1
+    write(file, "second-key")
+    assert resolve(settings).secret_key == "second-key"
 
 
 def test_a_new_file_of_the_same_size_and_time_is_read_again(tmp_path: Path) -> None:
@@ -92,7 +143,7 @@ def test_a_link_is_followed_when_it_moves(tmp_path: Path) -> None:
     # As Kubernetes does with mounted secrets.
     link = tmp_path / "secret"
     for name in ("one-key", "two-key"):
-        (tmp_path / name).write_text(name)
+        write(tmp_path / name, name)
         beside = tmp_path / "beside"
         beside.symlink_to(tmp_path / name)
         os.replace(beside, link)
@@ -105,8 +156,6 @@ def test_a_missing_file_is_named_and_may_come_later(tmp_path: Path) -> None:
     assert message == "S3SecretKeyFile: the file cannot be read: No such file or directory"
     file.write_text(SECRET)
     assert resolve(from_file(file)).secret_key == SECRET
-    file.unlink()
-    assert "cannot be read" in refused(from_file(file))
 
 
 def test_a_directory_is_named(tmp_path: Path) -> None:

@@ -53,3 +53,16 @@ def test_what_has_no_place_is_counted_by_its_words(clock: list[float]) -> None:
     lines = [error_log.line(SettingError("S3Region must be")) for _ in range(12)]
     assert lines[9] is not None and lines[10] is None
     assert error_log.line(SettingError("S3Expires must be")) is not None
+
+
+def test_kinds_that_s3_makes_up_are_one_kind() -> None:
+    limiter = error_log.Limiter()
+    admitted = [limiter.admit(("host", number)) for number in range(5_000)]
+    assert admitted[:1_000] == [0] * 1_000
+    assert admitted[1_000:] == [0] * 10 + [None] * 3_990
+
+
+def test_a_line_about_no_request(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(20):
+        error_log.warn("the same each time")
+    assert capsys.readouterr().err == "usp_s3_wsgi: the same each time\n" * 10

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "bucket_url": {"signing.encoding"},
     "proxy_set": {"values"},
     "settings": {"bucket_url", "errors", "proxy_set", "values"},
-    "credentials": {"errors", "settings", "values"},
+    "credentials": {"error_log", "errors", "settings", "values"},
     "request": {"errors", "settings", "signing.encoding"},
     "signing": {"signing.encoding", "signing.sigv2", "signing.sigv4"},
     "signing.sigv2": {"signing.encoding"},
@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "pool": {"errors", "proxy_set", "request", "settings", "strict_http"},
     "s3_error": {"errors", "pool", "settings"},
     "remedies": {"errors", "s3_error"},
-    "learned": {"bucket_url", "settings"},
+    "learned": {"bucket_url", "settings", "values"},
     "upstream": {
         "credentials",
         "errors",
@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "framing": {"errors", "request"},
     "response": {"errors", "settings"},
-    "body": {"errors", "framing", "pool", "request", "upstream"},
+    "body": {"errors", "framing", "pool", "request", "s3_error", "upstream"},
     "error_log": {"errors"},
     "client": set(),
     "application": GATEWAY - {"application"},
@@ -76,7 +76,7 @@ OUTSIDE: dict[str, set[str]] = {
     "requests": {"requests_auth"},
     "logging": {"pool"},
     "threading": {"client", "credentials", "error_log", "learned", "pool"},
-    "ssl": {"pool", "errors"},
+    "ssl": {"errors", "pool", "strict_http"},
     "argparse": {"cli"},
 }
 PURE = [name for name in MODULES if name.startswith("signing")]

@@ -148,6 +148,14 @@ def test_tls_is_checked() -> None:
     assert context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
 
 
+def test_tls_before_1_2_is_never_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the system's own settings allow."""
+    lax = ssl.create_default_context()
+    lax.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    monkeypatch.setattr(ssl, "create_default_context", lambda cafile: lax)
+    assert pool._tls_context(None).minimum_version is ssl.TLSVersion.TLSv1_2
+
+
 @pytest.mark.parametrize("name", ["urllib3.connectionpool", "urllib3.connection"])
 def test_log_lines_lose_their_query_wherever_it_stands(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
