@@ -102,17 +102,22 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
         super().__init__(sock, *given, **named)
         self._sock, self._since = sock, time.monotonic()
+        self._may_have_surplus = False
 
     def begin(self) -> None:
         """Read the header. Raises: OSError where it ends early, http.client.HTTPException where it is none."""
         plain = self.fp
-        if not _is_whole_header(plain.peek()):
+        received = plain.peek()
+        header = _length_of_header(received)
+        if not header:
             self.fp = _StrictLines(plain, self._sock, self._since, begun=False)  # type: ignore[assignment]
         super().begin()
         if any(isinstance(defect, _HEADER_DEFECTS) for defect in self.msg.defects):
             raise http.client.HTTPException("S3 sent a header that is none")
         if self.length == 0:
             self.chunked = False  # a 304 may say so of the body that it has not got
+        # What is read later on, piece by piece, is never more than the body's rest.
+        self._may_have_surplus = self.chunked or not header or len(received) - header > (self.length or 0)
         if self.fp is not None:
             lines = _StrictLines(plain, self._sock, self._since, begun=True)
             self.fp = lines if self.chunked else plain  # type: ignore[assignment]
@@ -156,7 +161,7 @@ class _Response(http.client.HTTPResponse):
 
     def _close_conn(self) -> None:
         """The answer's end: http.client calls this before the connection may serve again."""
-        if self._has_surplus():
+        if self._may_have_surplus and self._has_surplus():
             # The next answer would begin with it, or lack what was dropped. urllib3 sees the end, and connects again.
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
@@ -174,14 +179,18 @@ class _Response(http.client.HTTPResponse):
                 self._sock.settimeout(patience)
 
 
-def _is_whole_header(received: bytes) -> bool:
-    """Whether all of the final answer's header is here already, as it mostly is: then no line of it can be cut off."""
+def _length_of_header(received: bytes) -> int:
+    """Return how long the final answer's header is, 0 where not all of it is here, as it mostly is.
+
+    No line of a header that is here can be cut off.
+    """
     end = received.find(b"\r\n\r\n")
-    return (
+    whole = (
         end >= 0
         and _FINAL.match(received) is not None
         and received.count(b"\r", 0, end) == received.count(b"\r\n", 0, end)
     )
+    return end + 4 if whole else 0
 
 
 class StrictHTTPConnection(HTTPConnection):
