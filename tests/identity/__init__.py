@@ -1,0 +1,1 @@
+"""Credentials that live: where they come from, and how they are renewed."""

@@ -1,0 +1,51 @@
+"""An environment for botocore that holds nothing but what a test puts there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    """The environment's variables and the two files of a test; ``directory`` is its own."""
+
+    directory: Path
+    _patch: pytest.MonkeyPatch
+
+    def set(self, *variables: Mapping[str, str]) -> None:
+        """Set variables of the environment, such as those of an endpoint's ``environment()``."""
+        for name, value in (pair for each in variables for pair in each.items()):
+            self._patch.setenv(name, value)
+
+    def config(self, text: str) -> None:
+        """Write what would be ~/.aws/config."""
+        (self.directory / "config").write_text(text)
+
+    def credentials(self, text: str) -> None:
+        """Write what would be ~/.aws/credentials."""
+        (self.directory / "credentials").write_text(text)
+
+    def session(self) -> Any:
+        """Return a botocore session of its own, which has loaded nothing yet."""
+        return botocore.session.Session()
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
+    """Take away all that is known of AWS and of proxies; the instance's metadata too, unless an endpoint is set."""
+    for name in os.environ:
+        if name.startswith(("AWS_", "BOTO_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))  # ~/.boto
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    # A port where nobody listens, so that nothing leaves this machine.
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
+    return Aws(tmp_path, monkeypatch)

@@ -1,0 +1,275 @@
+"""What every emulated credential endpoint is: an HTTP server that issues numbered credentials, and fails as told."""
+
+from __future__ import annotations
+
+import math
+import re
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from email.utils import formatdate
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+HOST = "127.0.0.1"
+#: Seconds that a test waits for a request; only one that is about to fail waits for so long.
+WAIT = 10.0
+#: How every secret key and every token begins, of any kind, so that they can be searched for.
+SECRET_PREFIX, TOKEN_PREFIX = "EmulatedSecretKey", "EmulatedToken"
+#: What a token of each kind looks like after its prefix: nothing that may stand in a URL as it is.
+TAIL = "//+="
+#: The answer of a faulty endpoint. One line: botocore takes what answers its PUT for a token, and sends it in a header.
+GARBAGE = b"<html><body>Welcome to the guest network!</body></html>"
+#: Seconds in which what the fault "expired" issues has been over on arrival.
+EXPIRED_FOR = 60
+
+Fault = Literal["slow", "hang", "500", "garbage", "refuse", "expired"]
+Self = TypeVar("Self", bound="Endpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What arrived. ``target`` is as sent; names of headers are lowercase, values of one name joined with a comma."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        """The target without its query, as sent."""
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> str:
+        """The target's query, as sent."""
+        return urlsplit(self.target).query
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters of the query and of the form that is the body, decoded."""
+        form = self.body.decode() if "form-urlencoded" in self.headers.get("content-type", "") else ""
+        return dict(parse_qsl(self.query, keep_blank_values=True) + parse_qsl(form, keep_blank_values=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Temporary credentials, numbered from 1 by the endpoint that gave them out; ``expiration`` is by its clock, UTC.
+
+    ``role`` is the instance's role or the ARN that was assumed, ``session_name`` that of AssumeRole.
+    """
+
+    number: int
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str = field(repr=False)
+    expiration: datetime
+    role: str = ""
+    session_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back; Date, Content-Length and Content-Type are set for it."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/plain"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def leaks(written: bytes | str) -> list[bytes]:
+    """Return the secrets and tokens of these endpoints in what was written, each to its end."""
+    data = written.encode("utf-8", "surrogateescape") if isinstance(written, str) else written
+    return re.findall(rf"(?:{SECRET_PREFIX}|{TOKEN_PREFIX})[0-9A-Za-z%/+=-]*".encode(), data)
+
+
+def iso8601(moment: datetime) -> str:
+    """Return a moment (UTC, whole seconds) as AWS writes it: ``2024-05-24T00:00:00Z``."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Endpoint:
+    """An endpoint as a context manager, on a free port; what it does wrong can be set at any time.
+
+    A kind of endpoint says what it answers: ``_answer``, and ``_error`` for the faults "500" and "refuse".
+    """
+
+    #: Three capitals in the access key ids that it issues; set another on the second of two endpoints of one kind.
+    label = "TMP"
+
+    def __init__(self, *, lifetime: float | None = None, port: int = 0) -> None:
+        self.lifetime = lifetime
+        self.skew = 0.0
+        self.fault: Fault | None = None
+        self.delay: float | None = None
+        self.garbage = GARBAGE
+        self.released = threading.Event()
+        self.lock = threading.RLock()
+        self.requests: list[Request] = []
+        self.issued: list[Issue] = []
+        self.failures: list[str] = []
+        self._wanted_port = port
+        self._arrived = threading.Condition(self.lock)
+        self._closed = threading.Event()
+
+    def __enter__(self: Self) -> Self:
+        self._server = _Server(self, self._wanted_port)
+        self.port: int = self._server.server_address[1]
+        self.url = f"http://{HOST}:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+        self.released.set()
+        self._server.shutdown()
+        self._thread.join(WAIT)
+        self._server.end_connections()
+        self._server.server_close()  # waits for the threads
+        if error is None:
+            assert not self.failures, "; ".join(self.failures)
+
+    def issue(self, number: int) -> Issue:
+        """Return what was issued as this number, from 1."""
+        with self.lock:
+            return self.issued[number - 1]
+
+    def issued_as(self, access_key: str) -> Issue | None:
+        """Return the issue with this access key id, None if it is not of this endpoint."""
+        with self.lock:
+            return next((issue for issue in self.issued if issue.access_key == access_key), None)
+
+    def wait_for_requests(self, count: int) -> None:
+        """Wait until so many requests have arrived since the start, answered or not."""
+        with self._arrived:
+            arrived = self._arrived.wait_for(lambda: len(self.requests) >= count, WAIT)
+            assert arrived, f"{len(self.requests)} requests instead of {count}"
+
+    def now(self) -> float:
+        """Return the time by the endpoint's own clock, in seconds since the epoch."""
+        return time.time() + self.skew
+
+    def moment(self, later: float = 0) -> datetime:
+        """Return the time so many seconds later by the endpoint's own clock, up to the next whole second."""
+        return datetime.fromtimestamp(math.ceil(self.now() + later), tz=timezone.utc)
+
+    def answer(self, request: Request) -> Answer | None:
+        """Record a request and answer it as the fault of this moment says; None ends the connection instead."""
+        with self._arrived:
+            self.requests.append(request)
+            self._arrived.notify_all()
+            fault = self.fault if self._concerns(request) else None
+        if fault == "slow":
+            self.released.wait(self.delay)
+        elif fault == "hang":
+            self._closed.wait()
+        if self._closed.is_set():
+            return None
+        if fault == "garbage":
+            return Answer(200, self.garbage, "text/html")
+        if fault in ("500", "refuse"):
+            return self._error(500 if fault == "500" else 403)
+        return self._answer(request, expired=fault == "expired")
+
+    def _concerns(self, request: Request) -> bool:
+        """Return whether the fault is meant for this request."""
+        return True
+
+    def _answer(self, request: Request, *, expired: bool) -> Answer:
+        raise NotImplementedError
+
+    def _error(self, status: int) -> Answer:
+        raise NotImplementedError
+
+    def _issue(self, lifetime: float, *, expired: bool, role: str = "", session_name: str = "") -> Issue:
+        """Make the next credentials."""
+        with self.lock:
+            number = len(self.issued) + 1
+            name = f"{self.label}{number:013}"
+            issue = Issue(
+                number,
+                f"ASIA{name}",
+                f"{SECRET_PREFIX}{name}{TAIL}",
+                f"{TOKEN_PREFIX}{name}{TAIL}",
+                self.moment(-EXPIRED_FOR if expired else lifetime),
+                role,
+                session_name,
+            )
+            self.issued.append(issue)
+            return issue
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    request_queue_size = 128  # many threads may ask at one moment
+
+    def __init__(self, endpoint: Endpoint, port: int) -> None:
+        self.endpoint = endpoint
+        self._open: set[socket.socket] = set()
+        super().__init__((HOST, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.endpoint.lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self.endpoint.lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def end_connections(self) -> None:
+        """End those that the client keeps open, so that their threads come to an end."""
+        with self.endpoint.lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):  # otherwise the client has gone
+            self.endpoint.failures.append(f"the endpoint failed: {error!r}")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {
+            name.lower(): ",".join(value.strip() for value in self.headers.get_all(name, ())) for name in self.headers
+        }
+        answer = self.server.endpoint.answer(Request(self.command, self.path, headers, body))
+        if answer is None:
+            self.close_connection = True
+            return
+        fields = {
+            "Content-Type": answer.content_type,
+            "Content-Length": str(len(answer.body)),
+            "Date": formatdate(self.server.endpoint.now(), usegmt=True),
+            **answer.headers,
+        }
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        self.wfile.write(head + (b"" if self.command == "HEAD" else answer.body))
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Write nothing: what arrived is in the endpoint's requests."""
