@@ -1,0 +1,201 @@
+"""A real Ceph RGW of our own, and what tests want in it: buckets, objects, roles, temporary keys."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, final
+
+import botocore.session
+from botocore.config import Config
+
+from tests.httpd.machine import compile_shared
+from tests.leaks import ACCESS_KEY, SECRET_KEY
+from tests.rgw.cluster import PROGRAMS, Cluster, RgwError, available
+
+USER = "test"
+#: botocore without what AWS_PROFILE and ~/.aws say: that may be what a test is about.
+_NO_PROFILE = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryKeys:
+    """What AssumeRole gives."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(repr=False)
+    expiration: datetime
+
+
+@final
+class Rgw:
+    """S3, STS and IAM at one URL, as a context manager; any region is right to it.
+
+    The programs end with the thread that started them, so that none outlives tests which were killed: start it in one
+    that stays.
+    """
+
+    access_key = ACCESS_KEY
+    secret_key = SECRET_KEY
+    region = "eu-central-1"
+    port: int
+
+    def __init__(self) -> None:
+        self._cluster: Cluster | None = None
+
+    def __enter__(self) -> Rgw:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- start and stop
+
+    def start(self) -> None:
+        """Start everything and wait until it serves (one second). Raises: RgwError."""
+        if not available():
+            raise RgwError(f"tests/rgw/install.sh installs what is missing here, of {', '.join(PROGRAMS)}")
+        for last_try in (False, False, True):
+            self._cluster = Cluster()
+            try:
+                self._launch(self._cluster)
+                return
+            except RgwError as error:
+                self.stop()
+                if last_try or "in use" not in str(error):  # else another program took a port meanwhile: once more
+                    raise
+            except BaseException:
+                self.stop()
+                raise
+
+    def _launch(self, cluster: Cluster) -> None:
+        cluster.start()
+        cluster.run(
+            "radosgw-admin", "user", "create", f"--uid={USER}", f"--display-name={USER}", "--caps=roles=*",
+            f"--access-key={self.access_key}", f"--secret-key={self.secret_key}",
+        )  # fmt: skip
+        _, self.port = cluster.start_gateway()
+
+    def stop(self) -> None:
+        """Stop everything and remove its folder; harmless when it is stopped already."""
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.stop()
+
+    @property
+    def cluster(self) -> Cluster:
+        """The programs, and their folder ``root`` with the logs."""
+        if self._cluster is None:
+            raise RuntimeError("RGW is not running")
+        return self._cluster
+
+    @property
+    def url(self) -> str:
+        """Without the slash at its end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def gateway(self, *options: str, clock: int = 0) -> Iterator[str]:
+        """Run one more radosgw, whose clock is so many seconds fast, or slow where it is negative; gives its URL.
+
+        A token of one is good for all. AssumeRole by a clock that is 890 seconds slow gives keys for 900 seconds which
+        end after 10 for everybody else. At 900 seconds and more either way RGW refuses all: RequestTimeTooSkewed.
+        ``options`` are Ceph's: with ``--rgw-sts-min-session-duration=1``, STS takes a DurationSeconds of 1 and more.
+        """
+        library = self.cluster.root / "shifted_clock.so"
+        if not library.exists():
+            compile_shared(Path(__file__).with_name("shifted_clock.c"), library.parent)
+        environment = {"LD_PRELOAD": str(library), "CLOCK_SHIFT": str(clock)} if clock else {}
+        process, port = self.cluster.start_gateway(*options, environment=environment)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            self.cluster.end_gateway(process)
+
+    # --- what is in it
+
+    def client(self, service: str, keys: TemporaryKeys | None = None, *, url: str = "") -> Any:
+        """A botocore client of "s3", "sts" or "iam", to be closed, with the user's keys by default.
+
+        It tries once, and leaves it to RGW to judge the parameters. RGW's errors of STS and IAM have the form of S3's,
+        which botocore does not expect there: ``error_code`` reads both.
+        """
+        return botocore.session.Session(_NO_PROFILE).create_client(
+            service,
+            region_name=self.region,
+            endpoint_url=url or self.url,
+            aws_access_key_id=keys.access_key if keys else self.access_key,
+            aws_secret_access_key=keys.secret_key if keys else self.secret_key,
+            aws_session_token=keys.token if keys else None,
+            config=Config(
+                parameter_validation=False, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
+            ),
+        )
+
+    def create_bucket(self, name: str) -> None:
+        """Make a bucket of the user's."""
+        with closing(self.client("s3")) as s3:
+            s3.create_bucket(Bucket=name)
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Store an object."""
+        with closing(self.client("s3")) as s3:
+            s3.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def get(self, bucket: str, key: str, keys: TemporaryKeys | None = None, *, url: str = "") -> bytes:
+        """Read an object. Raises: ClientError."""
+        with closing(self.client("s3", keys, url=url)) as s3:
+            data: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            return data
+
+    def create_role(self, name: str, bucket: str) -> str:
+        """Make a role that the user may assume, for an hour at most, and that may read the bucket; returns its ARN."""
+        trust = {"Action": "sts:AssumeRole", "Principal": {"AWS": [f"arn:aws:iam:::user/{USER}"]}}
+        with closing(self.client("iam")) as iam:
+            role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=_policy(trust))["Role"]
+        self.allow_role(name, bucket)
+        return str(role["Arn"])
+
+    def allow_role(self, name: str, bucket: str) -> None:
+        """Let the role read the bucket's objects."""
+        document = _policy({"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"})
+        with closing(self.client("iam")) as iam:
+            iam.put_role_policy(RoleName=name, PolicyName="read", PolicyDocument=document)
+
+    def deny_role(self, name: str) -> None:
+        """Take that from the role again: it counts at once for keys that were given before, too."""
+        with closing(self.client("iam")) as iam:
+            iam.delete_role_policy(RoleName=name, PolicyName="read")
+
+    def assume_role(self, arn: str, seconds: int = 900, *, url: str = "", session: str = "tests") -> TemporaryKeys:
+        """Ask STS for temporary keys of the role, by default the main gateway's. Raises: ClientError."""
+        with closing(self.client("sts", url=url)) as sts:
+            answer = sts.assume_role(RoleArn=arn, RoleSessionName=session, DurationSeconds=seconds)
+        keys = answer["Credentials"]
+        return TemporaryKeys(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], keys["Expiration"])
+
+
+def error_code(response: Mapping[str, Any]) -> tuple[int, str]:
+    """Status and code of a ClientError's ``response``."""
+    code = response.get("Error", {}).get("Code") or response.get("Code")
+    return response["ResponseMetadata"]["HTTPStatusCode"], str(code)
+
+
+def _policy(statement: Mapping[str, object]) -> str:
+    # Without a space: botocore sends "+" for it, and RGW leaves it so.
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]}
+    return json.dumps(document, separators=(",", ":"))
