@@ -196,8 +196,8 @@ def _handshake_error(error: HTTPError) -> BaseException | None:
 
 def _is_transient(handshake: BaseException) -> bool:
     """Whether a server that is at fault for a moment ends a handshake so, and not one that will never do."""
-    broken = isinstance(handshake, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError))
-    return broken or getattr(handshake, "reason", None) == "TLSV1_ALERT_INTERNAL_ERROR"
+    broken = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionError)
+    return isinstance(handshake, broken) or getattr(handshake, "reason", None) == "TLSV1_ALERT_INTERNAL_ERROR"
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):

@@ -208,7 +208,7 @@ class StrictHTTPSConnection(HTTPSConnection):
         """Connect. Raises, besides urllib3's own errors: HandshakeError, ConnectTimeoutError of the handshake too."""
         try:
             super().connect()
-        except ssl.SSLError as error:
-            raise HandshakeError("TLS handshake") from error  # no words of its own: the cause has them
         except TimeoutError as error:
             raise ConnectTimeoutError(self, "no TLS within the time limit") from error
+        except OSError as error:  # what fails in TCP has a name of urllib3's own
+            raise HandshakeError("TLS handshake") from error  # no words of its own: the cause has them

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.faults.named import OBJECT, TIMEOUT, cut, rest
-from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, first, reset, stall
+from tests.faults.server import Accepted, Connection, Request, ScriptedS3, Step, answer, first, reset, stall
 from tests.httpd.machine import make_certificate
 from tests.wsgi import call, environ, s3_settings
 
@@ -22,6 +21,16 @@ Certificate = tuple[Path, Path]
 def at_localhost(s3: ScriptedS3, **changes: str) -> dict[str, str]:
     """Settings that reach the server by a name."""
     return s3_settings(f"https://localhost:{s3.port}", **changes)
+
+
+def within_the_handshake(end: Accepted) -> Accepted:
+    """End a connection when its handshake has begun."""
+
+    def begun(connection: Connection) -> None:
+        connection.socket.recv(1)
+        end(connection)
+
+    return begun
 
 
 def test_s3cafile_is_trusted_and_the_name_is_sent(certificate: Certificate) -> None:
@@ -71,15 +80,15 @@ def test_https_to_a_server_without_tls_is_a_502() -> None:
 
 
 def test_a_connection_that_ends_within_the_handshake_is_a_502(certificate: Certificate) -> None:
-    with ScriptedS3(tls=certificate, accepted=lambda connection: connection.reset()) as s3:
+    with ScriptedS3(tls=certificate, accepted=within_the_handshake(Connection.reset)) as s3:
         assert call(environ("/media/a", at_localhost(s3))).status == 502
 
 
 @pytest.mark.parametrize("end", [Connection.reset, Connection.close])
-def test_a_handshake_that_breaks_is_tried_again(certificate: Certificate, end: Callable[[Connection], None]) -> None:
+def test_a_handshake_that_breaks_is_tried_again(certificate: Certificate, end: Accepted) -> None:
     def first_one(connection: Connection) -> None:
         if connection.number == 1:
-            end(connection)
+            within_the_handshake(end)(connection)
 
     with ScriptedS3(HELLO, tls=certificate, accepted=first_one) as s3:
         reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(certificate[0]), S3Retries="1")))
@@ -94,11 +103,12 @@ def test_a_handshake_that_stalls_ends_after_the_connection_timeout(certificate: 
     assert "no connection within 0.06 s" in reply.log
 
 
-ACCEPTED: dict[str, Callable[[Connection], None] | None] = {
+ACCEPTED: dict[str, Accepted | None] = {
     "unknown": None,
     "wrong name": None,
     "no TLS": lambda connection: connection.send(b"HTTP/1.1 200 OK\r\n\r\n"),
-    "closed": Connection.close,
+    "closed": within_the_handshake(Connection.close),
+    "reset": within_the_handshake(Connection.reset),
 }
 
 
