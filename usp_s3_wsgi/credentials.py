@@ -1,37 +1,29 @@
-"""From settings to the key pair that signs, read from the settings themselves or from files that may change."""
+"""From settings to the credentials that sign: the settings' own, those in files, or temporary ones of AWS."""
 
 from __future__ import annotations
 
 import os
 import threading
-import time
-from dataclasses import dataclass, field
 
-from usp_s3_wsgi import error_log, values
-from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi import aws, identity
+from usp_s3_wsgi.identity import Credentials, Identity
+from usp_s3_wsgi.refresher import Refresher
+from usp_s3_wsgi.secret_files import files
 from usp_s3_wsgi.settings import Settings
 
-#: Larger than any key or token: a wrong path must not read a whole film into memory.
-_LARGEST = 65_536
-#: Seconds after which a file that was changed is taken to be written to its end.
-_SETTLED = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A key pair, with the session token of temporary ones. The repr shows neither secret nor token."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    security_token: str | None = field(default=None, repr=False)
+__all__ = ["Credentials", "renew", "resolve"]
 
 
 def resolve(settings: Settings) -> Credentials:
-    """Return the credentials of a section.
+    """Return the credentials of a section; where none are valid, wait for them, ``timeout`` of S3ProxySet at most.
 
     Raises:
-        SettingError: a file cannot be read or does not hold a key, and never did.
+        SettingError: a file cannot be read or does not hold a key, and never did; or botocore is missing.
+        CredentialsUnavailable: there are none now.
     """
+    asked_for = identity.of(settings)
+    if asked_for is not None:
+        return _refreshers.of(asked_for, settings).get(settings.proxy_set.timeout)
     return _of_settings(settings, at_once=False)
 
 
@@ -41,61 +33,46 @@ def renew(settings: Settings, refused: Credentials) -> bool:
     Raises:
         SettingError: as there.
     """
+    asked_for = identity.of(settings)
+    if asked_for is not None:
+        return _refreshers.of(asked_for, settings).renew(refused, settings.proxy_set.timeout)
     return _of_settings(settings, at_once=True) != refused
 
 
 def _of_settings(settings: Settings, at_once: bool) -> Credentials:
-    access_key = settings.access_key or _files.read("S3AccessKeyFile", settings.access_key_file, at_once)
-    secret_key = settings.secret_key or _files.read("S3SecretKeyFile", settings.secret_key_file, at_once)
+    access_key = settings.access_key or files.read("S3AccessKeyFile", settings.access_key_file, at_once)
+    secret_key = settings.secret_key or files.read("S3SecretKeyFile", settings.secret_key_file, at_once)
     token = settings.security_token
     if settings.security_token_file:
-        token = _files.read("S3SecurityTokenFile", settings.security_token_file, at_once)
+        token = files.read("S3SecurityTokenFile", settings.security_token_file, at_once)
     return Credentials(access_key, secret_key, token)
 
 
-class _SecretFiles:
-    """The contents of secret files, per process; a file is read again when its inode, size or times changed.
-
-    A file that was written just now may be written still, and so may the other one of a pair: what was known of it
-    counts until then, and for as long as there is no key in it.
-    """
+class _Refreshers:
+    """One for each identity, per process."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, in a process that was forked: threads, and whatever held a lock, stay with the other one."""
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._known: dict[Identity, Refresher] = {}
 
-    def read(self, name: str, path: str | None, at_once: bool) -> str:
-        """Return the text of the file without the white space around it; ``at_once``: however new it is.
-
-        Raises:
-            SettingError: there is no key in it, and never was.
-        """
-        if path is None:
-            raise SettingError(f"{name} is not set")
-        with self._lock:
-            known = self._known.get(path)
-        try:
-            status = os.stat(path)
-            stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            if known is None or (known[0] != stamp and (at_once or not 0 <= time.time() - status.st_mtime < _SETTLED)):
-                known = (stamp, _text(path))
-                with self._lock:
-                    self._known[path] = known
-            return known[1]
-        # Without the path: it may be the secret itself, written on the wrong line.
-        except OSError as error:
-            reason = f"{name}: the file cannot be read: {error.strerror}"
-        except ValueError as error:
-            reason = f"{name}: the content of the file {error}"
+    def of(self, asked_for: Identity, settings: Settings) -> Refresher:
+        known = self._known.get(asked_for)
         if known is None:
-            raise SettingError(reason)
-        error_log.warn(f"{reason}; what it held before is still used")
-        return known[1]
+            with self._lock:
+                known = self._known.get(asked_for) or self._new(asked_for, settings)
+                self._known[asked_for] = known
+        return known
+
+    def _new(self, asked_for: Identity, settings: Settings) -> Refresher:
+        is_static = settings.credential_source == "static"
+        return Refresher(
+            str(asked_for), lambda: aws.fetch(asked_for, _of_settings(settings, False) if is_static else None)
+        )
 
 
-def _text(path: str) -> str:
-    with open(path, "rb") as file:
-        return values.token(file.read(_LARGEST).decode("ascii", "replace").strip())
-
-
-_files = _SecretFiles()
+_refreshers = _Refreshers()
+os.register_at_fork(after_in_child=_refreshers.forget)

@@ -55,9 +55,12 @@ def line(failure: GatewayError, then: str = "") -> str | None:
     return text + _more(left_out)
 
 
-def warn(message: str) -> None:
-    """Write a line that is about no request: what a process of httpd prints there stands in the server's error log."""
-    left_out = limiter.admit(message)
+def warn(message: str, kind: Hashable = None) -> None:
+    """Write a line that is about no request: what a process of httpd prints there stands in the server's error log.
+
+    ``kind``: what it has in common with others, which are limited together; None: only the same is.
+    """
+    left_out = limiter.admit(kind or message)
     if left_out is not None:
         print(f"usp_s3_wsgi: {message}{_more(left_out)}", file=sys.stderr, flush=True)
 

@@ -139,6 +139,10 @@ class NoFreeConnection(UpstreamBusy):
     """No connection came free in time (``max`` and ``acquire`` of ``S3ProxySet``)."""
 
 
+class CredentialsUnavailable(UpstreamBusy):
+    """There are no valid credentials now: a role or another identity of AWS could not be had."""
+
+
 class BodyTruncated(UpstreamError):
     """S3 ended the body early, after the header went out: if it cannot be resumed, the client's connection ends too."""
 

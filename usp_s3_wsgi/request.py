@@ -27,6 +27,8 @@ FORWARDED_BY_HEAD = {key: name for key, name in FORWARDED_HEADERS.items() if nam
 _FORWARDED_BY_SUBREQUEST = {"HTTP_RANGE": "Range"}
 #: Set by a RewriteRule of the operator to the decoded URL that is served, where REQUEST_URI is that of another URL.
 SERVED_PATH = "USP_S3_PATH"
+#: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
+_REQUESTER_PAYS = ("x-amz-request-payer", "requester")
 _DOTS = frozenset({b".", b".."})
 _SLASH = ord("/")
 _MAYBE_DOTS = re.compile(r"(?:/|%2f)(?:\.|%2e)", re.IGNORECASE)
@@ -127,6 +129,8 @@ def _for_object(
     if len(path) <= len(url.prefix):
         raise ObjectNotFound("the bucket itself")
     passed = passed_query(query, settings.pass_query) if settings.pass_query else ()
+    if settings.requester_pays:
+        headers = (*headers, _REQUESTER_PAYS)
     return S3Request(method, url.scheme, url.authority, path, passed, headers)
 
 

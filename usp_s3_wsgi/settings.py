@@ -38,6 +38,14 @@ class Settings:
     pass_headers: tuple[str, ...] = ()
     denied_status: int = 403
     ca_file: str | None = None
+    requester_pays: bool = False
+    credential_source: str = "static"
+    profile: str | None = None
+    role_arn: str | None = None
+    role_session_name: str = "usp_s3_wsgi"
+    role_duration: int = 3600
+    role_external_id: str | None = field(default=None, repr=False)
+    sts_endpoint: str | None = None
     fallback: Settings | None = None
     fallback_on_404: bool = False
 
@@ -72,7 +80,14 @@ TABLE = (
     Setting("S3Region", "region", values.region),
     Setting("S3UseHeaders", "use_headers", values.on_off),
     Setting("S3ProxySet", "proxy_set", proxy_set.parse),
-    Setting("S3CredentialSource", None, values.credential_source),
+    Setting("S3CredentialSource", "credential_source", values.credential_source),
+    Setting("S3Profile", "profile", values.profile),
+    Setting("S3RoleARN", "role_arn", values.role_arn),
+    Setting("S3RoleSessionName", "role_session_name", values.role_session_name),
+    Setting("S3RoleDuration", "role_duration", values.integer(900, 43_200)),
+    Setting("S3RoleExternalId", "role_external_id", values.external_id),
+    Setting("S3STSEndpoint", "sts_endpoint", values.endpoint),
+    Setting("S3RequesterPays", "requester_pays", values.on_off),
     Setting("S3Expires", "expires", values.integer(1, 604_800)),
     Setting("S3Retries", "retries", values.integer(0, 10)),
     Setting("S3PassQuery", "pass_query", values.query_names),
@@ -84,18 +99,20 @@ TABLE = (
 )
 _BY_NAME = {row.name: row for row in TABLE}
 #: Settings of the client's side, which are the same for both buckets; every other one may differ.
-_OF_BOTH = frozenset({"S3PassQuery", "S3PassHeaders", "S3DeniedStatus", "S3CredentialSource", "S3FallbackOn404"})
+_OF_BOTH = frozenset({"S3PassQuery", "S3PassHeaders", "S3DeniedStatus", "S3FallbackOn404"})
 _FALLBACK = "S3Fallback"
 _BY_NAME |= {
     f"{_FALLBACK}{row.name.removeprefix('S3')}": row
     for row in TABLE
     if row.name not in _OF_BOTH and not row.name.startswith((_FALLBACK, "S3BucketURL"))
 }
-#: Names of mod_unified_s3_auth that this version does not know how to serve.
-NOT_YET = frozenset({"S3RoleARN", "S3RoleSessionName", "S3RoleDuration"})
 _SECRETS = ("S3AccessKey", "S3SecretKey", "S3SecurityToken")
-#: Whoever gives one of these for the second bucket gives it keys of its own: none of the first one's counts there.
 _KEYS = frozenset({name + suffix for name in _SECRETS for suffix in ("", "File")})
+#: What is about the role alone.
+_OF_ROLE = frozenset({"S3RoleSessionName", "S3RoleDuration", "S3RoleExternalId", "S3STSEndpoint"})
+#: Whoever gives one of these for the second bucket gives it an identity of its own: nothing of the first one's counts.
+_OWN_IDENTITY = _KEYS | {"S3CredentialSource", "S3Profile"}
+_IDENTITY = _OWN_IDENTITY | _OF_ROLE | {"S3RoleARN"}
 
 
 def from_environ(environ: Mapping[str, Any]) -> Settings:
@@ -122,7 +139,7 @@ def parse(pairs: tuple[tuple[str, str], ...]) -> Settings:
     if "S3URL" not in second:
         raise SettingError("S3FallbackURL is not set, but another setting of the second bucket is")
     second["S3BucketURL"] = second.pop("S3URL")
-    inherited = set(first) - {"S3Bucket", *(_KEYS if _KEYS & set(second) else ())}
+    inherited = set(first) - {"S3Bucket", *(_IDENTITY if _OWN_IDENTITY & set(second) else ())}
     try:
         return replace(section, fallback=_settings({name: first[name] for name in inherited} | second))
     except SettingError as error:
@@ -137,18 +154,28 @@ def _settings(given: Mapping[str, Any]) -> Settings:
     """Return the settings of one bucket, their values by name."""
     if "S3BucketURL" not in given:
         raise SettingError("S3BucketURL is not set")
-    for name in _SECRETS:
-        if name in given and f"{name}File" in given:
-            raise SettingError(f"{name} and {name}File are both set: give one of them")
-        if name not in given and f"{name}File" not in given and name != "S3SecurityToken":
-            raise SettingError(f"{name} is not set (nor {name}File)")
+    _check_identity(given)
     settings = Settings(**{row.field: given[row.name] for row in TABLE if row.field and row.name in given})
     return _with_bucket(settings, given.get("S3Bucket"))
 
 
+def _check_identity(given: Mapping[str, Any]) -> None:
+    own = given.get("S3CredentialSource", "static") == "static"
+    for name in sorted(_KEYS if not own else {"S3Profile"}):
+        if name in given:
+            raise SettingError(
+                f"{name} is set, and S3CredentialSource is {'static' if own else 'aws'}: give one of them"
+            )
+    for name in sorted(_OF_ROLE & set(given)) if "S3RoleARN" not in given else ():
+        raise SettingError(f"{name} is set, but not S3RoleARN")
+    for name in _SECRETS if own else ():
+        if name in given and f"{name}File" in given:
+            raise SettingError(f"{name} and {name}File are both set: give one of them")
+        if name not in given and f"{name}File" not in given and name != "S3SecurityToken":
+            raise SettingError(f"{name} is not set (nor {name}File)")
+
+
 def _value(name: str, text: str) -> Any:
-    if name in NOT_YET:
-        raise SettingError(f"{name} is not supported by this version: set S3AccessKey and S3SecretKey")
     row = _BY_NAME.get(name)
     if row is None:
         raise SettingError(_unknown(name))

@@ -43,9 +43,47 @@ def denied_status(text: str) -> int:
 
 
 def credential_source(text: str) -> str:
-    """``static``: the keys of the settings."""
-    if text != "static":
-        raise ValueError("must be static (aws is not supported by this version)")
+    """``static``: the keys of the settings; ``aws``: the identity that botocore finds for the process."""
+    if text not in {"static", "aws"}:
+        raise ValueError("must be static or aws")
+    return text
+
+
+def profile(text: str) -> str:
+    """The name of a profile in AWS's shared files."""
+    if not re.fullmatch(r"[^\x00-\x1f\x7f\[\]]{1,256}", text):
+        raise ValueError("must be the name of a profile: no control characters, no brackets")
+    return text
+
+
+def role_arn(text: str) -> str:
+    """The ARN of a role, of Amazon's clouds or of what follows them: Ceph's roles have no account.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
+    """
+    if not re.fullmatch(r"arn:[a-z0-9-]+:iam::[^:\s]*:role/[\w+=,.@/-]{1,1024}", text, re.ASCII):
+        raise ValueError("must be the ARN of a role, such as arn:aws:iam::123456789012:role/reader")
+    return text
+
+
+def role_session_name(text: str) -> str:
+    """2 to 64 letters, digits or ``+=,.@-_``: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html."""
+    if not re.fullmatch(r"[\w+=,.@-]{2,64}", text, re.ASCII):
+        raise ValueError("must be 2 to 64 letters, digits or characters of +=,.@-_")
+    return text
+
+
+def external_id(text: str) -> str:
+    """2 to 1224 letters, digits or ``+=,.@:/-_``, as AssumeRole takes them."""
+    if not re.fullmatch(r"[\w+=,.@:/-]{2,1224}", text, re.ASCII):
+        raise ValueError("must be 2 to 1224 letters, digits or characters of +=,.@:/-_")
+    return text
+
+
+def endpoint(text: str) -> str:
+    """The URL of a service: scheme, host and port."""
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+/?", text):
+        raise ValueError("must be a URL such as https://sts.example.com")
     return text
 
 

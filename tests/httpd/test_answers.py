@@ -35,7 +35,7 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
         section("/unknown-ca", s3_tls),
         section("/misspelt", s3, "SetEnv S3UseHeader on"),
         section("/not-on-off", s3).replace("S3UseHeaders on", "S3UseHeaders yes"),
-        section("/role", s3, "SetEnv S3RoleARN arn:aws:iam::1:role/x"),
+        section("/role", s3, "SetEnv S3RoleARN arn:aws:iam::1:user/x"),
         without(section("/no-secret", s3), "S3SecretKey"),
         without(section("/no-file", s3, "SetEnv S3SecretKeyFile /nonexistent/secret"), "S3SecretKey"),
         section("/cached", s3),
@@ -57,7 +57,7 @@ FAULTS = {
     "/unknown-ca": (502, r"TLS: the certificate is refused: self-signed certificate"),
     "/misspelt": (500, r"S3UseHeader is not a setting: did you mean S3UseHeaders\?"),
     "/not-on-off": (500, r"S3UseHeaders must be on or off"),
-    "/role": (500, r"S3RoleARN is not supported by this version"),
+    "/role": (500, r"S3RoleARN must be the ARN of a role"),
     "/no-secret": (500, r"S3SecretKey is not set"),
     "/no-file": (500, r"S3SecretKeyFile: the file cannot be read: No such file"),
 }

@@ -160,7 +160,7 @@ def test_convert(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> N
     out, err = capfdbinary.readouterr()
     assert b"# caf\xe9\r\n" in out and out.endswith(b"</Proxy>")
     assert b"  SetEnv S3SecretKey  geheim\r\n" in out
-    assert err.startswith(f"usp-s3: {file}: line 4: S3RoleARN is not supported".encode()) and b"geheim" not in err
+    assert err.startswith(f"usp-s3: {file}: line 4: S3RoleARN needs botocore".encode()) and b"geheim" not in err
     assert file.read_bytes() == old
     assert cli.main(["convert", "--to", "gateway", str(file)]) == 0
     assert b'WSGIScriptAlias /b ${USP_S3_WSGI}\r\n<Location "/b">\r\n' in capfdbinary.readouterr().out

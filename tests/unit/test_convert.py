@@ -143,9 +143,7 @@ def test_proxy_tells_where_httpd_does_not_verify(section: str, verify: str, warn
 def test_roles_are_converted_and_told(to: Plane) -> None:
     text, warnings = convert("<Location /x>\nProxyPass http://a/b/\nS3rolearn SECRET\n</Location>\n", to)
     assert "SetEnv S3RoleARN SECRET\n" in text
-    assert warnings == (
-        "line 3: S3RoleARN is not supported by this version; the section answers 500 until it is removed",
-    )
+    assert warnings == ("line 3: S3RoleARN needs botocore: pip install 'usp_s3_wsgi[aws]'",)
 
 
 LINES = (

@@ -27,7 +27,11 @@ ALLOWED: dict[str, set[str]] = {
     "bucket_url": {"signing.encoding"},
     "proxy_set": {"values"},
     "settings": {"bucket_url", "errors", "proxy_set", "values"},
-    "credentials": {"error_log", "errors", "settings", "values"},
+    "identity": set(),
+    "secret_files": {"error_log", "errors", "values"},
+    "refresher": {"error_log", "errors", "identity"},
+    "aws": {"errors", "identity"},
+    "credentials": {"aws", "identity", "refresher", "secret_files", "settings"},
     "request": {"errors", "settings", "signing.encoding"},
     "signing": {"signing.encoding", "signing.sigv2", "signing.sigv4"},
     "signing.sigv2": {"signing.encoding"},
@@ -57,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "access": GATEWAY - {"application", "body", "client", "learned", "pool", "remedies", "strict_http", "upstream"},
     "convert": {"convert.apache_config", "convert.edits", "convert.gateway"},
     "convert.apache_config": set(),
-    "convert.edits": {"convert.apache_config", "settings"},
+    "convert.edits": {"convert.apache_config"},
     "convert.mounts": {"bucket_url", "convert.apache_config", "convert.edits"},
     "convert.checks": {"bucket_url", "convert.apache_config", "convert.edits", "convert.mounts"},
     "convert.gateway": {
@@ -74,8 +78,9 @@ ALLOWED: dict[str, set[str]] = {
 OUTSIDE: dict[str, set[str]] = {
     "urllib3": {"strict_http", "pool", "upstream", "framing", "response", "body", "s3_error", "application"},
     "requests": {"requests_auth"},
-    "logging": {"pool"},
-    "threading": {"client", "credentials", "error_log", "learned", "pool"},
+    "botocore": {"aws"},
+    "logging": {"aws", "pool"},
+    "threading": {"aws", "client", "credentials", "error_log", "learned", "pool", "refresher", "secret_files"},
     "ssl": {"errors", "pool", "strict_http"},
     "argparse": {"cli"},
 }

@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from usp_s3_wsgi.convert.apache_config import Line, Node, walk
-from usp_s3_wsgi.settings import NOT_YET
 
 #: The vendor's directives as they are written here, by what httpd compares: their lowercase.
 KEYS = {
     name.lower(): name
-    for name in ("S3SecretKey", "S3AccessKey", "S3Region", "S3SecurityToken", "S3UseHeaders", *sorted(NOT_YET))
-}
+    for name in (
+        "S3SecretKey", "S3AccessKey", "S3Region", "S3SecurityToken", "S3UseHeaders",
+        "S3RoleARN", "S3RoleSessionName", "S3RoleDuration",
+    )
+}  # fmt: skip
 #: The vendor's module as LoadModule and as <IfModule> know it.
 MODULE = "unified_s3_auth_module"
 MODULE_NAMES = {MODULE, "mod_unified_s3_auth.c"}
@@ -99,9 +101,9 @@ def convert_key(line: Line, edits: Edits) -> None:
 
 
 def warn_of_key(line: Line, edits: Edits) -> None:
-    """Say what this version does not do."""
-    if (name := KEYS[line.name]) in NOT_YET:
-        edits.warn(line, f"{name} is not supported by this version; the section answers 500 until it is removed")
+    """Say what is needed besides."""
+    if (name := KEYS[line.name]) == "S3RoleARN":
+        edits.warn(line, f"{name} needs botocore: pip install 'usp_s3_wsgi[aws]'")
 
 
 def convert_module(line: Line, module: str, edits: Edits) -> None:

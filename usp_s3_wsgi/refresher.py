@@ -1,0 +1,155 @@
+"""Temporary credentials that stay fresh: new ones are asked for ahead of the end, once for all who need them.
+
+Whoever signs does not wait while valid credentials are there. A failure leaves them as they are until they end.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from usp_s3_wsgi import error_log, errors
+from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
+from usp_s3_wsgi.identity import Credentials, Temporary
+
+#: botocore's own periods, in seconds before the end: from the first on new ones are asked for, from the second on they
+#: are asked for often. https://github.com/boto/botocore/blob/develop/botocore/credentials.py
+ADVISORY, MANDATORY = 15 * 60.0, 10 * 60.0
+#: Pauses between failed attempts, in seconds: they double, up to these limits.
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_IN_NEED = 1.0, 60.0, 10.0
+#: Credentials that end within so many seconds may have ended when S3 sees them.
+_MARGIN = 1.0
+#: What S3 refuses so soon after it was issued does not become right by being issued once more.
+_TOO_NEW_TO_RENEW = 10.0
+
+
+class Refresher:
+    """The credentials of one identity, per process. ``name`` is what the error log calls it."""
+
+    def __init__(self, name: str, fetch: Callable[[], Temporary], clock: Callable[[], float] = time.time) -> None:
+        """``fetch`` asks for new ones, for as long as that takes. Raises: CredentialsUnavailable, SettingError."""
+        self._name, self._fetch, self._clock = name, fetch, clock
+        self._changed = threading.Condition()
+        self._held: Temporary | None = None
+        self._due = float("-inf")
+        self._fetched = float("-inf")
+        self._running = False
+        self._failures = 0
+        self._failure: errors.GatewayError | None = None
+        self._not_before = float("-inf")
+
+    def get(self, patience: float) -> Credentials:
+        """Return valid credentials; where there are none, wait for new ones, ``patience`` seconds at most.
+
+        Raises:
+            CredentialsUnavailable, SettingError: there are none to be had now.
+        """
+        held = self._held
+        if held is not None and self._clock() < self._due:
+            return held.credentials
+        with self._changed:
+            self._begin()
+            self._wait(patience, self._is_valid)
+            if self._held is None or not self._is_valid():
+                raise self._unavailable()
+            return self._held.credentials
+
+    def renew(self, refused: Credentials, patience: float) -> bool:
+        """Whether there are, after as many seconds as that takes, other credentials than those that S3 refused."""
+        with self._changed:
+            if self._held is not None and self._held.credentials == refused:
+                if self._clock() - self._fetched < _TOO_NEW_TO_RENEW:
+                    return False
+                self._due = float("-inf")
+                self._begin()
+                self._wait(patience, lambda: self._held is None or self._held.credentials != refused)
+            return self._held is not None and self._held.credentials != refused
+
+    def _is_valid(self) -> bool:
+        return self._held is not None and self._left() > _MARGIN
+
+    def _left(self) -> float:
+        """Seconds until the credentials end, 0 where there are none."""
+        if self._held is None:
+            return 0.0
+        return float("inf") if self._held.expires is None else max(0.0, self._held.expires - self._clock())
+
+    def _begin(self) -> None:
+        """Ask for new ones in the background, if it is time to, nobody does so yet, and the last failure is old."""
+        if self._running or self._clock() < self._due or time.monotonic() < self._not_before:
+            return
+        # A thread for each refresh and not one for good: nothing is left to end with the process, or lost at a fork.
+        thread = threading.Thread(target=self._refresh, name="usp_s3_wsgi credentials", daemon=True)
+        self._running = True
+        try:
+            thread.start()
+        except RuntimeError:
+            self._running = False
+            self._failure = SettingError(
+                "no thread can be started here, which S3RoleARN and S3CredentialSource aws need: "
+                "WSGIApplicationGroup %{GLOBAL}"
+            )
+
+    def _wait(self, patience: float, is_over: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + patience
+        while self._running and not is_over() and (left := deadline - time.monotonic()) > 0:
+            self._changed.wait(left)
+
+    def _unavailable(self) -> errors.GatewayError:
+        if self._running or self._failure is None:
+            return CredentialsUnavailable(f"{self._name}: no credentials came in time")
+        if isinstance(self._failure, SettingError):
+            return SettingError(str(self._failure))
+        return CredentialsUnavailable(str(self._failure), max(1.0, self._not_before - time.monotonic()))
+
+    def _refresh(self) -> None:
+        try:
+            fetched = self._fetch()
+            if fetched.expires is not None and fetched.expires - self._clock() <= _MARGIN:
+                raise CredentialsUnavailable("what came had expired already; is this server's clock right?")
+        except (CredentialsUnavailable, SettingError) as error:
+            self._fail(type(error)(f"{self._name}: {error}"))
+        except Exception as error:
+            self._fail(CredentialsUnavailable(f"{self._name}: {errors.internal(error)}"))
+        else:
+            self._succeed(fetched)
+
+    def _fail(self, failure: errors.GatewayError) -> None:
+        with self._changed:
+            self._running = False
+            self._failure = failure
+            longest = _LONGEST_PAUSE if self._left() > MANDATORY else _LONGEST_IN_NEED
+            pause = min(longest, _FIRST_PAUSE * 2**self._failures)
+            self._failures += 1
+            self._not_before = time.monotonic() + random.uniform(pause / 2, pause)
+            left = self._left()
+            self._changed.notify_all()
+        # Where there are none, each request that goes without tells so.
+        if left > _MARGIN:
+            ends = "" if left == float("inf") else f", which end in {left:.0f} s"
+            error_log.warn(f"{failure}; going on with the credentials that are there{ends}", kind=self._name)
+
+    def _succeed(self, fetched: Temporary) -> None:
+        with self._changed:
+            is_news = self._held is None or self._failures > 0
+            self._running = False
+            self._held, self._fetched = fetched, self._clock()
+            self._failures, self._failure, self._not_before = 0, None, float("-inf")
+            left = self._left()
+            # Of what lives for a quarter of an hour, or less, half is used.
+            self._due = float("inf") if fetched.expires is None else fetched.expires - min(ADVISORY, left / 2)
+            self._changed.notify_all()
+        if is_news:
+            error_log.warn(f"{self._name}: {_described(fetched)}", kind=self._name)
+
+
+def _described(held: Temporary) -> str:
+    key = held.credentials.access_key
+    short = f"{key[:4]}...{key[-4:]}" if len(key) >= 16 else "(short)"
+    ends = "without end"
+    if held.expires is not None:
+        ends = datetime.fromtimestamp(held.expires, timezone.utc).strftime("until %Y-%m-%dT%H:%M:%SZ")
+    return f"credentials from {held.source}, access key {short}, {ends}"
