@@ -1,0 +1,311 @@
+"""Whom AWS takes this process for, and the roles it assumes: through emulated endpoints, and as botocore finds it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from botocore.utils import ContainerMetadataFetcher, InstanceMetadataFetcher
+
+from tests.identity.conftest import Aws
+from tests.identity.endpoints import (
+    ACCESS_KEY,
+    ROLE_ARN,
+    SECRET_KEY,
+    SECRET_PREFIX,
+    STS,
+    TOKEN_PREFIX,
+    Container,
+    Fault,
+    Metadata,
+    Role,
+    leaks,
+)
+from tests.wsgi import s3_settings
+from usp_s3_wsgi import aws as product
+from usp_s3_wsgi import identity
+from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
+from usp_s3_wsgi.identity import Credentials, Temporary
+from usp_s3_wsgi.settings import from_environ
+
+BASE = {"S3AccessKey": "", "S3SecretKey": "", "S3CredentialSource": "aws"}
+KEYS = Credentials(ACCESS_KEY, SECRET_KEY)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "_READ", 1)
+    monkeypatch.setattr(product, "_TRIES", 1)
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
+    monkeypatch.setattr(ContainerMetadataFetcher, "TIMEOUT_SECONDS", 1)
+
+
+def fetch(keys: Credentials | None = None, **settings: str) -> Temporary:
+    given = s3_settings("http://127.0.0.1:1", **{**({} if keys else BASE), **settings})
+    asked_for = identity.of(from_environ(given))
+    assert asked_for is not None
+    return product.fetch(asked_for, keys)
+
+
+def failure(keys: Credentials | None = None, **settings: str) -> str:
+    with pytest.raises(CredentialsUnavailable) as caught:
+        fetch(keys, **settings)
+    assert caught.value.__cause__ is None and not leaks(str(caught.value))
+    return str(caught.value)
+
+
+def seconds(expires: float | None) -> float:
+    assert expires is not None
+    return expires
+
+
+def at(sts: STS) -> dict[str, str]:
+    return {"S3RoleARN": ROLE_ARN, "S3STSEndpoint": sts.url, "S3Region": sts.region or "eu-central-1"}
+
+
+# --- the identity of the process, by each of its sources
+
+
+@contextmanager
+def environment(aws: Aws) -> Iterator[None]:
+    aws.set({"AWS_ACCESS_KEY_ID": "AKIAENVIRONMENT", "AWS_SECRET_ACCESS_KEY": SECRET_PREFIX, "AWS_SESSION_TOKEN": "t"})
+    yield
+
+
+@contextmanager
+def shared_profile(aws: Aws) -> Iterator[None]:
+    aws.credentials(f"[default]\naws_access_key_id = AKIAPROFILE\naws_secret_access_key = {SECRET_PREFIX}\n")
+    yield
+
+
+@contextmanager
+def process(aws: Aws) -> Iterator[None]:
+    program = aws.directory / "program.py"
+    expiration = "2099-01-01T00:00:00Z"
+    program.write_text(
+        f'import json; print(json.dumps({{"Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "x",'
+        f' "SessionToken": "t", "Expiration": "{expiration}"}}))'
+    )
+    aws.config(f"[default]\ncredential_process = {sys.executable} {program}\n")
+    yield
+
+
+@contextmanager
+def web_identity(aws: Aws) -> Iterator[None]:
+    with STS(Role()) as sts:
+        aws.set(sts.environment(aws.directory / "web-identity"))
+        yield
+
+
+@contextmanager
+def assumed_in_a_profile(aws: Aws) -> Iterator[None]:
+    with STS(Role()) as sts:
+        aws.set({"AWS_ENDPOINT_URL_STS": sts.url})
+        aws.config(
+            f"[default]\nrole_arn = {ROLE_ARN}\nsource_profile = base\nregion = {sts.region}\n"
+            f"[profile base]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+        )
+        yield
+
+
+@contextmanager
+def ecs(aws: Aws) -> Iterator[None]:
+    with Container() as container:
+        aws.set(container.environment())
+        yield
+
+
+@contextmanager
+def pod_identity(aws: Aws) -> Iterator[None]:
+    with Container() as container:
+        aws.set(container.environment(aws.directory / "pod-identity"))
+        yield
+
+
+@contextmanager
+def instance(aws: Aws) -> Iterator[None]:
+    with Metadata() as metadata:
+        aws.set(metadata.environment())
+        yield
+
+
+SOURCES = [environment, shared_profile, process, web_identity, assumed_in_a_profile, ecs, pod_identity, instance]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_same_identity_as_botocores(aws: Aws, source: Callable[[Aws], Iterator[None]]) -> None:
+    with source(aws):  # type: ignore[attr-defined]
+        found = fetch()
+        expected = aws.session().get_credentials()
+        frozen = expected.get_frozen_credentials()
+    assert found.source == expected.method
+    # What is issued anew each time is numbered.
+    assert found.credentials.access_key.rstrip("0123456789") == frozen.access_key.rstrip("0123456789")
+    assert (found.credentials.security_token is None) == (frozen.token is None)
+    ends = getattr(expected, "_expiry_time", None)
+    assert (found.expires is None) == (ends is None)
+    if found.expires is not None and ends is not None:
+        assert abs(found.expires - ends.timestamp()) < 60
+
+
+def test_a_profile_of_that_name(aws: Aws) -> None:
+    aws.credentials(
+        f"[default]\naws_access_key_id = AKIADEFAULT\naws_secret_access_key = {SECRET_PREFIX}\n"
+        f"[films]\naws_access_key_id = AKIAFILMS\naws_secret_access_key = {SECRET_PREFIX}\n"
+    )
+    assert fetch(S3Profile="films").credentials.access_key == "AKIAFILMS"
+    assert failure(S3Profile="other") == "botocore: ProfileNotFound"
+
+
+def test_where_there_is_nothing(aws: Aws) -> None:
+    assert failure().startswith("AWS knows no identity of this process")
+
+
+def test_metadata_of_version_1_is_not_asked(aws: Aws) -> None:
+    """A proxy in front of an application that fetches URLs would give it away."""
+    with Metadata() as metadata:
+        aws.set(metadata.environment())
+        metadata.faulty, metadata.fault = "token", "refuse"
+        failure()
+        assert [request.method for request in metadata.requests] == ["PUT"]
+
+
+def test_without_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    with pytest.raises(SettingError, match=r"pip install 'usp_s3_wsgi\[aws\]'"):
+        fetch()
+
+
+# --- roles
+
+
+def test_a_role_by_the_settings_keys(aws: Aws) -> None:
+    with STS(Role(external_id="films-7"), region="eu-west-9") as sts:
+        own = {"S3RoleSessionName": "origin-1", "S3RoleDuration": "1800", "S3RoleExternalId": "films-7"}
+        given = {**at(sts), **own, "S3Region": "eu-west-9"}
+        found = fetch(KEYS, **given)
+        issue = sts.issue(1)
+        assert found.credentials == Credentials(issue.access_key, issue.secret_key, issue.token)
+        assert found.expires == issue.expiration.timestamp()
+        assert abs(seconds(found.expires) - sts.now() - 1800) < 30
+        assert found.source == "AssumeRole by the settings"
+        [request] = sts.requests
+        assert b"RoleSessionName=origin-1" in request.body
+
+
+def test_a_role_by_the_identity_of_the_process(aws: Aws) -> None:
+    with Metadata() as metadata, STS(Role(), sources=[metadata]) as sts:
+        aws.set(metadata.environment())
+        found = fetch(None, **at(sts))
+        assert found.credentials.access_key == sts.issue(1).access_key
+        assert found.source == "AssumeRole by iam-role"
+
+
+def test_the_endpoint_of_the_region(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def send(client: object, request: object) -> None:
+        asked.append(request.url)  # type: ignore[attr-defined]
+        raise RuntimeError
+
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
+    failure(KEYS, S3RoleARN=ROLE_ARN, S3Region="eu-south-2")
+    failure(KEYS, S3RoleARN=ROLE_ARN, S3Region="")
+    assert asked == ["https://sts.eu-south-2.amazonaws.com/", "https://sts.us-east-1.amazonaws.com/"]
+
+
+def test_each_asking_is_a_new_one(aws: Aws) -> None:
+    with STS(Role()) as sts:
+        given = at(sts)
+        assert fetch(KEYS, **given) != fetch(KEYS, **given)
+        assert len(sts.issued) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"S3RoleARN": "arn:aws:iam::123456789012:role/other"}, "STS answered 403 AccessDenied"),
+        ({"S3RoleExternalId": "other"}, "STS answered 403 AccessDenied"),
+    ],
+)
+def test_a_role_that_is_refused(aws: Aws, wrong: dict[str, str], told: str) -> None:
+    with STS(Role(external_id="films-7")) as sts:
+        given = {**at(sts), "S3RoleExternalId": "films-7"}
+        assert failure(KEYS, **{**given, **wrong}) == told
+
+
+def test_keys_that_sts_does_not_know(aws: Aws) -> None:
+    with STS(Role()) as sts:
+        given = at(sts)
+        assert (
+            failure(Credentials(ACCESS_KEY, f"{SECRET_PREFIX}wrong"), **given)
+            == "STS answered 403 SignatureDoesNotMatch"
+        )
+        assert failure(Credentials("AKIAOTHER", SECRET_KEY), **given) == "STS answered 403 InvalidClientTokenId"
+
+
+# --- faults
+
+
+@pytest.mark.parametrize("fault", ["500", "refuse", "garbage", "hang"])
+@pytest.mark.parametrize("kind", ["ecs", "instance", "sts", "web identity"])
+def test_a_fault_is_told_without_what_was_answered(aws: Aws, kind: str, fault: Fault) -> None:
+    made: dict[str, Callable[[], Container | Metadata | STS]] = {
+        "ecs": Container, "instance": Metadata, "sts": lambda: STS(Role()), "web identity": lambda: STS(Role()),
+    }  # fmt: skip
+    with made[kind]() as endpoint:
+        given: dict[str, str] = {}
+        if isinstance(endpoint, STS):
+            given = at(endpoint)
+        if kind == "web identity":
+            assert isinstance(endpoint, STS)
+            aws.set(endpoint.environment(aws.directory / "web-identity"))
+            given = {}
+        elif kind != "sts":
+            aws.set(endpoint.environment())
+        endpoint.fault = fault
+        endpoint.garbage = f'{{"Code": "Success", "Message": "{SECRET_PREFIX}"'.encode()
+        failure(KEYS if kind == "sts" else None, **given)
+        endpoint.fault = None
+        assert fetch(KEYS if kind == "sts" else None, **given).credentials.access_key.startswith("ASIA")
+
+
+def test_nothing_of_it_is_logged_at_whatever_level(
+    aws: Aws, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a thread of ours: another application in the process may log what botocore does for itself."""
+    caplog.set_level(logging.DEBUG)
+    with STS(Role()) as sts, Container() as container:
+        aws.set(container.environment())
+
+        def work() -> None:
+            given = at(sts)
+            fetch(KEYS, **given)
+            fetch()
+            container.fault = "garbage"
+            container.garbage = SECRET_PREFIX.encode()
+            failure()
+
+        thread = threading.Thread(target=work, name="usp_s3_wsgi credentials")
+        thread.start()
+        thread.join()
+    assert not leaks(caplog.text) and SECRET_KEY not in caplog.text and TOKEN_PREFIX not in caplog.text
+
+
+def test_the_fetcher_of_metadata_is_as_expected() -> None:
+    """What is patched or read here of botocore beyond its public interface."""
+    assert hasattr(InstanceMetadataFetcher, "retrieve_iam_role_credentials")
+    assert hasattr(ContainerMetadataFetcher, "SLEEP_TIME") and hasattr(ContainerMetadataFetcher, "TIMEOUT_SECONDS")
+
+
+def test_a_path_below_another_home(aws: Aws, tmp_path: Path) -> None:
+    """Apache's user has a home of its own; variables tell where the files are."""
+    other = tmp_path / "aws-credentials"
+    other.write_text(f"[default]\naws_access_key_id = AKIAELSEWHERE\naws_secret_access_key = {SECRET_PREFIX}\n")
+    aws.set({"AWS_SHARED_CREDENTIALS_FILE": str(other)})
+    assert fetch().credentials.access_key == "AKIAELSEWHERE"

@@ -1,0 +1,247 @@
+"""Identities that live, in a real httpd: both ways in, its processes, daemons and interpreters, and their log."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.server import Connection, Request, ScriptedS3, answer, error
+from tests.httpd.conftest import ONE_CHILD
+from tests.httpd.server import Httpd
+from tests.httpd.test_process import load
+from tests.identity.conftest import Aws
+from tests.identity.endpoints import ACCESS_KEY, ROLE_ARN, SECRET_KEY, STS, Container, Issue, Metadata, Role, leaks
+
+DATA = b"segment" * 1000
+WAIT = 20.0
+BOTH = ("/media", "/proxied")
+OWN_KEYS = (f"SetEnv S3AccessKey {ACCESS_KEY}", f"SetEnv S3SecretKey {SECRET_KEY}")
+AWS = ("SetEnv S3CredentialSource aws",)
+#: What the operator is told of an identity, and of one that could not be had.
+TOLD = "usp_s3_wsgi: .*(credentials from|going on with)"
+
+
+class Guard:
+    """An S3 that takes what was issued and has not ended yet, with the token that belongs to it."""
+
+    def __init__(self, issuer: Container | Metadata | STS) -> None:
+        self.issuer = issuer
+        self.used: set[int] = set()
+        self.wrong: list[str] = []
+
+    def __call__(self, connection: Connection, request: Request) -> None:
+        key = request.headers["authorization"].partition("Credential=")[2].partition("/")[0]
+        issue = self.issuer.issued_as(key)
+        if self._is_right(issue, request):
+            assert issue is not None
+            self.used.add(issue.number)
+            connection.send(answer(200, DATA))
+        else:
+            self.wrong.append(key)
+            connection.send(error(403, "AccessDenied"))
+
+    @staticmethod
+    def _is_right(issue: Issue | None, request: Request) -> bool:
+        if issue is None or request.headers.get("x-amz-security-token") != issue.token:
+            return False
+        return issue.expiration.timestamp() > time.time()
+
+
+def both(s3: ScriptedS3, *lines: str, alias: str = "") -> str:
+    """The two ways in to the same bucket by the same identity."""
+    body = "\n".join([*lines, "SetEnv S3Region eu-central-1", "SetEnv S3UseHeaders on"])
+    return (
+        f"WSGIScriptAlias /media ${{USP_S3_WSGI}} {alias}\n<Location /media>\nSetEnv S3BucketURL {s3.url}/b/\n{body}\n"
+        f'</Location>\nProxyPass /proxied {s3.url}/b\n<Proxy "{s3.url}/b/">\n{body}\n</Proxy>\n'
+    )
+
+
+def role(sts: STS, *keys: str) -> tuple[str, ...]:
+    return (*keys, f"SetEnv S3RoleARN {ROLE_ARN}", f"SetEnv S3STSEndpoint {sts.url}")
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[[str], Httpd]]:
+    """Start a server; at the end no secret of an endpoint may stand in its log, and no line that nobody expects."""
+    started: list[Httpd] = []
+
+    def start(config: str) -> Httpd:
+        httpd = Httpd(config)
+        started.append(httpd)
+        httpd.expect_error(TOLD)
+        httpd.start()
+        return httpd
+
+    yield start
+    for httpd in started:
+        httpd.stop()
+        assert httpd.unexpected == []
+        assert not leaks(httpd._all_errors())
+
+
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A directory for files that httpd's children read."""
+    directory = Path(tempfile.mkdtemp(prefix="identity-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_a_role_by_the_settings_keys(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """Both ways in share it: it is asked for once in a process."""
+    with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
+        httpd = servers(both(s3, *role(sts, *OWN_KEYS)) + ONE_CHILD)
+        for mount in BOTH * 3:
+            assert httpd.fetch(f"{mount}/a.ts").body == DATA
+        assert len(sts.issued) == 1
+        key = sts.issue(1).access_key
+        line = httpd.wait_for_error("credentials from AssumeRole by the settings")
+    assert f"{ROLE_ARN} (by the settings' keys): " in line
+    assert f"access key {key[:4]}...{key[-4:]}, until 20" in line and key not in line
+    assert len([line for line in httpd.errors() if "credentials from" in line]) == 1
+
+
+def test_each_process_has_its_own(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
+        httpd = servers(both(s3, *role(sts, *OWN_KEYS)) + "StartServers 3\nServerLimit 3\nMaxRequestWorkers 48\n")
+        for mount in BOTH * 20:
+            assert httpd.fetch(f"{mount}/a.ts").body == DATA
+        assert 1 <= len(sts.issued) <= 3
+
+
+@pytest.mark.parametrize("kind", ["instance", "ecs", "pod identity", "web identity", "a role by the instance"])
+def test_the_identity_of_the_process(aws: Aws, readable: Path, servers: Callable[[str], Httpd], kind: str) -> None:
+    with Metadata() as metadata, Container() as container, STS(Role(), sources=[metadata]) as sts:
+        lines: tuple[str, ...] = AWS
+        issuer: Container | Metadata | STS = metadata
+        if kind in {"ecs", "pod identity"}:
+            issuer = container
+            aws.set(container.environment(*([readable / "token"] if kind == "pod identity" else [])))
+        elif kind == "web identity":
+            issuer = sts
+            aws.set(sts.environment(readable / "token"))
+        else:
+            aws.set(metadata.environment())
+        if kind.startswith("a role"):
+            lines, issuer = role(sts, *AWS), sts
+        for file in readable.iterdir():
+            file.chmod(0o644)
+        with ScriptedS3(then=Guard(issuer)) as s3:
+            httpd = servers(both(s3, *lines) + ONE_CHILD)
+            for mount in BOTH:
+                assert httpd.fetch(f"{mount}/a.ts").body == DATA
+        assert len(issuer.issued) == 1
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_no_request_fails_while_credentials_come_and_go(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """Each lives for a few seconds; the requests go on through the ends of several."""
+    with STS(Role()) as sts, ScriptedS3(then=(guard := Guard(sts))) as s3:
+        sts.lifetime = 4
+        httpd = servers(both(s3, *role(sts, *OWN_KEYS)) + ONE_CHILD)
+        with load(httpd, 16) as seen:
+            until(lambda: len(guard.used) >= 4)
+        assert seen == {(mount, 200, DATA) for mount in BOTH}
+        assert guard.wrong == []
+
+
+def test_an_sts_that_is_away_for_a_while(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """What is there is used to its end; then nothing goes out unsigned, and the client hears when to come again."""
+    with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
+        sts.lifetime = 6
+        httpd = servers(both(s3, *role(sts, *OWN_KEYS)) + ONE_CHILD)
+        assert [httpd.fetch(f"{mount}/a.ts").status for mount in BOTH] == [200, 200]
+        sts.fault = "500"
+        with load(httpd) as seen:
+            httpd.wait_for_error("STS answered 500 InternalFailure; going on with the credentials that are there")
+            assert {status for _, status, _ in seen} == {200}
+        httpd.expect_error("usp_s3_wsgi: .*STS answered 500 InternalFailure")
+        until(lambda: httpd.fetch("/media/a.ts").status == 503)
+        asked = len(s3.requests)
+        for mount in BOTH:
+            reply = httpd.fetch(f"{mount}/a.ts")
+            assert reply.status == 503 and 1 <= int(reply.headers["Retry-After"]) <= 10
+        assert len(s3.requests) == asked
+        sts.fault = None
+        for mount in BOTH:
+            until(lambda path=f"{mount}/a.ts": httpd.fetch(path).status == 200)  # type: ignore[misc]
+
+
+def test_a_slow_sts_costs_no_longer_than_timeout(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
+        sts.fault = "slow"
+        gateway = both(s3, *role(sts, *OWN_KEYS), "SetEnv S3ProxySet timeout=300ms").partition("ProxyPass")[0]
+        httpd = servers(gateway + ONE_CHILD)
+        httpd.expect_error("no credentials came in time")
+        assert httpd.fetch("/media/a.ts").status == 503
+        sts.released.set()
+        until(lambda: httpd.fetch("/media/a.ts").status == 200)
+
+
+def test_a_bad_role_is_its_own_sections_trouble(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    other = "arn:aws:iam::123456789012:role/other"
+    with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
+        bad = [*OWN_KEYS, f"SetEnv S3RoleARN {other}", f"SetEnv S3STSEndpoint {sts.url}"]
+        config = both(s3, *role(sts, *OWN_KEYS))
+        for mount, lines in (("/bad", bad), ("/nobody", AWS)):
+            body = "\n".join([f"SetEnv S3BucketURL {s3.url}/b/", "SetEnv S3Region eu-central-1", *lines])
+            config += f"WSGIScriptAlias {mount} ${{USP_S3_WSGI}}\n<Location {mount}>\n{body}\n</Location>\n"
+        httpd = servers(config + ONE_CHILD)
+        httpd.expect_error("usp_s3_wsgi: /(bad|nobody): ")
+        for _ in range(2):
+            assert httpd.fetch("/bad/a.ts").status == 503
+            assert httpd.fetch("/nobody/a.ts").status == 503
+            for mount in BOTH:
+                assert httpd.fetch(f"{mount}/a.ts").body == DATA
+        httpd.wait_for_error(rf"{other} \(by the settings' keys\): STS answered 403 AccessDenied")
+        httpd.wait_for_error("AWS: AWS knows no identity of this process")
+
+
+@pytest.mark.parametrize("alias", ["process-group=s3 application-group=%{GLOBAL}", "application-group=another"])
+def test_daemons_and_other_interpreters(aws: Aws, servers: Callable[[str], Httpd], alias: str) -> None:
+    daemon = "WSGIDaemonProcess s3 python-home=${USP_S3_PYTHON_HOME} threads=8\n"
+    with STS(Role()) as sts, ScriptedS3(then=(guard := Guard(sts))) as s3:
+        sts.lifetime = 4
+        httpd = servers(daemon + both(s3, *role(sts, *OWN_KEYS), alias=alias) + ONE_CHILD)
+        with load(httpd) as seen:
+            until(lambda: len(guard.used) >= 4)
+        assert seen == {(mount, 200, DATA) for mount in BOTH}
+
+
+def test_a_graceful_restart_under_load(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
+        httpd = servers(both(s3, *role(sts, *OWN_KEYS)))
+        with load(httpd) as seen:
+            for _ in range(2):
+                httpd.reload()
+        assert seen == {(mount, 200, DATA) for mount in BOTH}
+
+
+def test_requester_pays_is_signed(servers: Callable[[str], Httpd]) -> None:
+    payer = threading.Event()
+
+    def judge(connection: Connection, request: Request) -> None:
+        names = request.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+        assert request.headers["x-amz-request-payer"] == "requester" and "x-amz-request-payer" in names
+        payer.set()
+        connection.send(answer(200, DATA))
+
+    with ScriptedS3(then=judge) as s3:
+        httpd = servers(both(s3, *OWN_KEYS, "SetEnv S3RequesterPays on"))
+        for mount in BOTH:
+            payer.clear()
+            assert httpd.fetch(f"{mount}/a.ts").body == DATA
+            assert payer.is_set()
