@@ -4,7 +4,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(wildcard usp_s3_wsgi/*.py usp_s3_wsgi/*.pyi usp_s3_wsgi/*.c usp_s3_wsgi/*/*.py apache/*.wsgi apache/*.py apache/*.conf) setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test soak lint format clean
+.PHONY: help install demo demo-check test test-rgw soak lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,10 @@ demo-check: $(VENV)/.package ## the same, checked by itself, then stopped
 
 test: $(VENV)/.package ## all tests: unit, vectors, botocore, and end to end in a real httpd
 	@$(BIN)/python -m pytest -q
+
+test-rgw: $(VENV)/.package ## the tests before a real Ceph RGW with STS, whose packages it installs (as root)
+	@tests/rgw/install.sh
+	@$(BIN)/python -m pytest -q tests/rgw
 
 soak: $(VENV)/.package ## minutes of mixed sizes and faults: every byte right, memory and open files flat (MINUTES=3 says how many)
 	@$(BIN)/python -m tests.soak $(MINUTES)

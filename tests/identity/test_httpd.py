@@ -108,6 +108,19 @@ def test_a_role_by_the_settings_keys(aws: Aws, servers: Callable[[str], Httpd]) 
     assert len([line for line in httpd.errors() if "credentials from" in line]) == 1
 
 
+def test_the_readmes_own_lines(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    [block] = [block for block in text.split("```apache\n")[1:] if "S3CredentialSource aws" in block]
+    lines = block.partition("```")[0]
+    with Metadata() as metadata, STS(Role(arn=ROLE_ARN), sources=[metadata]) as sts, ScriptedS3(then=Guard(sts)) as s3:
+        aws.set(metadata.environment(), {"AWS_ENDPOINT_URL_STS": sts.url})
+        lines = lines.replace("https://mybucket.s3.eu-central-1.amazonaws.com/", f"{s3.url}/b/")
+        lines = lines.replace("arn:aws:iam::123456789012:role/reader", ROLE_ARN)
+        httpd = servers("WSGIScriptAlias /media ${USP_S3_WSGI}\n" + lines)
+        assert httpd.fetch("/media/a.ts").body == DATA
+        httpd.wait_for_error(r"\(by AWS\): credentials from AssumeRole by iam-role, access key ASIA\.\.\.")
+
+
 def test_each_process_has_its_own(aws: Aws, servers: Callable[[str], Httpd]) -> None:
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
         httpd = servers(both(s3, *role(sts, *OWN_KEYS)) + "StartServers 3\nServerLimit 3\nMaxRequestWorkers 48\n")

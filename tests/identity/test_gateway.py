@@ -1,0 +1,77 @@
+"""Identities seen from the gateway, in this process: refusals of S3, a second bucket, and a process that forks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.server import ScriptedS3, answer, error
+from tests.identity.conftest import Aws
+from tests.identity.endpoints import ACCESS_KEY, ROLE_ARN, SECRET_KEY, STS, Role, leaks
+from tests.wsgi import Reply, call, environ, s3_settings
+from usp_s3_wsgi import credentials, refresher
+
+HELLO = answer(200, b"hello")
+#: Nobody may assume ours.
+OTHERS = Role("arn:aws:iam::123456789012:role/other")
+
+
+@pytest.fixture(autouse=True)
+def _new_process(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    credentials._refreshers.forget()
+    monkeypatch.setattr(refresher, "_TOO_NEW_TO_RENEW", 0.0)
+    yield
+    credentials._refreshers.forget()
+
+
+def ask(s3: ScriptedS3, sts: STS, **changes: str) -> Reply:
+    role = {"S3AccessKey": ACCESS_KEY, "S3SecretKey": SECRET_KEY, "S3RoleARN": ROLE_ARN, "S3STSEndpoint": sts.url}
+    return call(environ("/media/film.mp4", s3_settings(s3.url, S3ProxySet="timeout=5", **{**role, **changes})))
+
+
+def keys(s3: ScriptedS3) -> list[str]:
+    return [request.headers["authorization"].partition("Credential=")[2].partition("/")[0] for request in s3.requests]
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken"])
+def test_a_token_that_s3_refuses_is_exchanged(code: str) -> None:
+    with STS(Role()) as sts, ScriptedS3(error(400, code), HELLO) as s3:
+        assert ask(s3, sts).body == b"hello"
+        assert keys(s3) == [issue.access_key for issue in sts.issued] and len(sts.issued) == 2
+
+
+def test_a_token_that_s3_goes_on_to_refuse_is_exchanged_once() -> None:
+    refused = error(400, "ExpiredToken")
+    with STS(Role()) as sts, ScriptedS3(refused, refused) as s3:
+        assert ask(s3, sts).status == 502
+        assert len(sts.issued) == 2
+
+
+def test_without_credentials_a_second_bucket_is_asked() -> None:
+    own = {"S3FallbackAccessKey": "OTHERKEY", "S3FallbackSecretKey": "other/secret"}
+    with STS(OTHERS) as sts, ScriptedS3() as s3, ScriptedS3(HELLO) as copies:
+        reply = ask(s3, sts, S3FallbackURL=f"{copies.url}/bucket/", **own)
+        assert reply.body == b"hello"
+        assert keys(copies) == ["OTHERKEY"]
+    assert "STS answered 403 AccessDenied" in reply.log and "; asking S3FallbackURL" in reply.log
+    assert not leaks(reply.log)
+
+
+def test_without_credentials_nothing_goes_out() -> None:
+    with STS(OTHERS) as sts, ScriptedS3() as s3:
+        replies = [ask(s3, sts) for _ in range(3)]
+        assert len(sts.requests) == 1  # the next try is a second away
+    assert [(reply.status, reply.headers["Retry-After"]) for reply in replies] == [(503, "1")] * 3
+
+
+def test_a_forked_process_begins_anew() -> None:
+    """Threads and locks stay with the other one: a refresh that was under way there ends never here."""
+    with STS(Role()) as sts, ScriptedS3(then=lambda connection, request: connection.send(HELLO)) as s3:
+        assert ask(s3, sts).status == 200
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if not credentials._refreshers._known and not credentials._refreshers._lock.locked() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert credentials._refreshers._known
