@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from datetime import datetime
 from typing import Any, cast
 
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
-from usp_s3_wsgi.identity import Credentials, Identity, Temporary
+from usp_s3_wsgi.identity import EXPIRED, Credentials, Identity, Temporary
 
 #: Seconds that STS and the like may take, to connect and to answer; with one more try.
 _CONNECT, _READ, _TRIES = 5, 10, 2
@@ -70,7 +71,8 @@ def _own_identity(session: Any) -> Temporary:
     # Not public, and the one place where botocore tells it; Amazon's own command line reads it there too.
     # https://github.com/aws/aws-cli/blob/develop/awscli/customizations/configure/exportcreds.py
     expires: datetime | None = getattr(found, "_expiry_time", None)
-    return _temporary(frozen.access_key, frozen.secret_key, frozen.token, expires, str(found.method))
+    credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+    return Temporary(credentials, expires.timestamp() if expires else None, str(found.method))
 
 
 def _assumed(session: Any, identity: Identity, own: Temporary) -> Temporary:
@@ -83,6 +85,7 @@ def _assumed(session: Any, identity: Identity, own: Temporary) -> Temporary:
         aws_secret_access_key=own.credentials.secret_key,
         aws_session_token=own.credentials.security_token,
     )
+    begun = time.time()
     external = {"ExternalId": identity.role_external_id} if identity.role_external_id else {}
     try:
         answer = client.assume_role(
@@ -94,14 +97,10 @@ def _assumed(session: Any, identity: Identity, own: Temporary) -> Temporary:
     finally:
         client.close()
     _silence()
-    source = f"AssumeRole by {own.source}"
-    return _temporary(
-        answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"], answer["Expiration"], source
-    )
-
-
-def _temporary(access_key: str, secret_key: str, token: str | None, expires: datetime | None, source: str) -> Temporary:
-    return Temporary(Credentials(access_key, secret_key, token), expires.timestamp() if expires else None, source)
+    credentials = Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
+    # The end is told by STS's clock. If this server's is slow, what was asked for ends earlier than it thinks.
+    expires = min(answer["Expiration"].timestamp(), begun + identity.role_duration)
+    return Temporary(credentials, expires, f"AssumeRole by {own.source}")
 
 
 def _told(error: Exception) -> str:
@@ -111,6 +110,8 @@ def _told(error: Exception) -> str:
         said = cast("dict[str, Any]", response)
         status = said.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
         return f"STS answered {status} {said.get('Error', {}).get('Code', '')}"
+    if type(error) is RuntimeError:  # botocore's, of what it has asked for twice
+        return EXPIRED
     name = type(error).__name__
     return _NOBODY if name == "MetadataRetrievalError" else f"botocore: {name}"  # the last in its order has failed
 

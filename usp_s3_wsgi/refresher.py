@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 
 from usp_s3_wsgi import error_log, errors
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
-from usp_s3_wsgi.identity import Credentials, Temporary
+from usp_s3_wsgi.identity import EXPIRED, Credentials, Temporary
 
 #: botocore's own periods, in seconds before the end: from the first on new ones are asked for, from the second on they
 #: are asked for often. https://github.com/boto/botocore/blob/develop/botocore/credentials.py
@@ -109,7 +109,7 @@ class Refresher:
         try:
             fetched = self._fetch()
             if fetched.expires is not None and fetched.expires - self._clock() <= _MARGIN:
-                raise CredentialsUnavailable("what came had expired already; is this server's clock right?")
+                raise CredentialsUnavailable(EXPIRED)
         except (CredentialsUnavailable, SettingError) as error:
             self._fail(type(error)(f"{self._name}: {error}"))
         except Exception as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,6 +183,16 @@ def test_without_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch()
 
 
+def test_nobody_who_does_not_ask_for_it_imports_it() -> None:
+    program = (
+        "import sys; from usp_s3_wsgi import credentials, settings, application\n"
+        "pairs = dict(S3BucketURL='https://b.s3.amazonaws.com/', S3AccessKey='A', S3SecretKey='B')\n"
+        "assert credentials.resolve(settings.from_environ(pairs)).access_key == 'A'\n"
+        "assert not [name for name in sys.modules if name.startswith('botocore')]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 # --- roles
 
 
@@ -191,7 +203,6 @@ def test_a_role_by_the_settings_keys(aws: Aws) -> None:
         found = fetch(KEYS, **given)
         issue = sts.issue(1)
         assert found.credentials == Credentials(issue.access_key, issue.secret_key, issue.token)
-        assert found.expires == issue.expiration.timestamp()
         assert abs(seconds(found.expires) - sts.now() - 1800) < 30
         assert found.source == "AssumeRole by the settings"
         [request] = sts.requests
@@ -273,6 +284,28 @@ def test_a_fault_is_told_without_what_was_answered(aws: Aws, kind: str, fault: F
         failure(KEYS if kind == "sts" else None, **given)
         endpoint.fault = None
         assert fetch(KEYS if kind == "sts" else None, **given).credentials.access_key.startswith("ASIA")
+
+
+def test_what_has_expired_on_arrival(aws: Aws) -> None:
+    with Container() as container:
+        aws.set(container.environment())
+        container.fault = "expired"
+        assert failure() == identity.EXPIRED
+
+
+@pytest.mark.parametrize("skew", [-600, 600])
+def test_a_clock_that_is_some_minutes_wrong(aws: Aws, skew: int) -> None:
+    """The end is told by the issuer's clock; but later than was asked for it cannot be."""
+    with STS(Role()) as sts:
+        sts.skew = skew
+        found = fetch(KEYS, **at(sts))
+        assert abs(seconds(found.expires) - time.time() - 3600 - min(0, skew)) < 30
+
+
+def test_a_clock_that_is_an_hour_wrong(aws: Aws) -> None:
+    with STS(Role()) as sts:
+        sts.skew = 3600
+        assert failure(KEYS, **at(sts)).startswith("STS answered 403 ")
 
 
 def test_nothing_of_it_is_logged_at_whatever_level(

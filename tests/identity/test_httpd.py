@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults.server import Connection, Request, ScriptedS3, answer, error
-from tests.httpd.conftest import ONE_CHILD
+from tests.httpd.conftest import BUCKET, MODES, ONE_CHILD, proxy_section, section
+from tests.httpd.conftest import checked as checked
+from tests.httpd.conftest import s3 as s3
 from tests.httpd.server import Httpd
 from tests.httpd.test_process import load
 from tests.identity.conftest import Aws
 from tests.identity.endpoints import ACCESS_KEY, ROLE_ARN, SECRET_KEY, STS, Container, Issue, Metadata, Role, leaks
+from tests.s3 import EmbeddedS3
 
 DATA = b"segment" * 1000
 WAIT = 20.0
@@ -241,6 +244,22 @@ def test_a_graceful_restart_under_load(aws: Aws, servers: Callable[[str], Httpd]
             for _ in range(2):
                 httpd.reload()
         assert seen == {(mount, 200, DATA) for mount in BOTH}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_requester_pays_is_signed_in_each_mode(s3: EmbeddedS3, checked: list[Httpd], mode: str) -> None:
+    """Swift knows nothing of it, but checks all that is signed."""
+    s3.put(BUCKET, "a.ts", DATA)
+    pays = "SetEnv S3RequesterPays on"
+    url = f"{s3.scheme}://{s3.host}/{BUCKET}"
+    proxied = f"ProxyPass /proxied {url}\n" + proxy_section(f"{url}/", s3, pays, mode=mode)
+    httpd = Httpd(section("/media", s3, pays, mode=mode) + proxied)
+    checked.append(httpd)
+    httpd.start()
+    s3.clear()
+    for mount in BOTH:
+        assert httpd.fetch(f"{mount}/a.ts").body == DATA
+    assert [entry["headers"].get("x-amz-request-payer") for entry in s3.requests()] == ["requester"] * 2
 
 
 def test_requester_pays_is_signed(servers: Callable[[str], Httpd]) -> None:
