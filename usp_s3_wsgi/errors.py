@@ -151,7 +151,7 @@ class BodyUnusable(BodyTruncated):
     """What S3 sends is not the rest of the body that the client has the beginning of; to ask again cannot help."""
 
 
-def internal(error: Exception) -> str:
+def internal(error: BaseException) -> str:
     """Say where an error of our own was raised. Not its words, nor a traceback: they may hold a key or a signature."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"

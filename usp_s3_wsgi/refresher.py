@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from usp_s3_wsgi import error_log, errors
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
@@ -26,6 +27,14 @@ _MARGIN = 1.0
 _TOO_NEW_TO_RENEW = 10.0
 
 
+class _Held(NamedTuple):
+    """Credentials, when they came, and from when on new ones are asked for: read and replaced as one."""
+
+    temporary: Temporary
+    fetched: float
+    due: float
+
+
 class Refresher:
     """The credentials of one identity, per process. ``name`` is what the error log calls it."""
 
@@ -33,9 +42,7 @@ class Refresher:
         """``fetch`` asks for new ones, for as long as that takes. Raises: CredentialsUnavailable, SettingError."""
         self._name, self._fetch, self._clock = name, fetch, clock
         self._changed = threading.Condition()
-        self._held: Temporary | None = None
-        self._due = float("-inf")
-        self._fetched = float("-inf")
+        self._held: _Held | None = None
         self._running = False
         self._failures = 0
         self._failure: errors.GatewayError | None = None
@@ -48,25 +55,28 @@ class Refresher:
             CredentialsUnavailable, SettingError: there are none to be had now.
         """
         held = self._held
-        if held is not None and self._clock() < self._due:
-            return held.credentials
+        if held is not None and self._clock() < held.due:
+            return held.temporary.credentials
         with self._changed:
             self._begin()
             self._wait(patience, self._is_valid)
             if self._held is None or not self._is_valid():
                 raise self._unavailable()
-            return self._held.credentials
+            return self._held.temporary.credentials
 
     def renew(self, refused: Credentials, patience: float) -> bool:
         """Whether there are, after as many seconds as that takes, other credentials than those that S3 refused."""
         with self._changed:
-            if self._held is not None and self._held.credentials == refused:
-                if self._clock() - self._fetched < _TOO_NEW_TO_RENEW:
+            if self._held is not None and not self._is_other_than(refused):
+                if self._clock() - self._held.fetched < _TOO_NEW_TO_RENEW:
                     return False
-                self._due = float("-inf")
+                self._held = self._held._replace(due=float("-inf"))
                 self._begin()
-                self._wait(patience, lambda: self._held is None or self._held.credentials != refused)
-            return self._held is not None and self._held.credentials != refused
+                self._wait(patience, lambda: self._is_other_than(refused))
+            return self._is_other_than(refused)
+
+    def _is_other_than(self, refused: Credentials) -> bool:
+        return self._held is not None and self._held.temporary.credentials != refused
 
     def _is_valid(self) -> bool:
         return self._held is not None and self._left() > _MARGIN
@@ -75,11 +85,13 @@ class Refresher:
         """Seconds until the credentials end, 0 where there are none."""
         if self._held is None:
             return 0.0
-        return float("inf") if self._held.expires is None else max(0.0, self._held.expires - self._clock())
+        expires = self._held.temporary.expires
+        return float("inf") if expires is None else max(0.0, expires - self._clock())
 
     def _begin(self) -> None:
         """Ask for new ones in the background, if it is time to, nobody does so yet, and the last failure is old."""
-        if self._running or self._clock() < self._due or time.monotonic() < self._not_before:
+        is_due = self._held is None or self._clock() >= self._held.due
+        if self._running or not is_due or time.monotonic() < self._not_before:
             return
         # A thread for each refresh and not one for good: nothing is left to end with the process, or lost at a fork.
         thread = threading.Thread(target=self._refresh, name="usp_s3_wsgi credentials", daemon=True)
@@ -112,7 +124,7 @@ class Refresher:
                 raise CredentialsUnavailable(EXPIRED)
         except (CredentialsUnavailable, SettingError) as error:
             self._fail(type(error)(f"{self._name}: {error}"))
-        except Exception as error:
+        except BaseException as error:  # nothing else may end the thread, or nobody would ever ask again
             self._fail(CredentialsUnavailable(f"{self._name}: {errors.internal(error)}"))
         else:
             self._succeed(fetched)
@@ -122,7 +134,7 @@ class Refresher:
             self._running = False
             self._failure = failure
             longest = _LONGEST_PAUSE if self._left() > MANDATORY else _LONGEST_IN_NEED
-            pause = min(longest, _FIRST_PAUSE * 2**self._failures)
+            pause = min(longest, _FIRST_PAUSE * 2 ** min(self._failures, 10))
             self._failures += 1
             self._not_before = time.monotonic() + random.uniform(pause / 2, pause)
             left = self._left()
@@ -136,11 +148,11 @@ class Refresher:
         with self._changed:
             is_news = self._held is None or self._failures > 0
             self._running = False
-            self._held, self._fetched = fetched, self._clock()
+            now, expires = self._clock(), fetched.expires
+            # Of what lives for half an hour, or less, half is used.
+            due = float("inf") if expires is None else expires - min(ADVISORY, (expires - now) / 2)
+            self._held = _Held(fetched, now, due)
             self._failures, self._failure, self._not_before = 0, None, float("-inf")
-            left = self._left()
-            # Of what lives for a quarter of an hour, or less, half is used.
-            self._due = float("inf") if fetched.expires is None else fetched.expires - min(ADVISORY, left / 2)
             self._changed.notify_all()
         if is_news:
             error_log.warn(f"{self._name}: {_described(fetched)}", kind=self._name)

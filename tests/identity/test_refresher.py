@@ -228,6 +228,15 @@ def test_an_internal_error_is_told_without_its_words(source: Source) -> None:
     assert failure.startswith("role x: internal error: KeyError in fetch, ") and "secret" not in failure
 
 
+def test_nothing_that_ends_a_thread_ends_the_asking(source: Source, monotonic: list[float]) -> None:
+    subject = start(source)
+    source.error = SystemExit("secret-1")  # type: ignore[assignment]
+    assert "internal error: SystemExit" in str(unavailable(lambda: subject.get(WAIT)))
+    monotonic[0] += 2
+    source.error = None
+    assert number(subject.get(WAIT)) == 2
+
+
 def test_a_setting_that_cannot_work_is_told_as_one(source: Source) -> None:
     subject = start(source)
     source.error = SettingError("botocore is missing")
