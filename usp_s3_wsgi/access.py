@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -112,7 +113,8 @@ def explain_refusal(
         failure = s3_error.refusal(told, chosen, bool(request.passed_query(query, chosen.pass_query)))
         failure.tried = _tried(attempt, seconds)
         if told.code in s3_error.KEY_CODES:
-            credentials.renew(chosen, credentials.resolve(chosen))  # for the next request
+            with suppress(GatewayError):  # the next request will tell
+                credentials.doubt(chosen)
         return _refused(failure, method, url)
     except Exception as error:
         return _refused(error, method, url)

@@ -11,7 +11,7 @@ from usp_s3_wsgi.refresher import Refresher
 from usp_s3_wsgi.secret_files import files
 from usp_s3_wsgi.settings import Settings
 
-__all__ = ["Credentials", "renew", "resolve"]
+__all__ = ["Credentials", "doubt", "renew", "resolve"]
 
 
 def resolve(settings: Settings) -> Credentials:
@@ -37,6 +37,19 @@ def renew(settings: Settings, refused: Credentials) -> bool:
     if asked_for is not None:
         return _refreshers.of(asked_for, settings).renew(refused, settings.proxy_set.timeout)
     return _of_settings(settings, at_once=True) != refused
+
+
+def doubt(settings: Settings) -> None:
+    """Ask for other credentials than :func:`resolve` returns now, for S3 has refused them; nobody waits for them.
+
+    Raises:
+        SettingError: as there.
+    """
+    asked_for = identity.of(settings)
+    if asked_for is not None:
+        _refreshers.of(asked_for, settings).renew(None, 0.0)
+    else:
+        _of_settings(settings, at_once=True)
 
 
 def _of_settings(settings: Settings, at_once: bool) -> Credentials:

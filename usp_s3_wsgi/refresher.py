@@ -64,9 +64,14 @@ class Refresher:
                 raise self._unavailable()
             return self._held.temporary.credentials
 
-    def renew(self, refused: Credentials, patience: float) -> bool:
-        """Whether there are, after as many seconds as that takes, other credentials than those that S3 refused."""
+    def renew(self, refused: Credentials | None, patience: float) -> bool:
+        """Whether there are, after ``patience`` seconds at most, other credentials than those that S3 refused.
+
+        ``refused``: None for those that are held now.
+        """
         with self._changed:
+            if refused is None and self._held is not None:
+                refused = self._held.temporary.credentials
             if self._held is not None and not self._is_other_than(refused):
                 if self._clock() - self._held.fetched < _TOO_NEW_TO_RENEW:
                     return False
@@ -75,7 +80,7 @@ class Refresher:
                 self._wait(patience, lambda: self._is_other_than(refused))
             return self._is_other_than(refused)
 
-    def _is_other_than(self, refused: Credentials) -> bool:
+    def _is_other_than(self, refused: Credentials | None) -> bool:
         return self._held is not None and self._held.temporary.credentials != refused
 
     def _is_valid(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from tests.faults.server import ScriptedS3, answer, error
 from tests.identity.conftest import Aws
 from tests.identity.endpoints import ACCESS_KEY, ROLE_ARN, SECRET_KEY, STS, Role, leaks
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import credentials, refresher
+from usp_s3_wsgi import access, credentials, refresher
 
 HELLO = answer(200, b"hello")
 #: Nobody may assume ours.
@@ -75,3 +76,24 @@ def test_a_forked_process_begins_anew() -> None:
             os._exit(0 if not credentials._refreshers._known and not credentials._refreshers._lock.locked() else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert credentials._refreshers._known
+
+
+def test_in_proxy_sections_the_next_request_has_others() -> None:
+    """Who was refused is not kept waiting, and nothing of the refusal is hidden."""
+    section = "http://127.0.0.1:1/bucket/"
+    with STS(Role()) as sts:
+        role = {"S3AccessKey": ACCESS_KEY, "S3SecretKey": SECRET_KEY, "S3RoleARN": ROLE_ARN, "S3STSEndpoint": sts.url}
+        pairs = tuple({**role, "S3Region": "eu-central-1", "S3UseHeaders": "on"}.items())
+
+        def signed_by() -> str:
+            signed = access.sign_proxied(section, pairs, "GET", f"{section}a.ts", "/a.ts", False)
+            assert isinstance(signed, access.Signed)
+            return dict(signed.headers)["Authorization"].partition("Credential=")[2].partition("/")[0]
+
+        assert signed_by() == sts.issue(1).access_key
+        body = b"<Error><Code>ExpiredToken</Code></Error>"
+        refused = access.explain_refusal(section, pairs, "GET", f"{section}a.ts", 400, body, {}, 1, 0.1)
+        assert refused.status == 502 and refused.message is not None and "ExpiredToken" in refused.message
+        deadline = time.monotonic() + 10
+        while signed_by() == sts.issue(1).access_key:
+            assert time.monotonic() < deadline

@@ -268,6 +268,18 @@ def test_what_s3_refuses_is_exchanged(source: Source) -> None:
     assert source.asked == 2
 
 
+def test_what_is_doubted_is_exchanged_in_the_background(source: Source) -> None:
+    subject = start(source)
+    first = subject.get(WAIT)
+    source.now += 60
+    source.may_answer.clear()
+    assert not subject.renew(None, 0.0)
+    assert subject.get(0.0) == first
+    source.may_answer.set()
+    settle(subject)
+    assert number(subject.get(0.0)) == 2
+
+
 def test_what_s3_refuses_is_kept_where_there_is_nothing_else(source: Source) -> None:
     subject = start(source)
     first = subject.get(WAIT)
