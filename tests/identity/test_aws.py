@@ -225,9 +225,10 @@ def test_the_endpoint_of_the_region(aws: Aws, monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError
 
     monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
-    failure(KEYS, S3RoleARN=ROLE_ARN, S3Region="eu-south-2")
+    aws.set({"AWS_STS_REGIONAL_ENDPOINTS": "legacy"})
+    failure(KEYS, S3RoleARN=ROLE_ARN, S3Region="eu-west-1")
     failure(KEYS, S3RoleARN=ROLE_ARN, S3Region="")
-    assert asked == ["https://sts.eu-south-2.amazonaws.com/", "https://sts.us-east-1.amazonaws.com/"]
+    assert asked == ["https://sts.eu-west-1.amazonaws.com/", "https://sts.us-east-1.amazonaws.com/"]
 
 
 def test_each_asking_is_a_new_one(aws: Aws) -> None:
