@@ -49,56 +49,33 @@ def credential_source(text: str) -> str:
     return text
 
 
-def profile(text: str) -> str:
-    """The name of a profile in AWS's shared files."""
-    if not re.fullmatch(r"[^\x00-\x1f\x7f\[\]]{1,256}", text):
-        raise ValueError("must be the name of a profile: no control characters, no brackets")
-    return text
+def matching(pattern: str, expected: str) -> Callable[[str], str]:
+    """A text that matches the whole of a regular expression (of ASCII); ``expected`` says so in words."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def parse(text: str) -> str:
+        if compiled.fullmatch(text):
+            return text
+        raise ValueError(f"must be {expected}")
+
+    return parse
 
 
-def role_arn(text: str) -> str:
-    """The ARN of a role, of Amazon's clouds or of what follows them: Ceph's roles have no account.
-
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
-    """
-    if not re.fullmatch(r"arn:[a-z0-9-]+:iam::[^:\s]*:role/[\w+=,.@/-]{1,1024}", text, re.ASCII):
-        raise ValueError("must be the ARN of a role, such as arn:aws:iam::123456789012:role/reader")
-    return text
-
-
-def role_session_name(text: str) -> str:
-    """2 to 64 letters, digits or ``+=,.@-_``: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html."""
-    if not re.fullmatch(r"[\w+=,.@-]{2,64}", text, re.ASCII):
-        raise ValueError("must be 2 to 64 letters, digits or characters of +=,.@-_")
-    return text
-
-
-def external_id(text: str) -> str:
-    """2 to 1224 letters, digits or ``+=,.@:/-_``, as AssumeRole takes them."""
-    if not re.fullmatch(r"[\w+=,.@:/-]{2,1224}", text, re.ASCII):
-        raise ValueError("must be 2 to 1224 letters, digits or characters of +=,.@:/-_")
-    return text
-
-
-def endpoint(text: str) -> str:
-    """The URL of a service: scheme, host and port."""
-    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+/?", text):
-        raise ValueError("must be a URL such as https://sts.example.com")
-    return text
-
-
-def token(text: str) -> str:
-    """Printable ASCII without spaces: a key, a token, a bucket name."""
-    if not re.fullmatch(r"[!-~]+", text):
-        raise ValueError("must be printable ASCII characters without spaces, at least one")
-    return text
-
-
-def region(text: str) -> str:
-    """A region's name: letters, digits, ``-`` and ``_``."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
-        raise ValueError("must be a region's name such as eu-central-1: letters, digits, - and _")
-    return text
+#: A key, a token, a bucket's name.
+token = matching(r"[!-~]+", "printable ASCII characters without spaces, at least one")
+region = matching(r"[A-Za-z0-9_-]{1,64}", "a region's name such as eu-central-1: letters, digits, - and _")
+#: In AWS's shared files, where brackets surround it.
+profile = matching(r"[^\x00-\x1f\x7f\[\]]{1,256}", "the name of a profile: no control characters, no brackets")
+#: Of Amazon's clouds or of what follows them: the account of Ceph's roles is empty or a tenant.
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
+role_arn = matching(
+    r"arn:[a-z0-9-]+:iam::[^:\s]*:role/[\w+=,.@/-]{1,1024}",
+    "the ARN of a role, such as arn:aws:iam::123456789012:role/reader",
+)
+#: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+role_session_name = matching(r"[\w+=,.@-]{2,64}", "2 to 64 letters, digits or characters of +=,.@-_")
+external_id = matching(r"[\w+=,.@:/-]{2,1224}", "2 to 1224 letters, digits or characters of +=,.@:/-_")
+endpoint = matching(r"https?://[A-Za-z0-9.\[\]:_-]+/?", "a URL such as https://sts.example.com")
 
 
 def file(text: str) -> str:
