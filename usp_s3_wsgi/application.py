@@ -135,10 +135,6 @@ def _report(environ: dict[str, Any], failure: GatewayError, then: str = "") -> N
 
 
 def _log(environ: dict[str, Any], message: str) -> None:
-    """Write one line to the server's error log; control characters cannot begin a second one."""
+    """Write one line to the server's error log."""
     place = environ.get("SCRIPT_NAME") or "/"
-    line = f"usp_s3_wsgi: {place}: {message}"
-    environ["wsgi.errors"].write(line.encode("ascii", "backslashreplace").decode().translate(_CONTROL) + "\n")
-
-
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
+    environ["wsgi.errors"].write(error_log.printable(f"usp_s3_wsgi: {place}: {message}") + "\n")

@@ -6,7 +6,9 @@ https://botocore.amazonaws.com/v1/documentation/api/latest/reference/credentials
 
 from __future__ import annotations
 
+import functools
 import logging
+import re
 import threading
 import time
 from datetime import datetime
@@ -55,12 +57,21 @@ def _session(identity: Identity) -> Any:
         ) from None
     # A new one each time: what another process wrote into a profile or a token's file counts, and no old answer does.
     session = botocore.session.Session(profile=identity.profile)
+    session.register_component("data_loader", _loader())
     session.set_config_variable("ec2_metadata_v1_disabled", True)
     session.set_config_variable("sts_regional_endpoints", "regional")
     retries = {"total_max_attempts": _TRIES, "mode": "standard"}
     session.set_default_client_config(Config(connect_timeout=_CONNECT, read_timeout=_READ, retries=retries))
     _silence()
     return session
+
+
+@functools.lru_cache(maxsize=1)
+def _loader() -> Any:
+    """What botocore knows of the services: for all sessions together, or each reads and holds 8 MB of it."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _own_identity(session: Any) -> Temporary:
@@ -109,7 +120,8 @@ def _told(error: Exception) -> str:
     if isinstance(response, dict):
         said = cast("dict[str, Any]", response)
         status = said.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-        return f"STS answered {status} {said.get('Error', {}).get('Code', '')}"
+        code = str(said.get("Error", {}).get("Code", ""))
+        return f"STS answered {status} {code if re.fullmatch('[A-Za-z0-9._-]{1,128}', code) else '(no code)'}"
     if type(error) is RuntimeError:  # botocore's, of what it has asked for twice
         return EXPIRED
     name = type(error).__name__

@@ -62,7 +62,15 @@ def warn(message: str, kind: Hashable = None) -> None:
     """
     left_out = limiter.admit(kind or message)
     if left_out is not None:
-        print(f"usp_s3_wsgi: {message}{_more(left_out)}", file=sys.stderr, flush=True)
+        print(printable(f"usp_s3_wsgi: {message}{_more(left_out)}"), file=sys.stderr, flush=True)
+
+
+def printable(line: str) -> str:
+    """Return the line so that it is one: control characters cannot begin a second one."""
+    return line.encode("ascii", "backslashreplace").decode().translate(_CONTROL)
+
+
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 
 
 def _more(left_out: int) -> str:

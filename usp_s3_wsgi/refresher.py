@@ -28,7 +28,10 @@ _TOO_NEW_TO_RENEW = 10.0
 
 
 class _Held(NamedTuple):
-    """Credentials, when they came, and from when on new ones are asked for: read and replaced as one."""
+    """Credentials, when they came (by the clock that nobody sets), and from when on new ones are asked for.
+
+    Read and replaced as one.
+    """
 
     temporary: Temporary
     fetched: float
@@ -73,7 +76,7 @@ class Refresher:
             if refused is None and self._held is not None:
                 refused = self._held.temporary.credentials
             if self._held is not None and not self._is_other_than(refused):
-                if self._clock() - self._held.fetched < _TOO_NEW_TO_RENEW:
+                if time.monotonic() - self._held.fetched < _TOO_NEW_TO_RENEW:
                     return False
                 self._held = self._held._replace(due=float("-inf"))
                 self._begin()
@@ -103,12 +106,8 @@ class Refresher:
         self._running = True
         try:
             thread.start()
-        except RuntimeError:
-            self._running = False
-            self._failure = SettingError(
-                "no thread can be started here, which S3RoleARN and S3CredentialSource aws need: "
-                "WSGIApplicationGroup %{GLOBAL}"
-            )
+        except BaseException as error:  # too many threads, no memory, or an interpreter that has none
+            self._fail(CredentialsUnavailable(f"{self._name}: no thread can be started: {type(error).__name__}"))
 
     def _wait(self, patience: float, is_over: Callable[[], bool]) -> None:
         deadline = time.monotonic() + patience
@@ -156,7 +155,7 @@ class Refresher:
             now, expires = self._clock(), fetched.expires
             # Of what lives for half an hour, or less, half is used.
             due = float("inf") if expires is None else expires - min(ADVISORY, (expires - now) / 2)
-            self._held = _Held(fetched, now, due)
+            self._held = _Held(fetched, time.monotonic(), due)
             self._failures, self._failure, self._not_before = 0, None, float("-inf")
             self._changed.notify_all()
         if is_news:

@@ -96,7 +96,7 @@ class Upstream:
         if section is not self._section:
             request = replace(request, host=url.authority)
             self._place = request.place
-        signed = self._signed = _Signed(section, credentials.resolve(section), learned.now(url))
+        signed = self._signed = _Signed(section, credentials.resolve(self._section), learned.now(url))
         return pool.workers.get(section).send(sign(request, section, signed.keys, signed.at))
 
     def _why(self, request: S3Request, response: urllib3.BaseHTTPResponse) -> S3Error:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from botocore.utils import ContainerMetadataFetcher, InstanceMetadataFetcher
 
 from tests.identity.conftest import Aws
@@ -285,6 +286,12 @@ def test_a_fault_is_told_without_what_was_answered(aws: Aws, kind: str, fault: F
         failure(KEYS if kind == "sts" else None, **given)
         endpoint.fault = None
         assert fetch(KEYS if kind == "sts" else None, **given).credentials.access_key.startswith("ASIA")
+
+
+def test_the_code_of_an_sts_is_a_word_or_nothing(aws: Aws) -> None:
+    """Whoever stands in for it must not write into the log."""
+    told = {"Error": {"Code": "X\n[forged] line"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    assert product._told(ClientError(told, "AssumeRole")) == "STS answered 403 (no code)"
 
 
 def test_what_has_expired_on_arrival(aws: Aws) -> None:

@@ -249,29 +249,34 @@ def test_where_no_thread_can_be_started(source: Source, monkeypatch: pytest.Monk
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("daemon threads are disabled in this (sub)interpreter")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(SettingError, match="WSGIApplicationGroup"):
-        start(source).get(WAIT)
+    subject = start(source)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            failure = unavailable(lambda: subject.get(WAIT))
+            assert str(failure) == "role x: no thread can be started: RuntimeError"
+    assert source.asked == 0
 
 
 # --- refused by S3
 
 
-def test_what_s3_refuses_is_exchanged(source: Source) -> None:
+def test_what_s3_refuses_is_exchanged(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     first = subject.get(WAIT)
     assert not subject.renew(first, WAIT)  # too new to be exchanged
-    source.now += 60
+    monotonic[0] += 60
+    source.now -= 3600  # whatever the clock is set to meanwhile
     assert subject.renew(first, WAIT)
     assert number(subject.get(WAIT)) == 2
     assert subject.renew(first, WAIT)  # another request has done it
     assert source.asked == 2
 
 
-def test_what_is_doubted_is_exchanged_in_the_background(source: Source) -> None:
+def test_what_is_doubted_is_exchanged_in_the_background(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     first = subject.get(WAIT)
-    source.now += 60
+    monotonic[0] += 60
     source.may_answer.clear()
     assert not subject.renew(None, 0.0)
     assert subject.get(0.0) == first
@@ -280,10 +285,10 @@ def test_what_is_doubted_is_exchanged_in_the_background(source: Source) -> None:
     assert number(subject.get(0.0)) == 2
 
 
-def test_what_s3_refuses_is_kept_where_there_is_nothing_else(source: Source) -> None:
+def test_what_s3_refuses_is_kept_where_there_is_nothing_else(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     first = subject.get(WAIT)
-    source.now += 60
+    monotonic[0] += 60
     source.error = CredentialsUnavailable("no")
     assert not subject.renew(first, WAIT)
     assert subject.get(WAIT) == first

@@ -66,3 +66,8 @@ def test_a_line_about_no_request(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(20):
         error_log.warn("the same each time")
     assert capsys.readouterr().err == "usp_s3_wsgi: the same each time\n" * 10
+
+
+def test_a_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    error_log.warn("a\nb\x1b\u20ac")
+    assert capsys.readouterr().err == "usp_s3_wsgi: a\\x0ab\\x1b\\u20ac\n"
