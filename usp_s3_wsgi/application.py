@@ -7,9 +7,9 @@ from typing import Any
 
 import urllib3
 
-from usp_s3_wsgi import client, error_log, errors, framing, pool, remedies, request, response, settings
+from usp_s3_wsgi import client, error_log, errors, framing, identity, pool, remedies, request, response, settings
 from usp_s3_wsgi.body import Body
-from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, ObjectNotFound, UpstreamRefused
+from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, ObjectNotFound, SettingError, UpstreamRefused
 from usp_s3_wsgi.response import Answer
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.upstream import Upstream
@@ -59,6 +59,9 @@ class _Exchange:
     """A client's request, asked of one bucket."""
 
     def __init__(self, environ: dict[str, Any], section: Settings) -> None:
+        if environ.get("mod_wsgi.application_group") and identity.of(section):
+            # A thread that asks AWS may be at work when such an interpreter ends, and Python ends the process then.
+            raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
         self._environ, self._section = environ, section
         self._unsigned = request.from_environ(environ, section)
         self._bucket = Upstream(section, lambda failure: self._report(failure, "asking again"))

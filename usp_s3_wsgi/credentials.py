@@ -27,15 +27,17 @@ def resolve(settings: Settings) -> Credentials:
     return _of_settings(settings, at_once=False)
 
 
-def renew(settings: Settings, refused: Credentials) -> bool:
+def renew(settings: Settings, refused: Credentials, patience: float) -> bool:
     """Whether there are other credentials than those that S3 refused: those are what :func:`resolve` returns then.
+
+    ``patience``: seconds that may be waited for them.
 
     Raises:
         SettingError: as there.
     """
     asked_for = identity.of(settings)
     if asked_for is not None:
-        return _refreshers.of(asked_for, settings).renew(refused, settings.proxy_set.timeout)
+        return _refreshers.of(asked_for, settings).renew(refused, patience)
     return _of_settings(settings, at_once=True) != refused
 
 
@@ -47,7 +49,7 @@ def doubt(settings: Settings) -> None:
     """
     asked_for = identity.of(settings)
     if asked_for is not None:
-        _refreshers.of(asked_for, settings).renew(None, 0.0)
+        _refreshers.of(asked_for, settings).doubt()
     else:
         _of_settings(settings, at_once=True)
 

@@ -23,8 +23,17 @@ ADVISORY, MANDATORY = 15 * 60.0, 10 * 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_IN_NEED = 1.0, 60.0, 10.0
 #: Credentials that end within so many seconds may have ended when S3 sees them.
 _MARGIN = 1.0
-#: What S3 refuses so soon after it was issued does not become right by being issued once more.
-_TOO_NEW_TO_RENEW = 10.0
+#: All processes of an instance may have got the same: they are not to come back in the same second.
+_JITTER = 60.0
+#: What has no end that is known, such as the keys of a profile, is looked at again after so many seconds.
+_LOOKED_AT_AGAIN = 60.0
+#: What S3 refuses so soon after it was issued does not become right by being issued once more. Each time that it is, the
+#: next takes twice as long, up to the second of these; after the third without a refusal all begins anew.
+_TOO_NEW_TO_RENEW, _LONGEST_BETWEEN_RENEWALS, _RENEWALS_FORGOTTEN = 10.0, 600.0, 3600.0
+#: So many seconds an attempt is waited for, and fewer where the last one has failed: who waits holds a thread of httpd.
+_PATIENCE, _PATIENCE_AFTER_FAILURE = 5.0, 1.0
+#: An attempt that takes longer, such as a program that hangs, has failed.
+_LONGEST_ATTEMPT = 60.0
 
 
 class _Held(NamedTuple):
@@ -46,13 +55,15 @@ class Refresher:
         self._name, self._fetch, self._clock = name, fetch, clock
         self._changed = threading.Condition()
         self._held: _Held | None = None
+        self._attempt, self._begun = 0, 0.0
         self._running = False
         self._failures = 0
         self._failure: errors.GatewayError | None = None
         self._not_before = float("-inf")
+        self._renewed, self._between_renewals = float("-inf"), _TOO_NEW_TO_RENEW
 
     def get(self, patience: float) -> Credentials:
-        """Return valid credentials; where there are none, wait for new ones, ``patience`` seconds at most.
+        """Return valid credentials; where there are none, wait for new ones, 5 or ``patience`` seconds at most.
 
         Raises:
             CredentialsUnavailable, SettingError: there are none to be had now.
@@ -67,23 +78,30 @@ class Refresher:
                 raise self._unavailable()
             return self._held.temporary.credentials
 
-    def renew(self, refused: Credentials | None, patience: float) -> bool:
-        """Whether there are, after ``patience`` seconds at most, other credentials than those that S3 refused.
-
-        ``refused``: None for those that are held now.
-        """
+    def renew(self, refused: Credentials, patience: float) -> bool:
+        """Whether there are, after ``patience`` seconds at most, other credentials than those that S3 refused."""
         with self._changed:
-            if refused is None and self._held is not None:
-                refused = self._held.temporary.credentials
-            if self._held is not None and not self._is_other_than(refused):
-                if time.monotonic() - self._held.fetched < _TOO_NEW_TO_RENEW:
-                    return False
-                self._held = self._held._replace(due=float("-inf"))
-                self._begin()
+            if not self._is_other_than(refused):
+                self._doubt()
                 self._wait(patience, lambda: self._is_other_than(refused))
             return self._is_other_than(refused)
 
-    def _is_other_than(self, refused: Credentials | None) -> bool:
+    def doubt(self) -> None:
+        """Ask for others than those that are held, for S3 has refused them; nobody waits for them."""
+        with self._changed:
+            self._doubt()
+
+    def _doubt(self) -> None:
+        now = time.monotonic()
+        if self._held is None or now - self._held.fetched < self._between_renewals:
+            return
+        is_new = now - self._renewed > _RENEWALS_FORGOTTEN
+        longer = min(self._between_renewals * 2, _LONGEST_BETWEEN_RENEWALS)
+        self._renewed, self._between_renewals = now, _TOO_NEW_TO_RENEW if is_new else longer
+        self._held = self._held._replace(due=float("-inf"))
+        self._begin()
+
+    def _is_other_than(self, refused: Credentials) -> bool:
         return self._held is not None and self._held.temporary.credentials != refused
 
     def _is_valid(self) -> bool:
@@ -98,19 +116,26 @@ class Refresher:
 
     def _begin(self) -> None:
         """Ask for new ones in the background, if it is time to, nobody does so yet, and the last failure is old."""
+        now = time.monotonic()
+        if self._running and now - self._begun > _LONGEST_ATTEMPT:
+            self._attempt += 1  # whatever comes of it does not count any more
+            self._fail(CredentialsUnavailable(f"{self._name}: no answer within {_LONGEST_ATTEMPT:g} s"))
         is_due = self._held is None or self._clock() >= self._held.due
-        if self._running or not is_due or time.monotonic() < self._not_before:
+        if self._running or not is_due or now < self._not_before:
             return
         # A thread for each refresh and not one for good: nothing is left to end with the process, or lost at a fork.
-        thread = threading.Thread(target=self._refresh, name="usp_s3_wsgi credentials", daemon=True)
-        self._running = True
+        self._attempt += 1
+        name = "usp_s3_wsgi credentials"
+        thread = threading.Thread(target=self._refresh, args=(self._attempt,), name=name, daemon=True)
+        self._running, self._begun = True, now
         try:
             thread.start()
         except BaseException as error:  # too many threads, no memory, or an interpreter that has none
             self._fail(CredentialsUnavailable(f"{self._name}: no thread can be started: {type(error).__name__}"))
 
     def _wait(self, patience: float, is_over: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + patience
+        longest = _PATIENCE_AFTER_FAILURE if self._failures else _PATIENCE
+        deadline = min(time.monotonic() + patience, self._begun + longest)
         while self._running and not is_over() and (left := deadline - time.monotonic()) > 0:
             self._changed.wait(left)
 
@@ -121,43 +146,48 @@ class Refresher:
             return SettingError(str(self._failure))
         return CredentialsUnavailable(str(self._failure), max(1.0, self._not_before - time.monotonic()))
 
-    def _refresh(self) -> None:
+    def _refresh(self, attempt: int) -> None:
+        outcome: Temporary | errors.GatewayError
         try:
-            fetched = self._fetch()
-            if fetched.expires is not None and fetched.expires - self._clock() <= _MARGIN:
+            outcome = self._fetch()
+            if outcome.expires is not None and outcome.expires - self._clock() <= _MARGIN:
                 raise CredentialsUnavailable(EXPIRED)
         except (CredentialsUnavailable, SettingError) as error:
-            self._fail(type(error)(f"{self._name}: {error}"))
+            outcome = type(error)(f"{self._name}: {error}")
         except BaseException as error:  # nothing else may end the thread, or nobody would ever ask again
-            self._fail(CredentialsUnavailable(f"{self._name}: {errors.internal(error)}"))
-        else:
-            self._succeed(fetched)
+            outcome = CredentialsUnavailable(f"{self._name}: {errors.internal(error)}")
+        with self._changed:
+            if attempt != self._attempt:
+                return
+            if isinstance(outcome, Temporary):
+                self._succeed(outcome)
+            else:
+                self._fail(outcome)
 
     def _fail(self, failure: errors.GatewayError) -> None:
-        with self._changed:
-            self._running = False
-            self._failure = failure
-            longest = _LONGEST_PAUSE if self._left() > MANDATORY else _LONGEST_IN_NEED
-            pause = min(longest, _FIRST_PAUSE * 2 ** min(self._failures, 10))
-            self._failures += 1
-            self._not_before = time.monotonic() + random.uniform(pause / 2, pause)
-            left = self._left()
-            self._changed.notify_all()
+        self._running = False
+        self._failure = failure
+        left = self._left()
+        longest = _LONGEST_PAUSE if left > MANDATORY else _LONGEST_IN_NEED
+        pause = min(longest, _FIRST_PAUSE * 2 ** min(self._failures, 10))
+        self._failures += 1
+        self._not_before = time.monotonic() + random.uniform(pause / 2, pause)
+        self._changed.notify_all()
         # Where there are none, each request that goes without tells so.
         if left > _MARGIN:
             ends = "" if left == float("inf") else f", which end in {left:.0f} s"
             error_log.warn(f"{failure}; going on with the credentials that are there{ends}", kind=self._name)
 
     def _succeed(self, fetched: Temporary) -> None:
-        with self._changed:
-            is_news = self._held is None or self._failures > 0
-            self._running = False
-            now, expires = self._clock(), fetched.expires
-            # Of what lives for half an hour, or less, half is used.
-            due = float("inf") if expires is None else expires - min(ADVISORY, (expires - now) / 2)
-            self._held = _Held(fetched, time.monotonic(), due)
-            self._failures, self._failure, self._not_before = 0, None, float("-inf")
-            self._changed.notify_all()
+        is_news = self._held is None or self._failures > 0
+        self._running = False
+        now, expires = self._clock(), fetched.expires
+        due = now + _LOOKED_AT_AGAIN
+        if expires is not None:  # of what lives for half an hour, or less, half is used
+            due = expires - min(ADVISORY + random.uniform(0, _JITTER), (expires - now) / 2)
+        self._held = _Held(fetched, time.monotonic(), due)
+        self._failures, self._failure, self._not_before = 0, None, float("-inf")
+        self._changed.notify_all()
         if is_news:
             error_log.warn(f"{self._name}: {_described(fetched)}", kind=self._name)
 

@@ -117,9 +117,9 @@ class Upstream:
             return None
         if remedy is Remedy.LATER:
             return self._pause_before_retry(failure, deadline)
-        if remedy in self._remedies_left and self._is_remedied(remedy, failure.told):
+        if remedy in self._remedies_left and self._is_remedied(remedy, failure.told, deadline):
             self._remedies_left.remove(remedy)
-            return 0.0
+            return 0.0 if time.monotonic() <= deadline else None
         return None
 
     def _pause_before_retry(self, failure: GatewayError, deadline: float) -> float | None:
@@ -136,7 +136,7 @@ class Upstream:
     def _is_resting(self) -> bool:
         return self._signed is not None and pool.workers.get(self._signed.section).resting
 
-    def _is_remedied(self, remedy: Remedy, told: S3Error | None) -> bool:
+    def _is_remedied(self, remedy: Remedy, told: S3Error | None, deadline: float) -> bool:
         """Change what S3 refused; False where there is nothing to change it to."""
         if told is None or self._signed is None:
             return False
@@ -145,7 +145,7 @@ class Upstream:
             return learned.take_clock(section.bucket_url, told.date, at)
         if remedy is Remedy.REGION:
             return learned.take_region(self._section, section, told.region)
-        return credentials.renew(self._section, keys)
+        return credentials.renew(self._section, keys, deadline - time.monotonic())
 
 
 def _backoff(retry: int) -> float:

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,26 @@ def test_a_slow_sts_costs_no_longer_than_timeout(aws: Aws, servers: Callable[[st
         until(lambda: httpd.fetch("/media/a.ts").status == 200)
 
 
+def test_an_sts_that_hangs_is_its_own_sections_trouble(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """However many ask for what cannot be signed, a thread is left for the others."""
+    with STS(Role()) as sts, ScriptedS3(then=lambda connection, request: connection.send(answer(200, DATA))) as s3:
+        sts.fault = "hang"
+        httpd = servers(
+            both(s3, *role(sts, *OWN_KEYS))
+            + f"WSGIScriptAlias /own ${{USP_S3_WSGI}}\n<Location /own>\nSetEnv S3BucketURL {s3.url}/b/\n"
+            + "\n".join([*OWN_KEYS, "SetEnv S3Region r"])
+            + "\n</Location>\n"
+            + ONE_CHILD
+        )
+        httpd.expect_error("no credentials came in time|botocore: ")
+        assert httpd.fetch("/media/a.ts").status == 503  # after 5 seconds, and then at once
+        with ThreadPoolExecutor(40) as pool:
+            refused = [pool.submit(httpd.fetch, f"{BOTH[number % 2]}/a.ts") for number in range(200)]
+            for _ in range(20):
+                assert httpd.fetch("/own/a.ts").body == DATA
+            assert {each.result().status for each in refused} == {503}
+
+
 def test_a_bad_role_is_its_own_sections_trouble(aws: Aws, servers: Callable[[str], Httpd]) -> None:
     other = "arn:aws:iam::123456789012:role/other"
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
@@ -226,8 +247,17 @@ def test_a_bad_role_is_its_own_sections_trouble(aws: Aws, servers: Callable[[str
         httpd.wait_for_error("AWS: AWS knows no identity of this process")
 
 
-@pytest.mark.parametrize("alias", ["process-group=s3 application-group=%{GLOBAL}", "application-group=another"])
-def test_daemons_and_other_interpreters(aws: Aws, servers: Callable[[str], Httpd], alias: str) -> None:
+def test_another_interpreter_is_refused(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """Python ends a process whose interpreter ends while a thread of it is at work."""
+    with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
+        httpd = servers(both(s3, *role(sts, *OWN_KEYS), alias="application-group=another") + ONE_CHILD)
+        assert httpd.fetch("/media/a.ts").status == 500
+        httpd.wait_for_error("roles and the identities of AWS need WSGIApplicationGroup")
+        assert httpd.fetch("/proxied/a.ts").body == DATA
+
+
+def test_daemons(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    alias = "process-group=s3 application-group=%{GLOBAL}"
     daemon = "WSGIDaemonProcess s3 python-home=${USP_S3_PYTHON_HOME} threads=8\n"
     with STS(Role()) as sts, ScriptedS3(then=(guard := Guard(sts))) as s3:
         sts.lifetime = 4

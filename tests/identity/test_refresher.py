@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from usp_s3_wsgi import refresher
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
 from usp_s3_wsgi.identity import Credentials, Temporary
 from usp_s3_wsgi.refresher import Refresher
@@ -51,6 +52,11 @@ def number(credentials: Credentials) -> int:
 @pytest.fixture
 def source() -> Source:
     return Source()
+
+
+@pytest.fixture(autouse=True)
+def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refresher, "_JITTER", 0.0)
 
 
 @pytest.fixture
@@ -106,12 +112,20 @@ def test_nobody_waits_for_a_refresh_while_there_are_valid_ones(source: Source) -
     assert number(subject.get(0.0)) == 2
 
 
-def test_what_does_not_end_is_not_asked_for_again() -> None:
+def test_what_has_no_known_end_is_looked_at_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """The keys of a profile may have been exchanged; where they have not, nobody hears of it."""
     source = Source(None)
     subject = start(source)
     subject.get(WAIT)
-    source.now += 10**9
+    source.now += 59
     assert (number(subject.get(0.0)), source.asked) == (1, 1)
+    source.now += 1
+    source.may_answer.clear()
+    assert number(subject.get(0.0)) == 1
+    source.may_answer.set()
+    settle(subject)
+    assert number(subject.get(0.0)) == 2
+    assert capsys.readouterr().err.count("credentials from") == 1
 
 
 def test_many_threads_at_the_end_cause_one_refresh(source: Source) -> None:
@@ -278,11 +292,67 @@ def test_what_is_doubted_is_exchanged_in_the_background(source: Source, monotoni
     first = subject.get(WAIT)
     monotonic[0] += 60
     source.may_answer.clear()
-    assert not subject.renew(None, 0.0)
+    subject.doubt()
     assert subject.get(0.0) == first
     source.may_answer.set()
     settle(subject)
     assert number(subject.get(0.0)) == 2
+
+
+def test_who_refuses_whatever_comes_is_not_the_reason_to_ask_for_ever(source: Source, monotonic: list[float]) -> None:
+    """One object that S3 always refuses must not have STS asked every ten seconds."""
+    subject = start(source)
+    subject.get(WAIT)
+    begun = monotonic[0]
+    while monotonic[0] < begun + 3600:
+        monotonic[0] += 1
+        subject.doubt()
+        settle(subject)
+    assert 5 <= source.asked <= 15
+
+
+def test_many_that_got_the_same_do_not_come_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refresher, "_JITTER", 60.0)
+    dues = set()
+    for _ in range(20):
+        subject = start(Source())
+        subject.get(WAIT)
+        assert subject._held is not None
+        dues.add(subject._held.due)
+    assert len(dues) == 20 and all(NOW + 3600 - 960 <= due <= NOW + 3600 - 900 for due in dues)
+
+
+# --- attempts that take long
+
+
+def test_who_waits_does_not_hold_a_thread_for_long(source: Source, monotonic: list[float]) -> None:
+    """The first attempt is waited for 5 seconds, by whomever; then all hear at once that there are none."""
+    subject = start(source)
+    source.may_answer.clear()
+    unavailable(lambda: subject.get(0.0))
+    monotonic[0] += 5
+    for _ in range(100):
+        assert "no credentials came in time" in str(unavailable(lambda: subject.get(3600.0)))
+    assert source.asked == 1
+    source.may_answer.set()
+    settle(subject)
+    assert number(subject.get(0.0)) == 1
+
+
+def test_an_attempt_that_never_ends_has_failed(source: Source, monotonic: list[float]) -> None:
+    """Its answer does not count either, should it come."""
+    subject = start(source)
+    source.may_answer.clear()
+    unavailable(lambda: subject.get(0.0))
+    hanging, source.may_answer = source.may_answer, threading.Event()
+    source.may_answer.set()
+    monotonic[0] += 61
+    assert "no answer within 60 s" in str(unavailable(lambda: subject.get(0.0)))
+    monotonic[0] += 1
+    assert number(subject.get(WAIT)) == 2
+    hanging.set()
+    assert source.answered.acquire(timeout=WAIT) and source.answered.acquire(timeout=WAIT)
+    assert number(subject.get(WAIT)) == 2
 
 
 def test_what_s3_refuses_is_kept_where_there_is_nothing_else(source: Source, monotonic: list[float]) -> None:

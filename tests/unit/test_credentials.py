@@ -81,10 +81,10 @@ def test_what_s3_has_refused_is_exchanged_at_once(tmp_path: Path) -> None:
     file.write_text("first-key")
     settings = from_file(file)
     first = resolve(settings)
-    assert not renew(settings, first)
+    assert not renew(settings, first, 5)
     file.write_text("second-key")
     assert resolve(settings) == first
-    assert renew(settings, first)
+    assert renew(settings, first, 5)
     assert resolve(settings).secret_key == "second-key"
 
 
