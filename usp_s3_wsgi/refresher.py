@@ -27,13 +27,13 @@ _MARGIN = 1.0
 _JITTER = 60.0
 #: What has no end that is known, such as the keys of a profile, is looked at again after so many seconds.
 _LOOKED_AT_AGAIN = 60.0
-#: What S3 refuses so soon after it was issued does not become right by being issued once more. Each time that it is, the
-#: next takes twice as long, up to the second of these; after the third without a refusal all begins anew.
+#: What S3 refuses so soon after it was issued does not become right by being issued once more. Each time that it is,
+#: the next takes twice as long, up to the second of these; after the third without a refusal all begins anew.
 _TOO_NEW_TO_RENEW, _LONGEST_BETWEEN_RENEWALS, _RENEWALS_FORGOTTEN = 10.0, 600.0, 3600.0
 #: So many seconds an attempt is waited for, and fewer where the last one has failed: who waits holds a thread of httpd.
 _PATIENCE, _PATIENCE_AFTER_FAILURE = 5.0, 1.0
-#: An attempt that takes longer, such as a program that hangs, has failed.
-_LONGEST_ATTEMPT = 60.0
+#: An attempt that takes longer, such as a program that hangs, has failed; but its thread is still there.
+_LONGEST_ATTEMPT, _MOST_HANGING = 60.0, 3
 
 
 class _Held(NamedTuple):
@@ -56,6 +56,7 @@ class Refresher:
         self._changed = threading.Condition()
         self._held: _Held | None = None
         self._attempt, self._begun = 0, 0.0
+        self._threads: list[threading.Thread] = []
         self._running = False
         self._failures = 0
         self._failure: errors.GatewayError | None = None
@@ -123,6 +124,10 @@ class Refresher:
         is_due = self._held is None or self._clock() >= self._held.due
         if self._running or not is_due or now < self._not_before:
             return
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if len(self._threads) >= _MOST_HANGING:
+            self._fail(CredentialsUnavailable(f"{self._name}: {_MOST_HANGING} attempts hang"))
+            return
         # A thread for each refresh and not one for good: nothing is left to end with the process, or lost at a fork.
         self._attempt += 1
         name = "usp_s3_wsgi credentials"
@@ -130,6 +135,7 @@ class Refresher:
         self._running, self._begun = True, now
         try:
             thread.start()
+            self._threads.append(thread)
         except BaseException as error:  # too many threads, no memory, or an interpreter that has none
             self._fail(CredentialsUnavailable(f"{self._name}: no thread can be started: {type(error).__name__}"))
 

@@ -355,6 +355,21 @@ def test_an_attempt_that_never_ends_has_failed(source: Source, monotonic: list[f
     assert number(subject.get(WAIT)) == 2
 
 
+def test_attempts_that_hang_are_few(source: Source, monotonic: list[float]) -> None:
+    subject = start(source)
+    source.may_answer.clear()
+    for _ in range(20):
+        monotonic[0] += 100
+        unavailable(lambda: subject.get(0.0))
+    assert source.asked == 3
+    assert "3 attempts hang" in str(unavailable(lambda: subject.get(0.0)))
+    source.may_answer.set()
+    for thread in subject._threads:
+        thread.join(WAIT)
+    monotonic[0] += 100
+    assert number(subject.get(WAIT)) == 4
+
+
 def test_what_s3_refuses_is_kept_where_there_is_nothing_else(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     first = subject.get(WAIT)
