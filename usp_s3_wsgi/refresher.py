@@ -30,6 +30,8 @@ _LOOKED_AT_AGAIN = 60.0
 #: What S3 refuses so soon after it was issued does not become right by being issued once more. Each time that it is,
 #: the next takes twice as long, up to the second of these; after the third without a refusal all begins anew.
 _TOO_NEW_TO_RENEW, _LONGEST_BETWEEN_RENEWALS, _RENEWALS_FORGOTTEN = 10.0, 600.0, 3600.0
+#: When new ones are due in place of what S3 has refused.
+_DOUBTED = float("-inf")
 #: So many seconds an attempt is waited for, and fewer where the last one has failed: who waits holds a thread of httpd.
 _PATIENCE, _PATIENCE_AFTER_FAILURE = 5.0, 1.0
 #: An attempt that takes longer, such as a program that hangs, has failed; but its thread is still there.
@@ -96,10 +98,11 @@ class Refresher:
         now = time.monotonic()
         if self._held is None or now - self._held.fetched < self._between_renewals:
             return
-        is_new = now - self._renewed > _RENEWALS_FORGOTTEN
-        longer = min(self._between_renewals * 2, _LONGEST_BETWEEN_RENEWALS)
-        self._renewed, self._between_renewals = now, _TOO_NEW_TO_RENEW if is_new else longer
-        self._held = self._held._replace(due=float("-inf"))
+        if self._held.due != _DOUBTED:  # however many are refused what is held, and however often the exchange fails
+            is_new = now - self._renewed > _RENEWALS_FORGOTTEN
+            longer = min(self._between_renewals * 2, _LONGEST_BETWEEN_RENEWALS)
+            self._renewed, self._between_renewals = now, _TOO_NEW_TO_RENEW if is_new else longer
+            self._held = self._held._replace(due=_DOUBTED)
         self._begin()
 
     def _is_other_than(self, refused: Credentials) -> bool:

@@ -311,6 +311,32 @@ def test_who_refuses_whatever_comes_is_not_the_reason_to_ask_for_ever(source: So
     assert 5 <= source.asked <= 15
 
 
+def test_many_who_are_refused_at_once_count_for_one(source: Source, monotonic: list[float]) -> None:
+    """The next ones are exchanged as soon as ever, should S3 refuse them too; and so is what a failure left doubted."""
+    subject = start(source)
+    first = subject.get(WAIT)
+    monotonic[0] += 60
+    source.may_answer.clear()
+    with ThreadPoolExecutor(64) as pool:
+        refused = [pool.submit(subject.renew, first, WAIT) for _ in range(64)]
+        while source.asked < 2:
+            pass
+        for _ in range(64):
+            subject.doubt()
+        source.may_answer.set()
+        assert all(each.result() for each in refused)
+    monotonic[0] += 11
+    source.error = CredentialsUnavailable("no")
+    for _ in range(10):
+        subject.doubt()
+        settle(subject)
+        monotonic[0] += 20
+    source.error = None
+    assert subject.renew(subject.get(WAIT), WAIT)
+    monotonic[0] += 21
+    assert subject.renew(subject.get(WAIT), WAIT)
+
+
 def test_many_that_got_the_same_do_not_come_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refresher, "_JITTER", 60.0)
     dues = set()
