@@ -1,15 +1,18 @@
-"""An environment for botocore that holds nothing but what a test puts there."""
+"""An environment for botocore that holds nothing but what a test puts there, and an httpd in it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import botocore.session
 import pytest
+
+from tests.httpd.server import Httpd
+from tests.identity.emulated import leaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +52,22 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
     # A port where nobody listens, so that nothing leaves this machine.
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
     return Aws(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[[str], Httpd]]:
+    """Start a server; at the end no secret may stand in its log, and no line that nobody expects."""
+    started: list[Httpd] = []
+
+    def start(config: str) -> Httpd:
+        httpd = Httpd(config)
+        started.append(httpd)
+        httpd.expect_error("usp_s3_wsgi: .*(credentials from|going on with)")
+        httpd.start()
+        return httpd
+
+    yield start
+    for httpd in started:
+        httpd.stop()
+        assert httpd.unexpected == []
+        assert not leaks(httpd._all_errors())

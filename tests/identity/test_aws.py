@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from botocore.utils import ContainerMetadataFetcher, InstanceMetadataFetcher
+from botocore.utils import ContainerMetadataFetcher
 
 from tests.identity.conftest import Aws
 from tests.identity.endpoints import (
@@ -336,12 +336,6 @@ def test_nothing_of_it_is_logged_at_whatever_level(
         thread.start()
         thread.join()
     assert not leaks(caplog.text) and SECRET_KEY not in caplog.text and TOKEN_PREFIX not in caplog.text
-
-
-def test_the_fetcher_of_metadata_is_as_expected() -> None:
-    """What is patched or read here of botocore beyond its public interface."""
-    assert hasattr(InstanceMetadataFetcher, "retrieve_iam_role_credentials")
-    assert hasattr(ContainerMetadataFetcher, "SLEEP_TIME") and hasattr(ContainerMetadataFetcher, "TIMEOUT_SECONDS")
 
 
 def test_a_path_below_another_home(aws: Aws, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.httpd.conftest import s3 as s3
 from tests.httpd.server import Httpd
 from tests.httpd.test_process import load
 from tests.identity.conftest import Aws
-from tests.identity.endpoints import ACCESS_KEY, ROLE_ARN, SECRET_KEY, STS, Container, Issue, Metadata, Role, leaks
+from tests.identity.endpoints import ACCESS_KEY, ROLE_ARN, SECRET_KEY, STS, Container, Issue, Metadata, Role
 from tests.s3 import EmbeddedS3
 
 DATA = b"segment" * 1000
@@ -27,8 +27,6 @@ WAIT = 20.0
 BOTH = ("/media", "/proxied")
 OWN_KEYS = (f"SetEnv S3AccessKey {ACCESS_KEY}", f"SetEnv S3SecretKey {SECRET_KEY}")
 AWS = ("SetEnv S3CredentialSource aws",)
-#: What the operator is told of an identity, and of one that could not be had.
-TOLD = "usp_s3_wsgi: .*(credentials from|going on with)"
 
 
 class Guard:
@@ -68,25 +66,6 @@ def both(s3: ScriptedS3, *lines: str, alias: str = "") -> str:
 
 def role(sts: STS, *keys: str) -> tuple[str, ...]:
     return (*keys, f"SetEnv S3RoleARN {ROLE_ARN}", f"SetEnv S3STSEndpoint {sts.url}")
-
-
-@pytest.fixture
-def servers() -> Iterator[Callable[[str], Httpd]]:
-    """Start a server; at the end no secret of an endpoint may stand in its log, and no line that nobody expects."""
-    started: list[Httpd] = []
-
-    def start(config: str) -> Httpd:
-        httpd = Httpd(config)
-        started.append(httpd)
-        httpd.expect_error(TOLD)
-        httpd.start()
-        return httpd
-
-    yield start
-    for httpd in started:
-        httpd.stop()
-        assert httpd.unexpected == []
-        assert not leaks(httpd._all_errors())
 
 
 @pytest.fixture
