@@ -173,6 +173,9 @@ def _tried(attempt: int, seconds: float) -> str:
     return f"attempt {attempt}, {seconds:.3f} s"
 
 
+_URL = re.compile(r"(https?://[^/?]*)([^?]*)(?:\?(.*))?", re.DOTALL)
+
+
 class _Target(NamedTuple):
     """Where mod_proxy would connect to, with an empty prefix; ``path`` is percent-encoded, without query."""
 
@@ -181,10 +184,11 @@ class _Target(NamedTuple):
 
 
 def _split(url: str) -> tuple[_Target, str]:
-    match = re.fullmatch(r"(https?://[^/?]*)([^?]*)(?:\?(.*))?", url, re.DOTALL)
+    match = _URL.fullmatch(url)
     if match is None:
         raise SettingError("only http:// and https:// URLs can be signed")
-    return _Target(_origin(match[1]), match[2] or "/"), match[3] or ""
+    origin, path, query = match.groups()
+    return _Target(_origin(origin), path or "/"), query or ""
 
 
 @lru_cache(maxsize=16_384)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.client import IncompleteRead
 from typing import NoReturn
 
@@ -118,7 +117,7 @@ class Body:
         headers = (*request.headers, ("Range", f"bytes={self._next}-{last}"), ("If-Match", self._etag))
         # The part of an upload (partNumber) is a range like any other, once S3 has said where it lies.
         query = tuple(pair for pair in self._request.query if pair[0] != "partNumber")
-        return replace(request, headers=headers, query=query)
+        return request._replace(headers=headers, query=query)
 
     def _checked(self, response: urllib3.BaseHTTPResponse, request: S3Request) -> Part:
         """Return which bytes the response brings, if it is the rest of the very same object.

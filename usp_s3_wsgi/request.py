@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound, SettingError
@@ -32,10 +31,11 @@ _REQUESTER_PAYS = ("x-amz-request-payer", "requester")
 _DOTS = frozenset({b".", b".."})
 _SLASH = ord("/")
 _MAYBE_DOTS = re.compile(r"(?:/|%2f)(?:\.|%2e)", re.IGNORECASE)
+#: A path that decodes and encodes to itself, as most do; dots at a segment's begin are for others to judge.
+_PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 
-@dataclass(frozen=True, slots=True)
-class S3Request:
+class S3Request(NamedTuple):
     """A request to S3, before or after it is signed.
 
     ``host``: the Host header, with the port unless it is the scheme's default. ``path``: percent-encoded once, begins
@@ -54,7 +54,7 @@ class S3Request:
         """The request target in origin form: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.1."""
         if not self.query:
             return self.path
-        return self.path + "?" + "&".join(f"{name}={value}" for name, value in self.query)
+        return self.path + "?" + "&".join([f"{name}={value}" for name, value in self.query])
 
     @property
     def place(self) -> str:
@@ -68,7 +68,7 @@ class S3Request:
     def without(self, *names: str) -> S3Request:
         """Return the request without the headers of these names, in any case."""
         unwanted = {name.lower() for name in names}
-        return replace(self, headers=tuple(item for item in self.headers if item[0].lower() not in unwanted))
+        return self._replace(headers=tuple(item for item in self.headers if item[0].lower() not in unwanted))
 
     def __repr__(self) -> str:
         return f"S3Request({self.place})"
@@ -84,13 +84,13 @@ def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:
     """
     method = environ["REQUEST_METHOD"]
     _check_method(method)
-    path = settings.bucket_url.prefix + percent_encode(object_key(environ))
+    path = settings.bucket_url.prefix + (_plain_key(environ) or percent_encode(object_key(environ)))
     names = FORWARDED_HEADERS if method == "GET" else FORWARDED_BY_HEAD
     if is_subrequest(environ):
         names = _FORWARDED_BY_SUBREQUEST
     elif error_status(environ):
         names = {}  # they are about what the client asked for
-    headers = tuple((name, environ[variable]) for variable, name in names.items() if environ.get(variable))
+    headers = tuple([(name, environ[variable]) for variable, name in names.items() if environ.get(variable)])
     return _for_object(method, path, environ.get("QUERY_STRING", ""), headers, settings)
 
 
@@ -111,7 +111,7 @@ def from_proxy(
         raise BadPath("an encoded slash that httpd did not decode")
     if client_uri is not None and _MAYBE_DOTS.search(client_uri):
         _decoded(_raw_path(client_uri))
-    encoded = percent_encode(_decoded(path))
+    encoded = path if _PLAIN.fullmatch(path) else percent_encode(_decoded(path))
     if not f"{encoded}/".startswith(settings.bucket_url.prefix):
         raise SettingError("the URL of the proxied request is not below that of the section's bucket")
     return _for_object(method, encoded, query, (), settings)
@@ -141,8 +141,16 @@ def is_subrequest(environ: Mapping[str, Any]) -> bool:
 
 def error_status(environ: Mapping[str, Any]) -> int | None:
     """The status of the error that this request is the ErrorDocument of, None where it is none."""
-    status = str(environ.get("REDIRECT_STATUS", ""))
-    return int(status) if re.fullmatch(r"[45][0-9]{2}", status) else None
+    status = environ.get("REDIRECT_STATUS")
+    return int(status) if status and re.fullmatch(r"[45][0-9]{2}", str(status)) else None
+
+
+def _plain_key(environ: Mapping[str, Any]) -> str:
+    """Return what :func:`object_key` would, encoded, where that takes a glance only; else nothing."""
+    path: str = environ.get("REQUEST_URI", "").partition("?")[0]
+    key: str = environ.get("PATH_INFO", "")
+    is_plain = path.endswith(key) and key[:1] == "/" and _PLAIN.fullmatch(path)
+    return key[1:] if is_plain and SERVED_PATH not in environ and not is_subrequest(environ) else ""
 
 
 def object_key(environ: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -94,7 +93,7 @@ class Upstream:
         section = learned.whereabouts(self._section)
         url = section.bucket_url
         if section is not self._section:
-            request = replace(request, host=url.authority)
+            request = request._replace(host=url.authority)
             self._place = request.place
         signed = self._signed = _Signed(section, credentials.resolve(self._section), learned.now(url))
         return pool.workers.get(section).send(sign(request, section, signed.keys, signed.at))
@@ -106,7 +105,7 @@ class Upstream:
         if request.method == "GET" or told.code or told.status == 404 or told.status >= 500:
             return told
         query = tuple(pair for pair in request.query if pair[0] != "partNumber")  # not together with a range
-        first_byte = replace(request, method="GET", query=query, headers=(*request.headers, _FIRST_BYTE))
+        first_byte = request._replace(method="GET", query=query, headers=(*request.headers, _FIRST_BYTE))
         reason = s3_error.read(self._send(first_byte), patience)
         return reason if reason.status == told.status else told
 

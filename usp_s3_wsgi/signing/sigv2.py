@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -94,12 +94,12 @@ def sign_headers(request: S3Request, credentials: Credentials, bucket: str | Non
     ``bucket`` is the bucket's name where the host holds it, None where the path does; ``now`` is in UTC.
     https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheAuthenticationHeader
     """
-    date = format_datetime(now, usegmt=True)
+    date = _http_date(now.replace(microsecond=0))
     headers = [*_without_own(request.headers), ("Date", date), *_token(credentials)]
     resource = canonicalized_resource(request.path, request.query, bucket)
     signed = signature(credentials.secret_key, string_to_sign(request.method, headers, date, resource))
     headers.append(("Authorization", f"AWS {credentials.access_key}:{signed}"))
-    return replace(request, headers=tuple(headers))
+    return request._replace(headers=tuple(headers))
 
 
 def sign_query(
@@ -123,7 +123,12 @@ def sign_query(
         *token,
     ]
     encoded = [(name, percent_encode(value.encode(), safe="")) for name, value in added]
-    return replace(request, headers=tuple(headers), query=(*request.query, *encoded))
+    return request._replace(headers=tuple(headers), query=(*request.query, *encoded))
+
+
+@lru_cache(maxsize=16)  # a busy server signs many requests in a second
+def _http_date(now: datetime) -> str:
+    return format_datetime(now, usegmt=True)
 
 
 def _without_own(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from usp_s3_wsgi.signing.encoding import percent_encode
 
@@ -30,6 +29,7 @@ UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
 #: Headers that a signature sets itself; two of one of them, or two signatures, and S3 refuses the request.
 _OWN_HEADERS = frozenset({"authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
+_Pairs = tuple[tuple[str, str], ...]
 
 
 def canonical_query_string(query: Iterable[tuple[str, str]]) -> str:
@@ -71,7 +71,11 @@ def canonical_request(method: str, path: str, query: str, headers: str, names: s
     body's SHA-256 in lowercase hex, or ``UNSIGNED-PAYLOAD``.
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
-    return f"{method}\n{path}\n{query}\n{headers}\n{names}\n{payload_hash}"
+    return f"{method}\n{path}\n{query}\n{_end_of_canonical_request(headers, names, payload_hash)}"
+
+
+def _end_of_canonical_request(headers: str, names: str, payload_hash: str) -> str:
+    return f"{headers}\n{names}\n{payload_hash}"
 
 
 def timestamp(now: datetime) -> str:
@@ -93,7 +97,11 @@ def string_to_sign(time: str, scope: str, canonical: str) -> str:
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
-    return f"{ALGORITHM}\n{time}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
+    return _before_hash(time, scope) + sha256(canonical.encode()).hexdigest()
+
+
+def _before_hash(time: str, scope: str) -> str:
+    return f"{ALGORITHM}\n{time}\n{scope}\n"
 
 
 # A key serves a whole day, and deriving it costs as much as all the rest of a signature. Bounded, for a server that
@@ -128,7 +136,7 @@ def authorization(access_key: str, scope: str, names: str, signed: str) -> str:
 
 
 def query_parameters(
-    credentials: Credentials, scope: str, time: str, expires: int, names: str
+    access_key: str, token: str | None, scope: str, time: str, expires: int, names: str
 ) -> list[tuple[str, str]]:
     """Return the query parameters that are signed, percent-encoded once; only ``X-Amz-Signature`` is still to come.
 
@@ -137,14 +145,69 @@ def query_parameters(
     """
     parameters = [
         ("X-Amz-Algorithm", ALGORITHM),
-        ("X-Amz-Credential", _component(f"{credentials.access_key}/{scope}")),
+        ("X-Amz-Credential", _component(f"{access_key}/{scope}")),
         ("X-Amz-Date", time),
         ("X-Amz-Expires", str(expires)),
         ("X-Amz-SignedHeaders", _component(names)),
     ]
-    if credentials.security_token:
-        parameters.append(("X-Amz-Security-Token", _component(credentials.security_token)))
+    if token:
+        parameters.append(("X-Amz-Security-Token", _component(token)))
     return parameters
+
+
+class _Common(NamedTuple):
+    """What signatures of the same second have in common, if bucket, keys and signed headers are the same.
+
+    A busy server makes many of them, so this is most of the work. ``sent``: headers or query parameters; ``query``:
+    those parameters, as canonical query string. ``canonical``: the canonical request's end, from its headers on.
+    ``to_sign``: the string to sign up to the hash. ``authorization``: the header's value up to the signature.
+    """
+
+    sent: tuple[tuple[str, str], ...]
+    query: str
+    canonical: str
+    to_sign: str
+    key: bytes
+    authorization: str
+
+    def __repr__(self) -> str:
+        return "_Common()"  # all of it is next to a secret
+
+
+@lru_cache(maxsize=1024)
+def _common_headers(
+    host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, time: str, payload: str
+) -> _Common:
+    sent = [("x-amz-content-sha256", payload), ("x-amz-date", time)]
+    if token:
+        sent.append(("x-amz-security-token", token))
+    to_sign = [("host", host), *signed, *sent]
+    names, scope = signed_headers(to_sign), credential_scope(time[:8], region)
+    return _Common(
+        tuple(sent),
+        "",
+        _end_of_canonical_request(canonical_headers(to_sign), names, payload),
+        _before_hash(time, scope),
+        signing_key(secret_key, time[:8], region),
+        authorization(access_key, scope, names, ""),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _common_query(
+    host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, time: str, expires: int
+) -> _Common:
+    to_sign = [("host", host), *signed]
+    names, scope = signed_headers(to_sign), credential_scope(time[:8], region)
+    sent = query_parameters(access_key, token, scope, time, expires, names)
+    return _Common(
+        tuple(sent),
+        canonical_query_string(sent),
+        _end_of_canonical_request(canonical_headers(to_sign), names, UNSIGNED_PAYLOAD),
+        _before_hash(time, scope),
+        signing_key(secret_key, time[:8], region),
+        "",
+    )
 
 
 def sign_headers(
@@ -159,19 +222,15 @@ def sign_headers(
     ``now`` is in UTC. ``payload_hash`` is the body's SHA-256 in lowercase hex, or ``UNSIGNED-PAYLOAD``.
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html
     """
-    time = timestamp(now)
-    headers = _without_own(request.headers)
-    headers += [("x-amz-content-sha256", payload_hash), ("x-amz-date", time)]
-    if credentials.security_token:
-        headers.append(("x-amz-security-token", credentials.security_token))
-    to_sign = _headers_to_sign(request.host, headers)
-    scope, names = credential_scope(time[:8], region), signed_headers(to_sign)
-    query = canonical_query_string(request.query)
-    canonical = canonical_request(request.method, request.path, query, canonical_headers(to_sign), names, payload_hash)
-    key = signing_key(credentials.secret_key, time[:8], region)
-    signed = signature(key, string_to_sign(time, scope, canonical))
-    headers.append(("Authorization", authorization(credentials.access_key, scope, names, signed)))
-    return replace(request, headers=tuple(headers))
+    kept, to_sign = _sorted_out(request.headers)
+    common = _common_headers(
+        request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
+        timestamp(now), payload_hash,
+    )  # fmt: skip
+    query = canonical_query_string(request.query) if request.query else ""
+    signed = _signature(common, request.method, request.path, query)
+    sent = (*kept, *common.sent, ("Authorization", common.authorization + signed))
+    return request._replace(headers=sent)
 
 
 def sign_query(request: S3Request, credentials: Credentials, region: str, now: datetime, expires: int) -> S3Request:
@@ -180,35 +239,30 @@ def sign_query(request: S3Request, credentials: Credentials, region: str, now: d
     ``now`` is in UTC; ``expires`` is in seconds from then, 1 to 604800.
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
     """
-    time = timestamp(now)
-    headers = _without_own(request.headers)
-    to_sign = _headers_to_sign(request.host, headers)
-    scope, names = credential_scope(time[:8], region), signed_headers(to_sign)
-    query = [*request.query, *query_parameters(credentials, scope, time, expires, names)]
-    canonical = canonical_request(
-        request.method,
-        request.path,
-        canonical_query_string(query),
-        canonical_headers(to_sign),
-        names,
-        UNSIGNED_PAYLOAD,
-    )
-    key = signing_key(credentials.secret_key, time[:8], region)
-    query.append(("X-Amz-Signature", signature(key, string_to_sign(time, scope, canonical))))
-    return replace(request, headers=tuple(headers), query=tuple(query))
+    kept, to_sign = _sorted_out(request.headers)
+    common = _common_query(
+        request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
+        timestamp(now), expires,
+    )  # fmt: skip
+    query = (*request.query, *common.sent)
+    canonical = canonical_query_string(query) if request.query else common.query
+    signed = _signature(common, request.method, request.path, canonical)
+    return request._replace(headers=kept, query=(*query, ("X-Amz-Signature", signed)))
 
 
-def _without_own(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [header for header in headers if header[0].lower() not in _OWN_HEADERS]
+def _signature(common: _Common, method: str, path: str, query: str) -> str:
+    digest = sha256(f"{method}\n{path}\n{query}\n{common.canonical}".encode()).hexdigest()
+    return signature(common.key, common.to_sign + digest)
 
 
-def _headers_to_sign(host: str, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _sorted_out(headers: _Pairs) -> tuple[_Pairs, _Pairs]:
+    """Return the headers without those of another signature, and which of them are signed, names in lowercase."""
+    if not headers:
+        return (), ()
+    kept = tuple([header for header in headers if header[0].lower() not in _OWN_HEADERS])
     # Those that S3 demands and no others: what a proxy on the way may drop or change (Range, If-*) is not signed.
-    to_sign = [("host", host)]
-    for name, value in headers:
-        if (lowercase := name.lower()).startswith("x-amz-") or lowercase == "content-type":
-            to_sign.append((lowercase, value))
-    return to_sign
+    named = [(name.lower(), value) for name, value in kept]
+    return kept, tuple([pair for pair in named if pair[0].startswith("x-amz-") or pair[0] == "content-type"])
 
 
 def _component(text: str) -> str:
