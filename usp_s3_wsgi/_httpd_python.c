@@ -187,10 +187,10 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
     return status;
 }
 
-/* What Python may want to know of S3's answer: the headers that are there, in a dict. */
+/* What Python may want to know of S3's answer: the headers that are there, in a dict by names in lowercase. */
 static PyObject *answer_headers(request_rec *r)
 {
-    static const char *const names[] = {"ETag", "Last-Modified", "Content-Range", "Retry-After", "Date",
+    static const char *const names[] = {"etag", "last-modified", "content-range", "retry-after", "date",
                                         "x-amz-request-id", "x-amz-bucket-region", NULL};
     PyObject *headers = PyDict_New();
     const char *const *name;

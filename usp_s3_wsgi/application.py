@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import urllib3
+from typing import TYPE_CHECKING, Any
 
 from usp_s3_wsgi import client, error_log, errors, framing, identity, pool, remedies, request, response, settings
 from usp_s3_wsgi.body import Body
@@ -13,6 +11,9 @@ from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, Object
 from usp_s3_wsgi.response import Answer
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.upstream import Upstream
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.strict_http import S3Response
 
 _WITHOUT_CHUNKS = frozenset({"HTTP/0.9", "HTTP/1.0"})
 #: Nobody who asks so is told a length: a page around a subrequest, and the first browsers.
@@ -80,7 +81,7 @@ class _Exchange:
             self._bucket.note(failure)
             raise
 
-    def _asked(self) -> urllib3.BaseHTTPResponse:
+    def _asked(self) -> S3Response:
         from_s3 = self._bucket.fetch(self._unsigned)
         asked, if_range = self._unsigned.header("Range"), self._unsigned.header("If-Range")
         if not framing.must_ask_for_all(from_s3.status, from_s3.headers, asked, if_range):
@@ -89,7 +90,7 @@ class _Exchange:
         self._unsigned = self._unsigned.without("Range", "If-Range")
         return self._bucket.fetch(self._unsigned)
 
-    def _passed_on(self, from_s3: urllib3.BaseHTTPResponse) -> Answer:
+    def _passed_on(self, from_s3: S3Response) -> Answer:
         if from_s3.status not in {200, 206}:
             headers = response.passed_on(from_s3, self._section)
             pool.discard(from_s3)
@@ -100,7 +101,7 @@ class _Exchange:
         if self._unsigned.method == "HEAD":
             pool.discard(from_s3)
             return Answer(status, headers, [])
-        self._is_counted = client.is_guarded(self._environ) and "Content-Length" in from_s3.headers
+        self._is_counted = client.is_guarded(self._environ) and "content-length" in from_s3.headers
         if not self._is_counted:
             self._require_certain_end(from_s3)
         if client.is_daemon(self._environ) and not self._is_counted:
@@ -108,16 +109,15 @@ class _Exchange:
             headers.append(("Connection", "close"))
         return Answer(status, headers, Body(self._bucket, self._unsigned, from_s3, part, self._truncated))
 
-    def _require_certain_end(self, from_s3: urllib3.BaseHTTPResponse) -> None:
+    def _require_certain_end(self, from_s3: S3Response) -> None:
         """Refuse a body whose early end the client could not tell from its end. Raises: UpstreamRefused."""
         environ = self._environ
         protocol = environ.get("SERVER_PROTOCOL")
         if client.is_daemon(environ) and protocol in _WITHOUT_HEADER:
             raise UpstreamRefused(f"in daemon mode the early end ({protocol}) could not be told: load usp_s3_module")
-        if "Content-Length" in from_s3.headers:
+        if "content-length" in from_s3.headers:
             return
-        chunked = getattr(from_s3, "chunked", False)
-        if not chunked or client.is_daemon(environ) or protocol in _WITHOUT_CHUNKS:
+        if not from_s3.chunked or client.is_daemon(environ) or protocol in _WITHOUT_CHUNKS:
             raise UpstreamRefused("S3 sent a body without Content-Length, whose early end could not be told")
 
     def _truncated(self, failure: BodyTruncated) -> bool:

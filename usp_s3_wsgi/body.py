@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from http.client import IncompleteRead
-from typing import NoReturn
-
-import urllib3
-from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
+from http.client import HTTPException
+from typing import TYPE_CHECKING, NoReturn
 
 from usp_s3_wsgi import errors, framing, pool, s3_error
 from usp_s3_wsgi.errors import BodyTruncated, BodyUnusable, GatewayError, describe
 from usp_s3_wsgi.framing import Part
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.upstream import Upstream
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.strict_http import S3Response
 
 #: Bytes of one read: large reads beat the 8 KB of a proxy's buffers.
 READ_SIZE = 1 << 20
@@ -33,14 +33,14 @@ class Body:
         self,
         upstream: Upstream,
         request: S3Request,
-        response: urllib3.BaseHTTPResponse,
+        response: S3Response,
         part: Part | None,
         truncated: Callable[[BodyTruncated], bool],
     ) -> None:
         self._upstream, self._request, self._response = upstream, request, response
         self._part, self._truncated = part, truncated
         self._next = part.first if part else 0
-        self._etag = response.headers.get("ETag", "")
+        self._etag = response.headers.get("etag", "")
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -61,8 +61,9 @@ class Body:
         while True:
             try:
                 data = self._response.read1(READ_SIZE)
-            except HTTPError as error:
-                data, reason, resumable = b"", describe(error), _is_break(error)
+            except (OSError, HTTPException) as error:
+                # What is no HTTP is no break: who knows what came before it.
+                data, reason, resumable = b"", describe(error), isinstance(error, OSError)
             else:
                 reason, resumable = "not the length of the part", True
                 if not data and self._missing is None:
@@ -101,7 +102,7 @@ class Body:
         """Whether the rest can be asked for so that it must be of the same object: a strong validator tells."""
         return self._part is not None and self._etag.startswith('"')
 
-    def _rest(self, failure: BodyTruncated) -> urllib3.BaseHTTPResponse:
+    def _rest(self, failure: BodyTruncated) -> S3Response:
         request = self._request_for_rest()
         response = self._upstream.fetch(request, after=failure)
         try:
@@ -119,14 +120,14 @@ class Body:
         query = tuple(pair for pair in self._request.query if pair[0] != "partNumber")
         return request._replace(headers=headers, query=query)
 
-    def _checked(self, response: urllib3.BaseHTTPResponse, request: S3Request) -> Part:
+    def _checked(self, response: S3Response, request: S3Request) -> Part:
         """Return which bytes the response brings, if it is the rest of the very same object.
 
         Raises:
             UpstreamError: it is not.
         """
         said = s3_error.request_id(response.headers) or "(none)"
-        if response.status == 412 or (response.status == 206 and response.headers.get("ETag") != self._etag):
+        if response.status == 412 or (response.status == 206 and response.headers.get("etag") != self._etag):
             raise BodyUnusable(f"the object changed meanwhile, request id {said}")
         if response.status != 206:
             raise BodyUnusable(f"S3 answered {response.status} to the request for the rest, request id {said}")
@@ -146,12 +147,4 @@ class Body:
 
     def close(self) -> None:
         """Give the connection back; one with unread bytes is closed, so that they reach no other request."""
-        if not self._response.closed:
-            self._response.close()
-        self._response.release_conn()
-
-
-def _is_break(error: HTTPError) -> bool:
-    """Whether the connection broke or stalled. What is no HTTP is no break: who knows what came before it."""
-    cause = error.args[1] if len(error.args) > 1 else None
-    return isinstance(error, (ReadTimeoutError, SSLError)) or isinstance(cause, (IncompleteRead, OSError))
+        self._response.close()

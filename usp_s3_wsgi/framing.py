@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
-
-import urllib3
+from typing import TYPE_CHECKING, NamedTuple
 
 from usp_s3_wsgi.errors import UpstreamRefused
 from usp_s3_wsgi.request import S3Request
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.strict_http import S3Response
 
 _SEVERAL_PARTS = "multipart/byteranges"
 
@@ -22,7 +23,7 @@ class Part(NamedTuple):
     total: int | None
 
 
-def part_sent(response: urllib3.BaseHTTPResponse, request: S3Request) -> Part | None:
+def part_sent(response: S3Response, request: S3Request) -> Part | None:
     """Return which bytes S3's 200 or 206 brings, None for several parts in one body.
 
     Raises:
@@ -34,9 +35,9 @@ def part_sent(response: urllib3.BaseHTTPResponse, request: S3Request) -> Part | 
     return Part(0, None, None) if length is None else Part(0, length - 1, length)
 
 
-def _length(response: urllib3.BaseHTTPResponse) -> int | None:
-    """urllib3 and http.client must read the framing alike: https://www.rfc-editor.org/rfc/rfc9112#section-6."""
-    coding, length = response.headers.get("Transfer-Encoding"), response.headers.get("Content-Length")
+def _length(response: S3Response) -> int | None:
+    """What a reader needs in order to find the body's end: https://www.rfc-editor.org/rfc/rfc9112#section-6."""
+    coding, length = response.headers.get("transfer-encoding"), response.headers.get("content-length")
     if coding is not None and (coding.lower() != "chunked" or length is not None or response.version < 11):
         raise UpstreamRefused("S3 sent a Transfer-Encoding other than chunked alone")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
@@ -44,13 +45,13 @@ def _length(response: urllib3.BaseHTTPResponse) -> int | None:
     return None if length is None else int(length)
 
 
-def _part_of_206(response: urllib3.BaseHTTPResponse, request: S3Request, length: int | None) -> Part | None:
+def _part_of_206(response: S3Response, request: S3Request, length: int | None) -> Part | None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7."""
     asked = request.header("Range")
     if asked is None and not any(name == "partNumber" for name, _ in request.query):
         raise UpstreamRefused("S3 sent a part that was not asked for")
-    stated = response.headers.get("Content-Range", "")
-    if not stated and "," in (asked or "") and response.headers.get("Content-Type", "").startswith(_SEVERAL_PARTS):
+    stated = response.headers.get("content-range", "")
+    if not stated and "," in (asked or "") and response.headers.get("content-type", "").startswith(_SEVERAL_PARTS):
         return None
     match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", stated)
     if not match:
@@ -77,13 +78,13 @@ def _is_asked(asked: str | None, first: int, last: int, total: int | None) -> bo
 def must_ask_for_all(status: int, headers: Mapping[str, str], asked: str | None, if_range: str | None) -> bool:
     """Whether S3's answer to a range is none for the client, so that the whole object must be asked for.
 
-    ``asked`` and ``if_range`` are the request's Range and If-Range. Swift and Ceph ignore ``If-Range``, Ceph and MinIO
-    answer a range of an empty object with a part of no bytes.
+    ``headers``: by names in lowercase. ``asked`` and ``if_range`` are the request's Range and If-Range. Swift and Ceph
+    ignore ``If-Range``, Ceph and MinIO answer a range of an empty object with a part of no bytes.
     https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
     """
-    if status == 206 and asked is not None and headers.get("Content-Range", "") in {"bytes */0", "bytes 0--1/0"}:
+    if status == 206 and asked is not None and headers.get("content-range", "") in {"bytes */0", "bytes 0--1/0"}:
         return True
     if if_range is None or status not in {206, 416}:
         return False
-    current = headers.get("ETag" if if_range.startswith(('"', "W/")) else "Last-Modified")
+    current = headers.get("etag" if if_range.startswith(('"', "W/")) else "last-modified")
     return if_range.startswith("W/") or if_range != current

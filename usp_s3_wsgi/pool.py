@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
-import logging
 import queue
 import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
+from http.client import HTTPException, RemoteDisconnected
 from typing import Any, NamedTuple
 
 import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    EmptyPoolError,
-    HTTPError,
-    InvalidHeader,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, HTTPError, NewConnectionError
 
 from usp_s3_wsgi.errors import (
     HostResting,
@@ -36,7 +28,7 @@ from usp_s3_wsgi.errors import (
 from usp_s3_wsgi.proxy_set import ProxySet
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
-from usp_s3_wsgi.strict_http import HandshakeError, StrictHTTPConnection, StrictHTTPSConnection
+from usp_s3_wsgi.strict_http import HandshakeError, S3Response, StrictHTTPConnection, StrictHTTPSConnection
 
 #: What is worth reading to the end, so that the connection can serve again, and for how many seconds.
 _SHORT_BODY = 65_536
@@ -86,13 +78,13 @@ class Worker:
         self._parameters = parameters
         self._rests_until = 0.0
         self._acquire = parameters.acquire or parameters.timeout
-        self._timeout = urllib3.Timeout(connect=parameters.connectiontimeout, read=parameters.timeout)
         options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         if parameters.keepalive:
             options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
         pool_options: dict[str, Any] = {
             "maxsize": parameters.max or _UNLIMITED,
             "block": bool(parameters.max),
+            "timeout": parameters.connectiontimeout,
             "socket_options": options,
         }
         if scheme == "https":
@@ -103,98 +95,77 @@ class Worker:
         assert isinstance(self._pool.pool, _IdleConnections)
         self._idle = self._pool.pool
         self._idle.ttl = parameters.ttl if parameters.enablereuse else 0.0
+        self._last_lines = ("", "") if parameters.enablereuse else ("Connection: close", "", "")
 
     @property
     def resting(self) -> bool:
         """Whether the host failed so recently that it is not asked."""
         return time.monotonic() < self._rests_until
 
-    def send(self, request: S3Request) -> urllib3.BaseHTTPResponse:
+    def send(self, request: S3Request) -> S3Response:
         """Send a request once; redirects are answers. Raises: UpstreamError."""
         if self.resting:
             left = self._rests_until - time.monotonic()
             raise HostResting("S3 was not reachable a moment ago (retry of S3ProxySet)", left)
-        headers = {"Host": request.host, "User-Agent": "usp_s3_wsgi", "Accept-Encoding": "identity"}
-        headers.update(request.headers)
-        if not self._parameters.enablereuse:
-            headers["Connection"] = "close"
+        head = self._head(request)
         try:
-            response = self._pool.urlopen(
-                request.method,
-                request.target,
-                headers=headers,
-                retries=False,
-                redirect=False,
-                assert_same_host=False,
-                timeout=self._timeout,
-                pool_timeout=self._acquire,  # type: ignore[arg-type]  # queue takes fractions
-                preload_content=False,
-                decode_content=False,
-            )
-        except HTTPError as error:
-            raise self._failure(error) from error
+            connection = self._pool._get_conn(self._acquire)
+        except EmptyPoolError:
+            raise NoFreeConnection(f"no connection came free within {self._acquire:g} s (max, acquire)") from None
+        assert isinstance(connection, StrictHTTPConnection)
+        try:
+            response = connection.exchange(request.method, head, self._parameters.timeout, self._pool._put_conn)
+        except BaseException as error:
+            connection.close()
+            self._pool._put_conn(connection)
+            if isinstance(error, (HTTPError, OSError, HTTPException)):
+                raise self._failure(error) from error
+            raise
         if response.status < 200:
-            # 101: another protocol is to follow on this connection, of which the next request must see nothing.
-            response.close()
-            response.release_conn()
             raise UpstreamRefused(f"S3 answered {response.status}, which was not asked for")
         return response
 
-    def _failure(self, error: HTTPError) -> UpstreamError:
-        if isinstance(error, EmptyPoolError):
-            return NoFreeConnection(f"no connection came free within {self._acquire:g} s (max, acquire)")
-        if isinstance(error, ReadTimeoutError):
+    def _head(self, request: S3Request) -> bytes:
+        """https://www.rfc-editor.org/rfc/rfc9112#section-3."""
+        lines = [
+            f"{request.method} {request.target} HTTP/1.1",
+            f"Host: {request.host}",
+            "User-Agent: usp_s3_wsgi",
+            "Accept-Encoding: identity",
+            *[f"{name}: {value}" for name, value in request.headers],
+            *self._last_lines,
+        ]
+        head = "\r\n".join(lines)
+        if head.count("\n") >= len(lines) or head.count("\r") >= len(lines):
+            raise ValueError("a line break in a header")
+        return head.encode("latin-1")
+
+    def _failure(self, error: HTTPError | OSError | HTTPException) -> UpstreamError:
+        if isinstance(error, TimeoutError):
             return UpstreamTimeout(f"no answer within {self._parameters.timeout:g} s")
-        if _is_no_http(error):
+        if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
             return UpstreamRefused("S3 sent a header that is not HTTP, or too large")
-        handshake = _handshake_error(error)
-        if handshake is None and not isinstance(error, (NewConnectionError, ConnectTimeoutError)):
+        if not isinstance(error, (HandshakeError, NewConnectionError, ConnectTimeoutError)):
             self._idle.close_all()  # what ended this one may have ended them too, and the next try needs one that lives
         elif self._parameters.retry:
             self._rests_until = time.monotonic() + self._parameters.retry
         if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
             return UpstreamUnreachable(f"no connection within {self._parameters.connectiontimeout:g} s")
-        if handshake is not None and not _is_transient(handshake):
+        if isinstance(error, HandshakeError) and not _is_transient(error.__cause__):
             return UpstreamUntrusted(describe(error))
         return UpstreamUnreachable(describe(error))
 
 
-def discard(response: urllib3.BaseHTTPResponse) -> None:
+def discard(response: S3Response) -> None:
     """Give a response's connection back: what is left of a short body is read, so that it serves again; else closed."""
     left = response.length_remaining
-    if left is None or left > _SHORT_BODY or not _drain(response):
-        response.close()
-    response.release_conn()
+    if left is not None and left <= _SHORT_BODY:
+        with suppress(OSError, HTTPException):
+            response.drain(_MOMENT)  # nobody waits for bytes that nobody needs
+    response.close()
 
 
-def _drain(response: urllib3.BaseHTTPResponse) -> bool:
-    """Read to the body's end; False where that is not here at once, for nobody waits for bytes that nobody needs."""
-    sock = getattr(response.connection, "sock", None)
-    if sock is not None:
-        sock.settimeout(_MOMENT)  # until the next request, which sets its own
-    deadline = time.monotonic() + _MOMENT
-    try:
-        while response.read1(_SHORT_BODY):
-            if time.monotonic() > deadline:
-                return False
-    except HTTPError:
-        return False
-    return True
-
-
-def _is_no_http(error: HTTPError) -> bool:
-    cause = error.args[1] if len(error.args) > 1 else error
-    is_header = isinstance(cause, (http.client.HTTPException, InvalidHeader))
-    return is_header and not isinstance(cause, http.client.RemoteDisconnected)
-
-
-def _handshake_error(error: HTTPError) -> BaseException | None:
-    """What failed in TLS before anything was asked, None where it was something else."""
-    cause = error.args[0] if isinstance(error, SSLError) else None
-    return cause.__cause__ if isinstance(cause, HandshakeError) else None
-
-
-def _is_transient(handshake: BaseException) -> bool:
+def _is_transient(handshake: BaseException | None) -> bool:
     """Whether a server that is at fault for a moment ends a handshake so, and not one that will never do."""
     broken = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionError)
     return isinstance(handshake, broken) or getattr(handshake, "reason", None) == "TLSV1_ALERT_INTERNAL_ERROR"
@@ -246,15 +217,4 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-class _WithoutQuery(logging.Filter):
-    """Cut the query from what urllib3 logs, as DEBUG and of a broken header as WARNING: it may be a signature."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
-        return True
-
-
-for _name in ("urllib3.connectionpool", "urllib3.connection"):
-    logging.getLogger(_name).addFilter(_WithoutQuery())
 workers = Workers()

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-
-import urllib3
+from typing import TYPE_CHECKING
 
 from usp_s3_wsgi.errors import UpstreamRefused
 from usp_s3_wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.strict_http import S3Response
 
 Headers = list[tuple[str, str]]
 
@@ -24,6 +26,9 @@ PASSED_ON = {
     412: _VALIDATORS,
     416: ("Content-Range", "Accept-Ranges", *_VALIDATORS),
 }
+#: The same with the key of S3Response.headers.
+_KEYS = {status: tuple([(name, name.lower()) for name in names]) for status, names in PASSED_ON.items()}
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _BODYLESS = frozenset({204, 304})
 
@@ -47,26 +52,26 @@ class Answer:
             close()
 
 
-def passed_on(response: urllib3.BaseHTTPResponse, settings: Settings) -> Headers:
+def passed_on(response: S3Response, settings: Settings) -> Headers:
     """Return the headers that S3's response passes on to the client. Raises: UpstreamRefused."""
-    names = PASSED_ON[response.status]
-    headers = [(name, response.headers[name]) for name in names if name in response.headers]
+    from_s3 = response.headers
+    headers = [(name, from_s3[key]) for name, key in _KEYS[response.status] if key in from_s3]
     if settings.pass_headers:
-        passed = [item for item in response.headers.items() if item[0].lower().startswith(settings.pass_headers)]
+        passed = [item for item in from_s3.items() if item[0].startswith(settings.pass_headers)]
         headers += [item for item in passed if re.fullmatch(_TOKEN, item[0])]
-    for name, value in headers:
-        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", name + value):
-            raise UpstreamRefused(f"S3 sent a header with control characters: {name}")
+    if _CONTROL.search("".join([value for _, value in headers])):
+        names = [name for name, value in headers if _CONTROL.search(value)]
+        raise UpstreamRefused(f"S3 sent a header with control characters: {', '.join(names)}")
     return headers
 
 
-def object_headers(response: urllib3.BaseHTTPResponse, settings: Settings) -> Headers:
+def object_headers(response: S3Response, settings: Settings) -> Headers:
     """Return the client's headers for S3's 200 or 206. Raises: UpstreamRefused."""
     headers = passed_on(response, settings)
-    if "Content-Type" not in response.headers:
+    if "content-type" not in response.headers:
         headers.append(("Content-Type", "binary/octet-stream"))  # S3's own default; httpd would guess
-    if "Content-Length" in response.headers:
-        headers.append(("Content-Length", response.headers["Content-Length"]))
+    if "content-length" in response.headers:
+        headers.append(("Content-Length", response.headers["content-length"]))
     return headers
 
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-
-import urllib3
-from urllib3.exceptions import HTTPError
+from http.client import HTTPException
+from typing import TYPE_CHECKING
 
 from usp_s3_wsgi import pool
 from usp_s3_wsgi.errors import (
@@ -23,6 +22,9 @@ from usp_s3_wsgi.errors import (
     UpstreamUnreachable,
 )
 from usp_s3_wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.strict_http import S3Response
 
 #: S3's error documents are far shorter.
 _SIZE = 65_536
@@ -71,7 +73,7 @@ class S3Error:
         return text
 
 
-def read(response: urllib3.BaseHTTPResponse, patience: float) -> S3Error:
+def read(response: S3Response, patience: float) -> S3Error:
     """Read S3's error document, at most 64 KiB of it and for ``patience`` seconds, and give the connection back.
 
     Raises:
@@ -85,7 +87,7 @@ def read(response: urllib3.BaseHTTPResponse, patience: float) -> S3Error:
     return error
 
 
-def _document(response: urllib3.BaseHTTPResponse, deadline: float) -> tuple[bytes, bool]:
+def _document(response: S3Response, deadline: float) -> tuple[bytes, bool]:
     """Return the document, or its beginning, and whether it is all."""
     document = b""
     try:
@@ -94,26 +96,26 @@ def _document(response: urllib3.BaseHTTPResponse, deadline: float) -> tuple[byte
             if not data:
                 return document, True
             document += data
-    except HTTPError:
+    except (OSError, HTTPException):
         pass
     return document, len(document) == _SIZE
 
 
 def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
-    """Return what an error document and the headers around it say; ``headers`` by names in lowercase or any case.
+    """Return what an error document and the headers around it say; ``headers``: by names in lowercase.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     """
     code = _element(text, "Code")
     if code == "AccessDenied" and "<ServerTime>" in text:
         code = "RequestExpired"  # AWS's words for a signature in the query string that is too old, or a wrong clock
-    now, date = datetime.now(timezone.utc), _http_date(headers.get("Date", ""))
+    now, date = datetime.now(timezone.utc), _http_date(headers.get("date", ""))
     return S3Error(
         status,
         code,
         request_id(headers) or _element(text, "RequestId"),
         _word(headers.get("x-amz-bucket-region", "")) or _element(text, "Region"),
-        _seconds(headers.get("Retry-After", ""), now),
+        _seconds(headers.get("retry-after", ""), now),
         date,
         (date - now).total_seconds() if date else 0.0,
     )

@@ -1,214 +1,331 @@
-"""http.client's reading of an answer, made strict: what S3 broke off never passes for what it said.
+"""HTTP/1.1 with S3, on urllib3's connections: what S3 broke off never passes for what it said, and no time is lost.
 
-http.client takes the end of a connection for the end of a header, and half a chunk size for a whole one; it takes
-headers that it cannot parse for the body's begin, waits for a header for as long as bytes of it trickle in, takes any
-informational answer but 100 for the final one, and ``-5`` for the size of a chunk. What comes after an answer it drops
-or takes for the next one. With urllib3 these connections behave like its own in all else.
+urllib3 connects and speaks TLS. What is sent and read is here, in place of http.client, which takes the end of a
+connection for the end of a header, half a chunk size for a whole one and ``-5`` for a size, what comes after an answer
+for the next one, and a header for that of an e-mail: it and urllib3 took three quarters of a request's time.
+https://www.rfc-editor.org/rfc/rfc9112
 """
 
 from __future__ import annotations
 
-import errno
-import http.client
-import io
 import re
 import socket
 import ssl
-import sys
+import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from email.errors import (
-    FirstHeaderLineIsContinuationDefect,
-    MisplacedEnvelopeHeaderDefect,
-    MissingHeaderBodySeparatorDefect,
-)
-from typing import Any
+from http.client import HTTPException, LineTooLong, RemoteDisconnected
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError
 
-#: Of an e-mail's other defects a header knows nothing, such as a multipart type that names no boundary.
-_HEADER_DEFECTS = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect, MisplacedEnvelopeHeaderDefect)
-
-#: The status line of a final answer: https://www.rfc-editor.org/rfc/rfc9112#section-4.
-_FINAL = re.compile(rb"HTTP/1\.[01] [2-9]")
-
-
-#: https://www.rfc-editor.org/rfc/rfc9112#section-7.1; http.client itself takes a line that ends without CR.
+_STATUS_LINE = re.compile(r"HTTP/1\.([0-9])[ \t]+([0-9]{3})(?:[ \t].*)?")
+#: Servers are known that end a line without CR.
+_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
+#: http.client's own limit of a line, here of the whole.
+_LARGEST_HEADER = 65_536
+_MOST_FIELDS = 100
+#: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _LONGEST_LINE = 65_536
 _MOST_TRAILERS = 100
+#: Bytes of one read of a header: a small object comes along with it.
+_FIRST_READ = 65_536
+#: What one record of TLS holds at most: https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
+_TLS_RECORD = 16_384
 
 
 class HandshakeError(ssl.SSLError):
     """TLS failed before anything was asked."""
 
 
-class _StrictLines:
-    """A connection's file, whose lines raise where they are cut off or not there within the time limit.
+class StrictHTTPConnection(HTTPConnection):
+    """urllib3's connection, on which whole requests are sent and answers are read strictly."""
 
-    ``since``: when the time limit began. ``begun``: something came before, so that there must be a line.
-    """
+    patience = 0.0
 
-    def __init__(self, file: io.BufferedReader, sock: socket.socket, since: float, begun: bool) -> None:
-        self._file, self._sock, self._since, self._begun = file, sock, since, begun
-        self._patience = sock.gettimeout()
+    def exchange(
+        self, method: str, head: bytes, patience: float, give_back: Callable[[StrictHTTPConnection], None]
+    ) -> S3Response:
+        """Send a request without a body and return the answer to it, its body unread.
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def restart(self) -> None:
-        """Let the time limit begin now."""
-        self._since = time.monotonic()
-
-    def readline(self, size: int = -1) -> bytes:
-        """Return the next line with its end, or the first ``size`` bytes of it; nothing only where nothing ever came.
+        ``head``: request line and header, to the empty line. ``patience``: seconds for the header, and for each read
+        of the body. ``give_back`` gets the connection when the body is read or given up, and not if this raises.
 
         Raises:
-            ConnectionAbortedError: the connection ended within the line, or before it.
-            TimeoutError: the deadline has passed, however many bytes have trickled in.
-            http.client.HTTPException: there is a CR within the line.
+            urllib3.exceptions.HTTPError, HandshakeError: no connection.
+            TimeoutError: no answer in time. OSError: it broke off. http.client.HTTPException: it is not HTTP.
         """
-        limit = sys.maxsize if size < 0 else size
-        line = b""
+        self.patience = patience
+        if self.sock is None:
+            self.connect()
+            self.limit(patience)
+        with suppress(BrokenPipeError, ConnectionResetError):  # S3 may have answered before it closed
+            self.sock.sendall(head)
+        return S3Response(self, method, give_back)
+
+    def limit(self, seconds: float) -> None:
+        """Let each later read and write last no longer."""
+        # By the kernel: with a time limit of Python's each of them would be two calls, with two turns of its lock.
+        limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6) or 1)  # 0 would be no limit
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self.sock.settimeout(None)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether S3 has neither closed the connection nor sent what nobody asked for."""
+        if self.sock is None:
+            return False
         try:
-            while not line.endswith(b"\n") and len(line) < limit:
-                self._wait_no_longer_than_is_left()
-                buffered = self._file.peek()
-                if not buffered and not self._begun:
-                    return b""
-                if not buffered:
-                    raise ConnectionAbortedError(errno.ECONNABORTED, "S3 ended the connection within a line")
-                self._begun = True
-                end = buffered.find(b"\n") + 1 or len(buffered)
-                line += self._file.read(min(end, limit - len(line)))
+            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def receive(self, size: int) -> bytes:
+        """Return what is there, up to ``size`` bytes; where nothing is, wait for it. Nothing at the end."""
+        try:
+            return self.sock.recv(size)
+        except BlockingIOError:
+            raise TimeoutError("timed out") from None
+
+    def receive_within(self, seconds: float) -> bytes:
+        """The same within another time than usual."""
+        if seconds <= 0:
+            raise TimeoutError("timed out")
+        self.limit(seconds)
+        try:
+            return self.receive(_FIRST_READ)
         finally:
-            self._sock.settimeout(self._patience)
-        if line.find(b"\r", 0, -2) >= 0:
-            raise http.client.HTTPException("a CR within a line")  # another reader would take it for the line's end
-        return line
-
-    def _wait_no_longer_than_is_left(self) -> None:
-        if self._patience is not None:
-            left = self._since + self._patience - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            self._sock.settimeout(left)
+            self.limit(self.patience)
 
 
-class _Response(http.client.HTTPResponse):
-    """http.client's response, its header and its chunks read strictly, each of their lines within the time limit."""
+class StrictHTTPSConnection(StrictHTTPConnection, HTTPSConnection):
+    """The same over TLS; what fails in its handshake is told from what fails later."""
 
-    def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
-        super().__init__(sock, *given, **named)
-        self._sock, self._since = sock, time.monotonic()
-        self._may_have_surplus = False
+    def connect(self) -> None:
+        """Connect. Raises, besides urllib3's own errors: HandshakeError, ConnectTimeoutError of the handshake too."""
+        try:
+            HTTPSConnection.connect(self)
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, "no TLS within the time limit") from error
+        except OSError as error:  # what fails in TCP has a name of urllib3's own
+            raise HandshakeError("TLS handshake") from error  # no words of its own: the cause has them
 
-    def begin(self) -> None:
-        """Read the header. Raises: OSError where it ends early, http.client.HTTPException where it is none."""
-        plain = self.fp
-        received = plain.peek()
-        header = _length_of_header(received)
-        if not header:
-            self.fp = _StrictLines(plain, self._sock, self._since, begun=False)  # type: ignore[assignment]
-        super().begin()
-        if any(isinstance(defect, _HEADER_DEFECTS) for defect in self.msg.defects):
-            raise http.client.HTTPException("S3 sent a header that is none")
-        if self.length == 0:
-            self.chunked = False  # a 304 may say so of the body that it has not got
-        # What is read later on, piece by piece, is never more than the body's rest.
-        self._may_have_surplus = self.chunked or not header or len(received) - header > (self.length or 0)
-        if self.fp is not None:
-            lines = _StrictLines(plain, self._sock, self._since, begun=True)
-            self.fp = lines if self.chunked else plain  # type: ignore[assignment]
+    def limit(self, seconds: float) -> None:
+        """Let each later read and write last no longer."""
+        self.sock.settimeout(seconds)  # OpenSSL would begin a read anew that the kernel ended
 
-    def _read_status(self) -> tuple[str, int, str]:
-        version, status, reason = super()._read_status()  # type: ignore[misc]
-        # https://www.rfc-editor.org/rfc/rfc9110#section-15.2: 103 and its like are to be skipped as 100 is.
-        skipped = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
-        return version, http.client.CONTINUE if skipped else status, reason
+    @property
+    def is_connected(self) -> bool:
+        """Whether S3 has neither closed the connection nor sent what nobody asked for."""
+        return super(StrictHTTPConnection, self).is_connected
 
-    def _get_chunk_left(self) -> int | None:
-        """Return how many bytes of a chunk are to be read next, None at the body's end; http.client asks here."""
-        left: int | None = self.chunk_left
-        if left:
-            return left
-        if left is not None and self._safe_read(2) != b"\r\n":  # type: ignore[attr-defined]
-            raise http.client.HTTPException("a chunk of another length than its size")
-        left = self._next_chunk_size() or None
+    def receive(self, size: int) -> bytes:
+        """Return what is there, up to ``size`` bytes; where nothing is, wait for it. Nothing at the end."""
+        first = self.sock.recv(min(size, _TLS_RECORD))
+        if len(first) < _TLS_RECORD:
+            return first
+        # Each read gives one record. What has come with it goes on together with it, in one piece.
+        pieces, left = [first], size - _TLS_RECORD
+        self.sock.settimeout(0)
+        try:
+            while left > 0 and (piece := self.sock.recv(min(left, _TLS_RECORD))):
+                pieces.append(piece)
+                left -= len(piece)
+        except ssl.SSLWantReadError:
+            pass
+        finally:
+            self.sock.settimeout(self.patience)
+        return b"".join(pieces)
+
+
+class S3Response:
+    """S3's answer: its header, and its body to be read.
+
+    ``headers``: values by names in lowercase; those of one name are joined with ``, ``. ``version``: 10 or 11.
+    ``chunked``: the body comes in chunks.
+    """
+
+    def __init__(
+        self, connection: StrictHTTPConnection, method: str, give_back: Callable[[StrictHTTPConnection], None]
+    ) -> None:
+        self._connection, self._give_back = connection, give_back
+        self._buffer = b""
+        self._begun = time.monotonic()
+        self.version, self.status, self.headers = self._final_header()
+        self.closed = False
+        self.chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
+        self._chunk_left: int | None = None
+        #: Bytes of the body that are still to come; None where only its end will tell.
+        self.length_remaining = self._length(method)
+        if self.length_remaining == 0:
+            self.chunked = False
+            self._end()
+
+    def read1(self, size: int) -> bytes:
+        """Return the next bytes of the body, at most ``size`` and in one read; nothing at its end.
+
+        Raises:
+            TimeoutError: nothing came in time. OSError: it broke off. http.client.HTTPException: it is not HTTP.
+        """
+        if self.closed:
+            return b""
+        if self.chunked:
+            return self._of_chunk(size)
+        left = self.length_remaining
+        data = self._some(size if left is None or left > size else left)
         if left is None:
-            self._skip_trailers()
-            self._close_conn()
-        self.chunk_left = left
-        return left
+            if not data:
+                self._end(reusable=False)
+            return data
+        if not data:
+            raise ConnectionAbortedError(f"the connection ended {left} bytes too early")
+        self.length_remaining = left - len(data)
+        if left == len(data):
+            self._end()
+        return data
 
-    def _next_chunk_size(self) -> int:
+    def drain(self, seconds: float) -> None:
+        """Read the rest and drop it, within that time. Raises: as :meth:`read1`."""
+        deadline = time.monotonic() + seconds
+        while not self.closed:
+            if not self._buffer:
+                self._buffer = self._connection.receive_within(deadline - time.monotonic())
+            self.read1(_FIRST_READ)
+
+    def close(self) -> None:
+        """Give the connection back; where not all of the body was read, it is closed."""
+        if not self.closed:
+            self._end(reusable=False)
+
+    # --- the header
+
+    def _final_header(self) -> tuple[int, int, dict[str, str]]:
+        while True:
+            first, _, rest = self._header().partition("\n")
+            match = _STATUS_LINE.fullmatch(first)
+            if match is None:
+                raise HTTPException("no status line")
+            status = int(match[2])
+            # https://www.rfc-editor.org/rfc/rfc9110#section-15.2: 103 and its like are to be skipped as 100 is.
+            if status >= 200 or status == 101:
+                return 10 + (match[1] != "0"), status, _fields(rest) if rest else {}
+
+    def _header(self) -> str:
+        """Return the lines of the next header, without the empty one that ends it."""
+        received = self._buffer or self._connection.receive(_FIRST_READ)
+        if not received:
+            raise RemoteDisconnected("nothing came")
+        while (end := _END_OF_HEADER.search(received)) is None:
+            if len(received) > _LARGEST_HEADER:
+                raise LineTooLong("header")
+            if b"\n" in received and not received.startswith(b"HTTP/1."):
+                raise HTTPException("no status line")  # a server of another kind, which may wait for us now
+            received += self._more_within(self._begun)
+        if end.end() > _LARGEST_HEADER:
+            raise LineTooLong("header")
+        self._buffer = received[end.end() :]
+        text = received[: end.start()].decode("latin-1").replace("\r\n", "\n")
+        if "\r" in text:
+            raise HTTPException("a CR within a line")  # another reader would take it for the line's end
+        return text
+
+    def _more_within(self, begun: float) -> bytes:
+        """Return further bytes, within the time limit that began then, however many have trickled in before."""
+        more = self._connection.receive_within(begun + self._connection.patience - time.monotonic())
+        if not more:
+            raise ConnectionAbortedError("the connection ended within a line")
+        return more
+
+    # --- the body
+
+    def _length(self, method: str) -> int | None:
+        """https://www.rfc-editor.org/rfc/rfc9112#section-6.3."""
+        if method == "HEAD" or self.status in {101, 204, 304}:
+            return 0
+        length = self.headers.get("content-length", "")
+        # More digits are refused later on, with what else is wrong in a header of that kind.
+        return int(length) if length.isdecimal() and len(length) <= 18 and not self.chunked else None
+
+    def _some(self, size: int) -> bytes:
+        buffer = self._buffer
+        if not buffer:
+            return self._connection.receive(size)
+        self._buffer = buffer[size:]
+        return buffer[:size]
+
+    def _of_chunk(self, size: int) -> bytes:
+        if not self._chunk_left:
+            if self._chunk_left == 0 and self._exactly(2) != b"\r\n":
+                raise HTTPException("a chunk of another length than its size")
+            self._chunk_left = self._size_of_chunk()
+            if not self._chunk_left:
+                self._skip_trailers()
+                self._end()
+                return b""
+        data = self._some(min(size, self._chunk_left))
+        if not data:
+            raise ConnectionAbortedError("the connection ended within a chunk")
+        self._chunk_left -= len(data)
+        return data
+
+    def _size_of_chunk(self) -> int:
         size = _CHUNK_SIZE.fullmatch(self._line())
         if size is None:
-            raise http.client.HTTPException("no size of a chunk")
+            raise HTTPException("no size of a chunk")
         return int(size[1], 16)
 
     def _skip_trailers(self) -> None:
         for _ in range(_MOST_TRAILERS):
             if self._line() in {b"\r\n", b"\n"}:
                 return
-        raise http.client.HTTPException("too many trailers")
+        raise HTTPException("too many trailers")
 
     def _line(self) -> bytes:
-        lines: Any = self.fp
-        lines.restart()
-        return bytes(lines.readline(_LONGEST_LINE))
+        begun = time.monotonic()
+        while (end := self._buffer.find(b"\n") + 1) == 0:
+            if len(self._buffer) > _LONGEST_LINE:
+                raise LineTooLong("chunk")
+            self._buffer += self._more_within(begun)
+        if end > _LONGEST_LINE:
+            raise LineTooLong("chunk")
+        line, self._buffer = self._buffer[:end], self._buffer[end:]
+        return line
 
-    def _close_conn(self) -> None:
-        """The answer's end: http.client calls this before the connection may serve again."""
-        if self._may_have_surplus and self._has_surplus():
-            # The next answer would begin with it, or lack what was dropped. urllib3 sees the end, and connects again.
-            with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
-        super()._close_conn()  # type: ignore[misc]
+    def _exactly(self, size: int) -> bytes:
+        begun = time.monotonic()
+        while len(self._buffer) < size:
+            self._buffer += self._more_within(begun)
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
 
-    def _has_surplus(self) -> bool:
-        patience = self._sock.gettimeout()
-        try:
-            self._sock.settimeout(0)
-            return bool(self.fp.peek())
-        except (OSError, ValueError):  # TLS: nothing there yet; or the file is closed
-            return False
-        finally:
-            with suppress(OSError):
-                self._sock.settimeout(patience)
+    def _end(self, reusable: bool = True) -> None:
+        """Give the connection back, closed where the next answer would not begin where this one ended."""
+        self.closed = True
+        if not reusable or self._buffer or not self._is_kept():
+            self._connection.close()
+        self._give_back(self._connection)
 
-
-def _length_of_header(received: bytes) -> int:
-    """Return how long the final answer's header is, 0 where not all of it is here, as it mostly is.
-
-    No line of a header that is here can be cut off.
-    """
-    end = received.find(b"\r\n\r\n")
-    whole = (
-        end >= 0
-        and _FINAL.match(received) is not None
-        and received.count(b"\r", 0, end) == received.count(b"\r\n", 0, end)
-    )
-    return end + 4 if whole else 0
+    def _is_kept(self) -> bool:
+        """https://www.rfc-editor.org/rfc/rfc9112#section-9.3; 101: another protocol is to follow."""
+        said = self.headers.get("connection", "").lower()
+        return ("keep-alive" in said if self.version == 10 else "close" not in said) and self.status != 101
 
 
-class StrictHTTPConnection(HTTPConnection):
-    """urllib3's connection, read strictly."""
-
-    response_class = _Response
-
-
-class StrictHTTPSConnection(HTTPSConnection):
-    """urllib3's connection over TLS, read strictly; what fails in its handshake is told from what fails later."""
-
-    response_class = _Response
-
-    def connect(self) -> None:
-        """Connect. Raises, besides urllib3's own errors: HandshakeError, ConnectTimeoutError of the handshake too."""
-        try:
-            super().connect()
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, "no TLS within the time limit") from error
-        except OSError as error:  # what fails in TCP has a name of urllib3's own
-            raise HandshakeError("TLS handshake") from error  # no words of its own: the cause has them
+def _fields(text: str) -> dict[str, str]:
+    lines = text.split("\n")
+    if len(lines) > _MOST_FIELDS:
+        raise HTTPException("too many headers")
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or name[:1] in {" ", "\t", ""}:
+            raise HTTPException("a line of the header that is none")
+        name, value = name.rstrip().lower(), value.lstrip(" \t")
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields

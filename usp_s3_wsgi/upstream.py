@@ -6,9 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
-
-import urllib3
+from typing import TYPE_CHECKING, NamedTuple
 
 from usp_s3_wsgi import credentials, pool, s3_error
 from usp_s3_wsgi.credentials import Credentials
@@ -19,6 +17,9 @@ from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.s3_error import S3Error
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.strict_http import S3Response
 
 #: S3's answers to what the client asked; every other one is a refusal.
 ANSWERS = frozenset({200, 206, 304, 412, 416})
@@ -46,7 +47,7 @@ class Upstream:
         self._remedies_left = {Remedy.CLOCK, Remedy.REGION, Remedy.KEYS}
         self._signed: _Signed | None = None
 
-    def fetch(self, request: S3Request, after: UpstreamError | None = None) -> urllib3.BaseHTTPResponse:
+    def fetch(self, request: S3Request, after: UpstreamError | None = None) -> S3Response:
         """Return S3's answer (``ANSWERS``), its body unread. ``request`` is unsigned: each try is signed anew.
 
         ``after`` is the failure of an earlier answer's body, where this is to be the rest of it. No try begins later
@@ -83,13 +84,13 @@ class Upstream:
         self._log(failure)
         time.sleep(pause)
 
-    def _try(self, request: S3Request) -> urllib3.BaseHTTPResponse:
+    def _try(self, request: S3Request) -> S3Response:
         response = self._send(request)
         if response.status in ANSWERS:
             return response
         raise s3_error.refusal(self._why(request, response), self._section, bool(request.query))
 
-    def _send(self, request: S3Request) -> urllib3.BaseHTTPResponse:
+    def _send(self, request: S3Request) -> S3Response:
         section = learned.whereabouts(self._section)
         url = section.bucket_url
         if section is not self._section:
@@ -98,7 +99,7 @@ class Upstream:
         signed = self._signed = _Signed(section, credentials.resolve(self._section), learned.now(url))
         return pool.workers.get(section).send(sign(request, section, signed.keys, signed.at))
 
-    def _why(self, request: S3Request, response: urllib3.BaseHTTPResponse) -> S3Error:
+    def _why(self, request: S3Request, response: S3Response) -> S3Error:
         """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""
         patience = self._section.proxy_set.timeout
         told = s3_error.read(response, patience)

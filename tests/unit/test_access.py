@@ -135,7 +135,7 @@ def test_what_a_refusal_means() -> None:
     answer = explain_refusal(SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1", 403, body, headers, 2, 0.25)
     told = f"S3 answered 403 RequestTimeTooSkewed, request id REQ1 (GET {SECTION}a, attempt 2, 0.250 s)"
     assert answer == Refused(502, told, ())
-    busy = explain_refusal(SECTION, V4, "GET", f"{SECTION}a", 503, b"", {"Retry-After": "7"}, 1, 0.1)
+    busy = explain_refusal(SECTION, V4, "GET", f"{SECTION}a", 503, b"", {"retry-after": "7"}, 1, 0.1)
     assert (busy.status, busy.headers) == (503, (("Retry-After", "7"),))
     denied = (*V4, ("S3DeniedStatus", "404"))
     hidden = explain_refusal(SECTION, denied, "GET", f"{SECTION}a", 403, b"", {}, 1, 0.1)

@@ -76,10 +76,10 @@ ALLOWED: dict[str, set[str]] = {
 }
 #: What only the named modules may import from elsewhere.
 OUTSIDE: dict[str, set[str]] = {
-    "urllib3": {"strict_http", "pool", "upstream", "framing", "response", "body", "s3_error", "application"},
+    "urllib3": {"strict_http", "pool"},
     "requests": {"requests_auth"},
     "botocore": {"aws"},
-    "logging": {"aws", "pool"},
+    "logging": {"aws"},
     "threading": {"aws", "client", "credentials", "error_log", "learned", "pool", "refresher", "secret_files"},
     "ssl": {"errors", "pool", "strict_http"},
     "argparse": {"cli"},

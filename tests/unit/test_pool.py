@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 import threading
 import time
@@ -154,10 +153,3 @@ def test_tls_before_1_2_is_never_spoken(monkeypatch: pytest.MonkeyPatch) -> None
     lax.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     monkeypatch.setattr(ssl, "create_default_context", lambda cafile: lax)
     assert pool._tls_context(None).minimum_version is ssl.TLSVersion.TLSv1_2
-
-
-@pytest.mark.parametrize("name", ["urllib3.connectionpool", "urllib3.connection"])
-def test_log_lines_lose_their_query_wherever_it_stands(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    logging.getLogger(name).warning("%s %s %d", "GET", "/a?Signature=5ec4e7", 200)
-    assert [record.getMessage() for record in caplog.records] == ["GET /a 200"]

@@ -5,21 +5,34 @@ from __future__ import annotations
 import io
 
 import pytest
-import urllib3
 
 from usp_s3_wsgi import errors, response
 from usp_s3_wsgi.bucket_url import parse as bucket_url
 from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.strict_http import S3Response, StrictHTTPConnection
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
 
 
-def from_s3(status: int, body: bytes = b"", **headers: str) -> urllib3.HTTPResponse:
-    """An answer of S3, as urllib3 gives it."""
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return urllib3.HTTPResponse(
-        io.BytesIO(body), names, status, preload_content=False, decode_content=False, request_method="GET"
-    )
+class Wire(StrictHTTPConnection):
+    """A connection on which an answer comes in, in pieces of some size."""
+
+    def __init__(self, received: bytes, piece: int = 1 << 20) -> None:
+        super().__init__("s3.example")
+        self.stream, self._piece = io.BytesIO(received), piece
+
+    def receive(self, size: int) -> bytes:
+        return self.stream.read(min(size, self._piece))
+
+    def receive_within(self, seconds: float) -> bytes:
+        return self.stream.read(self._piece)
+
+
+def from_s3(status: int, body: bytes = b"", **headers: str) -> S3Response:
+    """An answer of S3."""
+    response = S3Response(Wire(b"HTTP/1.1 %d X\r\n\r\n" % status + body), "GET", lambda connection: None)
+    response.headers.update({name.replace("_", "-").lower(): value for name, value in headers.items()})
+    return response
 
 
 @pytest.mark.parametrize("status", [200, 206, 304, 412, 416])
@@ -29,8 +42,7 @@ def test_what_is_never_passed_on(status: int) -> None:
         "Transfer-Encoding": "chunked", "Date": "now", "WWW-Authenticate": "x", "X-Trans-Id": "x", "Location": "/",
         "Content-Security-Policy": "x", "Alt-Svc": "h3", "X-Amz-Request-Id": "x", "Trailer": "x", "Content-MD5": "x",
     }  # fmt: skip
-    answer = urllib3.HTTPResponse(io.BytesIO(), never, status, preload_content=False)
-    assert response.passed_on(answer, SETTINGS) == []
+    assert response.passed_on(from_s3(status, b"", **never), SETTINGS) == []
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b=c", "a\nb", "a\0b", "a\x7fb", "a\x0bb"])

@@ -91,13 +91,6 @@ def test_nothing_is_seen_of_what_fails_before_it_is_sent(mode: str, caplog: pyte
     assert SECRET_KEY not in seen and TOKEN not in seen
 
 
-def test_debug_lines_still_say_what_was_asked(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    with ScriptedS3(HELLO) as s3:
-        call(environ("/media/film.mp4", s3_settings(s3.url, "v4-query")))
-    assert '"GET /bucket/film.mp4 HTTP/1.1" 200' in caplog.text
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_an_unexpected_exception_is_one_line_without_its_words(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*given: object) -> None:

@@ -1,4 +1,4 @@
-"""http.client's reading, made strict: what is whole is read as ever, what is not raises."""
+"""S3's answers as they come in: what is whole is read, what is not raises."""
 
 from __future__ import annotations
 
@@ -10,17 +10,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.unit.test_response import Wire
 from usp_s3_wsgi import strict_http
 
 HEAD = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 5\r\n\r\n'
 
 
+class Exchange:
+    """What became of a connection."""
+
+    def __init__(self, near: socket.socket) -> None:
+        self.connection = strict_http.StrictHTTPConnection("s3.example")
+        self.connection.sock = near
+        self.connection.limit(5)
+        self.given_back = 0
+
+    def answer(self, method: str = "GET", patience: float = 5) -> strict_http.S3Response:
+        """Send a request and read the header of the answer to it."""
+        return self.connection.exchange(method, b"GET / HTTP/1.1\r\n\r\n", patience, self._take)
+
+    def _take(self, connection: strict_http.StrictHTTPConnection) -> None:
+        assert connection is self.connection
+        self.given_back += 1
+
+    @property
+    def serves_again(self) -> bool:
+        """Whether the connection was given back open."""
+        return self.given_back == 1 and self.connection.sock is not None
+
+
 @contextmanager
-def answered(*pieces: bytes, end: bool = True, timeout: float | None = 5) -> Iterator[http.client.HTTPResponse]:
-    """A response to read, of a server that sends these pieces; ``end``: then it ends the connection."""
+def answered(*pieces: bytes, end: bool = True) -> Iterator[Exchange]:
+    """A connection to a server that sends these pieces; ``end``: then it ends the connection."""
     near, far = socket.socketpair()
-    near.settimeout(timeout)
 
     def send() -> None:
         for number, piece in enumerate(pieces):
@@ -31,100 +56,231 @@ def answered(*pieces: bytes, end: bool = True, timeout: float | None = 5) -> Ite
 
     sender = threading.Thread(target=send)
     sender.start()
-    response = strict_http._Response(near, method="GET")
     try:
-        yield response
+        yield Exchange(near)
     finally:
         sender.join()
-        response.close()
         near.close()
         far.close()
+
+
+def body(answer: strict_http.S3Response, size: int = 100) -> bytes:
+    """Read to the end."""
+    return b"".join(iter(lambda: answer.read1(size), b""))
+
+
+# --- the header
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_a_whole_answer_however_it_arrives(size: int) -> None:
     whole = HEAD + b"hello"
-    with answered(*[whole[start : start + size] for start in range(0, len(whole), size)]) as response:
-        response.begin()
-        assert (response.status, response.headers["ETag"], response.read()) == (200, '"e"', b"hello")
+    with answered(*[whole[start : start + size] for start in range(0, len(whole), size)], end=False) as exchange:
+        answer = exchange.answer()
+        assert (answer.status, answer.version, answer.headers) == (200, 11, {"etag": '"e"', "content-length": "5"})
+        assert body(answer) == b"hello"
+        assert exchange.serves_again
 
 
 @pytest.mark.parametrize("length", range(1, len(HEAD)))
 def test_a_header_that_is_cut_anywhere(length: int) -> None:
-    with answered(HEAD[:length]) as response:
+    with answered(HEAD[:length]) as exchange:
         with pytest.raises(ConnectionError):
-            response.begin()
+            exchange.answer()
+        assert exchange.given_back == 0
 
 
 @pytest.mark.parametrize("hint", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1\t103\tx\r\n\r\n"])
-@pytest.mark.parametrize("length", [1, 20, len(HEAD) - 3])
+@pytest.mark.parametrize("length", [0, 1, 20, len(HEAD) - 3])
 def test_a_header_that_is_cut_after_an_informational_one(hint: bytes, length: int) -> None:
-    with answered(hint + HEAD[:length]) as response:
+    with answered(hint + HEAD[:length]) as exchange:
         with pytest.raises(ConnectionError):
-            response.begin()
+            exchange.answer()
 
 
-def test_nothing_at_all_is_http_clients_own_error() -> None:
-    with answered() as response:
+def test_nothing_at_all_has_a_name_of_its_own() -> None:
+    with answered() as exchange:
         with pytest.raises(http.client.RemoteDisconnected):
-            response.begin()
+            exchange.answer()
 
 
 def test_lines_may_end_without_cr() -> None:
-    with answered(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi") as response:
-        response.begin()
-        assert response.read() == b"hi"
+    with answered(b"HTTP/1.1 200 OK\nContent-Length: 22\n\nhi \r\n\r\n not the header") as exchange:
+        answer = exchange.answer()
+        assert answer.headers == {"content-length": "22"}
+        assert body(answer) == b"hi \r\n\r\n not the header"
 
 
 @pytest.mark.parametrize(
-    "line", [b"ETag: a\rSet-Cookie: b\r\n", b"ETag: a\r\r\n", b"no colon\r\n", b" folded: at first\r\n"]
-)
+    "line",
+    [b"ETag: a\rSet-Cookie: b\r\n", b"ETag: a\r\r\n", b"no colon\r\n", b" folded: at first\r\n",
+     b"ETag: a\r\n folded: b\r\n", b": no name\r\n"],
+)  # fmt: skip
 def test_a_header_that_is_none(line: bytes) -> None:
-    with answered(HEAD.replace(b'ETag: "e"\r\n', line)) as response:
+    with answered(HEAD.replace(b'ETag: "e"\r\n', line)) as exchange:
         with pytest.raises(http.client.HTTPException):
-            response.begin()
+            exchange.answer()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"HTTP/2 200 OK", b"HTTP/1.1 OK", b"HTTP/1.1 20 x", b"HTTP/1.1 2000 x", b"ICY 200 OK", b"", b"HTTP/1.1 200\0"],
+)
+def test_a_status_line_that_is_none(line: bytes) -> None:
+    with answered(line + b"\r\nContent-Length: 0\r\n\r\n") as exchange:
+        with pytest.raises(http.client.HTTPException):
+            exchange.answer()
+
+
+def test_a_server_of_another_kind_is_not_waited_for() -> None:
+    with answered(b"SSH-2.0-OpenSSH_9.2\r\n", end=False) as exchange:
+        with pytest.raises(http.client.HTTPException):
+            exchange.answer()
+
+
+def test_names_in_any_case_and_values_of_one_name() -> None:
+    with answered(b"HTTP/1.0 200\r\nX-A:1\r\nx-a:\t 2 \r\nX-\xe9 : b\r\ncontent-length: 0\r\n\r\n") as exchange:
+        answer = exchange.answer()
+        assert (answer.version, answer.headers) == (10, {"x-a": "1, 2 ", "x-\xe9": "b", "content-length": "0"})
 
 
 @pytest.mark.parametrize("kind", [b"multipart/byteranges", b"multipart/mixed; boundary=x", b"message/rfc822"])
-def test_a_type_that_the_parser_of_mails_stumbles_over(kind: bytes) -> None:
-    with answered(HEAD.replace(b'ETag: "e"', b"Content-Type: " + kind)) as response:
-        response.begin()
-        assert response.headers["Content-Length"] == "5"
+def test_a_type_that_a_parser_of_mails_stumbles_over(kind: bytes) -> None:
+    with answered(HEAD.replace(b'ETag: "e"', b"Content-Type: " + kind)) as exchange:
+        assert exchange.answer().headers["content-length"] == "5"
 
 
 @pytest.mark.parametrize("size", [65_536, 65_537, 200_000])
-def test_a_line_that_is_too_long(size: int) -> None:
-    with answered(b"HTTP/1.1 200 OK\r\nX: " + b"x" * size + b"\r\n\r\n") as response:
+def test_a_header_that_is_too_long(size: int) -> None:
+    with answered(b"HTTP/1.1 200 OK\r\nX: " + b"x" * size + b"\r\n\r\n") as exchange:
         with pytest.raises(http.client.LineTooLong):
-            response.begin()
+            exchange.answer()
 
 
-def test_a_header_in_time_though_in_pieces_and_no_limit_for_the_body() -> None:
-    with answered(HEAD[:30], HEAD[30:], b"he", b"llo", timeout=2) as response:
-        response.begin()
-        assert response.read() == b"hello"
+def test_a_header_of_too_many_lines() -> None:
+    with answered(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 101 + b"\r\n") as exchange:
+        with pytest.raises(http.client.HTTPException):
+            exchange.answer()
 
 
 def test_bytes_that_trickle_in_do_not_extend_the_time() -> None:
     slow = [bytes([byte]) for byte in HEAD]
-    with answered(*slow, timeout=0.1) as response:
+    with answered(*slow) as exchange:
         with pytest.raises(TimeoutError):
-            response.begin()
+            exchange.answer(patience=0.1)
+
+
+def test_an_answer_that_does_not_come_in_time() -> None:
+    with answered(end=False) as exchange:
+        with pytest.raises(TimeoutError):
+            exchange.answer(patience=0.05)
 
 
 @pytest.mark.parametrize("status", [100, 102, 103, 199])
 def test_informational_answers_are_skipped(status: int) -> None:
     early = b"HTTP/1.1 %d Early\r\nLink: </a>\r\n\r\n" % status
-    with answered(early + early + HEAD + b"hello") as response:
-        response.begin()
-        assert (response.status, response.headers["Link"], response.read()) == (200, None, b"hello")
+    with answered(early + early + HEAD + b"hello") as exchange:
+        answer = exchange.answer()
+        assert (answer.status, "link" in answer.headers, body(answer)) == (200, False, b"hello")
+
+
+# --- the body
+
+
+def test_a_header_in_time_though_in_pieces_and_no_limit_for_the_body() -> None:
+    with answered(HEAD[:30], HEAD[30:], b"he", b"llo") as exchange:
+        assert body(exchange.answer(patience=2)) == b"hello"
+
+
+def test_a_body_that_stalls() -> None:
+    with answered(HEAD + b"he", end=False) as exchange:
+        answer = exchange.answer(patience=0.05)
+        assert answer.read1(100) == b"he"
+        with pytest.raises(TimeoutError):
+            answer.read1(100)
+        answer.close()
+        assert exchange.given_back == 1 and not exchange.serves_again
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4])
+def test_a_body_that_is_cut(cut: int) -> None:
+    with answered(HEAD + b"hello"[:cut]) as exchange:
+        with pytest.raises(ConnectionError):
+            body(exchange.answer())
+
+
+@pytest.mark.parametrize(
+    ("method", "head"),
+    [
+        ("HEAD", HEAD),
+        ("HEAD", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("GET", b"HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n"),
+        ("GET", b"HTTP/1.1 204 x\r\n\r\n"),
+        ("GET", b"HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n"),
+        ("GET", b"HTTP/1.0 200 x\r\nConnection: Keep-Alive\r\nContent-Length: 0\r\n\r\n"),
+    ],
+)
+def test_answers_without_a_body_set_the_connection_free_at_once(method: str, head: bytes) -> None:
+    with answered(head, end=False) as exchange:
+        answer = exchange.answer(method)
+        assert exchange.serves_again and body(answer) == b""
+        answer.close()
+        assert exchange.given_back == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [HEAD.replace(b"ETag", b"Connection: close\r\nETag"), HEAD.replace(b"1.1", b"1.0"), b"HTTP/1.1 200 x\r\n\r\n"],
+)
+def test_a_connection_that_ends_with_the_answer(head: bytes) -> None:
+    with answered(head + b"hello") as exchange:
+        assert body(exchange.answer()) == b"hello"
+        assert exchange.given_back == 1 and not exchange.serves_again
+
+
+@pytest.mark.parametrize(
+    "answer", [HEAD + b"hello", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+)
+def test_what_comes_after_an_answer_is_never_the_next_one(answer: bytes) -> None:
+    with answered(answer + HEAD + b"other", end=False) as exchange:
+        assert body(exchange.answer()) == b"hello"
+        assert exchange.given_back == 1 and not exchange.serves_again
+
+
+@pytest.mark.parametrize("late", [HEAD + b"other", b"x"])
+def test_what_comes_later_makes_a_connection_useless(late: bytes) -> None:
+    with answered(HEAD + b"hello", late, end=False) as exchange:
+        assert body(exchange.answer()) == b"hello"
+        time.sleep(0.1)
+        assert not exchange.connection.is_connected
+
+
+def test_a_connection_that_nobody_closed() -> None:
+    with answered(HEAD + b"hello", end=False) as exchange:
+        assert body(exchange.answer()) == b"hello"
+        assert exchange.connection.is_connected
+
+
+@given(
+    chunks=st.lists(st.binary(min_size=1, max_size=300), max_size=8),
+    piece=st.integers(1, 200),
+    size=st.integers(1, 400),
+)
+@settings(max_examples=50)
+def test_chunks_however_they_arrive(chunks: list[bytes], piece: int, size: int) -> None:
+    sent = b"".join(b"%x ;a=b\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: x\r\n\r\n"
+    wire = Wire(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + sent, piece)
+    freed: list[object] = []
+    answer = strict_http.S3Response(wire, "GET", freed.append)
+    assert answer.length_remaining is None and answer.chunked
+    assert body(answer, size) == b"".join(chunks)
+    assert freed == [wire] and not wire.stream.read()
 
 
 @pytest.mark.parametrize(
     "end", [b"5", b"5\r", b"5\r\nhello", b"5\r\nhello\r\n", b"5\r\nhello\r\n0", b"5\r\nhello\r\n0\r\n"]
 )
 def test_chunks_that_are_cut(end: bytes) -> None:
-    with answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + end) as response:
-        response.begin()
-        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-            b"".join(iter(lambda: response.read1(100), b""))
+    with answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + end) as exchange:
+        with pytest.raises(ConnectionError):
+            body(exchange.answer())
