@@ -37,8 +37,11 @@ def extensions():
     return [
         Extension(
             "usp_s3_wsgi._httpd",
-            [f"usp_s3_wsgi/_httpd{part}.c" for part in ("", "_guard", "_python", "_sections")],
-            depends=["usp_s3_wsgi/_httpd.h"],
+            [
+                *[f"usp_s3_wsgi/_httpd{part}.c" for part in ("", "_alike", "_guard", "_python", "_sections")],
+                "usp_s3_wsgi/_sha256.c",
+            ],
+            depends=["usp_s3_wsgi/_httpd.h", "usp_s3_wsgi/_sha256.h"],
             include_dirs=headers,
             define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # APR's headers want both
             optional=True,

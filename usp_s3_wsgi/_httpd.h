@@ -1,5 +1,6 @@
 /* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_sections.c (the configuration),
- * _httpd_python.c (what Python is asked), and _httpd_guard.c (the gateway's bodies). */
+ * _httpd_python.c (what Python is asked), _httpd_alike.c (signatures of one second), and _httpd_guard.c (the gateway's
+ * bodies). */
 
 #ifndef USP_S3_HTTPD_H
 #define USP_S3_HTTPD_H
@@ -14,6 +15,7 @@
 #include "apr_lib.h"
 #include "apr_strings.h"
 #include "mod_proxy.h"
+#include "_sha256.h"
 
 extern module AP_MODULE_DECLARE_DATA usp_s3_module;
 APLOG_USE_MODULE(usp_s3);
@@ -41,6 +43,23 @@ typedef struct {
     char *body;                 /* of a refusal */
     apr_size_t length;
 } signed_request;
+
+/* How Python has signed a request of this second: what is the same for the next one. */
+typedef struct {
+    apr_int64_t second;         /* since 1970 */
+    int passes_query;           /* the section passes parameters of the client, so that a query is for Python */
+    const char *origin;         /* of the URL that is asked: scheme and authority */
+    const char *host;           /* as in signed_request, and so the next three; headers without Authorization */
+    const char *server_name;
+    apr_table_t *headers;
+    apr_array_header_t *passed;
+    const char *prefix;         /* of the bucket: each path begins with it */
+    const char *canonical;      /* the canonical request, from its query on */
+    const char *to_sign;        /* the string to sign, up to the hash */
+    unsigned char key[USP_S3_SHA256_SIZE];
+    const char *authorization;  /* that header up to the signature, or NULL where it is in the query: */
+    const char *query;          /* up to the signature */
+} usp_s3_alike;
 
 /* _httpd.c */
 
@@ -72,7 +91,18 @@ const char *usp_s3_section_url(request_rec *r, proxy_server_conf *conf, ap_conf_
 /* The configuration with the <Proxy> sections of a URL. */
 ap_conf_vector_t *usp_s3_walk(request_rec *r, proxy_server_conf *conf, const char *url);
 
+/* _httpd_alike.c */
+
+/* Sign like the last request of this section, if that was in this second and nothing else is new; whether it was done. */
+int usp_s3_sign_alike(request_rec *r, signed_request *request, char **url);
+
+/* Remember how Python has signed for this URL, as mod_proxy gave it. */
+void usp_s3_remember(request_rec *r, const signed_request *request, const char *url, const usp_s3_alike *alike);
+
 /* _httpd_python.c */
+
+/* With NoDecode: whether access rules of httpd have seen a path that is not the key's. */
+int usp_s3_has_undecoded_slash(request_rec *r);
 
 /* Sign for *url, which is changed, and request, which is filled; returns OK or the status of the refusal. */
 int usp_s3_sign(request_rec *r, signed_request *request, char **url);

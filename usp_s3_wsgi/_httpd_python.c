@@ -123,14 +123,40 @@ static int take_refusal(request_rec *r, PyObject *result)
     return status;
 }
 
-/* Take (URL, host, server name, headers, prefixes) of Python. */
+/* Take of Python how it has signed, so that the next requests of this second need not ask it. */
+static int take_alike(request_rec *r, const signed_request *request, PyObject *tuple, const char *asked)
+{
+    PyObject *origin, *prefix, *canonical, *to_sign, *authorization, *query;
+    usp_s3_alike alike = {.host = request->host, .server_name = request->server_name, .passed = request->passed};
+    long long second;
+    const char *key;
+    Py_ssize_t size;
+
+    if (!PyArg_ParseTuple(tuple, "LpUUUUy#OO", &second, &alike.passes_query, &origin, &prefix, &canonical, &to_sign, &key,
+                          &size, &authorization, &query)
+        || size != sizeof(alike.key) || !(alike.origin = copied(r->pool, origin))
+        || !(alike.prefix = copied(r->pool, prefix)) || !(alike.canonical = copied(r->pool, canonical))
+        || !(alike.to_sign = copied(r->pool, to_sign))
+        || (authorization != Py_None && !(alike.authorization = copied(r->pool, authorization)))
+        || (query != Py_None && !(alike.query = copied(r->pool, query))))
+        return 0;
+    alike.second = second;
+    memcpy(alike.key, key, sizeof(alike.key));
+    alike.headers = apr_table_clone(r->pool, request->headers);
+    apr_table_unset(alike.headers, "Authorization");
+    usp_s3_remember(r, request, asked, &alike);
+    return 1;
+}
+
+/* Take (URL, host, server name, headers, prefixes, how the next ones are signed or None) of Python. */
 static int take_signature(request_rec *r, signed_request *request, PyObject *result, char **url)
 {
-    PyObject *signed_url, *host, *server_name, *headers, *prefixes;
+    PyObject *signed_url, *host, *server_name, *headers, *prefixes, *alike;
+    const char *asked = *url;
     Py_ssize_t i;
 
-    if (!PyArg_ParseTuple(result, "UUUO!O!", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
-                          &prefixes)
+    if (!PyArg_ParseTuple(result, "UUUO!O!O", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
+                          &prefixes, &alike)
         || !(*url = (char *)copied(r->pool, signed_url)) || !(request->host = copied(r->pool, host))
         || !(request->server_name = copied(r->pool, server_name)))
         return 0;
@@ -138,7 +164,7 @@ static int take_signature(request_rec *r, signed_request *request, PyObject *res
     request->passed = apr_array_make(r->pool, 1, sizeof(const char *));
     for (i = 0; i < PyTuple_Size(prefixes); i++)
         APR_ARRAY_PUSH(request->passed, const char *) = copied(r->pool, PyTuple_GetItem(prefixes, i));
-    return copy_headers(request->headers, headers);
+    return copy_headers(request->headers, headers) && (alike == Py_None || take_alike(r, request, alike, asked));
 }
 
 /* An exception that Python did not handle: its type alone is logged, for its words may hold a key. */
@@ -154,8 +180,7 @@ static int internal_error(request_rec *r)
 
 /* ---------------------------------------------------------------- the questions */
 
-/* With NoDecode: whether access rules of httpd have seen a path that is not the key's. */
-static int has_undecoded_slash(request_rec *r)
+int usp_s3_has_undecoded_slash(request_rec *r)
 {
     core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
 
@@ -172,10 +197,12 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
                       "or its WSGIImportScript failed at the start of this process (see above)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    if (usp_s3_sign_alike(r, request, url))
+        return OK;
     enter_python();
     result = PyObject_CallFunction(sign_function, "NNNNNi", text_or_none(request->section), settings(request->config),
                                    text(r->method), text(*url), text_or_none(r->main ? NULL : r->unparsed_uri),
-                                   has_undecoded_slash(r));
+                                   usp_s3_has_undecoded_slash(r));
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
         if (!(status = take_refusal(r, result)))
             status = internal_error(r);

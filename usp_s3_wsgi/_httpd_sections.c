@@ -39,16 +39,19 @@ int usp_s3_has_settings(ap_conf_vector_t *config)
 }
 
 /* Whether a <Proxy> section counts for a URL: as mod_proxy sees it, but a bucket's URL may lack the slash at its end. */
-static int is_section_of(request_rec *r, const proxy_dir_conf *proxy, const char *url)
+static int is_section_of(const proxy_dir_conf *proxy, const char *url)
 {
-    size_t length = strcspn(url, "?");
-    const char *folder = apr_pstrcat(r->pool, apr_pstrmemdup(r->pool, url, length), "/", NULL);
+    size_t length, section;
 
     if (proxy->r)
         return ap_regexec(proxy->r, url, 0, NULL, 0) == 0;
     if (proxy->p_is_fnmatch)
         return apr_fnmatch(proxy->p, url, 0) == 0;
-    return strncmp(url, proxy->p, strlen(proxy->p)) == 0 || strncmp(folder, proxy->p, strlen(proxy->p)) == 0;
+    section = strlen(proxy->p);
+    if (strncmp(url, proxy->p, section) == 0)
+        return 1;
+    length = strcspn(url, "?");
+    return section == length + 1 && proxy->p[length] == '/' && strncmp(url, proxy->p, length) == 0;
 }
 
 /* Not from the merged configuration: mod_proxy keeps the name of the section that came last, with settings or without. */
@@ -61,7 +64,7 @@ const char *usp_s3_section_url(request_rec *r, proxy_server_conf *conf, ap_conf_
         ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
         proxy_dir_conf *proxy = ap_get_module_config(section, &proxy_module);
 
-        if (!usp_s3_has_settings(section) || !is_section_of(r, proxy, url))
+        if (!usp_s3_has_settings(section) || !is_section_of(proxy, url))
             continue;
         if (!proxy->r && !proxy->p_is_fnmatch)
             return proxy->p;
@@ -79,7 +82,7 @@ ap_conf_vector_t *usp_s3_walk(request_rec *r, proxy_server_conf *conf, const cha
     for (i = 0; i < conf->sec_proxy->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
 
-        if (is_section_of(r, ap_get_module_config(section, &proxy_module), url))
+        if (is_section_of(ap_get_module_config(section, &proxy_module), url))
             merged = ap_merge_per_dir_configs(r->pool, merged, section);
     }
     return merged;

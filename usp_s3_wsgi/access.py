@@ -14,9 +14,22 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import bucket_url, credentials, error_log, errors, framing, request, response, s3_error, settings
+from usp_s3_wsgi import (
+    bucket_url,
+    credentials,
+    error_log,
+    errors,
+    framing,
+    request,
+    response,
+    s3_error,
+    settings,
+    signing,
+)
 from usp_s3_wsgi.bucket_url import BucketURL
+from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import GatewayError, ProxyFailed, SettingError
+from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
 
@@ -40,11 +53,33 @@ PASSED_ON: dict[int, tuple[str, ...]] = {
 }
 
 
+class Alike(NamedTuple):
+    """How ``_httpd_alike.c`` signs other paths of the section in the same second (unix time), without asking again.
+
+    ``passes_query``: only without a query. ``origin``: what the URL begins with, to the path, which begins with
+    ``prefix``. ``canonical``: the canonical request from its query on; ``to_sign``: the string to sign up to the hash.
+    ``authorization``: that header up to the signature; or None, and then ``query`` is the URL's up to it.
+    """
+
+    second: int
+    passes_query: bool
+    origin: str
+    prefix: str
+    canonical: str
+    to_sign: str
+    key: bytes
+    authorization: str | None
+    query: str | None
+
+    def __repr__(self) -> str:
+        return f"Alike({self.second}, {self.origin}{self.prefix})"  # the rest holds a key
+
+
 class Signed(NamedTuple):
     """What mod_proxy sends: URL with the signature that is in the query, Host, the signature's headers.
 
     ``server_name``: the host's name alone, for TLS. ``pass_headers``: lowercase prefixes of further answer headers that
-    the client may see.
+    the client may see. ``alike``: None where each request is to be signed by Python.
     """
 
     url: str
@@ -52,6 +87,7 @@ class Signed(NamedTuple):
     server_name: str
     headers: Pairs
     pass_headers: tuple[str, ...]
+    alike: Alike | None
 
     def __repr__(self) -> str:
         return f"Signed({self.url.partition('?')[0]})"  # the rest holds a signature
@@ -78,7 +114,9 @@ def sign_proxied(
         target, query = _split(url)
         chosen = _settings(section, pairs, target)
         unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, chosen)
-        signed = sign(unsigned, chosen, credentials.resolve(chosen), datetime.now(timezone.utc))
+        keys, now = credentials.resolve(chosen), datetime.now(timezone.utc)
+        signed = sign(unsigned, chosen, keys, now)
+        alike = _alike(unsigned, chosen, keys, now)
     except Exception as error:
         return _refused(error, method, url)
     return Signed(
@@ -87,6 +125,25 @@ def sign_proxied(
         chosen.bucket_url.host,
         signed.headers,
         chosen.pass_headers,
+        alike,
+    )
+
+
+def _alike(unsigned: S3Request, chosen: Settings, keys: Credentials, now: datetime) -> Alike | None:
+    common = signing.common(unsigned, chosen, keys, now)
+    if common is None or unsigned.query:
+        return None
+    query = "&".join([f"{name}={value}" for name, value in common.sent]) + "&X-Amz-Signature="
+    return Alike(
+        int(now.timestamp()),
+        bool(chosen.pass_query),
+        f"{unsigned.scheme}://{unsigned.host}",
+        chosen.bucket_url.prefix,
+        f"{common.query}\n{common.canonical}",
+        common.to_sign,
+        common.key,
+        common.authorization or None,
+        None if common.authorization else query,
     )
 
 

@@ -1,6 +1,7 @@
 """Sign requests to Amazon S3 and what speaks its language: Signature v4 and v2, in headers or in the query.
 
-Everything here is pure: no input or output and no clock. The one thing kept is the cache of v4 signing keys.
+Everything here is pure: no input or output and no clock. What is kept are v4's signing keys, and what signatures of
+one second have in common.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from usp_s3_wsgi.signing import sigv2, sigv4
+from usp_s3_wsgi.signing.sigv4 import Common
 
 # At run time nothing of the settings is needed; they, in turn, encode with this package.
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from usp_s3_wsgi.request import S3Request
     from usp_s3_wsgi.settings import Settings
 
-__all__ = ["sign"]
+__all__ = ["Common", "common", "sign"]
 
 
 def sign(
@@ -50,3 +52,12 @@ def sign(
     if settings.use_headers:
         return sigv2.sign_headers(request, credentials, bucket, now)
     return sigv2.sign_query(request, credentials, bucket, now, settings.expires)
+
+
+def common(request: S3Request, settings: Settings, credentials: Credentials, now: datetime) -> Common | None:
+    """Return what :func:`sign` makes of such a request whatever its method and path are, None for Signature v2."""
+    if settings.region is None:
+        return None
+    if settings.use_headers:
+        return sigv4.common_headers(request, credentials, settings.region, now)[1]
+    return sigv4.common_query(request, credentials, settings.region, now, settings.expires)[1]

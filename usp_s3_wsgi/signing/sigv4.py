@@ -155,12 +155,13 @@ def query_parameters(
     return parameters
 
 
-class _Common(NamedTuple):
+class Common(NamedTuple):
     """What signatures of the same second have in common, if bucket, keys and signed headers are the same.
 
     A busy server makes many of them, so this is most of the work. ``sent``: headers or query parameters; ``query``:
     those parameters, as canonical query string. ``canonical``: the canonical request's end, from its headers on.
-    ``to_sign``: the string to sign up to the hash. ``authorization``: the header's value up to the signature.
+    ``to_sign``: the string to sign up to the hash. ``key``: the signing key. ``authorization``: the header's value up
+    to the signature, empty for one in the query.
     """
 
     sent: tuple[tuple[str, str], ...]
@@ -171,19 +172,19 @@ class _Common(NamedTuple):
     authorization: str
 
     def __repr__(self) -> str:
-        return "_Common()"  # all of it is next to a secret
+        return "Common()"  # all of it is next to a secret
 
 
 @lru_cache(maxsize=1024)
 def _common_headers(
     host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, time: str, payload: str
-) -> _Common:
+) -> Common:
     sent = [("x-amz-content-sha256", payload), ("x-amz-date", time)]
     if token:
         sent.append(("x-amz-security-token", token))
     to_sign = [("host", host), *signed, *sent]
     names, scope = signed_headers(to_sign), credential_scope(time[:8], region)
-    return _Common(
+    return Common(
         tuple(sent),
         "",
         _end_of_canonical_request(canonical_headers(to_sign), names, payload),
@@ -196,11 +197,11 @@ def _common_headers(
 @lru_cache(maxsize=1024)
 def _common_query(
     host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, time: str, expires: int
-) -> _Common:
+) -> Common:
     to_sign = [("host", host), *signed]
     names, scope = signed_headers(to_sign), credential_scope(time[:8], region)
     sent = query_parameters(access_key, token, scope, time, expires, names)
-    return _Common(
+    return Common(
         tuple(sent),
         canonical_query_string(sent),
         _end_of_canonical_request(canonical_headers(to_sign), names, UNSIGNED_PAYLOAD),
@@ -208,6 +209,30 @@ def _common_query(
         signing_key(secret_key, time[:8], region),
         "",
     )
+
+
+def common_headers(
+    request: S3Request, credentials: Credentials, region: str, now: datetime, payload_hash: str = EMPTY_PAYLOAD_HASH
+) -> tuple[_Pairs, Common]:
+    """Return the headers that :func:`sign_headers` keeps, and what it has in common with others; arguments as there."""
+    kept, to_sign = _sorted_out(request.headers)
+    common = _common_headers(
+        request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
+        timestamp(now), payload_hash,
+    )  # fmt: skip
+    return kept, common
+
+
+def common_query(
+    request: S3Request, credentials: Credentials, region: str, now: datetime, expires: int
+) -> tuple[_Pairs, Common]:
+    """Return the headers that :func:`sign_query` keeps, and what it has in common with others; arguments as there."""
+    kept, to_sign = _sorted_out(request.headers)
+    common = _common_query(
+        request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
+        timestamp(now), expires,
+    )  # fmt: skip
+    return kept, common
 
 
 def sign_headers(
@@ -222,11 +247,7 @@ def sign_headers(
     ``now`` is in UTC. ``payload_hash`` is the body's SHA-256 in lowercase hex, or ``UNSIGNED-PAYLOAD``.
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html
     """
-    kept, to_sign = _sorted_out(request.headers)
-    common = _common_headers(
-        request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
-        timestamp(now), payload_hash,
-    )  # fmt: skip
+    kept, common = common_headers(request, credentials, region, now, payload_hash)
     query = canonical_query_string(request.query) if request.query else ""
     signed = _signature(common, request.method, request.path, query)
     sent = (*kept, *common.sent, ("Authorization", common.authorization + signed))
@@ -239,18 +260,14 @@ def sign_query(request: S3Request, credentials: Credentials, region: str, now: d
     ``now`` is in UTC; ``expires`` is in seconds from then, 1 to 604800.
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
     """
-    kept, to_sign = _sorted_out(request.headers)
-    common = _common_query(
-        request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
-        timestamp(now), expires,
-    )  # fmt: skip
+    kept, common = common_query(request, credentials, region, now, expires)
     query = (*request.query, *common.sent)
     canonical = canonical_query_string(query) if request.query else common.query
     signed = _signature(common, request.method, request.path, canonical)
     return request._replace(headers=kept, query=(*query, ("X-Amz-Signature", signed)))
 
 
-def _signature(common: _Common, method: str, path: str, query: str) -> str:
+def _signature(common: Common, method: str, path: str, query: str) -> str:
     digest = sha256(f"{method}\n{path}\n{query}\n{common.canonical}".encode()).hexdigest()
     return signature(common.key, common.to_sign + digest)
 
