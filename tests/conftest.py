@@ -20,7 +20,7 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(error_log, "limiter", error_log.Limiter())
     yield
     for worker in own._known.values():
-        worker._pool.close()
+        worker._idle.close_all()
 
 
 @pytest.fixture(scope="session")

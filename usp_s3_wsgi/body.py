@@ -15,8 +15,8 @@ from usp_s3_wsgi.upstream import Upstream
 if TYPE_CHECKING:
     from usp_s3_wsgi.strict_http import S3Response
 
-#: Bytes of one read: large reads beat the 8 KB of a proxy's buffers.
-READ_SIZE = 1 << 20
+#: Bytes of one read: large ones cost less; a stream that waits for its client holds about one.
+READ_SIZE = 3 << 18
 #: What is about the first request alone: the rest is asked for by its own range, of the very object that was begun.
 _OF_THE_FIRST = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 

@@ -12,6 +12,7 @@ from usp_s3_wsgi.request import S3Request
 if TYPE_CHECKING:
     from usp_s3_wsgi.strict_http import S3Response
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _SEVERAL_PARTS = "multipart/byteranges"
 
 
@@ -40,7 +41,7 @@ def _length(response: S3Response) -> int | None:
     coding, length = response.headers.get("transfer-encoding"), response.headers.get("content-length")
     if coding is not None and (coding.lower() != "chunked" or length is not None or response.version < 11):
         raise UpstreamRefused("S3 sent a Transfer-Encoding other than chunked alone")
-    if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
+    if length is not None and not _NUMBER.fullmatch(length):
         raise UpstreamRefused("S3 sent a Content-Length that is no number")
     return None if length is None else int(length)
 

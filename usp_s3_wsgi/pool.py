@@ -1,18 +1,17 @@
-"""The connections to S3: a worker with its pool for each bucket's host and parameters, once per process."""
+"""The connections to S3: a worker with its own ones for each bucket's host and parameters, once per process."""
 
 from __future__ import annotations
 
-import queue
 import socket
 import ssl
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from http.client import HTTPException, RemoteDisconnected
 from typing import Any, NamedTuple
 
-import urllib3
-from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from usp_s3_wsgi.errors import (
     HostResting,
@@ -33,69 +32,67 @@ from usp_s3_wsgi.strict_http import HandshakeError, S3Response, StrictHTTPConnec
 #: What is worth reading to the end, so that the connection can serve again, and for how many seconds.
 _SHORT_BODY = 65_536
 _MOMENT = 0.25
-#: Connections kept where ``max`` sets no limit: more than any httpd child has threads.
-_UNLIMITED = 1_024
 
 
-class _IdleConnections(queue.LifoQueue[Any]):
-    """urllib3's queue of idle connections, which closes those that are idle for longer than ``ttl`` seconds."""
+class _Idle:
+    """Connections that wait for a request, the last one in first; ``ttl`` seconds later they are closed."""
 
-    ttl = float("inf")
-    _last_sweep = 0.0
+    def __init__(self, ttl: float) -> None:
+        self._ttl, self._last_sweep = ttl, 0.0
+        self._waiting: list[
+            StrictHTTPConnection
+        ] = []  # to append, pop and remove are one step each, whatever threads do
 
-    def _put(self, item: Any) -> None:
-        now = time.monotonic()
-        if item is not None:
-            item.idle_since = now
-        super()._put(item)
+    def put(self, connection: StrictHTTPConnection) -> None:
+        """Let a connection wait; one that is closed connects again when it is used."""
+        now = connection.idle_since = time.monotonic()
+        self._waiting.append(connection)
         # The last one in is the first one out: connections that nobody needs any more rest at the bottom.
-        if now >= self._last_sweep + self.ttl:
+        if now >= self._last_sweep + self._ttl:
             self._last_sweep = now
-            for connection in self.queue:
-                self._close_if_stale(connection, now)
+            for waiting in list(self._waiting):
+                if now - waiting.idle_since > self._ttl:
+                    self._close(waiting)
 
-    def _get(self) -> Any:
-        item = super()._get()
-        self._close_if_stale(item, time.monotonic())
-        return item
+    def take(self) -> StrictHTTPConnection | None:
+        """Return one, closed where S3 has closed it or ``ttl`` is over; None where none waits."""
+        try:
+            connection = self._waiting.pop()
+        except IndexError:
+            return None
+        if time.monotonic() - connection.idle_since > self._ttl or not connection.is_connected:
+            connection.close()
+        return connection
 
     def close_all(self) -> None:
-        """Close those that are idle now; they connect again when they are used."""
-        with self.mutex:
-            for connection in self.queue:
-                if connection is not None:
-                    connection.close()
+        """Close those that wait now."""
+        for waiting in list(self._waiting):
+            self._close(waiting)
 
-    def _close_if_stale(self, connection: Any, now: float) -> None:
-        if connection is not None and now - connection.idle_since > self.ttl:
-            connection.close()  # it connects again when it is used
+    def _close(self, waiting: StrictHTTPConnection) -> None:
+        with suppress(ValueError):  # a thread has just taken it
+            self._waiting.remove(waiting)
+            waiting.close()
 
 
 class Worker:
-    """A bucket's host and its pool, as mod_proxy's worker: after a failed connection it rests for ``retry`` seconds."""
+    """A bucket's host and its connections, as mod_proxy's worker: when one failed, it rests for ``retry`` seconds."""
 
     def __init__(self, scheme: str, host: str, port: int, parameters: ProxySet, ca_file: str | None) -> None:
         self._parameters = parameters
         self._rests_until = 0.0
         self._acquire = parameters.acquire or parameters.timeout
+        self._places = threading.BoundedSemaphore(parameters.max) if parameters.max else None
+        self._idle = _Idle(parameters.ttl if parameters.enablereuse else 0.0)
+        self._last_lines = ("", "") if parameters.enablereuse else ("Connection: close", "", "")
         options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         if parameters.keepalive:
             options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
-        pool_options: dict[str, Any] = {
-            "maxsize": parameters.max or _UNLIMITED,
-            "block": bool(parameters.max),
-            "timeout": parameters.connectiontimeout,
-            "socket_options": options,
-        }
+        how: dict[str, Any] = {"timeout": parameters.connectiontimeout, "socket_options": options}
         if scheme == "https":
-            pool_options["ssl_context"] = _tls_context(ca_file)
-            self._pool: urllib3.HTTPConnectionPool = _HTTPSPool(host, port, **pool_options)
-        else:
-            self._pool = _HTTPPool(host, port, **pool_options)
-        assert isinstance(self._pool.pool, _IdleConnections)
-        self._idle = self._pool.pool
-        self._idle.ttl = parameters.ttl if parameters.enablereuse else 0.0
-        self._last_lines = ("", "") if parameters.enablereuse else ("Connection: close", "", "")
+            how["ssl_context"] = _tls_context(ca_file)
+        connection = StrictHTTPSConnection if scheme == "https" else StrictHTTPConnection
+        self._new_connection = partial(connection, host, port, **how)
 
     @property
     def resting(self) -> bool:
@@ -108,22 +105,31 @@ class Worker:
             left = self._rests_until - time.monotonic()
             raise HostResting("S3 was not reachable a moment ago (retry of S3ProxySet)", left)
         head = self._head(request)
+        if self._places is not None and not self._places.acquire(timeout=self._acquire):
+            raise NoFreeConnection(f"no connection came free within {self._acquire:g} s (max, acquire)")
         try:
-            connection = self._pool._get_conn(self._acquire)
-        except EmptyPoolError:
-            raise NoFreeConnection(f"no connection came free within {self._acquire:g} s (max, acquire)") from None
-        assert isinstance(connection, StrictHTTPConnection)
-        try:
-            response = connection.exchange(request.method, head, self._parameters.timeout, self._pool._put_conn)
+            connection = self._idle.take() or self._new_connection()
+            try:
+                response = connection.exchange(request.method, head, self._parameters.timeout, self._take_back)
+            except BaseException:
+                connection.close()
+                raise
         except BaseException as error:
-            connection.close()
-            self._pool._put_conn(connection)
+            self._set_free()
             if isinstance(error, (HTTPError, OSError, HTTPException)):
                 raise self._failure(error) from error
             raise
         if response.status < 200:
             raise UpstreamRefused(f"S3 answered {response.status}, which was not asked for")
         return response
+
+    def _take_back(self, connection: StrictHTTPConnection) -> None:
+        self._idle.put(connection)
+        self._set_free()
+
+    def _set_free(self) -> None:
+        if self._places is not None:
+            self._places.release()
 
     def _head(self, request: S3Request) -> bytes:
         """https://www.rfc-editor.org/rfc/rfc9112#section-3."""
@@ -169,16 +175,6 @@ def _is_transient(handshake: BaseException | None) -> bool:
     """Whether a server that is at fault for a moment ends a handshake so, and not one that will never do."""
     broken = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionError)
     return isinstance(handshake, broken) or getattr(handshake, "reason", None) == "TLSV1_ALERT_INTERNAL_ERROR"
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    QueueCls = _IdleConnections
-    ConnectionCls = StrictHTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    QueueCls = _IdleConnections
-    ConnectionCls = StrictHTTPSConnection
 
 
 class _Key(NamedTuple):

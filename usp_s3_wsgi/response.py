@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from usp_s3_wsgi.errors import UpstreamRefused
 from usp_s3_wsgi.settings import Settings
@@ -30,11 +29,11 @@ PASSED_ON = {
 _KEYS = {status: tuple([(name, name.lower()) for name in names]) for status, names in PASSED_ON.items()}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_STATUS_LINES = {int(status): f"{int(status)} {status.phrase}" for status in HTTPStatus}
 _BODYLESS = frozenset({204, 304})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the client gets: a status, headers, and a body that has ``close`` if it holds a connection."""
 
     status: int
@@ -44,7 +43,7 @@ class Answer:
     @property
     def status_line(self) -> str:
         """Status and phrase, as WSGI wants them."""
-        return f"{self.status} {HTTPStatus(self.status).phrase}"
+        return _STATUS_LINES[self.status]
 
     def close(self) -> None:
         """Give back what the body holds, where no server is going to do it."""
@@ -79,6 +78,6 @@ def plain(status: int, headers: Iterable[tuple[str, str]], method: str) -> Answe
     """Return an answer with a short text of our own, or none where there must be none."""
     if status in _BODYLESS:
         return Answer(status, list(headers), [])
-    text = f"{status} {HTTPStatus(status).phrase}\n".encode()
+    text = f"{_STATUS_LINES[status]}\n".encode()
     own = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
     return Answer(status, [*headers, *own], [] if method == "HEAD" else [text])

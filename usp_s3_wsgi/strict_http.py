@@ -32,6 +32,8 @@ _LONGEST_LINE = 65_536
 _MOST_TRAILERS = 100
 #: Bytes of one read of a header: a small object comes along with it.
 _FIRST_READ = 65_536
+#: At once, and so that it is still there.
+_LOOK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 #: What one record of TLS holds at most: https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
 _TLS_RECORD = 16_384
 
@@ -44,6 +46,8 @@ class StrictHTTPConnection(HTTPConnection):
     """urllib3's connection, on which whole requests are sent and answers are read strictly."""
 
     patience = 0.0
+    #: When it was used last, by time.monotonic().
+    idle_since = 0.0
 
     def exchange(
         self, method: str, head: bytes, patience: float, give_back: Callable[[StrictHTTPConnection], None]
@@ -79,7 +83,7 @@ class StrictHTTPConnection(HTTPConnection):
         if self.sock is None:
             return False
         try:
-            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self.sock.recv(1, _LOOK)
         except BlockingIOError:
             return True
         except OSError:
@@ -321,11 +325,13 @@ def _fields(text: str) -> dict[str, str]:
     lines = text.split("\n")
     if len(lines) > _MOST_FIELDS:
         raise HTTPException("too many headers")
+    if text[0] in " \t" or "\n " in text or "\n\t" in text:
+        raise HTTPException("a folded header")
     fields: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or name[:1] in {" ", "\t", ""}:
-            raise HTTPException("a line of the header that is none")
         name, value = name.rstrip().lower(), value.lstrip(" \t")
+        if not colon or not name:
+            raise HTTPException("a line of the header that is none")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields

@@ -133,7 +133,7 @@ def play(flaws: list[Flaw], asked: str | None, retries: int) -> tuple[Reply, Fla
         section = s3_settings(s3.url, S3Retries=str(retries), S3ProxySet=PATIENCE)
         reply = call(environ("/media/film.mp4", section, headers={"Range": asked} if asked else {}))
         for worker in workers._known.values():
-            worker._pool.close()
+            worker._idle.close_all()
     return reply, flawed
 
 

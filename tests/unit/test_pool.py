@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from urllib3.exceptions import NewConnectionError, ProtocolError
@@ -65,6 +65,8 @@ class Fake:
     """A connection that counts how often it was closed."""
 
     closed = 0
+    idle_since = 0.0
+    is_connected = True
 
     def close(self) -> None:
         self.closed += 1
@@ -77,36 +79,66 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def queue(ttl: float) -> Any:
-    """The queue of a pool as urllib3 fills it before ttl is known."""
-    idle = pool._IdleConnections(4)
-    for _ in range(3):
-        idle.put(None, block=False)
-    idle.ttl = ttl
-    return idle
-
-
 @pytest.mark.parametrize(("seconds", "closed"), [(0, 0), (60, 0), (61, 1)])
 def test_a_connection_is_closed_when_it_was_idle_for_longer_than_ttl(
     clock: list[float], seconds: float, closed: int
 ) -> None:
-    idle, connection = queue(60), Fake()
-    idle.put(connection, block=False)
+    idle, connection = pool._Idle(60), cast(Any, Fake())
+    idle.put(connection)
     clock[0] += seconds
-    assert idle.get(block=False) is connection
-    assert connection.closed == closed
+    assert (idle.take() is connection, connection.closed) == (True, closed)
+    assert idle.take() is None
+
+
+def test_one_that_s3_has_closed_is_closed_here_too(clock: list[float]) -> None:
+    idle, connection = pool._Idle(60), cast(Any, Fake())
+    idle.put(connection)
+    connection.is_connected = False
+    assert (idle.take() is connection, connection.closed) == (True, 1)
 
 
 def test_connections_at_the_bottom_are_swept(clock: list[float]) -> None:
-    idle, bottom, top = queue(60), Fake(), Fake()
-    idle.get(block=False)
+    idle, bottom, top = pool._Idle(60), cast(Any, Fake()), cast(Any, Fake())
     for connection in (bottom, top):
-        idle.put(connection, block=False)
+        idle.put(connection)
     for _ in range(5):  # twice ttl at most
         clock[0] += 30
-        assert idle.get(block=False) is top
-        idle.put(top, block=False)
-    assert (bottom.closed > 0, top.closed) == (True, 0)
+        idle.put(taken := cast(Any, idle.take()))
+        assert taken is top
+    assert (bottom.closed, top.closed) == (1, 0)
+    assert (idle.take(), idle.take()) == (top, None)
+
+
+def test_all_that_wait_are_closed_and_none_that_is_in_use(clock: list[float]) -> None:
+    idle, waiting, used = pool._Idle(60), cast(Any, Fake()), cast(Any, Fake())
+    for connection in (waiting, used):
+        idle.put(connection)
+    idle.take()
+    idle.close_all()
+    assert (waiting.closed, used.closed, idle.take()) == (1, 0, None)
+
+
+def test_many_threads_never_share_a_connection() -> None:
+    """Each of them is taken by one at a time, while others are swept."""
+    idle, shared = pool._Idle(0.0), []
+    for _ in range(4):
+        idle.put(cast(Any, Fake()))
+
+    def use() -> None:
+        for _ in range(2_000):
+            connection: Any = idle.take() or Fake()
+            if getattr(connection, "in_use", False):
+                shared.append(connection)
+            connection.in_use = True
+            connection.in_use = False
+            idle.put(connection)
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not shared
 
 
 # --- words for failures

@@ -6,15 +6,16 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.wsgi import environ
 from usp_s3_wsgi.bucket_url import parse as bucket_url
 from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound
-from usp_s3_wsgi.request import S3Request, from_environ, object_key, passed_query
+from usp_s3_wsgi.request import S3Request, _plain_key, from_environ, object_key, passed_query
 from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.signing.encoding import percent_encode
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/pre/fix"))
 
@@ -153,6 +154,22 @@ def test_the_path_for_s3_decodes_to_the_key(pair: tuple[bytes, str]) -> None:
     assert re.fullmatch(r"/pre/fix/(?:[A-Za-z0-9._~/-]|%[0-9A-F]{2})*", request.path)
     decoded = re.sub(r"%(..)", lambda match: chr(int(match[1], 16)), request.path).encode("latin-1")
     assert decoded == b"/pre/fix/" + key
+
+
+@given(st.text(alphabet="ab./%2F_~-? é", max_size=12), st.sampled_from(["", "/m"]), st.booleans())
+@example("a/b.c", "/m", False)
+@hypothesis_settings(deadline=None)
+def test_what_takes_a_glance_is_what_takes_a_look(path: str, mount: str, inner: bool) -> None:
+    """The shortcut for a plain path, whatever httpd has made of it."""
+    folded = re.sub("/+", "/", "/" + path.partition("?")[0].replace("%2F", "/"))
+    asked = environ(mount + "/" + path, mount=mount) | {"PATH_INFO": folded}
+    asked |= {"SERVER_PROTOCOL": "INCLUDED"} if inner else {}
+    if glance := _plain_key(asked):
+        assert glance == percent_encode(object_key(asked))
+
+
+def test_most_paths_take_a_glance() -> None:
+    assert _plain_key(environ("/media/film-1/seg_2.m4s?x=%2F")) == "film-1/seg_2.m4s"
 
 
 # --- what cannot be a key

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from usp_s3_wsgi.signing.encoding import percent_encode
 
 if TYPE_CHECKING:
+    import hashlib
+
     from usp_s3_wsgi.credentials import Credentials
     from usp_s3_wsgi.request import S3Request
 
@@ -80,8 +82,12 @@ def _end_of_canonical_request(headers: str, names: str, payload_hash: str) -> st
 
 def timestamp(now: datetime) -> str:
     """Return ``now`` (UTC) as ISO 8601 basic format, ``20130524T000000Z``; the first eight characters are its date."""
-    # Half the time of strftime, which is a good part of a signature.
-    return f"{now.year:04}{now.month:02}{now.day:02}T{now.hour:02}{now.minute:02}{now.second:02}Z"
+    return _timestamp(int(now.timestamp()))
+
+
+@lru_cache(maxsize=16)
+def _timestamp(second: int) -> str:
+    return datetime.fromtimestamp(second, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
 
 
 def credential_scope(date: str, region: str, service: str = SERVICE) -> str:
@@ -106,7 +112,7 @@ def _before_hash(time: str, scope: str) -> str:
 
 # A key serves a whole day, and deriving it costs as much as all the rest of a signature. Bounded, for a server that
 # signs for more buckets or more short-lived credentials than this only derives some keys again.
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16_384)
 def signing_key(secret_key: str, date: str, region: str, service: str = SERVICE) -> bytes:
     """Derive the signing key (32 bytes) of a secret key for one date (``YYYYMMDD`` in UTC), region and service.
 
@@ -124,7 +130,7 @@ def signature(key: bytes, to_sign: str) -> str:
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
-    return hmac.new(key, to_sign.encode(), sha256).hexdigest()
+    return _mac(_keyed(key), to_sign)
 
 
 def authorization(access_key: str, scope: str, names: str, signed: str) -> str:
@@ -155,13 +161,17 @@ def query_parameters(
     return parameters
 
 
+_Keyed = tuple["hashlib._Hash", "hashlib._Hash"]
+_INNER, _OUTER = (bytes([byte ^ pad for byte in range(256)]) for pad in (0x36, 0x5C))
+
+
 class Common(NamedTuple):
     """What signatures of the same second have in common, if bucket, keys and signed headers are the same.
 
     A busy server makes many of them, so this is most of the work. ``sent``: headers or query parameters; ``query``:
     those parameters, as canonical query string. ``canonical``: the canonical request's end, from its headers on.
-    ``to_sign``: the string to sign up to the hash. ``key``: the signing key. ``authorization``: the header's value up
-    to the signature, empty for one in the query.
+    ``to_sign``: the string to sign up to the hash. ``key``: the signing key, also ``keyed`` for HMAC.
+    ``authorization``: the header's value up to the signature, empty for one in the query.
     """
 
     sent: tuple[tuple[str, str], ...]
@@ -169,6 +179,7 @@ class Common(NamedTuple):
     canonical: str
     to_sign: str
     key: bytes
+    keyed: _Keyed
     authorization: str
 
     def __repr__(self) -> str:
@@ -183,13 +194,15 @@ def _common_headers(
     if token:
         sent.append(("x-amz-security-token", token))
     to_sign = [("host", host), *signed, *sent]
+    key = signing_key(secret_key, time[:8], region)
     names, scope = signed_headers(to_sign), credential_scope(time[:8], region)
     return Common(
         tuple(sent),
         "",
         _end_of_canonical_request(canonical_headers(to_sign), names, payload),
         _before_hash(time, scope),
-        signing_key(secret_key, time[:8], region),
+        key,
+        _keyed(key),
         authorization(access_key, scope, names, ""),
     )
 
@@ -199,6 +212,7 @@ def _common_query(
     host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, time: str, expires: int
 ) -> Common:
     to_sign = [("host", host), *signed]
+    key = signing_key(secret_key, time[:8], region)
     names, scope = signed_headers(to_sign), credential_scope(time[:8], region)
     sent = query_parameters(access_key, token, scope, time, expires, names)
     return Common(
@@ -206,7 +220,8 @@ def _common_query(
         canonical_query_string(sent),
         _end_of_canonical_request(canonical_headers(to_sign), names, UNSIGNED_PAYLOAD),
         _before_hash(time, scope),
-        signing_key(secret_key, time[:8], region),
+        key,
+        _keyed(key),
         "",
     )
 
@@ -215,7 +230,7 @@ def common_headers(
     request: S3Request, credentials: Credentials, region: str, now: datetime, payload_hash: str = EMPTY_PAYLOAD_HASH
 ) -> tuple[_Pairs, Common]:
     """Return the headers that :func:`sign_headers` keeps, and what it has in common with others; arguments as there."""
-    kept, to_sign = _sorted_out(request.headers)
+    kept, to_sign = _sorted_out(request.headers) if request.headers else ((), ())
     common = _common_headers(
         request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
         timestamp(now), payload_hash,
@@ -227,7 +242,7 @@ def common_query(
     request: S3Request, credentials: Credentials, region: str, now: datetime, expires: int
 ) -> tuple[_Pairs, Common]:
     """Return the headers that :func:`sign_query` keeps, and what it has in common with others; arguments as there."""
-    kept, to_sign = _sorted_out(request.headers)
+    kept, to_sign = _sorted_out(request.headers) if request.headers else ((), ())
     common = _common_query(
         request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
         timestamp(now), expires,
@@ -269,13 +284,23 @@ def sign_query(request: S3Request, credentials: Credentials, region: str, now: d
 
 def _signature(common: Common, method: str, path: str, query: str) -> str:
     digest = sha256(f"{method}\n{path}\n{query}\n{common.canonical}".encode()).hexdigest()
-    return signature(common.key, common.to_sign + digest)
+    return _mac(common.keyed, common.to_sign + digest)
+
+
+def _mac(keyed: _Keyed, text: str) -> str:
+    inner, outer = keyed[0].copy(), keyed[1].copy()
+    inner.update(text.encode())
+    outer.update(inner.digest())
+    return outer.hexdigest()
+
+
+def _keyed(key: bytes) -> _Keyed:
+    """Hash what HMAC puts before each text, once for all: https://www.rfc-editor.org/rfc/rfc2104#section-4."""
+    return sha256(key.ljust(64, b"\0").translate(_INNER)), sha256(key.ljust(64, b"\0").translate(_OUTER))
 
 
 def _sorted_out(headers: _Pairs) -> tuple[_Pairs, _Pairs]:
     """Return the headers without those of another signature, and which of them are signed, names in lowercase."""
-    if not headers:
-        return (), ()
     kept = tuple([header for header in headers if header[0].lower() not in _OWN_HEADERS])
     # Those that S3 demands and no others: what a proxy on the way may drop or change (Range, If-*) is not signed.
     named = [(name.lower(), value) for name, value in kept]
