@@ -64,7 +64,7 @@ const char *usp_s3_section_url(request_rec *r, proxy_server_conf *conf, ap_conf_
         ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
         proxy_dir_conf *proxy = ap_get_module_config(section, &proxy_module);
 
-        if (!usp_s3_has_settings(section) || !is_section_of(proxy, url))
+        if (!is_section_of(proxy, url) || !usp_s3_has_settings(section))
             continue;
         if (!proxy->r && !proxy->p_is_fnmatch)
             return proxy->p;

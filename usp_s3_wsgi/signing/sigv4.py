@@ -9,11 +9,11 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.h
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usp_s3_wsgi.signing.encoding import percent_encode
 
@@ -186,43 +186,59 @@ class Common(NamedTuple):
         return "Common()"  # all of it is next to a secret
 
 
-@lru_cache(maxsize=1024)
-def _common_headers(
-    host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, time: str, payload: str
+#: Stands where the time will: no header's value holds it.
+_TIME = "\0"
+
+
+# Both by day and by second, for a server of thousands of buckets signs for most of them once in a second.
+@lru_cache(maxsize=16_384)
+def _daily_headers(
+    host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, payload: str, day: str
 ) -> Common:
-    sent = [("x-amz-content-sha256", payload), ("x-amz-date", time)]
+    sent = [("x-amz-content-sha256", payload), ("x-amz-date", _TIME)]
     if token:
         sent.append(("x-amz-security-token", token))
     to_sign = [("host", host), *signed, *sent]
-    key = signing_key(secret_key, time[:8], region)
-    names, scope = signed_headers(to_sign), credential_scope(time[:8], region)
+    key = signing_key(secret_key, day, region)
+    names, scope = signed_headers(to_sign), credential_scope(day, region)
     return Common(
         tuple(sent),
         "",
         _end_of_canonical_request(canonical_headers(to_sign), names, payload),
-        _before_hash(time, scope),
+        _before_hash(_TIME, scope),
         key,
         _keyed(key),
         authorization(access_key, scope, names, ""),
     )
 
 
-@lru_cache(maxsize=1024)
-def _common_query(
-    host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, time: str, expires: int
+@lru_cache(maxsize=16_384)
+def _daily_query(
+    host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, expires: int, day: str
 ) -> Common:
     to_sign = [("host", host), *signed]
-    key = signing_key(secret_key, time[:8], region)
-    names, scope = signed_headers(to_sign), credential_scope(time[:8], region)
-    sent = query_parameters(access_key, token, scope, time, expires, names)
+    key = signing_key(secret_key, day, region)
+    names, scope = signed_headers(to_sign), credential_scope(day, region)
+    sent = query_parameters(access_key, token, scope, _TIME, expires, names)
     return Common(
         tuple(sent),
         canonical_query_string(sent),
         _end_of_canonical_request(canonical_headers(to_sign), names, UNSIGNED_PAYLOAD),
-        _before_hash(time, scope),
+        _before_hash(_TIME, scope),
         key,
         _keyed(key),
         "",
+    )
+
+
+@lru_cache(maxsize=1024)
+def _at(time: str, daily: Callable[..., Common], *given: Any) -> Common:
+    common = daily(*given, time[:8])
+    return common._replace(
+        sent=tuple([(name, value.replace(_TIME, time)) for name, value in common.sent]),
+        query=common.query.replace(_TIME, time),
+        canonical=common.canonical.replace(_TIME, time),
+        to_sign=common.to_sign.replace(_TIME, time),
     )
 
 
@@ -231,9 +247,9 @@ def common_headers(
 ) -> tuple[_Pairs, Common]:
     """Return the headers that :func:`sign_headers` keeps, and what it has in common with others; arguments as there."""
     kept, to_sign = _sorted_out(request.headers) if request.headers else ((), ())
-    common = _common_headers(
-        request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
-        timestamp(now), payload_hash,
+    common = _at(
+        timestamp(now), _daily_headers, request.host, to_sign, credentials.access_key, credentials.secret_key,
+        credentials.security_token, region, payload_hash,
     )  # fmt: skip
     return kept, common
 
@@ -243,9 +259,9 @@ def common_query(
 ) -> tuple[_Pairs, Common]:
     """Return the headers that :func:`sign_query` keeps, and what it has in common with others; arguments as there."""
     kept, to_sign = _sorted_out(request.headers) if request.headers else ((), ())
-    common = _common_query(
-        request.host, to_sign, credentials.access_key, credentials.secret_key, credentials.security_token, region,
-        timestamp(now), expires,
+    common = _at(
+        timestamp(now), _daily_query, request.host, to_sign, credentials.access_key, credentials.secret_key,
+        credentials.security_token, region, expires,
     )  # fmt: skip
     return kept, common
 
