@@ -9,6 +9,7 @@ https://www.rfc-editor.org/rfc/rfc9112
 from __future__ import annotations
 
 import re
+import select
 import socket
 import ssl
 import struct
@@ -32,8 +33,6 @@ _LONGEST_LINE = 65_536
 _MOST_TRAILERS = 100
 #: Bytes of one read of a header: a small object comes along with it.
 _FIRST_READ = 65_536
-#: At once, and so that it is still there.
-_LOOK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 #: What one record of TLS holds at most: https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
 _TLS_RECORD = 16_384
 
@@ -48,6 +47,7 @@ class StrictHTTPConnection(HTTPConnection):
     patience = 0.0
     #: When it was used last, by time.monotonic().
     idle_since = 0.0
+    _poll: select.poll
 
     def exchange(
         self, method: str, head: bytes, patience: float, give_back: Callable[[StrictHTTPConnection], None]
@@ -64,10 +64,16 @@ class StrictHTTPConnection(HTTPConnection):
         self.patience = patience
         if self.sock is None:
             self.connect()
-            self.limit(patience)
+            self.watch(patience)
         with suppress(BrokenPipeError, ConnectionResetError):  # S3 may have answered before it closed
             self.sock.sendall(head)
         return S3Response(self, method, give_back)
+
+    def watch(self, patience: float) -> None:
+        """Begin with a connection that has just been made."""
+        self.limit(patience)
+        self._poll = select.poll()
+        self._poll.register(self.sock, select.POLLIN)
 
     def limit(self, seconds: float) -> None:
         """Let each later read and write last no longer."""
@@ -80,15 +86,7 @@ class StrictHTTPConnection(HTTPConnection):
     @property
     def is_connected(self) -> bool:
         """Whether S3 has neither closed the connection nor sent what nobody asked for."""
-        if self.sock is None:
-            return False
-        try:
-            self.sock.recv(1, _LOOK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+        return self.sock is not None and not self._poll.poll(0)
 
     def receive(self, size: int) -> bytes:
         """Return what is there, up to ``size`` bytes; where nothing is, wait for it. Nothing at the end."""
@@ -123,11 +121,6 @@ class StrictHTTPSConnection(StrictHTTPConnection, HTTPSConnection):
     def limit(self, seconds: float) -> None:
         """Let each later read and write last no longer."""
         self.sock.settimeout(seconds)  # OpenSSL would begin a read anew that the kernel ended
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether S3 has neither closed the connection nor sent what nobody asked for."""
-        return super(StrictHTTPConnection, self).is_connected
 
     def receive(self, size: int) -> bytes:
         """Return what is there, up to ``size`` bytes; where nothing is, wait for it. Nothing at the end."""

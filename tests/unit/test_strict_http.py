@@ -25,7 +25,7 @@ class Exchange:
     def __init__(self, near: socket.socket) -> None:
         self.connection = strict_http.StrictHTTPConnection("s3.example")
         self.connection.sock = near
-        self.connection.limit(5)
+        self.connection.watch(5)
         self.given_back = 0
 
     def answer(self, method: str = "GET", patience: float = 5) -> strict_http.S3Response:
