@@ -4,7 +4,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(wildcard usp_s3_wsgi/*.py usp_s3_wsgi/*.pyi usp_s3_wsgi/*.c usp_s3_wsgi/*/*.py apache/*.wsgi apache/*.py apache/*.conf) setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-rgw soak lint format clean
+.PHONY: help install demo demo-check test test-rgw soak bench lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ test-rgw: $(VENV)/.package ## the tests before a real Ceph RGW with STS, whose p
 
 soak: $(VENV)/.package ## minutes of mixed sizes and faults: every byte right, memory and open files flat (MINUTES=3 says how many)
 	@$(BIN)/python -m tests.soak $(MINUTES)
+
+bench: $(VENV)/.package ## half an hour: how fast it is, beside nginx and Traffic Server, which it installs (as root; OUT=folder)
+	@tests/bench/install.sh $(VENV)
+	@$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
 
 lint: $(VENV)/.package ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -46,7 +50,7 @@ $(VENV)/.installed: setup.cfg tests/install.sh
 
 # Installed and not linked: httpd's children must be able to read it wherever this clone is.
 $(VENV)/.package: $(VENV)/.installed $(SOURCES)
-	@rm -rf build *.egg-info
+	@rm -rf build/lib* build/temp* build/bdist* *.egg-info
 	@umask 022 && $(BIN)/python -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation --force-reinstall .
-	@rm -rf build *.egg-info
+	@rm -rf build/lib* build/temp* build/bdist* *.egg-info
 	@touch $@

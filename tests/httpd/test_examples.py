@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,35 @@ def start(checked: list[Httpd]) -> type[Httpd]:
 def test_every_example_is_tested() -> None:
     source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert [path.name for path in EXAMPLES.iterdir() if f'example("{path.name}"' not in source] == []
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that httpd's children can read."""
+    with tempfile.TemporaryDirectory(prefix="buckets-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_many_buckets(start: type[Httpd], folder: Path) -> None:
+    legacy = User("LEGACYACCESSKEY", "legacy-secret", ("legacy",))
+    with EmbeddedS3(buckets=("films",), users=(legacy,)) as s3:
+        lines = ""
+        for bucket, access_key, secret_key in (
+            ("films", s3.access_key, s3.secret_key),
+            ("legacy", legacy.access_key, legacy.secret_key),
+        ):
+            s3.put(bucket, "a/b.mp4", bucket.encode())
+            (folder / f"{bucket}.secret").write_text(secret_key)
+            lines += f"{bucket} {s3.url}/{bucket}/|{access_key}|{folder}/{bucket}.secret\n"
+        (folder / "buckets.txt").write_text(lines)
+        httpd = start(
+            example("many_buckets.conf", s3, **{"dbm:/etc/apache2/s3/buckets.dbm": f"txt:{folder}/buckets.txt"})
+        )
+        for bucket in ("films", "legacy"):
+            assert httpd.fetch(f"/media/{bucket}/a/b.mp4").body == bucket.encode()
+        for target in ("/media/other/a/b.mp4", "/media/films/missing", "/media/films/", "/media/", "/media"):
+            assert httpd.fetch(target).status == 404, target
 
 
 def test_several_buckets(start: type[Httpd], tmp_path: Path) -> None:

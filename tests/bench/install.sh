@@ -1,0 +1,68 @@
+#!/bin/sh
+# Install what the benchmark measures with and against, as root: Debian's nginx, wrk and Traffic Server (its s3_auth comes
+# with it), and matplotlib in the virtual environment. No service is started, and none stays enabled, now or at the next boot.
+#
+# usage: tests/bench/install.sh VENV
+set -eu
+umask 022
+venv=$1
+root=$(cd "$(dirname "$0")/../.." && pwd)
+policy=/usr/sbin/policy-rc.d
+
+say() { printf '==> %s\n' "$*"; }
+die() { printf '\n*** %s\n' "$1" >&2; shift; printf '    %s\n' "$@" >&2; exit 1; }
+have() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+
+"$venv/bin/python" -c 'import matplotlib' 2>/dev/null || {
+  say "matplotlib, for the picture"
+  "$venv/bin/python" - "$root/setup.cfg" >"$venv/bench.txt" <<'PYTHON'
+import configparser, sys
+config = configparser.ConfigParser()
+config.read(sys.argv[1])
+print(config["options.extras_require"]["bench"])
+PYTHON
+  "$venv/bin/python" -m pip --disable-pip-version-check install -q -r "$venv/bench.txt" ||
+    die "pip could not install matplotlib." "Its message is above; is the package index within reach?"
+}
+
+packages=
+have nginx || packages="$packages nginx-light"
+have wrk || packages="$packages wrk"
+have traffic_server || packages="$packages trafficserver"
+have curl || packages="$packages curl"
+have openssl || packages="$packages openssl"
+have httxt2dbm || packages="$packages apache2-utils"
+[ -n "$packages" ] || exit 0
+have apt-get && [ "$(id -u)" = 0 ] ||
+  die "Missing on this machine:$packages" "As root on Debian this script installs it; elsewhere install it by hand."
+
+say "Debian packages:$packages (no service is started)"
+export DEBIAN_FRONTEND=noninteractive
+work=$(mktemp -d)
+own_policy=
+# An interrupted one must not leave a machine behind on which no service starts any more.
+clean_up() {
+  if [ -n "$own_policy" ]; then rm -f "$policy"; fi
+  rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 1' HUP INT TERM
+
+# A package's scripts ask policy-rc.d before they start a service; 101 is "no". One that is there already is the operator's.
+if [ ! -e "$policy" ]; then
+  own_policy=yes
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+fi
+{ apt-get update -q && apt-get install -y -q --no-install-recommends $packages; } >"$work/log" 2>&1 </dev/null ||
+  { tail -n 20 "$work/log"; die "apt-get could not install:$packages" "Its last words are above; is the network there?"; }
+
+# They have enabled themselves for the next boot. Only what came in just now: another nginx here may be the operator's.
+now=
+if [ -d /run/systemd/system ]; then now=--now; fi
+for package in $packages; do
+  service=${package%-light}
+  [ -e "/etc/init.d/$service" ] || continue
+  if have systemctl; then systemctl --quiet disable $now "$service" >/dev/null 2>&1 || say "$service could not be disabled"; fi
+  update-rc.d "$service" disable >/dev/null 2>&1 || say "/etc/init.d/$service could not be disabled"
+done
