@@ -23,9 +23,10 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---------------------------------------------------------------- which requests are alike */
 
+/* Not isalnum, which goes by the locale. */
 static int is_unreserved(char c)
 {
-    return apr_isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
 }
 
 /* Whether a path decodes and encodes to itself; a segment that begins with a dot is for Python to judge. */
@@ -52,7 +53,7 @@ static const char *plain_path(request_rec *r, const char *url)
 
     if (!path || !is_plain(path, end_of_path(path)) || usp_s3_has_undecoded_slash(r))
         return NULL;
-    if (!r->main && !is_plain(r->unparsed_uri, end_of_path(r->unparsed_uri)))
+    if (!r->main && (!r->unparsed_uri || !is_plain(r->unparsed_uri, end_of_path(r->unparsed_uri))))
         return NULL;
     return strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0 ? path : NULL;
 }
@@ -69,7 +70,7 @@ static const char *identity_of(request_rec *r, const signed_request *request, co
 {
     const apr_array_header_t *all = usp_s3_variables(request->config);
     const char *section = request->section ? request->section : "";
-    apr_size_t size = strlen(section) + 1 + (apr_size_t)(path - url);
+    apr_size_t size = strlen(section) + 1 + (apr_size_t)(path - url) + 1;
     char *identity, *end;
     int i;
 
@@ -82,6 +83,7 @@ static const char *identity_of(request_rec *r, const signed_request *request, co
     identity = end = apr_palloc(r->pool, size);
     append(&end, section, strlen(section) + 1);
     append(&end, url, (apr_size_t)(path - url));
+    append(&end, "", 1);
     for (i = 0; all && i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 

@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPException, LineTooLong, RemoteDisconnected
+from typing import cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError
 
-_STATUS_LINE = re.compile(r"HTTP/1\.([0-9])[ \t]+([0-9]{3})(?:[ \t].*)?")
+_STATUS_LINE = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
 #: Servers are known that end a line without CR.
 _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 #: http.client's own limit of a line, here of the whole.
@@ -65,8 +66,11 @@ class StrictHTTPConnection(HTTPConnection):
         if self.sock is None:
             self.connect()
             self.watch(patience)
-        with suppress(BrokenPipeError, ConnectionResetError):  # S3 may have answered before it closed
-            self.sock.sendall(head)
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # S3 may have answered before it closed
+                self.sock.sendall(head)
+        except BlockingIOError:
+            raise TimeoutError("timed out") from None
         return S3Response(self, method, give_back)
 
     def watch(self, patience: float) -> None:
@@ -79,9 +83,13 @@ class StrictHTTPConnection(HTTPConnection):
         """Let each later read and write last no longer."""
         # By the kernel: with a time limit of Python's each of them would be two calls, with two turns of its lock.
         limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6) or 1)  # 0 would be no limit
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        self.sock.settimeout(None)
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        except OSError:  # a machine of 32 bits whose times have 64
+            self.sock.settimeout(seconds)
+        else:
+            self.sock.settimeout(None)
 
     @property
     def is_connected(self) -> bool:
@@ -121,6 +129,12 @@ class StrictHTTPSConnection(StrictHTTPConnection, HTTPSConnection):
     def limit(self, seconds: float) -> None:
         """Let each later read and write last no longer."""
         self.sock.settimeout(seconds)  # OpenSSL would begin a read anew that the kernel ended
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether S3 has neither closed the connection nor sent what nobody asked for."""
+        # What came in one record with an answer is with OpenSSL already, where poll does not see it.
+        return super().is_connected and not cast("ssl.SSLSocket", self.sock).pending()
 
     def receive(self, size: int) -> bytes:
         """Return what is there, up to ``size`` bytes; where nothing is, wait for it. Nothing at the end."""
@@ -212,17 +226,21 @@ class S3Response:
             # https://www.rfc-editor.org/rfc/rfc9110#section-15.2: 103 and its like are to be skipped as 100 is.
             if status >= 200 or status == 101:
                 return 10 + (match[1] != "0"), status, _fields(rest) if rest else {}
+            if not self._buffer:
+                self._buffer = self._more_within(self._begun)  # however many of them come
 
     def _header(self) -> str:
         """Return the lines of the next header, without the empty one that ends it."""
         received = self._buffer or self._connection.receive(_FIRST_READ)
         if not received:
             raise RemoteDisconnected("nothing came")
-        while (end := _END_OF_HEADER.search(received)) is None:
+        searched = 0
+        while (end := _END_OF_HEADER.search(received, max(0, searched - 3))) is None:
             if len(received) > _LARGEST_HEADER:
                 raise LineTooLong("header")
             if b"\n" in received and not received.startswith(b"HTTP/1."):
                 raise HTTPException("no status line")  # a server of another kind, which may wait for us now
+            searched = len(received)
             received += self._more_within(self._begun)
         if end.end() > _LARGEST_HEADER:
             raise LineTooLong("header")
@@ -245,7 +263,7 @@ class S3Response:
         """https://www.rfc-editor.org/rfc/rfc9112#section-6.3."""
         if method == "HEAD" or self.status in {101, 204, 304}:
             return 0
-        length = self.headers.get("content-length", "")
+        length = self.headers.get("content-length", "").strip(" \t")
         # More digits are refused later on, with what else is wrong in a header of that kind.
         return int(length) if length.isdecimal() and len(length) <= 18 and not self.chunked else None
 
@@ -311,7 +329,15 @@ class S3Response:
     def _is_kept(self) -> bool:
         """https://www.rfc-editor.org/rfc/rfc9112#section-9.3; 101: another protocol is to follow."""
         said = self.headers.get("connection", "").lower()
-        return ("keep-alive" in said if self.version == 10 else "close" not in said) and self.status != 101
+        is_kept = "keep-alive" in said if self.version == 10 else "close" not in said
+        return is_kept and self.status != 101 and not self._may_end_elsewhere()
+
+    def _may_end_elsewhere(self) -> bool:
+        """Whether another reader may see another end: https://www.rfc-editor.org/rfc/rfc9112#section-6.1."""
+        coding = self.headers.get("transfer-encoding")
+        if coding is None:
+            return False
+        return coding.lower() != "chunked" or "content-length" in self.headers or self.version == 10
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -323,7 +349,7 @@ def _fields(text: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        name, value = name.rstrip().lower(), value.lstrip(" \t")
+        name, value = name.rstrip(" \t").lower(), value.lstrip(" \t")
         if not colon or not name:
             raise HTTPException("a line of the header that is none")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value

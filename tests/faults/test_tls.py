@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.named import OBJECT, TIMEOUT, cut, rest
-from tests.faults.server import Accepted, Connection, Request, ScriptedS3, Step, answer, first, reset, stall
+from tests.faults.server import Accepted, Connection, Request, ScriptedS3, Step, answer, first, head_of, reset, stall
 from tests.httpd.machine import make_certificate
 from tests.wsgi import call, environ, s3_settings
 
@@ -39,6 +39,38 @@ def test_s3cafile_is_trusted_and_the_name_is_sent(certificate: Certificate) -> N
         assert [call(environ("/media/a", settings)).body for _ in range(2)] == [b"hello"] * 2
     assert s3.server_names == ["localhost"]  # one handshake for both
     assert s3.requests[0].headers["host"] == f"localhost:{s3.port}"
+
+
+def test_what_comes_in_one_record_with_an_answers_end_is_never_the_next_one(certificate: Certificate) -> None:
+    """OpenSSL has it decrypted then, and nothing is left for poll to see."""
+    whole = answer(200, b"hello")
+    header = head_of(whole)
+
+    def surplus(connection: Connection, request: Request) -> None:
+        connection.send(header)
+        connection.send(whole[len(header) :] + answer(200, b"OTHER"))
+
+    with ScriptedS3(surplus, answer(200, b"world"), tls=certificate) as s3:
+        settings = at_localhost(s3, S3CAFile=str(certificate[0]))
+        assert [call(environ(f"/media/{key}", settings)).body for key in "ab"] == [b"hello", b"world"]
+    assert s3.requests[0].connection != s3.requests[1].connection
+
+
+def test_a_large_body_in_records_of_any_size(certificate: Certificate) -> None:
+    body = bytes(range(256)) * 12_000
+    whole, sizes = answer(200, body), [1, 16_384, 100, 40_000, 16_383, 5, 300_000]
+
+    def pieces(connection: Connection, request: Request) -> None:
+        sent = 0
+        while sent < len(whole):
+            size = sizes[sent % len(sizes)]
+            connection.send(whole[sent : sent + size])
+            sent += size
+
+    with ScriptedS3(pieces, HELLO, tls=certificate) as s3:
+        settings = at_localhost(s3, S3CAFile=str(certificate[0]))
+        assert call(environ("/media/a", settings)).body == body
+        assert call(environ("/media/b", settings)).body == b"hello"
 
 
 def test_an_unknown_ca_is_a_502(certificate: Certificate) -> None:

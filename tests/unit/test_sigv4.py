@@ -212,6 +212,15 @@ def test_a_time_that_is_not_utc_is_refused(region: str | None, zone: timezone | 
         sign(S3Request("GET", "https", HOST, "/k"), section, CREDENTIALS, datetime(2013, 5, 24, tzinfo=zone))
 
 
+def test_uploads_do_not_fill_the_caches() -> None:
+    before = sigv4._daily_headers.cache_info().currsize, sigv4._at.cache_info().currsize
+    request = S3Request("PUT", "https", "b.example", "/a", (), (("Content-Type", "video/mp4"),))
+    for number in range(50):
+        sigv4.sign_headers(request, Credentials("A", SECRET), "us-east-1", NOW, f"{number:064x}")
+        sigv4.sign_query(request._replace(headers=(("x-amz-a", str(number)),)), Credentials("A", SECRET), "r", NOW, 60)
+    assert (sigv4._daily_headers.cache_info().currsize, sigv4._at.cache_info().currsize) == before
+
+
 def test_signing_keys_are_not_shared() -> None:
     # A cache that forgot one of them would sign for the wrong account, day or region.
     keys = {

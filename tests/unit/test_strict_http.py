@@ -124,7 +124,16 @@ def test_a_header_that_is_none(line: bytes) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"HTTP/2 200 OK", b"HTTP/1.1 OK", b"HTTP/1.1 20 x", b"HTTP/1.1 2000 x", b"ICY 200 OK", b"", b"HTTP/1.1 200\0"],
+    [
+        b"HTTP/2 200 OK",
+        b"HTTP/1.1 OK",
+        b"HTTP/1.1 20 x",
+        b"HTTP/1.1 2000 x",
+        b"HTTP/1.1 000 x",
+        b"ICY 200 OK",
+        b"",
+        b"HTTP/1.1 200\0",
+    ],
 )
 def test_a_status_line_that_is_none(line: bytes) -> None:
     with answered(line + b"\r\nContent-Length: 0\r\n\r\n") as exchange:
@@ -184,6 +193,18 @@ def test_informational_answers_are_skipped(status: int) -> None:
         assert (answer.status, "link" in answer.headers, body(answer)) == (200, False, b"hello")
 
 
+def test_informational_answers_do_not_extend_the_time() -> None:
+    with answered(*[b"HTTP/1.1 103 Early\r\n\r\n"] * 100, end=False) as exchange:
+        with pytest.raises(TimeoutError):
+            exchange.answer(patience=0.2)
+
+
+@pytest.mark.parametrize("end", ["\xa0", "\x0b", "\x85"])
+def test_a_name_that_ends_in_what_is_no_space_of_http(end: str) -> None:
+    with answered(f"HTTP/1.1 200 x\r\nContent-Length{end}: 2\r\n\r\nok".encode("latin-1")) as exchange:
+        assert exchange.answer().length_remaining is None
+
+
 # --- the body
 
 
@@ -236,6 +257,42 @@ def test_a_connection_that_ends_with_the_answer(head: bytes) -> None:
     with answered(head + b"hello") as exchange:
         assert body(exchange.answer()) == b"hello"
         assert exchange.given_back == 1 and not exchange.serves_again
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Transfer-Encoding: gzip, chunked\r\nContent-Length: 0",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 0",
+        b"Transfer-Encoding: identity",
+    ],
+)
+def test_a_connection_on_which_another_reader_may_see_another_end(fields: bytes) -> None:
+    with answered(b"HTTP/1.1 304 x\r\n" + fields + b"\r\n\r\n", end=False) as exchange:
+        assert body(exchange.answer()) == b""
+        assert exchange.given_back == 1 and not exchange.serves_again
+
+
+def test_space_after_a_length() -> None:
+    with answered(b"HTTP/1.1 404 x\r\nContent-Length: 5 \r\n\r\nhello", end=False) as exchange:
+        assert body(exchange.answer()) == b"hello"
+
+
+class Without(socket.socket):
+    """A socket of a machine where the kernel takes no such time limits."""
+
+    def setsockopt(self, *given: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+
+def test_time_limits_where_the_kernel_has_none() -> None:
+    near, far = socket.socketpair()
+    connection = strict_http.StrictHTTPConnection("s3.example")
+    with Without(fileno=near.detach()) as sock, far:
+        connection.sock = sock
+        connection.watch(0.05)
+        with pytest.raises(TimeoutError):
+            connection.exchange("GET", b"GET / HTTP/1.1\r\n\r\n", 0.05, lambda connection: None)
 
 
 @pytest.mark.parametrize(

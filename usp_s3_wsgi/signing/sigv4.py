@@ -186,6 +186,8 @@ class Common(NamedTuple):
         return "Common()"  # all of it is next to a secret
 
 
+#: Signed headers that all of a bucket's requests may have; others, and the hash of a body, are of one request alone.
+_USUAL: frozenset[_Pairs] = frozenset({(), (("x-amz-request-payer", "requester"),)})
 #: Stands where the time will: no header's value holds it.
 _TIME = "\0"
 
@@ -247,8 +249,10 @@ def common_headers(
 ) -> tuple[_Pairs, Common]:
     """Return the headers that :func:`sign_headers` keeps, and what it has in common with others; arguments as there."""
     kept, to_sign = _sorted_out(request.headers) if request.headers else ((), ())
-    common = _at(
-        timestamp(now), _daily_headers, request.host, to_sign, credentials.access_key, credentials.secret_key,
+    usual = payload_hash == EMPTY_PAYLOAD_HASH and to_sign in _USUAL
+    at, daily = (_at, _daily_headers) if usual else (_at.__wrapped__, _daily_headers.__wrapped__)
+    common = at(
+        timestamp(now), daily, request.host, to_sign, credentials.access_key, credentials.secret_key,
         credentials.security_token, region, payload_hash,
     )  # fmt: skip
     return kept, common
@@ -259,8 +263,9 @@ def common_query(
 ) -> tuple[_Pairs, Common]:
     """Return the headers that :func:`sign_query` keeps, and what it has in common with others; arguments as there."""
     kept, to_sign = _sorted_out(request.headers) if request.headers else ((), ())
-    common = _at(
-        timestamp(now), _daily_query, request.host, to_sign, credentials.access_key, credentials.secret_key,
+    at, daily = (_at, _daily_query) if to_sign in _USUAL else (_at.__wrapped__, _daily_query.__wrapped__)
+    common = at(
+        timestamp(now), daily, request.host, to_sign, credentials.access_key, credentials.secret_key,
         credentials.security_token, region, expires,
     )  # fmt: skip
     return kept, common
