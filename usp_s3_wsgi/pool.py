@@ -39,9 +39,8 @@ class _Idle:
 
     def __init__(self, ttl: float) -> None:
         self._ttl, self._last_sweep = ttl, 0.0
-        self._waiting: list[
-            StrictHTTPConnection
-        ] = []  # to append, pop and remove are one step each, whatever threads do
+        # To append, pop and remove are one step each, whatever other threads do.
+        self._waiting: list[StrictHTTPConnection] = []
 
     def put(self, connection: StrictHTTPConnection) -> None:
         """Let a connection wait; one that is closed connects again when it is used."""
