@@ -233,7 +233,8 @@ def _daily_query(
     )
 
 
-@lru_cache(maxsize=1024)
+# Few, for past seconds stay in it.
+@lru_cache(maxsize=256)
 def _at(time: str, daily: Callable[..., Common], *given: Any) -> Common:
     common = daily(*given, time[:8])
     return common._replace(
