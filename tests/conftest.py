@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.httpd.machine import make_certificate
+from tests.certificates import Certificate, make_certificate
 from usp_s3_wsgi import error_log, learned, pool, upstream
 
 
@@ -24,6 +23,6 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Certificate and key for 127.0.0.1 and localhost, self-signed."""
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate for 127.0.0.1 and localhost, as public providers have them."""
     return make_certificate(tmp_path_factory.mktemp("certificate"))

@@ -157,6 +157,14 @@ def internal(error: BaseException) -> str:
     return f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"
 
 
+#: OpenSSL's codes of a chain that does not lead to an authority which is trusted.
+#: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
+_UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
+_UNTRUSTED = (
+    " (S3CAFile, or the system's list, must hold the authority that issued it, and S3 must send the intermediate ones)"
+)
+
+
 def describe(error: BaseException) -> str:
     """Say what went wrong, in one line without URL: urllib3's own words hold the target, signature included."""
     cause: BaseException | None = error
@@ -164,7 +172,8 @@ def describe(error: BaseException) -> str:
         if isinstance(cause, RemoteDisconnected):
             return "S3 closed the connection without an answer"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"TLS: the certificate is refused: {cause.verify_message}"
+            hint = _UNTRUSTED if getattr(cause, "verify_code", 0) in _UNKNOWN_ISSUER else ""
+            return f"TLS: the certificate is refused: {cause.verify_message}{hint}"
         if type(cause) is HTTPException and cause.args:
             return f"that is not HTTP: {cause}"  # of this very class are only those of strict_http
         if isinstance(cause, OSError) and cause.strerror:

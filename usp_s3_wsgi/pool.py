@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import threading
@@ -37,8 +38,9 @@ _MOMENT = 0.25
 class _Idle:
     """Connections that wait for a request, the last one in first; ``ttl`` seconds later they are closed."""
 
-    def __init__(self, ttl: float) -> None:
-        self._ttl, self._last_sweep = ttl, 0.0
+    def __init__(self, ttl: float, address_ttl: float = math.inf) -> None:
+        """``address_ttl``: seconds after which a connection is made anew, and the host's name looked up again."""
+        self._ttl, self._address_ttl, self._last_sweep = ttl, address_ttl, 0.0
         # To append, pop and remove are one step each, whatever other threads do.
         self._waiting: list[StrictHTTPConnection] = []
 
@@ -54,12 +56,14 @@ class _Idle:
                     self._close(waiting)
 
     def take(self) -> StrictHTTPConnection | None:
-        """Return one, closed where S3 has closed it or ``ttl`` is over; None where none waits."""
+        """Return one, closed where S3 has closed it or its time is over; None where none waits."""
         try:
             connection = self._waiting.pop()
         except IndexError:
             return None
-        if time.monotonic() - connection.idle_since > self._ttl or not connection.is_connected:
+        now = time.monotonic()
+        is_over = now - connection.idle_since > self._ttl or now - connection.connected_since > self._address_ttl
+        if is_over or not connection.is_connected:
             connection.close()
         return connection
 
@@ -82,7 +86,7 @@ class Worker:
         self._rests_until = 0.0
         self._acquire = parameters.acquire or parameters.timeout
         self._places = threading.BoundedSemaphore(parameters.max) if parameters.max else None
-        self._idle = _Idle(parameters.ttl if parameters.enablereuse else 0.0)
+        self._idle = _Idle(parameters.ttl if parameters.enablereuse else 0.0, parameters.addressttl)
         self._last_lines = ("", "") if parameters.enablereuse else ("Connection: close", "", "")
         options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         if parameters.keepalive:
@@ -209,6 +213,10 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise SettingError(f"S3CAFile: the file cannot be used: {error.strerror or 'no certificate in it'}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # The same with every Python, and with curl: 3.13 refuses authorities without the extensions that RFC 5280 wants,
+    # which private ones seldom have; earlier ones trust an authority that is no root only together with its root.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ class ProxySet:
     """mod_proxy's parameters of a worker, with its names and meanings; times in seconds.
 
     The defaults are those of the line in mod_unified_s3_auth's documentation. ``max`` 0 sets no limit;
-    ``acquire`` 0 is ``timeout``: to wait without end, as mod_proxy does there, helps nobody.
+    ``acquire`` 0 is ``timeout``: to wait without end, as mod_proxy does there, helps nobody. ``addressttl``: without
+    end unless it is set.
     https://httpd.apache.org/docs/2.4/mod/mod_proxy.html#proxypass
     """
 
@@ -27,6 +29,7 @@ class ProxySet:
     enablereuse: bool = True
     max: int = 0
     acquire: float = 0.0
+    addressttl: float = math.inf
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "mi": 60.0, "h": 3600.0}
@@ -46,6 +49,13 @@ def _duration(unit: str, low: float) -> Callable[[str], float]:
     return parse
 
 
+_seconds = _duration("s", 1)
+
+
+def _address_ttl(text: str) -> float:
+    return math.inf if text == "-1" else _seconds(text)
+
+
 _PARAMETERS: dict[str, Callable[[str], Any]] = {
     "connectiontimeout": _duration("s", 0.001),
     "timeout": _duration("s", 0.001),
@@ -56,6 +66,7 @@ _PARAMETERS: dict[str, Callable[[str], Any]] = {
     "disablereuse": on_off,
     "max": integer(1, 100_000),
     "acquire": _duration("ms", 0.001),
+    "addressttl": _address_ttl,
 }
 
 

@@ -46,8 +46,9 @@ class StrictHTTPConnection(HTTPConnection):
     """urllib3's connection, on which whole requests are sent and answers are read strictly."""
 
     patience = 0.0
-    #: When it was used last, by time.monotonic().
+    #: When it was used last, and when it was made, by time.monotonic().
     idle_since = 0.0
+    connected_since = 0.0
     _poll: select.poll
 
     def exchange(
@@ -75,6 +76,7 @@ class StrictHTTPConnection(HTTPConnection):
 
     def watch(self, patience: float) -> None:
         """Begin with a connection that has just been made."""
+        self.connected_since = time.monotonic()
         self.limit(patience)
         self._poll = select.poll()
         self._poll.register(self.sock, select.POLLIN)

@@ -60,7 +60,7 @@ def unsigned(mount: str, url: str, parameters: str = "") -> str:
 
 def verified(bucket: Bucket) -> str:
     """What a server needs whose mod_proxy verifies the bucket."""
-    return f"SSLProxyEngine on\nSSLProxyVerify require\nSSLProxyCACertificateFile {bucket.ca}\n"
+    return f"SSLProxyEngine on\nSSLProxyVerify require\nSSLProxyVerifyDepth 10\nSSLProxyCACertificateFile {bucket.ca}\n"
 
 
 def gateways(bucket: Bucket) -> str:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from tests.bench.bucket import ROUTES, Bucket, Route, fill
 from tests.bench.server import running, temporary_root
-from tests.httpd.machine import apache_user, free_port, make_certificate
+from tests.certificates import make_certificate
+from tests.httpd.machine import apache_user, free_port
 
 _ENDLESS = 1_000_000_000
 
@@ -18,7 +19,7 @@ def stand_in() -> Iterator[Bucket]:
     """Run the stand-in bucket: static files, sent as fast as this machine can."""
     with temporary_root("bucket-") as root:
         # The address as a host's name as well: mod_ssl, nginx and Traffic Server look for it there alone.
-        certificate, key = make_certificate(root, "IP:127.0.0.1,DNS:127.0.0.1")
+        certificate = make_certificate(root, "IP:127.0.0.1,DNS:127.0.0.1")
         digests = fill(root)
         ports = {"http": free_port(), "https": free_port()}
         # What must be signed is refused where there is no signature. It is not verified: the tests do that.
@@ -31,8 +32,8 @@ def stand_in() -> Iterator[Bucket]:
   server {{
     listen 127.0.0.1:{ports["http"]} backlog=4096;
     listen 127.0.0.1:{ports["https"]} ssl backlog=4096;
-    ssl_certificate {certificate};
-    ssl_certificate_key {key};
+    ssl_certificate {certificate.chain};
+    ssl_certificate_key {certificate.key};
     ssl_session_cache shared:tls:10m;
     location ~ "^(?:/cold)?/open(?:/[0-9]+)?/(?<key>[^/]+)$" {{
       alias {root}/$key;
@@ -47,7 +48,7 @@ def stand_in() -> Iterator[Bucket]:
 """
         with _nginx(http, list(ports.values())):
             origins = {scheme: f"{scheme}://127.0.0.1:{port}" for scheme, port in ports.items()}
-            yield Bucket(origins, certificate, digests)
+            yield Bucket(origins, certificate.root, digests)
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from types import TracebackType
+
+from tests.certificates import Certificate
 
 #: Seconds that anything may take; only a test that is about to fail waits for so long.
 WAIT = 10.0
@@ -94,19 +95,19 @@ class ScriptedS3:
         *script: Step,
         then: Step | None = None,
         accepted: Accepted | None = None,
-        tls: tuple[Path, Path] | None = None,
+        tls: Certificate | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         """``then`` answers what comes after the script, ``accepted`` acts on a new connection (before TLS).
 
-        ``tls`` is (certificate, key), PEM. ``host`` is an address of the loopback interface, ``port`` 0 a free one.
+        ``tls``: speak https. ``host``: an address of the loopback interface; ``port`` 0: a free one.
         """
         self._script, self._then, self._accepted = deque(script), then, accepted
         self._wanted = (host, port)
         self.server_names: list[str | None] = []
         self._scheme = "https" if tls else "http"
-        self._tls = _tls_context(*tls, self.server_names) if tls else None
+        self._tls = _tls_context(tls, self.server_names) if tls else None
         self._lock = threading.Lock()
         self._released = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -196,9 +197,9 @@ class ScriptedS3:
             step(connection, request)
 
 
-def _tls_context(certificate: Path, key: Path, names: list[str | None]) -> ssl.SSLContext:
+def _tls_context(certificate: Certificate, names: list[str | None]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate.chain, certificate.key)
     context.sni_callback = lambda _socket, name, _context: names.append(name)
     return context
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.certificates import Certificate
 from tests.faults.named import OBJECT, chunked_part, cut, rest
 from tests.faults.server import WAIT, Connection, Request, ScriptedS3, Step, answer, close, first, reset, stall
 from tests.wsgi import begin, call, environ, s3_settings
@@ -169,11 +169,11 @@ def test_contradicting_lengths_are_refused() -> None:
 
 
 @pytest.fixture(params=["http", "https"])
-def tls(request: pytest.FixtureRequest, certificate: tuple[Path, Path]) -> tuple[Path, Path] | None:
+def tls(request: pytest.FixtureRequest, certificate: Certificate) -> Certificate | None:
     return certificate if request.param == "https" else None
 
 
-def test_an_abandoned_body_closes_its_connection(tls: tuple[Path, Path] | None) -> None:
+def test_an_abandoned_body_closes_its_connection(tls: Certificate | None) -> None:
     ended: list[bool] = []
 
     def endless(connection: Connection, request: Request) -> None:
@@ -182,7 +182,7 @@ def test_an_abandoned_body_closes_its_connection(tls: tuple[Path, Path] | None) 
         connection.close()
 
     with ScriptedS3(endless, answer(200, b"next"), tls=tls) as s3:
-        settings = s3_settings(s3.url, **({"S3CAFile": str(tls[0])} if tls else {}))
+        settings = s3_settings(s3.url, **({"S3CAFile": str(tls.root)} if tls else {}))
         begun = begin(environ("/media/film.mp4", settings))
         assert set(next(begun.pieces)) == set(b"x")
         begun.close()
@@ -207,13 +207,13 @@ def test_more_bytes_than_the_length_poison_nothing(surplus: int) -> None:
         assert call(environ("/media/film.mp4", s3_settings(s3.url))).body == b"next"
 
 
-def test_a_tls_connection_that_ends_without_goodbye_is_a_body_cut_short(certificate: tuple[Path, Path]) -> None:
+def test_a_tls_connection_that_ends_without_goodbye_is_a_body_cut_short(certificate: Certificate) -> None:
     def cut_off(connection: Connection, request: Request) -> None:
         assert isinstance(connection.socket, ssl.SSLSocket)
         connection.send(CUT)
         connection.close()  # no close_notify
 
     with ScriptedS3(cut_off, tls=certificate) as s3:
-        reply = call(environ("/media/film.mp4", s3_settings(s3.url, S3CAFile=str(certificate[0]))))
+        reply = call(environ("/media/film.mp4", s3_settings(s3.url, S3CAFile=str(certificate.root))))
     assert reply.body == b"hello"
     assert reply.truncated is not None

@@ -147,6 +147,21 @@ def test_with_reuse_nothing_is_said() -> None:
     assert "connection" not in s3.requests[0].headers
 
 
+# --- addressttl
+
+
+@pytest.mark.parametrize(("parameters", "connections"), [("addressttl=60 ttl=300", [1, 1, 2, 2]), ("ttl=300", [1] * 4)])
+def test_a_connection_that_is_always_busy_is_made_anew(
+    clock: list[float], parameters: str, connections: list[int]
+) -> None:
+    """With a new look at the host's addresses; as mod_proxy's, it lasts without end unless this is set."""
+    with ScriptedS3(then=answer(200, b"ok")) as s3:
+        for ahead in (0.0, 50.0, 100.0, 150.0):
+            clock[0] = ahead
+            assert ask(s3, parameters) == 200
+    assert [request.connection for request in s3.requests] == connections
+
+
 # --- ttl
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from tests.certificates import Certificate
 from tests.faults.server import ScriptedS3, Step, answer, close, error, first, reset, stall
 from tests.wsgi import Reply, call, environ, s3_settings
 from usp_s3_wsgi import upstream
@@ -63,7 +62,7 @@ def test_it_is_asked_at_once_while_the_first_one_rests() -> None:
     assert "Connection refused" in replies[0].log and "retry of S3ProxySet" in replies[1].log
 
 
-def test_it_is_asked_when_the_first_ones_certificate_is_refused(certificate: tuple[Path, Path]) -> None:
+def test_it_is_asked_when_the_first_ones_certificate_is_refused(certificate: Certificate) -> None:
     with ScriptedS3(tls=certificate) as first_bucket, ScriptedS3(COPY) as copies:
         reply = ask(first_bucket.url, copies, S3Retries="3")
         assert len(first_bucket.connections) == 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.certificates import Certificate
 from tests.faults.server import ScriptedS3, Step, answer, close, error, reset, stall
 from tests.wsgi import Reply, call, environ, s3_settings
 from usp_s3_wsgi import signing, upstream
@@ -92,7 +92,7 @@ def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert longest[0] < longest[1] and longest[-1] == longest[-2] <= 2.0
 
 
-def test_a_refused_certificate_is_not_asked_again(certificate: tuple[Path, Path]) -> None:
+def test_a_refused_certificate_is_not_asked_again(certificate: Certificate) -> None:
     connected: list[int] = []
     with ScriptedS3(tls=certificate, accepted=lambda connection: connected.append(connection.number)) as s3:
         assert ask(s3, S3Retries="3").status == 502

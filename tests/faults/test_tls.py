@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Certificate, make_certificate
 from tests.faults.named import OBJECT, TIMEOUT, cut, rest
 from tests.faults.server import Accepted, Connection, Request, ScriptedS3, Step, answer, first, head_of, reset, stall
-from tests.httpd.machine import make_certificate
 from tests.wsgi import call, environ, s3_settings
 
 HELLO = answer(200, b"hello")
-Certificate = tuple[Path, Path]
 
 
 def at_localhost(s3: ScriptedS3, **changes: str) -> dict[str, str]:
@@ -35,7 +34,7 @@ def within_the_handshake(end: Accepted) -> Accepted:
 
 def test_s3cafile_is_trusted_and_the_name_is_sent(certificate: Certificate) -> None:
     with ScriptedS3(HELLO, HELLO, tls=certificate) as s3:
-        settings = at_localhost(s3, S3CAFile=str(certificate[0]))
+        settings = at_localhost(s3, S3CAFile=str(certificate.root))
         assert [call(environ("/media/a", settings)).body for _ in range(2)] == [b"hello"] * 2
     assert s3.server_names == ["localhost"]  # one handshake for both
     assert s3.requests[0].headers["host"] == f"localhost:{s3.port}"
@@ -51,7 +50,7 @@ def test_what_comes_in_one_record_with_an_answers_end_is_never_the_next_one(cert
         connection.send(whole[len(header) :] + answer(200, b"OTHER"))
 
     with ScriptedS3(surplus, answer(200, b"world"), tls=certificate) as s3:
-        settings = at_localhost(s3, S3CAFile=str(certificate[0]))
+        settings = at_localhost(s3, S3CAFile=str(certificate.root))
         assert [call(environ(f"/media/{key}", settings)).body for key in "ab"] == [b"hello", b"world"]
     assert s3.requests[0].connection != s3.requests[1].connection
 
@@ -68,7 +67,7 @@ def test_a_large_body_in_records_of_any_size(certificate: Certificate) -> None:
             sent += size
 
     with ScriptedS3(pieces, HELLO, tls=certificate) as s3:
-        settings = at_localhost(s3, S3CAFile=str(certificate[0]))
+        settings = at_localhost(s3, S3CAFile=str(certificate.root))
         assert call(environ("/media/a", settings)).body == body
         assert call(environ("/media/b", settings)).body == b"hello"
 
@@ -77,13 +76,59 @@ def test_an_unknown_ca_is_a_502(certificate: Certificate) -> None:
     with ScriptedS3(tls=certificate) as s3:
         reply = call(environ("/media/a", at_localhost(s3)))
     assert reply.status == 502
-    assert "TLS: the certificate is refused: self" in reply.log
+    assert "TLS: the certificate is refused: unable to get local issuer certificate" in reply.log
+
+
+def test_the_message_says_what_an_unknown_authority_needs(certificate: Certificate) -> None:
+    with ScriptedS3(tls=certificate) as s3:
+        reply = call(environ("/media/a", at_localhost(s3)))
+    assert (
+        "unable to get local issuer certificate (S3CAFile, or the system's list, must hold the authority" in reply.log
+    )
+
+
+def test_an_authority_that_is_no_root_can_be_trusted_by_itself(certificate: Certificate, tmp_path: Path) -> None:
+    """With every Python, as with curl. (Python's own default since 3.13.)"""
+    end = "-----END CERTIFICATE-----\n"
+    _, second, _ = certificate.chain.read_text().split(end, 2)
+    (tmp_path / "second.pem").write_text(second + end)
+    with ScriptedS3(HELLO, tls=certificate) as s3:
+        assert call(environ("/media/a", at_localhost(s3, S3CAFile=str(tmp_path / "second.pem")))).status == 200
+
+
+def test_a_private_authority_without_the_extensions_of_rfc_5280(tmp_path: Path) -> None:
+    """Python 3.13 would refuse it; mod_ssl and curl do not."""
+    private = make_certificate(tmp_path, between=0, like_rfc5280=False)
+    with ScriptedS3(HELLO, tls=private) as s3:
+        assert call(environ("/media/a", at_localhost(s3, S3CAFile=str(private.root)))).status == 200
+
+
+@pytest.mark.parametrize("between", [0, 1, 2, 5])
+def test_as_many_intermediate_authorities_as_there_are(between: int, tmp_path: Path) -> None:
+    deep = make_certificate(tmp_path, between=between)
+    with ScriptedS3(HELLO, tls=deep) as s3:
+        assert call(environ("/media/a", at_localhost(s3, S3CAFile=str(deep.root)))).status == 200
+
+
+def test_an_intermediate_certificate_that_is_not_sent_is_a_502(certificate: Certificate, tmp_path: Path) -> None:
+    end = "-----END CERTIFICATE-----\n"
+    alone = tmp_path / "alone.pem"
+    alone.write_text(certificate.chain.read_text().partition(end)[0] + end)
+    with ScriptedS3(tls=certificate._replace(chain=alone)) as s3:
+        reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(certificate.root))))
+    assert reply.status == 502 and "S3 must send the intermediate ones" in reply.log
+
+
+def test_https_by_ip_address(certificate: Certificate) -> None:
+    with ScriptedS3(HELLO, tls=certificate) as s3:
+        settings = s3_settings(f"https://127.0.0.1:{s3.port}", S3CAFile=str(certificate.root))
+        assert call(environ("/media/a", settings)).status == 200
 
 
 def test_a_wrong_name_is_a_502(tmp_path: Path) -> None:
     other = make_certificate(tmp_path, "DNS:other.example")
     with ScriptedS3(tls=other) as s3:
-        reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(other[0]))))
+        reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(other.root))))
     assert reply.status == 502
     assert "TLS: the certificate is refused: Hostname mismatch" in reply.log
 
@@ -91,7 +136,7 @@ def test_a_wrong_name_is_a_502(tmp_path: Path) -> None:
 def test_an_expired_certificate_is_a_502(tmp_path: Path) -> None:
     expired = make_certificate(tmp_path, days=-1)
     with ScriptedS3(tls=expired) as s3:
-        reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(expired[0]))))
+        reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(expired.root))))
     assert reply.status == 502
     assert "TLS: the certificate is refused: certificate has expired" in reply.log
 
@@ -123,7 +168,7 @@ def test_a_handshake_that_breaks_is_tried_again(certificate: Certificate, end: A
             within_the_handshake(end)(connection)
 
     with ScriptedS3(HELLO, tls=certificate, accepted=first_one) as s3:
-        reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(certificate[0]), S3Retries="1")))
+        reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(certificate.root), S3Retries="1")))
     assert (reply.status, reply.body) == (200, b"hello")
     assert reply.log.endswith("; asking again\n")
 
@@ -149,7 +194,7 @@ def test_a_host_that_fails_at_tls_rests_for_retry_seconds(
     certificate: Certificate, tmp_path: Path, clock: list[float], flaw: str
 ) -> None:
     shown = make_certificate(tmp_path, "DNS:other.example") if flaw == "wrong name" else certificate
-    trusted = {} if flaw == "unknown" else {"S3CAFile": str(shown[0])}
+    trusted = {} if flaw == "unknown" else {"S3CAFile": str(shown.root)}
     with ScriptedS3(tls=shown, accepted=ACCEPTED[flaw]) as s3:
         settings = at_localhost(s3, S3ProxySet="retry=10", **trusted)
         assert call(environ("/media/a", settings)).status == 502
@@ -184,7 +229,7 @@ def garbage(connection: Connection, request: Request) -> None:
 def test_a_body_is_resumed_however_tls_breaks(certificate: Certificate, end: Step) -> None:
     assert callable(end)
     with ScriptedS3(first(cut(2000), end), rest(2000), tls=certificate) as s3:
-        settings = at_localhost(s3, S3CAFile=str(certificate[0]), S3Retries="1", S3ProxySet=TIMEOUT)
+        settings = at_localhost(s3, S3CAFile=str(certificate.root), S3Retries="1", S3ProxySet=TIMEOUT)
         reply = call(environ("/media/a", settings))
         s3.release()
     assert (reply.status, reply.body, reply.truncated) == (200, OBJECT, None)
@@ -210,7 +255,7 @@ def test_a_ca_file_that_was_repaired_is_used_without_restart(tmp_path: Path, cer
     with ScriptedS3(HELLO, tls=certificate) as s3:
         settings = at_localhost(s3, S3CAFile=str(file))
         assert call(environ("/media/a", settings)).status == 500
-        file.write_bytes(certificate[0].read_bytes())
+        file.write_bytes(certificate.root.read_bytes())
         assert call(environ("/media/a", settings)).status == 200
 
 
@@ -222,7 +267,7 @@ def broken_record(connection: Connection, request: Request) -> None:
 def test_tls_that_breaks_later_is_no_host_that_cannot_be_reached(certificate: Certificate) -> None:
     """It is asked again on a connection of its own, and does not rest."""
     with ScriptedS3(HELLO, broken_record, HELLO, HELLO, tls=certificate) as s3:
-        settings = at_localhost(s3, S3CAFile=str(certificate[0]), S3ProxySet="retry=60 timeout=5", S3Retries="1")
+        settings = at_localhost(s3, S3CAFile=str(certificate.root), S3ProxySet="retry=60 timeout=5", S3Retries="1")
         replies = [call(environ("/media/a", settings)) for _ in range(3)]
     assert [reply.body for reply in replies] == [b"hello"] * 3
     assert [request.connection for request in s3.requests] == [1, 1, 2, 2]

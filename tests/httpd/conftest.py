@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.machine import compile_shared, has_module, make_certificate
+from tests.certificates import Certificate, make_certificate
+from tests.httpd.machine import compile_shared, has_module
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
@@ -39,7 +40,7 @@ NEEDS_SSL = pytest.mark.skipif(not has_module("ssl"), reason="this httpd has no 
 
 
 @pytest.fixture(scope="session")
-def certificate() -> Iterator[tuple[Path, Path]]:
+def certificate() -> Iterator[Certificate]:
     """A certificate for the embedded S3, where httpd's children can read it."""
     directory = Path(tempfile.mkdtemp(prefix="certificate-"))
     directory.chmod(0o755)
@@ -60,7 +61,7 @@ def s3() -> Iterator[EmbeddedS3]:
 
 
 @pytest.fixture(scope="session")
-def s3_tls(certificate: tuple[Path, Path]) -> Iterator[EmbeddedS3]:
+def s3_tls(certificate: Certificate) -> Iterator[EmbeddedS3]:
     with EmbeddedS3(buckets=(BUCKET,), tls=certificate) as server:
         yield server
 

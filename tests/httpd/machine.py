@@ -119,17 +119,3 @@ def check_apache_user() -> None:
             "Use an interpreter and a virtual environment that this user can read, not one below /root "
             "(make PYTHON=/usr/bin/python3 builds one)."
         )
-
-
-def make_certificate(
-    directory: Path, names: str = "IP:127.0.0.1,DNS:localhost,DNS:*.s3.localhost", days: int = 30
-) -> tuple[Path, Path]:
-    """Make a self-signed certificate for those names and days; returns the files of certificate and key."""
-    certificate, key, request = directory / "s3.pem", directory / "s3.key", directory / "s3.csr"
-    for command in (
-        f"req -new -newkey rsa:2048 -nodes -subj /CN=s3 -addext subjectAltName={names} -keyout {key} -out {request}",
-        f"x509 -req -in {request} -signkey {key} -days {days} -copy_extensions copy -out {certificate}",
-    ):
-        subprocess.run(["openssl", *command.split()], check=True, capture_output=True, timeout=60)
-    certificate.chmod(0o644)
-    return certificate, key

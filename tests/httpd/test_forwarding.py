@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Certificate
 from tests.httpd.conftest import BUCKET, ONE_CHILD, section
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
@@ -23,9 +24,9 @@ BLOCK = random.Random(1).randbytes(MIB)
 
 
 @pytest.fixture(scope="module")
-def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: tuple[Path, Path]) -> Iterator[Httpd]:
+def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: Certificate) -> Iterator[Httpd]:
     s3.put(BUCKET, "small.ts", BLOCK[:1000])
-    trust = f"SetEnv S3CAFile {certificate[0]}"
+    trust = f"SetEnv S3CAFile {certificate.root}"
     config = section("/media", s3, mode="v4-query") + section("/tls", s3_tls, trust) + ONE_CHILD
     with Httpd(config) as server:
         yield server

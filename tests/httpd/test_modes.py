@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Certificate
 from tests.httpd.conftest import BUCKET, MODES, section
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
@@ -22,12 +23,12 @@ def mount(mode: str, style: str, scheme: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: tuple[Path, Path], localhost_names: Path) -> Iterator[Httpd]:
+def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: Certificate, localhost_names: Path) -> Iterator[Httpd]:
     sections = []
     for mode, style, scheme in CASES:
         server = s3_tls if scheme == "https" else s3
         host = f"{BUCKET}.{server.domain}:{server.port}" if style == "host" else ""
-        trust = [f"SetEnv S3CAFile {certificate[0]}"] if scheme == "https" else []
+        trust = [f"SetEnv S3CAFile {certificate.root}"] if scheme == "https" else []
         sections.append(section(mount(mode, style, scheme), server, *trust, mode=mode, host=host))
     for server in (s3, s3_tls):
         server.put(BUCKET, KEY, DATA, content_type="video/iso.segment", headers={"Cache-Control": "max-age=60"})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Certificate
 from tests.httpd.conftest import MODES, NEEDS_SSL, PAGES, proxy_section
 from tests.httpd.server import Httpd
 from tests.httpd.test_examples import example
@@ -25,19 +26,19 @@ def eu() -> Iterator[EmbeddedS3]:
 
 
 @pytest.fixture
-def us(certificate: tuple[Path, Path]) -> Iterator[EmbeddedS3]:
+def us(certificate: Certificate) -> Iterator[EmbeddedS3]:
     with EmbeddedS3((), users=(US,), region="us-west-2", tls=certificate) as server:
         server.put("films-us", "a b.mp4", b"from america")
         yield server
 
 
 @pytest.fixture
-def shipped(eu: EmbeddedS3, us: EmbeddedS3, certificate: tuple[Path, Path]) -> str:
+def shipped(eu: EmbeddedS3, us: EmbeddedS3, certificate: Certificate) -> str:
     """The example, with one member over http and the other over https."""
     names = {
         "https://films-eu.s3.eu-central-1.amazonaws.com": f"{eu.url}/films-eu",
         "https://films-us.s3.us-west-2.amazonaws.com": f"https://localhost:{us.port}/films-us",
-        "/etc/ssl/certs/ca-certificates.crt": str(certificate[0]),
+        "/etc/ssl/certs/ca-certificates.crt": str(certificate.root),
         "EU_ACCESS_KEY": EU.access_key,
         "EU_SECRET_KEY": EU.secret_key,
         "US_ACCESS_KEY": US.access_key,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Certificate
 from tests.httpd.conftest import BUCKET, MODES, NEEDS_SSL, PAGES, proxy_section
 from tests.httpd.machine import has_module
 from tests.httpd.server import Httpd
@@ -20,6 +21,7 @@ CASES = [
     for mode, style, scheme in product(MODES, ("path", "host"), ("http", "https"))
 ]
 # The vendor's line.
+TRUST = "SSLProxyVerify require\nSSLProxyVerifyDepth 10\nSSLProxyCACertificateFile {root}"
 PROXY_SET = "ProxySet connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300"
 
 
@@ -42,7 +44,7 @@ def httpd(
     request: pytest.FixtureRequest,
     s3: EmbeddedS3,
     s3_tls: EmbeddedS3,
-    certificate: tuple[Path, Path],
+    certificate: Certificate,
     localhost_names: Path,
 ) -> Iterator[Httpd]:
     lines = [PAGES, f"ProxyPreserveHost {request.param}", *(["SSLProxyEngine on"] if "https" in SCHEMES else [])]
@@ -50,7 +52,7 @@ def httpd(
         server = s3_tls if scheme == "https" else s3
         authority = name_of(server, style)
         url = f"{scheme}://{authority}" if style == "host" else f"{scheme}://{authority}/{BUCKET}"
-        trust = ["SSLProxyVerify require", f"SSLProxyCACertificateFile {certificate[0]}"] if scheme == "https" else []
+        trust = TRUST.format(root=certificate.root).splitlines() if scheme == "https" else []
         name = [f"SetEnv S3Bucket {BUCKET}"] if style == "host" else []
         lines += [proxy_section(f"{url}/{mode}/", server, PROXY_SET, *trust, *name, mode=mode) for mode in MODES]
         lines.append(f"ProxyPass /{scheme}-{style} {url}")

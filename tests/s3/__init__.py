@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
+from tests.certificates import Certificate
+
 from .client import Client, S3Error, User
 
 __all__ = ["EmbeddedS3", "S3Error", "User"]
@@ -49,12 +51,12 @@ class EmbeddedS3:
         secret_key: str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         region: str = "eu-central-1",
         domain: str = "s3.localhost",
-        tls: tuple[Path, Path] | None = None,
+        tls: Certificate | None = None,
         port: int = 0,
         users: Sequence[User] = (),
         startup_timeout: float = 30.0,
     ) -> None:
-        """`users` are further key pairs, each with its own buckets; `tls` is (certificate, key), PEM."""
+        """`users` are further key pairs, each with its own buckets; `tls`: speak https, with this certificate."""
         self.users = (User(access_key, secret_key, tuple(buckets)), *users)
         self.access_key, self.secret_key, self.region, self.domain = access_key, secret_key, region, domain
         self._owners = {bucket: user for user in self.users for bucket in user.buckets}
@@ -163,7 +165,7 @@ class EmbeddedS3:
             "port": self._wanted_port,
             "region": self.region,
             "domain": self.domain,
-            "tls": [str(Path(file).resolve()) for file in self._tls] if self._tls else None,
+            "tls": [str(file.resolve()) for file in (self._tls.chain, self._tls.key)] if self._tls else None,
             "users": [(user.access_key, user.secret_key, user.buckets) for user in self.users],
         }
         self._file("requests.jsonl").touch()

@@ -43,7 +43,7 @@ GUARD = """\
 """
 UNVERIFIED = (
     "httpd does not verify the certificate of this https:// URL by default: "
-    "SSLProxyVerify require and SSLProxyCACertificateFile"
+    "SSLProxyVerify require, SSLProxyVerifyDepth 10 and SSLProxyCACertificateFile"
 )
 
 
@@ -60,6 +60,54 @@ def test_proxy_of_the_documented_virtual_host() -> None:
     expected = rest.replace("    S3", "    SetEnv S3")
     assert text == f'# usp_s3_wsgi takes its place ("usp-s3 apache-config"): {module}\n{GUARD}{expected}'
     assert warnings == (f"line 11: {UNVERIFIED}",)
+
+
+VERIFIED = """\
+<VirtualHost *:443>
+  SSLProxyEngine on
+  SSLProxyVerify {mode}
+  SSLProxyCACertificateFile /etc/ssl/certs/ca-certificates.crt
+{more}  <Proxy "{url}">
+    SetEnv S3SecretKey SECRET_KEY
+  </Proxy>
+</VirtualHost>
+"""
+
+
+@pytest.mark.parametrize("mode", ["require", "optional"])
+def test_certificates_are_verified_as_deep_as_they_are(mode: str) -> None:
+    """mod_ssl's default allows for no intermediate authority, and every public provider has one."""
+    old = VERIFIED.format(mode=mode, more="", url=URL).replace("SetEnv S3", "S3")
+    text, _ = proxy(old)
+    after = f"  SSLProxyVerify {mode}\n"
+    assert text == GUARD + old.replace("S3Secret", "SetEnv S3Secret").replace(
+        after, f"{after}  SSLProxyVerifyDepth 10\n"
+    )
+
+
+@pytest.mark.parametrize(("depth", "is_told"), [("1", True), ("2", True), ("3", False), ("10", False), ("${D}", False)])
+def test_a_depth_of_the_operators_stays(depth: str, is_told: bool) -> None:
+    line = f"  SSLProxyVerifyDepth {depth}\n"
+    text, warnings = proxy(VERIFIED.format(mode="require", more=line, url=URL).replace("SetEnv S3", "S3"))
+    assert text.count("SSLProxyVerifyDepth") == 1 and line in text
+    told = "line 5: certificates of public providers have more authorities above them: SSLProxyVerifyDepth 10"
+    assert warnings == ((told,) if is_told else ())
+
+
+@pytest.mark.parametrize("more", ["", "SSLProxyVerify none\n"])
+def test_what_is_not_about_https_gets_no_depth(more: str) -> None:
+    url = URL if more else "http://b.example/"
+    text, _ = proxy(f'{more}<Proxy "{url}">\nS3SecretKey SECRET_KEY\n</Proxy>\n')
+    assert "SSLProxyVerifyDepth" not in text
+
+
+@pytest.mark.parametrize(
+    ("host", "is_told"), [("192.0.2.1", True), ("192.0.2.1:9000", True), ("[2001:db8::1]", True), ("1.example", False)]
+)
+def test_https_by_ip_address_is_told(host: str, is_told: bool) -> None:
+    _, warnings = proxy(f'SSLProxyVerify require\n<Proxy "https://{host}/b/">\nS3SecretKey SECRET_KEY\n</Proxy>\n')
+    assert [warning.partition(":")[0] for warning in warnings] == (["line 2"] if is_told else [])
+    assert not is_told or "httpd compares the names of a certificate with the URL's host" in warnings[0]
 
 
 @pytest.mark.parametrize("to", PLANES)
@@ -143,7 +191,7 @@ def test_proxy_tells_where_httpd_does_not_verify(section: str, verify: str, warn
 def test_roles_are_converted_and_told(to: Plane) -> None:
     text, warnings = convert("<Location /x>\nProxyPass http://a/b/\nS3rolearn SECRET\n</Location>\n", to)
     assert "SetEnv S3RoleARN SECRET\n" in text
-    assert warnings == ("line 3: S3RoleARN needs botocore: pip install 'usp_s3_wsgi[aws]'",)
+    assert warnings == ("line 3: S3RoleARN needs botocore: pip install '.[aws]' in the folder of the sources",)
 
 
 LINES = (

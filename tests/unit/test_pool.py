@@ -65,7 +65,7 @@ class Fake:
     """A connection that counts how often it was closed."""
 
     closed = 0
-    idle_since = 0.0
+    idle_since = connected_since = 0.0
     is_connected = True
 
     def close(self) -> None:
@@ -88,6 +88,18 @@ def test_a_connection_is_closed_when_it_was_idle_for_longer_than_ttl(
     clock[0] += seconds
     assert (idle.take() is connection, connection.closed) == (True, closed)
     assert idle.take() is None
+
+
+@pytest.mark.parametrize(("seconds", "closed"), [(59, 0), (61, 1)])
+def test_a_busy_connection_is_made_anew_after_addressttl(clock: list[float], seconds: float, closed: int) -> None:
+    """So that the host's name is looked up again."""
+    idle, busy = pool._Idle(300, 60), cast(Any, Fake())
+    busy.connected_since = clock[0]
+    for _ in range(int(seconds)):
+        idle.put(busy)
+        clock[0] += 1
+        taken = idle.take()
+    assert (taken is busy, busy.closed) == (True, closed)
 
 
 def test_one_that_s3_has_closed_is_closed_here_too(clock: list[float]) -> None:

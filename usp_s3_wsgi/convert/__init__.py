@@ -23,8 +23,18 @@ _GUARD = (
 )
 _UNVERIFIED = (
     "httpd does not verify the certificate of this https:// URL by default: "
-    "SSLProxyVerify require and SSLProxyCACertificateFile"
+    "SSLProxyVerify require, SSLProxyVerifyDepth 10 and SSLProxyCACertificateFile"
 )
+#: Public providers have one or two authorities between the root and a server's certificate; httpd allows for none.
+_DEPTH = 10
+_ENOUGH = 3
+_SHALLOW = f"certificates of public providers have more authorities above them: SSLProxyVerifyDepth {_DEPTH}"
+_BY_ADDRESS = (
+    "httpd compares the names of a certificate with the URL's host, and never its IP addresses: give the host a name, "
+    "in DNS or /etc/hosts, that the certificate has"
+)
+
+_IP_ADDRESS = re.compile(r"(?i)https://(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[)")
 
 
 def convert(text: str, to: Literal["proxy", "gateway"]) -> Converted:
@@ -52,10 +62,26 @@ def _to_proxy(nodes: tuple[Node, ...], edits: Edits) -> None:
         if line.name in KEYS:
             convert_key(line, edits)
     _guard(nodes, edits)
-    if not any(line.name == "sslproxyverify" and _is(line, "require") for line, _ in walk(nodes)):
-        for section in _sections_with_keys(nodes):
-            if _is_https(section):
-                edits.warn(section.opening, _UNVERIFIED)
+    https = [section for section in _sections_with_keys(nodes) if _https_urls(section)]
+    if https:
+        _verify_depth(nodes, edits)
+    for section in https:
+        if not any(line.name == "sslproxyverify" and _is(line, "require") for line, _ in walk(nodes)):
+            edits.warn(section.opening, _UNVERIFIED)
+        if any(_IP_ADDRESS.match(url) for url in _https_urls(section)):
+            edits.warn(section.opening, _BY_ADDRESS)
+
+
+def _verify_depth(nodes: tuple[Node, ...], edits: Edits) -> None:
+    """Certificates must be verified as deep as they are: with httpd's default those of public providers are refused."""
+    lines = [line for line, _ in walk(nodes)]
+    depths = [line for line in lines if line.name == "sslproxyverifydepth"]
+    for line in depths:
+        if line.arguments and line.arguments[0].isdigit() and int(line.arguments[0]) < _ENOUGH:
+            edits.warn(line, _SHALLOW)
+    for line in lines:
+        if line.name == "sslproxyverify" and not _is(line, "none") and not depths:
+            edits.after(line, f"{indent(line)}SSLProxyVerifyDepth {_DEPTH}")
 
 
 def _guard(nodes: tuple[Node, ...], edits: Edits) -> None:
@@ -76,12 +102,12 @@ def _sections_with_keys(nodes: tuple[Node, ...]) -> Iterator[Section]:
             yield from around
 
 
-def _is_https(section: Section) -> bool:
-    """Whether the section is one of an https:// URL: ``<Proxy>``, or ``<Location>`` with its ``ProxyPass``."""
+def _https_urls(section: Section) -> list[str]:
+    """The https:// URLs that a section is about: of ``<Proxy>``, or of the ``ProxyPass`` in a ``<Location>``."""
     lines = [section.opening] if section.name in {"proxy", "proxymatch"} else []
     if section.name == "location":
         lines = [line for line in section.body if isinstance(line, Line) and line.name == "proxypass"]
-    return any(re.match(r"\^?https:", url, re.I) for line in lines for url in line.arguments)
+    return [url for line in lines for url in line.arguments if re.match(r"\^?https:", url, re.I)]
 
 
 def _is(line: Line, value: str) -> bool:

@@ -1,0 +1,123 @@
+"""Certificates like those of public providers: a root, authorities between, and the server's own."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_DAY = timedelta(days=1)
+
+
+class Certificate(NamedTuple):
+    """PEM files: what the server sends (its own certificate first, never the root), its key, and whom clients trust."""
+
+    chain: Path
+    key: Path
+    root: Path
+
+
+class _Issued(NamedTuple):
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def make_certificate(
+    directory: Path,
+    names: str = "IP:127.0.0.1,DNS:localhost,DNS:*.s3.localhost",
+    *,
+    days: int = 30,
+    between: int = 2,
+    like_rfc5280: bool = True,
+) -> Certificate:
+    """Make a server's certificate, and the authorities above it.
+
+    ``names``: as openssl's subjectAltName has them. ``days``: negative for one that has expired. ``between``: how many
+    intermediate authorities; public providers have one or two. ``like_rfc5280``: False for authorities as the usual
+    instructions for openssl make them, without the extensions that RFC 5280 wants.
+    """
+    issuer = root = _authority("Test Root", None, like_rfc5280)
+    above: list[_Issued] = []
+    for number in range(between):
+        issuer = _authority(f"Test Intermediate {number + 1}", issuer, like_rfc5280)
+        above.insert(0, issuer)
+    leaf = _issue(_server(names), issuer, days, like_rfc5280)
+    files = Certificate(directory / "s3.pem", directory / "s3.key", directory / "root.pem")
+    files.chain.write_bytes(b"".join(_pem(issued) for issued in (leaf, *above)))
+    files.key.touch(mode=0o600)
+    files.key.write_bytes(
+        leaf.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    files.root.write_bytes(_pem(root))
+    for file in (files.chain, files.root):
+        file.chmod(0o644)
+    return files
+
+
+def _pem(issued: _Issued) -> bytes:
+    return issued.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _general_name(text: str) -> x509.GeneralName:
+    kind, _, value = text.partition(":")
+    return x509.IPAddress(ipaddress.ip_address(value)) if kind == "IP" else x509.DNSName(value)
+
+
+def _server(names: str) -> x509.CertificateBuilder:
+    alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names.split(",")])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name("s3"))
+        .add_extension(alternatives, critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    )
+
+
+def _authority(name: str, issuer: _Issued | None, like_rfc5280: bool) -> _Issued:
+    builder = x509.CertificateBuilder().subject_name(_name(name))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    if like_rfc5280:
+        unused = dict.fromkeys(
+            "digital_signature content_commitment key_encipherment data_encipherment key_agreement encipher_only "
+            "decipher_only".split(),
+            False,
+        )
+        usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **unused)
+        builder = builder.add_extension(usage, critical=True)
+    return _issue(builder, issuer, 30, like_rfc5280)
+
+
+def _issue(builder: x509.CertificateBuilder, issuer: _Issued | None, days: int, like_rfc5280: bool) -> _Issued:
+    """Sign a certificate; ``issuer`` None: by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    signer = issuer.key if issuer else key
+    now = datetime.now(timezone.utc)
+    end = now + days * _DAY
+    if like_rfc5280:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+    subject = builder._subject_name
+    assert subject is not None
+    certificate = (
+        builder.issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(min(now, end) - _DAY)
+        .not_valid_after(end)
+        .sign(signer, hashes.SHA256())
+    )
+    return _Issued(certificate, key)
