@@ -1,5 +1,10 @@
 """What WSGIScriptAlias points at: Apache finds the gateway here. There is nothing to configure in this file."""
 
-from usp_s3_wsgi.application import application
+import importlib.util
+from pathlib import Path
 
-__all__ = ["application"]
+_spec = importlib.util.spec_from_file_location("_", Path(__file__).with_name("own_packages.py"))
+_own_packages = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_own_packages)
+
+application = _own_packages.load("usp_s3_wsgi.application", urllib3="2.3").application

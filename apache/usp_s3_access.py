@@ -1,7 +1,12 @@
 """What WSGIImportScript loads into each child of httpd: it makes <Proxy> sections sign. Nothing is configured here."""
 
-from usp_s3_wsgi.access import allow_access, install
+import importlib.util
+from pathlib import Path
 
-__all__ = ["allow_access"]
+_spec = importlib.util.spec_from_file_location("_", Path(__file__).with_name("own_packages.py"))
+_own_packages = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_own_packages)
 
-install()
+_access = _own_packages.load("usp_s3_wsgi.access")
+allow_access = _access.allow_access  # for WSGIAccessScript
+_access.install()

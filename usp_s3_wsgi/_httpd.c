@@ -17,7 +17,7 @@
 
 #include "_httpd.h"
 
-/* As much of S3's error document as is read: as in s3_error.py. */
+/* As much of S3's error document as is read: as in error_document.py. */
 #define REFUSAL_SIZE 65536
 /* Where mod_proxy notes the status that S3 sent. */
 #define PROXY_STATUS "proxy-status"
@@ -87,6 +87,15 @@ static int has_body(request_rec *r)
     return ap_request_has_body(usp_s3_client(r));
 }
 
+/* S3 is HTTP: what goes to FastCGI, AJP or a WebSocket is none of ours, whatever its section holds. */
+static int is_http(const char *url)
+{
+    const char *behind_socket = ap_cstr_casecmpn(url, "unix:", 5) == 0 ? strchr(url, '|') : NULL;
+
+    url = behind_socket ? behind_socket + 1 : url;
+    return ap_cstr_casecmpn(url, "http:", 5) == 0 || ap_cstr_casecmpn(url, "https:", 6) == 0;
+}
+
 /* Called once for each try: a balancer's next member is asked with its own signature. */
 static int sign_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
                         char **url)
@@ -99,6 +108,8 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
         if ((chosen = choose_member(worker, balancer, r, conf, url)) != OK)
             return chosen;
     }
+    if (!is_http(*url))
+        return chosen;
     if (chosen == OK || !usp_s3_has_settings(config))
         config = usp_s3_walk(r, conf, *url);
     if (!usp_s3_has_settings(config))

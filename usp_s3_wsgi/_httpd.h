@@ -82,8 +82,12 @@ void usp_s3_find_mod_env(void);
 
 /* What SetEnv says in these sections, as apr_table_entry_t; NULL for nothing. */
 const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config);
-int usp_s3_is_setting(const apr_table_entry_t *entry);
+
+/* Whether these sections are about a bucket: they hold a setting that is known. */
 int usp_s3_has_settings(ap_conf_vector_t *config);
+
+/* Whether Python is told of a variable: one that begins with S3 may be a misspelt setting. */
+int usp_s3_may_be_setting(const apr_table_entry_t *entry);
 
 /* The URL that the section itself names, NULL where it is a pattern: <Proxy URL>, else the ProxyPass of a <Location>. */
 const char *usp_s3_section_url(request_rec *r, proxy_server_conf *conf, ap_conf_vector_t *config, const char *url);

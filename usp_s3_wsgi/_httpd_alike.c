@@ -78,7 +78,7 @@ static const char *identity_of(request_rec *r, const signed_request *request, co
     for (i = 0; all && i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (usp_s3_is_setting(entry))
+        if (usp_s3_may_be_setting(entry))
             size += strlen(entry->key) + strlen(entry->val) + 2;
     }
     identity = end = apr_palloc(r->pool, size);
@@ -88,7 +88,7 @@ static const char *identity_of(request_rec *r, const signed_request *request, co
     for (i = 0; all && i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (usp_s3_is_setting(entry)) {
+        if (usp_s3_may_be_setting(entry)) {
             append(&end, entry->key, strlen(entry->key) + 1);
             append(&end, entry->val, strlen(entry->val) + 1);
         }

@@ -60,7 +60,7 @@ static PyObject *settings(ap_conf_vector_t *config)
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
         PyObject *pair;
 
-        if (!usp_s3_is_setting(entry))
+        if (!usp_s3_may_be_setting(entry))
             continue;
         pair = Py_BuildValue("(NN)", text(entry->key), text(entry->val));
         if (!pair || PyList_Append(pairs, pair) < 0)
@@ -187,6 +187,15 @@ int usp_s3_has_undecoded_slash(request_rec *r)
     return core->allow_encoded_slashes && !core->decode_encoded_slashes && ap_strcasestr(r->uri, "%2f");
 }
 
+/* MergeSlashes, httpd's default: whether the path that it made of the client's URL has lost slashes. */
+static int has_merged_slashes(request_rec *r)
+{
+    core_server_config *core = ap_get_core_module_config(r->server->module_config);
+    const char *found = r->main || !r->unparsed_uri ? NULL : strstr(r->unparsed_uri, "//");
+
+    return core->merge_slashes != AP_CORE_CONFIG_OFF && found && found < r->unparsed_uri + strcspn(r->unparsed_uri, "?");
+}
+
 int usp_s3_sign(request_rec *r, signed_request *request, char **url)
 {
     PyObject *result;
@@ -200,9 +209,9 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
     if (usp_s3_sign_alike(r, request, url))
         return OK;
     enter_python();
-    result = PyObject_CallFunction(sign_function, "NNNNNi", text_or_none(request->section), settings(request->config),
+    result = PyObject_CallFunction(sign_function, "NNNNNii", text_or_none(request->section), settings(request->config),
                                    text(r->method), text(*url), text_or_none(r->main ? NULL : r->unparsed_uri),
-                                   usp_s3_has_undecoded_slash(r));
+                                   usp_s3_has_undecoded_slash(r), has_merged_slashes(r));
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
         if (!(status = take_refusal(r, result)))
             status = internal_error(r);

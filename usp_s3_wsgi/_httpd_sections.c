@@ -6,6 +6,24 @@
 
 static module *env_module;
 
+/*
+ * The names of settings.py, which tests hold against these. A section is signed for where one of them is set: other
+ * variables that begin with S3 are those of other programs. It must be known here, for a process whose Python did not
+ * start must refuse what it cannot sign.
+ */
+static const char *const setting_names[] = {
+    "S3AccessKey", "S3AccessKeyFile", "S3Bucket", "S3BucketURL", "S3CAFile", "S3CredentialSource", "S3DeniedStatus",
+    "S3Expires", "S3FallbackAccessKey", "S3FallbackAccessKeyFile", "S3FallbackBucket", "S3FallbackCAFile",
+    "S3FallbackCredentialSource", "S3FallbackExpires", "S3FallbackOn404", "S3FallbackProfile", "S3FallbackProxySet",
+    "S3FallbackRegion", "S3FallbackRequesterPays", "S3FallbackRetries", "S3FallbackRoleARN", "S3FallbackRoleDuration",
+    "S3FallbackRoleExternalId", "S3FallbackRoleSessionName", "S3FallbackSTSEndpoint", "S3FallbackSecretKey",
+    "S3FallbackSecretKeyFile", "S3FallbackSecurityToken", "S3FallbackSecurityTokenFile", "S3FallbackURL",
+    "S3FallbackUseHeaders", "S3PassHeaders", "S3PassQuery", "S3Profile", "S3ProxySet", "S3Region", "S3RequesterPays",
+    "S3Retries", "S3RoleARN", "S3RoleDuration", "S3RoleExternalId", "S3RoleSessionName", "S3STSEndpoint",
+    "S3SecretKey", "S3SecretKeyFile", "S3SecurityToken", "S3SecurityTokenFile", "S3UseHeaders",
+    NULL,
+};
+
 void usp_s3_find_mod_env(void)
 {
     env_module = ap_find_linked_module("mod_env.c");
@@ -21,9 +39,24 @@ const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config)
     return first && *first ? apr_table_elts(*first) : NULL;
 }
 
-int usp_s3_is_setting(const apr_table_entry_t *entry)
+int usp_s3_may_be_setting(const apr_table_entry_t *entry)
 {
     return (entry->key[0] == 'S' || entry->key[0] == 's') && entry->key[1] == '3';
+}
+
+/* An empty value is as if the line were not there: so a section unsets what it inherits. */
+static int is_setting(const apr_table_entry_t *entry)
+{
+    const char *const *name;
+
+    if (!usp_s3_may_be_setting(entry) || !*entry->val)
+        return 0;
+    for (name = setting_names; *name; name++) {
+        /* In any case: httpd's variables have one, so S3Accesskey would silently not count. Python says so. */
+        if (ap_cstr_casecmp(entry->key, *name) == 0)
+            return 1;
+    }
+    return 0;
 }
 
 int usp_s3_has_settings(ap_conf_vector_t *config)
@@ -32,7 +65,7 @@ int usp_s3_has_settings(ap_conf_vector_t *config)
     int i;
 
     for (i = 0; all && i < all->nelts; i++) {
-        if (usp_s3_is_setting(&APR_ARRAY_IDX(all, i, apr_table_entry_t)))
+        if (is_setting(&APR_ARRAY_IDX(all, i, apr_table_entry_t)))
             return 1;
     }
     return 0;

@@ -102,18 +102,25 @@ class Refused(NamedTuple):
 
 
 def sign_proxied(
-    section: str | None, pairs: Pairs, method: str, url: str, client_uri: str | None, undecoded_slash: bool
+    section: str | None,
+    pairs: Pairs,
+    method: str,
+    url: str,
+    client_uri: str | None,
+    undecoded_slash: bool,
+    merged_slashes: bool,
 ) -> Signed | Refused:
     """Sign what mod_proxy is about to send; nothing is raised.
 
     ``section``: the URL of the ``<Proxy>`` section, None where that is a pattern. ``pairs``: its settings.
     ``url``: what mod_proxy would ask, percent-encoded once, with the client's query. ``client_uri``: the client's
     request target, None in a subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked.
+    ``merged_slashes``: httpd made ``/`` of ``//`` in the client's path (MergeSlashes).
     """
     try:
         target, query = _split(url)
         chosen = _settings(section, pairs, target)
-        unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, chosen)
+        unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, merged_slashes, chosen)
         keys, now = credentials.resolve(chosen), datetime.now(timezone.utc)
         signed = sign(unsigned, chosen, keys, now)
         alike = _alike(unsigned, chosen, keys, now)

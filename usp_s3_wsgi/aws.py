@@ -9,9 +9,13 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
@@ -19,6 +23,8 @@ from usp_s3_wsgi.identity import EXPIRED, Credentials, Identity, Temporary
 
 #: Seconds that STS and the like may take, to connect and to answer; with one more try.
 _CONNECT, _READ, _TRIES = 5, 10, 2
+#: The oldest botocore that will do, as in setup.cfg.
+_OLDEST = (1, 35)
 #: STS of Amazon knows every role; elsewhere the name of the region is of no account.
 _ANY_REGION = "us-east-1"
 
@@ -49,12 +55,18 @@ def fetch(identity: Identity, keys: Credentials | None) -> Temporary:
 
 def _session(identity: Identity) -> Any:
     try:
-        import botocore.session
-        from botocore.config import Config
+        with _own_packages_first():
+            import botocore.session
+            from botocore.config import Config
     except ImportError:
         raise SettingError(
-            "S3RoleARN and S3CredentialSource aws need botocore: pip install 'usp_s3_wsgi[aws]'"
+            "S3RoleARN and S3CredentialSource aws need botocore: pip install '.[aws]' in the folder of the sources"
         ) from None
+    if tuple(map(int, botocore.__version__.split(".")[:2])) < _OLDEST:
+        raise SettingError(
+            f"botocore {botocore.__version__} of another application is loaded in this process, and "
+            f"{'.'.join(map(str, _OLDEST))} or later is needed: run one of them in daemon mode"
+        )
     # A new one each time: what another process wrote into a profile or a token's file counts, and no old answer does.
     session = botocore.session.Session(profile=identity.profile)
     session.register_component("data_loader", _loader())
@@ -64,6 +76,20 @@ def _session(identity: Identity) -> Any:
     session.set_default_client_config(Config(connect_timeout=_CONNECT, read_timeout=_READ, retries=retries))
     _silence()
     return session
+
+
+@contextmanager
+def _own_packages_first() -> Iterator[None]:
+    """Let an import find what stands beside this package, whatever else is in the path.
+
+    Inside httpd that is not in the path at all: see own_packages.py.
+    """
+    packages = str(Path(__file__).parents[1])
+    sys.path.insert(0, packages)
+    try:
+        yield
+    finally:
+        sys.path.remove(packages)
 
 
 @functools.lru_cache(maxsize=1)

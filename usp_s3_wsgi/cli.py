@@ -7,9 +7,11 @@ import importlib.metadata
 import importlib.util
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import usp_s3_wsgi
+from usp_s3_wsgi import httpd_user
 from usp_s3_wsgi.convert import convert
 from usp_s3_wsgi.convert.apache_config import ApacheConfigError
 
@@ -37,7 +39,12 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
         "apache-config", help="print the lines that load this installation into Apache's configuration"
     )
     config.add_argument("--no-module", action="store_true", help="leave out LoadModule: Apache has mod_wsgi already")
-    config.set_defaults(run=apache_config)
+    config.add_argument(
+        "--tune",
+        action="store_true",
+        help="set the processes, threads and buffers that suit this, for the whole server",
+    )
+    config.set_defaults(run=checked_apache_config)
     conversion = commands.add_parser(
         "convert", help="print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi; warnings go to stderr"
     )
@@ -62,14 +69,25 @@ def apache_config(options: argparse.Namespace) -> str:
     module = "" if options.no_module else f'LoadModule wsgi_module "{_mod_wsgi()}"\n'
     extension = _extension()
     proxy = _SIGNER.format(extension=extension, share=share) if extension else _NO_SIGNER
+    tuning = _TUNING.format(share=share)
+    if not options.tune:
+        tuning = _TUNING_IS_OPTIONAL + "".join(f"# {line}\n" for line in tuning.splitlines())
     return (
         f'{module}Define USP_S3_PYTHON_HOME "{Path(sys.prefix).resolve()}"\n'
-        'WSGIPythonHome "${USP_S3_PYTHON_HOME}"\n'
+        f"{_PYTHON_HOME}"
         f'Define USP_S3_WSGI "{share / "usp_s3.wsgi"}"\n'
         f'Include "{share / "gateway.conf"}"\n'
-        f'Include "{share / "mpm_event.conf"}"\n'
-        f"{proxy}\n"
+        f"{proxy}"
+        f"{tuning}"
     )
+
+
+def checked_apache_config(options: argparse.Namespace) -> str:
+    """Return the lines, and warn the operator where Apache's user cannot read what they name. Raises: as above."""
+    text = apache_config(options)
+    for warning in httpd_user.warnings(share_directory()):
+        print(f"usp-s3: {warning}", file=sys.stderr)
+    return text
 
 
 def converted(options: argparse.Namespace) -> str:
@@ -92,22 +110,37 @@ _SIGNER = """\
   LoadModule usp_s3_module "{extension}"
   Define USP_S3_ACCESS "{share}/usp_s3_access.py"
   Include "{share}/proxy.conf"
-</IfModule>"""
+</IfModule>
+"""
 _NO_SIGNER = """\
-# Signing in <Proxy> sections is not in this installation, for httpd's headers or a compiler were missing:
-# apt-get install apache2-dev python3-dev gcc, then install this package again (pip install --force-reinstall ...)"""
+# Signing in <Proxy> sections is not in this installation, for httpd's headers or a compiler were missing: as root
+# "apt-get install apache2-dev python3-dev gcc" (with an httpd that is not Debian's: libapr1-dev libaprutil1-dev
+# python3-dev gcc), then install this package again (pip install --force-reinstall ...)
+"""
+#: Not set, for it counts for every WSGI application of the server: own_packages.py finds this installation without it.
+_PYTHON_HOME = """\
+# Only where httpd's children cannot find Python's own library ("No module named 'encodings'"); it counts for all WSGI
+# applications of the server:
+# WSGIPythonHome "${USP_S3_PYTHON_HOME}"
+"""
+_TUNING_IS_OPTIONAL = """\
+# This counts for the whole server, so it is left to you ("usp-s3 apache-config --tune" prints it without "#"): several
+# processes of few threads, which suit Python, and larger reads of mod_proxy: a segment of 6 MB costs a third less CPU
+# time. Write your own values after it.
+"""
+_TUNING = """\
+Include "{share}/mpm_event.conf"
+<IfModule proxy_module>
+  ProxyIOBufferSize 65536
+</IfModule>
+"""
 
 
 def share_directory() -> Path:
     """Return the folder that holds what Apache includes. Raises: FileNotFoundError."""
-    try:
-        files = importlib.metadata.files("usp_s3_wsgi") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        # An installation without wheel lists the files of the sources, which are not there.
-        if file.name == "gateway.conf" and (found := Path(str(file.locate())).resolve()).is_file():
-            return found.parent
+    for file in _installed_files():
+        if file.name == "gateway.conf" and file.is_file():
+            return file.parent
     share = Path(sysconfig.get_path("data"), "share", "usp_s3_wsgi")
     if not (share / "gateway.conf").is_file():
         raise FileNotFoundError(f"{share} does not hold gateway.conf: install usp_s3_wsgi with pip")
@@ -116,14 +149,20 @@ def share_directory() -> Path:
 
 def _extension() -> Path | None:
     """The compiled ``_httpd.c`` of this installation, which httpd loads as a module of its own."""
-    try:
-        files = importlib.metadata.files("usp_s3_wsgi") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    found = (
-        Path(str(file.locate())).resolve() for file in files if file.name.startswith("_httpd.") and file.suffix == ".so"
-    )
-    return next((path for path in found if path.is_file()), None)
+    files = [*_installed_files(), *Path(usp_s3_wsgi.__file__).resolve().parent.iterdir()]
+    found = (file for file in files if file.name.startswith("_httpd.") and file.suffix == ".so")
+    return next((file for file in found if file.is_file()), None)
+
+
+def _installed_files() -> Iterator[Path]:
+    """Return what pip has installed of this package, as pip has recorded it.
+
+    Not what an egg-info lists, which a build leaves in the working directory: those are the sources.
+    """
+    for distribution in importlib.metadata.distributions(name="usp_s3_wsgi"):
+        if distribution.read_text("RECORD") is not None:
+            for file in distribution.files or ():
+                yield Path(str(file.locate())).resolve()
 
 
 def _mod_wsgi() -> Path:
@@ -132,6 +171,6 @@ def _mod_wsgi() -> Path:
         for module in Path(folder, "server").glob("mod_wsgi-*.so"):
             return module.resolve()
     raise FileNotFoundError(
-        f"there is no mod_wsgi in {sys.prefix}: pip install 'usp_s3_wsgi[httpd]', "
+        f"there is no mod_wsgi in {sys.prefix}: pip install --no-cache-dir '.[httpd]' in the folder of the sources, "
         "or give --no-module where Apache loads Debian's own"
     )

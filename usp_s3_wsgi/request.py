@@ -95,12 +95,19 @@ def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:
 
 
 def from_proxy(
-    method: str, path: str, query: str, client_uri: str | None, undecoded_slash: bool, settings: Settings
+    method: str,
+    path: str,
+    query: str,
+    client_uri: str | None,
+    undecoded_slash: bool,
+    merged_slashes: bool,
+    settings: Settings,
 ) -> S3Request:
     """Return the unsigned request for S3 of one that mod_proxy is about to send; the headers are mod_proxy's.
 
     ``path``: percent-encoded. ``query``: the client's. ``client_uri``: the client's request target, None in a
-    subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked.
+    subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked. ``merged_slashes``: httpd made
+    ``/`` of ``//`` in the client's path.
 
     Raises:
         MethodNotAllowed, BadPath, ObjectNotFound: as :func:`from_environ`.
@@ -112,9 +119,22 @@ def from_proxy(
     if client_uri is not None and _MAYBE_DOTS.search(client_uri):
         _decoded(_raw_path(client_uri))
     encoded = path if _PLAIN.fullmatch(path) else percent_encode(_decoded(path))
-    if not f"{encoded}/".startswith(settings.bucket_url.prefix):
+    prefix = settings.bucket_url.prefix
+    if not f"{encoded}/".startswith(prefix):
         raise SettingError("the URL of the proxied request is not below that of the section's bucket")
+    if merged_slashes and client_uri is not None:
+        encoded = prefix + percent_encode(_unmerged(unquote_to_bytes(encoded[len(prefix) :]), client_uri))
     return _for_object(method, encoded, query, (), settings)
+
+
+def _unmerged(key: bytes, client_uri: str) -> bytes:
+    """Return the key with the slashes that the client's URL has and httpd merged: without them it is another key.
+
+    Where a rule of the operator made another path of the client's, the key is what it says.
+    """
+    folded = re.sub(rb"/+", b"/", b"/" + key)
+    tail = _unfolded_tail(_decoded(_raw_path(client_uri)), folded)
+    return key if tail is None else tail[1:]
 
 
 def _check_method(method: str) -> None:

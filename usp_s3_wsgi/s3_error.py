@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
-from typing import TYPE_CHECKING
 
-from usp_s3_wsgi import pool
 from usp_s3_wsgi.errors import (
     AccessDenied,
     BadPath,
@@ -19,15 +15,9 @@ from usp_s3_wsgi.errors import (
     ObjectNotFound,
     UpstreamBusy,
     UpstreamRefused,
-    UpstreamUnreachable,
 )
 from usp_s3_wsgi.settings import Settings
 
-if TYPE_CHECKING:
-    from usp_s3_wsgi.strict_http import S3Response
-
-#: S3's error documents are far shorter.
-_SIZE = 65_536
 #: 403 that is about the object; every other one is about this server's keys.
 _DENIED = frozenset({"AccessDenied", "InvalidObjectState", ""})
 #: This server's clock is wrong, or S3's.
@@ -40,8 +30,6 @@ KEY_CODES = frozenset(
 _BAD_KEY = frozenset({"KeyTooLongError", "InvalidURI", "XMinioInvalidObjectName", "InvalidObjectName"})
 #: 400 that is about the client's query parameters, where there are any (versionId, partNumber).
 _BAD_QUERY = frozenset({"InvalidArgument", "InvalidRequest", "InvalidPartNumber"})
-#: Statuses whose meaning depends on S3's code.
-_CODE_DECIDES = frozenset({400, 403, 404})
 #: Of so many seconds a difference is worth telling: S3 itself allows 900, and a signature in the query S3Expires.
 _SLOW_CLOCK = 5.0
 
@@ -71,34 +59,6 @@ class S3Error:
             side = "behind" if self.ahead > 0 else "ahead of"
             text += f", this server's clock is {abs(self.ahead):.0f} s {side} S3's: set it right"
         return text
-
-
-def read(response: S3Response, patience: float) -> S3Error:
-    """Read S3's error document, at most 64 KiB of it and for ``patience`` seconds, and give the connection back.
-
-    Raises:
-        UpstreamUnreachable: the document broke off before it told the code that its status needs.
-    """
-    document, is_whole = _document(response, time.monotonic() + patience)
-    pool.discard(response)
-    error = parse(response.status, response.headers, document.decode("utf-8", "replace"))
-    if not is_whole and not error.code and error.status in _CODE_DECIDES:
-        raise UpstreamUnreachable(f"S3 answered {error.status} and broke off before it said why")
-    return error
-
-
-def _document(response: S3Response, deadline: float) -> tuple[bytes, bool]:
-    """Return the document, or its beginning, and whether it is all."""
-    document = b""
-    try:
-        while len(document) < _SIZE and time.monotonic() < deadline:
-            data = response.read1(_SIZE - len(document))
-            if not data:
-                return document, True
-            document += data
-    except (OSError, HTTPException):
-        pass
-    return document, len(document) == _SIZE
 
 
 def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:

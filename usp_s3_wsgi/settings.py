@@ -6,7 +6,7 @@ One table says everything: name, field, parser, default. Settings are parsed onc
 from __future__ import annotations
 
 import difflib
-import itertools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -106,7 +106,12 @@ _BY_NAME |= {
     for row in TABLE
     if row.name not in _OF_BOTH and not row.name.startswith((_FALLBACK, "S3BucketURL"))
 }
+#: All names of settings.
+NAMES = frozenset(_BY_NAME)
 _SECRETS = ("S3AccessKey", "S3SecretKey", "S3SecurityToken")
+#: The ratio from which on a name is taken for a misspelt setting, as difflib.SequenceMatcher computes it.
+_SIMILAR = 0.75
+_NO_NAME = re.compile(r"\W", re.ASCII)
 _KEYS = frozenset({name + suffix for name in _SECRETS for suffix in ("", "File")})
 #: What is about the role alone.
 _OF_ROLE = frozenset({"S3RoleSessionName", "S3RoleDuration", "S3RoleExternalId", "S3STSEndpoint"})
@@ -119,7 +124,7 @@ def from_environ(environ: Mapping[str, Any]) -> Settings:
     """Return the settings that the section of this request holds.
 
     Raises:
-        SettingError: a setting is missing, unknown, given twice or not one of the allowed values.
+        SettingError: a setting is missing, misspelt, given twice or not one of the allowed values.
     """
     # Any case: Apache's names are case-sensitive, so S3Accesskey would silently not count.
     return parse(tuple((name, value) for name, value in environ.items() if name[:2] in {"S3", "s3"}))
@@ -178,23 +183,25 @@ def _check_identity(given: Mapping[str, Any]) -> None:
 def _value(name: str, text: str) -> Any:
     row = _BY_NAME.get(name)
     if row is None:
-        raise SettingError(_unknown(name))
+        _check_spelling(name, text)
+        return None
     try:
         return row.parse(text) if text else None
     except ValueError as error:
         raise SettingError(f"{name} {error}") from None
 
 
-def _unknown(name: str) -> str:
+def _check_spelling(name: str, text: str) -> None:
+    """Refuse a misspelt setting; a name that is not similar to one is a variable of another program (S3CMD_CONFIG)."""
     by_lowercase = {known.lower(): known for known in _BY_NAME}
-    nearest = difflib.get_close_matches(name.lower(), by_lowercase, n=1, cutoff=0.0)[0]
-    known = by_lowercase[nearest]
-    alike = difflib.SequenceMatcher(None, nearest, name.lower()).ratio() >= 0.75
-    if not (alike and name.isidentifier() and name.isascii()):
-        # A value may have been written into the name: only what it has in common with a setting's is shown.
-        common = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(name, known, strict=False))
-        name = "".join(letter for letter, _ in common) + "..."
-    return f"{name} is not a setting: did you mean {known}?"
+    word = _NO_NAME.split(name, maxsplit=1)[0]
+    if word == name and not text:
+        return  # a section unsets what it inherits
+    similar = difflib.get_close_matches(word.lower(), by_lowercase, n=1, cutoff=_SIMILAR)
+    if similar:
+        # What follows the word may be a value, written into the name.
+        shown = name if word == name else f"{word}..."
+        raise SettingError(f"{shown} is not a setting: did you mean {by_lowercase[similar[0]]}?")
 
 
 def _with_bucket(settings: Settings, bucket: str | None) -> Settings:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from usp_s3_wsgi import credentials, pool, s3_error
+from usp_s3_wsgi import credentials, error_document, pool, s3_error
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import GatewayError, UpstreamBusy, UpstreamError
 from usp_s3_wsgi.learned import learned
@@ -102,12 +102,12 @@ class Upstream:
     def _why(self, request: S3Request, response: S3Response) -> S3Error:
         """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""
         patience = self._section.proxy_set.timeout
-        told = s3_error.read(response, patience)
+        told = error_document.read(response, patience)
         if request.method == "GET" or told.code or told.status == 404 or told.status >= 500:
             return told
         query = tuple(pair for pair in request.query if pair[0] != "partNumber")  # not together with a range
         first_byte = request._replace(method="GET", query=query, headers=(*request.headers, _FIRST_BYTE))
-        reason = s3_error.read(self._send(first_byte), patience)
+        reason = error_document.read(self._send(first_byte), patience)
         return reason if reason.status == told.status else told
 
     def _pause_after(self, failure: GatewayError, deadline: float) -> float | None:

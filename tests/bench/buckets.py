@@ -58,7 +58,7 @@ def measure(bucket: Bucket, rounds: int, seconds: float, counts: tuple[int, ...]
             folder = stack.enter_context(temporary_root("buckets-"))
             servers = []
             for count in counts:
-                httpd = Httpd(_FEW_CHILDREN + _CONFIGS[way](bucket, count, folder))
+                httpd = Httpd(_FEW_CHILDREN + _CONFIGS[way](bucket, count, folder), tune=True)
                 begun = time.perf_counter()
                 stack.enter_context(httpd)
                 servers.append((httpd, Growth(way, count, time.perf_counter() - begun)))

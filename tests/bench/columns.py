@@ -42,7 +42,10 @@ class Column:
 def columns(bucket: Bucket) -> Iterator[tuple[list[Column], Httpd]]:
     """Start everything that is compared, in the order of :data:`NAMES`; one httpd is four of them."""
     stock, buffered = free_port(), free_port()
-    with Httpd(apache.all_ways(bucket, stock, buffered)) as httpd, nginx.proxy(bucket) as (nginx_url, nginx_pid):
+    with (
+        Httpd(apache.all_ways(bucket, stock, buffered), tune=True) as httpd,
+        nginx.proxy(bucket) as (nginx_url, nginx_pid),
+    ):
         httpd_pid = apache.pid(httpd)
         with traffic_server(bucket) as (traffic_server_url, traffic_server_pid):
             places = {
@@ -68,7 +71,7 @@ def alone(bucket: Bucket) -> Iterator[list[Column]]:
     with ExitStack() as stack:
         servers = []
         for name, (mount, config) in configs.items():
-            httpd = stack.enter_context(Httpd(apache.STEADY + config))
+            httpd = stack.enter_context(Httpd(apache.STEADY + config, tune=True))
             servers.append(_column(name, f"{httpd.url}/{mount}", apache.pid(httpd)))
         servers.append(_column(NGINX, *stack.enter_context(nginx.proxy(bucket))))
         servers.append(_column(TRAFFIC_SERVER, *stack.enter_context(traffic_server(bucket))))

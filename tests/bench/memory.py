@@ -65,7 +65,7 @@ def measure_streams(bucket: Bucket, seconds: float = _SECONDS) -> Iterator[Strea
     """Let many clients read slowly from each way in."""
     gateways, signers = apache.gateways(bucket), apache.verified(bucket) + apache.signers(bucket)
     for name, mount, config in ((GATEWAY, "gateway", gateways), (SIGNER, "signer", signers)):
-        with Httpd(_ALL_CHILDREN + config) as httpd:
+        with Httpd(_ALL_CHILDREN + config, tune=True) as httpd:
             url, pid = f"{httpd.url}/{mount}/{_HTTP}", apache.pid(httpd)
             _burst(f"{url}/1k", STREAMS, 2.0)
             idle = memory(pid).pss

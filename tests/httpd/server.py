@@ -35,7 +35,7 @@ MPM = "event"
 MODULES = (
     "unixd authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
     "cache_disk substitute proxy proxy_http proxy_balancer lbmethod_byrequests slotmem_shm socache_shmcb ssl status "
-    "info log_config deflate authn_file auth_basic authz_user http2 sed"
+    "info log_config deflate authn_file auth_basic authz_user http2 sed proxy_fcgi"
 ).split()
 #: What httpd says at every start and stop.
 USUAL = re.compile(
@@ -65,9 +65,13 @@ class Httpd:
         mod_wsgi: Path | None = None,
         preload: Path | None = None,
         prefix: str = "httpd-",
+        tune: bool = False,
     ) -> None:
-        """``mod_wsgi``: load this one instead of the environment's own; ``preload``: a shared object."""
-        self.config, self.mod_wsgi, self.preload = config, mod_wsgi, preload
+        """``mod_wsgi``: load this one instead of the environment's own; ``preload``: a shared object.
+
+        ``tune``: with the processes, threads and buffers that suit the gateway.
+        """
+        self.config, self.mod_wsgi, self.preload, self.tune = config, mod_wsgi, preload, tune
         self._wanted_port, self._prefix = port, prefix
         self._expected: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -191,13 +195,16 @@ DocumentRoot "${{ROOT}}/htdocs"
   Require all granted
 </Directory>
 {self.gateway_lines()}
-WSGISocketPrefix run/wsgi
+<IfModule wsgi_module>
+  WSGISocketPrefix run/wsgi
+</IfModule>
 {self.config}
 """
 
     def gateway_lines(self) -> str:
         """What an operator gets of ``usp-s3 apache-config``, or the same for another mod_wsgi."""
-        arguments = cli.options(["apache-config", *(["--no-module"] if self.mod_wsgi else [])])
+        chosen = [*(["--no-module"] if self.mod_wsgi else []), *(["--tune"] if self.tune else [])]
+        arguments = cli.options(["apache-config", *chosen])
         lines = cli.apache_config(arguments)
         return f'LoadModule wsgi_module "{self.mod_wsgi}"\n{lines}' if self.mod_wsgi else lines
 

@@ -25,6 +25,7 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
     s3.put(BUCKET, "stale.ts", DATA, headers={"Cache-Control": "max-age=0"})
     secret = s3.secret_key
     sections = [
+        "AllowEncodedSlashes On",
         section("/media", s3),
         section("/wrong-secret", s3).replace(secret, "not" + secret),
         section("/wrong-secret-v2", s3, mode="v2-query").replace(secret, "not" + secret),
@@ -54,7 +55,7 @@ FAULTS = {
     "/wrong-key": (502, r"S3 answered 403 SignatureDoesNotMatch"),  # Swift tells no difference
     "/no-bucket": (502, r"S3 answered 404 NoSuchBucket"),
     "/nobody-there": (502, r"Connection refused"),
-    "/unknown-ca": (502, r"TLS: the certificate is refused: self-signed certificate"),
+    "/unknown-ca": (502, r"TLS: the certificate is refused: unable to get local issuer certificate \(S3CAFile, or"),
     "/misspelt": (500, r"S3UseHeader is not a setting: did you mean S3UseHeaders\?"),
     "/not-on-off": (500, r"S3UseHeaders must be on or off"),
     "/role": (500, r"S3RoleARN must be the ARN of a role"),

@@ -20,6 +20,8 @@ VENDORS = """
 LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 <VirtualHost *>
   ServerName www.example.com
+  # Keys with "//".
+  MergeSlashes Off
   <IfModule smooth_streaming_module>
     <Location "/">
       UspHandleIsm on

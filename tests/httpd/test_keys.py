@@ -17,6 +17,8 @@ KEYS = [
     "what?.txt", "#hash.txt", "back\\slash.txt", "[brackets]{}.txt", "...", "a/..b/c..", "<>|^`.txt", "%zz.txt",
     "*!.txt", "x" * 900,
 ]  # fmt: skip
+#: As any_key.conf has it.
+ANY_KEY = "MergeSlashes Off\nAllowEncodedSlashes On\n"
 CONFIG = """
 RewriteEngine On
 RewriteRule ^/old/(.*)$ /media/$1 [PT]
@@ -38,7 +40,15 @@ def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
     moved = [
         f'<Location /moved/{KEYS.index(key)}>\nErrorDocument 404 "/exact/{encoded(key)}"\n</Location>' for key in KEYS
     ]
-    with Httpd("\n".join([section("/media", s3), section("/exact", s3), CONFIG, PAGES, *moved])) as server:
+    with Httpd("\n".join([ANY_KEY, section("/media", s3), section("/exact", s3), CONFIG, PAGES, *moved])) as server:
+        yield server
+    assert "\n".join(server.unexpected) == ""
+
+
+@pytest.fixture(scope="module")
+def as_it_comes(httpd: Httpd, s3: EmbeddedS3) -> Iterator[Httpd]:
+    """An httpd with its own defaults: it merges slashes, and refuses encoded ones."""
+    with Httpd(section("/media", s3)) as server:
         yield server
     assert "\n".join(server.unexpected) == ""
 
@@ -51,6 +61,12 @@ def encoded(key: str) -> str:
 @pytest.mark.parametrize("key", KEYS)
 def test_main_request(httpd: Httpd, key: str) -> None:
     reply = httpd.fetch("/media/" + encoded(key))
+    assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_main_request_to_an_httpd_as_it_comes(as_it_comes: Httpd, key: str) -> None:
+    reply = as_it_comes.fetch("/media/" + encoded(key))
     assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
 
 

@@ -45,7 +45,11 @@ def s3() -> Iterator[EmbeddedS3]:
 
 @pytest.fixture(scope="module")
 def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
-    lines = [ONE_CHILD, "MergeSlashes Off", "WSGIScriptAlias /count ${ROOT}/htdocs/count.wsgi"]
+    lines = [
+        ONE_CHILD,
+        "MergeSlashes Off",
+        "WSGIScriptAlias /count ${ROOT}/htdocs/count.wsgi application-group=%{GLOBAL}",
+    ]
     for mode in MODES:
         for bucket in (BUCKET, ANOTHER):
             url = f"{s3.url}/{bucket}/{mode}"

@@ -19,6 +19,7 @@ from tests.s3 import EmbeddedS3
 
 DATA = b"0123456789" * 100
 AROUND = """
+AllowEncodedSlashes On
 LogFormat "%>s %r | %f | %q | %{Host}i %V | %{User-Agent}i %{Authorization}i %{Cookie}i %{X-Forwarded-For}i" everything
 CustomLog access.log everything
 ErrorDocument 502 /errors/502
@@ -90,7 +91,6 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
         "elsewhere": (url, [*good, "SetEnv S3BucketURL https://other.example/bucket/"]),
         "outside": (url, [*good, f"SetEnv S3BucketURL {s3.url}/other/"]),
         "no-name": (s3.url, good),
-        "fcgi": (f"fcgi://{s3.host}/{BUCKET}", good),
         "nobody-there": (f"http://127.0.0.1:{free_port()}/{BUCKET}", good),
     }
     named = [location(f"/{name}", target, lines) for name, (target, lines) in sections.items()]
@@ -132,7 +132,6 @@ FAULTS = {
     "elsewhere": (500, r"the URL of the proxied request is not that of the section's bucket"),
     "outside": (500, r"the URL of the proxied request is not below that of the section's bucket"),
     "no-name": (500, r"S3BucketURL shows no bucket"),
-    "fcgi": (500, r"only http:// and https:// URLs can be signed"),
 }
 #: What failed before anything was sent.
 UNSENT = [name for name, (status, _) in FAULTS.items() if status == 500]

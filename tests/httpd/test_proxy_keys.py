@@ -8,7 +8,7 @@ import pytest
 
 from tests.httpd.conftest import BUCKET, PAGES, proxy_section
 from tests.httpd.server import Httpd
-from tests.httpd.test_keys import KEYS, encoded
+from tests.httpd.test_keys import ANY_KEY, KEYS, encoded
 from tests.s3 import EmbeddedS3
 
 MOUNTS = ["pass", "nocanon", "encoded", "match", "rewrite", "rewrite-ne", "location", "balancer"]
@@ -34,9 +34,12 @@ def reaches_s3(mount: str, key: str) -> bool:
     """Whether stock httpd itself can carry the key there."""
     if key.startswith("/"):
         return False  # ProxyPass folds slashes after its prefix, as patterns of a path do
-    if mount.startswith("rewrite"):
-        return "?" not in key  # mod_rewrite refuses it where it comes out of an encoded one (UnsafeAllow3F)
-    return True
+    return not is_lost(mount, key)
+
+
+def is_lost(mount: str, key: str) -> bool:
+    """mod_rewrite refuses a "?" that comes out of an encoded one (UnsafeAllow3F)."""
+    return mount.startswith("rewrite") and "?" in key
 
 
 CASES = [(mount, key) for mount in MOUNTS for key in KEYS if reaches_s3(mount, key)]
@@ -54,7 +57,16 @@ def httpd(request: pytest.FixtureRequest, s3: EmbeddedS3) -> Iterator[Httpd]:
         f'<Location /moved/{KEYS.index(key)}>\nErrorDocument 404 "/pass/{encoded(key)}"\n</Location>' for key in KEYS
     ]
     bucket = proxy_section(f"{url}/", s3, mode=request.param)
-    with Httpd("\n".join([CONFIG.format(url=url), PAGES, bucket, *moved])) as server:
+    with Httpd("\n".join([ANY_KEY, CONFIG.format(url=url), PAGES, bucket, *moved])) as server:
+        yield server
+    assert "\n".join(server.unexpected) == ""
+
+
+@pytest.fixture(scope="module")
+def as_it_comes(httpd: Httpd, s3: EmbeddedS3) -> Iterator[Httpd]:
+    """An httpd with its own defaults: it merges slashes, and refuses encoded ones."""
+    url = f"{s3.url}/{BUCKET}"
+    with Httpd(CONFIG.format(url=url) + proxy_section(f"{url}/", s3)) as server:
         yield server
     assert "\n".join(server.unexpected) == ""
 
@@ -62,6 +74,15 @@ def httpd(request: pytest.FixtureRequest, s3: EmbeddedS3) -> Iterator[Httpd]:
 @pytest.mark.parametrize(("mount", "key"), CASES)
 def test_main_request(httpd: Httpd, mount: str, key: str) -> None:
     reply = httpd.fetch(f"/{mount}/{encoded(key)}")
+    assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
+
+
+@pytest.mark.parametrize(
+    ("mount", "key"), [(mount, key) for mount in MOUNTS for key in KEYS if not is_lost(mount, key)]
+)
+def test_main_request_to_an_httpd_as_it_comes(as_it_comes: Httpd, mount: str, key: str) -> None:
+    """The slashes that it merges are those of the key all the same."""
+    reply = as_it_comes.fetch(f"/{mount}/{encoded(key)}")
     assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
 
 

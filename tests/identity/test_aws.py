@@ -180,7 +180,7 @@ def test_metadata_of_version_1_is_not_asked(aws: Aws) -> None:
 
 def test_without_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "botocore.session", None)
-    with pytest.raises(SettingError, match=r"pip install 'usp_s3_wsgi\[aws\]'"):
+    with pytest.raises(SettingError, match=r"pip install '\.\[aws\]'"):
         fetch()
 
 

@@ -24,13 +24,13 @@ ON = ("S3UseHeaders", "on")
 
 
 def signed(url: str, pairs: access.Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET") -> Signed:
-    answer = sign_proxied(section, pairs, method, url, None, False)
+    answer = sign_proxied(section, pairs, method, url, None, False, False)
     assert isinstance(answer, Signed), answer
     return answer
 
 
 def refused(url: str, pairs: access.Pairs = (*V4, ON), section: str | None = SECTION, **more: object) -> Refused:
-    arguments = {"method": "GET", "client_uri": None, "undecoded_slash": False, **more}
+    arguments = {"method": "GET", "client_uri": None, "undecoded_slash": False, "merged_slashes": False, **more}
     answer = sign_proxied(section, pairs, url=url, **arguments)  # type: ignore[arg-type]
     assert isinstance(answer, Refused), answer
     return answer
@@ -102,6 +102,26 @@ def test_what_no_client_may_ask() -> None:
     assert refused(f"{SECTION}b", client_uri="/media/a%2F%2E%2E%2Fb").status == 400
     assert refused(f"{SECTION}a%zz").status == 400
     assert refused(f"{SECTION}a", undecoded_slash=True).status == 400
+
+
+@pytest.mark.parametrize(
+    ("client_uri", "url", "key"),
+    [
+        ("/media/a//b", "a/b", "a//b"),
+        ("/media//a/b", "a/b", "/a/b"),
+        ("//media///a//b?x=//", "a/b", "//a//b"),
+        ("http://h//media/a//b", "a/b", "a//b"),
+        ("/media/a//%2Fb", "a//b", "a///b"),  # AllowEncodedSlashes On: httpd decodes it after it has merged the others
+        ("/media/a//b%20c", "a/b%20c", "a//b%20c"),
+        ("/films//today", "2026/a.mp4", "2026/a.mp4"),  # a rule made another path of it
+    ],
+)
+def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, url: str, key: str) -> None:
+    arguments = (SECTION, (*V4, ON), "GET", f"{SECTION}{url}", client_uri, False)
+    answer = sign_proxied(*arguments, True)
+    assert isinstance(answer, Signed) and answer.url == f"{SECTION}{key}"
+    as_it_is = sign_proxied(*arguments, False)
+    assert isinstance(as_it_is, Signed) and as_it_is.url == f"{SECTION}{url}"
 
 
 @pytest.mark.parametrize("name", ["S3ProxySet", "S3CAFile", "S3Retries"])

@@ -14,7 +14,9 @@ import pytest
 import usp_s3_wsgi
 from usp_s3_wsgi import cli
 
-APACHE_FILES = ("usp_s3.wsgi", "gateway.conf", "mpm_event.conf", "usp_s3_access.py", "proxy.conf")
+APACHE_FILES = (
+    "usp_s3.wsgi", "own_packages.py", "gateway.conf", "mpm_event.conf", "usp_s3_access.py", "proxy.conf",
+)  # fmt: skip
 QUOTED = re.compile(r'"([^"]+)"$')
 
 
@@ -50,19 +52,36 @@ def _has_mod_wsgi() -> bool:
         return False
 
 
+def active(text: str) -> list[str]:
+    """The lines that httpd sees."""
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
 def test_the_lines(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["apache-config", "--no-module"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:5] == [
+    text = capsys.readouterr().out
+    # Nothing but what makes the gateway known: no WSGIPythonHome, no MPM, no buffers, which count for other sites too.
+    assert active(text) == [
         f'Define USP_S3_PYTHON_HOME "{Path(sys.prefix).resolve()}"',
-        'WSGIPythonHome "${USP_S3_PYTHON_HOME}"',
         f'Define USP_S3_WSGI "{share}/usp_s3.wsgi"',
         f'Include "{share}/gateway.conf"',
-        f'Include "{share}/mpm_event.conf"',
     ]
-    # Without the extension there is a word of it, and nothing else that httpd would see.
-    assert [line[0] for line in lines[5:]] == ["#", "#"]
-    assert "apache2-dev" in lines[6]
+    # Without the extension there is a word of it.
+    assert "apt-get install apache2-dev" in text and "libapr1-dev" in text
+
+
+TUNING = ['Include "{share}/mpm_event.conf"', "<IfModule proxy_module>", "  ProxyIOBufferSize 65536", "</IfModule>"]
+
+
+def test_what_counts_for_the_whole_server_is_printed_on_request(
+    share: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = [line.format(share=share) for line in TUNING]
+    assert cli.main(["apache-config", "--no-module"]) == 0
+    plain = capsys.readouterr().out
+    assert plain.splitlines()[-4:] == [f"# {line}" for line in expected]
+    assert cli.main(["apache-config", "--no-module", "--tune"]) == 0
+    assert active(capsys.readouterr().out) == [*active(plain), *expected]
 
 
 def test_with_the_extension_proxy_sections_sign(
@@ -70,7 +89,7 @@ def test_with_the_extension_proxy_sections_sign(
 ) -> None:
     monkeypatch.setattr(cli, "_extension", lambda: Path("/lib/_httpd.so"))
     assert cli.main(["apache-config", "--no-module"]) == 0
-    assert capsys.readouterr().out.splitlines()[5:] == [
+    assert active(capsys.readouterr().out)[3:] == [
         "<IfModule proxy_module>",
         '  LoadModule usp_s3_module "/lib/_httpd.so"',
         f'  Define USP_S3_ACCESS "{share}/usp_s3_access.py"',
@@ -95,39 +114,45 @@ def test_without_mod_wsgi_it_says_what_to_do(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("usp-s3: there is no mod_wsgi in ") and err.count("\n") == 1
-    assert "pip install 'usp_s3_wsgi[httpd]'" in err and "--no-module" in err
+    # Not by the package's name: on an index it is somebody else's to take.
+    assert "pip install --no-cache-dir '.[httpd]'" in err and "--no-module" in err
+
+
+def nothing_installed(**kind: str) -> list[importlib.metadata.Distribution]:
+    return []
 
 
 def test_without_its_files_it_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(importlib.metadata, "files", lambda name: None)
+    monkeypatch.setattr(importlib.metadata, "distributions", nothing_installed)
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     assert cli.main(["apache-config", "--no-module"]) == 1
     assert "does not hold gateway.conf: install usp_s3_wsgi with pip" in capsys.readouterr().err
 
 
-def no_metadata(name: str) -> list[importlib.metadata.PackagePath]:
-    raise importlib.metadata.PackageNotFoundError(name)
-
-
-def paths_of_the_sources(name: str) -> list[importlib.metadata.PackagePath]:
-    """What "setup.py install" leaves, as an old pip without wheel runs it."""
-    path = importlib.metadata.PackagePath("apache/gateway.conf")
-    path.dist = importlib.metadata.distribution("pytest")
-    return [path]
-
-
-@pytest.mark.parametrize("files", [no_metadata, paths_of_the_sources])
-def test_where_the_metadata_do_not_tell_the_folder_is_found(
-    files: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_metadata_do_not_tell_the_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a package of a Linux distribution, which leaves pip's records out."""
     folder = tmp_path / "share" / "usp_s3_wsgi"
     folder.mkdir(parents=True)
     (folder / "gateway.conf").touch()
-    monkeypatch.setattr(importlib.metadata, "files", files)
+    monkeypatch.setattr(importlib.metadata, "distributions", nothing_installed)
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     assert cli.share_directory() == folder
+
+
+def test_an_egg_info_in_the_path_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build leaves one in the working directory: it lists the sources, gateway.conf among them and no extension."""
+    installed = cli.share_directory(), cli._extension()
+    egg = tmp_path / "usp_s3_wsgi.egg-info"
+    egg.mkdir()
+    (egg / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: usp_s3_wsgi\nVersion: 0.1\n")
+    (egg / "SOURCES.txt").write_text("apache/gateway.conf\n")
+    (tmp_path / "apache").mkdir()
+    (tmp_path / "apache" / "gateway.conf").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert next(iter(importlib.metadata.distributions(name="usp_s3_wsgi"))).version == "0.1"
+    assert (cli.share_directory(), cli._extension()) == installed
 
 
 @pytest.mark.parametrize("arguments", [[], ["apache-konfig"], ["apache-config", "--module"]])

@@ -39,7 +39,6 @@ def test_gateway_of_the_documented_virtual_host() -> None:
   <Location "/vod">
     IsmProxyPass http://127.0.0.1/your-bucket/
   </Location>
-  AllowEncodedSlashes On
   WSGIScriptAlias /your-bucket ${{USP_S3_WSGI}}
   <Location "/your-bucket">
     Require local
@@ -70,7 +69,6 @@ def test_gateway_of_the_traditional_location() -> None:
 """)
     expected = """\
 <VirtualHost *:80>
-  AllowEncodedSlashes On
   WSGIScriptAlias / ${USP_S3_WSGI}
   <Location "/">
     SetEnv S3BucketURL https://bucket.s3.amazonaws.com/
@@ -114,7 +112,7 @@ def mount(path: str = "/your-bucket", url: str = URL, inner: str = "", head: str
 @pytest.mark.parametrize("name", ["IsmProxyPass", "ProxyPass"])
 def test_what_led_to_the_bucket_leads_to_the_mount(name: str, old: str, new: str | None) -> None:
     text, warnings = gateway(f"<Location /x>\n {name} {old}\n</Location>\n{section()}")
-    assert text == f"<Location /x>\n {name} {new or old}\n</Location>\nAllowEncodedSlashes On\n{mount()}"
+    assert text == f"<Location /x>\n {name} {new or old}\n</Location>\n{mount()}"
     alone = "no ProxyPass or IsmProxyPass here leads to this section: let what does lead to the mount /your-bucket"
     assert warnings == ((f"line 2: {PORT}",) if new else (f"line 4: {alone}",))
 
@@ -138,7 +136,7 @@ def test_a_single_proxy_pass_becomes_the_mount(old: str, path: str, url: str) ->
     text, warnings = gateway(f"ProxyPass {old}\n{reverse}{section()}")
     assert text == (
         f"# the mount {path} is in place of this: ProxyPass {old}\n# the mount {path} needs none of this: {reverse}"
-        f"AllowEncodedSlashes On\n{mount(path, url, head='')}"
+        + mount(path, url, head="")
     )
     assert warnings == ()
 
@@ -251,21 +249,11 @@ def test_who_may_ask_stays_where_clients_ask() -> None:
     assert mount("/media", inner=access, head="") in text and warnings == ()
 
 
-def test_encoded_slashes_once_for_each_host_outside_of_conditions() -> None:
-    host = (
-        f"<VirtualHost x>\n <IfModule ssl_module>\n{section()}{section(url='http://a/b/')}</IfModule>\n</VirtualHost>\n"
-    )
-    text, _ = gateway(host * 2)
-    assert text.count("AllowEncodedSlashes On\n") == 2
-    assert text.count("<VirtualHost x>\n AllowEncodedSlashes On\n <IfModule ssl_module>\n") == 2
-
-
-@pytest.mark.parametrize(("value", "warned"), [("on", False), ("NoDecode", True), ("Off", True)])
-def test_encoded_slashes_of_the_operator_stay(value: str, warned: bool) -> None:
-    text, warnings = gateway(f"AllowEncodedSlashes {value}\nProxyPass /media {URL}\n{section()}")
-    assert text.count("AllowEncodedSlashes") == 1
-    told = "line 1: AllowEncodedSlashes is not On: keys with an encoded slash cannot be asked for"
-    assert warnings == ((told,) if warned else ())
+@pytest.mark.parametrize("line", ["", "AllowEncodedSlashes On\n", "AllowEncodedSlashes NoDecode\nMergeSlashes Off\n"])
+def test_what_counts_for_the_whole_host_is_the_operators(line: str) -> None:
+    text, warnings = gateway(f"{line}ProxyPass /media {URL}\n{section()}")
+    assert text.count("AllowEncodedSlashes") + text.count("MergeSlashes") == line.count("\n")
+    assert text.startswith(line) and warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -284,7 +272,7 @@ def test_a_url_that_does_not_do_is_told(url: str, told: str | None) -> None:
 def test_keys_beside_an_ism_proxy_pass_get_a_mount_after_the_location() -> None:
     text, warnings = gateway(f"<Location /vod/>\n  UspX on\n  IsmProxyPass {URL}\n  S3Region x\n</Location>")
     assert text == (
-        "AllowEncodedSlashes On\n<Location /vod/>\n  UspX on\n  IsmProxyPass http://127.0.0.1/your-bucket/\n</Location>\n"
+        "<Location /vod/>\n  UspX on\n  IsmProxyPass http://127.0.0.1/your-bucket/\n</Location>\n"
         'WSGIScriptAlias /your-bucket ${USP_S3_WSGI}\n<Location "/your-bucket">\n  Require local\n'
         f"  SetEnv S3BucketURL {URL}\n  SetEnv S3Region x\n</Location>"
     )
@@ -293,7 +281,7 @@ def test_keys_beside_an_ism_proxy_pass_get_a_mount_after_the_location() -> None:
 
 def test_a_location_with_a_slash_at_the_end_loses_it() -> None:
     text, _ = gateway(f"<Location /media/>\nProxyPass {URL}\n{KEY_LINES}</Location>\n")
-    assert text == f"AllowEncodedSlashes On\n{mount('/media', head='')}"
+    assert text == mount("/media", head="")
 
 
 @pytest.mark.parametrize(

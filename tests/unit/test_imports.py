@@ -17,7 +17,11 @@ MODULES = {
 }
 
 #: All but the ways in: what runs in httpd.
-GATEWAY = {name for name in MODULES if name.partition(".")[0] not in {"access", "cli", "convert", "requests_auth"}}
+GATEWAY = {
+    name
+    for name in MODULES
+    if name.partition(".")[0] not in {"access", "cli", "convert", "httpd_user", "requests_auth"}
+}
 #: What each module may import of the package when it runs.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
@@ -38,11 +42,13 @@ ALLOWED: dict[str, set[str]] = {
     "signing.sigv4": {"signing.encoding"},
     "strict_http": set(),
     "pool": {"errors", "proxy_set", "request", "settings", "strict_http"},
-    "s3_error": {"errors", "pool", "settings"},
+    "s3_error": {"errors", "settings"},
+    "error_document": {"errors", "pool", "s3_error"},
     "remedies": {"errors", "s3_error"},
     "learned": {"bucket_url", "settings", "values"},
     "upstream": {
         "credentials",
+        "error_document",
         "errors",
         "learned",
         "pool",
@@ -58,7 +64,8 @@ ALLOWED: dict[str, set[str]] = {
     "error_log": {"errors"},
     "client": set(),
     "application": GATEWAY - {"application"},
-    "access": GATEWAY - {"application", "body", "client", "learned", "pool", "remedies", "strict_http", "upstream"},
+    "access": GATEWAY
+    - {"application", "body", "client", "error_document", "learned", "pool", "remedies", "strict_http", "upstream"},
     "convert": {"convert.apache_config", "convert.edits", "convert.gateway"},
     "convert.apache_config": set(),
     "convert.edits": {"convert.apache_config"},
@@ -71,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
         "convert.mounts",
         "proxy_set",
     },
+    "httpd_user": set(),
     "cli": set(MODULES) - {"cli"},
     "requests_auth": GATEWAY - {"application"},
 }

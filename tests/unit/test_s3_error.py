@@ -9,7 +9,7 @@ from email.utils import format_datetime
 import pytest
 
 from tests.unit.test_response import SETTINGS, Wire, from_s3
-from usp_s3_wsgi import errors, s3_error
+from usp_s3_wsgi import error_document, errors, s3_error
 from usp_s3_wsgi.s3_error import S3Error
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.strict_http import S3Response
@@ -30,20 +30,20 @@ from usp_s3_wsgi.strict_http import S3Response
     ],
 )
 def test_the_code(document: bytes, code: str) -> None:
-    assert s3_error.read(from_s3(403, document), 5).code == code
+    assert error_document.read(from_s3(403, document), 5).code == code
 
 
 def test_request_id_and_region_from_headers_first() -> None:
     document = b"<Error><Code>X</Code><RequestId>in-body</RequestId><Region>body-1</Region></Error>"
-    told = s3_error.read(from_s3(301, document, x_amz_request_id="in-header", x_amz_bucket_region="header-1"), 5)
+    told = error_document.read(from_s3(301, document, x_amz_request_id="in-header", x_amz_bucket_region="header-1"), 5)
     assert (told.request_id, told.region) == ("in-header", "header-1")
-    told = s3_error.read(from_s3(301, document), 5)
+    told = error_document.read(from_s3(301, document), 5)
     assert (told.request_id, told.region) == ("in-body", "body-1")
 
 
 def test_an_endless_error_document_is_not_read_to_its_end() -> None:
     wire = Wire(b"HTTP/1.1 403 X\r\n\r\n" + b"x" * (1 << 22))
-    s3_error.read(S3Response(wire, "GET", lambda connection: None), 5)
+    error_document.read(S3Response(wire, "GET", lambda connection: None), 5)
     assert wire.stream.tell() < 1 << 20
 
 
@@ -65,15 +65,15 @@ def test_the_line_for_the_error_log() -> None:
 )
 def test_the_line_says_how_wrong_the_clock_is(seconds: int, hint: str) -> None:
     date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
-    told = s3_error.read(from_s3(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", Date=date), 5)
+    told = error_document.read(from_s3(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", Date=date), 5)
     assert re.search(hint, str(told)) and ("clock" in str(told)) == bool(hint)
-    other = s3_error.read(from_s3(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", Date=date), 5)
+    other = error_document.read(from_s3(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", Date=date), 5)
     assert "clock" not in str(other)
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Thu, 99 Jan 2026 00:00:00 GMT", "0"])
 def test_a_date_that_is_none(date: str) -> None:
-    told = s3_error.read(from_s3(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", Date=date), 5)
+    told = error_document.read(from_s3(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", Date=date), 5)
     assert told.date is None and "clock" not in str(told)
 
 
@@ -82,13 +82,13 @@ def test_a_date_that_is_none(date: str) -> None:
     [("7", 7), ("0", 0), ("99999", 99_999), ("999999", None), ("soon", None), ("-1", None), ("", None), ("1.5", None)],
 )
 def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
-    assert s3_error.read(from_s3(503, b"", Retry_After=text), 5).retry_after == seconds
+    assert error_document.read(from_s3(503, b"", Retry_After=text), 5).retry_after == seconds
 
 
 @pytest.mark.parametrize(("seconds", "low", "high"), [(60, 57, 60), (-60, 0, 0)])
 def test_retry_after_as_a_date(seconds: int, low: float, high: float) -> None:
     date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
-    wait = s3_error.read(from_s3(503, b"", Retry_After=date), 5).retry_after
+    wait = error_document.read(from_s3(503, b"", Retry_After=date), 5).retry_after
     assert wait is not None and low <= wait <= high
 
 

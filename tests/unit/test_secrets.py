@@ -139,7 +139,9 @@ def test_no_object_of_the_package_prints_a_secret(mode: str) -> None:
     with ScriptedS3(error(503, "SlowDown"), answer(200, b"x" * 100_000, ("ETag", '"e"')), HELLO) as s3:
         settings = s3_settings(s3.url, mode, S3SecurityToken=TOKEN, S3Retries="2", S3FallbackURL=f"{s3.url}/other/")
         begun = begin(environ("/media/film.mp4", settings))
-        signed = access.sign_proxied(s3.url + "/bucket/", access_pairs(mode), "GET", f"{s3.url}/bucket/a", "/a", False)
+        signed = access.sign_proxied(
+            s3.url + "/bucket/", access_pairs(mode), "GET", f"{s3.url}/bucket/a", "/a", False, False
+        )
         ours = [thing for thing in gc.get_objects() if str(type(thing).__module__).startswith("usp_s3_wsgi")]
         kinds = {type(thing).__name__ for thing in ours}
         assert {"Settings", "Credentials", "S3Request", "Upstream", "Body", "Worker", "Signed", "_Signed"} <= kinds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,6 +194,27 @@ def test_a_file_does_instead_of_the_value() -> None:
 )
 def test_an_unknown_name_is_refused_with_the_nearest(wrong: str, meant: str) -> None:
     assert refused(**{wrong: "x"}) == f"{wrong} is not a setting: did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["S3CMD_CONFIG", "S3_KEY", "S3_UPLOADS_BUCKET", "S3_FORCE_PATH_STYLE", "S3FS_PASSWD", "S3Uploads", "s3fs", "S3"],
+)
+def test_variables_of_other_programs_are_no_settings(name: str) -> None:
+    assert from_environ({**BASE, name: "x"}) == from_environ(BASE)
+
+
+def test_what_is_misspelt_can_be_unset_where_it_is_inherited() -> None:
+    """A server-wide S3_BUCKET is another program's."""
+    assert refused(S3_BUCKET="uploads") == "S3_BUCKET is not a setting: did you mean S3Bucket?"
+    assert from_environ({**BASE, "S3_BUCKET": ""}) == from_environ(BASE)
+
+
+def test_the_module_of_httpd_knows_the_same_names() -> None:
+    """It says which places are about a bucket, also where its Python did not start."""
+    source = Path(settings.__file__).with_name("_httpd_sections.c").read_text()
+    names = re.findall(r'"(\w+)"', source.partition("setting_names[] = {")[2].partition("}")[0])
+    assert names == sorted(settings.NAMES)
 
 
 # --- who signs

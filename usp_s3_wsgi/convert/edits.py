@@ -103,7 +103,7 @@ def convert_key(line: Line, edits: Edits) -> None:
 def warn_of_key(line: Line, edits: Edits) -> None:
     """Say what is needed besides."""
     if (name := KEYS[line.name]) == "S3RoleARN":
-        edits.warn(line, f"{name} needs botocore: pip install 'usp_s3_wsgi[aws]'")
+        edits.warn(line, f"{name} needs botocore: pip install '.[aws]' in the folder of the sources")
 
 
 def convert_module(line: Line, module: str, edits: Edits) -> None:

@@ -17,7 +17,7 @@ from usp_s3_wsgi.convert.edits import (
     set_env,
     warn_of_key,
 )
-from usp_s3_wsgi.convert.mounts import ACCESS, WRAPPERS, Mount, Places, covers, host, names, plan, proxied, reach
+from usp_s3_wsgi.convert.mounts import ACCESS, WRAPPERS, Mount, Places, covers, names, plan, proxied, reach
 
 #: mod_proxy's parameters of a worker, which a warning may name; another word may be anything, also a secret.
 _WORKER = set(
@@ -33,8 +33,6 @@ def to_gateway(nodes: tuple[Node, ...], edits: Edits) -> None:
     mounts = plan(places)
     for line, _ in places:
         convert_module(line, "wsgi_module", edits)
-    for number in sorted({host(mount.home.around) for mount in mounts}):
-        _allow_encoded_slashes(number, mounts, places, edits)
     for mount in mounts:
         _WRITE[mount.form](mount, _shielded(mount, mounts, places), edits)
         _repoint(mount, edits)
@@ -44,21 +42,6 @@ def to_gateway(nodes: tuple[Node, ...], edits: Edits) -> None:
             edits.warn(line, "the port is 80 here; adapt it to this server's own, where its first virtual host answers")
     check(mounts, places, edits)
     check_left(mounts, places, edits)
-
-
-def _allow_encoded_slashes(number: int, mounts: Iterable[Mount], places: Places, edits: Edits) -> None:
-    """Once for each virtual host, for httpd does not hand it down; ``number`` as that of :func:`host`."""
-    there = [line for line, around in places if line.name == "allowencodedslashes" and host(around) == number]
-    for line in there:
-        if [argument.lower() for argument in line.arguments] != ["on"]:
-            edits.warn(line, "AllowEncodedSlashes is not On: keys with an encoded slash cannot be asked for")
-    if there:
-        return
-    home = next(mount.home for mount in mounts if host(mount.home.around) == number)
-    chain = (*home.around, home.section)
-    # Outside of any <IfModule>: it may be false here and true for the next section.
-    outer = next((index + 1 for index, section in enumerate(chain) if section.opening.number == number), 0)
-    edits.before(chain[outer].opening, f"{indent(chain[outer].opening)}AllowEncodedSlashes On")
 
 
 def _shielded(mount: Mount, mounts: Iterable[Mount], places: Places) -> bool:

@@ -1,0 +1,147 @@
+"""An installation in a running server: its upgrade and removal as README says, and who can read it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.server import ScriptedS3, answer
+from tests.httpd.conftest import BUCKET
+from tests.httpd.machine import apache_user, httpd_binary, httpd_environment
+from tests.httpd.server import Httpd
+from tests.httpd.test_process import DATA, load
+from tests.leaks import ACCESS_KEY, SECRET_KEY
+from usp_s3_wsgi import httpd_user
+
+#: What pip puts into an environment for this package: its own files, and the libraries that it needs in httpd.
+INSTALLED = ("usp_s3_wsgi", "usp_s3_wsgi-*.dist-info", "urllib3", "mod_wsgi", "mod_wsgi_packages")
+#: What tells the two installations apart at the bucket.
+AGENT = "User-Agent: usp_s3_wsgi"
+
+
+class Installed(Httpd):
+    """A server with the lines of one of several installations."""
+
+    lines = ""
+
+    def gateway_lines(self) -> str:
+        return self.lines
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="upgrade-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def install(prefix: Path, agent: str) -> str:
+    """Make an environment with a copy of this installation; returns what its ``usp-s3 apache-config`` prints."""
+    venv.create(prefix, with_pip=False)
+    ours = Path(sys.prefix).resolve()
+    (packages,) = (prefix / "lib").glob("python3.*/site-packages")
+    for pattern in INSTALLED:
+        for source in (ours / packages.relative_to(prefix)).glob(pattern):
+            shutil.copytree(source, packages / source.name)
+    shutil.copytree(ours / "share" / "usp_s3_wsgi", prefix / "share" / "usp_s3_wsgi")
+    pool = packages / "usp_s3_wsgi" / "pool.py"
+    pool.write_text(pool.read_text().replace(AGENT, f"User-Agent: {agent}"))
+    printed = subprocess.run(
+        [prefix / "bin" / "python", "-c", "from usp_s3_wsgi.cli import main; main(['apache-config'])"],
+        capture_output=True, text=True, timeout=60, check=True, cwd="/",
+    )  # fmt: skip
+    assert str(ours) not in printed.stdout and printed.stdout.count(str(prefix)) >= 5
+    return printed.stdout
+
+
+def config(url: str) -> str:
+    """A mount of each way in."""
+    keys = (
+        f"SetEnv S3AccessKey {ACCESS_KEY}\nSetEnv S3SecretKey {SECRET_KEY}\nSetEnv S3Region r\nSetEnv S3UseHeaders on\n"
+    )
+    return f"""
+WSGIScriptAlias /media ${{USP_S3_WSGI}}
+<Location /media>
+SetEnv S3BucketURL {url}/{BUCKET}/
+{keys}</Location>
+ProxyPass /proxied {url}/{BUCKET}
+<Proxy "{url}/{BUCKET}/">
+{keys}</Proxy>
+"""
+
+
+def mapped(httpd: Httpd) -> str:
+    """Every file that the children have in memory."""
+    return "".join(Path(f"/proc/{pid}/maps").read_text() for pid in httpd.children())
+
+
+def test_a_second_environment_then_a_graceful_restart(folder: Path, checked: list[Httpd]) -> None:
+    lines = {name: install(folder / name, name) for name in ("old", "new")}
+    with ScriptedS3(then=answer(200, DATA)) as s3:
+        httpd = Installed(config(s3.url))
+        httpd.lines = lines["old"]
+        checked.append(httpd)
+        httpd.start()
+        with load(httpd) as seen:
+            httpd.lines = lines["new"]
+            httpd.reload()
+        assert {(status, body) for _, status, body in seen} == {(200, DATA)}
+        # The old one is no longer needed.
+        shutil.rmtree(folder / "old")
+        s3.requests.clear()
+        for _ in range(2):
+            for mount in ("/media", "/proxied"):
+                assert [httpd.fetch(f"{mount}/a.ts").body for _ in range(8)] == [DATA] * 8
+            assert {request.headers.get("user-agent", "new") for request in s3.requests} == {"new"}
+            assert str(folder / "new") in mapped(httpd) and str(folder / "old") not in mapped(httpd)
+            httpd.reload()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="httpd's children run as another user only where root starts it")
+def test_an_installation_that_apaches_user_cannot_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one is that was made with umask 077: requests would get 500, one by one."""
+    lines = install(folder / "closed", "closed")
+    httpd = Installed("")
+    httpd.lines = lines
+    with httpd:
+        dump = subprocess.run(
+            [httpd_binary(), "-f", str(httpd.root / "httpd.conf"), "-t", "-D", "DUMP_RUN_CFG"],
+            env=httpd_environment(), capture_output=True, text=True, timeout=60, check=True,
+        ).stdout  # fmt: skip
+    user = httpd_user.user_in(dump)
+    assert user == apache_user().pw_name
+    monkeypatch.setattr(httpd_user, "name", lambda: user)
+    share = folder / "closed" / "share" / "usp_s3_wsgi"
+    monkeypatch.setattr(httpd_user, "files", lambda share: sorted(share.iterdir()))
+    assert httpd_user.warnings(share) == []
+    (folder / "closed").chmod(0o700)
+    (warning,) = httpd_user.warnings(share)
+    assert f"({user}) cannot read {folder}/closed: they will answer 500" in warning
+
+
+def test_removal_ends_with_the_environment(folder: Path, checked: list[Httpd]) -> None:
+    """First the buckets and the lines, then a graceful restart, then the folder: the other sites do not notice."""
+    lines = install(folder / "only", "only")
+    with ScriptedS3(then=answer(200, DATA)) as s3:
+        httpd = Installed(config(s3.url))
+        httpd.lines = lines
+        checked.append(httpd)
+        httpd.start()
+        (httpd.root / "htdocs" / "page").write_text("another site")
+        assert httpd.fetch("/media/a.ts").body == DATA
+        httpd.lines, httpd.config = "", ""
+        httpd.reload()
+        assert httpd.fetch("/page").body == b"another site"
+        shutil.rmtree(folder / "only")
+        httpd.reload()
+        assert httpd.fetch("/page").body == b"another site"
+        assert httpd.fetch("/media/a.ts").status == httpd.fetch("/proxied/a.ts").status == 404
+        assert str(folder) not in mapped(httpd)

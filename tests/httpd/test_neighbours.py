@@ -1,0 +1,348 @@
+"""Other people's sites on the same server: with the lines of ``usp-s3 apache-config`` each answers as without them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import textwrap
+import venv
+from collections.abc import Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.httpd.conftest import BUCKET, ONE_CHILD, proxy_section, section
+from tests.httpd.fastcgi import FastCGI
+from tests.httpd.machine import httpd_binary, httpd_environment
+from tests.httpd.server import Httpd
+from tests.s3 import EmbeddedS3
+
+#: Each application imports a module of the same name from its own folder.
+APP = """
+import os, sys
+sys.path.insert(0, os.path.dirname(__file__))
+import site_name
+
+def application(environ, start_response):
+    body = f"{site_name.NAME} {environ['REQUEST_METHOD']} {environ['mod_wsgi.application_group']}".encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Method", environ["REQUEST_METHOD"])])
+    return [body]
+"""
+#: It runs in the main interpreter by its own choice, with libraries of its own at the end of the path, as those of a
+#: distribution are. (An imported module stays; the folders that other applications added here are theirs.)
+IN_MAIN_INTERPRETER = """
+import os, sys
+folder = os.path.dirname(__file__)
+if folder not in sys.path:
+    sys.path.append(folder)
+
+def application(environ, start_response):
+    import urllib3
+    try:
+        import requests
+    except ImportError:
+        requests = None
+    neighbours = os.path.dirname(folder)
+    path = [entry for entry in sys.path if not entry.startswith(neighbours)]
+    facts = urllib3.__version__, requests, sys.prefix, path, environ.get("S3_BUCKET")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [repr(facts).encode()]
+"""
+CONFIG = """
+LogLevel warn
+ThreadsPerChild 10
+MaxRequestWorkers 40
+SetEnv S3_BUCKET uploads
+SetEnv S3CMD_CONFIG /etc/s3cfg
+PassEnv S3_KEY
+
+WSGIScriptAlias /one  {apps}/one/app.wsgi
+WSGIScriptAlias /two  {apps}/two/app.wsgi
+WSGIScriptAlias /main {apps}/main/app.wsgi application-group=%{{GLOBAL}}
+WSGIScriptAlias /edited ${{ROOT}}/htdocs/edited.wsgi
+<Directory {apps}>
+  Require all granted
+</Directory>
+
+{site}
+
+<VirtualHost *>
+  ServerName first.example
+  DocumentRoot ${{ROOT}}/htdocs
+  {site}
+</VirtualHost>
+<VirtualHost *>
+  ServerName second.example
+  DocumentRoot ${{ROOT}}/htdocs
+  {site}
+</VirtualHost>
+"""
+SITE = """
+<LocationMatch "^/files/admin/">
+  Require all denied
+</LocationMatch>
+RewriteEngine On
+RewriteRule ^/files/private/ - [F]
+ProxyPass /backend http://127.0.0.1:{http}
+ProxyPass /fcgi    fcgi://127.0.0.1:{fcgi}/srv
+<Directory ${{ROOT}}/htdocs/php>
+  AllowOverride FileInfo
+  <FilesMatch "\\.php$">
+    SetHandler "proxy:fcgi://127.0.0.1:{fcgi}"
+  </FilesMatch>
+</Directory>
+"""
+#: A site's own variables: of uploads, of tools; also where a setting of ours has a similar name.
+HTACCESS = "SetEnv S3_BUCKET uploads\nSetEnv S3_REGION eu-west-1\nSetEnv S3_ACCESS_KEY_ID x\n"
+TARGETS = [
+    "/one", "/two", "/main", "/files/a", "/files//a", "//files/a", "/files/admin/a", "/files//admin/a",
+    "//files/admin/a", "/files/%61dmin/a", "/files/private/a", "/files//private/a", "//files//private//a",
+    "/files/x%2Fa", "/files%2Fadmin/a", "/backend/a%20b", "/backend//a//b", "/backend/a%2Fb", "/fcgi/x", "/php/a.php",
+    "/php//a.php", "/missing",
+]  # fmt: skip
+#: What httpd says of these requests, with our lines or without.
+EXPECTED = "AH01630|AH01071|AH10244|AH00128|AH00026|AH10159"
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A backend that answers with the request that it got."""
+
+    def do_GET(self) -> None:
+        body = f"{self.requestline}\n{self.headers}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def backends() -> Iterator[dict[str, int]]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server, FastCGI() as fcgi:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield {"http": server.server_address[1], "fcgi": fcgi.port}
+        server.shutdown()
+        thread.join()
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that httpd's children can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    path.parent.chmod(0o755)
+    path.chmod(0o644)
+
+
+@pytest.fixture(scope="module")
+def apps() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="neighbours-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for site in ("one", "two"):
+            write(folder / site / "app.wsgi", APP)
+            write(folder / site / "site_name.py", f"NAME = {site!r}\n")
+        write(folder / "main" / "app.wsgi", IN_MAIN_INTERPRETER)
+        write(folder / "main" / "urllib3" / "__init__.py", "__version__ = '1.26.12'\n")
+        yield folder
+
+
+class WithoutOurs(Httpd):
+    """A server that knows nothing of this project."""
+
+    def gateway_lines(self) -> str:
+        return next(line for line in super().gateway_lines().splitlines() if "wsgi_module" in line)
+
+
+def bucket_lines(s3: EmbeddedS3) -> str:
+    """A bucket of each way in, beside the neighbours."""
+    url = f"{s3.url}/{BUCKET}"
+    beside = 'SetEnv S3_BUCKET ""'
+    return section("/media", s3, beside) + f"ProxyPass /proxied {url}\n" + proxy_section(f"{url}/", s3, beside)
+
+
+@pytest.fixture(scope="module")
+def servers(apps: Path, backends: dict[str, int], s3: EmbeddedS3) -> Iterator[tuple[Httpd, Httpd, Httpd]]:
+    """Without our lines, with them, and with a bucket besides."""
+    os.environ["S3_KEY"] = "of another program"
+    s3.put(BUCKET, "a.ts", b"an object")
+    config = CONFIG.format(apps=apps, site=SITE.format(**backends))
+    with ExitStack() as stack:
+        stack.callback(os.environ.pop, "S3_KEY")
+        running = [WithoutOurs(config), Httpd(config), Httpd(bucket_lines(s3) + config)]
+        for server in running:
+            stack.enter_context(server)
+            server.expect_error(EXPECTED)
+            for name in ("files/a", "files/admin/a", "files/private/a"):
+                write(server.root / "htdocs" / name, "a file\n")
+            write(server.root / "htdocs" / "php" / "a.php", "")
+            write(server.root / "htdocs" / "php" / ".htaccess", HTACCESS)
+            write(server.root / "htdocs" / "edited.wsgi", edited("old"))
+        without, plain, with_bucket = running
+        yield without, plain, with_bucket
+    for server in running:
+        assert "\n".join(server.unexpected) == ""
+
+
+def edited(text: str) -> str:
+    """An application that its author changes while the server runs."""
+    return f"""
+        def application(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"{text}"]
+        """
+
+
+def seen(server: Httpd, target: str, method: str, host: str) -> tuple[object, ...]:
+    """What of an answer must not depend on us; what the two servers are called is made the same."""
+    reply = server.fetch(target, method=method, host=host)
+    body = reply.body.replace(str(server.root).encode(), b"ROOT").replace(str(server.port).encode(), b"PORT")
+    headers = {name: value for name, value in reply.headers.items() if name not in {"Date", "ETag", "Last-Modified"}}
+    # A reply of htdocs has the length of the same words; those with the server's folder in them differ.
+    headers.pop("Content-Length", None)
+    headers["Server"] = re.sub(r" mod_wsgi.*", "", headers["Server"])
+    return reply.status, body, headers
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "first.example", "second.example"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_neighbour_answers_as_without_us(
+    servers: tuple[Httpd, Httpd, Httpd], target: str, method: str, host: str
+) -> None:
+    without, plain, with_bucket = servers
+    expected = seen(without, target, method, host)
+    assert seen(plain, target, method, host) == expected
+    assert seen(with_bucket, target, method, host) == expected
+
+
+def test_the_neighbours_are_what_they_seem(servers: tuple[Httpd, Httpd, Httpd]) -> None:
+    """The comparison above compares what it says: answers of applications, rules and backends."""
+    for server in servers:
+        assert server.fetch("/one").body.startswith(b"one GET") and server.fetch("/two").body.startswith(b"two GET")
+        assert server.fetch("/files//admin/a").status == server.fetch("/files//private/a").status == 403
+        assert server.fetch("/files/x%2Fa").status == 404
+        assert b"GET /a%20b HTTP/1.1" in server.fetch("/backend/a%20b").body
+        assert b"S3_BUCKET=uploads" in server.fetch("/php/a.php").body
+        assert b"S3CMD_CONFIG=/etc/s3cfg" in server.fetch("/fcgi/x").body
+        assert server.fetch("/main").body.startswith(b"('1.26.12', None, ")
+    assert servers[2].fetch("/proxied/a.ts").body == b"an object"
+
+
+def test_an_application_that_its_author_changes_is_loaded_again(servers: tuple[Httpd, Httpd, Httpd]) -> None:
+    for server in servers:
+        assert server.fetch("/edited", host="first.example").body == b"old"
+        write(server.root / "htdocs" / "edited.wsgi", edited("newer"))
+        assert {server.fetch("/edited", host="first.example").body for _ in range(20)} == {b"newer"}
+
+
+#: Of mod_info's dump of the configuration: what may come of our lines outside of <Files "usp_s3.wsgi">.
+OURS = re.compile(r'WSGIImportScript "[^"]*/usp_s3_access\.py" process-group=%\{GLOBAL\} application-group=%\{GLOBAL\}')
+
+
+def dump(server: Httpd) -> list[str]:
+    """The configuration as httpd has read it, without comments and line numbers."""
+    done = subprocess.run(
+        [httpd_binary(), "-f", str(server.root / "httpd.conf"), "-t", "-DDUMP_CONFIG"],
+        env=httpd_environment(), capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    lines = (line.strip() for line in done.stdout.splitlines())
+    return [line.replace(str(server.root), "ROOT") for line in lines if line and not line.startswith("#")]
+
+
+def test_our_lines_set_nothing_for_the_whole_server(servers: tuple[Httpd, Httpd, Httpd]) -> None:
+    without, plain, _ = map(dump, servers)
+    port = re.compile(r"^Listen .*")
+    text = "\n".join(line for line in plain if line not in without and not port.match(line))
+    text, files = re.subn(r'<Files "usp_s3\.wsgi">\n(?:(?!<).*\n)*</Files>', "", text)
+    assert files == 1
+    left = [line for line in text.splitlines() if line.strip() and not OURS.fullmatch(line)]
+    assert left == []
+
+
+# --- a Python of the operator's own
+
+
+HOME_APP = """
+import own_library
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [own_library.NAME.encode()]
+"""
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A virtual environment for another application, with a library that only it has, and a urllib3 that is too old."""
+    with tempfile.TemporaryDirectory(prefix="home-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        venv.create(folder / "venv", with_pip=False)
+        (packages,) = (folder / "venv" / "lib").glob("python3.*/site-packages")
+        write(packages / "own_library.py", "NAME = 'their own library'\n")
+        write(packages / "urllib3" / "__init__.py", "__version__ = '1.26.12'\n")
+        write(folder / "app.wsgi", HOME_APP)
+        yield folder
+
+
+@pytest.mark.parametrize("group", ["", " application-group=%{GLOBAL}"])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_whichever_home_python_has_both_find_their_packages(
+    place: str, group: str, home: Path, s3: EmbeddedS3, checked: list[Httpd]
+) -> None:
+    class Placed(Httpd):
+        def gateway_lines(self) -> str:
+            own = f'WSGIPythonHome "{home}/venv"'
+            first, rest = super().gateway_lines().split("\n", 1)
+            return "\n".join([first, own, rest] if place == "before" else [first, rest, own])
+
+    lines = f"WSGIScriptAlias /theirs {home}/app.wsgi{group}\n<Directory {home}>\nRequire all granted\n</Directory>\n"
+    s3.put(BUCKET, "a.ts", b"an object")
+    httpd = Placed(lines + bucket_lines(s3))
+    checked.append(httpd)
+    httpd.start()
+    for target, body in (
+        ("/media/a.ts", b"an object"),
+        ("/theirs", b"their own library"),
+        ("/proxied/a.ts", b"an object"),
+    ):
+        assert httpd.fetch(target).body == body, target
+
+
+def test_a_library_that_another_application_has_loaded_is_named(
+    apps: Path, s3: EmbeddedS3, checked: list[Httpd]
+) -> None:
+    """In one interpreter there is one urllib3. Who needs both has daemon mode for one of them."""
+    main = f"{apps}/main/app.wsgi"
+    allowed = f"<Directory {apps}>\nRequire all granted\n</Directory>\n{ONE_CHILD}"
+    shared = f"WSGIScriptAlias /main {main} application-group=%{{GLOBAL}}\n{allowed}"
+    s3.put(BUCKET, "a.ts", b"an object")
+    httpd = Httpd(shared + section("/media", s3))
+    checked.append(httpd)
+    httpd.start()
+    assert httpd.fetch("/main").body.startswith(b"('1.26.12'")
+    assert httpd.fetch("/media/a.ts").status == 500
+    line = httpd.wait_for_error("urllib3 1.26.12 of .*/main/urllib3 is loaded in this process, by another application")
+    assert "daemon mode" in line
+    httpd.expect_error(r"WSGI\d+|usp_s3|own_packages|importlib|_load|Traceback|^ ")
+
+    daemon = "process-group=theirs application-group=%{GLOBAL}"
+    apart = Httpd(
+        f"WSGIDaemonProcess theirs threads=2\nWSGIScriptAlias /main {main} {daemon}\n" + allowed + section("/media", s3)
+    )
+    checked.append(apart)
+    apart.start()
+    for _ in range(2):
+        assert apart.fetch("/main").body.startswith(b"('1.26.12'")
+        assert apart.fetch("/media/a.ts").body == b"an object"

@@ -1,0 +1,92 @@
+"""Whether Apache's user can read an installation: told when the lines are printed, before each request is a 500."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.httpd.machine import apache_user
+from usp_s3_wsgi import cli, httpd_user
+
+#: Nobody's: a user that no file here belongs to, and no group is that of.
+STRANGER = pwd.struct_passwd(("root", "x", 4_000_000_000, 4_000_000_000, "", "/", "/bin/false"))
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Path:
+    """Files in a folder that everybody can read, were it not for the folders above it."""
+    file = tmp_path / "opt" / "share" / "usp_s3.wsgi"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    for path in (file.parent, file.parent.parent):
+        path.chmod(0o755)
+    file.chmod(0o644)
+    return file
+
+
+def unreadable(file: Path, below: Path) -> Path | None:
+    """The first of the folders below one, or the file itself, that a stranger cannot read."""
+    parts = [part for part in (*reversed(file.parents), file) if below in part.parents]
+    return next((part for part in parts if not httpd_user.is_readable(part, STRANGER.pw_uid, set())), None)
+
+
+@pytest.mark.parametrize(("part", "mode"), [("", 0o700), ("share", 0o744), ("share/usp_s3.wsgi", 0o640)])
+def test_what_an_umask_of_077_leaves_is_found(installation: Path, part: str, mode: int) -> None:
+    top = installation.parents[1]
+    assert unreadable(installation, top.parent) is None
+    (top / part).chmod(mode)
+    assert unreadable(installation, top.parent) == top / part
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "groups", "expected"),
+    [
+        (0o604, 5, set(), True),
+        (0o640, 5, {7}, True),
+        (0o604, 5, {7}, False),  # the group's bits count for its members, and no others
+        (0o044, 4, set(), False),
+        (0o400, 4, set(), True),
+        (0o000, 0, set(), True),
+    ],
+)
+def test_the_bits_are_read_as_the_kernel_reads_them(
+    mode: int, uid: int, groups: set[int], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.stat_result((0o100000 | mode, 0, 0, 1, 4, 7, 0, 0, 0, 0))
+    monkeypatch.setattr(Path, "stat", lambda path: status)
+    assert httpd_user.is_readable(Path("/file"), uid, groups) is expected
+
+
+def test_the_operator_hears_of_it(
+    installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installation.chmod(0o600)
+    monkeypatch.setattr(httpd_user, "name", lambda: "nobody")
+    monkeypatch.setattr(httpd_user, "files", lambda share: [installation])
+    monkeypatch.setattr(httpd_user, "is_readable", lambda path, uid, groups: path != installation)
+    assert cli.main(["apache-config", "--no-module"]) == 0
+    out, err = capsys.readouterr()
+    assert "Define USP_S3_WSGI" in out
+    assert err == (
+        f"usp-s3: the user of Apache's children (nobody) cannot read {installation}: they will answer 500. "
+        "Install where every user can read, with umask 022 (chmod -R go+rX mends an installation)\n"
+    )
+
+
+def test_this_installation_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is looked at: Python's own library, the package, what it imports, and the scripts."""
+    looked_at = {str(path) for path in httpd_user.files(cli.share_directory())}
+    for part in (os.__file__, "usp_s3_wsgi/application.py", "urllib3/connection.py", "share/usp_s3_wsgi/usp_s3.wsgi"):
+        assert any(path.endswith(part) for path in looked_at), part
+    if os.geteuid() == 0 and Path(sys.prefix).resolve().stat().st_mode & 0o005:
+        user = pwd.getpwnam(apache_user().pw_name)
+        assert httpd_user.first_unreadable(user, [cli.share_directory() / "usp_s3.wsgi"]) is None
+
+
+def test_a_machine_without_apache_says_nothing(monkeypatch: pytest.MonkeyPatch, installation: Path) -> None:
+    monkeypatch.setattr(httpd_user, "name", lambda: None)
+    assert httpd_user.warnings(installation.parent) == []

@@ -1,0 +1,47 @@
+"""S3's error document, read from its connection. What it says is for :mod:`usp_s3_wsgi.s3_error`."""
+
+from __future__ import annotations
+
+import time
+from http.client import HTTPException
+from typing import TYPE_CHECKING
+
+from usp_s3_wsgi import pool, s3_error
+from usp_s3_wsgi.errors import UpstreamUnreachable
+from usp_s3_wsgi.s3_error import S3Error
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.strict_http import S3Response
+
+#: S3's error documents are far shorter.
+_SIZE = 65_536
+#: Statuses whose meaning depends on S3's code.
+_CODE_DECIDES = frozenset({400, 403, 404})
+
+
+def read(response: S3Response, patience: float) -> S3Error:
+    """Read S3's error document, at most 64 KiB of it and for ``patience`` seconds, and give the connection back.
+
+    Raises:
+        UpstreamUnreachable: the document broke off before it told the code that its status needs.
+    """
+    document, is_whole = _document(response, time.monotonic() + patience)
+    pool.discard(response)
+    error = s3_error.parse(response.status, response.headers, document.decode("utf-8", "replace"))
+    if not is_whole and not error.code and error.status in _CODE_DECIDES:
+        raise UpstreamUnreachable(f"S3 answered {error.status} and broke off before it said why")
+    return error
+
+
+def _document(response: S3Response, deadline: float) -> tuple[bytes, bool]:
+    """Return the document, or its beginning, and whether it is all."""
+    document = b""
+    try:
+        while len(document) < _SIZE and time.monotonic() < deadline:
+            data = response.read1(_SIZE - len(document))
+            if not data:
+                return document, True
+            document += data
+    except (OSError, HTTPException):
+        pass
+    return document, len(document) == _SIZE

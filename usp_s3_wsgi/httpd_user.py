@@ -1,0 +1,95 @@
+"""Whether the user of httpd's children can read this installation: what they cannot read, they cannot run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+#: Debian's apache2ctl knows the variables that its configuration needs; elsewhere it is apachectl, or httpd itself.
+_PROGRAMS = ("apache2ctl", "apachectl", "httpd")
+_FOLDERS = ":/usr/sbin:/usr/local/apache2/bin"
+_TIMEOUT = 30
+
+
+def warnings(share: Path) -> list[str]:
+    """Return what the operator must hear, a line each; ``share``: the folder of what httpd includes."""
+    user_name = name()
+    if user_name is None:
+        return []
+    try:
+        user = pwd.getpwnam(user_name)
+    except KeyError:
+        return [f"the user of Apache's children ({user_name}) does not exist"]
+    path = first_unreadable(user, files(share))
+    if path is None:
+        return []
+    return [
+        f"the user of Apache's children ({user_name}) cannot read {path}: they will answer 500. "
+        "Install where every user can read, with umask 022 (chmod -R go+rX mends an installation)"
+    ]
+
+
+def name() -> str | None:
+    """Return the user of httpd's children, as its configuration says; None where httpd does not tell."""
+    path = os.environ.get("PATH", os.defpath) + _FOLDERS
+    for program in _PROGRAMS:
+        if found := shutil.which(program, path=path):
+            command = [found, "-t", "-D", "DUMP_RUN_CFG"]
+            try:
+                dump = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False).stdout
+            except (OSError, subprocess.TimeoutExpired):
+                continue
+            if found_name := user_in(dump):
+                return found_name
+    return None
+
+
+def user_in(dump: str) -> str | None:
+    """Return the user that httpd's ``-D DUMP_RUN_CFG`` names."""
+    match = re.search(r'^User: name="([^"]+)"', dump, re.MULTILINE)
+    return match[1] if match else None
+
+
+def files(share: Path) -> Iterator[Path]:
+    """Return what a child of httpd reads: Python's own library, this package, what it needs, and the scripts."""
+    yield Path(os.__file__).resolve()
+    for package in ("usp_s3_wsgi", "urllib3"):
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            yield from sorted(Path(folder).resolve().rglob("*"))
+    yield from sorted(share.iterdir())
+
+
+def first_unreadable(user: pwd.struct_passwd, paths: Iterable[Path]) -> Path | None:
+    """Return the first of the paths, or of the folders above it, that the user cannot read; by the permission bits."""
+    groups = set(os.getgrouplist(user.pw_name, user.pw_gid))
+    seen: set[Path] = set()
+    for path in paths:
+        for part in (*reversed(path.parents), path):
+            if part not in seen and not is_readable(part, user.pw_uid, groups):
+                return part
+            seen.add(part)
+    return None
+
+
+def is_readable(path: Path, uid: int, groups: set[int]) -> bool:
+    """Whether the user can read a file, or pass through a folder. The first class that fits counts."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    bits = stat.S_IXOTH if stat.S_ISDIR(status.st_mode) else stat.S_IROTH
+    if uid == 0:
+        return True
+    if status.st_uid == uid:
+        bits <<= 6
+    elif status.st_gid in groups:
+        bits <<= 3
+    return bool(status.st_mode & bits)
