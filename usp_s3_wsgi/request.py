@@ -30,6 +30,7 @@ SERVED_PATH = "USP_S3_PATH"
 _REQUESTER_PAYS = ("x-amz-request-payer", "requester")
 _DOTS = frozenset({b".", b".."})
 _SLASH = ord("/")
+_SEGMENT = re.compile(rb"(/+)([^/]*)")
 _MAYBE_DOTS = re.compile(r"(?:/|%2f)(?:\.|%2e)", re.IGNORECASE)
 #: A path that decodes and encodes to itself, as most do; dots at a segment's begin are for others to judge.
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -130,11 +131,17 @@ def from_proxy(
 def _unmerged(key: bytes, client_uri: str) -> bytes:
     """Return the key with the slashes that the client's URL has and httpd merged: without them it is another key.
 
-    Where a rule of the operator made another path of the client's, the key is what it says.
+    The operator's mapping may have put other segments before those of the client's path; they stay as they are.
+
+    >>> _unmerged(b"public/a/b", "/media//a//b")
+    b'public//a//b'
     """
-    folded = re.sub(rb"/+", b"/", b"/" + key)
-    tail = _unfolded_tail(_decoded(_raw_path(client_uri)), folded)
-    return key if tail is None else tail[1:]
+    mapped, asked = (_SEGMENT.findall(path) for path in (b"/" + key, _decoded(_raw_path(client_uri))))
+    for index in range(1, min(len(mapped), len(asked)) + 1):
+        if mapped[-index][1] != asked[-index][1]:
+            break
+        mapped[-index] = asked[-index]
+    return b"".join(slashes + name for slashes, name in mapped)[1:]
 
 
 def _check_method(method: str) -> None:

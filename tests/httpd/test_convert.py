@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.conftest import BUCKET
+from tests.certificates import Certificate
+from tests.httpd.conftest import BUCKET, NEEDS_SSL
 from tests.httpd.machine import HttpdError, free_port, httpd_binary, httpd_environment
 from tests.httpd.server import Httpd
 from tests.httpd.test_proxy_process import WithoutModule
@@ -76,6 +77,41 @@ def test_the_vendors_virtual_host(
         reply = httpd.fetch(f"/{mount}/a%20b//c.mp4")
         assert (reply.status, reply.body) == (200, b"a private film"), mount
     assert s3.requests()[0]["headers"]["authorization"] == "AWS4-HMAC-SHA256"
+
+
+TLS = """\
+<VirtualHost *>
+  SSLProxyEngine on
+  SSLProxyVerify require
+  SSLProxyCACertificateFile {root}
+  <Proxy "{url}/">
+    S3SecretKey {secret}
+    S3AccessKey {access}
+    S3Region    {region}
+  </Proxy>
+  ProxyPass "/films" "{url}"
+</VirtualHost>
+"""
+
+
+@NEEDS_SSL
+def test_a_bucket_with_a_certificate_like_a_providers(
+    s3_tls: EmbeddedS3,
+    certificate: Certificate,
+    tmp_path: Path,
+    checked: list[Httpd],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """httpd's SSLProxyVerifyDepth allows for no intermediate authority."""
+    s3_tls.put(BUCKET, "a.mp4", b"a private film")
+    keys = {"secret": s3_tls.secret_key, "access": s3_tls.access_key, "region": s3_tls.region}
+    file = tmp_path / "site.conf"
+    file.write_text(TLS.format(url=f"https://localhost:{s3_tls.port}/{BUCKET}", root=certificate.root, **keys))
+    assert cli.main(["convert", str(file)]) == 0
+    httpd = Httpd(capsys.readouterr().out)
+    checked.append(httpd)
+    httpd.start()
+    assert httpd.fetch("/films/a.mp4").body == b"a private film"
 
 
 def test_a_converted_section_is_not_served_without_the_signer(

@@ -15,6 +15,7 @@ MOUNTS = ["pass", "nocanon", "encoded", "match", "rewrite", "rewrite-ne", "locat
 CONFIG = """
 ProxyPass      /pass              {url}
 ProxyPass      /nocanon           {url} nocanon
+ProxyPass      /folder            {url}/folder
 ProxyPass      /encoded           {url} mapping=encoded
 ProxyPassMatch ^/match/(.*)$      {url}/$1
 RewriteEngine On
@@ -84,6 +85,14 @@ def test_main_request_to_an_httpd_as_it_comes(as_it_comes: Httpd, mount: str, ke
     """The slashes that it merges are those of the key all the same."""
     reply = as_it_comes.fetch(f"/{mount}/{encoded(key)}")
     assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
+
+
+@pytest.mark.parametrize("key", ["a.txt", "a//b.txt", "/lead.txt", "a b//c/"])
+def test_a_folder_of_the_bucket_in_an_httpd_as_it_comes(as_it_comes: Httpd, s3: EmbeddedS3, key: str) -> None:
+    s3.put(BUCKET, f"folder/{key}", f"this is {key}".encode())
+    for other in ("a/b.txt", "lead.txt", "a b/c/"):
+        s3.put(BUCKET, f"folder/{other}", b"another object")
+    assert as_it_comes.fetch(f"/folder/{encoded(key)}").body.decode() == f"this is {key}"
 
 
 @pytest.mark.parametrize("mount", ["pass", "nocanon", "rewrite"])

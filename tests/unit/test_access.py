@@ -113,6 +113,8 @@ def test_what_no_client_may_ask() -> None:
         ("http://h//media/a//b", "a/b", "a//b"),
         ("/media/a//%2Fb", "a//b", "a///b"),  # AllowEncodedSlashes On: httpd decodes it after it has merged the others
         ("/media/a//b%20c", "a/b%20c", "a//b%20c"),
+        ("/media//a//b", "public/a/b", "public//a//b"),  # ProxyPass "/media" ".../public"
+        ("/media/a//", "a/", "a//"),
         ("/films//today", "2026/a.mp4", "2026/a.mp4"),  # a rule made another path of it
     ],
 )
