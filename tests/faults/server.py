@@ -47,6 +47,20 @@ class Connection:
         self.closed = False
         self.finished = threading.Event()  # set when it is closed on both sides
         self._released = released
+        self._changing = threading.Lock()  # the socket: shut_down comes from another thread
+
+    def begin_tls(self, context: ssl.SSLContext) -> None:
+        """Do the server's part of the handshake."""
+        with self._changing:  # the plain socket is none any more, the new one is not here yet
+            secured = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+            self.socket = secured
+        secured.do_handshake()
+
+    def shut_down(self) -> None:
+        """End it from another thread: to the one that serves it, the client has gone."""
+        # Not SSLSocket.shutdown: it takes TLS away from a thread that is about to read, which fails with ValueError.
+        with self._changing, suppress(OSError):
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def send(self, data: bytes) -> None:
         """Send bytes; a client that is gone already is no error."""
@@ -128,9 +142,10 @@ class ScriptedS3:
         self.release()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        accepting, *_ = self._threads
+        accepting.join(WAIT)  # all connections are known now
         for connection in self.connections:
-            with suppress(OSError):
-                connection.socket.shutdown(socket.SHUT_RDWR)
+            connection.shut_down()
         for thread in self._threads:
             thread.join(WAIT)
         self._listener.close()
@@ -172,7 +187,7 @@ class ScriptedS3:
             if self._accepted:
                 self._accepted(connection)
             if self._tls and not connection.closed:
-                connection.socket = self._tls.wrap_socket(connection.socket, server_side=True)
+                connection.begin_tls(self._tls)
             while not connection.closed and (request := _read_request(connection)):
                 self._play(connection, request)
         except OSError:
