@@ -187,6 +187,7 @@ def test_an_abandoned_body_closes_its_connection(tls: Certificate | None) -> Non
         assert set(next(begun.pieces)) == set(b"x")
         begun.close()
         reply = call(environ("/media/film.mp4", settings))
+        assert s3.connections[0].finished.wait(WAIT)  # before the server's own end, which would end it too
     assert reply.body == b"next"
     assert ended == [True]
     assert [request.connection for request in s3.requests] == [1, 2]

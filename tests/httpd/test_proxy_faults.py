@@ -9,7 +9,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.server import S3_WORDS, Connection, Request, ScriptedS3, Step, answer, close, error, first, reset
+from tests.faults.server import (
+    S3_WORDS,
+    WAIT,
+    Connection,
+    Request,
+    ScriptedS3,
+    Step,
+    answer,
+    close,
+    error,
+    first,
+    reset,
+)
 from tests.httpd.conftest import PAGES
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
@@ -330,5 +342,6 @@ def test_a_part_of_another_object_is_not_read_to_its_end(httpd: Httpd) -> None:
 
     with scripted(first(part, until_it_hangs_up), whole) as s3:
         reply = httpd.fetch("/m/film.mp4?x", range="bytes=5-", if_range='"old"')
+        assert s3.connections[0].finished.wait(WAIT)  # before the server's own end, which would end it too
     assert (reply.status, reply.body) == (200, NEXT)
     assert ["range" in request.headers for request in s3.requests] == [True, False]
