@@ -23,7 +23,6 @@ from tests.httpd.machine import (
     has_module,
     httpd_binary,
     httpd_environment,
-    is_listening,
     media_types,
     modules_directory,
 )
@@ -37,9 +36,11 @@ MODULES = (
     "cache_disk substitute proxy proxy_http proxy_balancer lbmethod_byrequests slotmem_shm socache_shmcb ssl status "
     "info log_config deflate authn_file auth_basic authz_user http2 sed proxy_fcgi"
 ).split()
+#: What httpd's parent says when it heeds signals and, at a start, has its children: it listens long before that.
+READY = "resuming normal operations"
 #: What httpd says at every start and stop.
 USUAL = re.compile(
-    r"resuming normal operations|Command line:|caught SIG|SIGUSR1 received|Graceful restart requested|"
+    rf"{READY}|Command line:|caught SIG|SIGUSR1 received|Graceful restart requested|"
     r"AH00170|AH00493|AH00494|AH01882|AH01873|AH01887|AH00292|AH00171"
 )
 WAIT = 15.0
@@ -88,7 +89,7 @@ class Httpd:
     # --- start and stop
 
     def start(self) -> None:
-        """Start httpd and wait until it answers. Raises: HttpdError."""
+        """Start httpd and wait until it has its children and can be stopped. Raises: HttpdError."""
         self.root = Path(tempfile.mkdtemp(prefix=self._prefix))
         self.root.chmod(0o755)  # the children are another user's
         try:
@@ -119,7 +120,7 @@ class Httpd:
             )  # fmt: skip
         deadline = time.monotonic() + WAIT
         while time.monotonic() < deadline and self._process.poll() is None:
-            if (self.root / "run" / "httpd.pid").exists() and is_listening(self.port):
+            if self._times_ready():
                 return True
             time.sleep(0.02)
         return False
@@ -155,12 +156,13 @@ class Httpd:
         """Take the configuration anew, as ``apachectl graceful`` does, and wait for the new children."""
         assert self._process is not None
         (self.root / "httpd.conf").write_text(self._whole_config())
-        old = set(self.children())
+        old, before = set(self.children()), self._times_ready()
         self._process.send_signal(signal.SIGUSR1)
         deadline = time.monotonic() + WAIT
         while old & set(self.children()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        while not is_listening(self.port) and time.monotonic() < deadline:
+        # At a reload they are started after that line of the log.
+        while (self._times_ready() == before or not self.children()) and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def children(self) -> list[int]:
@@ -251,6 +253,9 @@ DocumentRoot "${{ROOT}}/htdocs"
                     return line
             time.sleep(0.02)
         raise AssertionError(f"no line in the error log matches {pattern!r}:\n{self._all_errors()}")
+
+    def _times_ready(self) -> int:
+        return self._all_errors().count(READY)
 
     def _unexpected(self) -> list[str]:
         return [line for line in self.errors() if not any(re.search(pattern, line) for pattern in self._expected)]
