@@ -33,6 +33,14 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_terminal() -> Iterator[None]:
+    """SIGHUP is not ignored, as it is where nohup runs the tests: the demo would inherit that, and obey it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def environment(place: Path) -> dict[str, str]:
     """The environment of a demo, by which all its processes are known as well."""
     return {**os.environ, "TMPDIR": str(place), "PORT": ""}
@@ -48,6 +56,13 @@ def processes(place: Path) -> dict[int, str]:
         except (OSError, ProcessLookupError):  # gone meanwhile, or another user's
             continue
     return found
+
+
+def child(process: subprocess.Popen[str], part: str) -> int:
+    """The pid of the demo's own child whose command line has this part; httpd's children have the same one."""
+    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (pid,) = [pid for pid in pids if part.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return int(pid)
 
 
 def nothing_left(place: Path, *ports: int) -> None:
@@ -127,8 +142,7 @@ def test_signal_during_the_start(place: Path) -> None:
 def test_death_of_a_part(place: Path, part: str, name: str) -> None:
     """Where Apache or S3 is killed, the demo says so, stops with status 1, and leaves nothing either."""
     with demo(place) as (process, ports):
-        # The parent of its kind is the oldest.
-        os.kill(min(pid for pid, line in processes(place).items() if part in line), signal.SIGKILL)
+        os.kill(child(process, part), signal.SIGKILL)
         output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
     assert f"{name} has ended by itself" in output
