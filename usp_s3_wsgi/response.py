@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from usp_s3_wsgi.errors import UpstreamRefused
@@ -29,7 +28,55 @@ PASSED_ON = {
 _KEYS = {status: tuple([(name, name.lower()) for name in names]) for status, names in PASSED_ON.items()}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_STATUS_LINES = {int(status): f"{int(status)} {status.phrase}" for status in HTTPStatus}
+#: The status lines of RFC 9110, section 15, and of the errors that others have registered since (RFC 4918, 8470, 6585,
+#: 7725, 2295, 5842, 2774). Python's own http.HTTPStatus names some of them differently from version to version.
+_STATUS_LINES = {
+    int(line[:3]): line
+    for line in (
+        "200 OK",
+        "206 Partial Content",
+        "304 Not Modified",
+        "400 Bad Request",
+        "401 Unauthorized",
+        "402 Payment Required",
+        "403 Forbidden",
+        "404 Not Found",
+        "405 Method Not Allowed",
+        "406 Not Acceptable",
+        "407 Proxy Authentication Required",
+        "408 Request Timeout",
+        "409 Conflict",
+        "410 Gone",
+        "411 Length Required",
+        "412 Precondition Failed",
+        "413 Content Too Large",
+        "414 URI Too Long",
+        "415 Unsupported Media Type",
+        "416 Range Not Satisfiable",
+        "417 Expectation Failed",
+        "421 Misdirected Request",
+        "422 Unprocessable Content",
+        "423 Locked",
+        "424 Failed Dependency",
+        "425 Too Early",
+        "426 Upgrade Required",
+        "428 Precondition Required",
+        "429 Too Many Requests",
+        "431 Request Header Fields Too Large",
+        "451 Unavailable For Legal Reasons",
+        "500 Internal Server Error",
+        "501 Not Implemented",
+        "502 Bad Gateway",
+        "503 Service Unavailable",
+        "504 Gateway Timeout",
+        "505 HTTP Version Not Supported",
+        "506 Variant Also Negotiates",
+        "507 Insufficient Storage",
+        "508 Loop Detected",
+        "510 Not Extended",
+        "511 Network Authentication Required",
+    )
+}
 _BODYLESS = frozenset({204, 304})
 
 
@@ -43,12 +90,20 @@ class Answer(NamedTuple):
     @property
     def status_line(self) -> str:
         """Status and phrase, as WSGI wants them."""
-        return _STATUS_LINES[self.status]
+        return status_line(self.status)
 
     def close(self) -> None:
         """Give back what the body holds, where no server is going to do it."""
         if (close := getattr(self.body, "close", None)) is not None:
             close()
+
+
+def status_line(status: int) -> str:
+    """Return status and phrase. An error that nobody has registered is called as its class: RFC 9110, 15.5 and 15.6.
+
+    (Such a status comes with the request for an ErrorDocument: httpd passes on whatever the failed handler said.)
+    """
+    return _STATUS_LINES.get(status) or f"{status} {'Client' if status < 500 else 'Server'} Error"
 
 
 def passed_on(response: S3Response, settings: Settings) -> Headers:
@@ -78,6 +133,6 @@ def plain(status: int, headers: Iterable[tuple[str, str]], method: str) -> Answe
     """Return an answer with a short text of our own, or none where there must be none."""
     if status in _BODYLESS:
         return Answer(status, list(headers), [])
-    text = f"{_STATUS_LINES[status]}\n".encode()
+    text = f"{status_line(status)}\n".encode()
     own = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
     return Answer(status, [*headers, *own], [] if method == "HEAD" else [text])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from http import HTTPStatus
 
 import pytest
 
@@ -65,3 +67,22 @@ def test_error_bodies_are_our_own(status: int, method: str) -> None:
     assert headers["Content-Type"] == "text/plain; charset=utf-8" and headers["Retry-After"] == "1"
     assert text == (b"" if method == "HEAD" else f"{answer.status_line}\n".encode())
     assert int(headers["Content-Length"]) == len(f"{answer.status_line}\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["413 Content Too Large", "414 URI Too Long", "416 Range Not Satisfiable", "422 Unprocessable Content"],
+)
+def test_phrases_are_those_of_rfc_9110_under_every_python(line: str) -> None:
+    answer = response.plain(int(line[:3]), (), "GET")
+    assert answer.status_line == line
+    assert b"".join(answer.body) == f"{line}\n".encode()
+
+
+@pytest.mark.parametrize("status", range(400, 600))
+def test_every_error_that_an_error_document_can_be_of_has_a_status_line(status: int) -> None:
+    assert re.fullmatch(rf"{status} [A-Z].+", response.plain(status, (), "GET").status_line)
+    if not any(status == known for known in HTTPStatus):
+        assert response.status_line(status) in {f"{status} Client Error", f"{status} Server Error"}
+    elif status != HTTPStatus.IM_A_TEAPOT:  # registered as unused
+        assert response.status_line(status) not in {f"{status} Client Error", f"{status} Server Error"}
