@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.bench import buckets, columns, connections, goals, machine, memory, micro, nginx, report, rows, throughput
@@ -83,6 +84,8 @@ def _options() -> argparse.Namespace:
         parser.error(f"--only: {', '.join(sorted(unknown))}")
     if unknown := set(chosen.schemes) - set(SCHEMES):
         parser.error(f"--schemes: {', '.join(sorted(unknown))}")
+    if (chosen.plot or "throughput" in chosen.only) and find_spec("matplotlib") is None:
+        parser.error("the picture is drawn by matplotlib, which is not installed: tests/bench/install.sh does so")
     chosen.rounds = chosen.rounds or (1 if chosen.quick else 5)
     chosen.seconds = chosen.seconds or (0.5 if chosen.quick else 1.0)
     return chosen

@@ -5,11 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg")
-from matplotlib import pyplot
-
 from tests.bench.bucket import SCHEMES
 from tests.bench.columns import BUFFERED, DIRECT, GATEWAY, NGINX, SIGNER, TRAFFIC_SERVER, UNSIGNED
 from tests.bench.report import speed
@@ -34,6 +29,11 @@ _ROOM = 1.3
 
 def plot(results: Results, path: Path) -> None:
     """Draw the throughput, of which something must have been measured."""
+    # Not above: matplotlib comes with "make bench" alone, and the rest of the benchmark is used without it.
+    import matplotlib
+    from matplotlib import pyplot
+
+    matplotlib.use("agg")
     schemes = [scheme for scheme in SCHEMES if results.rows(scheme)]
     rows = [row for row in results.rows(schemes[0]) if not row.endswith(_LEFT_OUT)] or results.rows(schemes[0])
     columns = [column for column in _COLOURS if column in results.columns()]

@@ -1,0 +1,41 @@
+"""The benchmark's command line, which the README names, in an environment that ``make test`` has made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: Has the options parsed in a process where matplotlib cannot be imported, whatever is installed here.
+WITHOUT_MATPLOTLIB = """
+import sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name.startswith("matplotlib") else find(name, *more)
+from tests.bench.__main__ import main
+sys.argv = ["python -m tests.bench", *sys.argv[1:]]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--help"], 0, "--quick"),
+        (["--only", "throughput"], 2, "tests/bench/install.sh"),
+        (["--plot", "results.json"], 2, "tests/bench/install.sh"),
+    ],
+)
+def test_only_the_picture_needs_matplotlib(arguments: list[str], status: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MATPLOTLIB, *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert said in done.stdout + done.stderr
