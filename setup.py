@@ -4,12 +4,22 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 
+#: Each header that the extension needs, the variable of apxs that names its folder, and Debian's package of it.
+HEADERS = (
+    ("httpd.h", "INCLUDEDIR", "apache2-dev"),
+    ("apr.h", "APR_INCLUDEDIR", "libapr1-dev"),
+    ("apu.h", "APU_INCLUDEDIR", "libaprutil1-dev"),
+)
+#: How the one line begins that says why there is no extension.
+WITHOUT = "usp_s3_wsgi is built without usp_s3_module"
 
-def standalone_headers():
+
+def standalone_folders():
     """The folders of headers of the httpd that mod_wsgi-standalone brings, whose apxs looks where it was built."""
     spec = importlib.util.find_spec("mod_wsgi_packages")
     for place in (spec.submodule_search_locations or []) if spec else []:
@@ -19,20 +29,53 @@ def standalone_headers():
     return []
 
 
-def apxs_headers():
-    """The folders of headers of this machine's httpd: as the program of the variable APXS says, or that of the path."""
+def apxs_program():
+    """The path of this machine's apxs, or None: as the variable APXS says, or else the search path."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/apache2/bin"])
-    apxs = os.environ.get("APXS") or shutil.which("apxs", path=path) or shutil.which("apxs2", path=path)
-    if not apxs:
+    names = [os.environ["APXS"]] if os.environ.get("APXS") else ["apxs", "apxs2"]
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
+
+
+def apxs_folder(apxs, variable):
+    """What apxs says of a variable, or nothing. Where APR's own programs are missing it has status 1 all the same."""
+    try:
+        asked = subprocess.run(
+            [apxs, "-q", variable],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip()
+
+
+def header_folders():
+    """The folders of httpd's and APR's headers; none, and a line that says why, where one of them is missing."""
+    if standalone := standalone_folders():
+        return standalone
+    apxs = apxs_program()
+    if apxs is None:
+        print(f"{WITHOUT}: there is no apxs, which Debian's package apache2-dev brings", file=sys.stderr)
         return []
-    names = ("INCLUDEDIR", "APR_INCLUDEDIR", "APU_INCLUDEDIR")
-    return [subprocess.check_output([apxs, "-q", name], text=True).strip() for name in names]
+    folders = {header: apxs_folder(apxs, variable) for header, variable, _ in HEADERS}
+    missing = [
+        f"{header} (Debian's package {package})"
+        for header, _, package in HEADERS
+        if not folders[header] or not Path(folders[header], header).is_file()
+    ]
+    if missing:
+        print(f"{WITHOUT}: {apxs} leads to no {', no '.join(missing)}", file=sys.stderr)
+        return []
+    return list(dict.fromkeys(folders.values()))
 
 
 def extensions():
     """The extension, or nothing where it cannot be compiled; "usp-s3 apache-config" says so then."""
-    headers = standalone_headers() or apxs_headers()
-    if not headers:
+    folders = header_folders()
+    if not folders:
         return []
     return [
         Extension(
@@ -42,11 +85,12 @@ def extensions():
                 "usp_s3_wsgi/_sha256.c",
             ],
             depends=["usp_s3_wsgi/_httpd.h", "usp_s3_wsgi/_sha256.h"],
-            include_dirs=headers,
+            include_dirs=folders,
             define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # APR's headers want both
             optional=True,
         )
     ]
 
 
-setup(ext_modules=extensions())
+if __name__ == "__main__":
+    setup(ext_modules=extensions())

@@ -1,0 +1,99 @@
+"""What setup.py makes of the httpd that it finds: it never breaks an installation, for the gateway needs no headers."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SETUP = Path(__file__).parents[2] / "setup.py"
+FOLDERS = {"INCLUDEDIR": "httpd.h", "APR_INCLUDEDIR": "apr.h", "APU_INCLUDEDIR": "apu.h"}
+
+
+@pytest.fixture
+def setup(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """setup.py as a module, on a machine without mod_wsgi-standalone and with nothing said of apxs."""
+    spec = importlib.util.spec_from_file_location("setup_py", SETUP)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "standalone_folders", list)
+    monkeypatch.delenv("APXS", raising=False)
+    return module
+
+
+def make_apxs(folder: Path, *, status: int = 0, without: str = "", name: str = "apxs") -> Path:
+    """An apxs whose httpd has all headers but one; returns its path."""
+    lines = ["#!/bin/sh", 'case "$2" in']
+    for variable, header in FOLDERS.items():
+        place = folder / variable.lower()
+        place.mkdir(exist_ok=True)
+        if header != without:
+            (place / header).write_text("")
+        lines.append(f"  {variable}) echo '{place}' ;;")
+    lines += ["esac", "echo 'apr-1-config: not found' >&2", f"exit {status}"]
+    program = folder / name
+    program.write_text("\n".join(lines) + "\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize("status", [0, 1])  # 1 where APR's own programs are missing, as in the httpd image
+@pytest.mark.parametrize("name", ["apxs", "apxs2"])
+def test_headers_are_found_by_apxs(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, status: int
+) -> None:
+    make_apxs(tmp_path, status=status, name=name)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    if name == "apxs2":  # whatever apxs this machine has comes first otherwise
+        monkeypatch.setenv("APXS", name)
+    assert setup.header_folders() == [str(tmp_path / variable.lower()) for variable in FOLDERS]
+    (extension,) = setup.extensions()
+    assert extension.optional and extension.include_dirs == setup.header_folders()
+
+
+@pytest.mark.parametrize("status", [0, 1])
+@pytest.mark.parametrize(
+    ("header", "package"), [("httpd.h", "apache2-dev"), ("apr.h", "libapr1-dev"), ("apu.h", "libaprutil1-dev")]
+)
+def test_a_missing_header_is_named_with_its_package(
+    setup: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    header: str,
+    package: str,
+    status: int,
+) -> None:
+    apxs = make_apxs(tmp_path, status=status, without=header)
+    monkeypatch.setenv("APXS", str(apxs))
+    assert setup.extensions() == []
+    assert capsys.readouterr().err == (
+        f"usp_s3_wsgi is built without usp_s3_module: {apxs} leads to no {header} (Debian's package {package})\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "#!/nowhere/interpreter\n", "#!/bin/sh\nkill -9 $$\n", "#!/bin/sh\necho /nowhere\n"]
+)
+def test_an_apxs_that_is_none(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    program = tmp_path / "apxs"
+    program.write_text(text)
+    program.chmod(0o755)
+    monkeypatch.setenv("APXS", str(program))
+    assert setup.extensions() == []
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(package in line for package in ("apache2-dev", "libapr1-dev", "libaprutil1-dev"))
+
+
+def test_no_apxs_at_all(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("APXS", str(tmp_path / "apxs"))
+    assert setup.extensions() == []
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "there is no apxs" in line and "apache2-dev" in line
