@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -29,7 +29,7 @@ def _known() -> re.Pattern[bytes]:
     forms = {
         text.encode() for secret in (SECRET_KEY, TOKEN) for text in (secret, quote(secret, safe=""), quote(secret))
     }
-    today = datetime.now(timezone.utc)
+    today = datetime.now(UTC)
     for day in (today - timedelta(1), today, today + timedelta(1)):
         for region in ("eu-central-1", "us-east-1", "r", ""):
             key = sigv4.signing_key(SECRET_KEY, day.strftime("%Y%m%d"), region)

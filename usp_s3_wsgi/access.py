@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -121,7 +121,7 @@ def sign_proxied(
         target, query = _split(url)
         chosen = _settings(section, pairs, target)
         unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, merged_slashes, chosen)
-        keys, now = credentials.resolve(chosen), datetime.now(timezone.utc)
+        keys, now = credentials.resolve(chosen), datetime.now(UTC)
         signed = sign(unsigned, chosen, keys, now)
         alike = _alike(unsigned, chosen, keys, now)
     except Exception as error:

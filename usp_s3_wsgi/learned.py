@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from usp_s3_wsgi import values
 from usp_s3_wsgi.bucket_url import BucketURL
@@ -29,7 +29,7 @@ class Learned:
         """Return the time, in UTC: S3's own where this server's clock was wrong."""
         since = self._clocks.get((url.host, url.port)) if self._clocks else None
         # Counted by the clock that nobody corrects: when this server's is, nothing changes here.
-        return datetime.now(timezone.utc) if since is None else _utc(since + time.monotonic())
+        return datetime.now(UTC) if since is None else _utc(since + time.monotonic())
 
     def take_clock(self, url: BucketURL, date: datetime | None, signed_at: datetime) -> bool:
         """Go by S3's clock from now on; False where that is the one that was signed with, or S3 did not tell."""
@@ -59,7 +59,7 @@ class Learned:
 
 
 def _utc(timestamp: float) -> datetime:
-    return datetime.fromtimestamp(timestamp, timezone.utc)
+    return datetime.fromtimestamp(timestamp, UTC)
 
 
 learned = Learned()

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from usp_s3_wsgi import error_log, errors
@@ -206,5 +206,5 @@ def _described(held: Temporary) -> str:
     short = f"{key[:4]}...{key[-4:]}" if len(key) >= 16 else "(short)"
     ends = "without end"
     if held.expires is not None:
-        ends = datetime.fromtimestamp(held.expires, timezone.utc).strftime("until %Y-%m-%dT%H:%M:%SZ")
+        ends = datetime.fromtimestamp(held.expires, UTC).strftime("until %Y-%m-%dT%H:%M:%SZ")
     return f"credentials from {held.source}, access key {short}, {ends}"

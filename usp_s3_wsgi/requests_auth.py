@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 import requests
@@ -54,7 +54,7 @@ class S3Auth(AuthBase):
         signed_query = tuple((name, value) for name, _, value in query)
         unsigned = S3Request(prepared.method or "GET", place.scheme, place.authority, path, signed_query, headers)
         settings = replace(Settings(place), region=self._region, use_headers=True)
-        signed = sign(unsigned, settings, self._credentials, datetime.now(timezone.utc), _payload_hash(prepared.body))
+        signed = sign(unsigned, settings, self._credentials, datetime.now(UTC), _payload_hash(prepared.body))
         prepared.url = urlunsplit((parts.scheme, parts.netloc, path, "&".join(map("".join, query)), ""))
         prepared.headers.update({"Host": place.authority, **dict(signed.headers)})
         return prepared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from usp_s3_wsgi.errors import (
@@ -69,7 +69,7 @@ def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
     code = _element(text, "Code")
     if code == "AccessDenied" and "<ServerTime>" in text:
         code = "RequestExpired"  # AWS's words for a signature in the query string that is too old, or a wrong clock
-    now, date = datetime.now(timezone.utc), _http_date(headers.get("date", ""))
+    now, date = datetime.now(UTC), _http_date(headers.get("date", ""))
     return S3Error(
         status,
         code,
@@ -92,7 +92,7 @@ def _http_date(text: str) -> datetime | None:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _seconds(retry_after: str, now: datetime) -> float | None:

@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def _drawn(path: Path) -> int:
 def _measured(chosen: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that everything started here is stopped
     results = Results({
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "rounds": chosen.rounds,
         "seconds": chosen.seconds,
         "machine": machine.machine(),

@@ -9,7 +9,7 @@ import sys
 import timeit
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def _ours(mode: dict[str, str]) -> Callable[[], object]:
     environ = _environ(mode)
     section = settings.from_environ(environ)
     unsigned, keys = request.from_environ(environ, section), credentials.resolve(section)
-    return lambda: sign(unsigned, section, keys, datetime.now(timezone.utc))
+    return lambda: sign(unsigned, section, keys, datetime.now(UTC))
 
 
 def _botocore(name: str, mode: dict[str, str]) -> Callable[[], object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import MappingProxyType
 
@@ -94,13 +94,13 @@ def drip(data: bytes, step: int) -> Step:
 
 def in_an_hour() -> tuple[str, str]:
     """S3's clock, an hour ahead of this server's."""
-    return ("Date", format_datetime(datetime.now(timezone.utc) + timedelta(hours=1), usegmt=True))
+    return ("Date", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True))
 
 
 def skewed(connection: Connection, request: Request) -> None:
     """Refuse a signature that is not of S3's hour."""
     signed_at = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
-    ahead = abs((signed_at - datetime.now(timezone.utc) - timedelta(hours=1)).total_seconds())
+    ahead = abs((signed_at - datetime.now(UTC) - timedelta(hours=1)).total_seconds())
     connection.send(WHOLE if ahead < 60 else error(403, "RequestTimeTooSkewed", in_an_hour()))
 
 

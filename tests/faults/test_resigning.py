@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Clocked:
         self.ahead, self._code = ahead, code
 
     def __call__(self, connection: Connection, request: Request) -> None:
-        now = datetime.now(timezone.utc) + self.ahead
+        now = datetime.now(UTC) + self.ahead
         far = abs((signed_at(request) - now).total_seconds()) > 60
         date = ("Date", format_datetime(now, usegmt=True))
         extra = "<ServerTime>x</ServerTime>" if self._code == "AccessDenied" else ""
@@ -45,11 +45,11 @@ def signed_at(request: Request) -> datetime:
     _, _, query = request.target.partition("?")
     given = dict(pair.split("=") for pair in query.split("&")) if query else {}
     if "Expires" in given:
-        return datetime.fromtimestamp(int(given["Expires"]) - 300, timezone.utc)
+        return datetime.fromtimestamp(int(given["Expires"]) - 300, UTC)
     if date := request.headers.get("date"):
-        return datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=timezone.utc)
+        return datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
     text = request.headers.get("x-amz-date") or given["X-Amz-Date"]
-    return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+    return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(hours=-1), timedelta(days=400)])
@@ -115,7 +115,7 @@ def test_this_servers_clock_may_jump(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("date", ["", "never", "now"])
 def test_without_another_time_it_is_not_asked_again(date: str) -> None:
     if date == "now":
-        date = format_datetime(datetime.now(timezone.utc), usegmt=True)
+        date = format_datetime(datetime.now(UTC), usegmt=True)
     with ScriptedS3(error(403, "RequestTimeTooSkewed", ("Date", date))) as s3:
         assert ask(s3, S3Retries="3").status == 502
 
@@ -232,7 +232,7 @@ def test_the_same_keys_are_not_tried_again(code: str) -> None:
 
 def at(date: timedelta) -> bytes:
     """A refusal by an S3 with that clock."""
-    now = datetime.now(timezone.utc) + date
+    now = datetime.now(UTC) + date
     return error(403, "RequestTimeTooSkewed", ("Date", format_datetime(now, usegmt=True)))
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -165,7 +165,7 @@ class Endpoint:
 
     def moment(self, later: float = 0) -> datetime:
         """Return the time so many seconds later by the endpoint's own clock, up to the next whole second."""
-        return datetime.fromtimestamp(math.ceil(self.now() + later), tz=timezone.utc)
+        return datetime.fromtimestamp(math.ceil(self.now() + later), tz=UTC)
 
     def answer(self, request: Request) -> Answer | None:
         """Record a request and answer it as the fault of this moment says; None ends the connection instead."""

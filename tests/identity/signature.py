@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from tests.identity.emulated import Request
@@ -34,7 +34,7 @@ class Signature:
     @property
     def moment(self) -> float:
         """When it was signed, in seconds since the epoch."""
-        return datetime.strptime(self.time, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
+        return datetime.strptime(self.time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def signature_of(request: Request) -> Signature | None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -87,7 +87,7 @@ class TestMetadata:
         with Metadata() as metadata:
             aws.set(metadata.environment())
             credentials = aws.session().get_credentials()
-            credentials._expiry_time = datetime.now(timezone.utc)
+            credentials._expiry_time = datetime.now(UTC)
             assert issue_in(credentials, metadata) == 2
 
     def test_refuses_version_1_and_tokens_that_are_wrong_or_over(self) -> None:
@@ -141,7 +141,7 @@ class TestMetadata:
             metadata.fault = "expired"
             credentials = aws.session().get_credentials()
             assert issue_in(credentials, metadata) == 1
-            assert metadata.issue(1).expiration < datetime.now(timezone.utc) < credentials._expiry_time
+            assert metadata.issue(1).expiration < datetime.now(UTC) < credentials._expiry_time
 
     @pytest.mark.usefixtures("aws")
     def test_hangs_until_it_closes(self) -> None:
@@ -180,7 +180,7 @@ class TestContainer:
             assert issue_in(credentials, agent) == 1
             agent.token = f"{TOKEN_PREFIX}Renewed"
             file.write_text(agent.token)
-            credentials._expiry_time = datetime.now(timezone.utc)
+            credentials._expiry_time = datetime.now(UTC)
             assert issue_in(credentials, agent) == 2
 
     @pytest.mark.parametrize("token", ["", "another"])
@@ -345,7 +345,7 @@ class TestAssumeRole:
             )
             credentials = aws.session().get_credentials()
             assert credentials.method == "assume-role" and issue_in(credentials, sts) == 1
-            left = sts.issue(1).expiration - datetime.now(timezone.utc)
+            left = sts.issue(1).expiration - datetime.now(UTC)
             assert timedelta(seconds=890) < left < timedelta(seconds=902)
         found = signature_of(sts.requests[0])
         assert found is not None and (found.access_key, found.region, found.service) == (
@@ -368,7 +368,7 @@ class TestAssumeRole:
             assert "role chaining" in self.assume(aws, sts, keys=keys, DurationSeconds=3601)
             assert "(InvalidClientTokenId)" in self.assume(aws, sts, keys=(*keys[:2], None))
             assert "(InvalidClientTokenId)" in self.assume(aws, sts, keys=(*keys[:2], sts.issue(2).token))
-            sts.issued[0] = Issue(1, *keys, datetime.now(timezone.utc))
+            sts.issued[0] = Issue(1, *keys, datetime.now(UTC))
             assert "(ExpiredToken)" in self.assume(aws, sts, keys=keys)
 
     def test_refuses_other_keys(self, aws: Aws) -> None:
@@ -512,7 +512,7 @@ class TestAll:
         with Container(lifetime=60) as ecs:
             ecs.skew = 7200
             _, headers, body = ask(ecs, "GET", ecs.path, {"Authorization": ecs.token})
-        ahead = parsedate_to_datetime(headers["Date"]) - datetime.now(timezone.utc)
+        ahead = parsedate_to_datetime(headers["Date"]) - datetime.now(UTC)
         assert timedelta(seconds=7190) < ahead < timedelta(seconds=7201)
         assert timedelta(seconds=50) < ecs.issue(1).expiration - parsedate_to_datetime(headers["Date"])
         assert json.loads(body)["Expiration"] == ecs.issue(1).expiration.strftime("%Y-%m-%dT%H:%M:%SZ")

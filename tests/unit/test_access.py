@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from urllib.parse import quote, unquote_to_bytes
 
 import pytest
@@ -52,7 +52,7 @@ def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: access.Pairs, key
     assert unquote_to_bytes(path) == b"/" + key
     # The same second, unless it has just begun.
     for back in (0, 1):
-        now = datetime.fromtimestamp(int(datetime.now(timezone.utc).timestamp()) - back, timezone.utc)
+        now = datetime.fromtimestamp(int(datetime.now(UTC).timestamp()) - back, UTC)
         whole = sign(S3Request("GET", "https", HOST, path), chosen, credentials.resolve(chosen), now)
         if (answer.url, answer.headers) == (f"https://{HOST}{whole.target}", whole.headers):
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
@@ -64,7 +64,7 @@ def test_the_line_for_the_error_log() -> None:
     ],
 )
 def test_the_line_says_how_wrong_the_clock_is(seconds: int, hint: str) -> None:
-    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     told = error_document.read(from_s3(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", Date=date), 5)
     assert re.search(hint, str(told)) and ("clock" in str(told)) == bool(hint)
     other = error_document.read(from_s3(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", Date=date), 5)
@@ -87,7 +87,7 @@ def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
 
 @pytest.mark.parametrize(("seconds", "low", "high"), [(60, 57, 60), (-60, 0, 0)])
 def test_retry_after_as_a_date(seconds: int, low: float, high: float) -> None:
-    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     wait = error_document.read(from_s3(503, b"", Retry_After=date), 5).retry_after
     assert wait is not None and low <= wait <= high
 

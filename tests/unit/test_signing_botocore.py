@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import calendar
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +25,7 @@ from usp_s3_wsgi.settings import Settings, from_environ
 from usp_s3_wsgi.signing import sign
 from usp_s3_wsgi.signing.encoding import percent_encode
 
-UTC = timezone.utc
+UTC = UTC
 EDGES = [
     datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC),
     datetime(2024, 3, 1, tzinfo=UTC),

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuth
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -22,7 +22,7 @@ TEMPORARY = Credentials(access_key="AKIAIOSFODNN7EXAMPLE", secret_key=SECRET, se
 Pairs = list[tuple[str, str]]
 #: Method, bucket in the host, path, query, headers, date.
 Request = tuple[str, str | None, str, Pairs, Pairs, str]
-NOW = datetime(2007, 3, 27, 19, 36, 42, tzinfo=timezone.utc)
+NOW = datetime(2007, 3, 27, 19, 36, 42, tzinfo=UTC)
 
 UPLOAD = [
     ("User-Agent", "curl/7.15.5"),
@@ -127,7 +127,7 @@ def test_documented_examples(example: str) -> None:
 
 def test_documented_query_example_as_a_request() -> None:
     request = S3Request("GET", "https", "johnsmith.s3.amazonaws.com", "/photos/puppy.jpg")
-    now = datetime.fromtimestamp(1175139620 - 300, timezone.utc)
+    now = datetime.fromtimestamp(1175139620 - 300, UTC)
     assert sign(request, settings(), CREDENTIALS, now).target == (
         "/photos/puppy.jpg?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1175139620"
         "&Signature=NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D"

@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -20,7 +20,7 @@ CREDENTIALS = Credentials(access_key="AKIAIOSFODNN7EXAMPLE", secret_key=SECRET, 
 TOKEN = "AQoDYXdz//token+with/odd==characters"
 TEMPORARY = Credentials(access_key="AKIAIOSFODNN7EXAMPLE", secret_key=SECRET, security_token=TOKEN)
 HOST = "examplebucket.s3.amazonaws.com"
-NOW = datetime(2013, 5, 24, tzinfo=timezone.utc)
+NOW = datetime(2013, 5, 24, tzinfo=UTC)
 SCOPE = "20130524/us-east-1/s3/aws4_request"
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

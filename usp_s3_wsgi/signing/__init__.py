@@ -6,7 +6,7 @@ one second have in common.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from usp_s3_wsgi.signing import sigv2, sigv4
@@ -41,7 +41,7 @@ def sign(
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
     https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html
     """
-    if now.tzinfo != timezone.utc:
+    if now.tzinfo != UTC:
         raise ValueError("now must be an aware datetime in timezone.utc")
     if settings.region is not None:
         if settings.use_headers:
