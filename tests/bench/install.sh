@@ -15,13 +15,7 @@ have() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
 
 "$venv/bin/python" -c 'import matplotlib' 2>/dev/null || {
   say "matplotlib, for the picture"
-  "$venv/bin/python" - "$root/setup.cfg" >"$venv/bench.txt" <<'PYTHON'
-import configparser, sys
-config = configparser.ConfigParser()
-config.read(sys.argv[1])
-print(config["options.extras_require"]["bench"])
-PYTHON
-  "$venv/bin/python" -m pip --disable-pip-version-check install -q -r "$venv/bench.txt" ||
+  "$venv/bin/python" -m pip --disable-pip-version-check install -q --require-hashes -r "$root/tests/requirements/bench.txt" ||
     die "pip could not install matplotlib." "Its message is above; is the package index within reach?"
 }
 

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Lock what tests and demo install, with hashes: "make lock". The ranges are in setup.cfg and are what users get; the
+# tests run at both of their ends: "make test" with newest/, "make test-lowest" with lowest/. Each file is for all
+# versions of Python and all machines.
+#
+# usage: tests/requirements/lock.sh VENV     the virtual environment that uv is installed into
+set -eu
+umask 022
+venv=$1
+cd "$(dirname "$0")/../.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# What setup.cfg requires, for these extras besides the package itself ("-").
+required() {
+  "$venv/bin/python" - "$@" <<'PYTHON'
+import configparser, sys
+config = configparser.ConfigParser()
+config.read("setup.cfg")
+for name in sys.argv[1:]:
+    print(config["options"]["install_requires"] if name == "-" else config["options.extras_require"][name])
+PYTHON
+}
+# Lock the requirements of standard input. A file's old contents have no say: what is locked is the newest of today.
+lock() {
+  output=tests/requirements/$1.txt
+  shift
+  printf '==> %s\n' "$output"
+  cat >"$work/requirements.in"
+  "$venv/bin/python" -m uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
+    --custom-compile-command 'make lock' --output-file "$output" "$@" "$work/requirements.in" >/dev/null
+}
+
+"$venv/bin/python" -m pip --disable-pip-version-check install -q 'uv >= 0.9'
+printf '%s\n' pip setuptools wheel | lock build
+echo mod_wsgi-standalone | lock standalone
+required httpd | lock newest/httpd
+required - test lint | lock newest/test
+required bench | lock bench --constraints tests/requirements/newest/test.txt
+required httpd | lock lowest/httpd --resolution lowest-direct
+required - test | lock lowest/test --resolution lowest-direct
