@@ -1,10 +1,11 @@
 # make help says what there is. Everything is installed by the first call: Debian's packages as root, the rest in .venv.
 VENV    := .venv
+LOCKED  := tests/requirements/newest
 BIN     := $(VENV)/bin
 SOURCES := $(wildcard usp_s3_wsgi/*.py usp_s3_wsgi/*.pyi usp_s3_wsgi/*.c usp_s3_wsgi/*/*.py apache/*.wsgi apache/*.py apache/*.conf) setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-rgw soak bench lint format clean
+.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw soak bench lint lock format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +18,13 @@ demo-check: $(VENV)/.package ## the same, checked by itself, then stopped
 
 test: $(VENV)/.package ## all tests: unit, vectors, botocore, and end to end in a real httpd
 	@$(BIN)/python -m pytest -q
+
+test-lowest: ## the same with the lowest versions that setup.cfg allows, in an environment of its own
+	@$(MAKE) --no-print-directory VENV=.venv-lowest LOCKED=tests/requirements/lowest test
+
+test-fresh: ## an hour: demo-check and test on minimal Debian machines, which it makes (as root; SUITES="bookworm trixie httpd-image", JOBS=1)
+	@tests/fresh/install.sh
+	@$(or $(PYTHON),python3) -m tests.fresh $(if $(JOBS),--jobs $(JOBS)) $(SUITES)
 
 test-rgw: $(VENV)/.package ## the tests before a real Ceph RGW with STS, whose packages it installs (as root)
 	@tests/rgw/install.sh
@@ -38,15 +46,18 @@ format: $(VENV)/.package ## put the code into ruff's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+lock: $(VENV)/.package ## renew the locked versions of all that tests and demo install, within what setup.cfg allows
+	@tests/requirements/lock.sh $(VENV)
+
 install: $(VENV)/.package ## install what is missing, nothing else
 
 clean: ## remove the virtual environment and all caches
-	@if [ -L $(VENV) ]; then rm -rf "$$(dirname "$$(readlink $(VENV))")"; fi
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	@for venv in .venv .venv-lowest; do if [ -L $$venv ]; then rm -rf "$$(dirname "$$(readlink $$venv)")"; fi; done
+	rm -rf .venv .venv-lowest build *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/.installed: setup.cfg tests/install.sh
-	@tests/install.sh $(VENV)
+$(VENV)/.installed: tests/install.sh $(wildcard tests/requirements/*.txt $(LOCKED)/*.txt)
+	@tests/install.sh $(VENV) $(LOCKED)
 
 # Installed and not linked: httpd's children must be able to read it wherever this clone is.
 $(VENV)/.package: $(VENV)/.installed $(SOURCES)

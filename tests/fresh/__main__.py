@@ -1,0 +1,286 @@
+"""README's two commands on fresh machines: ``make test-fresh``, as root.
+
+    python3 -m tests.fresh                                 # bookworm, trixie and the httpd image's layout: an hour
+    python3 -m tests.fresh --jobs 3 trixie httpd-image
+
+Each machine is a chroot of a minimal Debian (minbase with git, make and ca-certificates; any suite will do) or of
+what the official httpd image holds. HEAD of this clone is cloned into it, and ``make demo-check`` and ``make test`` run
+there: as root, in a folder that only root can read; and as an ordinary user, whose first call must say which Debian
+packages are missing. Exactly those are installed then, and the same call must do.
+
+pip's index, CA and proxy are the caller's (PIP_INDEX_URL, PIP_CERT, https_proxy and the like). The empty machines are
+kept in a folder (--cache, or FRESH_CACHE) until it is removed, the logs of the last runs too. The exit status is 1 if
+anything failed. Needs nothing but Python and what tests/fresh/install.sh installs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+IMAGE = "httpd-image"
+SUITES = ("bookworm", "trixie", IMAGE)
+USERS = ("root", "tester")
+COMMANDS = ("make demo-check", "make test")
+#: The system's own search path, without anything of the caller's.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: What the official image puts before it.
+IMAGE_PATH = "/usr/local/apache2/bin"
+#: How pip and apt-get reach the network.
+PASSED_ON = (
+    "PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_DEFAULT_TIMEOUT "
+    "http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY"
+).split()
+CA_FILE = "usr/local/share/pip-ca.pem"
+#: Seconds for one command; far more than any should need.
+LIMIT = 3600
+UID = 1000
+
+
+class NotMade(Exception):
+    """A machine could not be made; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one command on one machine."""
+
+    suite: str
+    user: str
+    command: str
+    seconds: float
+    passed: int
+    failed: int
+    skipped: int
+    ok: bool
+    note: str = ""
+
+
+# --- machines
+
+
+class Machine:
+    """A folder with a system in it."""
+
+    def __init__(self, folder: Path, suite: str, log: Path) -> None:
+        self.folder, self.suite, self.log = folder, suite, log
+        self._environment = {
+            "PATH": f"{IMAGE_PATH}:{PATH}" if suite == IMAGE else PATH,
+            "TERM": "dumb",
+            **{name: os.environ[name] for name in PASSED_ON if os.environ.get(name)},
+        }
+        if ca := os.environ.get("PIP_CERT"):
+            shutil.copyfile(ca, folder / CA_FILE)
+            (folder / CA_FILE).chmod(0o644)
+            self._environment["PIP_CERT"] = f"/{CA_FILE}"
+
+    def run(self, command: str, user: str = "root", directory: str = "/") -> tuple[int, str]:
+        """Run a line of shell in it; returns its exit status and what it said, which goes to the log as well."""
+        is_root = user == "root"
+        home = "/root" if is_root else f"/home/{user}"
+        line = ["env", "-i", f"HOME={home}", f"USER={user}", f"LOGNAME={user}"]
+        line += [f"{name}={value}" for name, value in self._environment.items()]
+        line += ["sh", "-c", 'cd "$1" && eval "$2"', "sh", directory, command]
+        # In namespaces of its own: whatever it mounts or starts ends with it.
+        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        inside = [str(HERE / "chroot.sh"), str(self.folder), *([] if is_root else [f"--userspec={UID}:{UID}"]), *line]
+        with self.log.open("a+b") as log:
+            log.write(f"\n=== {user}, {directory}: {command}\n".encode())
+            log.flush()
+            begin = log.tell()
+            try:
+                status = subprocess.run(
+                    [*namespaces, *inside], stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=LIMIT, check=False
+                ).returncode
+            except subprocess.TimeoutExpired:
+                status = 124
+                log.write(f"\n=== not done within {LIMIT} seconds\n".encode())
+            log.seek(begin)
+            return status, log.read().decode("utf-8", "replace")
+
+    def required(self, command: str) -> None:
+        """Run a line of shell in it as root. Raises: NotMade."""
+        status, said = self.run(command)
+        if status:
+            raise NotMade(f"{command}: {last_line(said)} ({self.log})")
+
+
+@contextmanager
+def machine(base: Path, suite: str, log: Path) -> Iterator[Machine]:
+    """A new machine out of a tar file, which is gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{suite}.", dir=base.parent))
+    try:
+        folder.chmod(0o755)
+        log.unlink(missing_ok=True)
+        subprocess.run(["tar", "-xpf", str(base), "-C", str(folder)], check=True, timeout=LIMIT)
+        yield Machine(folder, suite, log)
+    finally:
+        subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=True, timeout=LIMIT)
+
+
+def base_of(suite: str, cache: Path) -> Path:
+    """The tar file of an empty machine, which is made unless it is there. Raises: NotMade."""
+    base, partial = cache / f"{suite}.tar", cache / f"{suite}.partial.tar"
+    if base.exists():
+        return base
+    say(f"{suite}: making the empty machine")
+    if suite == IMAGE:
+        with machine(base_of("trixie", cache), suite, cache / f"{suite}.log") as made:
+            shutil.copy(HERE / "httpd_image.sh", made.folder / "root")
+            made.required("sh /root/httpd_image.sh && rm /root/httpd_image.sh")
+            subprocess.run(["tar", "-cf", str(partial), "-C", str(made.folder), "."], check=True, timeout=LIMIT)
+    else:
+        command = ["mmdebstrap", "--variant=minbase", "--include=git,make,ca-certificates", suite, str(partial)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        if done.returncode:
+            raise NotMade(f"mmdebstrap {suite}: {last_line(done.stderr)}")
+    partial.rename(base)
+    return base
+
+
+# --- the two commands
+
+
+def try_out(suite: str, user: str, base: Path, bundle: Path) -> list[Row]:
+    """Do as the README says on a new machine of this suite, as this user."""
+    with machine(base, suite, base.parent / f"{suite}-{user}.log") as fresh:
+        say(f"{suite}, {user}: begun; the log is {fresh.log}")
+        shutil.copy(bundle, fresh.folder / "clone.bundle")
+        (fresh.folder / "clone.bundle").chmod(0o644)
+        rows = []
+        try:
+            if user == "root":
+                clone = "/root/private/clone"
+                fresh.required("mkdir -m 700 /root/private")
+            else:
+                clone = f"/home/{user}/clone"
+                fresh.required(f"useradd --create-home --uid {UID} --user-group {user}")
+            status, said = fresh.run(f"git clone -q /clone.bundle {clone}", user)
+            if status:
+                raise NotMade(f"git clone: {last_line(said)}")
+            if user != "root":
+                rows.append(first_call(fresh, user, clone))
+            rows += [command_row(fresh, user, clone, command) for command in COMMANDS]
+        except NotMade as error:
+            rows.append(Row(suite, user, "", 0, 0, 1, 0, False, str(error)))
+        for row in rows:
+            say(f"{suite}, {user}: {row.command} {'ok' if row.ok else 'FAILED'}, {row.seconds:.0f} s {row.note}")
+        return rows
+
+
+def first_call(fresh: Machine, user: str, clone: str) -> Row:
+    """The call that must say which packages are missing; they are installed then. Raises: NotMade."""
+    begun = time.monotonic()
+    status, said = fresh.run(COMMANDS[0], user, clone)
+    seconds = time.monotonic() - begun
+    named = re.search(r"apt-get install ((?:[a-z0-9][a-z0-9.+-]+ ?)+)$", said, re.MULTILINE)
+    if not status or named is None:
+        raise NotMade(f"the first call names no missing packages: {last_line(said)}")
+    packages = named[1].strip()
+    fresh.required(
+        f"apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends {packages}"
+    )
+    return Row(fresh.suite, user, f"{COMMANDS[0]} (first)", seconds, 0, 0, 0, True, f"names {packages}")
+
+
+def command_row(fresh: Machine, user: str, clone: str, command: str) -> Row:
+    """Run one of the two commands, and count what it says."""
+    begun = time.monotonic()
+    status, said = fresh.run(command, user, clone)
+    seconds = time.monotonic() - begun
+    passed, failed, skipped = counts(said)
+    failures = re.findall(r"^(?:FAILED|ERROR) (\S+)|^  ✗ (.*)", said, re.MULTILINE)
+    note = ", ".join(name or check for name, check in failures) or (last_line(said) if status else "")
+    return Row(fresh.suite, user, command, seconds, passed, failed, skipped, not status and passed > 0, note)
+
+
+def counts(said: str) -> tuple[int, int, int]:
+    """How many passed, failed and were skipped, by pytest's last line, or by the marks of the demo's checks."""
+    summaries = re.findall(r"^(?:\d+ [a-z]+(?:, )?)+ in [\d.]+s.*$", said, re.MULTILINE)
+    if not summaries:
+        return tuple(len(re.findall(rf"^  {mark} ", said, re.MULTILINE)) for mark in "✓✗·")  # type: ignore[return-value]
+    found = {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", summaries[-1])}
+    errors = found.get("error", 0) + found.get("errors", 0)
+    return found.get("passed", 0), found.get("failed", 0) + errors, found.get("skipped", 0)
+
+
+# --- the command line
+
+
+def main() -> int:
+    """Try all out, print the table; returns the exit status."""
+    chosen = options()
+    chosen.cache.mkdir(parents=True, exist_ok=True)
+    bundle = chosen.cache / "clone.bundle"
+    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
+    subprocess.run([*git, "bundle", "create", "-q", str(bundle), "HEAD"], check=True, timeout=LIMIT)
+    if subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=True, timeout=LIMIT).stdout:
+        say("What is not committed is not tried: the machines get a clone of HEAD.")
+    rows, bases = [], {}
+    for suite in chosen.suites:
+        try:
+            bases[suite] = base_of(suite, chosen.cache)
+        except NotMade as error:
+            say(f"{suite} cannot be had here, so nothing is tried there: {error}")
+            rows.append(Row(suite, "", "", 0, 0, 0, 0, suite == IMAGE, "cannot be had here"))
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        tried = [pool.submit(try_out, suite, user, base, bundle) for suite, base in bases.items() for user in USERS]
+        rows += [row for future in tried for row in future.result()]
+    print(table(rows))
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def options() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.fresh", description=__doc__.partition("\n")[0])
+    parser.add_argument("suites", nargs="*", default=SUITES, help=f"{IMAGE} or names of Debian's ({' '.join(SUITES)})")
+    parser.add_argument("--jobs", type=int, default=1, help="how many machines work at the same time (1)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(os.environ.get("FRESH_CACHE") or "/var/tmp/usp_s3_wsgi-fresh"),
+        help="the folder for the empty machines and the logs ($FRESH_CACHE, else /var/tmp/usp_s3_wsgi-fresh)",
+    )
+    chosen = parser.parse_args()
+    if os.geteuid():
+        parser.error("machines are made by root only")
+    return chosen
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The table of all results, and below it what went wrong."""
+    lines = [f"{'suite':<12} {'user':<7} {'command':<24} {'passed':>6} {'failed':>6} {'skipped':>7} {'seconds':>7}"]
+    lines += [
+        f"{row.suite:<12} {row.user:<7} {row.command:<24} {row.passed:>6} {row.failed:>6} {row.skipped:>7} "
+        f"{row.seconds:>7.0f}  {'ok' if row.ok else 'FAILED'}"
+        for row in rows
+    ]
+    lines += [f"{row.suite}, {row.user}, {row.command}: {row.note}" for row in rows if row.note]
+    return "\n".join(["", *lines])
+
+
+def last_line(text: str) -> str:
+    """The last line that is not empty."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no word")
+
+
+def say(progress: str) -> None:
+    """Print it at once: the whole takes long."""
+    print(f"==> {progress}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
