@@ -1,0 +1,72 @@
+"""What tests/install.sh says to an ordinary user of what is missing, before it changes anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_setup import FOLDERS, make_apxs
+
+TESTS = Path(__file__).parents[1]
+#: Nobody in particular, who owns nothing.
+UID = 65_534
+
+
+@pytest.fixture
+def clone() -> Iterator[Path]:
+    """What the script reads of a clone, in a folder that everybody can read, with a name that few would choose."""
+    folder = Path(tempfile.mkdtemp(prefix="test-install-"))
+    folder.chmod(0o755)
+    root = folder / "somebody's clone"
+    shutil.copytree(TESTS / "requirements", root / "tests" / "requirements")
+    shutil.copy(TESTS / "install.sh", root / "tests")
+    # A machine whose only httpd is that of mod_wsgi-standalone has no program of this name.
+    (folder / "httpd").write_text("#!/bin/sh\n")
+    (folder / "httpd").chmod(0o755)
+    yield root
+    shutil.rmtree(folder)
+
+
+def install(clone: Path, path: str = "/usr/bin:/bin", **environment: str) -> str:
+    """Run it as an ordinary user, from another folder; returns what it complains of."""
+    is_root = os.geteuid() == 0
+    done = subprocess.run(
+        ["/bin/sh", str(clone / "tests" / "install.sh"), ".venv"],
+        cwd="/", env={**environment, "PATH": f"{path}:{clone.parent}"},
+        capture_output=True, text=True, timeout=60, check=False,
+        user=UID if is_root else None, group=UID if is_root else None, extra_groups=[] if is_root else None,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout
+    assert not (clone / ".venv").exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize("path", ["/usr/bin:/bin", "/nowhere"])
+@pytest.mark.parametrize("status", [0, 1])
+@pytest.mark.parametrize("variable", FOLDERS)
+def test_a_missing_header_is_named_with_its_package(clone: Path, variable: str, status: int, path: str) -> None:
+    """apxs of the httpd image has status 1 though it is right, and no headers of APR."""
+    package = {"INCLUDEDIR": "apache2-dev", "APR_INCLUDEDIR": "libapr1-dev", "APU_INCLUDEDIR": "libaprutil1-dev"}[
+        variable
+    ]
+    apxs = make_apxs(clone.parent, status=status, without=FOLDERS[variable])
+    said = install(clone, path, APXS=str(apxs))
+    assert f"As root: apt-get install {package} \n" in said
+
+
+def test_an_apxs_that_is_none(clone: Path) -> None:
+    assert "APXS is /nowhere/apxs, which is no program" in install(clone, APXS="/nowhere/apxs")
+
+
+def test_a_python_that_is_too_old(clone: Path) -> None:
+    old = clone.parent / "python3"
+    old.write_text('#!/bin/sh\ncase "$*" in *version_info*) exit 1 ;; esac\n')
+    old.chmod(0o755)
+    apxs = make_apxs(clone.parent)
+    assert f"{old} is older than Python 3.11" in install(clone, APXS=str(apxs), PYTHON=str(old))
