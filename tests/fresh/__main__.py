@@ -186,14 +186,19 @@ def first_call(fresh: Machine, user: str, clone: str) -> Row:
     begun = time.monotonic()
     status, said = fresh.run(COMMANDS[0], user, clone)
     seconds = time.monotonic() - begun
-    named = re.search(r"apt-get install ((?:[a-z0-9][a-z0-9.+-]+ ?)+)$", said, re.MULTILINE)
-    if not status or named is None:
+    packages = named_packages(said)
+    if not status or packages is None:
         raise NotMade(f"the first call names no missing packages: {last_line(said)}")
-    packages = named[1].strip()
     fresh.required(
         f"apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends {packages}"
     )
     return Row(fresh.suite, user, f"{COMMANDS[0]} (first)", seconds, 0, 0, 0, True, f"names {packages}")
+
+
+def named_packages(said: str) -> str | None:
+    """The Debian packages that a message wants installed, or None if there is no such message."""
+    named = re.search(r"apt-get install ((?:[a-z0-9][a-z0-9.+-]+ ?)+)$", said, re.MULTILINE)
+    return named[1].strip() if named else None
 
 
 def command_row(fresh: Machine, user: str, clone: str, command: str) -> Row:
