@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,7 +104,7 @@ def _issue(builder: x509.CertificateBuilder, issuer: _Issued | None, days: int, 
     """Sign a certificate; ``issuer`` None: by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     signer = issuer.key if issuer else key
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     end = now + days * _DAY
     if like_rfc5280:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
