@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 #: Debian's apache2ctl knows the variables that its configuration needs; elsewhere it is apachectl, or httpd itself.
@@ -48,6 +49,16 @@ def name() -> str | None:
                 continue
             if found_name := user_in(dump):
                 return found_name
+    return _of_running()
+
+
+def _of_running() -> str | None:
+    """The user of an httpd that runs: where its configuration is being changed just now, it may not tell."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, KeyError):  # it has ended, is another user's, or its user has no name
+            uid = process.stat().st_uid
+            if uid and (process / "exe").readlink().name in {"apache2", "httpd"}:
+                return pwd.getpwuid(uid).pw_name
     return None
 
 

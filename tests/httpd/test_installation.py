@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,27 @@ def test_a_second_environment_then_a_graceful_restart(folder: Path, checked: lis
             assert {request.headers.get("user-agent", "new") for request in s3.requests} == {"new"}
             assert str(folder / "new") in mapped(httpd) and str(folder / "old") not in mapped(httpd)
             httpd.reload()
+
+
+def test_an_installation_for_another_python_is_told_at_the_start(folder: Path, checked: list[Httpd]) -> None:
+    """And nothing goes out unsigned."""
+    install(folder / "other", "other")
+    (libraries,) = (folder / "other" / "lib").glob("python3.*")
+    libraries.rename(libraries.with_name("python3.99"))
+    ours, scripts = Path(sys.prefix).resolve() / "share", folder / "other" / "share"
+    with ScriptedS3() as s3:
+        httpd = Installed(config(s3.url))
+        httpd.lines = re.sub(rf'"{ours}(?=/usp_s3_wsgi/usp_s3)', f'"{scripts}', Httpd("").gateway_lines())
+        checked.append(httpd)
+        httpd.start()
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        httpd.wait_for_error(
+            f"ImportError: usp_s3_wsgi is not installed for Python {version}, which httpd's mod_wsgi runs"
+        )
+        httpd.expect_error(
+            r"WSGI\d+|own_packages|usp_s3\.wsgi|usp_s3_access|Traceback|^ |_load|this process has no signer"
+        )
+        assert httpd.fetch("/media/a.ts").status == httpd.fetch("/proxied/a.ts").status == 500
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="httpd's children run as another user only where root starts it")

@@ -98,12 +98,18 @@ ProxyPass /fcgi    fcgi://127.0.0.1:{fcgi}/srv
 </Directory>
 """
 #: A site's own variables: of uploads, of tools; also where a setting of ours has a similar name.
-HTACCESS = "SetEnv S3_BUCKET uploads\nSetEnv S3_REGION eu-west-1\nSetEnv S3_ACCESS_KEY_ID x\n"
+HTACCESS = """
+SetEnv S3_BUCKET uploads
+SetEnv S3_REGION eu-west-1
+SetEnv S3_ACCESS_KEY_ID x
+RewriteEngine On
+RewriteRule ^elsewhere/(.*)$ http://127.0.0.1:{http}/$1 [P]
+"""
 TARGETS = [
     "/one", "/two", "/main", "/files/a", "/files//a", "//files/a", "/files/admin/a", "/files//admin/a",
     "//files/admin/a", "/files/%61dmin/a", "/files/private/a", "/files//private/a", "//files//private//a",
     "/files/x%2Fa", "/files%2Fadmin/a", "/backend/a%20b", "/backend//a//b", "/backend/a%2Fb", "/fcgi/x", "/php/a.php",
-    "/php//a.php", "/missing",
+    "/php//a.php", "/php/elsewhere/x", "/missing",
 ]  # fmt: skip
 #: What httpd says of these requests, with our lines or without.
 EXPECTED = "AH01630|AH01071|AH10244|AH00128|AH00026|AH10159"
@@ -186,7 +192,7 @@ def servers(apps: Path, backends: dict[str, int], s3: EmbeddedS3) -> Iterator[tu
             for name in ("files/a", "files/admin/a", "files/private/a"):
                 write(server.root / "htdocs" / name, "a file\n")
             write(server.root / "htdocs" / "php" / "a.php", "")
-            write(server.root / "htdocs" / "php" / ".htaccess", HTACCESS)
+            write(server.root / "htdocs" / "php" / ".htaccess", HTACCESS.format(**backends))
             write(server.root / "htdocs" / "edited.wsgi", edited("old"))
         without, plain, with_bucket = running
         yield without, plain, with_bucket
@@ -234,6 +240,7 @@ def test_the_neighbours_are_what_they_seem(servers: tuple[Httpd, Httpd, Httpd]) 
         assert server.fetch("/files/x%2Fa").status == 404
         assert b"GET /a%20b HTTP/1.1" in server.fetch("/backend/a%20b").body
         assert b"S3_BUCKET=uploads" in server.fetch("/php/a.php").body
+        assert b"GET /x HTTP/1.1" in server.fetch("/php/elsewhere/x").body
         assert b"S3CMD_CONFIG=/etc/s3cfg" in server.fetch("/fcgi/x").body
         assert server.fetch("/main").body.startswith(b"('1.26.12', None, ")
     assert servers[2].fetch("/proxied/a.ts").body == b"an object"
