@@ -263,7 +263,7 @@ def hang_up(client: socket.socket, *, rudely: bool) -> None:
 def slow_client(scene: Scene, mount: str) -> socket.socket:
     """A client whose own buffer holds next to nothing has asked for a film."""
     client = socket.socket()
-    client.settimeout(20)
+    client.settimeout(60)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", scene.httpd.port))
     client.sendall(f"GET /{mount}/film.mp4 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
