@@ -105,7 +105,7 @@ def test_under_debians_own_mod_wsgi(s3: EmbeddedS3, checked: list[Httpd]) -> Non
     httpd.start()
     reply = httpd.fetch("/media/a//b%252F.ts")
     assert (reply.status, reply.body) == (200, b"an object")
-    assert loaded_mod_wsgi(httpd) == {DEBIAN_MOD_WSGI}
+    assert loaded_mod_wsgi(httpd) == {DEBIAN_MOD_WSGI.resolve()}
 
 
 def test_a_process_without_signer_sends_nothing(s3: EmbeddedS3, checked: list[Httpd]) -> None:
