@@ -208,7 +208,7 @@ def command_row(fresh: Machine, user: str, clone: str, command: str) -> Row:
     seconds = time.monotonic() - begun
     passed, failed, skipped = counts(said)
     failures = re.findall(r"^(?:FAILED|ERROR) (\S+)|^  ✗ (.*)", said, re.MULTILINE)
-    note = ", ".join(name or check for name, check in failures) or (last_line(said) if status else "")
+    note = ", ".join((name or check)[:100] for name, check in failures) or (last_line(said) if status else "")
     return Row(fresh.suite, user, command, seconds, passed, failed, skipped, not status and passed > 0, note)
 
 
