@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,3 +149,14 @@ def test_the_tests_see_imports_within_functions_and_ignore_types() -> None:
     tree = ast.parse("if TYPE_CHECKING:\n    import a\ndef f():\n    import b\n")
     found = [node.names[0].name for node in _at_run_time(tree) if isinstance(node, ast.Import)]
     assert found == ["b"]
+
+
+def test_the_signer_loads_no_library() -> None:
+    """It is loaded at the start of each child of httpd, into the interpreter that other applications may share."""
+    code = "import sys; before = set(sys.modules); import usp_s3_wsgi.access; print(*sorted(set(sys.modules) - before))"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    tops = {name.partition(".")[0] for name in printed.split()}
+    assert "usp_s3_wsgi" in tops
+    assert tops - sys.stdlib_module_names == {"usp_s3_wsgi"}
