@@ -5,12 +5,14 @@ Nothing is configured in this file.
 
 import importlib
 import sys
-import sysconfig
 from pathlib import Path
 from types import ModuleType
 
 PREFIX = Path(__file__).resolve().parents[2]
-PACKAGES = Path(sysconfig.get_path("purelib", "posix_prefix", {"base": str(PREFIX)}))
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+#: Of a virtual environment, or where Debian's pip installs outside of one.
+_PLACES = [PREFIX / "lib" / f"python{VERSION}" / name for name in ("site-packages", "dist-packages")]
+PACKAGES = next((place for place in _PLACES if (place / "usp_s3_wsgi").is_dir()), _PLACES[0])
 
 
 def load(name: str, **least: str) -> ModuleType:
@@ -31,10 +33,9 @@ def load(name: str, **least: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "usp_s3_wsgi":
             raise
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise ImportError(
-            f"usp_s3_wsgi is not installed for Python {version}, which httpd's mod_wsgi runs: it is not in {PACKAGES}. "
-            f"Make the virtual environment with python{version}, or load the mod_wsgi that was compiled for it"
+            f"usp_s3_wsgi is not installed for Python {VERSION}, which httpd's mod_wsgi runs: it is not in {PACKAGES}. "
+            f"Make the virtual environment with python{VERSION}, or load the mod_wsgi that was compiled for its Python"
         ) from None
     finally:
         sys.path.remove(str(PACKAGES))

@@ -87,13 +87,22 @@ static int has_body(request_rec *r)
     return ap_request_has_body(usp_s3_client(r));
 }
 
-/* S3 is HTTP: what goes to FastCGI, AJP or a WebSocket is none of ours, whatever its section holds. */
+/*
+ * S3 is HTTP: what goes to FastCGI, AJP or a WebSocket is none of ours, whatever its section holds. HTTP/2 and sockets of
+ * this machine are; Python refuses them, for they cannot be signed.
+ */
 static int is_http(const char *url)
 {
+    static const char *const schemes[] = {"http:", "https:", "h2:", "h2c:", NULL};
     const char *behind_socket = ap_cstr_casecmpn(url, "unix:", 5) == 0 ? strchr(url, '|') : NULL;
+    const char *const *scheme;
 
     url = behind_socket ? behind_socket + 1 : url;
-    return ap_cstr_casecmpn(url, "http:", 5) == 0 || ap_cstr_casecmpn(url, "https:", 6) == 0;
+    for (scheme = schemes; *scheme; scheme++) {
+        if (ap_cstr_casecmpn(url, *scheme, strlen(*scheme)) == 0)
+            return 1;
+    }
+    return 0;
 }
 
 /* Called once for each try: a balancer's next member is asked with its own signature. */

@@ -187,13 +187,15 @@ int usp_s3_has_undecoded_slash(request_rec *r)
     return core->allow_encoded_slashes && !core->decode_encoded_slashes && ap_strcasestr(r->uri, "%2f");
 }
 
-/* MergeSlashes, httpd's default: whether the path that it made of the client's URL has lost slashes. */
-static int has_merged_slashes(request_rec *r)
+/*
+ * With MergeSlashes, httpd's default: the path of the ProxyPass that led here, after which the client's slashes are those
+ * of the key. NULL where slashes are not merged, or where another rule made the URL.
+ */
+static const char *mount_with_merged_slashes(request_rec *r)
 {
     core_server_config *core = ap_get_core_module_config(r->server->module_config);
-    const char *found = r->main || !r->unparsed_uri ? NULL : strstr(r->unparsed_uri, "//");
 
-    return core->merge_slashes != AP_CORE_CONFIG_OFF && found && found < r->unparsed_uri + strcspn(r->unparsed_uri, "?");
+    return r->main || core->merge_slashes == AP_CORE_CONFIG_OFF ? NULL : usp_s3_mount(r);
 }
 
 int usp_s3_sign(request_rec *r, signed_request *request, char **url)
@@ -209,9 +211,9 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
     if (usp_s3_sign_alike(r, request, url))
         return OK;
     enter_python();
-    result = PyObject_CallFunction(sign_function, "NNNNNii", text_or_none(request->section), settings(request->config),
+    result = PyObject_CallFunction(sign_function, "NNNNNiN", text_or_none(request->section), settings(request->config),
                                    text(r->method), text(*url), text_or_none(r->main ? NULL : r->unparsed_uri),
-                                   usp_s3_has_undecoded_slash(r), has_merged_slashes(r));
+                                   usp_s3_has_undecoded_slash(r), text_or_none(mount_with_merged_slashes(r)));
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
         if (!(status = take_refusal(r, result)))
             status = internal_error(r);

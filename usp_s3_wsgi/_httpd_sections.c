@@ -44,15 +44,26 @@ int usp_s3_may_be_setting(const apr_table_entry_t *entry)
     return (entry->key[0] == 'S' || entry->key[0] == 's') && entry->key[1] == '3';
 }
 
-/* An empty value is as if the line were not there: so a section unsets what it inherits. */
+static int has_lowercase(const char *name)
+{
+    for (; *name; name++) {
+        if (*name >= 'a' && *name <= 'z')
+            return 1;
+    }
+    return 0;
+}
+
+/*
+ * Also where the value is empty: keys that were lost must not make a bucket's section nobody's. And in any case, for
+ * S3Accesskey would silently not count, and Python says so; but all in capitals it is another program's, as S3_BUCKET is.
+ */
 static int is_setting(const apr_table_entry_t *entry)
 {
     const char *const *name;
 
-    if (!usp_s3_may_be_setting(entry) || !*entry->val)
+    if (!usp_s3_may_be_setting(entry) || !has_lowercase(entry->key))
         return 0;
     for (name = setting_names; *name; name++) {
-        /* In any case: httpd's variables have one, so S3Accesskey would silently not count. Python says so. */
         if (ap_cstr_casecmp(entry->key, *name) == 0)
             return 1;
     }
@@ -104,6 +115,43 @@ const char *usp_s3_section_url(request_rec *r, proxy_server_conf *conf, ap_conf_
         pattern = 1;
     }
     return pattern || !alias || alias->regex ? NULL : alias->real;
+}
+
+/* Whether a path is below that of a ProxyPass: as mod_proxy sees it, but for slashes that httpd has merged already. */
+static int is_below(const char *path, const char *mount)
+{
+    size_t length = strlen(mount);
+
+    return strncmp(path, mount, length) == 0 && (mount[length - 1] == '/' || path[length] == '/' || !path[length]);
+}
+
+/* Of a balancer the URL is that of the member that was chosen. */
+static int leads_here(const struct proxy_alias *alias, request_rec *r)
+{
+    const char *url = r->filename + sizeof("proxy:") - 1;
+
+    return !alias->regex && *alias->fake && is_below(r->uri, alias->fake)
+           && (strncmp(url, alias->real, strlen(alias->real)) == 0
+               || ap_cstr_casecmpn(alias->real, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0);
+}
+
+const char *usp_s3_mount(request_rec *r)
+{
+    proxy_server_conf *conf = ap_get_module_config(r->server->module_config, &proxy_module);
+    proxy_dir_conf *section = ap_get_module_config(r->per_dir_config, &proxy_module);
+    int i;
+
+    if (!r->filename || strncmp(r->filename, "proxy:", 6) != 0)
+        return NULL;
+    if (section->alias && leads_here(section->alias, r))
+        return section->alias->fake;
+    for (i = 0; i < conf->aliases->nelts; i++) {
+        const struct proxy_alias *alias = &APR_ARRAY_IDX(conf->aliases, i, struct proxy_alias);
+
+        if (leads_here(alias, r))
+            return alias->fake;
+    }
+    return NULL;
 }
 
 /* As mod_proxy's proxy_walk, which came too early for a balancer's member and for a RewriteRule in a <Location>. */

@@ -108,19 +108,20 @@ def sign_proxied(
     url: str,
     client_uri: str | None,
     undecoded_slash: bool,
-    merged_slashes: bool,
+    merged_after: str | None,
 ) -> Signed | Refused:
     """Sign what mod_proxy is about to send; nothing is raised.
 
     ``section``: the URL of the ``<Proxy>`` section, None where that is a pattern. ``pairs``: its settings.
     ``url``: what mod_proxy would ask, percent-encoded once, with the client's query. ``client_uri``: the client's
     request target, None in a subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked.
-    ``merged_slashes``: httpd made ``/`` of ``//`` in the client's path (MergeSlashes).
+    ``merged_after``: the path of the ProxyPass that made the URL, where httpd made ``/`` of ``//`` in the client's path
+    (MergeSlashes); else None.
     """
     try:
         target, query = _split(url)
         chosen = _settings(section, pairs, target)
-        unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, merged_slashes, chosen)
+        unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, merged_after, chosen)
         keys, now = credentials.resolve(chosen), datetime.now(UTC)
         signed = sign(unsigned, chosen, keys, now)
         alike = _alike(unsigned, chosen, keys, now)

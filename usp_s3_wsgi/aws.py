@@ -58,7 +58,9 @@ def _session(identity: Identity) -> Any:
         with _own_packages_first():
             import botocore.session
             from botocore.config import Config
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "botocore":
+            raise
         raise SettingError(
             "S3RoleARN and S3CredentialSource aws need botocore: pip install '.[aws]' in the folder of the sources"
         ) from None

@@ -21,51 +21,59 @@ _TIMEOUT = 30
 
 def warnings(share: Path) -> list[str]:
     """Return what the operator must hear, a line each; ``share``: the folder of what httpd includes."""
-    user_name = name()
-    if user_name is None:
-        return []
-    try:
-        user = pwd.getpwnam(user_name)
-    except KeyError:
-        return [f"the user of Apache's children ({user_name}) does not exist"]
-    path = first_unreadable(user, files(share))
-    if path is None:
+    path = os.environ.get("PATH", os.defpath) + _FOLDERS
+    programs = [found for name in _PROGRAMS if (found := shutil.which(name, path=path))]
+    uid = user_id(programs)
+    if uid is None:
+        return [
+            f"not checked whether Apache's user can read this: {program} -t -D DUMP_RUN_CFG does not name it"
+            for program in programs[:1]
+        ]
+    unreadable = first_unreadable(uid, files(share))
+    if unreadable is None:
         return []
     return [
-        f"the user of Apache's children ({user_name}) cannot read {path}: they will answer 500. "
+        f"the user of Apache's children ({_name(uid)}) cannot read {unreadable}: they will answer 500. "
         "Install where every user can read, with umask 022 (chmod -R go+rX mends an installation)"
     ]
 
 
-def name() -> str | None:
+def user_id(programs: Iterable[str]) -> int | None:
     """Return the user of httpd's children, as its configuration says; None where httpd does not tell."""
-    path = os.environ.get("PATH", os.defpath) + _FOLDERS
-    for program in _PROGRAMS:
-        if found := shutil.which(program, path=path):
-            command = [found, "-t", "-D", "DUMP_RUN_CFG"]
-            try:
-                dump = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False).stdout
-            except (OSError, subprocess.TimeoutExpired):
-                continue
-            if found_name := user_in(dump):
-                return found_name
+    for program in programs:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            dump = subprocess.run(
+                [program, "-t", "-D", "DUMP_RUN_CFG"],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT, check=False,
+            ).stdout  # fmt: skip
+            if (uid := user_in(dump)) is not None:
+                return uid
     return _of_running()
 
 
-def _of_running() -> str | None:
+def user_in(dump: str) -> int | None:
+    """Return the user that httpd's ``-D DUMP_RUN_CFG`` names; where httpd is not started by root, it is its own."""
+    match = re.search(r'^User: name="[^"]*" id=(\d+)( not_used)?', dump, re.MULTILINE)
+    if match is None:
+        return None
+    return os.geteuid() if match[2] else int(match[1])
+
+
+def _of_running() -> int | None:
     """The user of an httpd that runs: where its configuration is being changed just now, it may not tell."""
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, KeyError):  # it has ended, is another user's, or its user has no name
+        with suppress(OSError):  # it has ended, or is another user's
             uid = process.stat().st_uid
             if uid and (process / "exe").readlink().name in {"apache2", "httpd"}:
-                return pwd.getpwuid(uid).pw_name
+                return uid
     return None
 
 
-def user_in(dump: str) -> str | None:
-    """Return the user that httpd's ``-D DUMP_RUN_CFG`` names."""
-    match = re.search(r'^User: name="([^"]+)"', dump, re.MULTILINE)
-    return match[1] if match else None
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
 
 
 def files(share: Path) -> Iterator[Path]:
@@ -78,13 +86,17 @@ def files(share: Path) -> Iterator[Path]:
     yield from sorted(share.iterdir())
 
 
-def first_unreadable(user: pwd.struct_passwd, paths: Iterable[Path]) -> Path | None:
+def first_unreadable(uid: int, paths: Iterable[Path]) -> Path | None:
     """Return the first of the paths, or of the folders above it, that the user cannot read; by the permission bits."""
-    groups = set(os.getgrouplist(user.pw_name, user.pw_gid))
+    try:
+        user = pwd.getpwuid(uid)
+        groups = set(os.getgrouplist(user.pw_name, user.pw_gid))
+    except KeyError:
+        groups = set()
     seen: set[Path] = set()
     for path in paths:
         for part in (*reversed(path.parents), path):
-            if part not in seen and not is_readable(part, user.pw_uid, groups):
+            if part not in seen and not is_readable(part, uid, groups):
                 return part
             seen.add(part)
     return None

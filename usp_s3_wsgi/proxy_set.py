@@ -49,11 +49,15 @@ def _duration(unit: str, low: float) -> Callable[[str], float]:
     return parse
 
 
-_seconds = _duration("s", 1)
+_seconds = _duration("s", 0)
 
 
 def _address_ttl(text: str) -> float:
-    return math.inf if text == "-1" else _seconds(text)
+    if text == "-1":
+        return math.inf
+    if (seconds := _seconds(text)) % 1:
+        raise ValueError("must be whole seconds, or -1")  # as for mod_proxy
+    return seconds
 
 
 _PARAMETERS: dict[str, Callable[[str], Any]] = {

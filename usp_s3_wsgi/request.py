@@ -101,14 +101,14 @@ def from_proxy(
     query: str,
     client_uri: str | None,
     undecoded_slash: bool,
-    merged_slashes: bool,
+    merged_after: str | None,
     settings: Settings,
 ) -> S3Request:
     """Return the unsigned request for S3 of one that mod_proxy is about to send; the headers are mod_proxy's.
 
     ``path``: percent-encoded. ``query``: the client's. ``client_uri``: the client's request target, None in a
-    subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked. ``merged_slashes``: httpd made
-    ``/`` of ``//`` in the client's path.
+    subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked. ``merged_after``: the path
+    of the ProxyPass that made the URL, where httpd made ``/`` of ``//`` in the client's path; else None.
 
     Raises:
         MethodNotAllowed, BadPath, ObjectNotFound: as :func:`from_environ`.
@@ -123,25 +123,29 @@ def from_proxy(
     prefix = settings.bucket_url.prefix
     if not f"{encoded}/".startswith(prefix):
         raise SettingError("the URL of the proxied request is not below that of the section's bucket")
-    if merged_slashes and client_uri is not None:
-        encoded = prefix + percent_encode(_unmerged(unquote_to_bytes(encoded[len(prefix) :]), client_uri))
+    if merged_after is not None and client_uri is not None:
+        key = unquote_to_bytes(encoded[len(prefix) :])
+        encoded = prefix + percent_encode(_unmerged(unquote_to_bytes(prefix), key, client_uri, merged_after))
     return _for_object(method, encoded, query, (), settings)
 
 
-def _unmerged(key: bytes, client_uri: str) -> bytes:
-    """Return the key with the slashes that the client's URL has and httpd merged: without them it is another key.
+def _unmerged(prefix: bytes, key: bytes, client_uri: str, mount: str) -> bytes:
+    """Return the key with the slashes that the client's URL has below the mount: without them it is another key.
 
-    The operator's mapping may have put other segments before those of the client's path; they stay as they are.
+    ``prefix``: the path before the key, from ``/`` to ``/``.
 
-    >>> _unmerged(b"public/a/b", "/media//a//b")
+    >>> _unmerged(b"/bucket/", b"public/a/b", "//media//a//b", "/media")
     b'public//a//b'
     """
-    mapped, asked = (_SEGMENT.findall(path) for path in (b"/" + key, _decoded(_raw_path(client_uri))))
-    for index in range(1, min(len(mapped), len(asked)) + 1):
-        if mapped[-index][1] != asked[-index][1]:
-            break
-        mapped[-index] = asked[-index]
-    return b"".join(slashes + name for slashes, name in mapped)[1:]
+    raw = _decoded(_raw_path(client_uri))
+    if b"//" not in raw:
+        return key
+    asked = _SEGMENT.findall(raw)[len(_SEGMENT.findall(mount.rstrip("/").encode("latin-1"))) :]
+    before, below = _SEGMENT.findall(prefix[:-1]), _SEGMENT.findall(b"/" + key)
+    if [name for _, name in asked] != [name for _, name in (*before, *below)][-len(asked) :]:
+        return key  # a rule of the operator made another path of it
+    below[-len(asked) :] = asked[-len(below) :]
+    return b"".join(slashes + name for slashes, name in below)[1:]
 
 
 def _check_method(method: str) -> None:
@@ -185,13 +189,16 @@ def object_key(environ: Mapping[str, Any]) -> bytes:
 
     REQUEST_URI tells it exactly, but belongs to another URL in a subrequest and after a rewrite or an internal
     redirect; PATH_INFO always belongs to the URL that is served, but mod_wsgi folds its slashes. So the key is the end
-    of REQUEST_URI that PATH_INFO confirms, else PATH_INFO itself.
+    of REQUEST_URI that PATH_INFO confirms, else PATH_INFO itself. SERVED_PATH belongs to the URL that is served, but
+    httpd has merged its slashes, unless MergeSlashes is Off: of the same URL REQUEST_URI knows more.
     """
     confirmed: bytes = environ.get("PATH_INFO", "").encode("latin-1")
     paths = [environ[SERVED_PATH].encode("latin-1")] if environ.get(SERVED_PATH) else []
     raw = _raw_path(environ.get("REQUEST_URI", ""))
     if not is_subrequest(environ):
-        paths.append(_decoded(raw))
+        asked = _decoded(raw)
+        is_served = not paths or _folded(asked) == _folded(paths[0])
+        paths.insert(0 if is_served else 1, asked)
     key = next((tail for path in paths if (tail := _unfolded_tail(path, confirmed)) is not None), None)
     if key is None:
         key = confirmed
@@ -219,6 +226,10 @@ def _decoded(raw: str) -> bytes:
     if _DOTS & set(path.split(b"/")):
         raise BadPath("a dot segment")
     return path
+
+
+def _folded(path: bytes) -> bytes:
+    return re.sub(rb"/+", b"/", path)
 
 
 def _unfolded_tail(path: bytes, folded: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ One table says everything: name, field, parser, default. Settings are parsed onc
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -198,10 +199,14 @@ def _check_spelling(name: str, text: str) -> None:
     if word == name and not text:
         return  # a section unsets what it inherits
     similar = difflib.get_close_matches(word.lower(), by_lowercase, n=1, cutoff=_SIMILAR)
-    if similar:
-        # What follows the word may be a value, written into the name.
-        shown = name if word == name else f"{word}..."
-        raise SettingError(f"{shown} is not a setting: did you mean {by_lowercase[similar[0]]}?")
+    if not similar:
+        return
+    known = by_lowercase[similar[0]]
+    if word != name:
+        # A value was written into the name: only what it has in common with a setting's is shown.
+        common = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(name, known, strict=False))
+        name = "".join(letter for letter, _ in common) + "..."
+    raise SettingError(f"{name} is not a setting: did you mean {known}?")
 
 
 def _with_bucket(settings: Settings, bucket: str | None) -> Settings:

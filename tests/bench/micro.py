@@ -78,7 +78,7 @@ def _measure(repeats: int) -> Iterator[Timing]:
     uri = f"/media{_PATH}"
     yield Timing(
         "<Proxy>: the whole call for a request",
-        _best(lambda: access.sign_proxied(f"{_ORIGIN}/", pairs, "GET", _ORIGIN + _PATH, uri, False, False), repeats),
+        _best(lambda: access.sign_proxied(f"{_ORIGIN}/", pairs, "GET", _ORIGIN + _PATH, uri, False, None), repeats),
     )
 
 

@@ -47,8 +47,8 @@ def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
 
 @pytest.fixture(scope="module")
 def as_it_comes(httpd: Httpd, s3: EmbeddedS3) -> Iterator[Httpd]:
-    """An httpd with its own defaults: it merges slashes, and refuses encoded ones."""
-    with Httpd(section("/media", s3)) as server:
+    """An httpd with its own default of MergeSlashes; its AllowEncodedSlashes would only refuse keys."""
+    with Httpd("AllowEncodedSlashes On\n" + section("/media", s3) + section("/exact", s3) + CONFIG) as server:
         yield server
     assert "\n".join(server.unexpected) == ""
 
@@ -64,10 +64,17 @@ def test_main_request(httpd: Httpd, key: str) -> None:
     assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
 
 
+@pytest.mark.parametrize("mount", ["/media", "/exact", "//exact"])
 @pytest.mark.parametrize("key", KEYS)
-def test_main_request_to_an_httpd_as_it_comes(as_it_comes: Httpd, key: str) -> None:
-    reply = as_it_comes.fetch("/media/" + encoded(key))
+def test_main_request_to_an_httpd_as_it_comes(as_it_comes: Httpd, mount: str, key: str) -> None:
+    reply = as_it_comes.fetch(f"{mount}/{encoded(key)}")
     assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
+
+
+@pytest.mark.parametrize("mount", ["/media", "/exact"])
+@pytest.mark.parametrize("written", ["a%2F%2Fb.txt", "a/%2Fb.txt", "a%2F/b.txt", "a//b.txt"])
+def test_encoded_slashes_that_httpd_merges_too(as_it_comes: Httpd, mount: str, written: str) -> None:
+    assert as_it_comes.fetch(f"{mount}/{written}").body == b"this is a//b.txt"
 
 
 @pytest.mark.parametrize("key", ["a+b.txt", "=&:;,@$.txt", "(parens).txt", "~tilde.txt", "*!.txt"])

@@ -58,6 +58,8 @@ LogLevel warn
 ThreadsPerChild 10
 MaxRequestWorkers 40
 SetEnv S3_BUCKET uploads
+SetEnv S3BUCKET uploads
+SetEnv S3REGION eu-west-1
 SetEnv S3CMD_CONFIG /etc/s3cfg
 PassEnv S3_KEY
 
@@ -173,7 +175,7 @@ class WithoutOurs(Httpd):
 def bucket_lines(s3: EmbeddedS3) -> str:
     """A bucket of each way in, beside the neighbours."""
     url = f"{s3.url}/{BUCKET}"
-    beside = 'SetEnv S3_BUCKET ""'
+    beside = "\n".join(f'SetEnv {name} ""' for name in ("S3_BUCKET", "S3BUCKET", "S3REGION"))
     return section("/media", s3, beside) + f"ProxyPass /proxied {url}\n" + proxy_section(f"{url}/", s3, beside)
 
 

@@ -77,6 +77,7 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
     url, good = f"{s3.url}/{BUCKET}", settings(s3)
     secret = s3.secret_key
     no_secret = [*good, 'SetEnv S3SecretKey ""']
+    nameless = f"http://localhost:{s3.port}/{BUCKET}"  # of no <Proxy> section
     sections = {
         "wrong-secret": (url, [line.replace(secret, "not" + secret) for line in good]),
         "wrong-secret-v2": (url, [line.replace(secret, "not" + secret) for line in settings(s3, "v2-query")]),
@@ -91,6 +92,9 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
         "elsewhere": (url, [*good, "SetEnv S3BucketURL https://other.example/bucket/"]),
         "outside": (url, [*good, f"SetEnv S3BucketURL {s3.url}/other/"]),
         "no-name": (s3.url, good),
+        "lost-keys": (nameless, ['SetEnv S3AccessKey ""', 'SetEnv S3SecretKey ""']),
+        "another-case": (nameless, ["SetEnv s3accesskey x", "SetEnv s3secretkey y"]),
+        "http2": (f"h2c://{s3.host}/{BUCKET}", good),
         "nobody-there": (f"http://127.0.0.1:{free_port()}/{BUCKET}", good),
     }
     named = [location(f"/{name}", target, lines) for name, (target, lines) in sections.items()]
@@ -132,6 +136,9 @@ FAULTS = {
     "elsewhere": (500, r"the URL of the proxied request is not that of the section's bucket"),
     "outside": (500, r"the URL of the proxied request is not below that of the section's bucket"),
     "no-name": (500, r"S3BucketURL shows no bucket"),
+    "lost-keys": (500, r"S3AccessKey is not set"),
+    "another-case": (500, r"s3accesskey is not a setting: did you mean S3AccessKey\?"),
+    "http2": (500, r"only http:// and https:// URLs can be signed"),
 }
 #: What failed before anything was sent.
 UNSENT = [name for name, (status, _) in FAULTS.items() if status == 500]
@@ -144,7 +151,7 @@ def test_faults_of_the_server_itself(httpd: Httpd, s3: EmbeddedS3, name: str) ->
     reply = httpd.fetch(f"/{name}/a.ts")
     assert reply.status == status
     assert reply.body == b"the operator's own page" or status == 500
-    line = httpd.wait_for_error(rf"\[usp_s3:error\] usp_s3_wsgi: .*{reason}.* \(GET (http|fcgi)://[^ ]*/a\.ts[,)]")
+    line = httpd.wait_for_error(rf"\[usp_s3:error\] usp_s3_wsgi: .*{reason}.* \(GET (http|h2c)://[^ ]*/a\.ts[,)]")
     assert s3.secret_key not in line and "Signature=" not in line
     assert len(s3.requests()) == (0 if name in UNSENT else 1)
 

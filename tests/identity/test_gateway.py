@@ -86,7 +86,7 @@ def test_in_proxy_sections_the_next_request_has_others() -> None:
         pairs = tuple({**role, "S3Region": "eu-central-1", "S3UseHeaders": "on"}.items())
 
         def signed_by() -> str:
-            signed = access.sign_proxied(section, pairs, "GET", f"{section}a.ts", "/a.ts", False, False)
+            signed = access.sign_proxied(section, pairs, "GET", f"{section}a.ts", "/a.ts", False, None)
             assert isinstance(signed, access.Signed)
             return dict(signed.headers)["Authorization"].partition("Credential=")[2].partition("/")[0]
 

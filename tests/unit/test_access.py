@@ -24,13 +24,13 @@ ON = ("S3UseHeaders", "on")
 
 
 def signed(url: str, pairs: access.Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET") -> Signed:
-    answer = sign_proxied(section, pairs, method, url, None, False, False)
+    answer = sign_proxied(section, pairs, method, url, None, False, None)
     assert isinstance(answer, Signed), answer
     return answer
 
 
 def refused(url: str, pairs: access.Pairs = (*V4, ON), section: str | None = SECTION, **more: object) -> Refused:
-    arguments = {"method": "GET", "client_uri": None, "undecoded_slash": False, "merged_slashes": False, **more}
+    arguments = {"method": "GET", "client_uri": None, "undecoded_slash": False, "merged_after": None, **more}
     answer = sign_proxied(section, pairs, url=url, **arguments)  # type: ignore[arg-type]
     assert isinstance(answer, Refused), answer
     return answer
@@ -105,25 +105,45 @@ def test_what_no_client_may_ask() -> None:
 
 
 @pytest.mark.parametrize(
-    ("client_uri", "url", "key"),
+    ("client_uri", "mount", "url", "key"),
     [
-        ("/media/a//b", "a/b", "a//b"),
-        ("/media//a/b", "a/b", "/a/b"),
-        ("//media///a//b?x=//", "a/b", "//a//b"),
-        ("http://h//media/a//b", "a/b", "a//b"),
-        ("/media/a//%2Fb", "a//b", "a///b"),  # AllowEncodedSlashes On: httpd decodes it after it has merged the others
-        ("/media/a//b%20c", "a/b%20c", "a//b%20c"),
-        ("/media//a//b", "public/a/b", "public//a//b"),  # ProxyPass "/media" ".../public"
-        ("/media/a//", "a/", "a//"),
-        ("/films//today", "2026/a.mp4", "2026/a.mp4"),  # a rule made another path of it
+        ("/media/a//b", "/media", "a/b", "a//b"),
+        ("/media//a/b", "/media", "a/b", "/a/b"),
+        ("//media///a//b?x=//", "/media", "a/b", "//a//b"),
+        ("http://h//media/a//b", "/media/", "a/b", "a//b"),
+        ("/media/a%2F%2Fb", "/media", "a/b", "a//b"),  # AllowEncodedSlashes On: httpd merges those too
+        ("/media/%2Fa", "/media", "a", "/a"),
+        ("/media/a//b%20c", "/media", "a/b%20c", "a//b%20c"),
+        ("/media//a//b", "/media", "public/a/b", "public//a//b"),  # ProxyPass "/media" ".../public"
+        ("/media/a//", "/media", "a/", "a//"),
+        ("//a//b", "/", "a/b", "/a//b"),
+        # Slashes before the mount and in it are none of the key's, also where the key begins as the mount does.
+        ("//public/a", "/public", "public/a", "public/a"),
+        ("/media//film/a", "/media/film", "film/a", "film/a"),
+        ("/media//film//a", "/media/film", "media/film/a", "media/film//a"),
+        # A rule made another path of it.
+        ("/films//today", "/films", "2026/a.mp4", "2026/a.mp4"),
+        ("/play/foo//foo", "/play", "foo", "foo"),
     ],
 )
-def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, url: str, key: str) -> None:
+def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, mount: str, url: str, key: str) -> None:
     arguments = (SECTION, (*V4, ON), "GET", f"{SECTION}{url}", client_uri, False)
-    answer = sign_proxied(*arguments, True)
+    answer = sign_proxied(*arguments, mount)
     assert isinstance(answer, Signed) and answer.url == f"{SECTION}{key}"
-    as_it_is = sign_proxied(*arguments, False)
+    as_it_is = sign_proxied(*arguments, None)
     assert isinstance(as_it_is, Signed) and as_it_is.url == f"{SECTION}{url}"
+
+
+@pytest.mark.parametrize(
+    ("client_uri", "key"),
+    [("/m/films/a//b", "a//b"), ("/m/films//a", "/a"), ("/m//films/a//b", "a//b"), ("/m/films//", "/")],
+)
+def test_slashes_before_the_sections_prefix_are_none_of_the_key(client_uri: str, key: str) -> None:
+    """ProxyPass "/m" leads to the bucket, and its section is about a folder in it."""
+    section = "https://ceph.example/bucket/films/"
+    url = re.sub("(?<!:)/+", "/", f"https://ceph.example/bucket{client_uri.removeprefix('/m')}")
+    answer = sign_proxied(section, (*V4, ON), "GET", url, client_uri, False, "/m")
+    assert isinstance(answer, Signed) and answer.url == f"{section}{key}"
 
 
 @pytest.mark.parametrize("name", ["S3ProxySet", "S3CAFile", "S3Retries"])

@@ -174,7 +174,7 @@ def test_what_a_section_inherits_can_be_unset() -> None:
 
 
 def test_a_value_written_into_the_name_is_not_shown() -> None:
-    for name in ("S3SecretKey wJalrXUtnFEMI/K7MDENG", "S3SecretKey=wJalrXUtnFEMI"):
+    for name in ("S3SecretKey wJalrXUtnFEMI/K7MDENG", "S3SecretKey=wJalrXUtnFEMI", "S3SecretKeywJalr/XUtn"):
         message = refused(**{name: ""})
         assert "did you mean S3SecretKey" in message and "wJalr" not in message
     glued = refused(S3SecretKey=None, **{"S3SecretKeywJalrXUtnFEMIK7MDENG": ""})

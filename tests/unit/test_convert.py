@@ -85,6 +85,22 @@ def test_certificates_are_verified_as_deep_as_they_are(mode: str) -> None:
     )
 
 
+def test_a_depth_of_another_virtual_host_does_not_count() -> None:
+    one = VERIFIED.format(mode="require", more="  SSLProxyVerifyDepth 10\n", url=URL)
+    other = VERIFIED.format(mode="require", more="", url=URL)
+    text, _ = proxy((one + other).replace("SetEnv S3", "S3"))
+    assert text.count("SSLProxyVerifyDepth 10\n") == 2
+    text, _ = proxy((f"SSLProxyVerifyDepth 10\n{other}").replace("SetEnv S3", "S3"))
+    assert text.count("SSLProxyVerifyDepth 10\n") == 1
+
+
+def test_the_members_of_a_balancer_count() -> None:
+    member = f'<Proxy "balancer://b">\nBalancerMember {URL}\nS3SecretKey SECRET_KEY\n</Proxy>\n'
+    text, warnings = proxy(f"SSLProxyVerify require\n{member}")
+    assert "SSLProxyVerify require\nSSLProxyVerifyDepth 10\n" in text and warnings == ()
+    assert proxy(member).warnings == (f"line 1: {UNVERIFIED}",)
+
+
 @pytest.mark.parametrize(("depth", "is_told"), [("1", True), ("2", True), ("3", False), ("10", False), ("${D}", False)])
 def test_a_depth_of_the_operators_stays(depth: str, is_told: bool) -> None:
     line = f"  SSLProxyVerifyDepth {depth}\n"
@@ -102,7 +118,14 @@ def test_what_is_not_about_https_gets_no_depth(more: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "is_told"), [("192.0.2.1", True), ("192.0.2.1:9000", True), ("[2001:db8::1]", True), ("1.example", False)]
+    ("host", "is_told"),
+    [
+        ("192.0.2.1", True),
+        ("192.0.2.1:9000", True),
+        ("[2001:db8::1]", True),
+        ("1.example", False),
+        ("1.2.3.4.example", False),
+    ],
 )
 def test_https_by_ip_address_is_told(host: str, is_told: bool) -> None:
     _, warnings = proxy(f'SSLProxyVerify require\n<Proxy "https://{host}/b/">\nS3SecretKey SECRET_KEY\n</Proxy>\n')

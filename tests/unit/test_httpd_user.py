@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.httpd.machine import apache_user
 from usp_s3_wsgi import cli, httpd_user
 
 #: Nobody's: a user that no file here belongs to, and no group is that of.
-STRANGER = pwd.struct_passwd(("root", "x", 4_000_000_000, 4_000_000_000, "", "/", "/bin/false"))
+STRANGER = 4_000_000_000
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def installation(tmp_path: Path) -> Path:
 def unreadable(file: Path, below: Path) -> Path | None:
     """The first of the folders below one, or the file itself, that a stranger cannot read."""
     parts = [part for part in (*reversed(file.parents), file) if below in part.parents]
-    return next((part for part in parts if not httpd_user.is_readable(part, STRANGER.pw_uid, set())), None)
+    return next((part for part in parts if not httpd_user.is_readable(part, STRANGER, set())), None)
 
 
 @pytest.mark.parametrize(("part", "mode"), [("", 0o700), ("share", 0o744), ("share/usp_s3.wsgi", 0o640)])
@@ -65,14 +66,14 @@ def test_the_operator_hears_of_it(
     installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     installation.chmod(0o600)
-    monkeypatch.setattr(httpd_user, "name", lambda: "nobody")
+    monkeypatch.setattr(httpd_user, "user_id", lambda programs: STRANGER)
     monkeypatch.setattr(httpd_user, "files", lambda share: [installation])
     monkeypatch.setattr(httpd_user, "is_readable", lambda path, uid, groups: path != installation)
     assert cli.main(["apache-config", "--no-module"]) == 0
     out, err = capsys.readouterr()
     assert "Define USP_S3_WSGI" in out
     assert err == (
-        f"usp-s3: the user of Apache's children (nobody) cannot read {installation}: they will answer 500. "
+        f"usp-s3: the user of Apache's children (#{STRANGER}) cannot read {installation}: they will answer 500. "
         "Install where every user can read, with umask 022 (chmod -R go+rX mends an installation)\n"
     )
 
@@ -84,9 +85,39 @@ def test_this_installation_can_be_read(capsys: pytest.CaptureFixture[str]) -> No
         assert any(path.endswith(part) for path in looked_at), part
     if os.geteuid() == 0 and Path(sys.prefix).resolve().stat().st_mode & 0o005:
         user = pwd.getpwnam(apache_user().pw_name)
-        assert httpd_user.first_unreadable(user, [cli.share_directory() / "usp_s3.wsgi"]) is None
+        assert httpd_user.first_unreadable(user.pw_uid, [cli.share_directory() / "usp_s3.wsgi"]) is None
 
 
 def test_a_machine_without_apache_says_nothing(monkeypatch: pytest.MonkeyPatch, installation: Path) -> None:
-    monkeypatch.setattr(httpd_user, "name", lambda: None)
+    monkeypatch.setattr(httpd_user, "user_id", lambda programs: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path: None)
     assert httpd_user.warnings(installation.parent) == []
+
+
+def test_an_apache_that_does_not_tell_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, installation: Path) -> None:
+    monkeypatch.setattr(httpd_user, "user_id", lambda programs: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path: f"/usr/sbin/{name}")
+    told = "not checked whether Apache's user can read this: /usr/sbin/apache2ctl -t -D DUMP_RUN_CFG does not name it"
+    assert httpd_user.warnings(installation.parent) == [told]
+
+
+@pytest.mark.parametrize(
+    ("line", "uid"),
+    [
+        ('User: name="www-data" id=33', 33),
+        ('User: name="#1234" id=1234', 1234),
+        ('User: name="www-data" id=33 not_used', os.geteuid()),  # httpd is not started by root
+        ('Group: name="www-data" id=33', None),
+    ],
+)
+def test_the_user_that_httpd_tells(line: str, uid: int | None) -> None:
+    assert httpd_user.user_in(f'ServerRoot: "/etc/apache2"\n{line}\nMutex x\n') == uid
+
+
+@pytest.mark.parametrize("says", ["exit 1", "sleep 0; echo no", "echo 'User: name=\"x\" id=42'"])
+def test_what_a_program_says(says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "apachectl"
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(httpd_user, "_of_running", lambda: 7)
+    assert httpd_user.user_id(["/nowhere/httpd", str(program)]) == (42 if "id=42" in says else 7)

@@ -30,6 +30,7 @@ from usp_s3_wsgi.proxy_set import parse as proxy_set
         ("acquire=3s", ProxySet(acquire=3)),
         ("addressttl=60", ProxySet(addressttl=60)),
         ("addressttl=2mi", ProxySet(addressttl=120)),
+        ("addressttl=0", ProxySet(addressttl=0)),
         ("addressttl=-1", ProxySet()),  # mod_proxy's own default: without end
         ("max=1", ProxySet(max=1)),
         ("max=100000", ProxySet(max=100_000)),
@@ -61,7 +62,7 @@ def test_parameters(text: str, expected: ProxySet) -> None:
         ("ttl=0", "ttl must be a time"),
         ("ttl=999ms", "ttl must be a time"),
         ("acquire=0", "acquire must be a time"),
-        ("addressttl=0", "addressttl must be a time"),
+        ("addressttl=1500ms", "addressttl must be whole seconds"),
         ("addressttl=-2", "addressttl must be a time"),
         ("retry=1e9", "retry must be a time"),
         ("max=0", "max must be a whole number"),

@@ -109,6 +109,12 @@ def test_usp_s3_path_keeps_the_slashes_of_a_subrequest_and_a_rewrite() -> None:
     assert object_key(rewritten) == b"a//b"
 
 
+def test_usp_s3_path_whose_slashes_httpd_has_merged() -> None:
+    """MergeSlashes, httpd's default: REQUEST_URI is of the same URL, and has them."""
+    for uri, key in (("/media//a//b", b"/a//b"), ("/media/a%2F%2Fb", b"a//b"), ("//media/a/b", b"a/b")):
+        assert object_key({**environ("/media/a/b"), "REQUEST_URI": uri, "USP_S3_PATH": "/media/a/b"}) == key
+
+
 def test_usp_s3_path_of_another_url_does_not_count() -> None:
     assert object_key(included("/media/a//b", USP_S3_PATH="/media/other")) == b"a/b"
     assert object_key({**environ("/media/a//b"), "USP_S3_PATH": "/media/other"}) == b"a//b"

@@ -140,7 +140,7 @@ def test_no_object_of_the_package_prints_a_secret(mode: str) -> None:
         settings = s3_settings(s3.url, mode, S3SecurityToken=TOKEN, S3Retries="2", S3FallbackURL=f"{s3.url}/other/")
         begun = begin(environ("/media/film.mp4", settings))
         signed = access.sign_proxied(
-            s3.url + "/bucket/", access_pairs(mode), "GET", f"{s3.url}/bucket/a", "/a", False, False
+            s3.url + "/bucket/", access_pairs(mode), "GET", f"{s3.url}/bucket/a", "/a", False, None
         )
         ours = [thing for thing in gc.get_objects() if str(type(thing).__module__).startswith("usp_s3_wsgi")]
         kinds = {type(thing).__name__ for thing in ours}

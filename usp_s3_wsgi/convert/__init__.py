@@ -25,7 +25,8 @@ _UNVERIFIED = (
     "httpd does not verify the certificate of this https:// URL by default: "
     "SSLProxyVerify require, SSLProxyVerifyDepth 10 and SSLProxyCACertificateFile"
 )
-#: Public providers have one or two authorities between the root and a server's certificate; httpd allows for none.
+#: How deep httpd verifies, 1 by default: public providers have one or two authorities between the root and a server's
+#: certificate.
 _DEPTH = 10
 _ENOUGH = 3
 _SHALLOW = f"certificates of public providers have more authorities above them: SSLProxyVerifyDepth {_DEPTH}"
@@ -34,7 +35,7 @@ _BY_ADDRESS = (
     "in DNS or /etc/hosts, that the certificate has"
 )
 
-_IP_ADDRESS = re.compile(r"(?i)https://(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[)")
+_IP_ADDRESS = re.compile(r"(?i)\^?https://(?:[0-9]{1,3}(?:\\?\.[0-9]{1,3}){3}(?=[:/]|$)|\\?\[)")
 
 
 def convert(text: str, to: Literal["proxy", "gateway"]) -> Converted:
@@ -74,13 +75,13 @@ def _to_proxy(nodes: tuple[Node, ...], edits: Edits) -> None:
 
 def _verify_depth(nodes: tuple[Node, ...], edits: Edits) -> None:
     """Certificates must be verified as deep as they are: with httpd's default those of public providers are refused."""
-    lines = [line for line, _ in walk(nodes)]
-    depths = [line for line in lines if line.name == "sslproxyverifydepth"]
-    for line in depths:
+    depths = [(line, around) for line, around in walk(nodes) if line.name == "sslproxyverifydepth"]
+    for line, _ in depths:
         if line.arguments and line.arguments[0].isdigit() and int(line.arguments[0]) < _ENOUGH:
             edits.warn(line, _SHALLOW)
-    for line in lines:
-        if line.name == "sslproxyverify" and not _is(line, "none") and not depths:
+    for line, around in walk(nodes):
+        is_deep = any(around[: len(outer)] == outer for _, outer in depths)  # there, or in a section around it
+        if line.name == "sslproxyverify" and not _is(line, "none") and not is_deep:
             edits.after(line, f"{indent(line)}SSLProxyVerifyDepth {_DEPTH}")
 
 
@@ -103,10 +104,11 @@ def _sections_with_keys(nodes: tuple[Node, ...]) -> Iterator[Section]:
 
 
 def _https_urls(section: Section) -> list[str]:
-    """The https:// URLs that a section is about: of ``<Proxy>``, or of the ``ProxyPass`` in a ``<Location>``."""
+    """The https:// URLs that a section is about: of ``<Proxy>`` and its members, or of a ``<Location>``'s ProxyPass."""
     lines = [section.opening] if section.name in {"proxy", "proxymatch"} else []
-    if section.name == "location":
-        lines = [line for line in section.body if isinstance(line, Line) and line.name == "proxypass"]
+    if section.name in {"proxy", "location"}:
+        inner = {"proxy": "balancermember", "location": "proxypass"}[section.name]
+        lines += [line for line in section.body if isinstance(line, Line) and line.name == inner]
     return [url for line in lines for url in line.arguments if re.match(r"\^?https:", url, re.I)]
 
 
