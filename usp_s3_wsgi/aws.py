@@ -24,7 +24,7 @@ from usp_s3_wsgi.identity import EXPIRED, Credentials, Identity, Temporary
 #: Seconds that STS and the like may take, to connect and to answer; with one more try.
 _CONNECT, _READ, _TRIES = 5, 10, 2
 #: The oldest botocore that will do, as in setup.cfg.
-_OLDEST = (1, 35)
+_OLDEST = (1, 40, 4)
 #: STS of Amazon knows every role; elsewhere the name of the region is of no account.
 _ANY_REGION = "us-east-1"
 
@@ -64,7 +64,7 @@ def _session(identity: Identity) -> Any:
         raise SettingError(
             "S3RoleARN and S3CredentialSource aws need botocore: pip install '.[aws]' in the folder of the sources"
         ) from None
-    if tuple(map(int, botocore.__version__.split(".")[:2])) < _OLDEST:
+    if tuple(map(int, botocore.__version__.split(".")[:3])) < _OLDEST:
         raise SettingError(
             f"botocore {botocore.__version__} of another application is loaded in this process, and "
             f"{'.'.join(map(str, _OLDEST))} or later is needed: run one of them in daemon mode"

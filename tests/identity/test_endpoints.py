@@ -285,7 +285,7 @@ class TestWebIdentity:
     )
     def test_an_error_is_sts_s_own(self, aws: Aws, fault: Fault, expected: tuple[int, str], requests: int) -> None:
         with STS() as sts:
-            aws.set(sts.environment(aws.directory / "token"))
+            aws.set(sts.environment(aws.directory / "token"), {"AWS_RETRY_MODE": "standard"})  # once not the default
             sts.fault = fault
             assert self.error(aws) == expected
             assert len(sts.requests) == requests
