@@ -40,7 +40,7 @@ find "$prefix" -type f -executable -exec ldd '{}' ';' |
   awk '/=>/ { so = $(NF-1); if (index(so, "/usr/local/") == 1) next; gsub("^/(usr/)?", "", so); print "*" so }' |
   sort -u | xargs -r dpkg-query --search | cut -d: -f1 | sort -u | xargs -r apt-mark manual >/dev/null
 apt-get purge -y -q --auto-remove -o APT::AutoRemove::RecommendsImportant=false -o APT::AutoRemove::SuggestsImportant=false
-rm -rf /var/lib/apt/lists/*
+apt-get dist-clean
 "$prefix/bin/httpd" -v
 hash -r
 for program in gcc python3 apr-1-config; do
