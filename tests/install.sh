@@ -50,7 +50,6 @@ missing() {
     2>/dev/null || echo python3-dev
   have gcc || echo gcc
   have make || echo make
-  have openssl || echo openssl
   [ -e /etc/mime.types ] || echo media-types
 }
 
@@ -144,7 +143,7 @@ say "[3/4] mod_wsgi, compiled for this httpd and this Python (half a minute)"
 pip_install "mod_wsgi, which is compiled for ${APXS:-an httpd of its own} and $python" --no-cache-dir -r "$mod_wsgi"
 say "[4/4] the libraries of the gateway, its tests and its embedded S3"
 pip_install "the tests' libraries" -r "$chosen/test.txt"
-"$place/bin/python" -c 'import urllib3, pytest, hypothesis, botocore, swift' || die "the virtual environment is not complete"
+"$place/bin/python" -c 'import urllib3, pytest, hypothesis, botocore, cryptography, swift' || die "the virtual environment is not complete"
 
 # For the test with Debian's own mod_wsgi: unpacked and not installed, which would enable it in a running Apache.
 if have apt-get && [ ! -e /usr/lib/apache2/modules/mod_wsgi.so ]; then
