@@ -66,8 +66,8 @@ def _session(identity: Identity) -> Any:
         ) from None
     if tuple(map(int, botocore.__version__.split(".")[:3])) < _OLDEST:
         raise SettingError(
-            f"botocore {botocore.__version__} of another application is loaded in this process, and "
-            f"{'.'.join(map(str, _OLDEST))} or later is needed: run one of them in daemon mode"
+            f"botocore {botocore.__version__} of {botocore.__path__[0]} is too old: {'.'.join(map(str, _OLDEST))} or later "
+            "is needed; where it is another application's in this process, run one of them in daemon mode"
         )
     # A new one each time: what another process wrote into a profile or a token's file counts, and no old answer does.
     session = botocore.session.Session(profile=identity.profile)
