@@ -59,15 +59,15 @@ def _session(identity: Identity) -> Any:
             import botocore.session
             from botocore.config import Config
     except ModuleNotFoundError as error:
-        if error.name != "botocore":
+        if str(error.name).partition(".")[0] != "botocore":
             raise
         raise SettingError(
             "S3RoleARN and S3CredentialSource aws need botocore: pip install '.[aws]' in the folder of the sources"
         ) from None
     if tuple(map(int, botocore.__version__.split(".")[:3])) < _OLDEST:
         raise SettingError(
-            f"botocore {botocore.__version__} of {botocore.__path__[0]} is too old: {'.'.join(map(str, _OLDEST))} or later "
-            "is needed; where it is another application's in this process, run one of them in daemon mode"
+            f"botocore {botocore.__version__} of {botocore.__path__[0]} is older than {'.'.join(map(str, _OLDEST))}: "
+            "if another application has loaded it in this process, run one of the two in daemon mode"
         )
     # A new one each time: what another process wrote into a profile or a token's file counts, and no old answer does.
     session = botocore.session.Session(profile=identity.profile)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import botocore
 import pytest
 from botocore.exceptions import ClientError
 from botocore.utils import ContainerMetadataFetcher
@@ -181,6 +182,13 @@ def test_metadata_of_version_1_is_not_asked(aws: Aws) -> None:
 def test_without_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "botocore.session", None)
     with pytest.raises(SettingError, match=r"pip install '\.\[aws\]'"):
+        fetch()
+
+
+def test_a_botocore_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another application in the same interpreter may have loaded its own."""
+    monkeypatch.setattr(botocore, "__version__", "1.29.27")
+    with pytest.raises(SettingError, match=r"botocore 1\.29\.27 of .*/botocore is older than 1\.40\.4: .* daemon mode"):
         fetch()
 
 
