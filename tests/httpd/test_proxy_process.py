@@ -11,7 +11,7 @@ import pytest
 from tests.httpd.conftest import BUCKET, ONE_CHILD, PAGES, proxy_section
 from tests.httpd.machine import has_module
 from tests.httpd.server import Httpd
-from tests.httpd.test_examples import DEBIAN_MOD_WSGI, loaded_mod_wsgi
+from tests.httpd.test_examples import DEBIAN_MOD_WSGI, NEEDS_DEBIAN_MOD_WSGI, loaded_mod_wsgi
 from tests.leaks import SECRET_KEY
 from tests.s3 import EmbeddedS3
 
@@ -96,7 +96,7 @@ def test_other_mpms(mpm: str, s3: EmbeddedS3, checked: list[Httpd], monkeypatch:
     assert [httpd.fetch("/media/a.ts").body for _ in range(20)] == [b"an object"] * 20
 
 
-@pytest.mark.skipif(not DEBIAN_MOD_WSGI.is_file(), reason="this is no Debian: there is no libapache2-mod-wsgi-py3")
+@NEEDS_DEBIAN_MOD_WSGI
 def test_under_debians_own_mod_wsgi(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     s3.put(BUCKET, "a//b%2F.ts", b"an object")
     url = f"{s3.url}/{BUCKET}"
