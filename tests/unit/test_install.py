@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from tests.unit.test_setup import FOLDERS, make_apxs
 
 TESTS = Path(__file__).parents[1]
+#: The interpreter that this environment was made of, which has all that the script looks for.
+PYTHON = os.path.realpath(sys.executable)
 #: Nobody in particular, who owns nothing.
 UID = 65_534
 
@@ -38,7 +41,7 @@ def install(clone: Path, path: str = "/usr/bin:/bin", **environment: str) -> str
     is_root = os.geteuid() == 0
     done = subprocess.run(
         ["/bin/sh", str(clone / "tests" / "install.sh"), ".venv"],
-        cwd="/", env={**environment, "PATH": f"{path}:{clone.parent}"},
+        cwd="/", env={"PYTHON": PYTHON, **environment, "PATH": f"{path}:{clone.parent}"},
         capture_output=True, text=True, timeout=60, check=False,
         user=UID if is_root else None, group=UID if is_root else None, extra_groups=[] if is_root else None,
     )  # fmt: skip
