@@ -189,13 +189,17 @@ int usp_s3_has_undecoded_slash(request_rec *r)
 
 /*
  * With MergeSlashes, httpd's default: the path of the ProxyPass that led here, after which the client's slashes are those
- * of the key. NULL where slashes are not merged, or where another rule made the URL.
+ * of the key; empty where another rule made the URL. NULL where slashes are not merged.
  */
 static const char *mount_with_merged_slashes(request_rec *r)
 {
     core_server_config *core = ap_get_core_module_config(r->server->module_config);
+    const char *mount;
 
-    return r->main || core->merge_slashes == AP_CORE_CONFIG_OFF ? NULL : usp_s3_mount(r);
+    if (r->main || core->merge_slashes == AP_CORE_CONFIG_OFF)
+        return NULL;
+    mount = usp_s3_mount(r);
+    return mount ? mount : "";
 }
 
 int usp_s3_sign(request_rec *r, signed_request *request, char **url)

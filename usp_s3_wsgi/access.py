@@ -115,8 +115,8 @@ def sign_proxied(
     ``section``: the URL of the ``<Proxy>`` section, None where that is a pattern. ``pairs``: its settings.
     ``url``: what mod_proxy would ask, percent-encoded once, with the client's query. ``client_uri``: the client's
     request target, None in a subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked.
-    ``merged_after``: the path of the ProxyPass that made the URL, where httpd made ``/`` of ``//`` in the client's path
-    (MergeSlashes); else None.
+    ``merged_after``: where httpd makes ``/`` of ``//`` in the client's path (MergeSlashes), the path of the ProxyPass
+    that made the URL, empty for another rule; else None.
     """
     try:
         target, query = _split(url)

@@ -107,8 +107,9 @@ def from_proxy(
     """Return the unsigned request for S3 of one that mod_proxy is about to send; the headers are mod_proxy's.
 
     ``path``: percent-encoded. ``query``: the client's. ``client_uri``: the client's request target, None in a
-    subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked. ``merged_after``: the path
-    of the ProxyPass that made the URL, where httpd made ``/`` of ``//`` in the client's path; else None.
+    subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked. ``merged_after``: where
+    httpd makes ``/`` of ``//`` in the client's path, the path of the ProxyPass that made the URL, empty for another
+    rule; else None.
 
     Raises:
         MethodNotAllowed, BadPath, ObjectNotFound: as :func:`from_environ`.
@@ -132,7 +133,10 @@ def from_proxy(
 def _unmerged(prefix: bytes, key: bytes, client_uri: str, mount: str) -> bytes:
     """Return the key with the slashes that the client's URL has below the mount: without them it is another key.
 
-    ``prefix``: the path before the key, from ``/`` to ``/``.
+    ``prefix``: the path before the key, from ``/`` to ``/``. ``mount``: empty where it is not known.
+
+    Raises:
+        BadPath: a rule of the operator made another path of the client's, and nobody knows which slashes are the key's.
 
     >>> _unmerged(b"/bucket/", b"public/a/b", "//media//a//b", "/media")
     b'public//a//b'
@@ -142,8 +146,8 @@ def _unmerged(prefix: bytes, key: bytes, client_uri: str, mount: str) -> bytes:
         return key
     asked = _SEGMENT.findall(raw)[len(_SEGMENT.findall(mount.rstrip("/").encode("latin-1"))) :]
     before, below = _SEGMENT.findall(prefix[:-1]), _SEGMENT.findall(b"/" + key)
-    if [name for _, name in asked] != [name for _, name in (*before, *below)][-len(asked) :]:
-        return key  # a rule of the operator made another path of it
+    if not mount or [name for _, name in asked] != [name for _, name in (*before, *below)][-len(asked) :]:
+        raise BadPath("slashes that httpd has merged before a rule made the URL: MergeSlashes Off")
     below[-len(asked) :] = asked[-len(below) :]
     return b"".join(slashes + name for slashes, name in below)[1:]
 

@@ -110,6 +110,13 @@ def test_a_folder_of_the_bucket_in_an_httpd_as_it_comes(
     assert as_it_comes.fetch(f"{mount}/{encoded(key)}").body.decode() == f"this is {key}"
 
 
+@pytest.mark.parametrize("mount", ["match", "rewrite", "rewrite-ne"])
+@pytest.mark.parametrize("key", [key for key in KEYS if is_merged("match", key)])
+def test_slashes_that_are_lost_in_a_pattern_are_refused(as_it_comes: Httpd, mount: str, key: str) -> None:
+    """What the pattern makes of them may be another object."""
+    assert as_it_comes.fetch(f"/{mount}/{encoded(key)}").status == 400
+
+
 @pytest.mark.parametrize("mount", ["pass", "nocanon", "location", "balancer"])
 @pytest.mark.parametrize("written", ["a%2F%2Fb.txt", "a/%2Fb.txt", "a%2F/b.txt", "a//b.txt"])
 def test_encoded_slashes_that_httpd_merges_too(as_it_comes: Httpd, mount: str, written: str) -> None:

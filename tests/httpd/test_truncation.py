@@ -91,7 +91,12 @@ def test_with_length_the_connection_ends_and_nothing_follows(server: Httpd, moun
 def test_many_bodies_cut_at_once(server: Httpd) -> None:
     """Each thread finds the connection of its own client, and ends no other one."""
     with ScriptedS3(then=cut_short()) as s3:
-        converse(server, s3.url, get("/embedded"), "StartServers 1\nServerLimit 1\nMaxRequestWorkers 16\n")
+        converse(
+            server,
+            s3.url,
+            get("/embedded"),
+            "StartServers 1\nServerLimit 1\nThreadsPerChild 16\nMaxRequestWorkers 16\n",
+        )
         with ThreadPoolExecutor(12) as pool:
             answers = list(pool.map(lambda _: converse(server, s3.url, get("/embedded")), range(120)))
     server.expect_error("AH10159|AH00484")  # few threads on purpose

@@ -106,7 +106,10 @@ def test_the_readmes_own_lines(aws: Aws, servers: Callable[[str], Httpd]) -> Non
 
 def test_each_process_has_its_own(aws: Aws, servers: Callable[[str], Httpd]) -> None:
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
-        httpd = servers(both(s3, *role(sts, *OWN_KEYS)) + "StartServers 3\nServerLimit 3\nMaxRequestWorkers 48\n")
+        httpd = servers(
+            both(s3, *role(sts, *OWN_KEYS))
+            + "StartServers 3\nServerLimit 3\nThreadsPerChild 16\nMaxRequestWorkers 48\nMinSpareThreads 16\n"
+        )
         for mount in BOTH * 20:
             assert httpd.fetch(f"{mount}/a.ts").body == DATA
         assert 1 <= len(sts.issued) <= 3

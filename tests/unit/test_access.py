@@ -121,9 +121,6 @@ def test_what_no_client_may_ask() -> None:
         ("//public/a", "/public", "public/a", "public/a"),
         ("/media//film/a", "/media/film", "film/a", "film/a"),
         ("/media//film//a", "/media/film", "media/film/a", "media/film//a"),
-        # A rule made another path of it.
-        ("/films//today", "/films", "2026/a.mp4", "2026/a.mp4"),
-        ("/play/foo//foo", "/play", "foo", "foo"),
     ],
 )
 def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, mount: str, url: str, key: str) -> None:
@@ -132,6 +129,18 @@ def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, mount: 
     assert isinstance(answer, Signed) and answer.url == f"{SECTION}{key}"
     as_it_is = sign_proxied(*arguments, None)
     assert isinstance(as_it_is, Signed) and as_it_is.url == f"{SECTION}{url}"
+
+
+@pytest.mark.parametrize(
+    ("client_uri", "mount", "url"),
+    [("/films//today", "/films", "2026/a.mp4"), ("/play/foo//foo", "/play", "foo"), ("/rewrite/a//b", "", "a/b")],
+)
+def test_merged_slashes_before_a_rule_are_refused(client_uri: str, mount: str, url: str) -> None:
+    """Another key than the client asked for may be there."""
+    assert refused(f"{SECTION}{url}", client_uri=client_uri, merged_after=mount).status == 400
+    once = re.sub("//", "/", client_uri)
+    answer = sign_proxied(SECTION, (*V4, ON), "GET", f"{SECTION}{url}", once, False, mount)
+    assert isinstance(answer, Signed) and answer.url == f"{SECTION}{url}"
 
 
 @pytest.mark.parametrize(
