@@ -142,11 +142,12 @@ def _unmerged(prefix: bytes, key: bytes, client_uri: str, mount: str) -> bytes:
     b'public//a//b'
     """
     raw = _decoded(_raw_path(client_uri))
-    if b"//" not in raw:
+    if b"//" not in raw or not key:
         return key
     asked = _SEGMENT.findall(raw)[len(_SEGMENT.findall(mount.rstrip("/").encode("latin-1"))) :]
     before, below = _SEGMENT.findall(prefix[:-1]), _SEGMENT.findall(b"/" + key)
-    if not mount or [name for _, name in asked] != [name for _, name in (*before, *below)][-len(asked) :]:
+    names = [name for _, name in (*before, *below)]
+    if not mount or [name for _, name in asked] != names[-len(asked) :]:
         raise BadPath("slashes that httpd has merged before a rule made the URL: MergeSlashes Off")
     below[-len(asked) :] = asked[-len(below) :]
     return b"".join(slashes + name for slashes, name in below)[1:]
