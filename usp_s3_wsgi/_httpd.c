@@ -127,7 +127,7 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     request->config = config;
     request->attempt = attempts + 1;
     request->url = *url;
-    request->section = usp_s3_section_url(r, conf, config, *url);
+    request->section = usp_s3_section_url(conf, config, *url);
     request->client_status = r->status;
     /* Read to its end before a signature begins to age. */
     if ((status = ap_discard_request_body(r)) != OK || (status = usp_s3_sign(r, request, url)) != OK)

@@ -90,7 +90,7 @@ int usp_s3_has_settings(ap_conf_vector_t *config);
 int usp_s3_may_be_setting(const apr_table_entry_t *entry);
 
 /* The URL that the section itself names, NULL where it is a pattern: <Proxy URL>, else the ProxyPass of a <Location>. */
-const char *usp_s3_section_url(request_rec *r, proxy_server_conf *conf, ap_conf_vector_t *config, const char *url);
+const char *usp_s3_section_url(proxy_server_conf *conf, ap_conf_vector_t *config, const char *url);
 
 /* The path of the ProxyPass that made this request's URL, NULL where that was another rule. */
 const char *usp_s3_mount(request_rec *r);

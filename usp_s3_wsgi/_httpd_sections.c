@@ -99,7 +99,7 @@ static int is_section_of(const proxy_dir_conf *proxy, const char *url)
 }
 
 /* Not from the merged configuration: mod_proxy keeps the name of the section that came last, with settings or without. */
-const char *usp_s3_section_url(request_rec *r, proxy_server_conf *conf, ap_conf_vector_t *config, const char *url)
+const char *usp_s3_section_url(proxy_server_conf *conf, ap_conf_vector_t *config, const char *url)
 {
     struct proxy_alias *alias = ((proxy_dir_conf *)ap_get_module_config(config, &proxy_module))->alias;
     int i, pattern = 0;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sysconfig
 from pathlib import Path
 from types import ModuleType
 
@@ -97,3 +99,20 @@ def test_no_apxs_at_all(
     assert setup.extensions() == []
     (line,) = capsys.readouterr().err.splitlines()
     assert "there is no apxs" in line and "apache2-dev" in line
+
+
+def test_the_extension_compiles_without_a_warning(setup: ModuleType) -> None:
+    """With the headers of this machine's httpd and Python, whose own warnings are not ours."""
+    extensions = setup.extensions()
+    if not extensions:
+        pytest.skip("httpd's headers are not on this machine, or those of mod_wsgi-standalone")
+    (extension,) = extensions
+    headers = [*extension.include_dirs, sysconfig.get_path("include")]
+    command = [
+        "gcc", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+        *(f"-D{name}" for name, _ in extension.define_macros),
+        *(part for folder in headers for part in ("-isystem", folder)),
+        *extension.sources,
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=SETUP.parent, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
