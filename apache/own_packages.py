@@ -44,8 +44,8 @@ def load(name: str, **least: str) -> ModuleType:
 def _check(library: str, least: str) -> None:
     """An interpreter has one of each library: that of the application which came first. Raises: ImportError."""
     loaded = sys.modules.get(library)
-    version = str(getattr(loaded, "__version__", ""))
-    if loaded is not None and _numbers(version) < _numbers(least):
+    version = getattr(loaded, "__version__", None)  # None too while another thread is at importing it
+    if loaded is not None and version is not None and _numbers(version) < _numbers(least):
         raise ImportError(
             f"{library} {version} of {', '.join(loaded.__path__)} is loaded in this process, by another application in "
             f"WSGIApplicationGroup %{{GLOBAL}}, and usp_s3_wsgi needs {least} or later: run one of them in daemon mode"

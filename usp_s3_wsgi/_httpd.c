@@ -88,8 +88,8 @@ static int has_body(request_rec *r)
 }
 
 /*
- * S3 is HTTP: what goes to FastCGI, AJP or a WebSocket is none of ours, whatever its section holds. HTTP/2 and sockets of
- * this machine are; Python refuses them, for they cannot be signed.
+ * S3 is HTTP: what goes to FastCGI, AJP or a WebSocket is none of ours, whatever its section holds. HTTP/2 is; Python
+ * refuses it, for it cannot be signed.
  */
 static int is_http(const char *url)
 {
@@ -121,7 +121,8 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
         return chosen;
     if (chosen == OK || !usp_s3_has_settings(config))
         config = usp_s3_walk(r, conf, *url);
-    if (!usp_s3_has_settings(config))
+    /* mod_env keeps the spelling of a name that it merges: S3REGION of the server would hide the section's S3Region. */
+    if (!usp_s3_has_settings(config) && !usp_s3_is_bucket(conf, *url))
         return chosen;
     request = apr_pcalloc(r->pool, sizeof(*request));
     request->config = config;

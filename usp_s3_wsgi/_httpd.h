@@ -92,7 +92,10 @@ int usp_s3_may_be_setting(const apr_table_entry_t *entry);
 /* The URL that the section itself names, NULL where it is a pattern: <Proxy URL>, else the ProxyPass of a <Location>. */
 const char *usp_s3_section_url(proxy_server_conf *conf, ap_conf_vector_t *config, const char *url);
 
-/* The path of the ProxyPass that made this request's URL, NULL where that was another rule. */
+/* Whether the URL has a <Proxy> section with settings, however they are written and whatever is merged into it. */
+int usp_s3_is_bucket(proxy_server_conf *conf, const char *url);
+
+/* The path of the ProxyPass that this request's path is below, NULL where there is none. */
 const char *usp_s3_mount(request_rec *r);
 
 /* The configuration with the <Proxy> sections of a URL. */
@@ -108,7 +111,7 @@ void usp_s3_remember(request_rec *r, const signed_request *request, const char *
 
 /* _httpd_python.c */
 
-/* With NoDecode: whether access rules of httpd have seen a path that is not the key's. */
+/* With NoDecode or mapping=encoded: whether access rules of httpd have seen a path that is not the key's. */
 int usp_s3_has_undecoded_slash(request_rec *r);
 
 /* Sign for *url, which is changed, and request, which is filled; returns OK or the status of the refusal. */

@@ -183,8 +183,10 @@ static int internal_error(request_rec *r)
 int usp_s3_has_undecoded_slash(request_rec *r)
 {
     core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    int is_undecoded = core->allow_encoded_slashes && !core->decode_encoded_slashes;
 
-    return core->allow_encoded_slashes && !core->decode_encoded_slashes && ap_strcasestr(r->uri, "%2f");
+    /* ProxyPass with mapping=encoded: the whole path is left as it is. */
+    return (is_undecoded || apr_table_get(r->notes, "proxy-noencode")) && ap_strcasestr(r->uri, "%2f");
 }
 
 /*
@@ -196,7 +198,7 @@ static const char *mount_with_merged_slashes(request_rec *r)
     core_server_config *core = ap_get_core_module_config(r->server->module_config);
     const char *mount;
 
-    if (r->main || core->merge_slashes == AP_CORE_CONFIG_OFF)
+    if (r->main || r->proxyreq == PROXYREQ_PROXY || core->merge_slashes == AP_CORE_CONFIG_OFF)
         return NULL;
     mount = usp_s3_mount(r);
     return mount ? mount : "";

@@ -55,13 +55,13 @@ static int has_lowercase(const char *name)
 
 /*
  * Also where the value is empty: keys that were lost must not make a bucket's section nobody's. And in any case, for
- * S3Accesskey would silently not count, and Python says so; but all in capitals it is another program's, as S3_BUCKET is.
+ * S3Accesskey would silently not count, and Python says so.
  */
 static int is_setting(const apr_table_entry_t *entry)
 {
     const char *const *name;
 
-    if (!usp_s3_may_be_setting(entry) || !has_lowercase(entry->key))
+    if (!usp_s3_may_be_setting(entry))
         return 0;
     for (name = setting_names; *name; name++) {
         if (ap_cstr_casecmp(entry->key, *name) == 0)
@@ -70,32 +70,58 @@ static int is_setting(const apr_table_entry_t *entry)
     return 0;
 }
 
-int usp_s3_has_settings(ap_conf_vector_t *config)
+/* Whether there are settings; names all in capitals, which may be another program's as S3_BUCKET is, count if asked for. */
+static int has_settings(ap_conf_vector_t *config, int capitals)
 {
     const apr_array_header_t *all = usp_s3_variables(config);
     int i;
 
     for (i = 0; all && i < all->nelts; i++) {
-        if (is_setting(&APR_ARRAY_IDX(all, i, apr_table_entry_t)))
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
+
+        if ((capitals || has_lowercase(entry->key)) && is_setting(entry))
             return 1;
     }
     return 0;
 }
 
-/* Whether a <Proxy> section counts for a URL: as mod_proxy sees it, but a bucket's URL may lack the slash at its end. */
-static int is_section_of(const proxy_dir_conf *proxy, const char *url)
+int usp_s3_has_settings(ap_conf_vector_t *config)
 {
-    size_t length, section;
+    return has_settings(config, 0);
+}
+
+/* Whether a <Proxy> section is one of a URL, and that is below the section's; a bucket's may lack the slash at its end. */
+static int is_literal_section_of(const proxy_dir_conf *proxy, const char *url)
+{
+    size_t length, section = strlen(proxy->p);
 
     if (proxy->r)
-        return ap_regexec(proxy->r, url, 0, NULL, 0) == 0;
-    if (proxy->p_is_fnmatch)
-        return apr_fnmatch(proxy->p, url, 0) == 0;
-    section = strlen(proxy->p);
+        return 0;
     if (strncmp(url, proxy->p, section) == 0)
         return 1;
     length = strcspn(url, "?");
     return section == length + 1 && proxy->p[length] == '/' && strncmp(url, proxy->p, length) == 0;
+}
+
+/* Whether a <Proxy> section counts for a URL: as for mod_proxy, to which http://[::1]/ is a pattern that never matches. */
+static int is_section_of(const proxy_dir_conf *proxy, const char *url)
+{
+    if (proxy->r)
+        return ap_regexec(proxy->r, url, 0, NULL, 0) == 0;
+    return is_literal_section_of(proxy, url) || (proxy->p_is_fnmatch && apr_fnmatch(proxy->p, url, 0) == 0);
+}
+
+int usp_s3_is_bucket(proxy_server_conf *conf, const char *url)
+{
+    int i;
+
+    for (i = 0; i < conf->sec_proxy->nelts; i++) {
+        ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
+
+        if (is_section_of(ap_get_module_config(section, &proxy_module), url) && has_settings(section, 1))
+            return 1;
+    }
+    return 0;
 }
 
 /* Not from the merged configuration: mod_proxy keeps the name of the section that came last, with settings or without. */
@@ -108,9 +134,9 @@ const char *usp_s3_section_url(proxy_server_conf *conf, ap_conf_vector_t *config
         ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
         proxy_dir_conf *proxy = ap_get_module_config(section, &proxy_module);
 
-        if (!is_section_of(proxy, url) || !usp_s3_has_settings(section))
+        if (!is_section_of(proxy, url) || !has_settings(section, 1))
             continue;
-        if (!proxy->r && !proxy->p_is_fnmatch)
+        if (is_literal_section_of(proxy, url))
             return proxy->p;
         pattern = 1;
     }
@@ -125,33 +151,25 @@ static int is_below(const char *path, const char *mount)
     return strncmp(path, mount, length) == 0 && (mount[length - 1] == '/' || path[length] == '/' || !path[length]);
 }
 
-/* Of a balancer the URL is that of the member that was chosen. */
-static int leads_here(const struct proxy_alias *alias, request_rec *r)
+static int leads_on(const struct proxy_alias *alias, request_rec *r)
 {
-    const char *url = r->filename + sizeof("proxy:") - 1;
-
-    return !alias->regex && *alias->fake && is_below(r->uri, alias->fake)
-           && (strncmp(url, alias->real, strlen(alias->real)) == 0
-               || ap_cstr_casecmpn(alias->real, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0);
+    return !alias->regex && *alias->fake && is_below(r->uri, alias->fake);
 }
 
 const char *usp_s3_mount(request_rec *r)
 {
     proxy_server_conf *conf = ap_get_module_config(r->server->module_config, &proxy_module);
     proxy_dir_conf *section = ap_get_module_config(r->per_dir_config, &proxy_module);
+    const struct proxy_alias *found = section->alias && leads_on(section->alias, r) ? section->alias : NULL;
     int i;
 
-    if (!r->filename || strncmp(r->filename, "proxy:", 6) != 0)
-        return NULL;
-    if (section->alias && leads_here(section->alias, r))
-        return section->alias->fake;
-    for (i = 0; i < conf->aliases->nelts; i++) {
+    for (i = 0; !found && i < conf->aliases->nelts; i++) {
         const struct proxy_alias *alias = &APR_ARRAY_IDX(conf->aliases, i, struct proxy_alias);
 
-        if (leads_here(alias, r))
-            return alias->fake;
+        if (leads_on(alias, r))
+            found = alias;
     }
-    return NULL;
+    return found && strcmp(found->real, "!") != 0 ? found->fake : NULL;
 }
 
 /* As mod_proxy's proxy_walk, which came too early for a balancer's member and for a RewriteRule in a <Location>. */

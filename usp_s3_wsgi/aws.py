@@ -59,10 +59,9 @@ def _session(identity: Identity) -> Any:
             import botocore.session
             from botocore.config import Config
     except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] != "botocore":
-            raise
+        missing = str(error.name).partition(".")[0]
         raise SettingError(
-            "S3RoleARN and S3CredentialSource aws need botocore: pip install '.[aws]' in the folder of the sources"
+            f"S3RoleARN and S3CredentialSource aws need {missing}: pip install '.[aws]' in the folder of the sources"
         ) from None
     if tuple(map(int, botocore.__version__.split(".")[:3])) < _OLDEST:
         raise SettingError(

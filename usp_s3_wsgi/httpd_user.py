@@ -52,11 +52,9 @@ def user_id(programs: Iterable[str]) -> int | None:
 
 
 def user_in(dump: str) -> int | None:
-    """Return the user that httpd's ``-D DUMP_RUN_CFG`` names; where httpd is not started by root, it is its own."""
+    """Return the user that httpd's ``-D DUMP_RUN_CFG`` names; None where only an httpd of root's would change to it."""
     match = re.search(r'^User: name="[^"]*" id=(\d+)( not_used)?', dump, re.MULTILINE)
-    if match is None:
-        return None
-    return os.geteuid() if match[2] else int(match[1])
+    return int(match[1]) if match and not match[2] else None
 
 
 def _of_running() -> int | None:

@@ -144,13 +144,21 @@ def _unmerged(prefix: bytes, key: bytes, client_uri: str, mount: str) -> bytes:
     raw = _decoded(_raw_path(client_uri))
     if b"//" not in raw or not key:
         return key
-    asked = _SEGMENT.findall(raw)[len(_SEGMENT.findall(mount.rstrip("/").encode("latin-1"))) :]
-    before, below = _SEGMENT.findall(prefix[:-1]), _SEGMENT.findall(b"/" + key)
-    names = [name for _, name in (*before, *below)]
-    if not mount or [name for _, name in asked] != names[-len(asked) :]:
+    path, mounted = _SEGMENT.findall(raw), _SEGMENT.findall(unquote_to_bytes(mount.rstrip("/").encode("latin-1")))
+    asked, below = path[len(mounted) :], _SEGMENT.findall(b"/" + key)
+    names = [name for _, name in (*_SEGMENT.findall(prefix[:-1]), *below)]
+    is_mapped = bool(mount) and _names(path[: len(mounted)]) == _names(mounted)
+    if not is_mapped or _names(asked) != names[len(names) - len(asked) :]:
         raise BadPath("slashes that httpd has merged before a rule made the URL: MergeSlashes Off")
-    below[-len(asked) :] = asked[-len(below) :]
-    return b"".join(slashes + name for slashes, name in below)[1:]
+    count = min(len(asked), len(below))
+    pairs = zip(below[len(below) - count :], asked[len(asked) - count :], strict=True)
+    # The longer ones: a target that ends with a slash brings one of its own.
+    merged = [(max(own, theirs), name) for (own, name), (theirs, _) in pairs]
+    return b"".join(slashes + name for slashes, name in (*below[: len(below) - count], *merged))[1:]
+
+
+def _names(segments: list[tuple[bytes, bytes]]) -> list[bytes]:
+    return [name for _, name in segments]
 
 
 def _check_method(method: str) -> None:

@@ -130,7 +130,7 @@ class ScriptedS3:
         self.requests: list[Request] = []
 
     def __enter__(self) -> ScriptedS3:
-        self._listener = socket.create_server(self._wanted)
+        self._listener = socket.create_server(self._wanted, family=_family(self._wanted[0]))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{self._scheme}://{self._wanted[0]}:{self.port}"
         self._start(self._accept)
@@ -210,6 +210,10 @@ class ScriptedS3:
             connection.send(step)
         else:
             step(connection, request)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _tls_context(certificate: Certificate, names: list[str | None]) -> ssl.SSLContext:

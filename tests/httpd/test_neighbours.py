@@ -175,8 +175,9 @@ class WithoutOurs(Httpd):
 def bucket_lines(s3: EmbeddedS3) -> str:
     """A bucket of each way in, beside the neighbours."""
     url = f"{s3.url}/{BUCKET}"
-    beside = "\n".join(f'SetEnv {name} ""' for name in ("S3_BUCKET", "S3BUCKET", "S3REGION"))
-    return section("/media", s3, beside) + f"ProxyPass /proxied {url}\n" + proxy_section(f"{url}/", s3, beside)
+    lines = section("/media", s3) + f"ProxyPass /proxied {url}\n" + proxy_section(f"{url}/", s3)
+    # The first line of each section, for httpd takes S3REGION and S3Region for the same name.
+    return re.sub(r"(<(?:Location|Proxy) .*>\n)", r"\1UnsetEnv S3_BUCKET S3BUCKET S3REGION\n", lines)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,25 @@ def test_the_neighbours_are_what_they_seem(servers: tuple[Httpd, Httpd, Httpd]) 
         assert b"GET /x HTTP/1.1" in server.fetch("/php/elsewhere/x").body
         assert b"S3CMD_CONFIG=/etc/s3cfg" in server.fetch("/fcgi/x").body
         assert server.fetch("/main").body.startswith(b"('1.26.12', None, ")
+
+
+def test_a_bucket_beside_them_unsets_what_is_not_its_own(servers: tuple[Httpd, Httpd, Httpd], s3: EmbeddedS3) -> None:
+    s3.clear()
     assert servers[2].fetch("/proxied/a.ts").body == b"an object"
+    assert s3.requests()[0]["headers"]["authorization"] == "AWS4-HMAC-SHA256"
+
+
+def test_names_that_differ_in_case_alone_never_make_a_bucket_nobodys(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    """httpd keeps the spelling of the outer one: the section's own names are all in capitals then."""
+    url = f"{s3.url}/{BUCKET}"
+    outer = "SetEnv S3ACCESSKEY x\nSetEnv S3SECRETKEY x\nSetEnv S3REGION x\nSetEnv S3USEHEADERS x\n"
+    httpd = Httpd(outer + f"ProxyPass /proxied {url}\n" + proxy_section(f"{url}/", s3))
+    checked.append(httpd)
+    httpd.start()
+    s3.clear()
+    assert httpd.fetch("/proxied/a.ts", cookie="session=1").status == 500
+    httpd.wait_for_error("S3[A-Z]+ is not a setting: did you mean S3")
+    assert s3.requests() == []
 
 
 def test_an_application_that_its_author_changes_is_loaded_again(servers: tuple[Httpd, Httpd, Httpd]) -> None:

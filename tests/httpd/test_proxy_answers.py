@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.faults.server import ScriptedS3, answer
 from tests.httpd.conftest import BUCKET, ONE_CHILD, PAGES, proxy_section, settings
 from tests.httpd.machine import free_port
 from tests.httpd.server import WAIT, Httpd
@@ -230,6 +231,33 @@ def test_an_unfinished_rule_about_slashes_is_not_passed_by(s3: EmbeddedS3, check
         assert server.fetch(target).status == 400
     assert server.fetch("/media/secret/a.ts").status == 403
     server.expect_error("AH01630: client denied")
+
+
+@pytest.mark.parametrize("slashes", ["", "AllowEncodedSlashes On", "AllowEncodedSlashes NoDecode"])
+def test_a_rule_is_not_passed_by_where_the_path_is_mapped_as_it_is_encoded(
+    slashes: str, s3: EmbeddedS3, checked: list[Httpd]
+) -> None:
+    url = f"{s3.url}/{BUCKET}"
+    s3.put(BUCKET, "secret/a.ts", DATA)
+    rules = f"{slashes}\n<Location /media/secret/>\nRequire all denied\n</Location>"
+    server = Httpd(f"{rules}\nProxyPass /media {url} mapping=encoded\n{proxy_section(url, s3)}")
+    checked.append(server)
+    server.start()
+    assert server.fetch("/media/secret%2Fa.ts").status == 400
+    assert server.fetch("/media/secret/a.ts").status == 403
+    server.expect_error("AH01630: client denied")
+
+
+def test_a_section_of_an_ipv6_address(checked: list[Httpd]) -> None:
+    """httpd takes its brackets for a pattern, which never matches."""
+    keys = "SetEnv S3AccessKey x\nSetEnv S3SecretKey y\nSetEnv S3Region r\nSetEnv S3UseHeaders on\n"
+    with ScriptedS3(answer(200, b"an object"), host="::1") as bucket:
+        url = f"http://[::1]:{bucket.port}/bucket"
+        server = Httpd(f'ProxyPass /media {url}\n<Proxy "{url}/">\n{keys}</Proxy>\n')
+        checked.append(server)
+        server.start()
+        assert server.fetch("/media/a.ts").body == b"an object"
+    assert bucket.requests[0].headers["authorization"].startswith("AWS4-HMAC-SHA256 ")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 57", "Transfer-Encoding: chunked"])

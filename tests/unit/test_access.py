@@ -119,6 +119,10 @@ def test_what_no_client_may_ask() -> None:
         ("/media//a//b", "/media", "public/a/b", "public//a//b"),  # ProxyPass "/media" ".../public"
         ("/media/a//", "/media", "a/", "a//"),
         ("//a//b", "/", "a/b", "/a//b"),
+        ("//favicon.ico", "/favicon.ico", "icons/favicon.ico", "icons/favicon.ico"),  # ProxyPass of one file
+        ("/tr//file", "/tr/file", "file", "file"),
+        ("/slash/b//a", "/slash", "/b/a", "/b//a"),  # a target that ends with a slash
+        ("/slash//a", "/slash", "/a", "/a"),
         # Slashes before the mount and in it are none of the key's, also where the key begins as the mount does.
         ("//public/a", "/public", "public/a", "public/a"),
         ("/media//film/a", "/media/film", "film/a", "film/a"),
@@ -139,6 +143,7 @@ def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, mount: 
         ("/films//today", "/films", "2026/a.mp4"),
         ("/play/foo//foo", "/play", "foo"),
         ("/rewrite/a//b", "", "a/b"),
+        ("/f//a/x", "/deep/media", "a/x"),  # RewriteRule "^/f/(.*)$" "/deep/media/$1" [PT]
     ],
 )
 def test_merged_slashes_before_a_rule_are_refused(client_uri: str, mount: str, url: str) -> None:
