@@ -90,10 +90,10 @@ class Connection:
         try:
             while self.socket.recv(65_536):
                 pass
-        except ConnectionError:
-            pass
         except TimeoutError:
             return False
+        except OSError:  # a reset, or TLS without its own end, for which versions of OpenSSL have several errors
+            pass
         return True
 
 
