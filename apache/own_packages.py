@@ -4,7 +4,9 @@ Nothing is configured in this file.
 """
 
 import importlib
+import importlib.util
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -18,8 +20,8 @@ PACKAGES = next((place for place in _PLACES if (place / "usp_s3_wsgi").is_dir())
 def load(name: str, **least: str) -> ModuleType:
     """Import a module of the package usp_s3_wsgi; ``least``: libraries that it needs, and their lowest versions.
 
-    Its packages come first in the path, before those of WSGIPythonHome, and only meanwhile: another application that
-    shares the interpreter (WSGIApplicationGroup %{GLOBAL}) must find its own there, not ours.
+    Its libraries are found before those of WSGIPythonHome, and by it alone: another application that shares the
+    interpreter (WSGIApplicationGroup %{GLOBAL}) finds its own.
 
     Raises:
         ImportError: the package is not installed for the Python that httpd runs, or a library that another application
@@ -27,18 +29,23 @@ def load(name: str, **least: str) -> ModuleType:
     """
     for library, version in least.items():
         _check(library, version)
-    sys.path.insert(0, str(PACKAGES))
-    try:
+    if "usp_s3_wsgi" not in sys.modules:
+        _load_package()
+    with importlib.import_module("usp_s3_wsgi.import_path").own_packages_first():
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != "usp_s3_wsgi":
-            raise
+
+
+def _load_package() -> None:
+    """Load the package itself, which is in no path. Raises: ImportError."""
+    spec = PathFinder.find_spec("usp_s3_wsgi", [str(PACKAGES)])
+    if spec is None or spec.loader is None:
         raise ImportError(
             f"usp_s3_wsgi is not installed for Python {VERSION}, which httpd's mod_wsgi runs: it is not in {PACKAGES}. "
             f"Make the virtual environment with python{VERSION}, or load the mod_wsgi that was compiled for its Python"
-        ) from None
-    finally:
-        sys.path.remove(str(PACKAGES))
+        )
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["usp_s3_wsgi"] = package
+    spec.loader.exec_module(package)
 
 
 def _check(library: str, least: str) -> None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 import functools
 import logging
 import re
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any, cast
 
+from usp_s3_wsgi import import_path
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
 from usp_s3_wsgi.identity import EXPIRED, Credentials, Identity, Temporary
 
@@ -55,7 +52,7 @@ def fetch(identity: Identity, keys: Credentials | None) -> Temporary:
 
 def _session(identity: Identity) -> Any:
     try:
-        with _own_packages_first():
+        with import_path.own_packages_first():
             import botocore.session
             from botocore.config import Config
     except ModuleNotFoundError as error:
@@ -77,20 +74,6 @@ def _session(identity: Identity) -> Any:
     session.set_default_client_config(Config(connect_timeout=_CONNECT, read_timeout=_READ, retries=retries))
     _silence()
     return session
-
-
-@contextmanager
-def _own_packages_first() -> Iterator[None]:
-    """Let an import find what stands beside this package, whatever else is in the path.
-
-    Inside httpd that is not in the path at all: see own_packages.py.
-    """
-    packages = str(Path(__file__).parents[1])
-    sys.path.insert(0, packages)
-    try:
-        yield
-    finally:
-        sys.path.remove(packages)
 
 
 @functools.lru_cache(maxsize=1)

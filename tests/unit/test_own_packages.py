@@ -5,13 +5,14 @@ from __future__ import annotations
 import configparser
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from usp_s3_wsgi import aws
+from usp_s3_wsgi import aws, import_path
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "apache" / "own_packages.py"
@@ -30,46 +31,78 @@ def own_packages(tmp_path: Path) -> ModuleType:
     return module
 
 
-@pytest.fixture
-def packages(own_packages: ModuleType) -> Path:
-    folder = Path(own_packages.PACKAGES)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def test_the_packages_are_found_and_the_path_is_as_it_was(own_packages: ModuleType, packages: Path) -> None:
-    (packages / "only_here.py").write_text("import sys\nFIRST = sys.path[0]\n")
-    before = list(sys.path)
-    assert str(packages) == own_packages.load("only_here").FIRST
-    assert sys.path == before
-    del sys.modules["only_here"]
-
-
-def test_a_package_for_another_python_is_told(
-    own_packages: ModuleType, packages: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "path", [])
+def test_a_package_for_another_python_is_told(own_packages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "usp_s3_wsgi"]:
         monkeypatch.delitem(sys.modules, name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    with pytest.raises(ImportError, match=f"not installed for Python {version}, .* it is not in {packages}"):
+    words = f"not installed for Python {version}, .* it is not in {own_packages.PACKAGES}"
+    with pytest.raises(ImportError, match=words):
         own_packages.load("usp_s3_wsgi.application")
-    assert sys.path == []
+    assert "usp_s3_wsgi" not in sys.modules
 
 
-def test_another_missing_module_keeps_its_own_words(own_packages: ModuleType, packages: Path) -> None:
-    (packages / "needs_another.py").write_text("import nowhere_to_be_found\n")
-    with pytest.raises(ModuleNotFoundError, match="No module named 'nowhere_to_be_found'"):
-        own_packages.load("needs_another")
+#: Two installations of one library: ours, and one in the path. Two threads import at the same time.
+BOTH = """
+import importlib.util, sys, threading
+before = list(sys.path)
+spec = importlib.util.spec_from_file_location("_", sys.argv[1])
+own = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(own)
+found = {}
+
+def neighbour():
+    import theirs_alone, shared_name
+    found["neighbour"] = theirs_alone.__file__, shared_name.__file__
+
+package = own.load("usp_s3_wsgi")
+package.waiting, package.go_on = threading.Event(), threading.Event()
+thread = threading.Thread(target=lambda: found.update(ours=own.load("usp_s3_wsgi.part").ours_alone.__file__))
+thread.start()
+assert package.waiting.wait(20)
+neighbour()
+package.go_on.set()
+thread.join(20)
+assert sys.path == before
+try:
+    import ours_alone_too
+    print("seen")
+except ImportError:
+    pass
+print(found["ours"], *found["neighbour"])
+"""
+
+
+def test_only_our_own_imports_see_our_libraries(tmp_path: Path) -> None:
+    """Not even an import of another thread that takes place meanwhile."""
+    script = tmp_path / "share" / "usp_s3_wsgi" / "own_packages.py"
+    packages = tmp_path / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    theirs = tmp_path / "theirs"
+    for folder in (script.parent, packages / "usp_s3_wsgi", theirs):
+        folder.mkdir(parents=True)
+    script.write_text(SCRIPT.read_text("utf-8"))
+    (packages / "usp_s3_wsgi" / "__init__.py").touch()
+    (packages / "usp_s3_wsgi" / "import_path.py").write_text(Path(import_path.__file__).read_text("utf-8"))
+    part = "import usp_s3_wsgi as package\npackage.waiting.set()\nassert package.go_on.wait(20)\nimport ours_alone\n"
+    (packages / "usp_s3_wsgi" / "part.py").write_text(part)
+    for name in ("ours_alone", "ours_alone_too", "shared_name"):
+        (packages / f"{name}.py").touch()
+    for name in ("theirs_alone", "shared_name"):
+        (theirs / f"{name}.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", BOTH, str(script)],
+        env={"PYTHONPATH": str(theirs)}, capture_output=True, text=True, timeout=60, check=False, cwd="/",
+    )  # fmt: skip
+    assert done.stderr == ""
+    expected = packages / "ours_alone.py", theirs / "theirs_alone.py", theirs / "shared_name.py"
+    assert done.stdout.split() == [str(path) for path in expected]
 
 
 @pytest.mark.parametrize(
     ("version", "is_too_old"), [("1.26.20", True), ("2.2.3", True), ("2.3.0", False), ("3.0", False)]
 )
 def test_a_library_that_is_loaded_already_must_be_new_enough(
-    own_packages: ModuleType, packages: Path, version: str, is_too_old: bool, monkeypatch: pytest.MonkeyPatch
+    own_packages: ModuleType, version: str, is_too_old: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (packages / "ours.py").touch()
     loaded = ModuleType("library")
     loaded.__version__, loaded.__path__ = version, ["/elsewhere/library"]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "library", loaded)
@@ -77,10 +110,9 @@ def test_a_library_that_is_loaded_already_must_be_new_enough(
         with pytest.raises(
             ImportError, match=rf"library {re.escape(version)} of /elsewhere/library is loaded .* needs 2\.3"
         ):
-            own_packages.load("ours", library="2.3")
+            own_packages.load("usp_s3_wsgi.values", library="2.3")
     else:
-        own_packages.load("ours", library="2.3")
-    assert str(packages) not in sys.path
+        own_packages.load("usp_s3_wsgi.values", library="2.3")
 
 
 def lowest(text: str, name: str) -> str:
