@@ -86,14 +86,14 @@ def test_it_is_asked_when_the_first_ones_certificate_is_refused(certificate: Cer
 )
 def test_it_is_left_alone_when_the_first_has_an_answer(step: Step) -> None:
     with ScriptedS3(step) as first_bucket, ScriptedS3() as copies:
-        ask(first_bucket.url, copies)
+        ask(first_bucket.url, copies, S3ProxySet="timeout=10")  # however busy this machine is
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_on_404_if_the_operator_says_so(method: str) -> None:
     missing = error(404, "NoSuchKey")
     with ScriptedS3(missing if method == "GET" else answer(404, length=0)) as first_bucket, ScriptedS3(COPY) as copies:
-        reply = ask(first_bucket.url, copies, method, S3FallbackOn404="on")
+        reply = ask(first_bucket.url, copies, method, S3FallbackOn404="on", S3ProxySet="timeout=10")
     assert (reply.status, reply.log) == (200, "")
 
 
