@@ -31,6 +31,8 @@ _REQUESTER_PAYS = ("x-amz-request-payer", "requester")
 _DOTS = frozenset({b".", b".."})
 _SLASH = ord("/")
 _SEGMENT = re.compile(rb"(/+)([^/]*)")
+#: What can become "//" when it is decoded; most paths have nothing of it.
+_MAYBE_MERGED = re.compile("//|%2f", re.IGNORECASE)
 _MAYBE_DOTS = re.compile(r"(?:/|%2f)(?:\.|%2e)", re.IGNORECASE)
 #: A path that decodes and encodes to itself, as most do; dots at a segment's begin are for others to judge.
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -124,7 +126,7 @@ def from_proxy(
     prefix = settings.bucket_url.prefix
     if not f"{encoded}/".startswith(prefix):
         raise SettingError("the URL of the proxied request is not below that of the section's bucket")
-    if merged_after is not None and client_uri is not None:
+    if merged_after is not None and client_uri is not None and _MAYBE_MERGED.search(client_uri):
         key = unquote_to_bytes(encoded[len(prefix) :])
         encoded = prefix + percent_encode(_unmerged(unquote_to_bytes(prefix), key, client_uri, merged_after))
     return _for_object(method, encoded, query, (), settings)
