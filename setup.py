@@ -81,7 +81,10 @@ def extensions():
         Extension(
             "usp_s3_wsgi._httpd",
             [
-                *[f"usp_s3_wsgi/_httpd{part}.c" for part in ("", "_alike", "_guard", "_python", "_sections")],
+                *[
+                    f"usp_s3_wsgi/_httpd{part}.c"
+                    for part in ("", "_alike", "_guard", "_operator", "_python", "_sections")
+                ],
                 "usp_s3_wsgi/_sha256.c",
             ],
             depends=["usp_s3_wsgi/_httpd.h", "usp_s3_wsgi/_sha256.h"],

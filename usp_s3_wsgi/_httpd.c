@@ -67,14 +67,14 @@ static void give_back(request_rec *r, signed_request *request)
 /* Undo what sign_request did to the request; returns how often it has been sent. */
 static int let_go(request_rec *r)
 {
-    signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+    signed_request *request = usp_s3_sent(r);
 
     if (!request)
         return 0;
     give_back(r, request);
     if (request->filter)
         ap_remove_output_filter(request->filter);
-    ap_set_module_config(r->request_config, &usp_s3_module, NULL);
+    usp_s3_request_of(r)->sent = NULL;
     return request->attempt;
 }
 
@@ -109,26 +109,21 @@ static int is_http(const char *url)
 static int sign_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
                         char **url)
 {
-    ap_conf_vector_t *config = r->per_dir_config;
+    const char *unchosen = *url;
     signed_request *request;
+    usp_s3_place place;
     int chosen = DECLINED, status, attempts = let_go(r);
 
     if (ap_cstr_casecmpn(*url, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0) {
         if ((chosen = choose_member(worker, balancer, r, conf, url)) != OK)
             return chosen;
     }
-    if (!is_http(*url))
-        return chosen;
-    if (chosen == OK || !usp_s3_has_settings(config))
-        config = usp_s3_walk(r, conf, *url);
-    /* mod_env keeps the spelling of a name that it merges: S3REGION of the server would hide the section's S3Region. */
-    if (!usp_s3_has_settings(config) && !usp_s3_is_bucket(conf, *url))
+    if (!is_http(*url) || !usp_s3_find_place(r, conf, *url, unchosen, &place))
         return chosen;
     request = apr_pcalloc(r->pool, sizeof(*request));
-    request->config = config;
+    request->place = place;
     request->attempt = attempts + 1;
     request->url = *url;
-    request->section = usp_s3_section_url(conf, config, *url);
     request->client_status = r->status;
     /* Read to its end before a signature begins to age. */
     if ((status = ap_discard_request_body(r)) != OK || (status = usp_s3_sign(r, request, url)) != OK)
@@ -146,7 +141,7 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     apr_table_unset(r->notes, PROXY_STATUS); /* of another member */
     apr_table_setn(r->subprocess_env, "proxy-interim-response", "Suppress"); /* 103: its headers would pass as they are */
     lend(r, request);
-    ap_set_module_config(r->request_config, &usp_s3_module, request);
+    usp_s3_request_of(r)->sent = request;
     request->filter = ap_add_output_filter_handle(answer_filter_handle, request, r, r->connection);
     return chosen;
 }
@@ -184,7 +179,7 @@ static int is_inherited(request_rec *r, const char *name, const char *value)
 /* mod_proxy has made r->headers_in a copy for S3, and takes the client's back after this hook. */
 static int set_headers(request_rec *r)
 {
-    signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+    signed_request *request = usp_s3_sent(r);
     const char *credentials = apr_table_get(r->notes, "proxy-basic-creds");
     const char **name;
     apr_table_t *kept;
@@ -327,7 +322,7 @@ static apr_status_t framing_filter(ap_filter_t *filter, apr_bucket_brigade *brig
 /* mod_proxy has made a request of its own, by whose filters it will read S3's answer. */
 static int watch_framing(request_rec *r, request_rec *from_s3)
 {
-    signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+    signed_request *request = usp_s3_sent(r);
 
     if (!request)
         return DECLINED;
@@ -429,7 +424,7 @@ static int ask_for_all(request_rec *r)
 
 static int answer_status(int *status, request_rec *r)
 {
-    signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+    signed_request *request = usp_s3_sent(r);
     int overridden;
 
     if (!request)
@@ -465,7 +460,6 @@ static int find_modules(apr_pool_t *config, apr_pool_t *log, apr_pool_t *tempora
     (void)log;
     (void)temporary;
     (void)server;
-    usp_s3_find_mod_env();
     proxy_http_module = ap_find_linked_module("mod_proxy_http.c");
     return OK;
 }
@@ -480,6 +474,7 @@ static void register_hooks(apr_pool_t *pool)
     APR_OPTIONAL_HOOK(proxy, create_req, watch_framing, NULL, NULL, APR_HOOK_MIDDLE);
     APR_OPTIONAL_HOOK(proxy, fixups, set_headers, NULL, NULL, APR_HOOK_REALLY_LAST);
     APR_OPTIONAL_HOOK(proxy, request_status, answer_status, NULL, NULL, APR_HOOK_REALLY_LAST);
+    usp_s3_register_operator();
     usp_s3_register_guard();
     /* Before every filter that others add. */
     answer_filter_handle = ap_register_output_filter("USP_S3_ANSWER", answer_filter, NULL, AP_FTYPE_RESOURCE - 1);

@@ -1,6 +1,6 @@
-/* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_sections.c (the configuration),
- * _httpd_python.c (what Python is asked), _httpd_alike.c (signatures of one second), and _httpd_guard.c (the gateway's
- * bodies). */
+/* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_operator.c (what the operator says, and
+ * not a page), _httpd_sections.c (which requests are ours), _httpd_python.c (what Python is asked), _httpd_alike.c (signatures of
+ * one second), and _httpd_guard.c (the gateway's bodies). */
 
 #ifndef USP_S3_HTTPD_H
 #define USP_S3_HTTPD_H
@@ -20,10 +20,25 @@
 extern module AP_MODULE_DECLARE_DATA usp_s3_module;
 APLOG_USE_MODULE(usp_s3);
 
+/* Variables are apr_table_entry_t. */
+
+/* What the operator says of a request besides SetEnv and PassEnv. */
+typedef struct {
+    apr_array_header_t *rules; /* variables of SetEnvIf and RewriteRule [E=] */
+    const char *refusal;       /* why a variable of this request may be an .htaccess author's, NULL for nothing */
+    const char *is_authors;    /* why what mod_proxy is to send may be an .htaccess author's, NULL for nothing */
+} usp_s3_operator;
+
+/* What counts for a request that mod_proxy sends. */
+typedef struct {
+    const apr_array_header_t *settings; /* variables */
+    const char *url;                    /* that names the bucket, unless S3BucketURL does; NULL where a pattern matched */
+    const char *refusal;                /* why it cannot be signed whatever the settings are, NULL for nothing */
+} usp_s3_place;
+
 /* A request on its way through mod_proxy: set by pre_request, read by the other hooks. */
 typedef struct {
-    ap_conf_vector_t *config;   /* of the section whose settings count */
-    const char *section;        /* the URL of that section, NULL for a pattern */
+    usp_s3_place place;
     int client_status;          /* before S3 is asked: an error's where this is its ErrorDocument, else 200 */
     int attempt;                /* from 1: more where a balancer asks its next member */
     const char *url;            /* as mod_proxy would have sent it: without signature */
@@ -43,6 +58,14 @@ typedef struct {
     char *body;                 /* of a refusal */
     apr_size_t length;
 } signed_request;
+
+/* What is kept of a request. */
+typedef struct {
+    const apr_array_header_t *of_server; /* variables that SetEnvIf of the server had set when the request was read */
+    const apr_array_header_t *mapped;    /* variables that were there before any .htaccess file was read */
+    const char *mapped_url;              /* what a ProxyPass or RewriteRule of the server made of it, as that is written */
+    signed_request *sent;                /* on its way through mod_proxy */
+} usp_s3_request;
 
 /* How Python has signed a request of this second: what is the same for the next one. */
 typedef struct {
@@ -76,30 +99,50 @@ request_rec *usp_s3_client(request_rec *r);
 /* Pass on what is left of a body that S3 did not send whole, and make its end an abnormal one for whoever reads it. */
 apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade);
 
+/* _httpd_operator.c */
+
+void usp_s3_register_operator(void);
+
+/* What SetEnv and PassEnv say in these sections, and what UnsetEnv does; NULL for nothing. */
+const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config);
+const apr_array_header_t *usp_s3_unset_variables(ap_conf_vector_t *config);
+
+/* Whether one of the variables has this very value: the same string, not an equal one. */
+int usp_s3_holds_value(const apr_array_header_t *all, const char *value);
+
+/* What is kept of this request, made where there is nothing yet. */
+usp_s3_request *usp_s3_request_of(request_rec *r);
+
+/* The request on its way through mod_proxy; NULL where that is none of ours. */
+signed_request *usp_s3_sent(request_rec *r);
+
+/* What the operator says of a request, and not a page or an .htaccess file. */
+const usp_s3_operator *usp_s3_operator_of(request_rec *r);
+
+/* Whether the gateway is about to handle a request, or another WSGI application with settings around it. */
+int usp_s3_is_gateway(request_rec *r);
+
+/* What only the operator's variables come with, and no page can know; NULL where httpd has not loaded this. */
+const char *usp_s3_proof(void);
+
 /* _httpd_sections.c */
 
-void usp_s3_find_mod_env(void);
-
-/* What SetEnv says in these sections, as apr_table_entry_t; NULL for nothing. */
-const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config);
-
-/* Whether these sections are about a bucket: they hold a setting that is known. */
-int usp_s3_has_settings(ap_conf_vector_t *config);
-
-/* Whether Python is told of a variable: one that begins with S3 may be a misspelt setting. */
+/* Whether a variable is a setting that is known, in any case; one that begins with S3 may be a misspelt one. */
+int usp_s3_is_setting(const apr_table_entry_t *entry);
 int usp_s3_may_be_setting(const apr_table_entry_t *entry);
 
-/* The URL that the section itself names, NULL where it is a pattern: <Proxy URL>, else the ProxyPass of a <Location>. */
-const char *usp_s3_section_url(proxy_server_conf *conf, ap_conf_vector_t *config, const char *url);
+/* Whether variables, or those of these sections, are about a bucket: there is a setting that is known. */
+int usp_s3_holds_setting(const apr_array_header_t *all);
+int usp_s3_has_settings(ap_conf_vector_t *config);
 
-/* Whether the URL has a <Proxy> section with settings, however they are written and whatever is merged into it. */
-int usp_s3_is_bucket(proxy_server_conf *conf, const char *url);
+/* Whether a <Location> counts for a path, as for httpd. */
+int usp_s3_is_location_of(ap_conf_vector_t *section, const char *path);
 
 /* The path of the ProxyPass that this request's path is below, NULL where there is none. */
 const char *usp_s3_mount(request_rec *r);
 
-/* The configuration with the <Proxy> sections of a URL. */
-ap_conf_vector_t *usp_s3_walk(request_rec *r, proxy_server_conf *conf, const char *url);
+/* Whether what mod_proxy is about to ask is ours, and then what counts; unchosen is the URL before a balancer chose a member. */
+int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, const char *unchosen, usp_s3_place *place);
 
 /* _httpd_alike.c */
 

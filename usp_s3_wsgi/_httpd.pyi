@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+def proof() -> str | None: ...
 def register(
     sign: Callable[..., tuple[object, ...]],
     refused: Callable[..., tuple[object, ...]],

@@ -69,29 +69,26 @@ static void append(char **to, const char *text, apr_size_t length)
 static const char *identity_of(request_rec *r, const signed_request *request, const char *url, const char *path,
                                apr_size_t *length)
 {
-    const apr_array_header_t *all = usp_s3_variables(request->config);
-    const char *section = request->section ? request->section : "";
+    const apr_array_header_t *all = request->place.settings;
+    const char *section = request->place.url ? request->place.url : "";
     apr_size_t size = strlen(section) + 1 + (apr_size_t)(path - url) + 1;
     char *identity, *end;
     int i;
 
-    for (i = 0; all && i < all->nelts; i++) {
+    for (i = 0; i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (usp_s3_may_be_setting(entry))
-            size += strlen(entry->key) + strlen(entry->val) + 2;
+        size += strlen(entry->key) + strlen(entry->val) + 2;
     }
     identity = end = apr_palloc(r->pool, size);
     append(&end, section, strlen(section) + 1);
     append(&end, url, (apr_size_t)(path - url));
     append(&end, "", 1);
-    for (i = 0; all && i < all->nelts; i++) {
+    for (i = 0; i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (usp_s3_may_be_setting(entry)) {
-            append(&end, entry->key, strlen(entry->key) + 1);
-            append(&end, entry->val, strlen(entry->val) + 1);
-        }
+        append(&end, entry->key, strlen(entry->key) + 1);
+        append(&end, entry->val, strlen(entry->val) + 1);
     }
     *length = size;
     return identity;

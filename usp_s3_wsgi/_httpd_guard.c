@@ -115,13 +115,11 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
     return ap_pass_brigade(filter->next, brigade);
 }
 
-/* The application knows by the variable that it may end a body early: in daemon mode it has no other way to do so. */
+/* The application knows by the proof that it may end a body early: in daemon mode it has no other way to do so. */
 static void guard_gateway(request_rec *r)
 {
-    if (!r->handler || strcmp(r->handler, "wsgi-script") != 0 || !usp_s3_has_settings(r->per_dir_config))
-        return;
-    apr_table_setn(r->subprocess_env, "USP_S3_GUARDED", "1");
-    ap_add_output_filter_handle(guard_handle, apr_pcalloc(r->pool, sizeof(guarded_body)), r, r->connection);
+    if (usp_s3_is_gateway(r))
+        ap_add_output_filter_handle(guard_handle, apr_pcalloc(r->pool, sizeof(guarded_body)), r, r->connection);
 }
 
 void usp_s3_register_guard(void)

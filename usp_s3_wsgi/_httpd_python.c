@@ -50,19 +50,14 @@ static PyObject *text_or_none(const char *bytes)
 }
 
 /* Name and value pairs, as WSGI has them in its environ. */
-static PyObject *settings(ap_conf_vector_t *config)
+static PyObject *settings(const apr_array_header_t *all)
 {
-    const apr_array_header_t *all = usp_s3_variables(config);
     PyObject *pairs = PyList_New(0), *tuple = NULL;
     int i;
 
-    for (i = 0; pairs && all && i < all->nelts; i++) {
+    for (i = 0; pairs && i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
-        PyObject *pair;
-
-        if (!usp_s3_may_be_setting(entry))
-            continue;
-        pair = Py_BuildValue("(NN)", text(entry->key), text(entry->val));
+        PyObject *pair = Py_BuildValue("(NN)", text(entry->key), text(entry->val));
         if (!pair || PyList_Append(pairs, pair) < 0)
             Py_CLEAR(pairs);
         Py_XDECREF(pair);
@@ -214,12 +209,13 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
                       "or its WSGIImportScript failed at the start of this process (see above)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    if (usp_s3_sign_alike(r, request, url))
+    if (!request->place.refusal && usp_s3_sign_alike(r, request, url))
         return OK;
     enter_python();
-    result = PyObject_CallFunction(sign_function, "NNNNNiN", text_or_none(request->section), settings(request->config),
-                                   text(r->method), text(*url), text_or_none(r->main ? NULL : r->unparsed_uri),
-                                   usp_s3_has_undecoded_slash(r), text_or_none(mount_with_merged_slashes(r)));
+    result = PyObject_CallFunction(sign_function, "NNNNNiNN", text_or_none(request->place.url),
+                                   settings(request->place.settings), text(r->method), text(*url),
+                                   text_or_none(r->main ? NULL : r->unparsed_uri), usp_s3_has_undecoded_slash(r),
+                                   text_or_none(mount_with_merged_slashes(r)), text_or_none(request->place.refusal));
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
         if (!(status = take_refusal(r, result)))
             status = internal_error(r);
@@ -286,8 +282,8 @@ int usp_s3_explain(request_rec *r, signed_request *request, int refused)
     if (!Py_IsInitialized())
         return HTTP_BAD_GATEWAY;
     enter_python();
-    result = PyObject_CallFunction(refusal_function, "NNNNiy#Nid", text_or_none(request->section),
-                                   settings(request->config), text(r->method), text(request->url), refused,
+    result = PyObject_CallFunction(refusal_function, "NNNNiy#Nid", text_or_none(request->place.url),
+                                   settings(request->place.settings), text(r->method), text(request->url), refused,
                                    request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
                                    request->attempt, seconds_since(r));
     status = result ? take_refusal(r, result) : 0;
@@ -390,8 +386,16 @@ static PyObject *py_register(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_proof(PyObject *self, PyObject *arguments)
+{
+    (void)self;
+    (void)arguments;
+    return text_or_none(usp_s3_proof());
+}
+
 static PyMethodDef methods[] = {
     {"register", py_register, METH_VARARGS, "Hand over what signs and what explains refusals, once per process."},
+    {"proof", py_proof, METH_NOARGS, "What httpd's usp_s3_module puts before what it hands over; None where it is not loaded."},
     {NULL, NULL, 0, NULL},
 };
 

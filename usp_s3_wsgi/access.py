@@ -109,16 +109,21 @@ def sign_proxied(
     client_uri: str | None,
     undecoded_slash: bool,
     merged_after: str | None,
+    refusal: str | None = None,
 ) -> Signed | Refused:
     """Sign what mod_proxy is about to send; nothing is raised.
 
-    ``section``: the URL of the ``<Proxy>`` section, None where that is a pattern. ``pairs``: its settings.
+    ``section``: the URL that names the bucket, of the ``<Proxy>`` section or the ProxyPass; None where a pattern
+    matched. ``pairs``: the settings of the request's sections. ``refusal``: why it cannot be signed whatever they are,
+    None for nothing.
     ``url``: what mod_proxy would ask, percent-encoded once, with the client's query. ``client_uri``: the client's
     request target, None in a subrequest. ``undecoded_slash``: httpd left a ``%2F`` in the path that it checked.
     ``merged_after``: where httpd makes ``/`` of ``//`` in the client's path (MergeSlashes), the path of the ProxyPass
     that made the URL, empty for another rule; else None.
     """
     try:
+        if refusal is not None:
+            raise SettingError(refusal)
         target, query = _split(url)
         chosen = _settings(section, pairs, target)
         unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, merged_after, chosen)

@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from usp_s3_wsgi import client, error_log, errors, framing, identity, pool, remedies, request, response, settings
+from usp_s3_wsgi import (
+    client,
+    error_log,
+    errors,
+    framing,
+    identity,
+    pool,
+    remedies,
+    request,
+    response,
+    trust_boundary,
+)
 from usp_s3_wsgi.body import Body
 from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, ObjectNotFound, SettingError, UpstreamRefused
 from usp_s3_wsgi.response import Answer
 from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.trust_boundary import Trusted
 from usp_s3_wsgi.upstream import Upstream
 
 if TYPE_CHECKING:
     from usp_s3_wsgi.strict_http import S3Response
 
 _WITHOUT_CHUNKS = frozenset({"HTTP/0.9", "HTTP/1.0"})
-#: Nobody who asks so is told a length: a page around a subrequest, and the first browsers.
-_WITHOUT_HEADER = frozenset({"INCLUDED", "HTTP/0.9"})
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -39,16 +49,17 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 
 def _answer(environ: dict[str, Any]) -> Answer:
-    section = settings.from_environ(environ)
+    trusted = trust_boundary.from_environ(environ)
+    section = trusted.settings
     try:
-        return _Exchange(environ, section).answer()
+        return _Exchange(environ, trusted, section).answer()
     except GatewayError as error:
         if section.fallback is None or not remedies.may_ask_elsewhere(error, section.fallback_on_404):
             raise
         failure = error
     _report(environ, failure, "asking S3FallbackURL")
     try:
-        return _Exchange(environ, section.fallback).answer()
+        return _Exchange(environ, trusted, section.fallback).answer()
     except (ObjectNotFound, AccessDenied):
         if failure.status < 500:
             raise
@@ -59,12 +70,12 @@ def _answer(environ: dict[str, Any]) -> Answer:
 class _Exchange:
     """A client's request, asked of one bucket."""
 
-    def __init__(self, environ: dict[str, Any], section: Settings) -> None:
+    def __init__(self, environ: dict[str, Any], trusted: Trusted, section: Settings) -> None:
         if environ.get("mod_wsgi.application_group") and identity.of(section):
             # A thread that asks AWS may be at work when such an interpreter ends, and Python ends the process then.
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
-        self._environ, self._section = environ, section
-        self._unsigned = request.from_environ(environ, section)
+        self._environ, self._trusted, self._section = environ, trusted, section
+        self._unsigned = request.from_environ(environ, section, trusted.served_path, trusted.error_status)
         self._bucket = Upstream(section, lambda failure: self._report(failure, "asking again"))
         self._is_counted = False
 
@@ -96,12 +107,12 @@ class _Exchange:
             pool.discard(from_s3)
             return response.plain(from_s3.status, headers, self._unsigned.method)
         part = framing.part_sent(from_s3, self._unsigned)
-        status = request.error_status(self._environ) or from_s3.status
+        status = self._trusted.error_status or from_s3.status
         headers = response.object_headers(from_s3, self._section)
         if self._unsigned.method == "HEAD":
             pool.discard(from_s3)
             return Answer(status, headers, [])
-        self._is_counted = client.is_guarded(self._environ) and "content-length" in from_s3.headers
+        self._is_counted = self._trusted.is_guarded and "content-length" in from_s3.headers
         if not self._is_counted:
             self._require_certain_end(from_s3)
         if client.is_daemon(self._environ) and not self._is_counted:
@@ -113,8 +124,8 @@ class _Exchange:
         """Refuse a body whose early end the client could not tell from its end. Raises: UpstreamRefused."""
         environ = self._environ
         protocol = environ.get("SERVER_PROTOCOL")
-        if client.is_daemon(environ) and protocol in _WITHOUT_HEADER:
-            raise UpstreamRefused(f"in daemon mode the early end ({protocol}) could not be told: load usp_s3_module")
+        if client.is_daemon(environ) and protocol == "HTTP/0.9":  # without a header the client knows no length
+            raise UpstreamRefused("in daemon mode the early end (HTTP/0.9) could not be told: load usp_s3_module")
         if "content-length" in from_s3.headers:
             return
         if not from_s3.chunked or client.is_daemon(environ) or protocol in _WITHOUT_CHUNKS:

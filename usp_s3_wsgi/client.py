@@ -26,11 +26,6 @@ def is_embedded(environ: Mapping[str, Any]) -> bool:
     return environ.get("mod_wsgi.process_group") == ""
 
 
-def is_guarded(environ: Mapping[str, Any]) -> bool:
-    """Whether usp_s3_module (``_httpd_guard.c``) counts the bytes of the body, and breaks off one that is too short."""
-    return environ.get("USP_S3_GUARDED") == "1"
-
-
 def abort(environ: Mapping[str, Any]) -> bool:
     """End the client's connection at once, so that a body cut short cannot look complete or mix with the next answer.
 

@@ -24,8 +24,6 @@ FORWARDED_HEADERS = {
 FORWARDED_BY_HEAD = {key: name for key, name in FORWARDED_HEADERS.items() if name not in {"Range", "If-Range"}}
 #: Conditions are about the page that the client asked for. (A range too, but the Origin asks for ranges of its own.)
 _FORWARDED_BY_SUBREQUEST = {"HTTP_RANGE": "Range"}
-#: Set by a RewriteRule of the operator to the decoded URL that is served, where REQUEST_URI is that of another URL.
-SERVED_PATH = "USP_S3_PATH"
 #: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
 _REQUESTER_PAYS = ("x-amz-request-payer", "requester")
 _DOTS = frozenset({b".", b".."})
@@ -77,8 +75,13 @@ class S3Request(NamedTuple):
         return f"S3Request({self.place})"
 
 
-def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:
+def from_environ(
+    environ: Mapping[str, Any], settings: Settings, served_path: str | None = None, error_status: int | None = None
+) -> S3Request:
     """Return the unsigned request for S3 of a WSGI environ.
+
+    ``served_path``: the decoded URL that is served, where the operator says it; REQUEST_URI may be that of another one.
+    ``error_status``: of the error that the request is the ErrorDocument of, None where it is none.
 
     Raises:
         MethodNotAllowed: neither GET nor HEAD.
@@ -87,11 +90,13 @@ def from_environ(environ: Mapping[str, Any], settings: Settings) -> S3Request:
     """
     method = environ["REQUEST_METHOD"]
     _check_method(method)
-    path = settings.bucket_url.prefix + (_plain_key(environ) or percent_encode(object_key(environ)))
+    path = settings.bucket_url.prefix + (
+        _plain_key(environ, served_path) or percent_encode(object_key(environ, served_path))
+    )
     names = FORWARDED_HEADERS if method == "GET" else FORWARDED_BY_HEAD
     if is_subrequest(environ):
         names = _FORWARDED_BY_SUBREQUEST
-    elif error_status(environ):
+    elif error_status:
         names = {}  # they are about what the client asked for
     headers = tuple([(name, environ[variable]) for variable, name in names.items() if environ.get(variable)])
     return _for_object(method, path, environ.get("QUERY_STRING", ""), headers, settings)
@@ -185,30 +190,41 @@ def is_subrequest(environ: Mapping[str, Any]) -> bool:
     return environ.get("SERVER_PROTOCOL") == "INCLUDED"
 
 
-def error_status(environ: Mapping[str, Any]) -> int | None:
-    """The status of the error that this request is the ErrorDocument of, None where it is none."""
-    status = environ.get("REDIRECT_STATUS")
-    return int(status) if status and re.fullmatch(r"[45][0-9]{2}", str(status)) else None
+def is_direct(environ: Mapping[str, Any]) -> bool:
+    """Whether a client asks for this very URL: no subrequest, no internal redirect, fast or not, and no rewritten URL.
+
+    httpd itself sets what this goes by when the handler begins, so no page can write it.
+
+    Raises:
+        BadPath: as :func:`object_key`.
+    """
+    if is_subrequest(environ) or "REDIRECT_URL" in environ:
+        return False
+    served = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1")
+    asked = _decoded(_raw_path(environ.get("REQUEST_URI", "")))
+    if b"%2F" in served.upper():  # AllowEncodedSlashes NoDecode
+        served, asked = unquote_to_bytes(served), unquote_to_bytes(asked)
+    return _folded(served) == _folded(asked)
 
 
-def _plain_key(environ: Mapping[str, Any]) -> str:
+def _plain_key(environ: Mapping[str, Any], served_path: str | None) -> str:
     """Return what :func:`object_key` would, encoded, where that takes a glance only; else nothing."""
     path: str = environ.get("REQUEST_URI", "").partition("?")[0]
     key: str = environ.get("PATH_INFO", "")
     is_plain = path.endswith(key) and key[:1] == "/" and _PLAIN.fullmatch(path)
-    return key[1:] if is_plain and SERVED_PATH not in environ and not is_subrequest(environ) else ""
+    return key[1:] if is_plain and served_path is None and not is_subrequest(environ) else ""
 
 
-def object_key(environ: Mapping[str, Any]) -> bytes:
+def object_key(environ: Mapping[str, Any], served_path: str | None = None) -> bytes:
     """Return the key that the request asks for, in bytes, decoded once. Raises: BadPath.
 
     REQUEST_URI tells it exactly, but belongs to another URL in a subrequest and after a rewrite or an internal
     redirect; PATH_INFO always belongs to the URL that is served, but mod_wsgi folds its slashes. So the key is the end
-    of REQUEST_URI that PATH_INFO confirms, else PATH_INFO itself. SERVED_PATH belongs to the URL that is served, but
-    httpd has merged its slashes, unless MergeSlashes is Off: of the same URL REQUEST_URI knows more.
+    of REQUEST_URI that PATH_INFO confirms, else PATH_INFO itself. ``served_path`` belongs to the URL that is served,
+    but httpd has merged its slashes, unless MergeSlashes is Off: of the same URL REQUEST_URI knows more.
     """
     confirmed: bytes = environ.get("PATH_INFO", "").encode("latin-1")
-    paths = [environ[SERVED_PATH].encode("latin-1")] if environ.get(SERVED_PATH) else []
+    paths = [served_path.encode("latin-1")] if served_path else []
     raw = _raw_path(environ.get("REQUEST_URI", ""))
     if not is_subrequest(environ):
         asked = _decoded(raw)

@@ -155,10 +155,10 @@ def test_chunks_are_not_known_to_http_1_0() -> None:
         assert ask(s3).status == 502
 
 
-def test_a_subrequest_in_daemon_mode_is_refused() -> None:
-    """Its answer is a part of another one, which nobody there can end."""
+def test_http_0_9_in_daemon_mode_is_refused() -> None:
+    """It knows no header, so no length, and nobody there can end its connection."""
     with ScriptedS3(answer(200, b"hello")) as s3:
         given = environ("/media/film.mp4", s3_settings(s3.url))
-        reply = call({**given, "SERVER_PROTOCOL": "INCLUDED", "mod_wsgi.process_group": "daemons"})
+        reply = call({**given, "SERVER_PROTOCOL": "HTTP/0.9", "mod_wsgi.process_group": "daemons"})
     assert reply.status == 502
     assert "load usp_s3_module" in reply.log
