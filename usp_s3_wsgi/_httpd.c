@@ -78,8 +78,15 @@ static int let_go(request_rec *r)
     return request->attempt;
 }
 
+static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
+                       char **url);
 static int choose_member(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
                          char **url);
+
+static int is_of_balancer(const char *url)
+{
+    return ap_cstr_casecmpn(url, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0;
+}
 
 /* Whether the client sent a body, with the request that this one is a part of. */
 static int has_body(request_rec *r)
@@ -114,7 +121,7 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     usp_s3_place place;
     int chosen = DECLINED, status, attempts = let_go(r);
 
-    if (ap_cstr_casecmpn(*url, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0) {
+    if (is_of_balancer(*url)) {
         if ((chosen = choose_member(worker, balancer, r, conf, url)) != OK)
             return chosen;
     }
@@ -156,9 +163,45 @@ static int choose_member(proxy_worker **worker, proxy_balancer **balancer, reque
     for (i = 0; i < hooks->nelts && status == DECLINED; i++) {
         proxy_LINK_pre_request_t *hook = &APR_ARRAY_IDX(hooks, i, proxy_LINK_pre_request_t);
 
-        if (hook->pFunc != sign_request)
+        if (hook->pFunc != pre_request)
             status = hook->pFunc(worker, balancer, r, conf, url);
     }
+    return status;
+}
+
+/* Whether a balancer has members that are buckets. */
+static int has_buckets(request_rec *r, proxy_server_conf *conf, const proxy_balancer *balancer)
+{
+    int i;
+
+    for (i = 0; balancer && i < balancer->workers->nelts; i++) {
+        if (usp_s3_is_bucket(conf, ap_proxy_worker_name(r->pool, APR_ARRAY_IDX(balancer->workers, i, proxy_worker *))))
+            return 1;
+    }
+    return 0;
+}
+
+/*
+ * httpd tells the failure of a subrequest by what its handler returns. Its status says the same here, for a module that
+ * asks for a part of its own may look at nothing else, and would take an empty part for the object. The module has the
+ * first request, where internal redirects have led to this one; those httpd ends with error pages by themselves.
+ */
+static void tell_subrequest(request_rec *r, int status)
+{
+    while (r->prev)
+        r = r->prev;
+    if (r->main && !ap_is_HTTP_ERROR(r->status) && ap_is_HTTP_ERROR(status))
+        r->status = status;
+}
+
+static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
+                       char **url)
+{
+    int status = sign_request(worker, balancer, r, conf, url);
+
+    /* A URL that is the balancer's still: no member could be chosen. */
+    if (!is_of_balancer(*url) || has_buckets(r, conf, *balancer))
+        tell_subrequest(r, status);
     return status;
 }
 
@@ -404,6 +447,7 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
         return keep_refusal(r, request, brigade);
     if (holds(brigade, &ap_bucket_type_error)) {
         request->filter = NULL;
+        request->cut = 1;
         usp_s3_report(r, request, "S3 ended the body early");
         return usp_s3_break_off(filter, brigade);
     }
@@ -433,8 +477,12 @@ static int answer_status(int *status, request_rec *r)
     overridden = !request->answered && apr_table_get(r->notes, "proxy-error-override");
     if (!request->answered && !overridden && *status >= HTTP_INTERNAL_SERVER_ERROR)
         usp_s3_report(r, request, apr_psprintf(r->pool, "mod_proxy got no answer: %d", *status));
-    if (!request->refused && !overridden)
+    if (!request->refused && !overridden) {
+        if (request->cut && r->main)
+            *status = HTTP_BAD_GATEWAY;
+        tell_subrequest(r, *status);
         return DECLINED;
+    }
     if (overridden) {
         /* The filter has seen nothing of it. */
         r->status = *status;
@@ -449,6 +497,7 @@ static int answer_status(int *status, request_rec *r)
     r->content_type = NULL;
     r->sent_bodyct = 0;
     *status = request->ask_for_all ? ask_for_all(r) : request->status;
+    tell_subrequest(r, *status);
     return OK;
 }
 
@@ -470,7 +519,7 @@ static void register_hooks(apr_pool_t *pool)
 
     (void)pool;
     ap_hook_post_config(find_modules, NULL, NULL, APR_HOOK_MIDDLE);
-    proxy_hook_pre_request(sign_request, NULL, before, APR_HOOK_REALLY_FIRST);
+    proxy_hook_pre_request(pre_request, NULL, before, APR_HOOK_REALLY_FIRST);
     APR_OPTIONAL_HOOK(proxy, create_req, watch_framing, NULL, NULL, APR_HOOK_MIDDLE);
     APR_OPTIONAL_HOOK(proxy, fixups, set_headers, NULL, NULL, APR_HOOK_REALLY_LAST);
     APR_OPTIONAL_HOOK(proxy, request_status, answer_status, NULL, NULL, APR_HOOK_REALLY_LAST);

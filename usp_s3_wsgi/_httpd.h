@@ -54,6 +54,7 @@ typedef struct {
     int answered;               /* the answer's header has come */
     int refused;                /* it is none for the client, */
     int status;                 /* who gets this one instead */
+    int cut;                    /* S3 ended the body early, after its beginning went out */
     int ask_for_all;            /* it is a part of another object than the client has the beginning of */
     char *body;                 /* of a refusal */
     apr_size_t length;

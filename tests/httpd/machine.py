@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import runpy
 import shutil
 import socket
 import subprocess
@@ -60,12 +61,18 @@ def httpd_environment(preload: Path | None = None) -> dict[str, str]:
     return environment
 
 
-def compile_shared(source: Path, directory: Path) -> Path:
-    """Compile a C file to a shared object; returns its path."""
+def compile_shared(source: Path, directory: Path, *options: str) -> Path:
+    """Compile a C file to a shared object, with further options of gcc; returns its path."""
     target = directory / source.with_suffix(".so").name
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(target), str(source), "-ldl"]
+    command = ["gcc", "-shared", "-fPIC", "-O1", *options, "-o", str(target), str(source), "-ldl"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return target
+
+
+def compile_module(source: Path, directory: Path) -> Path:
+    """Compile a module of httpd, with the headers that the extension is compiled with; returns its path."""
+    setup = runpy.run_path(str(Path(__file__).parents[2] / "setup.py"), run_name="setup_py")
+    return compile_shared(source, directory, "-D_GNU_SOURCE", *[f"-I{folder}" for folder in setup["header_folders"]()])
 
 
 def modules_directory() -> Path:

@@ -1,0 +1,180 @@
+"""``<Proxy>``: subrequests of a module that sets URL, handler, direction and Range itself, as an Origin does."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.faults.server import ScriptedS3, Step, answer, close, error, first, reset
+from tests.httpd.conftest import BUCKET, ONE_CHILD, PAGES, proxy_section
+from tests.httpd.machine import compile_module, free_port
+from tests.httpd.server import Httpd
+from tests.leaks import SECRET_KEY
+from tests.s3 import EmbeddedS3
+
+SOURCE = Path(__file__).with_name("origin.c")
+DATA = bytes(range(48, 123)) * 1_000
+#: Where each test puts its own S3.
+PORT = free_port()
+URL = f"http://127.0.0.1:{PORT}"
+DOWN = f"http://127.0.0.1:{free_port()}"
+KEYS = f"SetEnv S3AccessKey A\nSetEnv S3SecretKey {SECRET_KEY}\nSetEnv S3Region r\nSetEnv S3UseHeaders on\n"
+CONFIG = f"""
+<Location /origin>
+  SetHandler origin
+</Location>
+<Proxy "{URL}/bucket/">
+  {KEYS}
+  ProxySet enablereuse=on keepalive=on retry=0
+</Proxy>
+<Proxy "{URL}/misspelt/">
+  {KEYS}
+  SetEnv S3UseHeader on
+</Proxy>
+<Proxy "{DOWN}/bucket/">
+  {KEYS}
+  ProxySet retry=0
+</Proxy>
+<Proxy "balancer://down">
+  BalancerMember {DOWN}/bucket retry=60
+</Proxy>
+ProxyPass /balanced balancer://down
+ProxyPass /misspelt {URL}/misspelt
+# A rule of a <Location> leads on by an internal redirect.
+<Location /moved>
+  RewriteEngine On
+  RewriteRule "^.*/moved/(.*)$" /misspelt/$1 [PT]
+</Location>
+"""
+
+
+class Part(NamedTuple):
+    """What the module got: the bytes, what the handler returned, and the status."""
+
+    body: bytes
+    returned: int
+    status: int
+
+
+@pytest.fixture(scope="module")
+def httpd(s3: EmbeddedS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Httpd]:
+    module = compile_module(SOURCE, tmp_path_factory.mktemp("origin"))
+    s3.put(BUCKET, "film.mp4", DATA)
+    url = f"{s3.url}/{BUCKET}/"
+    signed = proxy_section(url, s3, "ProxySet enablereuse=on keepalive=on retry=0 timeout=30 ttl=300")
+    refused = proxy_section(f"{s3.url}/refused/", s3, "SetEnv S3SecretKey wrong", "ProxySet enablereuse=on")
+    with Httpd(f'LoadModule origin_module "{module}"\n{ONE_CHILD}{CONFIG}{PAGES}{signed}{refused}') as server:
+        yield server
+    assert "\n".join(server.unexpected) == ""
+
+
+def scripted(*script: Step, then: Step | None = None) -> ScriptedS3:
+    return ScriptedS3(*script, then=then, port=PORT)
+
+
+def ask(httpd: Httpd, url: str, direction: str, **headers: str) -> Part:
+    """Ask the module for one part; its own answer is always a 200."""
+    reply = httpd.fetch("/origin/page?of=it", x_url=url, x_direction=direction, **headers)
+    assert reply.status == 200
+    match = re.fullmatch(rb"(.*)\|(-?\d+) (\d+)", reply.body, re.DOTALL)
+    assert match is not None, reply.body
+    return Part(match[1], int(match[2]), int(match[3]))
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_parts_are_signed_and_are_those_asked_for_on_a_kept_connection(
+    httpd: Httpd, s3: EmbeddedS3, direction: str
+) -> None:
+    url = f"{s3.url}/{BUCKET}/film.mp4"
+    s3.clear()
+    assert ask(httpd, url, direction) == Part(DATA, 0, 200)
+    for begin in (0, 700, 74_000):
+        part = ask(httpd, url, direction, x_range=f"bytes={begin}-{begin + 99}")
+        assert part == Part(DATA[begin : begin + 100], 0, 206)
+    seen = s3.requests()
+    assert [entry["status"] for entry in seen] == [200, 206, 206, 206]
+    assert all(entry["headers"]["authorization"] == "AWS4-HMAC-SHA256" for entry in seen)
+    assert len({entry["port"] for entry in seen}) == 1
+
+
+FAILURES: dict[str, tuple[Step, int, str]] = {
+    "missing": (error(404, "NoSuchKey"), 404, ""),
+    "denied": (error(403, "AccessDenied"), 403, ""),
+    "refused key": (error(403, "SignatureDoesNotMatch"), 502, "S3 answered 403 SignatureDoesNotMatch"),
+    "no bucket": (error(404, "NoSuchBucket"), 502, "S3 answered 404 NoSuchBucket"),
+    "slow down": (error(503, "SlowDown"), 503, "S3 answered 503 SlowDown"),
+    "internal": (error(500, "InternalError"), 503, "S3 answered 500 InternalError"),
+    "redirect": (error(301, "PermanentRedirect"), 502, "S3 answered 301 PermanentRedirect"),
+    "beyond": (error(416, "InvalidRange"), 416, ""),
+    "not http": (first(b"SSH-2.0-OpenSSH_9.2\r\n", close), 502, "S3 sent what is not HTTP"),
+    "no length": (first(answer(200, b"part", length=None), close), 502, "S3 sent a body without Content-Length"),
+}
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_is_in_the_status_too(httpd: Httpd, name: str, direction: str) -> None:
+    step, status, line = FAILURES[name]
+    httpd.expect_error("AH01110|AH01102")
+    with scripted(step):
+        part = ask(httpd, f"{URL}/bucket/film.mp4", direction, x_range="bytes=5-9")
+        if line:
+            httpd.wait_for_error(line)
+    assert part == Part(b"", status, status)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_what_is_refused_before_it_is_sent(httpd: Httpd, direction: str) -> None:
+    with scripted():
+        assert ask(httpd, f"{URL}/misspelt/film.mp4", direction) == Part(b"", 500, 500)
+        httpd.wait_for_error(r"S3UseHeader is not a setting: did you mean S3UseHeaders\?")
+        assert ask(httpd, f"{URL}/bucket/a/../film.mp4", direction) == Part(b"", 400, 400)
+        assert ask(httpd, f"{URL}/bucket/", direction) == Part(b"", 404, 404)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("end", [close, reset])
+def test_no_answer(httpd: Httpd, direction: str, end: Step) -> None:
+    httpd.expect_error("AH00957|AH01114|AH00940|AH01102|usp_s3_wsgi: mod_proxy got no answer: 50[023]")
+    assert ask(httpd, f"{DOWN}/bucket/film.mp4", direction) == Part(b"", 503, 503)
+    with scripted(end):
+        part = ask(httpd, f"{URL}/bucket/film.mp4", direction)
+    assert part == Part(b"", 502, 502)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_a_balancer_without_a_member_that_works(httpd: Httpd, direction: str) -> None:
+    httpd.expect_error("AH00957|AH00959|AH01114|AH00940|AH01170|usp_s3_wsgi: mod_proxy got no answer: 503")
+    for _ in range(2):  # the second is not even tried
+        assert ask(httpd, "balancer://down/film.mp4", direction) == Part(b"", 503, 503)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_a_part_that_is_cut_short(httpd: Httpd, direction: str) -> None:
+    """The page cannot be taken for whole; the module hears of it."""
+    httpd.expect_error("AH01110|AH01102|AH10412|usp_s3_wsgi: S3 ended the body early")
+    with scripted(first(answer(200, DATA, length=1_000_000), close)), pytest.raises(http.client.IncompleteRead):
+        ask(httpd, f"{URL}/bucket/film.mp4", direction, x_note="on")
+    httpd.wait_for_error(r"origin: 502 502$")
+
+
+def test_an_internal_redirect_of_a_part(httpd: Httpd) -> None:
+    """httpd makes an error page of its own there, which is none of the object."""
+    httpd.expect_error("S3UseHeader is not a setting")
+    reply = httpd.fetch("/origin/page", x_url="/moved/film.mp4", x_direction="lookup", x_note="on")
+    assert b"<title>500 Internal Server Error</title>" in reply.body
+    httpd.wait_for_error(r"origin: 0 500$")
+
+
+def test_a_page_keeps_its_own_status(httpd: Httpd) -> None:
+    httpd.expect_error(r"unable to include|S3UseHeader is not a setting|usp_s3_wsgi: |AH\d+: ")
+    includes = "".join(f'<!--#include virtual="/{path}/a" -->' for path in ("misspelt", "balanced"))
+    (httpd.root / "htdocs" / "page").write_text(f"<p>{includes}</p>")
+    reply = httpd.fetch("/page")
+    error_text = b"[an error occurred while processing this directive]"
+    assert (reply.status, reply.body) == (200, b"<p>" + error_text * 2 + b"</p>")
