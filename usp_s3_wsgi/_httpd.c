@@ -8,6 +8,7 @@
  *   fixups          the headers that go out: those that S3 may see of the client's, and the signature's
  *   create_req      how the end of S3's body will be known
  *   answer filter   the headers of S3's answer that the client may see; the body of a refusal is kept away from it
+ *   post_request    which status "failonstatus" of a balancer sees
  *   request_status  a refusal becomes the client's status, and a line in the error log
  *
  * r->filename, r->args and r->headers_in stay the client's (but for what announces a body, which is read already), so that
@@ -279,10 +280,7 @@ static apr_table_t *passed_headers(request_rec *r, signed_request *request, cons
     return passed;
 }
 
-/*
- * Decide what becomes of a refusal. r->status is set at once: that is what "failonstatus" of a balancer sees, so that a
- * bucket which refuses this server's key is left alone, and one which denies a client's object is not.
- */
+/* Decide what becomes of a refusal. */
 static void decide(request_rec *r, signed_request *request, int refused)
 {
     const char **names = usp_s3_passed_on(refused);
@@ -412,6 +410,7 @@ static void begin_answer(request_rec *r, signed_request *request)
 {
     const char **names = usp_s3_passed_on(r->status), *doubt;
 
+    request->s3_status = r->status;
     request->ask_for_all = usp_s3_must_ask_for_all(r);
     if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
         request->refused = 1;
@@ -454,6 +453,46 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
     return ap_pass_brigade(filter->next, brigade);
 }
 
+/* ---------------------------------------------------------------- hook: the balancer's status */
+
+static int fails_on(const proxy_balancer *balancer, int status)
+{
+    int i;
+
+    for (i = 0; i < balancer->errstatuses->nelts; i++) {
+        if (APR_ARRAY_IDX(balancer->errstatuses, i, int) == status)
+            return 1;
+    }
+    return 0;
+}
+
+/*
+ * What "failonstatus" sees is what becomes of the answer, so that a bucket which refuses this server's key (502) is left
+ * alone, and one which denies a client's object (403) is not. A failure that is not the client's counts for S3's own status
+ * as well: failonstatus=403 is written for keys that S3 refuses. (A token that has expired is a 400 of S3's; each 400 that is
+ * about the client's URL stays one.)
+ */
+static int show_balancer(proxy_worker *worker, proxy_balancer *balancer, request_rec *r, proxy_server_conf *conf)
+{
+    signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+
+    (void)worker;
+    (void)conf;
+    if (!request || !request->refused)
+        return DECLINED;
+    decide(r, request, request->s3_status); /* of a body that was not read to its end */
+    if (!ap_is_HTTP_SERVER_ERROR(request->status))
+        return DECLINED;
+    r->status = request->status;
+    if (fails_on(balancer, request->status) || !ap_is_HTTP_ERROR(request->s3_status))
+        return DECLINED;
+    if (fails_on(balancer, request->s3_status))
+        r->status = request->s3_status;
+    else if (request->s3_status == HTTP_BAD_REQUEST)
+        r->status = HTTP_FORBIDDEN;
+    return DECLINED; /* it is mod_proxy_balancer's; r->status is what the client gets once more after it */
+}
+
 /* ---------------------------------------------------------------- hook: the client's status */
 
 /* The same request again without its range, as CGI scripts redirect within a server. */
@@ -489,7 +528,7 @@ static int answer_status(int *status, request_rec *r)
         request->ask_for_all = usp_s3_must_ask_for_all(r);
         apr_table_unset(r->err_headers_out, "WWW-Authenticate"); /* a 401 of S3 is no question to the client */
     }
-    decide(r, request, overridden ? *status : r->status);
+    decide(r, request, overridden ? *status : request->s3_status);
     /* From here on it is an answer of httpd's own. */
     r->status = request->client_status;
     r->status_line = NULL;
@@ -520,6 +559,7 @@ static void register_hooks(apr_pool_t *pool)
     (void)pool;
     ap_hook_post_config(find_modules, NULL, NULL, APR_HOOK_MIDDLE);
     proxy_hook_pre_request(pre_request, NULL, before, APR_HOOK_REALLY_FIRST);
+    proxy_hook_post_request(show_balancer, NULL, before, APR_HOOK_REALLY_FIRST);
     APR_OPTIONAL_HOOK(proxy, create_req, watch_framing, NULL, NULL, APR_HOOK_MIDDLE);
     APR_OPTIONAL_HOOK(proxy, fixups, set_headers, NULL, NULL, APR_HOOK_REALLY_LAST);
     APR_OPTIONAL_HOOK(proxy, request_status, answer_status, NULL, NULL, APR_HOOK_REALLY_LAST);

@@ -52,6 +52,7 @@ typedef struct {
     apr_table_t *headers;       /* the signature's */
     apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
     int answered;               /* the answer's header has come */
+    int s3_status;              /* what S3 answered; 0 where that is no HTTP, or ProxyErrorOverride took it */
     int refused;                /* it is none for the client, */
     int status;                 /* who gets this one instead */
     int cut;                    /* S3 ended the body early, after its beginning went out */

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Certificate
+from tests.faults.server import ScriptedS3, answer, close, error, first
 from tests.httpd.conftest import MODES, NEEDS_SSL, PAGES, proxy_section
 from tests.httpd.server import Httpd
 from tests.httpd.test_examples import example
@@ -125,3 +126,102 @@ def test_members_that_share_the_work(
         assert [httpd.fetch(f"/b{number}/a%20b%2Bc").body for _ in range(4)] == [b"shared"] * 4
         assert httpd.fetch("/page").body == b"sharedshared"
         assert len(eu.requests()) and len(s3.requests())
+
+
+def path_of(statuses: str) -> str:
+    return "on-" + statuses.replace(",", "-")
+
+
+def fail_on(statuses: str, first: str, second: str) -> str:
+    """A balancer, at a path of its own, that asks the first member and then the second."""
+    name = path_of(statuses)
+    members = f"BalancerMember {first} retry=600\nBalancerMember {second}"
+    return (
+        f'<Proxy "balancer://{name}">\n{members}\nProxySet failonstatus={statuses}\n</Proxy>\n'
+        f"ProxyPass /{name} balancer://{name}\n"
+    )
+
+
+def statuses_of(httpd: Httpd, statuses: str, key: str = "a") -> list[int]:
+    """What four clients get of the balancer, one after the other."""
+    return [httpd.fetch(f"/{path_of(statuses)}/{key}").status for _ in range(4)]
+
+
+@pytest.mark.parametrize("key", ["a b.mp4", "missing"])
+def test_a_refused_key_counts_for_s3s_status_and_for_ours(
+    key: str, eu: EmbeddedS3, s3: EmbeddedS3, checked: list[Httpd]
+) -> None:
+    first, second = f"{eu.url}/films-eu", f"{s3.url}/private"
+    s3.put("private", key, b"from the second")
+    lists = {"403": True, "502": True, "403,404": True, "403,502": True, "404,500,503": False}
+    keys = f"SetEnv S3AccessKey {EU.access_key}\nSetEnv S3SecretKey revoked"
+    sections = proxy_section(f"{first}/", eu, keys) + proxy_section(second, s3)
+    httpd = Httpd(sections + "".join(fail_on(statuses, first, second) for statuses in lists))
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("usp_s3_wsgi: S3 answered 403 SignatureDoesNotMatch|AH01174")
+    for statuses, left_alone in lists.items():
+        got = statuses_of(httpd, statuses, key.replace(" ", "%20"))
+        assert got == ([502, 200, 200, 200] if left_alone else [502, 200] * 2), statuses
+
+
+def test_an_absent_object_is_no_refused_key(eu: EmbeddedS3, s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    first, second = f"{eu.url}/films-eu", f"{s3.url}/private"
+    s3.put("private", "absent", b"from the second")
+    keys = f"SetEnv S3AccessKey {EU.access_key}\nSetEnv S3SecretKey {EU.secret_key}"
+    sections = proxy_section(f"{first}/", eu, keys) + proxy_section(second, s3)
+    httpd = Httpd(sections + "".join(fail_on(statuses, first, second) for statuses in ("403,502", "404")))
+    checked.append(httpd)
+    httpd.start()
+    assert statuses_of(httpd, "403,502", "absent") == [404, 200] * 2
+    assert statuses_of(httpd, "404", "absent") == [404, 200, 200, 200]
+    httpd.wait_for_error("AH01174.*due to status code 404")
+
+
+@pytest.mark.parametrize("as_absent", [False, True])
+@pytest.mark.parametrize(("statuses", "left_alone"), [("502", False), ("500,502,503,504", False), ("403", True)])
+def test_a_denied_object_is_no_refused_key(
+    statuses: str, left_alone: bool, as_absent: bool, s3: EmbeddedS3, checked: list[Httpd]
+) -> None:
+    """Whoever writes failonstatus=403 means it; but not where S3DeniedStatus says that it is a 404."""
+    second = f"{s3.url}/private"
+    s3.put("private", "a", b"from the second")
+    with ScriptedS3(then=error(403, "AccessDenied")) as denying:
+        first = f"{denying.url}/bucket"
+        line = "SetEnv S3DeniedStatus 404" if as_absent else ""
+        sections = proxy_section(f"{first}/", s3, line) + proxy_section(second, s3)
+        httpd = Httpd(sections + fail_on(statuses, first, second))
+        checked.append(httpd)
+        httpd.start()
+        status = 404 if as_absent else 403
+        alternating = as_absent or not left_alone
+        assert statuses_of(httpd, statuses) == ([status, 200] * 2 if alternating else [status, 200, 200, 200])
+    httpd.expect_error("AH01174.*due to status code 403")
+
+
+LONG = b"<Error><Code>SignatureDoesNotMatch</Code></Error>" + b" " * 100_000
+ODD = {
+    "internal": (error(500, "InternalError"), "500", 503),
+    "internal, ours": (error(500, "InternalError"), "503", 503),
+    "expired token": (error(400, "ExpiredToken"), "400", 502),
+    "expired token, as a refused key": (error(400, "ExpiredToken"), "403", 502),
+    "expired token, ours": (error(400, "ExpiredToken"), "502", 502),
+    "long": (answer(403, LONG), "502", 502),
+    "long, S3's": (answer(403, LONG), "403", 502),
+    "not http": (first(b"SSH-2.0-OpenSSH_9.2\r\n", close), "502", 502),
+    "no length": (first(answer(200, b"part", length=None), close), "502", 502),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_other_failures_of_a_member(name: str, s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    step, statuses, status = ODD[name]
+    second = f"{s3.url}/private"
+    s3.put("private", "a", b"from the second")
+    with ScriptedS3(step) as member:
+        sections = proxy_section(f"{member.url}/bucket/", s3) + proxy_section(second, s3)
+        httpd = Httpd(sections + fail_on(statuses, f"{member.url}/bucket", second))
+        checked.append(httpd)
+        httpd.start()
+        httpd.expect_error(f"usp_s3_wsgi: |AH01174.*due to status code {statuses}|AH01110|AH01102")
+        assert statuses_of(httpd, statuses) == [status, 200, 200, 200]
