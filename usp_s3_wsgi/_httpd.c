@@ -416,8 +416,10 @@ static void begin_answer(request_rec *r, signed_request *request)
         request->refused = 1;
     else if ((doubt = doubt_of_end(r, request)))
         refuse(r, request, doubt);
-    else
+    else {
+        usp_s3_log_answer(r, request);
         pass_headers(r, request, names);
+    }
 }
 
 static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
@@ -524,11 +526,12 @@ static int answer_status(int *status, request_rec *r)
     }
     if (overridden) {
         /* The filter has seen nothing of it. */
-        r->status = *status;
+        r->status = request->s3_status = *status;
         request->ask_for_all = usp_s3_must_ask_for_all(r);
         apr_table_unset(r->err_headers_out, "WWW-Authenticate"); /* a 401 of S3 is no question to the client */
     }
-    decide(r, request, overridden ? *status : request->s3_status);
+    decide(r, request, request->s3_status);
+    usp_s3_log_answer(r, request);
     /* From here on it is an answer of httpd's own. */
     r->status = request->client_status;
     r->status_line = NULL;

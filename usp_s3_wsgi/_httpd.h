@@ -52,7 +52,8 @@ typedef struct {
     apr_table_t *headers;       /* the signature's */
     apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
     int answered;               /* the answer's header has come */
-    int s3_status;              /* what S3 answered; 0 where that is no HTTP, or ProxyErrorOverride took it */
+    int s3_status;              /* what S3 answered; 0 where that is no HTTP */
+    int logged;                 /* the error log says so already */
     int refused;                /* it is none for the client, */
     int status;                 /* who gets this one instead */
     int cut;                    /* S3 ended the body early, after its beginning went out */
@@ -167,6 +168,9 @@ int usp_s3_explain(request_rec *r, signed_request *request, int refused);
 
 /* Write the error log's line of another failure, if it is not one too many. */
 void usp_s3_report(request_rec *r, signed_request *request, const char *what);
+
+/* At LogLevel debug: say what S3 answered, if that is no success and no line says it yet. */
+void usp_s3_log_answer(request_rec *r, signed_request *request);
 
 /* Whether S3's answer to a range is none for the client, so that the whole object must be asked for. */
 int usp_s3_must_ask_for_all(request_rec *r);

@@ -7,6 +7,7 @@ def register(
     sign: Callable[..., tuple[object, ...]],
     refused: Callable[..., tuple[object, ...]],
     failed: Callable[..., str | None],
+    answered: Callable[..., str],
     must_ask_for_all: Callable[..., bool],
     forwarded: dict[str, tuple[str, ...]],
     passed_on: dict[int, tuple[str, ...]],

@@ -16,7 +16,7 @@ typedef struct {
 } header_list;
 
 /* What Python registered at the start of this child. Written once, before any request, and never again. */
-static PyObject *sign_function, *refusal_function, *failure_function, *ask_for_all_function;
+static PyObject *sign_function, *refusal_function, *failure_function, *answer_function, *ask_for_all_function;
 static header_list *forwarded, *passed_on;
 
 /*
@@ -96,8 +96,8 @@ static int copy_headers(apr_table_t *to, PyObject *pairs)
     return !PyErr_Occurred();
 }
 
-/* Take (status, message or None, headers) of Python: log, and return the status. */
-static int take_refusal(request_rec *r, PyObject *result)
+/* Take (status, message or None, headers) of Python: log, which sets *logged, and return the status. */
+static int take_refusal(request_rec *r, PyObject *result, int *logged)
 {
     PyObject *message, *headers;
     const char *line = NULL;
@@ -108,6 +108,7 @@ static int take_refusal(request_rec *r, PyObject *result)
         return 0;
     if (message != Py_None && !(line = copied(r->pool, message)))
         return 0;
+    *logged = line != NULL;
     if (line) {
         Py_BEGIN_ALLOW_THREADS; /* a piped log may block */
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", line);
@@ -202,7 +203,7 @@ static const char *mount_with_merged_slashes(request_rec *r)
 int usp_s3_sign(request_rec *r, signed_request *request, char **url)
 {
     PyObject *result;
-    int status = OK;
+    int status = OK, logged;
 
     if (!sign_function || !Py_IsInitialized()) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: this process has no signer: proxy.conf is not included, "
@@ -217,7 +218,7 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
                                    text_or_none(r->main ? NULL : r->unparsed_uri), usp_s3_has_undecoded_slash(r),
                                    text_or_none(mount_with_merged_slashes(r)), text_or_none(request->place.refusal));
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
-        if (!(status = take_refusal(r, result)))
+        if (!(status = take_refusal(r, result, &logged)))
             status = internal_error(r);
     }
     else if (!result || !take_signature(r, request, result, url))
@@ -286,12 +287,33 @@ int usp_s3_explain(request_rec *r, signed_request *request, int refused)
                                    settings(request->place.settings), text(r->method), text(request->url), refused,
                                    request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
                                    request->attempt, seconds_since(r));
-    status = result ? take_refusal(r, result) : 0;
+    status = result ? take_refusal(r, result, &request->logged) : 0;
     if (!status)
         status = internal_error(r);
     Py_XDECREF(result);
     leave_python();
     return status;
+}
+
+void usp_s3_log_answer(request_rec *r, signed_request *request)
+{
+    const char *line = NULL;
+    PyObject *result;
+
+    if (request->logged || !request->s3_status || request->s3_status == HTTP_OK
+        || request->s3_status == HTTP_PARTIAL_CONTENT || !APLOGrdebug(r) || !Py_IsInitialized())
+        return;
+    request->logged = 1;
+    enter_python();
+    result = PyObject_CallFunction(answer_function, "NNiy#Nid", text(r->method), text(request->url), request->s3_status,
+                                   request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
+                                   request->attempt, seconds_since(r));
+    if (!(line = copied(r->pool, result)))
+        internal_error(r);
+    Py_XDECREF(result);
+    leave_python();
+    if (line)
+        ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r, "usp_s3_wsgi: %s", line);
 }
 
 void usp_s3_report(request_rec *r, signed_request *request, const char *what)
@@ -361,11 +383,11 @@ static header_list *header_lists(PyObject *dict)
 
 static PyObject *py_register(PyObject *self, PyObject *arguments)
 {
-    PyObject *sign_with, *refuse_with, *fail_with, *ask_with, *to_s3, *to_client;
+    PyObject *sign_with, *refuse_with, *fail_with, *answer_with, *ask_with, *to_s3, *to_client;
 
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "OOOOO!O!", &sign_with, &refuse_with, &fail_with, &ask_with, &PyDict_Type, &to_s3,
-                          &PyDict_Type, &to_client))
+    if (!PyArg_ParseTuple(arguments, "OOOOOO!O!", &sign_with, &refuse_with, &fail_with, &answer_with, &ask_with,
+                          &PyDict_Type, &to_s3, &PyDict_Type, &to_client))
         return NULL;
     if (!usp_s3_is_loaded()) {
         PyErr_SetString(PyExc_RuntimeError, "httpd has not loaded usp_s3_module: \"usp-s3 apache-config\" prints the line");
@@ -382,6 +404,7 @@ static PyObject *py_register(PyObject *self, PyObject *arguments)
     ask_for_all_function = Py_NewRef(ask_with);
     refusal_function = Py_NewRef(refuse_with);
     failure_function = Py_NewRef(fail_with);
+    answer_function = Py_NewRef(answer_with);
     sign_function = Py_NewRef(sign_with);
     Py_RETURN_NONE;
 }

@@ -197,6 +197,14 @@ def report_failure(method: str, url: str, what: str, attempt: int, seconds: floa
     return error_log.line(failure)
 
 
+def describe_answer(
+    method: str, url: str, status: int, body: bytes, headers: Mapping[str, str], attempt: int, seconds: float
+) -> str:
+    """Return the error log's line of an answer of S3's that is no success, for LogLevel debug; as explain_refusal."""
+    answer = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
+    return error_log.printable(error_log.with_details(answer.words, _place(method, url), _tried(attempt, seconds)))
+
+
 def allow_access(environ: Mapping[str, Any], host: str | None) -> bool | None:
     """Deny what would go out unsigned, for ``WSGIAccessScript``: True allows, None leaves it to others.
 
@@ -214,7 +222,7 @@ def install() -> None:
     try:
         from usp_s3_wsgi import _httpd
 
-        functions = sign_proxied, explain_refusal, report_failure, framing.must_ask_for_all
+        functions = sign_proxied, explain_refusal, report_failure, describe_answer, framing.must_ask_for_all
         _httpd.register(*functions, FORWARDED, PASSED_ON)
     except (ImportError, RuntimeError) as error:
         _missing = f"<Proxy> sections cannot be signed in this process: {error}"

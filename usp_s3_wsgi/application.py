@@ -25,6 +25,7 @@ from usp_s3_wsgi.trust_boundary import Trusted
 from usp_s3_wsgi.upstream import Upstream
 
 if TYPE_CHECKING:
+    from usp_s3_wsgi.s3_error import S3Error
     from usp_s3_wsgi.strict_http import S3Response
 
 _WITHOUT_CHUNKS = frozenset({"HTTP/0.9", "HTTP/1.0"})
@@ -60,10 +61,10 @@ def _answer(environ: dict[str, Any]) -> Answer:
     _report(environ, failure, "asking S3FallbackURL")
     try:
         return _Exchange(environ, trusted, section.fallback).answer()
-    except (ObjectNotFound, AccessDenied):
+    except (ObjectNotFound, AccessDenied) as second:
         if failure.status < 500:
             raise
-        failure.logged = False  # it has been
+        _report(environ, second)
         raise failure from None  # what a copy lacks may well be in the bucket itself
 
 
@@ -76,7 +77,8 @@ class _Exchange:
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
         self._environ, self._trusted, self._section = environ, trusted, section
         self._unsigned = request.from_environ(environ, section, trusted.served_path, trusted.error_status)
-        self._bucket = Upstream(section, lambda failure: self._report(failure, "asking again"))
+        log_answer = self._log_answer if trusted.is_debug else None
+        self._bucket = Upstream(section, lambda failure: self._report(failure, "asking again"), log_answer)
         self._is_counted = False
 
     def answer(self) -> Answer:
@@ -141,11 +143,24 @@ class _Exchange:
         self._bucket.note(failure)
         _report(self._environ, failure, then)
 
+    def _log_answer(self, answer: S3Error, place: str, tried: str) -> None:
+        _log(self._environ, error_log.debug_line(answer, place, tried))
+
 
 def _report(environ: dict[str, Any], failure: GatewayError, then: str = "") -> None:
+    if failure.reported:
+        return
+    failure.reported = True
     line = error_log.line(failure, then)
+    if line is None and failure.told is not None and _wants_debug(environ):
+        line = error_log.debug_line(failure.told, failure.place, failure.tried, then)
     if line is not None:
         _log(environ, line)
+
+
+def _wants_debug(environ: dict[str, Any]) -> bool:
+    """Whether the log is to tell of each answer of S3's that is no success."""
+    return environ.get("USP_S3_DEBUG") == "1"
 
 
 def _log(environ: dict[str, Any], message: str) -> None:

@@ -6,9 +6,13 @@ import sys
 import threading
 import time
 from collections.abc import Hashable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from usp_s3_wsgi.errors import GatewayError
+
+if TYPE_CHECKING:
+    from usp_s3_wsgi.s3_error import S3Error
 
 #: So many lines of a kind are written in so many seconds; how many more there were is told by the first one after.
 _LINES, _SECONDS = 10, 10.0
@@ -48,11 +52,20 @@ def line(failure: GatewayError, then: str = "") -> str | None:
     left_out = limiter.admit((host, failure.kind) if host else str(failure))
     if left_out is None:
         return None
-    details = ", ".join(text for text in (failure.place, failure.tried) if text)
-    text = f"{failure} ({details})" if details else str(failure)
-    if then:
-        text += f"; {then}"
-    return text + _more(left_out)
+    return with_details(str(failure), failure.place, failure.tried, then) + _more(left_out)
+
+
+def debug_line(answer: S3Error, place: str, tried: str, then: str = "") -> str:
+    """Return the line for an answer of S3's that no other line tells of; they are not limited in number."""
+    return f"debug: {with_details(answer.words, place, tried, then)}"
+
+
+def with_details(text: str, place: str, tried: str, then: str = "") -> str:
+    """Return a line's text with what was asked, which attempt it was, and what is done about it."""
+    details = ", ".join(part for part in (place, tried) if part)
+    if details:
+        text = f"{text} ({details})"
+    return f"{text}; {then}" if then else text
 
 
 def warn(message: str, kind: Hashable = None) -> None:

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 class GatewayError(Exception):
     """The base of all: ``status`` is the answer, ``logged`` says whether the operator must hear of it.
 
+    ``reported``: it is in the error log, or would be, and is not to be there twice.
     ``told`` is what S3 said, where it is S3 that refused. ``place`` and ``tried`` are for the log: what was asked, and
     which attempt it was that took how long.
     """
 
     status = 500
     logged = True
+    reported = False
     told: S3Error | None = None
     place = ""
     tried = ""

@@ -51,8 +51,13 @@ class S3Error:
     date: datetime | None = None
     ahead: float = 0.0
 
+    @property
+    def words(self) -> str:
+        """What S3 answered, without what is to be done about it."""
+        return f"S3 answered {self.status} {self.code or '(no code)'}, request id {self.request_id or '(none)'}"
+
     def __str__(self) -> str:
-        text = f"S3 answered {self.status} {self.code or '(no code)'}, request id {self.request_id or '(none)'}"
+        text = self.words
         if self.region:
             text += f", the bucket is in region {self.region}: set S3Region to it"
         if self.code in CLOCK_CODES and abs(self.ahead) >= _SLOW_CLOCK:

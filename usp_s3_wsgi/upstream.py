@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: S3's answers to what the client asked; every other one is a refusal.
 ANSWERS = frozenset({200, 206, 304, 412, 416})
+_SUCCESS = frozenset({200, 206})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _FIRST_BYTE = ("Range", "bytes=0-0")
 
@@ -38,9 +39,18 @@ class _Signed(NamedTuple):
 class Upstream:
     """The bucket of a section. ``S3Retries`` counts for the whole of a client's request: its tries and its resumes."""
 
-    def __init__(self, section: Settings, log: Callable[[GatewayError], None]) -> None:
-        """``log`` is told of each failure after which the same is asked again; the last one is raised."""
-        self._section, self._log = section, log
+    def __init__(
+        self,
+        section: Settings,
+        log: Callable[[GatewayError], None],
+        log_answer: Callable[[S3Error, str, str], None] | None = None,
+    ) -> None:
+        """``log`` is told of each failure after which the same is asked again; the last one is raised.
+
+        ``log_answer`` is told of each answer of S3's that is neither a success nor in a failure, with what was asked
+        and which attempt that was; None: nobody wants to know.
+        """
+        self._section, self._log, self._log_answer = section, log, log_answer
         self._retries_left = section.retries
         self._deadline: float | None = None
         self._attempt, self._begun, self._place = 0, 0.0, ""
@@ -72,8 +82,11 @@ class Upstream:
     def note(self, failure: GatewayError) -> None:
         """Write into a failure, for the log, what was asked last, and which attempt that was."""
         if not failure.place:
-            failure.place = self._place
-            failure.tried = f"attempt {self._attempt}, {time.monotonic() - self._begun:.3f} s" if self._attempt else ""
+            failure.place, failure.tried = self._place, self._tried
+
+    @property
+    def _tried(self) -> str:
+        return f"attempt {self._attempt}, {time.monotonic() - self._begun:.3f} s" if self._attempt else ""
 
     def _prepare_next(self, failure: UpstreamError, deadline: float) -> None:
         """Make the next try a better one, or raise the failure, where there is to be none."""
@@ -87,6 +100,11 @@ class Upstream:
     def _try(self, request: S3Request) -> S3Response:
         response = self._send(request)
         if response.status in ANSWERS:
+            if self._log_answer and response.status not in _SUCCESS:
+                # With its body, which has the code, and which nobody else wants.
+                self._log_answer(
+                    error_document.read(response, self._section.proxy_set.timeout), self._place, self._tried
+                )
             return response
         raise s3_error.refusal(self._why(request, response), self._section, bool(request.query))
 
@@ -108,7 +126,11 @@ class Upstream:
         query = tuple(pair for pair in request.query if pair[0] != "partNumber")  # not together with a range
         first_byte = request._replace(method="GET", query=query, headers=(*request.headers, _FIRST_BYTE))
         reason = error_document.read(self._send(first_byte), patience)
-        return reason if reason.status == told.status else told
+        if reason.status == told.status:
+            return reason
+        if self._log_answer and reason.status not in _SUCCESS:
+            self._log_answer(reason, first_byte.place, self._tried)
+        return told
 
     def _pause_after(self, failure: GatewayError, deadline: float) -> float | None:
         """Return how many seconds to wait before the next try, None where there is to be none."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Certificate
-from tests.faults.server import ScriptedS3, answer, close, error, first
+from tests.faults.server import ScriptedS3, answer, close, error
+from tests.faults.server import first as begin
 from tests.httpd.conftest import MODES, NEEDS_SSL, PAGES, proxy_section
 from tests.httpd.server import Httpd
 from tests.httpd.test_examples import example
@@ -208,8 +209,8 @@ ODD = {
     "expired token, ours": (error(400, "ExpiredToken"), "502", 502),
     "long": (answer(403, LONG), "502", 502),
     "long, S3's": (answer(403, LONG), "403", 502),
-    "not http": (first(b"SSH-2.0-OpenSSH_9.2\r\n", close), "502", 502),
-    "no length": (first(answer(200, b"part", length=None), close), "502", 502),
+    "not http": (begin(b"SSH-2.0-OpenSSH_9.2\r\n", close), "502", 502),
+    "no length": (begin(answer(200, b"part", length=None), close), "502", 502),
 }
 
 

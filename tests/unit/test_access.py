@@ -204,6 +204,14 @@ def test_what_a_refusal_means() -> None:
     assert hidden == Refused(404, None, ())
 
 
+def test_what_s3_answered_in_words() -> None:
+    body = b"<Error><Code>NoSuchKey</Code><RequestId>in the body</RequestId></Error>"
+    url = f"{SECTION}a%0Ab\n\xe9?X-Amz-Signature=1"
+    line = access.describe_answer("GET", url, 404, body, {"x-amz-request-id": "R1"}, 2, 0.25)
+    place = SECTION + r"a%0Ab\x0a\xe9"
+    assert line == f"S3 answered 404 NoSuchKey, request id R1 (GET {place}, attempt 2, 0.250 s)"
+
+
 def test_outside_of_httpd_there_is_no_signer(capsys: pytest.CaptureFixture[str]) -> None:
     access.install()
     assert "usp_s3_wsgi: <Proxy> sections cannot be signed in this process: " in capsys.readouterr().err
