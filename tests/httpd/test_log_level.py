@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,10 @@ WSGIScriptAlias /gateway ${{USP_S3_WSGI}}
   LogLevel usp_s3:info
 </Location>
 ProxyPass /quiet {URL}/bucket
+ProxyPass /misspelt {URL}/misspelt
+<Proxy "{URL}/misspelt/">
+  {KEYS.replace("S3Retries 0", "S3UseHeader on")}
+</Proxy>
 """
 DEBUG = "LogLevel warn usp_s3:debug\n<Location /gateway>\nSetEnv USP_S3_DEBUG 1\n</Location>\n"
 
@@ -194,3 +199,25 @@ def test_a_slash_too_many(debug: bool, s3: EmbeddedS3, checked: list[Httpd]) -> 
         httpd.fetch("/page")
         found = [line for line in httpd.errors() if "usp_s3_wsgi: " in line and f"(GET {url}//film.mp4, " in line]
         assert len(found) == (2 * (1 + (mount == "gateway")) if debug else 0)
+
+
+def words(line: str) -> str:
+    """A line without what differs from run to run."""
+    message = line[line.index("usp_s3_wsgi: ") :]
+    return re.sub(r"(GET) \S+?(, attempt|\))", r"\1 URL\2", re.sub(r"[0-9.]+ s\)", "SECONDS)", message))
+
+
+def test_the_lines_of_the_documentation_are_real(at_debug: Httpd) -> None:
+    text = Path(__file__).parents[2].joinpath("docs", "logging.md").read_text()
+    documented = [line for line in text.splitlines() if line.startswith("    [")]
+    before = len(at_debug.errors())
+    steps = [ANSWERS["absent"][0], ANSWERS["not modified"][0], error(403, "SignatureDoesNotMatch")]
+    with scripted(*steps, ANSWERS["absent"][0], FAILURES["slow down"][0]):
+        for mount, count in (("proxied", len(steps)), ("gateway", 2)):
+            for _ in range(count):
+                at_debug.fetch(f"/{mount}/film.mp4")
+    at_debug.fetch("/misspelt/film.mp4")
+    at_debug.expect_error("AH00957|AH01114")
+    at_debug.fetch("/proxied/film.mp4")
+    printed = {words(line) for line in lines(at_debug, before)}
+    assert {words(line) for line in documented} == printed
