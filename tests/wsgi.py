@@ -71,6 +71,26 @@ def environ(
     }
 
 
+#: What usp_s3_module puts before what it hands over, where a test sets ``trust_boundary._proof`` to it.
+PROOF = "0123456789abcdef0123456789abcdef"
+
+
+def netstring(text: str) -> str:
+    """https://cr.yp.to/proto/netstrings.txt"""
+    return f"{len(text)}:{text},"
+
+
+def pairs(values: Mapping[str, str]) -> str:
+    """Names and values in netstrings."""
+    return "".join(netstring(name) + netstring(value) for name, value in values.items())
+
+
+def handed_over(settings: Mapping[str, str], **control: str) -> str:
+    """What usp_s3_module hands over as USP_S3_SETTINGS (``_httpd_operator.c``)."""
+    about = {name.replace("_", " "): value for name, value in control.items()}
+    return PROOF + netstring(pairs(settings)) + netstring(pairs(about))
+
+
 @dataclass
 class Begun:
     """An answer whose body is still to be read: iterate, then ``close``, as a WSGI server does."""

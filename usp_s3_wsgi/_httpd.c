@@ -476,7 +476,7 @@ static int fails_on(const proxy_balancer *balancer, int status)
  */
 static int show_balancer(proxy_worker *worker, proxy_balancer *balancer, request_rec *r, proxy_server_conf *conf)
 {
-    signed_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+    signed_request *request = usp_s3_sent(r);
 
     (void)worker;
     (void)conf;

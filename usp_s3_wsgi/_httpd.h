@@ -144,6 +144,9 @@ int usp_s3_is_location_of(ap_conf_vector_t *section, const char *path);
 /* The path of the ProxyPass that this request's path is below, NULL where there is none. */
 const char *usp_s3_mount(request_rec *r);
 
+/* Whether a URL has a <Proxy> section with settings. */
+int usp_s3_is_bucket(proxy_server_conf *conf, const char *url);
+
 /* Whether what mod_proxy is about to ask is ours, and then what counts; unchosen is the URL before a balancer chose a member. */
 int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, const char *unchosen, usp_s3_place *place);
 

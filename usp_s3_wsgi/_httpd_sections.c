@@ -165,6 +165,20 @@ static int is_below(apr_pool_t *pool, const char *url, const char *other)
     return strncmp(folder_of(pool, &one), folder, strlen(folder)) == 0;
 }
 
+/* Whether a URL is in the bucket of S3BucketURL, which may be further down: the path begins with the same name. */
+static int is_in_bucket(apr_pool_t *pool, const char *url, const char *bucket_url)
+{
+    apr_uri_t one, bucket;
+    const char *path;
+
+    if (apr_uri_parse(pool, behind_socket(bucket_url), &bucket) != APR_SUCCESS || !bucket.hostname)
+        return 1; /* Python says what is wrong with it */
+    if (apr_uri_parse(pool, behind_socket(url), &one) != APR_SUCCESS || !is_same_origin(&one, &bucket))
+        return 0;
+    path = folder_of(pool, &bucket);
+    return strncmp(folder_of(pool, &one), path, 1 + strcspn(path + 1, "/") + (path[1] != '\0')) == 0;
+}
+
 /* ---------------------------------------------------------------- <Proxy> sections */
 
 /* Whether mod_proxy applies a section to a URL. */
@@ -218,6 +232,19 @@ static int is_applied(const proxied_url *asked, ap_conf_vector_t *section)
 static int has_any_setting(ap_conf_vector_t *section)
 {
     return first_setting(usp_s3_variables(section), 1) != NULL;
+}
+
+int usp_s3_is_bucket(proxy_server_conf *conf, const char *url)
+{
+    int i;
+
+    for (i = 0; i < conf->sec_proxy->nelts; i++) {
+        ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
+
+        if (is_section_of(proxy_of(section), url) && has_any_setting(section))
+            return 1;
+    }
+    return 0;
 }
 
 /* ---------------------------------------------------------------- ProxyPass and <Location> sections */
@@ -443,7 +470,7 @@ static void take_locations(search *found)
         if (!all || !all->nelts || !usp_s3_is_location_of(section, path))
             continue;
         bucket = value_of(all, "S3BucketURL");
-        if (is_of_mount(section, &found->from) || (bucket && is_below(pool, found->asked->url, bucket)))
+        if (is_of_mount(section, &found->from) || (bucket && is_in_bucket(pool, found->asked->url, bucket)))
             found->is_claimed |= usp_s3_holds_setting(all);
         else if (bucket || !is_pattern(ap_get_core_module_config(section)))
             leave_out(found->around, all);
@@ -457,7 +484,7 @@ static void take_around(search *found)
 {
     const char *bucket = value_of(found->around, "S3BucketURL");
 
-    if (bucket && is_below(found->asked->r->pool, found->asked->url, bucket))
+    if (bucket && is_in_bucket(found->asked->r->pool, found->asked->url, bucket))
         found->is_claimed = 1;
     else if (bucket)
         found->around->nelts = 0;
@@ -478,7 +505,7 @@ static void refuse_rules(search *found, const usp_s3_operator *operator)
         found->refusal = operator->refusal;
     else if (operator->is_authors && found->is_claimed)
         found->refusal = operator->is_authors;
-    else if (setting && (!bucket || is_below(found->asked->r->pool, found->asked->url, bucket)))
+    else if (setting && (!bucket || is_in_bucket(found->asked->r->pool, found->asked->url, bucket)))
         found->refusal = apr_psprintf(found->asked->r->pool,
                                       "%s is set by SetEnvIf or a RewriteRule, which count for the gateway alone: where mod_proxy "
                                       "sends, settings are SetEnv lines", setting->key);
@@ -498,9 +525,9 @@ static const char *spelling_of(const proxied_url *asked, const proxy_dir_conf *p
         return NULL;
     end += 3 + strcspn(end + 3, "/");
     written = apr_pstrmemdup(pool, written, (apr_size_t)(end - written));
-    if ((end = strchr(written, '[')))
-        return apr_psprintf(pool, "<ProxyMatch \"^%.*s\\%.*s\\]%s%s\">", (int)(end - written), written,
-                            (int)strcspn(end, "]"), end, end + strcspn(end, "]") + 1, section.path ? section.path : "/");
+    if ((end = strchr(written, '['))) /* of an IPv6 address: a pattern for httpd. A backslash would be doubled in the log. */
+        return apr_psprintf(pool, "<ProxyMatch \"^%.*s[[]%s%s\">", (int)(end - written), written, end + 1,
+                            section.path ? section.path : "/");
     return apr_psprintf(pool, "<Proxy \"%s%s\">", written, section.path ? section.path : "/");
 }
 

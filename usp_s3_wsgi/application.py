@@ -33,10 +33,12 @@ _WITHOUT_CHUNKS = frozenset({"HTTP/0.9", "HTTP/1.0"})
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Serve one GET or HEAD of an object, as the WSGI environ's settings say (PEP 3333)."""
+    trusted = None
     try:
-        answer = _answer(environ)
+        trusted = trust_boundary.from_environ(environ)
+        answer = _answer(environ, trusted)
     except GatewayError as error:
-        _report(environ, error)
+        _report(environ, trusted, error)
         answer = response.plain(error.status, error.headers, environ["REQUEST_METHOD"])
     except Exception as error:
         _log(environ, errors.internal(error))
@@ -49,8 +51,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     return answer.body
 
 
-def _answer(environ: dict[str, Any]) -> Answer:
-    trusted = trust_boundary.from_environ(environ)
+def _answer(environ: dict[str, Any], trusted: Trusted) -> Answer:
     section = trusted.settings
     try:
         return _Exchange(environ, trusted, section).answer()
@@ -58,13 +59,13 @@ def _answer(environ: dict[str, Any]) -> Answer:
         if section.fallback is None or not remedies.may_ask_elsewhere(error, section.fallback_on_404):
             raise
         failure = error
-    _report(environ, failure, "asking S3FallbackURL")
+    _report(environ, trusted, failure, "asking S3FallbackURL")
     try:
         return _Exchange(environ, trusted, section.fallback).answer()
     except (ObjectNotFound, AccessDenied) as second:
         if failure.status < 500:
             raise
-        _report(environ, second)
+        _report(environ, trusted, second)
         raise failure from None  # what a copy lacks may well be in the bucket itself
 
 
@@ -141,26 +142,21 @@ class _Exchange:
 
     def _report(self, failure: GatewayError, then: str = "") -> None:
         self._bucket.note(failure)
-        _report(self._environ, failure, then)
+        _report(self._environ, self._trusted, failure, then)
 
     def _log_answer(self, answer: S3Error, place: str, tried: str) -> None:
         _log(self._environ, error_log.debug_line(answer, place, tried))
 
 
-def _report(environ: dict[str, Any], failure: GatewayError, then: str = "") -> None:
+def _report(environ: dict[str, Any], trusted: Trusted | None, failure: GatewayError, then: str = "") -> None:
     if failure.reported:
         return
     failure.reported = True
     line = error_log.line(failure, then)
-    if line is None and failure.told is not None and _wants_debug(environ):
+    if line is None and failure.told is not None and trusted is not None and trusted.is_debug:
         line = error_log.debug_line(failure.told, failure.place, failure.tried, then)
     if line is not None:
         _log(environ, line)
-
-
-def _wants_debug(environ: dict[str, Any]) -> bool:
-    """Whether the log is to tell of each answer of S3's that is no success."""
-    return environ.get("USP_S3_DEBUG") == "1"
 
 
 def _log(environ: dict[str, Any], message: str) -> None:

@@ -1,8 +1,8 @@
 """What of a WSGI environ is the operator's: httpd's environment also holds what pages and .htaccess files have written.
 
 Where httpd has loaded usp_s3_module, that tells one from the other (``_httpd_operator.c``) and hands over the
-operator's part in one variable, which begins with a proof that no page can know. Without it nobody can tell them apart in
-a subrequest or after a redirect: there only requests that come from a client directly are served.
+operator's part in one variable, which begins with a proof that no page can know. Without it nobody can tell them apart
+in a subrequest or after a redirect: only requests that come from a client directly are served then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from usp_s3_wsgi.settings import Settings
 _HANDED_OVER = "USP_S3_SETTINGS"
 _NEEDS_MODULE = (
     "a subrequest, a redirect or a rewritten URL needs usp_s3_module, which tells the operator's settings from those "
-    "of pages: usp-s3 apache-config prints its LoadModule line where mod_proxy is loaded and httpd's headers are installed"
+    "of pages: usp-s3 apache-config prints its LoadModule line (it needs mod_proxy, and headers of httpd to install)"
 )
 
 

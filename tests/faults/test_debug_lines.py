@@ -1,4 +1,4 @@
-"""What S3 answered, on request (USP_S3_DEBUG): each answer that is no success is in one line, whatever follows it."""
+"""What S3 answered, on request (LogLevel debug): each answer that is no success is in one line, whatever follows it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,28 @@ from typing import Any
 import pytest
 
 from tests.faults.server import ScriptedS3, Step, answer, close, error, first, head_of
-from tests.wsgi import MODES, call, environ, s3_settings
-from usp_s3_wsgi import upstream
+from tests.wsgi import MODES, PROOF, call, environ, handed_over, s3_settings
+from usp_s3_wsgi import trust_boundary, upstream
 
 FILM = answer(200, b"film", ("ETag", '"e"'))
 CUT = first(answer(200, b"fi", ("ETag", '"e"'), length=4), close)
 PROBE = head_of(answer(403, b"x"))
-DEBUG: dict[str, Any] = {"USP_S3_DEBUG": "1"}
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+
+
+@pytest.fixture(autouse=True)
+def module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process whose httpd has loaded usp_s3_module, which alone knows the level."""
+    monkeypatch.setattr(trust_boundary, "_proof", PROOF)
+
+
+def at_debug(settings: dict[str, str], **more: Any) -> dict[str, Any]:
+    """The environ of a request where LogLevel is debug."""
+    return environ(USP_S3_SETTINGS=handed_over(settings, debug=""), **more)
 
 
 #: The method, S3's answers, and the beginning and end of each line.
@@ -61,7 +71,7 @@ def test_each_answer_is_in_one_line(name: str, mode: str) -> None:
     method, steps, lines = CASES[name]
     with ScriptedS3(*steps) as s3:
         settings = s3_settings(s3.url, mode, S3Retries="1")
-        reply = call(environ("/media/film.mp4?X-Amz-Signature=1", settings, method=method, **DEBUG))
+        reply = call(at_debug(settings, url="/media/film.mp4?X-Amz-Signature=1", method=method))
     found = reply.log.splitlines()
     assert len(found) == len(lines), reply.log
     for line, expected in zip(found, lines, strict=True):
@@ -70,12 +80,14 @@ def test_each_answer_is_in_one_line(name: str, mode: str) -> None:
         assert "X-Amz" not in line and "Signature" not in line
 
 
-@pytest.mark.parametrize("given", [{}, {"USP_S3_DEBUG": ""}, {"USP_S3_DEBUG": "0"}])
-def test_nothing_is_written_unasked(given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("by_module", [False, True])
+def test_nothing_is_written_unasked(by_module: bool) -> None:
     steps = (error(404, "NoSuchKey"), error(403, "AccessDenied"), answer(304, length=None), error(412, "x"))
     with ScriptedS3(*steps) as s3:
         for status in (404, 403, 304, 412):
-            reply = call(environ(settings=s3_settings(s3.url), **given))
+            settings = s3_settings(s3.url)
+            given = environ(USP_S3_SETTINGS=handed_over(settings)) if by_module else environ(settings=settings)
+            reply = call(given)
             assert (reply.status, reply.log) == (status, "")
 
 
@@ -83,7 +95,7 @@ def test_the_connection_serves_again() -> None:
     """Though the document is read here that would have been dropped."""
     with ScriptedS3(error(412, "PreconditionFailed"), error(416, "InvalidRange"), FILM) as s3:
         settings = s3_settings(s3.url)
-        replies = [call(environ(settings=settings, **DEBUG)) for _ in range(3)]
+        replies = [call(at_debug(settings)) for _ in range(3)]
     assert [reply.status for reply in replies] == [412, 416, 200]
     assert [request.connection for request in s3.requests] == [1, 1, 1]
 
@@ -95,7 +107,7 @@ def test_the_first_bucket_and_its_copy() -> None:
     ):
         more = {"S3FallbackURL": f"{copies.url}/copies/", "S3FallbackOn404": "on"}
         settings = s3_settings(one.url, **more)
-        failed, served = (call(environ(settings=settings, **DEBUG)) for _ in range(2))
+        failed, served = (call(at_debug(settings)) for _ in range(2))
     assert (failed.status, served.body) == (503, b"film")
     busy, absent = failed.log.splitlines()
     assert re.fullmatch(rf"usp_s3_wsgi: /media: S3 answered 503 .* \(GET {one.url}.*; asking S3FallbackURL", busy)

@@ -175,10 +175,11 @@ def test_other_streams_of_the_connection_go_on(servers: dict[str, Httpd], mount:
 @pytest.mark.parametrize(("server", "mount", "way"), CASES)
 def test_cut_short(servers: dict[str, Httpd], server: str, mount: str, way: str, protocol: str) -> None:
     httpd = servers[server]
-    refused = (server, mount) == ("bare", "daemon") and (way == "page" or protocol == "0.9")
+    # Without the module: subrequests, whose settings might be the page's, and what has no header in daemon mode.
+    refused = server == "bare" and (way == "page" or (mount == "daemon" and protocol == "0.9"))
     with ScriptedS3(then=s3, port=PORT):
         status, body, whole = fetch(httpd.port, target(mount, way, "whole"), protocol)
-        if refused:  # with 502, within the page
+        if refused:  # with 500, within the page
             assert b"0123" not in body
         else:
             assert (status, whole) == (200, True)

@@ -46,7 +46,7 @@ ProxyPass /misspelt {URL}/misspelt
   {KEYS.replace("S3Retries 0", "S3UseHeader on")}
 </Proxy>
 """
-DEBUG = "LogLevel warn usp_s3:debug\n<Location /gateway>\nSetEnv USP_S3_DEBUG 1\n</Location>\n"
+DEBUG = "LogLevel warn usp_s3:debug\n"
 
 #: Answers of S3's, what is asked for them, and what the client gets.
 ANSWERS: dict[str, tuple[Step, dict[str, Any], int, str]] = {
@@ -187,7 +187,7 @@ def test_a_slash_too_many(debug: bool, s3: EmbeddedS3, checked: list[Httpd]) -> 
     """At the end of ProxyPass's target, or of the bucket's URL: a 404 that nothing else tells the reason of."""
     s3.put(BUCKET, "film.mp4", b"film")
     url = f"{s3.url}/{BUCKET}"
-    gateway = section("/gateway", s3, f"SetEnv S3BucketURL {url}//", *(["SetEnv USP_S3_DEBUG 1"] if debug else []))
+    gateway = section("/gateway", s3, f"SetEnv S3BucketURL {url}//")
     proxied = f"ProxyPass /proxied {url}/\n{proxy_section(f'{url}/', s3)}{PAGES}"
     httpd = Httpd(("LogLevel warn usp_s3:debug\n" if debug else "") + gateway + proxied)
     checked.append(httpd)

@@ -249,14 +249,22 @@ def test_a_rule_is_not_passed_by_where_the_path_is_mapped_as_it_is_encoded(
 
 
 def test_a_section_of_an_ipv6_address(checked: list[Httpd]) -> None:
-    """httpd takes its brackets for a pattern, which never matches."""
+    """httpd takes its brackets for a pattern, which never matches: the error log says how to write the section."""
     keys = "SetEnv S3AccessKey x\nSetEnv S3SecretKey y\nSetEnv S3Region r\nSetEnv S3UseHeaders on\n"
     with ScriptedS3(answer(200, b"an object"), host="::1") as bucket:
         url = f"http://[::1]:{bucket.port}/bucket"
-        server = Httpd(f'ProxyPass /media {url}\n<Proxy "{url}/">\n{keys}</Proxy>\n')
-        checked.append(server)
-        server.start()
-        assert server.fetch("/media/a.ts").body == b"an object"
+        never = Httpd(f'ProxyPass /media {url}\n<Proxy "{url}/">\n{keys}</Proxy>\n')
+        checked.append(never)
+        never.start()
+        assert never.fetch("/media/a.ts").status == 500
+        line = never.wait_for_error("mod_proxy does not apply <Proxy")
+        assert bucket.requests == []
+        right = line.partition(": write ")[2].partition(" (GET")[0]
+        assert right == f'<ProxyMatch "^http://[[]::1]:{bucket.port}/bucket/">'
+        applied = Httpd(f"ProxyPass /media {url}\n{right}\n{keys}SetEnv S3BucketURL {url}/\n</ProxyMatch>\n")
+        checked.append(applied)
+        applied.start()
+        assert applied.fetch("/media/a.ts").body == b"an object"
     assert bucket.requests[0].headers["authorization"].startswith("AWS4-HMAC-SHA256 ")
 
 

@@ -269,3 +269,15 @@ def test_whatever_it_is(text: str, to: Plane, end: str) -> None:
     assert result.text.count("\n") == result.text.count(end)
     if to == "proxy":
         assert not any(line.name in KEYS for line, _ in walk(parse(result.text)))
+
+
+def test_a_location_whose_rule_is_not_proxypass_says_its_bucket() -> None:
+    keys = "S3SecretKey x\nS3AccessKey y\n"
+    location = f"<Location /b>\n  IsmProxyPass {URL}\n  {keys}</Location>\n"
+    text, warnings = convert(location, "proxy")
+    assert f'  SetEnv S3BucketURL "{URL}"\n  SetEnv S3SecretKey x\nSetEnv S3AccessKey y\n' in text and not warnings
+    proxied = convert(location.replace("IsmProxyPass", "ProxyPass"), "proxy")
+    assert "S3BucketURL" not in proxied.text
+    rewritten = convert(location.replace(f"IsmProxyPass {URL}", f"RewriteRule (.*) {URL}$1 [P]"), "proxy")
+    assert "S3BucketURL" not in rewritten.text
+    assert any(warning.startswith("line 1: a RewriteRule [P]") for warning in rewritten.warnings)

@@ -8,25 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wsgi import call, environ, s3_settings
+from tests.wsgi import PROOF, call, environ, handed_over, netstring, pairs, s3_settings
 from usp_s3_wsgi import trust_boundary
 from usp_s3_wsgi.errors import SettingError
 
-PROOF = "0123456789abcdef0123456789abcdef"
 SETTINGS = s3_settings("http://127.0.0.1:9")
-
-
-def netstring(text: str) -> str:
-    return f"{len(text)}:{text},"
-
-
-def pairs(values: dict[str, str]) -> str:
-    return "".join(netstring(name) + netstring(value) for name, value in values.items())
-
-
-def handed_over(settings: dict[str, str], **control: str) -> str:
-    """What httpd's module hands over (``_httpd_operator.c``)."""
-    return PROOF + netstring(pairs(settings)) + netstring(pairs({k.replace("_", " "): v for k, v in control.items()}))
 
 
 @pytest.fixture

@@ -30,6 +30,10 @@ _UNVERIFIED = (
 _DEPTH = 10
 _ENOUGH = 3
 _SHALLOW = f"certificates of public providers have more authorities above them: SSLProxyVerifyDepth {_DEPTH}"
+_UNNAMED = (
+    "a RewriteRule [P] or a SetHandler is signed where a <Proxy> section of its URL holds the keys, or S3BucketURL here "
+    "says the bucket"
+)
 _BY_ADDRESS = (
     "httpd compares the names of a certificate with the URL's host, and never its IP addresses: give the host a name, "
     "in DNS or /etc/hosts, that the certificate has"
@@ -63,6 +67,7 @@ def _to_proxy(nodes: tuple[Node, ...], edits: Edits) -> None:
         if line.name in KEYS:
             convert_key(line, edits)
     _guard(nodes, edits)
+    _name_buckets(nodes, edits)
     https = [section for section in _sections_with_keys(nodes) if _https_urls(section)]
     if https:
         _verify_depth(nodes, edits)
@@ -71,6 +76,27 @@ def _to_proxy(nodes: tuple[Node, ...], edits: Edits) -> None:
             edits.warn(section.opening, _UNVERIFIED)
         if any(_IP_ADDRESS.match(url) for url in _https_urls(section)):
             edits.warn(section.opening, _BY_ADDRESS)
+
+
+def _name_buckets(nodes: tuple[Node, ...], edits: Edits) -> None:
+    """Settings in a <Location> are about the bucket of its ProxyPass; of every other rule they must say the bucket."""
+    done: set[int] = set()
+    for line, around in walk(nodes):
+        sections = [
+            section for section in around if section.name in {"proxy", "proxymatch", "location", "locationmatch"}
+        ]
+        if line.name not in KEYS or not sections or not sections[-1].name.startswith("location"):
+            continue
+        section = sections[-1]
+        if section.opening.number in done:
+            continue
+        done.add(section.opening.number)
+        inner = [inside for inside, _ in walk(section.body)]
+        urls = [inside.arguments[0] for inside in inner if inside.name == "ismproxypass" and inside.arguments]
+        if urls and not any(inside.name == "proxypass" for inside in inner):
+            edits.before(line, f'{indent(line)}SetEnv S3BucketURL "{urls[0]}"')
+        elif not urls and any(inside.name in {"rewriterule", "sethandler"} for inside in inner):
+            edits.warn(section.opening, _UNNAMED)
 
 
 def _verify_depth(nodes: tuple[Node, ...], edits: Edits) -> None:
