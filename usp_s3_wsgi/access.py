@@ -282,6 +282,9 @@ def _settings(section: str | None, pairs: Pairs, target: _Target) -> Settings:
     origin = target.origin
     chosen = _parsed(pairs, section or f"{origin.scheme}://{origin.authority}/")
     bucket = chosen.bucket_url
+    if section is None and not bucket.bucket and not any(name == "S3BucketURL" and value for name, value in pairs):
+        # A pattern may match hosts that nobody thought of.
+        raise SettingError("the section is a pattern and the URL shows no bucket: set S3BucketURL")
     if (bucket.scheme, bucket.host, bucket.port) != (origin.scheme, origin.host, origin.port):
         raise SettingError("the URL of the proxied request is not that of the section's bucket")
     return chosen

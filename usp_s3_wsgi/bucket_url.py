@@ -13,6 +13,10 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 _ENDPOINT = r"(?:s3[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)(?<!\.vpce\.amazonaws\.com)"
 _VIRTUAL_HOST = re.compile(rf"(?P<bucket>.+)\.{_ENDPOINT}")
 _SERVICE = re.compile(_ENDPOINT)
+#: Hosts below one that is called s3 or s3-...: films.s3.example is a bucket's, and s3.example the whole service's.
+_BELOW_S3 = re.compile(r"(?!s3[.-])(?:[^.]+\.)+s3(?:-[^.]+)?(?:\..+)?")
+#: Hosts of whole services all the same: Amazon's endpoints in a VPC, and services of a Kubernetes namespace called s3.
+_NO_BUCKETS = re.compile(r".+\.(?:amazonaws\.com(?:\.cn)?|svc(?:\.cluster\.local)?)")
 #: Amazon's endpoints of a region (or, the old ones, of none), which say of a bucket elsewhere where it is.
 _REGIONAL = re.compile(
     r"(?P<before>(?:.+\.)?s3(?:\.dualstack)?)(?:[.-][a-z]{2,3}(?:-[a-z]+)+-[0-9])?(?P<after>\.amazonaws\.com(?:\.cn)?)"
@@ -41,6 +45,14 @@ class BucketURL:
         """The Host header: the port is left out where it is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if DEFAULT_PORTS[self.scheme] == self.port else f"{host}:{self.port}"
+
+    @property
+    def is_buckets_host(self) -> bool:
+        """Whether the host's name begins with a bucket's, though nobody can tell where that ends.
+
+        Any other host may be that of a whole service, where the client's path would choose the bucket.
+        """
+        return bool(_BELOW_S3.fullmatch(self.host)) and not _NO_BUCKETS.fullmatch(self.host)
 
     def named(self, bucket: str) -> BucketURL:
         """Return the same place, with the bucket that the operator named (``S3Bucket``).

@@ -52,7 +52,7 @@ class Settings:
 
     @property
     def bucket(self) -> str:
-        """The bucket's name, which Signature v2 signs."""
+        """The bucket's name, which Signature v2 signs; empty where only v4 can sign, for the URL does not show it."""
         return self.bucket_url.bucket
 
     @property
@@ -215,9 +215,17 @@ def _with_bucket(settings: Settings, bucket: str | None) -> Settings:
             return replace(settings, bucket_url=settings.bucket_url.named(bucket))
         except ValueError as error:
             raise SettingError(f"S3Bucket {error}") from None
-    if not settings.bucket_url.bucket:
+    url = settings.bucket_url
+    if url.bucket:
+        return settings
+    if not url.is_buckets_host:
         # Such a URL may be that of a whole service: the client's path would choose the bucket.
         raise SettingError(
             "S3BucketURL shows no bucket: put it into the path, or set S3Bucket where the host begins with it"
         )
-    return settings
+    if settings.region is None:
+        raise SettingError(
+            "S3Bucket is not set: Signature v2 signs the bucket's name, which S3BucketURL does not show "
+            "(Signature v4, which S3Region chooses, does not sign it)"
+        )
+    return replace(settings, bucket_url=replace(url, path_style=False))

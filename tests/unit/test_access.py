@@ -67,6 +67,10 @@ def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: access.Pairs, key
         (None, (), f"https://{HOST}/a"),
         (None, (("S3BucketURL", "http://ceph.example:8080/films/"),), "http://ceph.example:8080/films/a"),
         ("https://films.ceph.example/", (("S3Bucket", "films"),), "https://films.ceph.example/a"),
+        ("http://films.s3.example:9000/", (), "http://films.s3.example:9000/a"),
+        ("http://films.s3.example:9000", (), "http://films.s3.example:9000/a"),
+        ("http://films.s3.example/", (("S3Bucket", "films"),), "http://films.s3.example/a"),
+        (None, (("S3BucketURL", "http://films.s3.example/"),), "http://films.s3.example/a"),
         ("HTTPS://Films.S3.eu-central-1.AmazonAWS.com:443", (), f"https://{HOST}/a"),
     ],
 )
@@ -79,6 +83,8 @@ def test_the_bucket_is_that_of_the_section(section: str | None, more: access.Pai
     [
         ("https://ceph.example/", "https://ceph.example/films/a", "S3BucketURL shows no bucket"),
         (None, "https://ceph.example/films/a", "S3BucketURL shows no bucket"),
+        (None, "https://films.s3.example/a", "the URL shows no bucket: set S3BucketURL"),
+        ("https://s3.example/", "https://s3.example/films/a", "S3BucketURL shows no bucket"),
         ("https://ceph.example/films", "https://ceph.example/films2/a", "is not below that of the section's bucket"),
         ("https://ceph.example/films", "http://ceph.example/films/a", "is not that of the section's bucket"),
         ("https://ceph.example/films", "https://ceph.example:444/films/a", "is not that of the section's bucket"),
@@ -91,6 +97,21 @@ def test_nothing_is_signed_for_another_place(section: str | None, url: str, reas
     answer = refused(url, section=section)
     assert answer.status == 500
     assert answer.message and reason in answer.message
+
+
+@pytest.mark.parametrize("pairs", [KEYS, (*KEYS, ON)])
+def test_signature_v2_needs_the_bucket_by_name(pairs: access.Pairs) -> None:
+    section = "http://films.s3.example:9000/"
+    answer = refused(f"{section}a", pairs, section)
+    assert answer.status == 500 and answer.message
+    assert "S3Bucket is not set: Signature v2 signs the bucket's name" in answer.message
+    assert signed(f"{section}a", (*pairs, ("S3Bucket", "films")), section)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/?list-type=2", "?list-type=2"])
+def test_a_bucket_whose_name_only_the_host_knows_is_never_listed(path: str) -> None:
+    answer = refused(f"http://films.s3.example:9000{path}", section="http://films.s3.example:9000/")
+    assert answer.status == 404
 
 
 def test_what_no_client_may_ask() -> None:

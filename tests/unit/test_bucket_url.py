@@ -35,6 +35,7 @@ PLACES = [
     ("https://b.storage.googleapis.com/", "b", False, "b.storage.googleapis.com"),
     ("http://minio:9000/b/", "b", True, "minio:9000"),
     ("http://b.ceph.example:7480/", "", True, "b.ceph.example:7480"),
+    ("http://b.s3.example:9000/", "", True, "b.s3.example:9000"),
     ("http://ceph.example:7480/b/", "b", True, "ceph.example:7480"),
     ("http://192.0.2.7/b/", "b", True, "192.0.2.7"),
     ("http://[2001:db8::7]:9000/b/", "b", True, "[2001:db8::7]:9000"),
@@ -217,6 +218,72 @@ def test_a_url_of_the_whole_service_is_refused(url: str) -> None:
 )
 def test_s3bucket_does_not_open_the_whole_service(url: str) -> None:
     assert "S3Bucket must be the bucket" in refused(S3BucketURL=url, S3Bucket="films")
+
+
+# --- hosts that begin with a bucket's name, wherever that ends
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://films.s3.example:9000/",
+        "http://films.s3.example:9000",
+        "https://FILMS.S3.Example/",
+        "https://my.films.s3.example/",
+        "https://films.s3-eu.example/",
+        "https://films.eu.s3.example/",
+        "https://films.s3.eu.example/",
+        "http://films.s3:9000/",
+        "http://films.s3.localhost/",
+        "https://films.s3.wasabisys.com/",
+    ],
+)
+def test_signature_v4_needs_no_name_where_the_host_begins_with_it(url: str) -> None:
+    read = from_environ({**BASE, "S3BucketURL": url, "S3Region": "r"})
+    assert (read.bucket, read.path_style, read.bucket_url.prefix) == ("", False, "/")
+    message = refused(S3BucketURL=url)
+    assert message.startswith("S3Bucket is not set: Signature v2 signs") and "S3Region" in message
+    name = "my.films" if "//my." in url else "films"
+    assert from_environ({**BASE, "S3BucketURL": url, "S3Bucket": name}).bucket == name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://s3.eu-west-1.amazonaws.com/",
+        "https://bucket.vpce-1a2b3c4d-5e6f.s3.us-east-1.vpce.amazonaws.com/",
+        "https://storage.googleapis.com/",
+        "https://s3.example/",
+        "https://s3.s3.example/",
+        "https://s3-eu.example/",
+        "https://s3-eu.s3.example/",
+        "https://s3.wasabisys.com/",
+        "https://s3/",
+        "http://localhost:9000/",
+        "http://minio:9000/",
+        "http://127.0.0.1:9000/",
+        "http://[::1]:9000/",
+        "http://ceph.example/",
+        "https://minio.example.com/",
+        "https://account.r2.cloudflarestorage.com/",
+        "https://ns.compat.objectstorage.eu-frankfurt-1.oraclecloud.com/",
+        "https://media.example.com/",
+        "https://mys3.example/",
+        "https://films.nos3.example/",
+        "http://minio.s3.svc:9000/",
+        "http://minio.s3.svc.cluster.local:9000/",
+    ],
+)
+def test_a_url_of_the_whole_service_is_refused_with_signature_v4_too(url: str) -> None:
+    assert "S3BucketURL shows no bucket" in refused(S3BucketURL=url, S3Region="r")
+
+
+def test_the_second_bucket_has_a_region_of_its_own() -> None:
+    both = {"S3FallbackURL": "http://films.s3.example/", "S3Region": "r"}
+    read = from_environ({**BASE, **both})
+    assert read.fallback and read.fallback.bucket_url.host == "films.s3.example"
+    message = refused(S3FallbackURL="http://films.s3.example/")
+    assert message.startswith("the second bucket (settings S3Fallback...): S3Bucket is not set")
 
 
 @pytest.mark.parametrize(

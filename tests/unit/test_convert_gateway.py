@@ -260,6 +260,7 @@ def test_what_counts_for_the_whole_host_is_the_operators(line: str) -> None:
     ("url", "told"),
     [
         ("https://films.ceph.example/", "S3BucketURL shows no bucket: put it into the path, or set S3Bucket where"),
+        ("https://films.s3.example/", "S3BucketURL shows no bucket"),
         ("https://user:SECRET@films.example/", "S3BucketURL must be a URL without user, query and fragment"),
         ("https://${BUCKET}/", None),
     ],
@@ -267,6 +268,15 @@ def test_what_counts_for_the_whole_host_is_the_operators(line: str) -> None:
 def test_a_url_that_does_not_do_is_told(url: str, told: str | None) -> None:
     _, warnings = gateway(f"ProxyPass /media {url}\n{section(url=url)}")
     assert [warning.startswith(f"line 2: {told}") for warning in warnings] == ([True] if told else [])
+
+
+def test_signature_v4_needs_no_bucket_in_the_url() -> None:
+    url = "https://films.s3.example/"
+    assert gateway(f"ProxyPass /media {url}\n{section('S3Region x' + chr(10), url)}")[1] == ()
+    _, warnings = gateway(
+        f"ProxyPass /media https://ceph.example/\n{section('S3Region x' + chr(10), 'https://ceph.example/')}"
+    )
+    assert len(warnings) == 1
 
 
 def test_keys_beside_an_ism_proxy_pass_get_a_mount_after_the_location() -> None:

@@ -46,11 +46,12 @@ def _url(mount: Mount, edits: Edits) -> None:
     if "${" in mount.url:  # httpd knows what it will be
         return
     try:
-        shown = bucket_url.parse(mount.url).bucket
+        url = bucket_url.parse(mount.url)
     except ValueError as error:
         edits.warn(mount.home.section.opening, f"S3BucketURL {error}")
         return
-    if not shown:
+    is_v4 = any(key.name == "s3region" for key in mount.home.keys)
+    if not url.bucket and not (url.is_buckets_host and is_v4):
         edits.warn(
             mount.home.section.opening,
             "S3BucketURL shows no bucket: put it into the path, or set S3Bucket where the host begins with it",
