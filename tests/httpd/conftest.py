@@ -11,6 +11,7 @@ import pytest
 
 from tests.certificates import Certificate, make_certificate
 from tests.httpd.machine import compile_shared, has_module
+from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
@@ -64,6 +65,34 @@ def s3() -> Iterator[EmbeddedS3]:
 def s3_tls(certificate: Certificate) -> Iterator[EmbeddedS3]:
     with EmbeddedS3(buckets=(BUCKET,), tls=certificate) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def bucket_server() -> Iterator[Recorder]:
+    """What is asked in S3's place."""
+    with Recorder() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def other_server() -> Iterator[Recorder]:
+    """A backend that is none of S3's."""
+    with Recorder() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(bucket_server: Recorder) -> Recorder:
+    """The same, without what earlier tests have asked."""
+    bucket_server.asked.clear()
+    return bucket_server
+
+
+@pytest.fixture
+def other(other_server: Recorder) -> Recorder:
+    """The same, without what earlier tests have asked."""
+    other_server.asked.clear()
+    return other_server
 
 
 def section(

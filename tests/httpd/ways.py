@@ -1,18 +1,14 @@
-"""The ways by which mod_proxy is led to a URL, and a server that notes what it is asked, and signed by whom."""
+"""The ways by which mod_proxy is led to a URL, and what the tests of all of them have in common."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from types import TracebackType
-from typing import NamedTuple
-from urllib.parse import unquote
 
 from tests.httpd.conftest import PAGES
+from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd, Reply
 
 _BALANCER = '<Proxy "balancer://@NAME@">\nBalancerMember @URL@\n</Proxy>\n'
@@ -57,86 +53,6 @@ def led(way: str, name: str, url: str, *around: str) -> str:
         mount = "/@NAME@/" if way == "pass-slash" else "/@NAME@"
         text += f"\n<Location {mount}>\n@AROUND@\n</Location>"
     return text.replace("@NAME@", name).replace("@URL@", url).replace("@AROUND@", inner)
-
-
-class Asked(NamedTuple):
-    """A request that a server got."""
-
-    host: str
-    target: str
-    headers: dict[str, str]
-
-    @property
-    def path(self) -> str:
-        """Decoded, without the query."""
-        return unquote(self.target.partition("?")[0])
-
-    @property
-    def signer(self) -> str:
-        """Access key and region of the signature; "unsigned" only where there is no trace of one."""
-        text = unquote(f"{self.target}\n" + "\n".join(f"{name}: {value}" for name, value in self.headers.items()))
-        if match := re.search(r"Credential=([^/]+)/[0-9]{8}/([^/]+)/s3/aws4_request", text):
-            return f"{match[1]}/{match[2]}"
-        if match := re.search(r"authorization: AWS ([^:]+):|AWSAccessKeyId=([^&]+)", text):
-            return str(match[1] or match[2])
-        trace = re.search(r"^authorization:|x-amz-|Signature=|AWSAccessKeyId", text, re.IGNORECASE | re.MULTILINE)
-        return f"a trace of one: {trace[0]}" if trace else "unsigned"
-
-
-class Recorder:
-    """An HTTP server that answers with the path it is asked for; what is called denied, S3's way."""
-
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        self._host = host
-        self.asked: list[Asked] = []
-
-    def __enter__(self) -> Recorder:
-        asked = self.asked
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                asked.append(Asked(headers.get("host", ""), self.path, headers))
-                is_denied = "denied" in self.path
-                body = b"<Error><Code>AccessDenied</Code></Error>" if is_denied else asked[-1].path.encode()
-                self.send_response(403 if is_denied else 200)
-                self.send_header("Content-Type", "application/xml" if is_denied else "text/plain")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Nothing."""
-
-        class Server(ThreadingHTTPServer):
-            address_family = 10 if ":" in self._host else 2  # AF_INET6, AF_INET
-            daemon_threads = True
-            block_on_close = False  # connections to it are kept
-
-        self._server = Server((self._host, 0), Handler)
-        self.port = int(self._server.server_address[1])
-        self._thread = Thread(target=self._server.serve_forever)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def url(self, name: str, path: str = "") -> str:
-        """A URL of this server; each name is a host of its own, so that the error log tells them apart."""
-        return f"http://{name}.localhost:{self.port}{path}"
-
-    def signers(self) -> list[str]:
-        """Who signed the requests since the last call."""
-        found = [request.signer for request in self.asked]
-        self.asked.clear()
-        return found
 
 
 def keys(access_key: str, region: str | None = "r", *more: str) -> list[str]:
@@ -190,3 +106,19 @@ def assert_refused(httpd: Httpd, name: str, form: str, reason: str = "") -> None
     assert (reply.status == 500) if form == "main" else reply.body.startswith(b"[an error occurred"), reply
     (line,) = lines_of(httpd)[before:]
     assert re.search(reason, line), line
+
+
+def assert_passed(httpd: Httpd, other: Recorder, way: str, name: str, form: str = "main", base: str = "/other") -> None:
+    """Ask, and see that the other backend is asked and answers as if we were not there."""
+    reply = ask(httpd, name, form)
+    assert (reply.status, reply.body.decode()) == (200, asked_path(httpd, way, name, base))
+    assert other.signers() == ["unsigned"]
+
+
+def assert_signed(
+    httpd: Httpd, bucket: Recorder, way: str, name: str, form: str = "main", *, signer: str = "KEY/r"
+) -> None:
+    """Ask, and see that the bucket is asked by the right key and in the right region."""
+    reply = ask(httpd, name, form)
+    assert (reply.status, reply.body.decode()) == (200, asked_path(httpd, way, name, "/bucket"))
+    assert bucket.signers() == [signer]

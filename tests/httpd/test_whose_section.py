@@ -1,0 +1,403 @@
+"""Which sections a proxied request has: <Location>s around, patterns, other spellings, other schemes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.server import ScriptedS3, answer
+from tests.httpd.conftest import settings
+from tests.httpd.fastcgi import FastCGI
+from tests.httpd.machine import has_module, modules_directory
+from tests.httpd.recorder import Recorder
+from tests.httpd.server import Httpd
+from tests.httpd.ways import (
+    WAYS,
+    ask,
+    assert_refused,
+    assert_signed,
+    keys,
+    led,
+    lines_of,
+    section,
+    serving,
+)
+from tests.s3 import EmbeddedS3
+
+every_way = pytest.mark.parametrize("way", WAYS)
+
+# --- <Location>s around a ProxyPass
+
+ALL = "\n".join(keys("KEY"))
+#: Lines, and who signs which path; denied.ts shows what S3DeniedStatus is there.
+LOCATIONS = {
+    "the root around a mount": (f"<Location />\n{ALL}\n</Location>\nProxyPass /app @OTHER@", {"/app/a.ts": "unsigned"}),
+    "the root inside": (f'<Location "/">\n{ALL}\n</Location>\n<Location /app>\nProxyPass @OTHER@\n</Location>',
+                        {"/app/a.ts": "unsigned"}),
+    "the root around a balancer": (f"<Location />\n{ALL}\n</Location>\nProxyPass /app balancer://app\n"
+                                   '<Proxy "balancer://app">\nBalancerMember @OTHER@\n</Proxy>',
+                                   {"/app/a.ts": "unsigned"}),
+    "a folder around a mount": (f"<Location /sites>\n{ALL}\n</Location>\nProxyPass /sites/app @OTHER@",
+                                {"/sites/app/a.ts": "unsigned"}),
+    "the path of the mount": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media @BUCKET@",
+                              {"/media/a.ts": "KEY/r", "/media/x/a.ts": "KEY/r"}),
+    "the mount inside": (f"<Location /media>\nProxyPass @BUCKET@\n{ALL}\n</Location>", {"/media/a.ts": "KEY/r"}),
+    "a slash at both ends": (f"<Location /media/>\n{ALL}\n</Location>\nProxyPass /media/ @BUCKET@/",
+                             {"/media/a.ts": "KEY/r"}),
+    "a slash at the end of the mount": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media/ @BUCKET@/",
+                                        {"/media/a.ts": "KEY/r"}),
+    "a slash at the end of the section": (f"<Location /media/>\n{ALL}\n</Location>\nProxyPass /media @BUCKET@",
+                                          {"/media/a.ts": "KEY/r"}),
+    "a section of a part": (f"<Location /media/films>\n{ALL}\n</Location>\nProxyPass /media @BUCKET@",
+                            {"/media/films/a.ts": "KEY/r", "/media/a.ts": "unsigned", "/media/films2/a": "unsigned"}),
+    "a nested section": (f"<Location /media>\n{ALL}\n</Location>\n<Location /media/sub>\nSetEnv S3DeniedStatus 404\n"
+                         "</Location>\nProxyPass /media @BUCKET@",
+                         {"/media/sub/a.ts": "KEY/r", "/media/sub/denied.ts": "KEY/r 404",
+                          "/media/denied.ts": "KEY/r 403"}),
+    "a mount within a mount": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media/app @OTHER@\n"
+                               "ProxyPass /media @BUCKET@",
+                               {"/media/app/a.ts": "unsigned", "/media/a.ts": "KEY/r"}),
+    "a mount within, with its own place": (f"<Location /media>\nProxyPass @BUCKET@\n{ALL}\n</Location>\n"
+                                           "<Location /media/app>\nProxyPass @OTHER@\n</Location>",
+                                           {"/media/app/a.ts": "unsigned", "/media/a.ts": "KEY/r"}),
+    "a name that begins alike": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media2 @OTHER@\n"
+                                 "ProxyPass /media @BUCKET@", {"/media2/a.ts": "unsigned", "/media/a.ts": "KEY/r"}),
+    "the mount is the root": (f"<Location />\n{ALL}\n</Location>\nProxyPass /app @OTHER@\nProxyPass / @BUCKET@/",
+                              {"/app/a.ts": "unsigned", "/x/a.ts": "KEY/r"}),
+    "some settings, and keys of the server": (f"{ALL}\n<Location /media>\nSetEnv S3Region l\n</Location>\n"
+                                              "ProxyPass /media @BUCKET@\nProxyPass /app @OTHER@",
+                                              {"/media/a.ts": "KEY/l", "/app/a.ts": "unsigned"}),
+    "not proxied there": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media/page !\nProxyPass /media @BUCKET@",
+                          {"/media/a.ts": "KEY/r"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOCATIONS)
+def test_locations_around_a_pass(
+    case: str,
+    bucket: Recorder,
+    other: Recorder,
+    localhost_names: Path,
+    checked: list[Httpd],
+) -> None:
+    text, expected = LOCATIONS[case]
+    text = text.replace("@BUCKET@", bucket.url("b", "/bucket")).replace("@OTHER@", other.url("o", "/other"))
+    httpd = Httpd(text, preload=localhost_names)
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("usp_s3_wsgi: S3 answered 403 AccessDenied")
+    for target, meant in expected.items():
+        signer, _, status = meant.partition(" ")
+        reply = httpd.fetch(target)
+        assert (reply.status, other.signers() + bucket.signers()) == (int(status or 200), [signer]), target
+
+
+def test_a_location_around_a_balancer_never_goes_out_unsigned(
+    bucket: Recorder, localhost_names: Path, checked: list[Httpd]
+) -> None:
+    """The URL of its bucket is that of the member, which nothing but the balancer says."""
+    text = f"<Location /media>\n{ALL}\n</Location>\n" + led("balancer", "media", bucket.url("b", "/bucket"))
+    httpd = Httpd(text, preload=localhost_names)
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("usp_s3_wsgi: ")
+    assert (ask(httpd, "media").status, bucket.signers()) in ((200, ["KEY/r"]), (500, []))
+
+
+# --- a balancer of a bucket and of something else
+
+
+def test_each_member_of_a_balancer_by_itself(
+    bucket: Recorder,
+    other: Recorder,
+    localhost_names: Path,
+) -> None:
+    urls = bucket.url("b", "/bucket"), other.url("o", "/other")
+    members = "\n".join(f"BalancerMember {url}" for url in urls)
+    text = f'<Proxy "balancer://both">\n{members}\n</Proxy>\nProxyPass /both balancer://both'
+    with serving(localhost_names, text, section(urls[0], *keys("KEY")), names=["both"]) as httpd:
+        for _ in range(6):
+            assert ask(httpd, "both").status == 200
+            assert ask(httpd, "both", "part").status == 200
+    assert set(bucket.signers()) == {"KEY/r"} and set(other.signers()) == {"unsigned"}
+
+
+# --- sections that fall on any host
+
+
+PATTERNS = {
+    "Proxy *": '<Proxy "*">\n@SETTINGS@\n</Proxy>',
+    "Proxy http://*": '<Proxy "http://*">\n@SETTINGS@\n</Proxy>',
+    "ProxyMatch .*": '<ProxyMatch ".*">\n@SETTINGS@\n</ProxyMatch>',
+    "ProxyMatch ^http": '<ProxyMatch "^https?://">\n@SETTINGS@\n</ProxyMatch>',
+}
+
+
+@pytest.fixture(scope="module", params=PATTERNS)
+def anywhere(
+    request: pytest.FixtureRequest,
+    bucket_server: Recorder,
+    localhost_names: Path,
+) -> Iterator[Httpd]:
+    """Keys in a section of any host, without S3BucketURL; and a forward proxy."""
+    parts = ["ProxyRequests On", PATTERNS[request.param].replace("@SETTINGS@", ALL)]
+    parts += [led(way, way, bucket_server.url(way, "/bucket")) for way in WAYS]
+    with serving(localhost_names, *parts, names=list(WAYS)) as httpd:
+        yield httpd
+
+
+@every_way
+def test_keys_for_any_host_are_refused(anywhere: Httpd, bucket: Recorder, way: str) -> None:
+    assert_refused(anywhere, way, "main", "S3BucketURL")
+    assert bucket.signers() == []
+
+
+@pytest.mark.parametrize("name", ["x", "films.s3"])
+def test_keys_for_any_host_are_refused_to_a_forward_proxy(
+    anywhere: Httpd,
+    bucket: Recorder,
+    name: str,
+) -> None:
+    """The client says which host: also one whose name looks like a bucket's."""
+    before = len(lines_of(anywhere))
+    assert anywhere.fetch(bucket.url(name, "/bucket/a.ts")).status == 500
+    assert len(lines_of(anywhere)) == before + 1
+    assert bucket.signers() == []
+
+
+@pytest.fixture(scope="module", params=PATTERNS)
+def anywhere_named(
+    request: pytest.FixtureRequest,
+    bucket_server: Recorder,
+    other_server: Recorder,
+    localhost_names: Path,
+) -> Iterator[Httpd]:
+    """The same, each way with S3BucketURL and a forward proxy besides."""
+    lines = f"{ALL}\nSetEnv S3BucketURL {bucket_server.url('b', '/bucket/')}"
+    parts, names = ["ProxyRequests On", PATTERNS[request.param].replace("@SETTINGS@", lines)], []
+    for way in WAYS:
+        for side, url in (("b", bucket_server.url("b", "/bucket")), ("o", other_server.url(f"o-{way}", "/other"))):
+            parts.append(led(way, f"{side}-{way}", url))
+            names.append(f"{side}-{way}")
+    with serving(localhost_names, *parts, names=names) as httpd:
+        yield httpd
+
+
+@every_way
+def test_a_bucket_in_a_section_of_any_host_is_signed(
+    anywhere_named: Httpd,
+    bucket: Recorder,
+    way: str,
+) -> None:
+    assert_signed(anywhere_named, bucket, way, f"b-{way}")
+
+
+@every_way
+def test_no_other_url_is_signed_by_it(
+    anywhere_named: Httpd,
+    bucket: Recorder,
+    other: Recorder,
+    way: str,
+) -> None:
+    anywhere_named.expect_error("usp_s3_wsgi: ")
+    reply = ask(anywhere_named, f"o-{way}")
+    assert (reply.status, other.signers()) in ((500, []), (200, ["unsigned"]))
+    assert bucket.signers() == []
+
+
+def test_a_forward_proxy_signs_for_that_bucket_alone(
+    anywhere_named: Httpd,
+    bucket: Recorder,
+    other: Recorder,
+) -> None:
+    anywhere_named.expect_error("usp_s3_wsgi: ")
+    assert anywhere_named.fetch(bucket.url("b", "/bucket/a.ts")).status == 200
+    assert bucket.signers() == ["KEY/r"]
+    for url in (bucket.url("b", "/bucket2/a.ts"), bucket.url("c", "/bucket/a.ts"), other.url("b", "/bucket/a.ts")):
+        assert anywhere_named.fetch(url).status in {200, 500}
+    assert set(bucket.signers() + other.signers()) <= {"unsigned"}
+
+
+# --- a section that mod_proxy would apply in another spelling
+
+
+#: The URL that a way leads to, a section's for it, and what the line about it must hold.
+SPELLINGS = {
+    "scheme": ("http://@HOST@:@PORT@/bucket", "HTTP://@HOST@:@PORT@/bucket", "http://@HOST@:@PORT@/bucket"),
+    "host": ("http://@HOST@:@PORT@/bucket", "http://@UPPER@:@PORT@/bucket", "http://@HOST@:@PORT@/bucket"),
+    "port": ("http://@HOST@/bucket", "http://@HOST@:80/bucket", "http://@HOST@/bucket"),
+    "whole-host": ("http://@HOST@:@PORT@/bucket", "http://@UPPER@:@PORT@", "http://@HOST@:@PORT@/"),
+}
+
+
+def spelt(kind: str, way: str, port: int) -> list[str]:
+    host = f"{way}.localhost"
+    values = {"@HOST@": host, "@UPPER@": host.title(), "@PORT@": str(port)}
+    return [re.sub("@[A-Z]+@", lambda match: values[match[0]], text) for text in SPELLINGS[kind]]
+
+
+@pytest.fixture(scope="module", params=SPELLINGS)
+def misspelt(
+    request: pytest.FixtureRequest,
+    bucket_server: Recorder,
+    localhost_names: Path,
+) -> Iterator[tuple[Httpd, str]]:
+    parts = []
+    for way in WAYS:
+        url, written, _ = spelt(request.param, way, bucket_server.port)
+        parts += [led(way, way, url), section(written, *keys("KEY"))]
+    with serving(localhost_names, *parts, names=list(WAYS)) as httpd:
+        yield httpd, request.param
+
+
+@every_way
+def test_a_section_in_another_spelling_is_refused_with_the_right_one(
+    misspelt: tuple[Httpd, str],
+    bucket: Recorder,
+    way: str,
+) -> None:
+    httpd, kind = misspelt
+    httpd.expect_error("AH00957|AH01114|AH01102|AH00940|AH00959")  # nobody listens on port 80
+    _, written, right = spelt(kind, way, bucket.port)
+    assert_refused(httpd, way, "main", re.escape(right))
+    assert bucket.signers() == [], written
+
+
+def test_both_in_the_same_other_spelling_never_go_out_unsigned(
+    bucket: Recorder,
+    localhost_names: Path,
+    checked: list[Httpd],
+) -> None:
+    """mod_proxy applies the section of a ProxyPass that is spelt alike."""
+    url = f"HTTP://B.Localhost:{bucket.port}/bucket"
+    httpd = Httpd(f"ProxyPass /media {url}\n{section(url, *keys('KEY'))}", preload=localhost_names)
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("usp_s3_wsgi: ")
+    assert (httpd.fetch("/media/a.ts").status, bucket.signers()) in ((200, ["KEY/r"]), (500, []))
+
+
+def test_the_right_spelling_beside_the_other_one_is_signed(
+    bucket: Recorder,
+    localhost_names: Path,
+    checked: list[Httpd],
+) -> None:
+    url = bucket.url("b", "/bucket")
+    httpd = Httpd(f"ProxyPass /media {url}\n{section(url, *keys('KEY'))}", preload=localhost_names)
+    checked.append(httpd)
+    httpd.start()
+    assert httpd.fetch("/media/a.ts").status == 200
+    assert bucket.signers() == ["KEY/r"]
+
+
+@pytest.fixture
+def six() -> Iterator[Recorder]:
+    try:
+        server = Recorder("::1").__enter__()
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    yield server
+    server.__exit__(None, None, None)
+
+
+def test_a_section_of_an_ipv6_address_is_refused_with_what_to_write(six: Recorder, checked: list[Httpd]) -> None:
+    """httpd takes its brackets for a pattern, which never matches."""
+    url = f"http://[::1]:{six.port}/bucket"
+    httpd = Httpd(f"ProxyPass /media {url}\n{section(url, *keys('KEY'))}")
+    checked.append(httpd)
+    httpd.start()
+    assert httpd.fetch("/media/a.ts").status == 500
+    (line,) = lines_of(httpd)
+    assert re.search(r"ProxyMatch|\\\[", line), line
+    assert six.signers() == []
+
+
+IPV6 = {
+    "ProxyMatch": '<ProxyMatch "^http://\\[::1\\]:@PORT@/bucket/">\n@ALL@\nSetEnv S3BucketURL @URL@/\n</ProxyMatch>',
+    "Proxy": '<Proxy "http://\\[::1\\]:@PORT@/bucket/*">\n@ALL@\nSetEnv S3BucketURL @URL@/\n</Proxy>',
+    "Location": "<Location /media>\n@ALL@\n</Location>",
+}
+
+
+@pytest.mark.parametrize("form", IPV6)
+def test_an_ipv6_address_in_a_form_that_httpd_knows(six: Recorder, form: str, checked: list[Httpd]) -> None:
+    url = f"http://[::1]:{six.port}/bucket"
+    text = IPV6[form].replace("@ALL@", ALL).replace("@URL@", url).replace("@PORT@", str(six.port))
+    httpd = Httpd(f"ProxyPass /media {url}\n{text}")
+    checked.append(httpd)
+    httpd.start()
+    assert httpd.fetch("/media/a.ts").status == 200
+    assert six.signers() == ["KEY/r"]
+
+
+# --- a bucket whose name the URL does not show
+
+
+def test_signature_v4_needs_no_name_of_the_bucket(localhost_names: Path, checked: list[Httpd], s3: EmbeddedS3) -> None:
+    host = f"private.{s3.domain}:{s3.port}"
+    lines = settings(s3)
+    gateway = "\n".join([*lines, f"SetEnv S3BucketURL http://{host}/"])
+    text = (
+        f"ProxyPass /media http://{host}\n{section(f'http://{host}', *lines)}\n"
+        f"WSGIScriptAlias /gateway ${{USP_S3_WSGI}}\n<Location /gateway>\n{gateway}\n</Location>"
+    )
+    s3.put("private", "a b.ts", b"an object")
+    httpd = Httpd(text, preload=localhost_names)
+    checked.append(httpd)
+    httpd.start()
+    for mount in ("media", "gateway"):
+        assert httpd.fetch(f"/{mount}/a%20b.ts").body == b"an object"
+        for target in (f"/{mount}", f"/{mount}/", f"/{mount}/?list-type=2"):
+            assert httpd.fetch(target).status == 404
+    httpd.config = text.replace(f"SetEnv S3Region {s3.region}\n", "")
+    httpd.reload()
+    for mount in ("media", "gateway"):
+        assert httpd.fetch(f"/{mount}/a%20b.ts").status == 500
+    httpd.wait_for_error("S3Bucket is not set: Signature v2 signs the bucket's name")
+
+
+# --- other schemes in the same places
+
+
+OTHER_SCHEMES = {
+    "server": f"{ALL}\nProxyPass /app @URL@",
+    "gateway": "WSGIScriptAliasMatch ^/(?!page/) ${USP_S3_WSGI}\n"
+    f"<Location />\n{ALL}\nSetEnv S3BucketURL http://gateway.localhost/b/\n</Location>\nProxyPass /app @URL@",
+    "location": f"<Location /app>\nProxyPass @URL@\n{ALL}\n</Location>",
+    "location around": f"<Location /app>\n{ALL}\n</Location>\nProxyPass /app @URL@",
+    "rule": f"<Location /app>\n{ALL}\nRewriteEngine On\nRewriteRule ^.*/(.*)$ @URL@/$1 [P]\n</Location>",
+    "handler": f'<Directory ${{ROOT}}/htdocs/app>\n{ALL}\nSetHandler "proxy:@URL@"\n</Directory>',
+    "section": f'ProxyPass /app @URL@\n<Proxy "@URL@/">\n{ALL}\n</Proxy>',
+    "pattern": f'ProxyPass /app @URL@\n<Proxy "*">\n{ALL}\n</Proxy>',
+    "computed": "ProxyPass /app @URL@\nSetEnvIf Request_URI ^ S3AccessKey=x\n<Location /app>\n"
+    "SetEnvIf Request_URI ^ S3SecretKey=x\n</Location>",
+}
+
+
+@pytest.mark.parametrize("place", OTHER_SCHEMES)
+def test_what_is_no_http_is_left_alone(place: str, localhost_names: Path) -> None:
+    with FastCGI() as server:
+        text = OTHER_SCHEMES[place].replace("@URL@", f"fcgi://127.0.0.1:{server.port}")
+        with serving(localhost_names, text, names=["app"]) as httpd:
+            for form in ("main", "part"):
+                reply = ask(httpd, "app", form)
+                assert reply.status == 200 and b"REQUEST_URI" in reply.body, reply
+
+
+@pytest.mark.skipif(not has_module("proxy_wstunnel"), reason="this httpd has no mod_proxy_wstunnel")
+@pytest.mark.parametrize("place", [place for place in OTHER_SCHEMES if place != "handler"])
+def test_a_websocket_is_left_alone(place: str, checked: list[Httpd]) -> None:
+    module = f'LoadModule proxy_wstunnel_module "{modules_directory()}/mod_proxy_wstunnel.so"'
+    with ScriptedS3(answer(200, b"a socket's"), then=answer(200, b"a socket's")) as server:
+        text = OTHER_SCHEMES[place].replace("@URL@", f"ws://127.0.0.1:{server.port}")
+        httpd = Httpd(f"{module}\n{text}")
+        checked.append(httpd)
+        httpd.start()
+        reply = httpd.fetch("/app/a.ts", upgrade="websocket", connection="Upgrade")
+    assert (reply.status, reply.body) == (200, b"a socket's")
+    (request,) = server.requests
+    assert "authorization" not in request.headers and "Signature" not in request.target
+    assert not [name for name in request.headers if name.startswith("x-amz-")]
