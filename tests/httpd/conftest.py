@@ -15,6 +15,8 @@ from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
+pytest.register_assert_rewrite("tests.httpd.ways")
+
 BUCKET = "private"
 MODES = {"v4-header": (True, True), "v4-query": (True, False), "v2-header": (False, True), "v2-query": (False, False)}
 #: One child, so that its memory and its connections are all there are.
