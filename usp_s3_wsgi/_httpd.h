@@ -130,6 +130,10 @@ const char *usp_s3_proof(void);
 
 /* _httpd_sections.c */
 
+/* Look through the configuration for <Proxy> sections with rules that compute settings; whether one of this name has them. */
+void usp_s3_find_computed(apr_pool_t *pool);
+int usp_s3_has_computed(const char *section);
+
 /* Whether a variable is a setting that is known, in any case; one that begins with S3 may be a misspelt one. */
 int usp_s3_is_setting(const apr_table_entry_t *entry);
 int usp_s3_may_be_setting(const apr_table_entry_t *entry);

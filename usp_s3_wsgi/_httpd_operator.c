@@ -469,7 +469,6 @@ static int prepare(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, s
     unsigned char random[PROOF_SIZE];
     apr_status_t status = apr_generate_random_bytes(random, sizeof(random));
 
-    (void)config;
     (void)log;
     (void)temporary;
     if (status != APR_SUCCESS) {
@@ -481,6 +480,7 @@ static int prepare(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, s
     setenvif_module = ap_find_linked_module("mod_setenvif.c");
     rewrite_module = ap_find_linked_module("mod_rewrite.c");
     mime_module = ap_find_linked_module("mod_mime.c");
+    usp_s3_find_computed(config);
     return OK;
 }
 

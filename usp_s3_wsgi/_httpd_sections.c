@@ -12,6 +12,7 @@
 #include "_httpd.h"
 
 #include "apr_fnmatch.h"
+#include "apr_hash.h"
 
 /*
  * The names of settings.py, which tests hold against these. A section is signed for where one of them is set: other
@@ -191,13 +192,20 @@ static int is_section_for_proxy(const proxy_dir_conf *proxy, const char *url)
     return strncmp(url, proxy->p, strlen(proxy->p)) == 0;
 }
 
-/* Whether a section counts for a URL: as for mod_proxy, but that a bucket's URL may lack the slash at its end. */
+/*
+ * Whether a section counts for a URL: as for mod_proxy, but that a bucket's URL may lack the slash at its end, and that
+ * http://s3:90 is no section of http://s3:9000/, nor /film one of /films/.
+ */
 static int is_section_of(const proxy_dir_conf *proxy, const char *url)
 {
-    size_t length = strcspn(url, "?");
+    size_t length = strcspn(url, "?"), section = strlen(proxy->p);
 
-    return is_section_for_proxy(proxy, url)
-           || (!proxy->r && strlen(proxy->p) == length + 1 && proxy->p[length] == '/' && strncmp(url, proxy->p, length) == 0);
+    if (proxy->r || proxy->p_is_fnmatch)
+        return is_section_for_proxy(proxy, url);
+    if (section == length + 1 && proxy->p[length] == '/')
+        return strncmp(url, proxy->p, length) == 0;
+    return section && strncmp(url, proxy->p, section) == 0
+           && (proxy->p[section - 1] == '/' || strchr("/?", url[section])); /* "", too */
 }
 
 /* Whether a section counts for any host: <Proxy "*"> */
@@ -229,9 +237,83 @@ static int is_applied(const proxied_url *asked, ap_conf_vector_t *section)
     return is_section_of(proxy, asked->as_written) || (is_balancer(asked->as_written) && is_section_of(proxy, asked->url));
 }
 
+/* Whether mod_proxy has merged a section before it asks, whether it counts or not. */
+static int is_walked(const proxied_url *asked, ap_conf_vector_t *section)
+{
+    return asked->is_mapped && is_section_for_proxy(proxy_of(section), asked->as_written);
+}
+
 static int has_any_setting(ap_conf_vector_t *section)
 {
     return first_setting(usp_s3_variables(section), 1) != NULL;
+}
+
+/*
+ * Rules in <Proxy> sections. httpd runs them only for a ProxyPass, and nothing of a section's configuration tells here what they
+ * set: so they are looked for in the text of the directives.
+ */
+static apr_hash_t *computed;
+
+/* Whether the arguments of a directive name a setting, as SetEnvIf and [E=] do: S3Region=x, E=S3Region:x, !S3Region */
+static int names_setting(const char *arguments)
+{
+    const char *const *name;
+
+    for (name = setting_names; *name; name++) {
+        const char *found = arguments;
+
+        while ((found = ap_strcasestr(found, *name))) {
+            found += strlen(*name);
+            if (!apr_isalnum(*found))
+                return 1;
+        }
+    }
+    return 0;
+}
+
+static int computes(const ap_directive_t *directive)
+{
+    static const char *const rules[] = {"SetEnvIf", "SetEnvIfNoCase", "SetEnvIfExpr", "BrowserMatch", "BrowserMatchNoCase",
+                                        "RewriteRule", NULL};
+    const char *const *rule;
+
+    for (; directive; directive = directive->next) {
+        for (rule = rules; *rule; rule++) {
+            if (ap_cstr_casecmp(directive->directive, *rule) == 0 && directive->args && names_setting(directive->args))
+                return 1;
+        }
+        if (computes(directive->first_child))
+            return 1;
+    }
+    return 0;
+}
+
+static void find_computed(apr_pool_t *pool, const ap_directive_t *directive)
+{
+    for (; directive; directive = directive->next) {
+        if (ap_cstr_casecmp(directive->directive, "<Proxy") == 0 || ap_cstr_casecmp(directive->directive, "<ProxyMatch") == 0) {
+            const char *arguments = apr_pstrmemdup(pool, directive->args, strcspn(directive->args, ">")), *name;
+
+            name = ap_getword_conf(pool, &arguments);
+            if (strcmp(name, "~") == 0)
+                name = ap_getword_conf(pool, &arguments);
+            if (computes(directive->first_child))
+                apr_hash_set(computed, name, APR_HASH_KEY_STRING, "");
+        }
+        else
+            find_computed(pool, directive->first_child);
+    }
+}
+
+void usp_s3_find_computed(apr_pool_t *pool)
+{
+    computed = apr_hash_make(pool);
+    find_computed(pool, ap_conftree);
+}
+
+int usp_s3_has_computed(const char *section)
+{
+    return apr_hash_count(computed) && apr_hash_get(computed, section, APR_HASH_KEY_STRING);
 }
 
 int usp_s3_is_bucket(proxy_server_conf *conf, const char *url)
@@ -381,7 +463,8 @@ typedef struct {
     const proxied_url *asked;
     mount from;
     const apr_array_header_t *server, *merged; /* variables: of the server's lines, and of all that httpd has merged */
-    apr_array_header_t *applied;               /* ap_conf_vector_t *: <Proxy> sections with variables that are applied */
+    apr_array_header_t *applied, *ignored;     /* ap_conf_vector_t *: <Proxy> sections that count, or that mod_proxy alone applies */
+    const char *computed;                      /* the name of a <Proxy> section with rules that compute settings */
     apr_array_header_t *around;                /* apr_table_entry_t: of the sections around that count */
     int is_claimed;                            /* a section of the request holds a setting */
     const char *url;                           /* of the section that names the bucket */
@@ -394,13 +477,23 @@ static void find_proxy_sections(search *found)
     int i;
 
     found->applied = apr_array_make(found->asked->r->pool, 2, sizeof(ap_conf_vector_t *));
+    found->ignored = apr_array_make(found->asked->r->pool, 2, sizeof(ap_conf_vector_t *));
     for (i = 0; i < found->asked->conf->sec_proxy->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(found->asked->conf->sec_proxy, i, ap_conf_vector_t *);
         const proxy_dir_conf *proxy = proxy_of(section);
         const apr_array_header_t *all;
         const char *bucket;
 
-        if (!is_applied(found->asked, section) || !(all = usp_s3_variables(section)))
+        if (!is_applied(found->asked, section)) {
+            if (is_walked(found->asked, section))
+                APR_ARRAY_PUSH(found->ignored, ap_conf_vector_t *) = section;
+            continue;
+        }
+        if (usp_s3_has_computed(proxy->p)) {
+            found->is_claimed = 1;
+            found->computed = proxy->p;
+        }
+        if (!(all = usp_s3_variables(section)))
             continue;
         APR_ARRAY_PUSH(found->applied, ap_conf_vector_t *) = section;
         if (!has_any_setting(section))
@@ -416,12 +509,12 @@ static void find_proxy_sections(search *found)
     }
 }
 
-static int is_of_proxy_section(const search *found, const char *value)
+static int is_of_one(const apr_array_header_t *sections, const char *value)
 {
     int i;
 
-    for (i = 0; i < found->applied->nelts; i++) {
-        if (usp_s3_holds_value(usp_s3_variables(APR_ARRAY_IDX(found->applied, i, ap_conf_vector_t *)), value))
+    for (i = 0; i < sections->nelts; i++) {
+        if (usp_s3_holds_value(usp_s3_variables(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *)), value))
             return 1;
     }
     return 0;
@@ -437,7 +530,7 @@ static void find_around(search *found)
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(found->merged, i, apr_table_entry_t);
 
         if (usp_s3_may_be_setting(entry) && !usp_s3_holds_value(found->server, entry->val)
-            && !is_of_proxy_section(found, entry->val))
+            && !is_of_one(found->applied, entry->val) && !is_of_one(found->ignored, entry->val))
             APR_ARRAY_PUSH(found->around, apr_table_entry_t) = *entry;
     }
 }
@@ -480,10 +573,12 @@ static void take_locations(search *found)
 }
 
 /* For every other rule: S3BucketURL says whether what is around is about the URL. */
-static void take_around(search *found)
+static void take_around(search *found, const usp_s3_operator *operator)
 {
     const char *bucket = value_of(found->around, "S3BucketURL");
 
+    if (!bucket)
+        bucket = value_of(operator->rules, "S3BucketURL");
     if (bucket && is_in_bucket(found->asked->r->pool, found->asked->url, bucket))
         found->is_claimed = 1;
     else if (bucket)
@@ -505,6 +600,10 @@ static void refuse_rules(search *found, const usp_s3_operator *operator)
         found->refusal = operator->refusal;
     else if (operator->is_authors && found->is_claimed)
         found->refusal = operator->is_authors;
+    else if (found->computed)
+        found->refusal = apr_psprintf(found->asked->r->pool,
+                                      "<Proxy \"%s\"> computes settings by SetEnvIf or a RewriteRule, which count for the gateway "
+                                      "alone: where mod_proxy sends, settings are SetEnv lines", found->computed);
     else if (setting && (!bucket || is_in_bucket(found->asked->r->pool, found->asked->url, bucket)))
         found->refusal = apr_psprintf(found->asked->r->pool,
                                       "%s is set by SetEnvIf or a RewriteRule, which count for the gateway alone: where mod_proxy "
@@ -583,17 +682,19 @@ static void set_all(const search *found, apr_table_t *to, const apr_array_header
 static apr_table_t *settings_of(const search *found)
 {
     apr_table_t *settings = apr_table_make(found->asked->r->pool, 8);
-    int is_walked = found->asked->is_mapped && !is_balancer(found->asked->as_written), i, j;
+    const char *bucket = value_of(found->server, "S3BucketURL");
+    int i, j;
 
     set_all(found, settings, found->server, 1);
+    if (bucket && !is_in_bucket(found->asked->r->pool, found->asked->url, bucket))
+        apr_table_unset(settings, "S3BucketURL"); /* a gateway's */
     for (i = 0; i < found->applied->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(found->applied, i, ap_conf_vector_t *);
         const apr_array_header_t *unset = usp_s3_unset_variables(section);
 
         for (j = 0; unset && j < unset->nelts; j++)
             apr_table_unset(settings, APR_ARRAY_IDX(unset, j, apr_table_entry_t).key);
-        set_all(found, settings, usp_s3_variables(section),
-                is_walked && is_section_for_proxy(proxy_of(section), found->asked->as_written));
+        set_all(found, settings, usp_s3_variables(section), is_walked(found->asked, section));
     }
     set_all(found, settings, found->around, 0);
     return settings;
@@ -604,6 +705,7 @@ int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, 
     usp_s3_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
     const char *mapped_url = request ? request->mapped_url : NULL;
     proxied_url asked = {r, conf, url, mapped_url ? mapped_url : unchosen, mapped_url != NULL, ""};
+    const usp_s3_operator *operator = usp_s3_operator_of(r);
     search found = {.asked = &asked,
                     .server = usp_s3_variables(r->server->lookup_defaults),
                     .merged = usp_s3_variables(r->per_dir_config)};
@@ -617,12 +719,12 @@ int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, 
     if (found.from.alias)
         take_locations(&found);
     else
-        take_around(&found);
+        take_around(&found, operator);
     if (found.is_claimed)
         found.refusal = NULL;
     else
         refuse_spelling(&found);
-    refuse_rules(&found, usp_s3_operator_of(r));
+    refuse_rules(&found, operator);
     if (!found.is_claimed && !found.refusal)
         return 0;
     place->settings = apr_table_elts(settings_of(&found));

@@ -26,7 +26,7 @@ MATCHES = {
     "match": "ProxyPassMatch ^/@NAME@/(.*)$ @URL@/$1",
     "match-location": '<LocationMatch "^/@NAME@/(.*)$">\nProxyPassMatch @URL@/$1\n@AROUND@\n</LocationMatch>',
 }
-_RULE = "RewriteEngine On\nRewriteRule ^.*?([^/]+)$ @URL@/$1 [P]\n@AROUND@"
+_RULE = "RewriteEngine On\n@AROUND@\nRewriteRule ^.*?([^/]+)$ @URL@/$1 [P]"
 RULES = {
     "rewrite": "RewriteEngine On\nRewriteRule ^/@NAME@/(.*)$ @URL@/$1 [P]",
     "rewrite-balancer": f"{_BALANCER}RewriteEngine On\nRewriteRule ^/@NAME@/(.*)$ balancer://@NAME@/$1 [P]",

@@ -31,8 +31,8 @@ _DEPTH = 10
 _ENOUGH = 3
 _SHALLOW = f"certificates of public providers have more authorities above them: SSLProxyVerifyDepth {_DEPTH}"
 _UNNAMED = (
-    "a RewriteRule [P] or a SetHandler is signed where a <Proxy> section of its URL holds the keys, or S3BucketURL here "
-    "says the bucket"
+    "a RewriteRule [P] or a SetHandler is signed where a <Proxy> section of its URL holds the keys, or S3BucketURL "
+    "here says the bucket"
 )
 _BY_ADDRESS = (
     "httpd compares the names of a certificate with the URL's host, and never its IP addresses: give the host a name, "
