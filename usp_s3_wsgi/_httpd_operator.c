@@ -180,6 +180,20 @@ static int has_value(ap_conf_vector_t *config, const void *value)
     return usp_s3_holds_value(usp_s3_variables(config), value);
 }
 
+/* Whether a setting is unset: in an <If>, that would count after all that the operator has set. */
+static int unsets(ap_conf_vector_t *config, const void *unused)
+{
+    const apr_array_header_t *all = usp_s3_unset_variables(config);
+    int i;
+
+    (void)unused;
+    for (i = 0; all && i < all->nelts; i++) {
+        if (usp_s3_is_setting(&APR_ARRAY_IDX(all, i, apr_table_entry_t)))
+            return 1;
+    }
+    return 0;
+}
+
 /* Whether there is a directive of a module: a configuration that is read has nothing of the others. */
 static int has_module(ap_conf_vector_t *config, const void *of)
 {
@@ -198,16 +212,34 @@ static int is_proxied(request_rec *r)
     return (r->filename && strncmp(r->filename, "proxy:", 6) == 0) || (r->handler && strncmp(r->handler, "proxy:", 6) == 0);
 }
 
+/* Whether an .htaccess file is about this request: the list also has those of the page around a subrequest. */
+static int is_about(request_rec *r, const struct htaccess_result *file)
+{
+    /* A proxied request has lost the name of its file. */
+    return is_proxied(r) || (r->filename && strncmp(r->filename, file->dir, strlen(file->dir)) == 0);
+}
+
 /* The folder whose .htaccess file may have set variables of this request by rules; NULL for none. */
 static const char *folder_with_rules(request_rec *r)
 {
     const struct htaccess_result *file;
 
     for (file = r->htaccess; file; file = file->next) {
-        /* The list also has those of the page around a subrequest. A proxied request has lost the name of its file. */
-        if (file->htaccess && (any(file->htaccess, has_module, setenvif_module) || any(file->htaccess, has_module, rewrite_module))
-            && (is_proxied(r) || (r->filename && strncmp(r->filename, file->dir, strlen(file->dir)) == 0)))
+        if (file->htaccess && is_about(r, file)
+            && (any(file->htaccess, has_module, setenvif_module) || any(file->htaccess, has_module, rewrite_module)))
             return file->dir;
+    }
+    return NULL;
+}
+
+static const char *refusal_of_unset(request_rec *r)
+{
+    const struct htaccess_result *file;
+
+    for (file = r->htaccess; file; file = file->next) {
+        if (file->htaccess && is_about(r, file) && any(file->htaccess, unsets, NULL))
+            return apr_psprintf(r->pool, "an .htaccess file of %s has UnsetEnv of a setting: that belongs into httpd's own files",
+                                file->dir);
     }
     return NULL;
 }
@@ -314,6 +346,7 @@ static usp_s3_operator *decide_operator(request_rec *r)
     int i;
 
     operator->rules = apr_array_make(r->pool, 4, sizeof(apr_table_entry_t));
+    operator->refusal = refusal_of_unset(r);
     for (i = 0; all && i < all->nelts && !operator->refusal; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
@@ -438,9 +471,16 @@ static void hand_over(request_rec *r)
     text settings = {.pool = r->pool}, control = {.pool = r->pool}, all = {.pool = r->pool};
     const usp_s3_operator *operator;
 
+    /* What httpd sets only where a request has such: a page's own would take its place. */
+    static const char *const of_request[] = {"PATH_INFO", "HTTP_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
+                                             "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", NULL};
+    const char *const *name;
+
     apr_table_unset(r->subprocess_env, SETTINGS);
     if (!usp_s3_is_gateway(r))
         return;
+    for (name = of_request; *name; name++)
+        apr_table_unset(r->subprocess_env, *name);
     operator = usp_s3_operator_of(r);
     /* Those of sections last, as in the environment: they win. */
     append_variables(&settings, &control, operator->rules);
