@@ -715,11 +715,13 @@ int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, 
         asked.host = uri.hostname;
     find_proxy_sections(&found);
     find_around(&found);
-    found.from = mount_of(&asked);
-    if (found.from.alias)
-        take_locations(&found);
-    else
-        take_around(&found, operator);
+    if (found.around->nelts) {
+        found.from = mount_of(&asked);
+        if (found.from.alias)
+            take_locations(&found);
+        else
+            take_around(&found, operator);
+    }
     if (found.is_claimed)
         found.refusal = NULL;
     else
