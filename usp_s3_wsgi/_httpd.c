@@ -128,6 +128,7 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     }
     if (!is_http(*url) || !usp_s3_find_place(r, conf, *url, unchosen, &place))
         return chosen;
+    usp_s3_hide_secrets(r);
     request = apr_pcalloc(r->pool, sizeof(*request));
     request->place = place;
     request->attempt = attempts + 1;

@@ -68,6 +68,7 @@ typedef struct {
     const apr_array_header_t *mapped;    /* variables that were there before any .htaccess file was read */
     const char *mapped_url;              /* what a ProxyPass or RewriteRule of the server made of it, as that is written */
     signed_request *sent;                /* on its way through mod_proxy */
+    int is_handled;                      /* the gateway's handler has been called */
 } usp_s3_request;
 
 /* How Python has signed a request of this second: what is the same for the next one. */
@@ -121,6 +122,9 @@ signed_request *usp_s3_sent(request_rec *r);
 
 /* What the operator says of a request, and not a page or an .htaccess file. */
 const usp_s3_operator *usp_s3_operator_of(request_rec *r);
+
+/* Take the keys out of the environment of a request, when who signs has them. */
+void usp_s3_hide_secrets(request_rec *r);
 
 /* Whether the gateway is about to handle a request, or another WSGI application with settings around it. */
 int usp_s3_is_gateway(request_rec *r);

@@ -95,6 +95,8 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
     guarded_body *body = filter->ctx;
     apr_bucket *bucket;
 
+    if (!body->begun)
+        usp_s3_hide_secrets(filter->r); /* the application has them, or mod_wsgi's daemon */
     if (!body->begun) {
         const char *length = apr_table_get(filter->r->headers_out, "Content-Length");
 

@@ -10,6 +10,7 @@
  *   fixups             the rules of sections have run: decide, and keep the result in the per-directory configuration, which
  *                      is what a fast redirect takes over from the request that it found
  *   insert_filter      hand the settings to the gateway, in one variable with a proof that no page can know
+ *   handler            hide the keys when the gateway has had them
  */
 
 #include "_httpd.h"
@@ -116,7 +117,7 @@ static int was_setting(const char *name)
     return entry.key != name && (usp_s3_is_setting(&entry) || ap_cstr_casecmp(entry.key, SETTINGS) == 0);
 }
 
-/* An error page is another author's: what signed for the object is not for its CGI scripts and printenv. */
+/* What rules of the server have set is not for the CGI scripts and printenv of an error page, which is another author's. */
 static void forget_settings(request_rec *r)
 {
     const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
@@ -135,9 +136,10 @@ static void forget_settings(request_rec *r)
 /* Run for internal redirects, too, whose environment begins anew: what was in it has REDIRECT_ before its name. */
 static int server_was_read(request_rec *r)
 {
+    usp_s3_request *before = r->prev ? ap_get_module_config(r->prev->request_config, &usp_s3_module) : NULL;
     apr_array_header_t *found;
 
-    if (r->prev)
+    if (before && (before->of_server || before->mapped))
         forget_settings(r);
     if ((found = believed(r)))
         usp_s3_request_of(r)->of_server = found;
@@ -389,6 +391,18 @@ const usp_s3_operator *usp_s3_operator_of(request_rec *r)
     return operator;
 }
 
+/* What is left in the environment of a request is read by whoever makes something of its answer: SSI in an object, Header. */
+void usp_s3_hide_secrets(request_rec *r)
+{
+    static const char *const secrets[] = {
+        "S3AccessKey", "S3SecretKey", "S3SecurityToken", "S3RoleExternalId", "S3FallbackAccessKey", "S3FallbackSecretKey",
+        "S3FallbackSecurityToken", "S3FallbackRoleExternalId", SETTINGS, NULL};
+    const char *const *name;
+
+    for (name = secrets; *name; name++)
+        apr_table_unset(r->subprocess_env, *name);
+}
+
 static int is_wsgi(request_rec *r)
 {
     return r->handler && (strcmp(r->handler, "wsgi-script") == 0 || strcmp(r->handler, "application/x-httpd-wsgi") == 0);
@@ -462,6 +476,18 @@ static void append_variables(text *settings, text *control, const apr_array_head
     }
 }
 
+/* Whether what comes after the mount is of the request's own path: mod_include gives "exec cgi" the end of its page's. */
+static int has_own_path(request_rec *r)
+{
+    char *path = apr_pstrdup(r->pool, r->uri), *end = apr_pstrdup(r->pool, r->path_info ? r->path_info : "");
+    size_t length;
+
+    ap_no2slash(path);
+    ap_no2slash(end);
+    length = strlen(path);
+    return strlen(end) <= length && strcmp(path + length - strlen(end), end) == 0;
+}
+
 /*
  * The proof and two netstrings, as trust_boundary.py reads them: the settings, which are the same for all requests of a place,
  * and what is about this request alone. Each holds a netstring for each name and each value.
@@ -487,6 +513,8 @@ static void hand_over(request_rec *r)
     append_variables(&settings, &control, usp_s3_variables(r->per_dir_config));
     if (operator->refusal)
         append_pair(&control, "refusal", operator->refusal);
+    else if (!has_own_path(r))
+        append_pair(&control, "refusal", "the path is not the one that access rules have seen (exec cgi)");
     if (r->prev && ap_is_HTTP_ERROR(r->status))
         append_pair(&control, "error status", apr_itoa(r->pool, r->status));
     if (APLOG_R_IS_LEVEL(r, APLOG_DEBUG))
@@ -496,6 +524,20 @@ static void hand_over(request_rec *r)
     append_netstring(&all, control.bytes, control.length);
     append(&all, "", 1);
     apr_table_setn(r->subprocess_env, SETTINGS, all.bytes);
+}
+
+/* Around the handler of the gateway: where it leaves the answer to httpd, nothing has passed the filter that hides its keys. */
+static int handle(request_rec *r)
+{
+    usp_s3_request *request = usp_s3_is_gateway(r) ? usp_s3_request_of(r) : NULL;
+    int status;
+
+    if (!request || request->is_handled)
+        return DECLINED;
+    request->is_handled = 1;
+    status = ap_run_handler(r);
+    usp_s3_hide_secrets(r);
+    return status;
 }
 
 const char *usp_s3_proof(void)
@@ -531,4 +573,5 @@ void usp_s3_register_operator(void)
     ap_hook_map_to_storage(server_has_mapped, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(decide_in_fixups, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_insert_filter(hand_over, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_handler(handle, NULL, NULL, APR_HOOK_REALLY_FIRST);
 }

@@ -39,16 +39,25 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         answer = _answer(environ, trusted)
     except GatewayError as error:
         _report(environ, trusted, error)
-        answer = response.plain(error.status, error.headers, environ["REQUEST_METHOD"])
+        answer = _error(environ, error.status, error.headers)
     except Exception as error:
         _log(environ, errors.internal(error))
-        answer = response.plain(500, (), environ["REQUEST_METHOD"])
+        answer = _error(environ, 500, ())
     try:
         start_response(answer.status_line, answer.headers)
     except BaseException:
         answer.close()
         raise
     return answer.body
+
+
+def _error(environ: dict[str, Any], status: int, headers: Iterable[tuple[str, str]]) -> Answer:
+    answer = response.plain(status, headers, environ["REQUEST_METHOD"])
+    if request.is_subrequest(environ):
+        # Nobody sees it, and WSGIErrorOverride leaves it where it leaves out the body: that would look cut short.
+        kept = [header for header in answer.headers if header[0] != "Content-Length"]
+        return answer._replace(headers=kept)
+    return answer
 
 
 def _answer(environ: dict[str, Any], trusted: Trusted) -> Answer:
