@@ -110,7 +110,7 @@ def test_htaccess_to_his_own_host(request: pytest.FixtureRequest, which: str, ho
 @pytest.mark.parametrize("to", TO)
 @pytest.mark.parametrize(("how", "settings"), [*product(HOW, SETTINGS)])
 def test_htaccess_to_the_bucket(request: pytest.FixtureRequest, which: str, how: str, settings: str, to: str) -> None:
-    """His rule would read every object of the bucket, past all access rules: it is refused, with settings and without."""
+    """His rule would read every object of the bucket, past all access rules: refused, with settings and without."""
     running: Stage = request.getfixturevalue(which)
     folder = running.folder()
     running.write(f"{folder}/x", "")

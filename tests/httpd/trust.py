@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.httpd.conftest import BUCKET
 from tests.httpd.machine import has_module, modules_directory
-from tests.httpd.tap import HIS_WORDS, Tap
 from tests.httpd.server import Httpd, Reply
+from tests.httpd.tap import HIS_WORDS, Tap
 from tests.leaks import SECRET_KEY, TOKEN
 from tests.s3 import EmbeddedS3
 
