@@ -15,6 +15,8 @@ HEADERS = (
     ("apr.h", "APR_INCLUDEDIR", "libapr1-dev"),
     ("apu.h", "APU_INCLUDEDIR", "libaprutil1-dev"),
 )
+#: The C files of the extension, by what their names have behind _httpd.
+PARTS = ("", "_alike", "_configtest", "_guard", "_operator", "_python", "_sections")
 #: How the one line begins that says why there is no extension.
 WITHOUT = "usp_s3_wsgi is built without usp_s3_module"
 
@@ -81,10 +83,7 @@ def extensions():
         Extension(
             "usp_s3_wsgi._httpd",
             [
-                *[
-                    f"usp_s3_wsgi/_httpd{part}.c"
-                    for part in ("", "_alike", "_guard", "_operator", "_python", "_sections")
-                ],
+                *[f"usp_s3_wsgi/_httpd{part}.c" for part in PARTS],
                 "usp_s3_wsgi/_sha256.c",
             ],
             depends=["usp_s3_wsgi/_httpd.h", "usp_s3_wsgi/_sha256.h"],

@@ -569,6 +569,7 @@ static void register_hooks(apr_pool_t *pool)
     APR_OPTIONAL_HOOK(proxy, request_status, answer_status, NULL, NULL, APR_HOOK_REALLY_LAST);
     usp_s3_register_operator();
     usp_s3_register_guard();
+    usp_s3_register_configtest();
     /* Before every filter that others add. */
     answer_filter_handle = ap_register_output_filter("USP_S3_ANSWER", answer_filter, NULL, AP_FTYPE_RESOURCE - 1);
     framing_filter_handle = ap_register_input_filter("USP_S3_FRAMING", framing_filter, NULL, AP_FTYPE_RESOURCE);

@@ -1,6 +1,6 @@
 /* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_operator.c (what the operator says, and
  * not a page), _httpd_sections.c (which requests are ours), _httpd_python.c (what Python is asked), _httpd_alike.c (signatures of
- * one second), and _httpd_guard.c (the gateway's bodies). */
+ * one second), _httpd_guard.c (the gateway's bodies), and _httpd_configtest.c (what is said at a start). */
 
 #ifndef USP_S3_HTTPD_H
 #define USP_S3_HTTPD_H
@@ -131,6 +131,11 @@ int usp_s3_is_gateway(request_rec *r);
 
 /* What only the operator's variables come with, and no page can know; NULL where httpd has not loaded this. */
 const char *usp_s3_proof(void);
+
+/* _httpd_configtest.c */
+
+/* Tell at "httpd -t" and at each start what is wrong with the settings. */
+void usp_s3_register_configtest(void);
 
 /* _httpd_sections.c */
 

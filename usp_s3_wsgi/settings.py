@@ -229,3 +229,8 @@ def _with_bucket(settings: Settings, bucket: str | None) -> Settings:
             "(Signature v4, which S3Region chooses, does not sign it)"
         )
     return replace(settings, bucket_url=replace(url, path_style=False))
+
+
+def check_value(name: str, text: str) -> None:
+    """Check one setting by itself. Raises: SettingError: it is misspelt, or not one of the allowed values."""
+    _value(name, text)

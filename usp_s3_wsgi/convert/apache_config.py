@@ -128,6 +128,11 @@ def render(nodes: Iterable[Node]) -> str:
     return "".join(line.text for line, _ in walk(nodes))
 
 
+def split(arguments: str) -> tuple[str, ...]:
+    """Return the words of a directive's arguments, without continuations, as httpd takes one after the other."""
+    return tuple(_value(match) for match in _WORD.finditer(arguments))
+
+
 def quoted(value: str) -> str:
     """Return the value as an argument: as it is, or in double quotes where httpd would take it for something else."""
     if value and not re.search(r"""[ \t\n\v\f\r"'\\<>]""", value):

@@ -1,0 +1,30 @@
+"""What is wrong with the S3 settings of a configuration, as far as that can be known before the first request.
+
+httpd runs this in a process of its own at ``httpd -t`` and at each start and restart (``_httpd_configtest.c``). In: its
+parse result (:mod:`tree`). Out: findings. Between them: which settings count where (:mod:`servers`), which directives
+lead to which URLs (:mod:`urls`), and the settings' own parser. A false alarm is worse than silence: what cannot be
+decided here is left to the first request.
+"""
+
+from __future__ import annotations
+
+from usp_s3_wsgi.configtest import files, gateway, healthchecks, proxied, unused
+from usp_s3_wsgi.configtest.findings import Findings
+from usp_s3_wsgi.configtest.servers import build
+from usp_s3_wsgi.configtest.tree import Configuration
+from usp_s3_wsgi.configtest.urls import Leads
+
+__all__ = ["check"]
+
+
+def check(configuration: Configuration) -> Findings:
+    """Return what is to be told of a configuration; the files that it names are read as this process's user."""
+    findings = Findings()
+    servers = build(configuration.directives)
+    leads = [Leads(server) for server in servers]
+    mounts = [mount for server in servers for mount in gateway.check(server, findings)]
+    proxied.check(servers, leads, findings)
+    unused.check(servers, mounts, leads, findings)
+    healthchecks.check(servers, findings)
+    files.check(findings, configuration.may_lack_permission)
+    return findings

@@ -1,0 +1,51 @@
+"""The files that settings name, read as the user of httpd's children reads them."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import PurePath
+
+from usp_s3_wsgi.configtest.findings import Findings, SecretFile
+from usp_s3_wsgi.secret_files import _text
+
+
+def check(findings: Findings, may_lack_permission: bool) -> None:
+    """Tell which files cannot be read or hold no key; ``may_lack_permission``: this is not the children's user."""
+    skipped = False
+    for file in findings.files.values():
+        try:
+            if file.setting.endswith("CAFile"):
+                _read_certificates(file.path)
+            else:
+                _text(file.path)
+        except PermissionError as error:
+            skipped = skipped or may_lack_permission
+            if not may_lack_permission:
+                _tell(file, f"the file cannot be read{_by_whom()}: {error.strerror}", findings)
+        except ssl.SSLError:
+            _tell(file, "the file holds no certificate (PEM)", findings)
+        except OSError as error:
+            _tell(file, f"the file cannot be read: {error.strerror}", findings)
+        except ValueError as error:
+            _tell(file, f"the content of the file {error}", findings)
+    if skipped:
+        findings.note("could not check all files of keys, which this user may not read: run configtest as root")
+
+
+def _read_certificates(path: str) -> None:
+    with open(path, "rb"):
+        pass  # for the reason, which ssl does not tell
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+
+
+def _by_whom() -> str:
+    return f" by the user of httpd's children (uid {os.getuid()})" if os.getuid() else ""
+
+
+def _tell(file: SecretFile, reason: str, findings: Findings) -> None:
+    # A secret that was written on the wrong line may begin with a slash: only what has a folder is a path.
+    folder = PurePath(file.path).parent
+    path = f" {file.path}:" if folder != PurePath("/") and os.path.isdir(folder) else ""
+    tell = findings.error if file.is_needed else findings.warning
+    tell(file.directive, f"{file.setting}:{path} {reason}")

@@ -1,0 +1,85 @@
+"""The gateway's places: what WSGIScriptAlias leads to, with the settings around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from usp_s3_wsgi.configtest.findings import Findings
+from usp_s3_wsgi.configtest.judge import judge, judge_values
+from usp_s3_wsgi.configtest.servers import Section, Server, merged
+from usp_s3_wsgi.configtest.tree import Directive
+from usp_s3_wsgi.configtest.urls import literal_path
+
+#: The script of the gateway: USP_S3_WSGI.
+_SCRIPT = "usp_s3.wsgi"
+
+
+@dataclass(frozen=True, eq=False)
+class Mount:
+    """A WSGIScriptAlias. ``path``: what all its paths are below, None if that is not known."""
+
+    server: Server
+    directive: Directive
+    path: str | None
+    is_exact: bool
+    is_ours: bool
+
+
+def mounts(server: Server) -> Iterator[Mount]:
+    """Return a server's own mounts, ours and others."""
+    for section in (server.outside, *server.sections):
+        for child in section.directives:
+            if child.name not in {"wsgiscriptalias", "wsgiscriptaliasmatch"} or len(child.words) < 2:
+                continue
+            is_exact = child.name == "wsgiscriptalias"
+            path = child.words[0] if is_exact else literal_path(child.words[0])
+            is_ours = PurePosixPath(child.words[1]).name == _SCRIPT
+            yield Mount(server, child, path, is_exact, is_ours)
+
+
+def check(server: Server, findings: Findings) -> list[Mount]:
+    """Tell what is wrong with the places of a server; returns its own mounts."""
+    own = list(mounts(server))
+    inherited = list(mounts(server.main)) if server.main and server.has_settings else []
+    paths = {mount.path.rstrip("/") for mount in (*own, *inherited) if mount.path is not None and mount.is_exact}
+    for mount in (*own, *inherited):
+        if mount.is_ours and mount.path is not None:
+            _check(server, mount.directive, mount.path, mount.is_exact, paths, findings)
+    return own
+
+
+def _check(
+    server: Server, directive: Directive, path: str, is_exact: bool, paths: set[str], findings: Findings
+) -> None:
+    around = server.around(path)
+    inner = [section for section in server.below(path) if not _has_own_mount(section.name, path, paths)]
+    places = [around, *([*server.around(section.name)] for section in inner)]
+    if server.is_undecided or (inner and not is_exact):
+        for sections in places:
+            judge_values(findings, merged((*_outside(server), *sections)))
+        for section in _conditional(server):
+            judge_values(findings, section.variables)
+        return
+    for sections in places:
+        variables = merged((*_outside(server), *sections))
+        if sections is around and inner and "s3bucketurl" not in variables:
+            judge_values(findings, variables)  # what it lacks is in the sections below it
+            continue
+        holders = [section.directive for section in sections if section.has_any and section.directive]
+        judge(findings, variables, None, holders[-1] if holders else directive)
+
+
+def _outside(server: Server) -> list[Section]:
+    return [one.outside for one in server.visible]
+
+
+def _conditional(server: Server) -> list[Section]:
+    return [section for one in server.visible for section in one.sections if section.is_conditional]
+
+
+def _has_own_mount(name: str, path: str, paths: set[str]) -> bool:
+    """Whether a section below a mount belongs to a longer one."""
+    steps = name.rstrip("/").split("/")
+    return any("/".join(steps[:end]) in paths for end in range(len(path.rstrip("/").split("/")) + 1, len(steps) + 1))

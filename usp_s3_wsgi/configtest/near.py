@@ -1,0 +1,89 @@
+"""``<Proxy>`` sections that nothing leads to, and which directive was probably meant to."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from usp_s3_wsgi.configtest.findings import Findings
+from usp_s3_wsgi.configtest.servers import Section, Server
+from usp_s3_wsgi.configtest.urls import Lead, Leads, canonical
+
+#: Names of this very machine.
+_LOOPBACK = re.compile(r"(?<=//)(?:localhost|127\.0\.0\.1|\[::1\])(?=[:/]|\Z)")
+#: From which ratio on a URL is taken for another one with a mistake in it, as difflib.SequenceMatcher computes it.
+_SIMILAR = 0.8
+#: So many sections are compared with so many directives: each with each takes its time.
+_MOST_SECTIONS = 20
+_MOST_LEADS = 1000
+
+
+def check(servers: list[Server], leads: list[Leads], reached: set[int], findings: Findings) -> None:
+    """Tell which sections nothing leads to; ``reached``: the ids of those that something does."""
+    doubtful: dict[int, Lead] = {}
+    undecided: list[Section] = []
+    compared = 0
+    for server, own in zip(servers, leads, strict=True):
+        seen = [own] if server.main is None else [leads[0], own]
+        seen = leads if server.main is None else seen
+        if any(one.is_forward for one in (*seen, leads[0])):
+            continue  # clients choose the URL
+        candidates = [lead for one in seen for lead in (*one.all, *one.members)]
+        for section in server.proxies:
+            if not section.has_settings or id(section) in reached:
+                continue
+            assert section.directive is not None
+            maybe = next((lead for lead in candidates if _may_lead(lead, section)), None)
+            if maybe is not None:
+                undecided.append(section)
+                doubtful[id(section)] = maybe
+                continue
+            compared += 1
+            meant = _meant(section, candidates[:_MOST_LEADS]) if compared <= _MOST_SECTIONS else None
+            findings.warning(section.directive, "nothing leads to this section" + _hint(meant))
+    if undecided:
+        directive, lead = undecided[0].directive, doubtful[id(undecided[0])]
+        assert directive is not None
+        more = f" (and {len(undecided) - 1} sections more)" if len(undecided) > 1 else ""
+        findings.warning(
+            directive,
+            f"could not check whether something leads to this section{more}: where {lead.directive.place} leads to"
+            " is known at each request only",
+        )
+
+
+def _may_lead(lead: Lead, section: Section) -> bool:
+    """Whether a target that is known at each request only may be in a section: its literal part does not decide."""
+    return not lead.is_decided and any(
+        url.startswith(start) for url in (section.name, canonical(section.name)) for start in (lead.url, lead.canonical)
+    )
+
+
+def _hint(lead: Lead | None) -> str:
+    if lead is None:
+        return ": no ProxyPass, BalancerMember, RewriteRule [P] or the like has a URL below it"
+    return (
+        f", so that requests go out unsigned: {lead.directive.place} leads to {lead.canonical}. If that is the bucket,"
+        " write the same URL in both places"
+    )
+
+
+def _meant(section: Section, leads: list[Lead]) -> Lead | None:
+    name = _plain(canonical(section.name))
+    best, best_ratio = None, _SIMILAR
+    for lead in leads:
+        url = _plain(lead.canonical)
+        shorter = name[: len(url)] if len(name) > len(url) else name
+        other = url[: len(shorter) + 1]
+        if shorter.rstrip("/") == other.rstrip("/"):
+            return lead
+        matcher = difflib.SequenceMatcher(None, shorter, url[: len(name) + 1])
+        if matcher.real_quick_ratio() > best_ratio and (ratio := matcher.ratio()) > best_ratio:
+            best, best_ratio = lead, ratio
+    return best
+
+
+def _plain(url: str) -> str:
+    """Without what is most often written differently: scheme, port, the name of this machine, upper case."""
+    url = _LOOPBACK.sub("localhost", url.lower())
+    return re.sub(r"\A[a-z]+://([^/]*?)(?::\d+)?(?=/|\Z)", r"\1", url)

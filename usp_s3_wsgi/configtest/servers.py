@@ -1,0 +1,234 @@
+"""Which settings count where: the main server, its virtual hosts, and their sections."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from usp_s3_wsgi import settings
+from usp_s3_wsgi.configtest.prefixes import Prefixes
+from usp_s3_wsgi.configtest.tree import Directive
+
+_KNOWN = {name.lower() for name in settings.NAMES}
+#: What has no configuration of its own: its directives are those of the section around it.
+_TRANSPARENT = ("<limit", "<require")
+#: Wildcards of <Location>, <Proxy>: as apr_fnmatch_test has them, behind what a backslash takes away.
+_WILDCARD = re.compile(r"[?*]|\[.*\]")
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+_PROXY = {"<proxy", "<proxymatch"}
+
+
+class Value(NamedTuple):
+    """The value of a variable, and the directive that gave it."""
+
+    name: str
+    value: str
+    directive: Directive
+
+    def __repr__(self) -> str:
+        return f"Value({self.name})"  # it may be a secret
+
+
+#: Variables by their names in lowercase: httpd's tables know no case, and keep the first spelling.
+Variables = dict[str, Value]
+
+
+class Section:
+    """A section, or what stands outside of them (``directive`` None): variables, and what else is in it."""
+
+    def __init__(self, directive: Directive | None, children: Iterable[Directive]) -> None:
+        self.directive = directive
+        self.kind = directive.name[1:] if directive else ""
+        words = directive.words if directive else ()
+        self.is_regex = self.kind.endswith("match") or words[:1] == ("~",)
+        self.name = next(iter(words[1:] if words[:1] == ("~",) else words), "")
+        if self.kind == "proxy" and self.name[:6].lower() == "proxy:":
+            self.name = self.name[6:]
+        self.directives = list(_flat(children))
+        self.variables: Variables = {}
+        self.unset: set[str] = set()
+        for child in self.directives:
+            self._take(child)
+
+    @cached_property
+    def is_pattern(self) -> bool:
+        """Whether the name is a regular expression or has wildcards."""
+        return self.is_regex or _WILDCARD.search(_ESCAPED.sub("", self.name)) is not None
+
+    @property
+    def is_location(self) -> bool:
+        """Whether it is one of a path, not of a pattern."""
+        return self.kind == "location" and not self.is_pattern and self.name.startswith("/")
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it cannot be known here for which requests it counts."""
+        return bool(self.kind) and not self.is_location and self.kind not in {"proxy", "proxymatch"}
+
+    @cached_property
+    def has_settings(self) -> bool:
+        """Whether it holds a setting that is known, in any case and with any value."""
+        return any(name in _KNOWN for name in self.variables)
+
+    @cached_property
+    def has_any(self) -> bool:
+        """Whether it changes a variable that may be a setting, or a misspelt one."""
+        return any(name.startswith("s3") for name in (*self.variables, *self.unset))
+
+    def _take(self, child: Directive) -> None:
+        if child.name == "setenv" and child.words:
+            name, value = child.words[0], child.words[1] if len(child.words) > 1 else ""
+            self._set(name, value, child)
+        elif child.name == "passenv":
+            for name in child.words:
+                if (raw := os.environb.get(name.encode("latin-1"))) is not None:
+                    self._set(name, raw.decode("latin-1"), child)
+        elif child.name == "unsetenv":
+            for name in child.words:
+                self.variables.pop(name.lower(), None)
+                self.unset.add(name.lower())
+
+    def _set(self, name: str, value: str, directive: Directive) -> None:
+        known = self.variables.get(name.lower())
+        self.variables[name.lower()] = Value(known.name if known else name, value, directive)
+
+
+def _flat(children: Iterable[Directive]) -> Iterator[Directive]:
+    for child in children:
+        if child.name.startswith(_TRANSPARENT):
+            yield from _flat(child.children)
+        else:
+            yield child
+
+
+def merged(sections: Iterable[Section]) -> Variables:
+    """Return the variables of sections that count one after the other, as mod_env merges them."""
+    result: Variables = {}
+    for section in sections:
+        for name in section.unset:
+            result.pop(name, None)
+        for name, (spelling, value, directive) in section.variables.items():
+            known = result.get(name)
+            result[name] = Value(known.name if known else spelling, value, directive)
+    return result
+
+
+@dataclass
+class Server:
+    """The main server (``main`` None) or a virtual host. What the main server has counts in virtual hosts, too.
+
+    ``outside``: what stands outside of sections. ``sections``: Location, Directory and their like, in order, those
+    within others behind them. ``proxies``: the Proxy and ProxyMatch sections.
+    """
+
+    main: Server | None
+    outside: Section
+    sections: list[Section] = field(default_factory=list)
+    proxies: list[Section] = field(default_factory=list)
+    hosts: list[Server] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.locations = _by_path(self.sections)
+        self.below_of = Prefixes(
+            {section.name: section for section in self.sections if section.is_location and section.has_any}
+        )
+
+    @property
+    def visible(self) -> tuple[Server, ...]:
+        """The servers whose lines count in this one, in httpd's order."""
+        return (self.main, self) if self.main else (self,)
+
+    @cached_property
+    def has_settings(self) -> bool:
+        """Whether settings stand in this server's own lines."""
+        return any(section.has_any for section in (self.outside, *self.sections, *self.proxies))
+
+    @cached_property
+    def is_undecided(self) -> bool:
+        """Whether settings may come from elsewhere.
+
+        From rules, from sections that count for some requests alone, or, where this is the main server, from the
+        virtual hosts that serve in its place.
+        """
+        return any(host.has_settings for host in self.hosts) or any(
+            _has_rules(section) or (section.is_conditional and section.has_any)
+            for server in self.visible
+            for section in (server.outside, *server.sections)
+        )
+
+    def around(self, path: str) -> list[Section]:
+        """The Location sections that all requests below a path fall under, in httpd's order."""
+        return [section for server in self.visible for section in _covering(server.locations, path)]
+
+    def below(self, path: str) -> list[Section]:
+        """The Location sections with settings that some of them fall under."""
+        top = path.rstrip("/") + "/"
+        found = [section for server in self.visible for section in server.below_of.starting_with(top)]
+        return [section for section in found if section.name != top]
+
+
+_Locations = dict[str, list[tuple[int, Section]]]
+
+
+def _by_path(sections: list[Section]) -> _Locations:
+    found: _Locations = {}
+    for index, section in enumerate(sections):
+        if section.is_location:
+            found.setdefault(section.name.rstrip("/"), []).append((index, section))
+    return found
+
+
+def _covering(locations: _Locations, path: str) -> list[Section]:
+    path = path.rstrip("/")
+    ends = [match.start() for match in re.finditer("/", path)] + [len(path)]
+    found = [entry for end in ends for entry in locations.get(path[:end], ())]
+    return [section for _, section in sorted(found, key=lambda entry: entry[0])]
+
+
+#: Of SetEnvIf and its like, which argument is the first variable.
+_SETTERS = {"setenvif": 2, "setenvifnocase": 2, "browsermatch": 1, "browsermatchnocase": 1, "setenvifexpr": 1}
+_REWRITE_FLAG = re.compile(r"(?:^|[\[,])\s*E(?:NV)?=!?\s*(?:S3|[$%])", re.IGNORECASE)
+
+
+def _has_rules(section: Section) -> bool:
+    """Whether rules in it may set settings."""
+    for child in section.directives:
+        if child.name == "rewriterule":
+            if len(child.words) > 2 and _REWRITE_FLAG.search(child.words[2]):
+                return True
+        elif (first := _SETTERS.get(child.name)) is not None and any(
+            re.match(r"!?(?:S3|[$])", word, re.IGNORECASE) for word in child.words[first:]
+        ):
+            return True
+    return False
+
+
+def build(directives: list[Directive]) -> list[Server]:
+    """Return the main server and the virtual hosts."""
+    hosts = [directive for directive in directives if directive.name == "<virtualhost"]
+    main = _server(None, [directive for directive in directives if directive.name != "<virtualhost"])
+    main.hosts = [_server(main, host.children) for host in hosts]
+    return [main, *main.hosts]
+
+
+def _server(main: Server | None, directives: list[Directive]) -> Server:
+    sections: list[Section] = []
+    proxies: list[Section] = []
+    for directive in _flat(directives):
+        if directive.name in _PROXY:
+            proxies.append(Section(directive, directive.children))
+        if directive.name.startswith("<"):
+            sections.extend(_sections(directive))
+    return Server(main, Section(None, directives), sections, proxies)
+
+
+def _sections(directive: Directive) -> Iterator[Section]:
+    if directive.name not in _PROXY:
+        yield Section(directive, directive.children)
+    for child in _flat(directive.children):
+        if child.name.startswith("<"):
+            yield from _sections(child)
