@@ -21,13 +21,14 @@ def check(servers: list[Server], findings: Findings) -> None:
         if child.name == "proxyhctemplate" and child.words
     }
     for server in servers:
-        proxies = _Proxies(server)
+        proxies = None
         for section in (server.outside, *server.proxies):
             for child in section.directives:
                 if child.name not in {"balancermember", "proxyset"} or _method(child, templates) not in _HTTP:
                     continue
                 url = next((word for word in child.words if "=" not in word and "balancer:" not in word), "")
                 url = behind_socket(url or _url_of(section))
+                proxies = proxies or _Proxies(server)
                 known = (*proxies.covering(canonical(url), url), *proxies.below(canonical(url), url))
                 if url and any(one.has_settings for one in known):
                     _tell(child, _method(child, templates), findings)

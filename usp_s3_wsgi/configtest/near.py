@@ -18,8 +18,11 @@ _MOST_SECTIONS = 20
 _MOST_LEADS = 1000
 
 
-def check(servers: list[Server], leads: list[Leads], reached: set[int], findings: Findings) -> None:
-    """Tell which sections nothing leads to; ``reached``: the ids of those that something does."""
+def check(servers: list[Server], leads: list[Leads], reached: set[int], signed: set[int], findings: Findings) -> None:
+    """Tell which sections nothing leads to.
+
+    ``reached``: the ids of those that something does; ``signed``: of the directives that lead to some section.
+    """
     doubtful: dict[int, Lead] = {}
     undecided: list[Section] = []
     compared = 0
@@ -28,18 +31,21 @@ def check(servers: list[Server], leads: list[Leads], reached: set[int], findings
         seen = leads if server.main is None else seen
         if any(one.is_forward for one in (*seen, leads[0])):
             continue  # clients choose the URL
+        unreached = [section for section in server.proxies if section.has_settings and id(section) not in reached]
+        if not unreached:
+            continue
         candidates = [lead for one in seen for lead in (*one.all, *one.members)]
-        for section in server.proxies:
-            if not section.has_settings or id(section) in reached:
-                continue
+        undecided_leads = [lead for lead in candidates if not lead.is_decided]
+        others = [lead for lead in candidates if id(lead) not in signed][:_MOST_LEADS]
+        for section in unreached:
             assert section.directive is not None
-            maybe = next((lead for lead in candidates if _may_lead(lead, section)), None)
+            maybe = next((lead for lead in undecided_leads if _may_lead(lead, section)), None)
             if maybe is not None:
                 undecided.append(section)
                 doubtful[id(section)] = maybe
                 continue
             compared += 1
-            meant = _meant(section, candidates[:_MOST_LEADS]) if compared <= _MOST_SECTIONS else None
+            meant = _meant(section, others) if compared <= _MOST_SECTIONS else None
             findings.warning(section.directive, "nothing leads to this section" + _hint(meant))
     if undecided:
         directive, lead = undecided[0].directive, doubtful[id(undecided[0])]
@@ -54,7 +60,7 @@ def check(servers: list[Server], leads: list[Leads], reached: set[int], findings
 
 def _may_lead(lead: Lead, section: Section) -> bool:
     """Whether a target that is known at each request only may be in a section: its literal part does not decide."""
-    return not lead.is_decided and any(
+    return any(
         url.startswith(start) for url in (section.name, canonical(section.name)) for start in (lead.url, lead.canonical)
     )
 
@@ -71,14 +77,19 @@ def _hint(lead: Lead | None) -> str:
 def _meant(section: Section, leads: list[Lead]) -> Lead | None:
     name = _plain(canonical(section.name))
     best, best_ratio = None, _SIMILAR
+    matcher = difflib.SequenceMatcher(None, "", name, autojunk=False)
     for lead in leads:
         url = _plain(lead.canonical)
         shorter = name[: len(url)] if len(name) > len(url) else name
         other = url[: len(shorter) + 1]
         if shorter.rstrip("/") == other.rstrip("/"):
             return lead
-        matcher = difflib.SequenceMatcher(None, shorter, url[: len(name) + 1])
-        if matcher.real_quick_ratio() > best_ratio and (ratio := matcher.ratio()) > best_ratio:
+        matcher.set_seq1(url[: len(name) + 1])
+        if (
+            matcher.real_quick_ratio() > best_ratio
+            and matcher.quick_ratio() > best_ratio
+            and (ratio := matcher.ratio()) > best_ratio
+        ):
             best, best_ratio = lead, ratio
     return best
 

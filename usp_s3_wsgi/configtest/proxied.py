@@ -54,6 +54,7 @@ class _Proxies:
                 if is_odd(section):
                     odd.setdefault(canonical(section.name), []).append(section)
         self.literal, self.odd = Prefixes(literal), Prefixes(odd)
+        self.balancers = [section for section in self.sections if section.name.lower().startswith("balancer:")]
         self.patterns = [section for section in self.sections if not is_literal(section)]
 
     def covering(self, *urls: str) -> list[Section]:
@@ -97,23 +98,24 @@ def is_odd(section: Section) -> bool:
 def check(servers: list[Server], leads: list[Leads], findings: Findings) -> None:
     """Tell what is wrong with the settings of proxied requests; ``leads``: of each server."""
     reached: set[int] = set()
+    signed: set[int] = set()
     for server, own in zip(servers, leads, strict=True):
         proxies = _Proxies(server)
         inherited = leads[0].all if server.main and server.has_settings else []
         everything = [*own.all, *own.members, *inherited]
         for lead in everything:
             _check_spelling(lead, proxies, reached, findings)
-            _check_lead(server, lead, proxies, reached, findings)
+            if _check_lead(server, lead, proxies, reached, findings):
+                signed.add(id(lead))
         for section in proxies.patterns:
             _check_pattern(server, section, everything, proxies, reached, findings)
     _check_sections(servers, leads, reached, findings)
-    near.check(servers, leads, reached, findings)
+    near.check(servers, leads, reached, signed, findings)
 
 
 def _check_sections(servers: list[Server], leads: list[Leads], reached: set[int], findings: Findings) -> None:
     """What is wrong with a section by itself, whether anything leads to it or not."""
     for server, own in zip(servers, leads, strict=True):
-        balancers = {lead.url.lower() for lead in (*leads[0].balanced, *own.balanced)}
         for section in server.proxies:
             if not section.has_any:
                 continue
@@ -121,8 +123,9 @@ def _check_sections(servers: list[Server], leads: list[Leads], reached: set[int]
                 judge_values(findings, section.variables)
             else:
                 warn_of_misspelt(findings, section.variables)
-            if section.name.lower().startswith("balancer:") and any(
-                url.startswith(section.name.lower().rstrip("/")) for url in balancers
+            name = section.name.lower().rstrip("/")
+            if name.startswith("balancer:") and any(
+                lead.url.lower().startswith(name) for lead in (*leads[0].balanced, *own.balanced)
             ):
                 reached.add(id(section))
 
@@ -150,18 +153,15 @@ def _check_spelling(lead: Lead, proxies: _Proxies, reached: set[int], findings: 
             )
 
 
-def _check_lead(server: Server, lead: Lead, proxies: _Proxies, reached: set[int], findings: Findings) -> None:
+def _check_lead(server: Server, lead: Lead, proxies: _Proxies, reached: set[int], findings: Findings) -> bool:
+    """Tell what is wrong with what a directive sends; whether some of that is signed or refused."""
     urls = (lead.canonical, lead.url)
     covering, below = proxies.covering(*urls), proxies.below(*urls)
     reached.update(id(section) for section in (*covering, *below))
     if not re.match(r"https?://", lead.canonical) or not lead.is_decided or not server_may_be_ours(server):
-        return
+        return bool(covering or below)
     patterns = [section for section in proxies.patterns if _falls_on(section, lead.canonical)]
-    balancer = [
-        section
-        for section in proxies.sections
-        if lead.balancer and lead.balancer.lower().startswith(section.name.lower())
-    ]
+    balancer = [section for section in proxies.balancers if lead.balancer.lower().startswith(section.name.lower())]
     around, inner = _locations(server, lead)
     ours = [section for section in (*covering, *patterns, *balancer) if section.has_settings]
     is_below_proxypass = lead.how == "pass" and any(section.has_settings for section in around)
@@ -187,6 +187,7 @@ def _check_lead(server: Server, lead: Lead, proxies: _Proxies, reached: set[int]
             url = canonical(section.name)
             if not proxies.below(section.name):
                 judge(findings, merged(sections), url, section.directive)
+    return bool(ours or is_below_proxypass or below)
 
 
 def server_may_be_ours(server: Server) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.gateway import Mount
 from usp_s3_wsgi.configtest.servers import Section, Server
@@ -14,17 +16,24 @@ _OTHER_WAYS = set("sethandler addhandler wsgihandlerscript wsgidispatchscript ac
 
 def check(servers: list[Server], mounts: list[Mount], leads_of: list[Leads], findings: Findings) -> None:
     """Tell of Location sections, and of servers, whose settings nobody uses."""
+    mounts_of: dict[int, list[Mount]] = {}
+    for mount in mounts:
+        mounts_of.setdefault(id(mount.server), []).append(mount)
+    leads_by_server = {id(one.server): [*one.all, *one.balanced] for one in leads_of}
     for server in servers:
-        seen = set(map(id, server.visible if server.main else servers))
-        here = [mount for mount in mounts if id(mount.server) in seen]
-        leads = [lead for one in leads_of if id(one.server) in seen for lead in (*one.all, *one.balanced)]
-        if any(child.name in _OTHER_WAYS for one in servers if id(one) in seen for child in _directives(one)):
+        asked = [section for section in server.sections if section.is_location and section.has_settings]
+        if not asked and not server.outside.has_settings:
             continue
+        seen = server.visible if server.main else servers
+        if any(child.name in _OTHER_WAYS for one in seen for child in _directives(one)):
+            continue
+        here = [mount for one in seen for mount in mounts_of.get(id(one), ())]
+        leads = [lead for one in seen for lead in leads_by_server[id(one)]]
         used = _Used(here, leads)
-        for section in server.sections:
-            if section.is_location and section.has_settings and section.directive and not used.is_used(section):
+        for section in asked:
+            if not used.is_used(section):
                 _tell(section, leads, findings)
-        if server.outside.has_settings and not here and not _uses_defaults(servers, seen):
+        if server.outside.has_settings and not here and not _uses_defaults(seen):
             first = next(value for name, value in server.outside.variables.items() if name.startswith("s3"))
             findings.warning(
                 first.directive,
@@ -37,10 +46,8 @@ def _directives(server: Server) -> list[Directive]:
     return [child for section in (server.outside, *server.sections) for child in section.directives]
 
 
-def _uses_defaults(servers: list[Server], seen: set[int]) -> bool:
-    return any(
-        section.has_any for server in servers if id(server) in seen for section in (*server.proxies, *server.sections)
-    )
+def _uses_defaults(seen: Iterable[Server]) -> bool:
+    return any(section.has_any for server in seen for section in (*server.proxies, *server.sections))
 
 
 class _Used:
@@ -87,9 +94,8 @@ def _tell(section: Section, leads: list[Lead], findings: Findings) -> None:
             " that URL, or into a <Location> of that path",
         )
         return
-    what = "a bucket" if "s3bucketurl" in section.variables else "settings"
+    what = "there is a bucket" if "s3bucketurl" in section.variables else "there are settings"
     findings.warning(
         section.directive,
-        f"there is {what} here, and nothing leads to it: no WSGIScriptAlias, ProxyPass or RewriteRule [P] has this"
-        " path",
+        f"{what} here, and nothing leads to this path: no WSGIScriptAlias, ProxyPass or RewriteRule [P] does",
     )
