@@ -45,8 +45,11 @@ static int is_setting(const ap_directive_t *directive)
 
     if (ap_cstr_casecmp(directive->directive, "SetEnv") != 0 && ap_cstr_casecmp(directive->directive, "PassEnv") != 0)
         return 0;
-    for (; *name; name++) { /* PassEnv has several */
-        if ((name[0] == 'S' || name[0] == 's') && name[1] == '3')
+    if (strncasecmp(name + strspn(name, "\"'"), "S3", 2) == 0)
+        return 1;
+    while ((name = strpbrk(name, " \t"))) { /* PassEnv has several; of SetEnv this may be the value */
+        name += strspn(name, " \t\"'");
+        if (strncasecmp(name, "S3", 2) == 0)
             return 1;
     }
     return 0;

@@ -75,6 +75,7 @@ class Httpd:
         self.config, self.mod_wsgi, self.preload, self.tune = config, mod_wsgi, preload, tune
         self._wanted_port, self._prefix = port, prefix
         self._expected: list[str] = []
+        self.root, self.port = Path("/none"), port
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Httpd:
@@ -124,6 +125,35 @@ class Httpd:
                 return True
             time.sleep(0.02)
         return False
+
+    def configtest(self, *options: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run ``httpd -t``, whose output is in ``stdout``: of files in the root without its path.
+
+        ``options``: others than ``-t``; ``user``: who runs it, where that is not this process's user.
+        """
+        self.root = Path(tempfile.mkdtemp(prefix=self._prefix))
+        self.root.chmod(0o755)
+        self.port = self._wanted_port or free_port()
+        try:
+            for name in ("run", "htdocs"):
+                (self.root / name).mkdir()
+            (self.root / "httpd.conf").write_text(self._whole_config())
+            done = subprocess.run(
+                [httpd_binary(), *(options or ("-t",)), "-f", str(self.root / "httpd.conf")],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+                check=False, user=user, env=httpd_environment(self.preload), cwd="/",
+            )  # fmt: skip
+        finally:
+            shutil.rmtree(self.root, ignore_errors=True)
+        done.stdout = done.stdout.replace(f"{self.root}/", "")
+        assert not leaks(done.stdout.encode())
+        return done
+
+    @property
+    def first_line(self) -> int:
+        """Which line of httpd.conf is the first one of the given configuration."""
+        whole = self._whole_config()
+        return whole[: whole.index(self.config)].count("\n") + 1
 
     def stop(self) -> None:
         """Stop httpd by its pid, and all its children with it; removes its root."""

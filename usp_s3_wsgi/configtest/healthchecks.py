@@ -1,9 +1,13 @@
-"""mod_proxy_hcheck: its probes by HTTP go out unsigned, so that a bucket looks dead."""
+"""mod_proxy_hcheck: its requests go out unsigned, so that a bucket looks dead to it."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.proxied import _Proxies
+from usp_s3_wsgi.configtest.proxied import Proxies
 from usp_s3_wsgi.configtest.servers import Section, Server
 from usp_s3_wsgi.configtest.tree import Directive
 from usp_s3_wsgi.configtest.urls import behind_socket, canonical
@@ -12,42 +16,60 @@ from usp_s3_wsgi.configtest.urls import behind_socket, canonical
 _HTTP = {"OPTIONS", "HEAD", "GET", "OPTIONS11", "HEAD11", "GET11"}
 
 
+class _Probe(NamedTuple):
+    method: str = ""
+    expression: str = ""  # the name of a ProxyHCExpr
+
+
 def check(servers: list[Server], findings: Findings) -> None:
     """Tell of balancer members with S3 settings whose health is asked for by HTTP."""
-    templates = {
-        child.words[0].lower(): _method(child, {})
-        for server in servers
-        for child in server.outside.directives
-        if child.name == "proxyhctemplate" and child.words
-    }
+    outside = [child for server in servers for child in server.outside.directives]
+    templates: dict[str, _Probe] = {}
+    for child in outside:
+        if child.name == "proxyhctemplate" and child.words:
+            templates[child.words[0].lower()] = _probe(child, templates)
+    expressions = {child.words[0]: child.text for child in outside if child.name == "proxyhcexpr" and child.words}
     for server in servers:
         proxies = None
         for section in (server.outside, *server.proxies):
             for child in section.directives:
-                if child.name not in {"balancermember", "proxyset"} or _method(child, templates) not in _HTTP:
+                if child.name not in {"balancermember", "proxyset"}:
+                    continue
+                probe = _probe(child, templates)
+                if probe.method not in _HTTP or not _refuses_403(expressions.get(probe.expression)):
                     continue
                 url = next((word for word in child.words if "=" not in word and "balancer:" not in word), "")
                 url = behind_socket(url or _url_of(section))
-                proxies = proxies or _Proxies(server)
+                proxies = proxies or Proxies(server)
                 known = (*proxies.covering(canonical(url), url), *proxies.below(canonical(url), url))
                 if url and any(one.has_settings for one in known):
-                    _tell(child, _method(child, templates), findings)
+                    _tell(child, probe.method, findings)
 
 
 def _url_of(section: Section) -> str:
     return section.name if section.directive is not None and "balancer:" not in section.name else ""
 
 
-def _method(directive: Directive, templates: dict[str, str]) -> str:
-    """The last one counts; a template's is one, too."""
-    method = ""
+def _probe(directive: Directive, templates: Mapping[str, _Probe]) -> _Probe:
+    """Return what a line says; the last word counts, and that may be a template's."""
+    probe = _Probe()
     for word in directive.words:
-        name, equals, value = word.partition("=")
-        if equals and name.lower() == "hcmethod":
-            method = value.upper()
-        elif equals and name.lower() == "hctemplate":
-            method = templates.get(value.lower(), method)
-    return method
+        name, _, value = word.partition("=")
+        if name.lower() == "hcmethod":
+            probe = probe._replace(method=value.upper())
+        elif name.lower() == "hcexpr":
+            probe = probe._replace(expression=value)
+        elif name.lower() == "hctemplate":
+            probe = templates.get(value.lower(), probe)
+    return probe
+
+
+def _refuses_403(expression: str | None) -> bool:
+    """Whether S3's answer to an unsigned request means that the member is dead; without an expression it does."""
+    if expression is None:
+        return True
+    pattern = re.search(r"%\{REQUEST_STATUS\}\s*=~\s*m?[/#|]\^(?:[23]|\[[23-]+\])", expression)
+    return pattern is not None and "||" not in expression and "-o" not in expression
 
 
 def _tell(directive: Directive, method: str, findings: Findings) -> None:

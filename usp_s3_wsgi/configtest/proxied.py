@@ -40,7 +40,7 @@ def right_form(section: Section) -> str:
     return f'<Proxy "{url}">'
 
 
-class _Proxies:
+class Proxies:
     """The ``<Proxy>`` sections that count in a server, those with settings in order."""
 
     def __init__(self, server: Server) -> None:
@@ -100,10 +100,12 @@ def check(servers: list[Server], leads: list[Leads], findings: Findings) -> None
     reached: set[int] = set()
     signed: set[int] = set()
     for server, own in zip(servers, leads, strict=True):
-        proxies = _Proxies(server)
+        proxies = Proxies(server)
         inherited = leads[0].all if server.main and server.has_settings else []
         everything = [*own.all, *own.members, *inherited]
         for lead in everything:
+            if not authority(lead.canonical):
+                continue  # each request's own
             _check_spelling(lead, proxies, reached, findings)
             if _check_lead(server, lead, proxies, reached, findings):
                 signed.add(id(lead))
@@ -130,7 +132,7 @@ def _check_sections(servers: list[Server], leads: list[Leads], reached: set[int]
                 reached.add(id(section))
 
 
-def _check_spelling(lead: Lead, proxies: _Proxies, reached: set[int], findings: Findings) -> None:
+def _check_spelling(lead: Lead, proxies: Proxies, reached: set[int], findings: Findings) -> None:
     for section in proxies.odd_ones(lead.canonical):
         reached.add(id(section))
         assert section.directive is not None
@@ -153,7 +155,7 @@ def _check_spelling(lead: Lead, proxies: _Proxies, reached: set[int], findings: 
             )
 
 
-def _check_lead(server: Server, lead: Lead, proxies: _Proxies, reached: set[int], findings: Findings) -> bool:
+def _check_lead(server: Server, lead: Lead, proxies: Proxies, reached: set[int], findings: Findings) -> bool:
     """Tell what is wrong with what a directive sends; whether some of that is signed or refused."""
     urls = (lead.canonical, lead.url)
     covering, below = proxies.covering(*urls), proxies.below(*urls)
@@ -169,12 +171,13 @@ def _check_lead(server: Server, lead: Lead, proxies: _Proxies, reached: set[int]
     if ours or is_below_proxypass:
         sections = [*base, *sorted((*covering, *patterns), key=lambda one: proxies.order[id(one)]), *balancer, *around]
         holders = [section for section in sections if section.has_settings and section.directive]
-        literal = [section for section in ours if is_literal(section)]
+        literal = [section.name for section in covering if section.has_settings]
         variables = merged(sections)
         if below or inner or server.is_undecided or _has_doubtful_pattern(proxies, lead):
             judge_values(findings, variables)
         else:
-            url = canonical(literal[-1].name) if literal else lead.canonical
+            of_location = lead.canonical if lead.section and lead.how == "pass" else f"{authority(lead.canonical)}/"
+            url = canonical(literal[-1]) if literal else of_location
             where = holders[-1].directive or lead.directive
             chosen = judge(findings, variables, url, where)
             _check_bucket(chosen, lead, variables, findings)
@@ -223,7 +226,7 @@ def _check_bucket(chosen: Settings | None, lead: Lead, variables: Variables, fin
         )
 
 
-def _check_keys_around(lead: Lead, own: Variables, variables: Variables, proxies: _Proxies, findings: Findings) -> None:
+def _check_keys_around(lead: Lead, own: Variables, variables: Variables, proxies: Proxies, findings: Findings) -> None:
     keys = [own[name] for name in _KEYS if name in own and own[name].value]
     if not keys or variables.get("s3bucketurl") or proxies.odd_ones(lead.canonical):
         return
@@ -263,7 +266,7 @@ def _falls_on(section: Section, url: str) -> bool:
     return all(_matches(section, one) for one in tries)
 
 
-def _has_doubtful_pattern(proxies: _Proxies, lead: Lead) -> bool:
+def _has_doubtful_pattern(proxies: Proxies, lead: Lead) -> bool:
     return any(
         not _falls_on(section, lead.canonical) and section.has_any and _may_match(section, lead.canonical)
         for section in proxies.patterns
@@ -293,7 +296,7 @@ def falls_on_any_host(section: Section) -> bool:
 
 
 def _check_pattern(
-    server: Server, section: Section, leads: Sequence[Lead], known: _Proxies, reached: set[int], findings: Findings
+    server: Server, section: Section, leads: Sequence[Lead], known: Proxies, reached: set[int], findings: Findings
 ) -> None:
     if any(_may_match(section, url) for lead in leads for url in (lead.canonical, lead.url)):
         reached.add(id(section))

@@ -1,0 +1,706 @@
+"""Configurations and what is to be told of them, for ``httpd -t`` and for tests without httpd.
+
+A comment ``#! error TEXT`` or ``#! warning TEXT`` stands before the line that is to be named; TEXT is part of the
+message.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from usp_s3_wsgi.convert.apache_config import Line, Node, parse
+
+KEYS = "SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK"
+
+#: What is wrong, by what it is.
+WRONG = {
+    "a value that is not allowed": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  #! error S3Region must be a region's name
+  SetEnv S3Region "eu central"
+  #! error S3UseHeaders must be on or off
+  SetEnv S3UseHeaders yes
+</Location>
+""",
+    "a setting that is misspelt": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  #! error S3UseHeader is not a setting: did you mean S3UseHeaders?
+  SetEnv S3UseHeader on
+</Location>
+""",
+    "a setting that is missing": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+#! error S3SecretKey is not set
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+</Location>
+""",
+    "settings that contradict each other": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  #! error S3Profile is set, and S3CredentialSource is static
+  SetEnv S3Profile default
+</Location>
+""",
+    "a server's default and a section's own": """
+SetEnv S3Region eu-central-1
+#! error S3Expires must be a whole number
+SetEnv S3Expires never
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+""",
+    "what a section unsets": """
+SetEnv S3AccessKey AK
+SetEnv S3SecretKey SK
+WSGIScriptAlias /media ${USP_S3_WSGI}
+#! error S3AccessKey is not set
+<Location /media>
+  UnsetEnv S3AccessKey
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+</Location>
+""",
+    "an empty value": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+#! error S3SecretKey is not set
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  SetEnv S3SecretKey ""
+</Location>
+""",
+    "a mount in a virtual host, its settings around it": """
+<VirtualHost *>
+  SetEnv S3AccessKey AK
+  WSGIScriptAlias /media/eu ${USP_S3_WSGI}
+  <Location /media>
+    SetEnv S3Region eu-central-1
+  </Location>
+  #! error S3SecretKey is not set
+  <Location /media/eu>
+    SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  </Location>
+</VirtualHost>
+""",
+    "a mount without settings": """
+SetEnv S3Region eu-central-1
+#! error S3BucketURL is not set
+WSGIScriptAlias /media ${USP_S3_WSGI}
+""",
+    "one bucket of a mount": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  @KEYS@
+</Location>
+<Location /media/films>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+</Location>
+<Location /media/clips>
+  #! error S3BucketURL must be an http:// or https:// URL
+  SetEnv S3BucketURL films.s3.amazonaws.com
+</Location>
+""",
+    "the second bucket": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+#! error S3FallbackURL is not set
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  SetEnv S3FallbackRegion eu-west-1
+</Location>
+""",
+    "settings of the gateway in <Proxy>": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+  #! error S3Retries is for the gateway
+  SetEnv S3Retries 3
+</Proxy>
+""",
+    "a value in <Proxy>": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+  #! error S3UseHeaders must be on or off
+  SetEnv S3UseHeaders 1
+</Proxy>
+""",
+    "keys that are missing in <Proxy>": """
+ProxyPass /films http://films.s3.amazonaws.com
+#! error S3AccessKey is not set
+<Proxy "http://films.s3.amazonaws.com/">
+  SetEnv S3Region eu-central-1
+</Proxy>
+""",
+    "of members of a balancer, one's": """
+<Proxy "http://films-eu.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+#! error S3SecretKey is not set
+<Proxy "http://films-us.s3.amazonaws.com/">
+  SetEnv S3AccessKey AK
+</Proxy>
+<Proxy "balancer://films">
+  BalancerMember http://films-eu.s3.amazonaws.com
+  BalancerMember http://films-us.s3.amazonaws.com
+</Proxy>
+ProxyPass /films balancer://films
+""",
+    "a virtual host whose main server has the section": """
+<Proxy "http://films.s3.amazonaws.com/">
+  SetEnv S3AccessKey AK
+  #! error S3Region must be a region's name
+  SetEnv S3Region "#"
+</Proxy>
+<VirtualHost *>
+  SetEnv S3SecretKey SK
+  ProxyPass /films http://films.s3.amazonaws.com
+</VirtualHost>
+""",
+    "S3BucketURL of another host than ProxyPass's": """
+<Location /films>
+  ProxyPass http://films.s3.amazonaws.com
+  @KEYS@
+  #! error S3BucketURL is not where
+  SetEnv S3BucketURL http://clips.s3.amazonaws.com/
+</Location>
+""",
+    "a secret file that is missing": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  #! error S3SecretKeyFile: /etc/no-such-secret: the file cannot be read: No such file or directory
+  SetEnv S3SecretKeyFile /etc/no-such-secret
+</Location>
+""",
+    "a secret file that is empty": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  #! error S3AccessKeyFile: /dev/null: the content of the file must be printable ASCII characters
+  SetEnv S3AccessKeyFile /dev/null
+  SetEnv S3SecretKey SK
+</Proxy>
+""",
+    "a secret file that is a folder": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  #! error S3AccessKeyFile: /etc/apt: the file cannot be read: Is a directory
+  SetEnv S3AccessKeyFile /etc/apt
+  SetEnv S3SecretKey SK
+</Proxy>
+""",
+    "a secret where its file's path should be": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  SetEnv S3AccessKey AK
+  #! error S3SecretKeyFile: the file cannot be read: No such file or directory
+  SetEnv S3SecretKeyFile /abcdefghijklmnopqrstuvwxyz
+</Proxy>
+""",
+    "certificates": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  #! error S3CAFile: /etc/passwd: the file holds no certificate (PEM)
+  SetEnv S3CAFile /etc/passwd
+  SetEnv S3FallbackURL http://copy.s3.amazonaws.com/
+  #! warning S3FallbackCAFile: /etc/no-such-file: the file cannot be read
+  SetEnv S3FallbackCAFile /etc/no-such-file
+</Location>
+""",
+    "a section that nothing leads to": """
+#! warning nothing leads to this section: no ProxyPass
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+  ProxySet timeout=5
+</Proxy>
+""",
+    "a typo": """
+ProxyPass /films http://flims.s3.amazonaws.com
+#! warning httpd.conf:@2@ leads to http://flims.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "localhost for 127.0.0.1": """
+RewriteEngine On
+RewriteRule ^/films/(.*) http://localhost:9000/films/$1 [NC,P]
+#! warning httpd.conf:@3@ leads to http://localhost:9000/films/
+<Proxy "http://127.0.0.1:9000/films/">
+  @KEYS@
+</Proxy>
+""",
+    "http for https": """
+ProxyPass /films http://films.s3.amazonaws.com
+#! warning httpd.conf:@2@ leads to http://films.s3.amazonaws.com
+<Proxy "https://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "another port": """
+<Proxy "balancer://films">
+  BalancerMember http://s3.example:9001/films
+</Proxy>
+ProxyPass /films balancer://films
+#! warning httpd.conf:@3@ leads to http://s3.example:9001/films
+<Proxy "http://s3.example:9000/films/">
+  @KEYS@
+</Proxy>
+""",
+    "capitals in the path": """
+<Location /films>
+  SetHandler "proxy:http://s3.example:9000/Films"
+</Location>
+#! warning httpd.conf:@3@ leads to http://s3.example:9000/Films
+<Proxy "http://s3.example:9000/films/">
+  @KEYS@
+</Proxy>
+""",
+    "ProxyPassReverse and the like lead nowhere": """
+ProxyPassReverse /films http://films.s3.amazonaws.com/
+Redirect /x http://films.s3.amazonaws.com/x
+ErrorDocument 404 http://films.s3.amazonaws.com/x
+#! warning nothing leads to this section: no ProxyPass
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "a section of another virtual host": """
+<VirtualHost *>
+  ServerName a.example
+  ProxyPass /films http://films.s3.amazonaws.com
+</VirtualHost>
+<VirtualHost *>
+  ServerName b.example
+  #! warning nothing leads to this section
+  <Proxy "http://films.s3.amazonaws.com/">
+    @KEYS@
+  </Proxy>
+</VirtualHost>
+""",
+    "a target that is known at each request only": """
+RewriteEngine On
+RewriteRule ^/to/([^/]+)/(.*) http://$1/$2 [P]
+#! warning could not check whether something leads to this section (and 1 sections more): where httpd.conf:@3@ leads to
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+<Proxy "http://clips.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "a bucket without a mount": """
+#! warning there is a bucket here, and nothing leads to this path
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+""",
+    "a mount of another path": """
+WSGIScriptAlias /medai ${USP_S3_WSGI}
+#! warning there is a bucket here, and nothing leads to this path
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+<Location /medai>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+""",
+    "settings for nothing": """
+#! warning S3AccessKey counts for no request
+SetEnv S3AccessKey AK
+SetEnv S3SecretKey SK
+ProxyPass /films http://films.s3.amazonaws.com
+""",
+    "settings around a ProxyPass": """
+ProxyPass /media/films http://films.s3.amazonaws.com
+#! warning these settings do not count for what httpd.conf:@2@ sends
+<Location /media>
+  @KEYS@
+</Location>
+""",
+    "[P] with keys around and no section": """
+<Location /films>
+  @KEYS@
+  RewriteEngine On
+  #! error the requests sent there are refused: S3AccessKey at httpd.conf:@3@ is neither in
+  RewriteRule ^.*/(.*) http://films.s3.amazonaws.com/$1 [P]
+</Location>
+""",
+    "SetHandler with keys around and no section": """
+<Location /films>
+  @KEYS@
+  #! error the requests sent there are refused: S3AccessKey at httpd.conf:@3@ is neither in
+  SetHandler "proxy:http://films.s3.amazonaws.com"
+</Location>
+""",
+    "[P] of the server with keys around and no section": """
+RewriteEngine On
+#! error the requests sent there are refused: S3AccessKey at httpd.conf:@6@ is neither in
+RewriteRule ^/films/(.*) http://films.s3.amazonaws.com/$1 [P]
+<Location /films>
+  @KEYS@
+</Location>
+""",
+    "capitals in scheme and host": """
+ProxyPass /films http://films.example/b
+#! error requests that httpd.conf:@2@ sends there, which are refused: write <Proxy "http://films.example/b/">
+<Proxy "HTTP://Films.example/b/">
+  @KEYS@
+</Proxy>
+""",
+    "capitals in both": """
+ProxyPass /films HTTP://Films.example/b
+#! warning write <Proxy "http://films.example/b/">, and the same URL at httpd.conf:@2@
+<Proxy "HTTP://Films.example/b/">
+  @KEYS@
+</Proxy>
+""",
+    "the scheme's own port": """
+RewriteEngine On
+RewriteRule ^/films/(.*) http://films.example/b/$1 [P]
+#! error which are refused: write <Proxy "http://films.example/b/">
+<Proxy "http://films.example:80/b/">
+  @KEYS@
+</Proxy>
+""",
+    "an IPv6 address": r"""
+ProxyPass /films http://[::1]/b
+#! error which are refused: write <ProxyMatch "^http://\[::1\]/b/">
+<Proxy "http://[::1]/b/">
+  @KEYS@
+</Proxy>
+""",
+    "any host": """
+ProxyPass /films http://films.s3.amazonaws.com
+#! error this section falls on any host
+<Proxy "*">
+  @KEYS@
+</Proxy>
+""",
+    "any host of a regular expression": """
+ProxyPass /films http://films.s3.amazonaws.com
+#! error this section falls on any host
+<ProxyMatch "^https?://.*">
+  @KEYS@
+</ProxyMatch>
+""",
+    "a name that is nearly a setting's, alone": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  #! warning S3AccesKey is not a setting: did you mean S3AccessKey?
+  SetEnv S3AccesKey AK
+</Proxy>
+""",
+    "a conditional section": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  <If "%{HTTP_HOST} == 'a.example'">
+    @KEYS@
+    #! error S3Expires must be a whole number
+    SetEnv S3Expires x
+  </If>
+</Location>
+""",
+}
+
+#: What is right, or cannot be known: nothing is told.
+RIGHT = {
+    "one parameter": "SetEnv S3CMD_CONFIG /etc/s3cmd\nSetEnv S3_BUCKET films",
+    "PassEnv": "PassEnv S3_NOT_THERE_AT_ALL PATH",
+    "a <Proxy> section": """
+ProxyPass "/films" "https://films.s3.amazonaws.com"
+<Proxy "https://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "without a slash, with ports, below a path": """
+ProxyPass /films/ http://s3.example:9000/films/2026/
+<Proxy "http://s3.example:9000/films">
+  @KEYS@
+</Proxy>
+""",
+    "the same host twice": """
+ProxyPass /films http://s3.example/films
+ProxyPass /clips http://s3.example/films/clips
+<Proxy "http://s3.example/films">
+  @KEYS@
+</Proxy>
+<Proxy "http://s3.example/films/clips/">
+  SetEnv S3Region eu-central-1
+</Proxy>
+""",
+    "a section of a part of what ProxyPass sends": """
+ProxyPass / http://s3.example/
+<Proxy "http://s3.example/films/">
+  @KEYS@
+</Proxy>
+""",
+    "ProxyPass in a Location": """
+<Location /films>
+  ProxyPass http://s3.example/films
+  @KEYS@
+</Location>
+""",
+    "ProxyPass and a Location": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Location /films>
+  @KEYS@
+</Location>
+""",
+    "a section and a Location": """
+ProxyPass /films http://s3.example/films
+<Proxy "http://s3.example/films/">
+  SetEnv S3AccessKey AK
+</Proxy>
+<Location /films>
+  SetEnv S3SecretKey SK
+</Location>
+""",
+    "a section and the server's defaults": """
+SetEnv S3Region eu-central-1
+<VirtualHost *>
+  SetEnv S3AccessKey AK
+  ProxyPass /films http://s3.example/films
+  <Proxy "http://s3.example/films/">
+    SetEnv S3SecretKey SK
+  </Proxy>
+</VirtualHost>
+""",
+    "ProxyPassMatch": """
+ProxyPassMatch "^/films/(.*\\.ts)$" "http://s3.example/films/$1"
+ProxyPassMatch "^/clips/" "http://s3.example"
+<Proxy "http://s3.example/films/">
+  @KEYS@
+</Proxy>
+<Proxy "http://s3.example/clips/">
+  @KEYS@
+</Proxy>
+""",
+    "RewriteRule in a Location": """
+<Location /films>
+  RewriteEngine On
+  RewriteRule ^.*/films/(.*) http://s3.example/films/$1 [L,P]
+</Location>
+<Proxy "http://s3.example/films/">
+  @KEYS@
+</Proxy>
+""",
+    "SetHandler of a unix socket": """
+<Location /films>
+  SetHandler "proxy:unix:/run/s3.sock|http://s3.example/films"
+</Location>
+<Proxy "http://s3.example/films/">
+  @KEYS@
+</Proxy>
+""",
+    "a balancer outside of its section": """
+BalancerMember balancer://films http://s3.example/films
+<Proxy "http://s3.example/films/">
+  @KEYS@
+</Proxy>
+RewriteEngine On
+RewriteRule ^/films(.*) balancer://films$1 [P]
+""",
+    "a balancer's own settings": """
+<Proxy "balancer://films">
+  BalancerMember http://films.s3.amazonaws.com
+  @KEYS@
+</Proxy>
+ProxyPass /films balancer://films
+""",
+    "interpolated": """
+ProxyPassInterpolateEnv On
+ProxyPass /films "http://s3.example/films/\\${x}" interpolate
+<Proxy "http://s3.example/films/">
+  @KEYS@
+</Proxy>
+""",
+    "patterns": """
+ProxyPass /films http://films.s3.amazonaws.com
+ProxyPass /clips http://clips.s3.amazonaws.com
+<ProxyMatch "^http://[a-z]+\\.s3\\.amazonaws\\.com/">
+  @KEYS@
+</ProxyMatch>
+<Proxy "http://*.s3.amazonaws.com/*">
+  SetEnv S3Region eu-central-1
+</Proxy>
+""",
+    "any host, with the bucket's URL": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "*">
+  @KEYS@
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+</Proxy>
+""",
+    "any host, without keys": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "*">
+  SetEnv S3Region eu-central-1
+</Proxy>
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "a forward proxy": """
+ProxyRequests On
+<Proxy "http://films.s3.amazonaws.com/">
+  Require local
+  @KEYS@
+</Proxy>
+""",
+    "a section right for a mount that is written otherwise": """
+ProxyPass /films http://Films.example:80/b
+<Proxy "http://films.example/b/">
+  @KEYS@
+</Proxy>
+""",
+    "a gateway around others": """
+WSGIScriptAlias / ${USP_S3_WSGI}
+<Location />
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  SetEnv S3Retries 1
+</Location>
+ProxyPass /app http://127.0.0.1:8000/app
+ProxyPass /clips http://clips.s3.amazonaws.com
+<Proxy "http://clips.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "a gateway with a slash": """
+WSGIScriptAlias /media/ ${USP_S3_WSGI}/
+<Location /media/>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+""",
+    "nested mounts": """
+WSGIScriptAlias /media/clips ${USP_S3_WSGI}
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  SetEnv S3SecurityToken TOKEN
+</Location>
+<Location /media/clips>
+  SetEnv S3BucketURL http://clips.s3.amazonaws.com/
+  SetEnv S3SecurityToken ""
+</Location>
+""",
+    "settings by rules": """
+SetEnvIf Host "^([a-z]+)\\." S3BucketURL=http://$1.s3.amazonaws.com/
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  @KEYS@
+</Location>
+""",
+    "settings for some requests": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<LocationMatch "^/media/(films|clips)/">
+  SetEnv S3BucketURL http://s3.example/films/
+</LocationMatch>
+<Location /media>
+  @KEYS@
+</Location>
+""",
+    "settings of the script": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Files usp_s3.wsgi>
+  SetEnv S3BucketURL http://s3.example/films/
+  @KEYS@
+</Files>
+""",
+    "another application": """
+WSGIScriptAlias /app /srv/app/main.wsgi
+<Location /app>
+  SetEnv S3BucketURL whatever
+  SetEnv S3AccessKey "a b"
+</Location>
+""",
+    "in a <Limit>": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  <Limit GET HEAD>
+    SetEnv S3BucketURL http://s3.example/films/
+    @KEYS@
+  </Limit>
+</Location>
+""",
+    "of another program in a bucket's section": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+SetEnv S3_BUCKET films
+<Location /media>
+  UnsetEnv S3_BUCKET
+  SetEnv S3BucketURL http://s3.example/films/
+  @KEYS@
+</Location>
+""",
+    "a fallback": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  SetEnv S3FallbackURL http://copy.s3.amazonaws.com/
+  SetEnv S3FallbackRegion eu-west-1
+</Location>
+""",
+    "an identity": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3CredentialSource aws
+</Location>
+""",
+}
+
+
+def written(text: str) -> str:
+    """A configuration as httpd takes it."""
+    return text.replace("@KEYS@", KEYS)
+
+
+def expected(text: str) -> list[tuple[int, str, str]]:
+    """Line, level and text of each finding that the comments announce."""
+    lines = written(text).splitlines()
+    found = []
+    for number, line in enumerate(lines, 1):
+        if match := re.match(r"\s*#! (error|warning) (.*)", line):
+            found.append((number + 1, match[1], match[2]))
+    return found
+
+
+def sent(text: str, *, purpose: str = "start", file: str = "httpd.conf") -> bytes:
+    """What httpd sends of it to the process that checks it, for a server of this process's user."""
+    fields = [purpose, str(os.getuid()), str(os.getgid()), "", ""]
+    text = written(text).replace("${USP_S3_WSGI}", "/opt/share/usp_s3.wsgi")
+    fields += _fields(parse(text), 0, file)
+    return "".join(f"{field}\0" for field in fields).encode("latin-1")
+
+
+def _fields(nodes: Iterable[Node], depth: int, file: str) -> Iterable[str]:
+    for node in nodes:
+        line = node if isinstance(node, Line) else node.opening
+        if line.words:
+            name = line.words[0]
+            yield from (str(depth), file, str(line.number), name.value, line.text[name.end :].strip())
+        if not isinstance(node, Line):
+            yield from _fields(node.body, depth + 1, file)

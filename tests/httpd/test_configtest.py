@@ -1,0 +1,420 @@
+"""``httpd -t`` and each start: what is wrong with the S3 settings is told there, and how httpd goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.configurations import KEYS, RIGHT, WRONG, expected, written
+from tests.httpd.conftest import BUCKET, proxy_section, section
+from tests.httpd.machine import apache_user, free_port, has_module, modules_directory
+from tests.httpd.server import Httpd
+from tests.s3 import EmbeddedS3
+
+IS_ROOT = os.geteuid() == 0
+AS_ROOT = pytest.mark.skipif(not IS_ROOT, reason="only root's httpd has children of another user")
+#: A bucket whose secret is in a file.
+FILE = """
+WSGIScriptAlias /media ${{USP_S3_WSGI}}
+<Location /media>
+SetEnv S3BucketURL http://films.s3.amazonaws.com/
+SetEnv S3AccessKey AK
+SetEnv S3SecretKeyFile {file}
+</Location>
+"""
+SECRET = "a-secret-that-nobody-sees"
+
+
+def told(config: str) -> tuple[int, list[tuple[int, str]]]:
+    """The exit status of ``httpd -t``, and what it says: line of the configuration, and text."""
+    httpd = Httpd(config)
+    done = httpd.configtest()
+    lines = [
+        line for line in done.stdout.splitlines() if not re.match(r"Syntax OK|AH00014: |\[.*AH(?:00111|01506): ", line)
+    ]
+    found = []
+    for line in lines:
+        match = re.fullmatch(r"usp_s3_wsgi: httpd\.conf:(\d+): (.*)", line)
+        assert match, done.stdout
+        found.append((int(match[1]) - httpd.first_line + 1, match[2]))
+    assert ("Syntax OK" in done.stdout) == (done.returncode == 0)
+    return done.returncode, found
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_httpd_tells_what_is_wrong(name: str) -> None:
+    text = written(WRONG[name])
+    status, found = told(text)
+    announced = expected(WRONG[name])
+    assert [line for line, _ in found] == [line for line, _, _ in announced]
+    offset = Httpd(text).first_line - 1
+    for (_, line), (_, _, part) in zip(found, announced, strict=True):
+        assert re.sub(r"@(\d+)@", lambda match: str(int(match[1]) + offset), part) in line
+    assert status == any(level == "error" for _, level, _ in announced)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_httpd_tells_nothing_of_what_is_right(name: str) -> None:
+    assert told(written(RIGHT[name])) == (0, [])
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that httpd's children can read."""
+    with tempfile.TemporaryDirectory(prefix="configtest-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+# ---------------------------------------------------------------- at a start
+
+
+def test_an_error_does_not_keep_httpd_from_starting(s3: EmbeddedS3, checked: list[Httpd], folder: Path) -> None:
+    """A secret that is missing for a moment must not take down the other buckets and sites."""
+    s3.put(BUCKET, "a.ts", b"an object")
+    httpd = Httpd(section("/media", s3) + FILE.format(file=folder / "secret").replace("/media", "/later"))
+    checked.append(httpd)
+    httpd.start()
+    line = httpd.wait_for_error(r"\[usp_s3:error\] usp_s3_wsgi: .*/httpd\.conf:\d+: S3SecretKeyFile: ")
+    assert f"{folder}/secret: the file cannot be read: No such file or directory" in line
+    assert httpd.fetch("/media/a.ts").body == b"an object"
+    assert [one for one in httpd.errors() if "S3SecretKeyFile" in one] == [line]
+    httpd.reload()
+    assert httpd.running and httpd.fetch("/media/a.ts").body == b"an object"
+    # Once at each start and restart.
+    assert len([one for one in httpd.errors() if "S3SecretKeyFile" in one]) == 2
+    (folder / "secret").write_text(SECRET)
+    (folder / "secret").chmod(0o644)
+    httpd.reload()
+    assert len([one for one in httpd.errors() if "S3SecretKeyFile" in one]) == 2
+
+
+def test_a_doubt_is_a_warning(checked: list[Httpd]) -> None:
+    httpd = Httpd(f'<Proxy "http://films.s3.amazonaws.com/">\n{KEYS}\n</Proxy>')
+    checked.append(httpd)
+    httpd.start()
+    httpd.wait_for_error(r"\[usp_s3:warn\] usp_s3_wsgi: .*/httpd\.conf:\d+: nothing leads to this section")
+
+
+# ---------------------------------------------------------------- the user of httpd's children
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    ("owner", "mode", "is_readable"),
+    [("root", 0o600, False), ("apache", 0o600, True), ("group", 0o640, True), ("root", 0o644, True)],
+)
+def test_files_are_read_as_the_user_of_httpds_children(folder: Path, owner: str, mode: int, is_readable: bool) -> None:
+    file, user = folder / "secret", apache_user()
+    file.write_text(SECRET)
+    os.chown(file, user.pw_uid if owner == "apache" else 0, user.pw_gid if owner == "group" else 0)
+    file.chmod(mode)
+    status, found = told(FILE.format(file=file))
+    if is_readable:
+        assert (status, found) == (0, [])
+    else:
+        ((_, line),) = found
+        who = f"by the user of httpd's children (uid {user.pw_uid})"
+        assert (status, line) == (1, f"S3SecretKeyFile: {file}: the file cannot be read {who}: Permission denied")
+
+
+@AS_ROOT
+def test_another_user_cannot_know(folder: Path) -> None:
+    """Who runs configtest may not read what httpd's children may."""
+    file = folder / "secret"
+    file.write_text(SECRET)
+    os.chown(file, apache_user().pw_uid, 0)
+    file.chmod(0o600)
+    done = Httpd(FILE.format(file=file)).configtest(user="nobody")
+    assert done.returncode == 0
+    assert "usp_s3_wsgi: could not check all files of keys, which this user may not read: run configtest as root" in (
+        done.stdout
+    )
+
+
+# ---------------------------------------------------------------- the process that checks
+
+#: In the place of Python: it says what it sees of itself, then is Python.
+SPY = f"""#!/bin/sh
+tr '\\0' '\\n' < /proc/$$/cmdline > @FOLDER@/arguments
+tr '\\0' '\\n' < /proc/$$/environ > @FOLDER@/environment
+ls -l /proc/self/fd > @FOLDER@/files
+exec {Path(sys.prefix).resolve()}/bin/python3 "$@"
+"""
+
+
+def with_python(folder: Path, script: str, config: str) -> str:
+    """A configuration that has this script for Python."""
+    (folder / "bin").mkdir(exist_ok=True)
+    program = folder / "bin" / "python3"
+    program.write_text(script.replace("@FOLDER@", str(folder)))
+    program.chmod(0o755)
+    return f'Define USP_S3_PYTHON_HOME "{folder}"\n{config}'
+
+
+def test_secrets_are_neither_in_arguments_nor_in_the_environment(folder: Path) -> None:
+    config = FILE.format(file="/dev/null").replace("S3AccessKey AK", f"S3AccessKey {SECRET}")
+    done = Httpd(with_python(folder, SPY, config)).configtest()
+    assert done.returncode == 1 and "S3SecretKeyFile: /dev/null: the content of the file must be" in done.stdout
+    assert SECRET not in done.stdout
+    for name in ("arguments", "environment"):
+        assert SECRET not in (folder / name).read_text()
+    arguments = (folder / "arguments").read_text().splitlines()
+    assert arguments[2:5] == ["-I", "-S", "-B"]
+    assert arguments[5].endswith("/usp_s3_wsgi/configtest/__main__.py") and len(arguments) == 6
+
+
+def test_it_has_none_of_httpds_files(folder: Path, checked: list[Httpd]) -> None:
+    """Not at a restart either, when httpd listens."""
+    httpd = Httpd(with_python(folder, SPY, f'<Proxy "http://films.example/">\n{KEYS}\n</Proxy>'))
+    checked.append(httpd)
+    httpd.expect_error("nothing leads to this section")
+    httpd.start()
+    (folder / "files").unlink()
+    httpd.reload()
+    open_files = dict(re.findall(r" (\d+) -> (\S+)$", (folder / "files").read_text(), re.MULTILINE))
+    # Of the shell: standard error, what it writes to in the place of standard output; and the folder that ls reads.
+    assert set(open_files) <= {"0", "1", "2", "3"}
+    assert open_files["0"].startswith("socket:") and open_files["2"] == "/dev/null"
+    assert open_files.get("3", "/proc/").startswith("/proc/")
+
+
+@pytest.mark.parametrize("options", [("-S",), ("-M",), ("-t", "-D", "DUMP_RUN_CFG"), ("-L",)])
+def test_it_is_not_started_for_dumps(folder: Path, options: tuple[str, ...]) -> None:
+    assert Httpd(with_python(folder, SPY, written(WRONG["an empty value"]))).configtest(*options).returncode == 0
+    assert not (folder / "arguments").exists()
+
+
+def test_it_is_not_started_without_settings(folder: Path) -> None:
+    config = "SetEnv NO_S3 x\nPassEnv PATH\nProxyPass /x http://films.example/\nWSGIScriptAlias /y /srv/y.wsgi\n"
+    assert Httpd(with_python(folder, SPY, config)).configtest().returncode == 0
+    assert not (folder / "arguments").exists()
+
+
+BROKEN = {
+    "fails": "#!/bin/sh\nexit 1\n",
+    "says nothing": "#!/bin/sh\ncat > /dev/null\n",
+    "is cut off": "#!/bin/sh\nprintf 'error\\0x\\0001\\0a line\\0en'\n",
+    "does not read": "#!/bin/sh\nexec printf 'no answer'\n",
+    "cannot be run": "#!/nowhere/sh\n",
+    "is killed": "#!/bin/sh\nkill -9 $$\n",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_check_that_fails_is_a_warning(folder: Path, name: str) -> None:
+    done = Httpd(with_python(folder, BROKEN[name], written(WRONG["an empty value"]))).configtest()
+    assert (done.returncode, done.stdout) == (
+        0,
+        "usp_s3_wsgi: could not check the S3 settings: it failed\nSyntax OK\n",
+    )
+
+
+def test_without_python(folder: Path, checked: list[Httpd]) -> None:
+    config = f'Define USP_S3_PYTHON_HOME "{folder}/none"\n{written(RIGHT["a <Proxy> section"])}'
+    done = Httpd(config).configtest()
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"usp_s3_wsgi: could not check the S3 settings: there is no Python: {folder}/none/bin/python3\nSyntax OK\n",
+    )
+    httpd = Httpd(config)
+    checked.append(httpd)
+    httpd.start()
+    httpd.wait_for_error(r"\[usp_s3:warn\] usp_s3_wsgi: could not check the S3 settings: there is no Python")
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nsleep 300 &\nwait\n", "#!/bin/sh\ntrap '' TERM\ncat\nsleep 300\n"])
+def test_a_check_that_hangs_is_ended(folder: Path, script: str) -> None:
+    begun = time.monotonic()
+    done = Httpd(with_python(folder, script, written(RIGHT["a <Proxy> section"]))).configtest()
+    assert (done.returncode, done.stdout) == (
+        0,
+        "usp_s3_wsgi: could not check the S3 settings: it did not end in time\nSyntax OK\n",
+    )
+    assert 29 < time.monotonic() - begun < 60
+
+
+# ---------------------------------------------------------------- how httpd reads a configuration
+
+
+@pytest.mark.skipif(not has_module("macro"), reason="this httpd has no mod_macro")
+def test_includes_conditions_variables_and_macros(folder: Path) -> None:
+    """What httpd makes of them, with the line of the file that it is in."""
+    (folder / "bucket.conf").write_text("SetEnv S3AccessKey AK\n\nSetEnv S3Region \\\n  'eu central'\n")
+    done = Httpd(
+        f"""
+LoadModule macro_module "{modules_directory()}/mod_macro.so"
+Define BUCKET films
+<Macro Bucket $name $expires>
+  <Proxy "http://$name.s3.amazonaws.com/">
+    Include {folder}/bucket.conf
+    SetEnv S3SecretKey "a \\" b"
+    SetEnv S3Expires $expires
+  </Proxy>
+</Macro>
+<IfModule !usp_s3_module>
+  SetEnv S3Expires never
+</IfModule>
+<IfDefine BUCKET>
+  ProxyPass /${{BUCKET}} http://${{BUCKET}}.s3.amazonaws.com
+  Use Bucket ${{BUCKET}} never
+</IfDefine>
+"""
+    ).configtest()
+    lines = [line.partition(": ")[2] for line in done.stdout.splitlines()]
+    assert any(line.startswith(f"{folder}/bucket.conf:4: S3Region must be a region's name") for line in lines)
+    assert any("S3SecretKey must be printable ASCII characters" in line for line in lines)
+    assert any(re.match(r"macro .bucket.*:4: S3Expires must be a whole number", line) for line in lines)
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 4
+
+
+def test_passed_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = """WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+PassEnv S3BucketURL S3AccessKey
+SetEnv S3SecretKey SK
+</Location>
+"""
+    monkeypatch.setenv("S3BucketURL", "http://films.s3.amazonaws.com/")
+    monkeypatch.setenv("S3AccessKey", "a b")
+    assert told(config) == (1, [(3, "S3AccessKey must be printable ASCII characters without spaces, at least one")])
+    monkeypatch.setenv("S3AccessKey", "AK")
+    assert told(config) == (0, [])
+
+
+@pytest.mark.parametrize("kind", ["gateway", "proxy"])
+def test_thousands_of_buckets(kind: str) -> None:
+    mount = "WSGIScriptAlias /b{n} ${{USP_S3_WSGI}}\n<Location /b{n}>\nSetEnv S3BucketURL http://s3.example/b{n}/\n"
+    if kind == "proxy":
+        mount = 'ProxyPass /b{n} http://s3.example/b{n}\n<Proxy "http://s3.example/b{n}/">\n'
+    end = {"gateway": "</Location>\n", "proxy": "</Proxy>\n"}[kind]
+    config = "".join(f"{mount.format(n=n)}{KEYS}\nSetEnv S3Region eu-central-1\n{end}" for n in range(5_000))
+    begun = time.monotonic()
+    wrong = config.replace("<Location /b4321>", "<Location /b4321>\nSetEnv S3Expires x")
+    wrong = wrong.replace(
+        '<Proxy "http://s3.example/b4321/">', '<Proxy "http://s3.example/b4321/">\nSetEnv S3Expires x'
+    )
+    status, found = told(wrong)
+    assert (status, [text for _, text in found]) == (1, ["S3Expires must be a whole number from 1 to 604800"])
+    assert time.monotonic() - begun < 30
+
+
+def test_many_lines_are_left_out() -> None:
+    section = '<Proxy "http://s3.example/b{n}/">\nSetEnv S3AccessKey AK\n</Proxy>\n'
+    config = "".join(section.format(n=n) for n in range(300))
+    done = Httpd(f"{config}ProxyPass /b7 http://s3.example/b7").configtest()
+    lines = done.stdout.splitlines()
+    assert len(lines) == 102 and lines[0].endswith("S3SecretKey is not set (nor S3SecretKeyFile)")
+    assert lines[-2:] == [
+        "usp_s3_wsgi: 200 more lines like these are left out",
+        "AH00014: Configuration check failed",
+    ]
+
+
+# ---------------------------------------------------------------- health checks
+
+HCHECK = f'LoadModule proxy_hcheck_module "{modules_directory()}/mod_proxy_hcheck.so"\n'
+NEEDS_HCHECK = pytest.mark.skipif(not has_module("proxy_hcheck"), reason="this httpd has no mod_proxy_hcheck")
+TEMPLATE = "ProxyHCTemplate probe hcmethod=HEAD hcinterval=1\n"
+
+
+def balanced(url: str, how: str, s3: EmbeddedS3) -> str:
+    """A bucket behind a balancer of one member, whose health is checked each second."""
+    return f"""{proxy_section(f"{s3.url}/{BUCKET}/", s3)}
+<Proxy "balancer://films">
+BalancerMember {url} {how} hcinterval=1 hcfails=1 hcpasses=1
+</Proxy>
+ProxyPass /films balancer://films
+"""
+
+
+@NEEDS_HCHECK
+@pytest.mark.parametrize(
+    ("how", "method"), [("hcmethod=GET", "GET"), ("hcmethod=options", "OPTIONS"), ("hctemplate=probe", "HEAD")]
+)
+def test_a_health_check_by_http_is_told_of(s3: EmbeddedS3, how: str, method: str) -> None:
+    status, ((_, line),) = told(HCHECK + TEMPLATE + balanced(f"{s3.url}/{BUCKET}", how, s3))
+    assert (status, line) == (
+        0,
+        f"hcmethod={method}: mod_proxy_hcheck's requests are not signed, so that S3 refuses them and the balancer"
+        " answers 503: use hcmethod=TCP, or as the member a ProxyPass location of this server",
+    )
+
+
+@NEEDS_HCHECK
+@pytest.mark.parametrize(
+    "how",
+    ["hcmethod=TCP", "hctemplate=probe hcmethod=TCP", "hcmethod=GET hcexpr=alive"],
+)
+def test_a_health_check_that_works_is_not(s3: EmbeddedS3, how: str) -> None:
+    expression = "ProxyHCExpr alive {%{REQUEST_STATUS} =~ /^[234]/}\n"
+    assert told(HCHECK + TEMPLATE + expression + balanced(f"{s3.url}/{BUCKET}", how, s3)) == (0, [])
+
+
+def answers(httpd: Httpd, seconds: float) -> set[int]:
+    """What clients get, again and again."""
+    found, end = set(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        found.add(httpd.fetch("/films/a.ts").status)
+        time.sleep(0.2)
+    return found
+
+
+@NEEDS_HCHECK
+def test_probes_by_http_make_a_bucket_look_dead(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    s3.put(BUCKET, "a.ts", b"an object")
+    httpd = Httpd(HCHECK + balanced(f"{s3.url}/{BUCKET}", "hcmethod=GET hcuri=a.ts", s3))
+    checked.append(httpd)
+    httpd.expect_error("AH01170|hcmethod=GET: mod_proxy_hcheck")
+    httpd.start()
+    assert 503 in answers(httpd, 4)
+
+
+@NEEDS_HCHECK
+@pytest.mark.parametrize("how", ["hcmethod=TCP", "own GET", "own HEAD"])
+def test_health_checks_that_work(s3: EmbeddedS3, checked: list[Httpd], how: str) -> None:
+    """By TCP, or by a location of this server as the member, which is signed for."""
+    s3.put(BUCKET, "a.ts", b"an object")
+    s3.put(BUCKET, "alive", b"yes")
+    port = free_port()
+    if how.startswith("own "):
+        how = f"hcmethod={how[4:]} hcuri=alive"
+        config = balanced(f"http://127.0.0.1:{port}/member", how, s3) + f"ProxyPass /member {s3.url}/{BUCKET}\n"
+        config = config.replace("ProxyPass /films", "ProxyPass /films", 1)
+    else:
+        config = balanced(f"{s3.url}/{BUCKET}", how, s3)
+    httpd = Httpd(HCHECK + config, port=port)
+    checked.append(httpd)
+    httpd.start()
+    s3.clear()
+    assert answers(httpd, 4) == {200}
+    if "hcuri" in how:
+        assert any(entry["target"].partition("?")[0].endswith("/alive") for entry in s3.requests())
+
+
+@NEEDS_HCHECK
+def test_a_member_that_is_dead_is_seen(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    """What the probe asks for is not there."""
+    port = free_port()
+    config = balanced(f"http://127.0.0.1:{port}/member", "hcmethod=GET hcuri=none", s3)
+    httpd = Httpd(HCHECK + config + f"ProxyPass /member {s3.url}/{BUCKET}\n", port=port)
+    checked.append(httpd)
+    httpd.expect_error("AH01170")
+    httpd.start()
+    assert 503 in answers(httpd, 4)
+
+
+def test_the_files_of_python_are_those_beside_the_module() -> None:
+    """Nobody but root may write what root's httpd runs: the same folder as the shared object's."""
+    import usp_s3_wsgi.configtest
+
+    main = Path(usp_s3_wsgi.configtest.__file__).with_name("__main__.py")
+    assert not main.stat().st_mode & stat.S_IWOTH
