@@ -208,7 +208,7 @@ ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
   #! error S3SecretKeyFile: the file cannot be read: No such file or directory
-  SetEnv S3SecretKeyFile /abcdefghijklmnopqrstuvwxyz
+  SetEnv S3SecretKeyFile /abcdefghijklmn/opqrstuvwxyz
 </Proxy>
 """,
     "certificates": """
@@ -544,6 +544,20 @@ ProxyPass /clips http://clips.s3.amazonaws.com
   SetEnv S3Region eu-central-1
 </Proxy>
 """,
+    "an IPv6 address, as it is right": r"""
+ProxyPass /films http://[::1]/b
+<ProxyMatch "^http://\[::1\]/b/">
+  @KEYS@
+  SetEnv S3BucketURL http://[::1]/b/
+</ProxyMatch>
+""",
+    "an IPv6 address, as httpd writes it": r"""
+ProxyPass /films http://[::1]/b
+<ProxyMatch "^http://\\[::1\\]/b/">
+  @KEYS@
+  SetEnv S3BucketURL http://[::1]/b/
+</ProxyMatch>
+""",
     "any host, with the bucket's URL": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "*">
@@ -585,6 +599,55 @@ ProxyPass /clips http://clips.s3.amazonaws.com
 <Proxy "http://clips.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
+""",
+    "a gateway around rules": """
+WSGIScriptAlias / ${USP_S3_WSGI}
+<Location />
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  SetEnv S3Retries 1
+</Location>
+RewriteEngine On
+RewriteRule ^/app/(.*) http://127.0.0.1:8000/app/$1 [P]
+RewriteRule ^/clips/(.*) http://clips.s3.amazonaws.com/$1 [P]
+<Proxy "http://clips.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+<Location /status>
+  SetHandler "proxy:http://127.0.0.1:8000"
+</Location>
+""",
+    "a ProxyPass within the gateway's mount": """
+WSGIScriptAlias / ${USP_S3_WSGI}
+<Location />
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+ProxyPass /clips http://clips.s3.amazonaws.com
+<Location /clips>
+  SetEnv S3AccessKey AK
+  SetEnv S3SecretKey ""
+  SetEnv S3SecretKeyFile /etc/hostname
+  UnsetEnv S3SecretKey
+  UnsetEnv S3BucketURL
+</Location>
+""",
+    "daemons of another user": """
+WSGIDaemonProcess s3 user=nobody
+WSGIScriptAlias /media ${USP_S3_WSGI} process-group=s3 application-group=%{GLOBAL}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  SetEnv S3SecretKeyFile /etc/no-such-file
+</Location>
+""",
+    "a path that is not ASCII": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  SetEnv S3SecretKeyFile /etc/é
+</Location>
 """,
     "a gateway with a slash": """
 WSGIScriptAlias /media/ ${USP_S3_WSGI}/

@@ -43,6 +43,14 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
         "CacheRoot ${ROOT}/run/cache\nCacheEnable disk /cached\nCacheHeader on\n",
     ]
     with Httpd("\n".join(sections)) as server:
+        for text in (
+            "S3UseHeader is not",
+            "S3UseHeaders must",
+            "S3RoleARN must",
+            "S3SecretKey is not",
+            "S3SecretKeyFile: ",
+        ):
+            server.wait_for_error(rf"usp_s3_wsgi: \S+/httpd\.conf:\d+: {text}")  # told at the start already
         (server.root / "run" / "cache").mkdir(mode=0o777)
         (server.root / "run" / "cache").chmod(0o777)
         yield server
@@ -179,6 +187,7 @@ def test_a_cache_in_front_keeps_and_revalidates(httpd: Httpd, s3: EmbeddedS3) ->
 def test_a_secret_file_that_changes(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     text = without(section("/media", s3, "SetEnv S3SecretKeyFile ${ROOT}/secret"), "S3SecretKey")
     server = Httpd(text)
+    server.expect_error(r"httpd\.conf:\d+: S3SecretKeyFile: .* No such file or directory")  # not yet
     server.start()
     checked.append(server)
     secret = server.root / "secret"

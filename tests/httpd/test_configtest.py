@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import stat
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,8 @@ def test_httpd_tells_what_is_wrong(name: str) -> None:
     assert [line for line, _ in found] == [line for line, _, _ in announced]
     offset = Httpd(text).first_line - 1
     for (_, line), (_, _, part) in zip(found, announced, strict=True):
-        assert re.sub(r"@(\d+)@", lambda match: str(int(match[1]) + offset), part) in line
+        part = re.sub(r"@(\d+)@", lambda match: str(int(match[1]) + offset), part)
+        assert part.replace("\\", "\\\\") in line  # httpd writes it so, and reads it so
     assert status == any(level == "error" for _, level, _ in announced)
 
 
@@ -138,6 +141,40 @@ def test_another_user_cannot_know(folder: Path) -> None:
     assert "usp_s3_wsgi: could not check all files of keys, which this user may not read: run configtest as root" in (
         done.stdout
     )
+
+
+@AS_ROOT
+def test_that_users_other_processes_cannot_look_into_it(folder: Path) -> None:
+    """It has the whole configuration: a CGI script of Apache's user must not read it there."""
+    os.mkfifo(folder / "secret", 0o644)  # where it waits
+    with ThreadPoolExecutor() as executor:
+        running = executor.submit(told, FILE.format(file=folder / "secret"))
+        deadline = time.monotonic() + 20
+        while not (checking := checking_processes()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (process,) = checking
+        for name in ("mem", "environ"):
+            tried = subprocess.run(
+                ["cat", f"/proc/{process}/{name}"], user=apache_user().pw_uid, extra_groups=[], capture_output=True,
+                text=True, timeout=20, check=False,
+            )  # fmt: skip
+            assert tried.stdout == "" and "Permission denied" in tried.stderr
+        assert SECRET not in Path(f"/proc/{process}/cmdline").read_text()
+        (folder / "secret").write_text(SECRET)
+        assert running.result() == (0, [])
+
+
+def checking_processes() -> list[str]:
+    """Those that have become Apache's user."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            arguments = (process / "cmdline").read_text().split("\0")
+            status = (process / "status").read_text()
+            uid = re.search(r"^Uid:\s*(\d+)", status, re.MULTILINE)
+            if any(word.endswith("/configtest/__main__.py") for word in arguments) and uid and uid[1] != "0":
+                found.append(process.name)
+    return found
 
 
 # ---------------------------------------------------------------- the process that checks
@@ -412,9 +449,9 @@ def test_a_member_that_is_dead_is_seen(s3: EmbeddedS3, checked: list[Httpd]) -> 
     assert 503 in answers(httpd, 4)
 
 
-def test_the_files_of_python_are_those_beside_the_module() -> None:
-    """Nobody but root may write what root's httpd runs: the same folder as the shared object's."""
-    import usp_s3_wsgi.configtest
-
-    main = Path(usp_s3_wsgi.configtest.__file__).with_name("__main__.py")
-    assert not main.stat().st_mode & stat.S_IWOTH
+@NEEDS_HCHECK
+def test_the_documentations_block() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configtest.md").read_text("utf-8")
+    (block,) = re.findall(r"^```apache\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    bucket = f'<Proxy "https://films-eu.s3.eu-central-1.amazonaws.com/">\n{KEYS}\n</Proxy>\n'
+    assert told(f"{HCHECK}SSLProxyEngine on\n{bucket}{block}") == (0, [])

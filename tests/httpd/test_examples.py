@@ -93,7 +93,7 @@ def test_many_buckets(start: type[Httpd], folder: Path) -> None:
             assert httpd.fetch(target).status == 404, target
 
 
-def test_several_buckets(start: type[Httpd], tmp_path: Path) -> None:
+def test_several_buckets(start: type[Httpd], folder: Path) -> None:
     archive = User("ARCHIVEACCESSKEY", "archive-secret", ("archive",))
     legacy = User("LEGACYACCESSKEY", "legacy-secret", ("legacy",))
     with (
@@ -107,15 +107,15 @@ def test_several_buckets(start: type[Httpd], tmp_path: Path) -> None:
             "https://films.s3.eu-central-1.amazonaws.com/": f"{eu.url}/films/",
             "https://s3.us-west-2.amazonaws.com/": f"{us.url}/",
             "https://storage.example.net/": f"{eu.url}/",
-            "/etc/apache2/s3/films.secret": "${ROOT}/films.secret",
+            "/etc/apache2/s3/films.secret": str(folder / "films.secret"),
             "FILMS_ACCESS_KEY": eu.access_key,
             "ARCHIVE_ACCESS_KEY": archive.access_key,
             "ARCHIVE_SECRET_KEY": archive.secret_key,
             "LEGACY_ACCESS_KEY": legacy.access_key,
             "LEGACY_SECRET_KEY": legacy.secret_key,
         }
+        (folder / "films.secret").write_text(eu.secret_key)
         httpd = start(example("several_buckets.conf", eu, **names))
-        (httpd.root / "films.secret").write_text(eu.secret_key)
         eu.clear()
         assert httpd.fetch("/films/a.mp4").body == b"a film"
         assert httpd.fetch("/archive/a.mp4").body == b"an old film"

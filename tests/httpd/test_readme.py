@@ -46,8 +46,22 @@ def adapted(block: str, s3: EmbeddedS3, secret: Path, certificate: Certificate) 
     }
     for old, new in names.items():
         block = block.replace(old, new)
-    # A fragment of a section.
-    return block if re.match(r"\S", block) else f"<Location /media>\n{block}</Location>\n"
+    return block
+
+
+#: What some blocks are a part of, by what they begin with.
+AROUND = {
+    "<Location /media>": "WSGIScriptAlias /media ${{USP_S3_WSGI}}\n{block}",
+    "<Proxy": "ProxyPass /media https://localhost:{port}/private\n{block}",
+    "  SetEnv S3Fallback": "WSGIScriptAlias /media ${{USP_S3_WSGI}}\n<Location /media>\nSetEnv S3BucketURL https://s3.example/films/\n"
+    "SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK\n{block}</Location>\n",
+}
+
+
+def whole(block: str, s3: EmbeddedS3) -> str:
+    """A block with what it is a part of."""
+    around = next((text for start, text in AROUND.items() if block.startswith(start)), "{block}")
+    return around.format(block=block, port=s3.port)
 
 
 def test_the_blocks_are_found() -> None:
@@ -60,7 +74,7 @@ def test_httpd_takes_each_block(
 ) -> None:
     if "SSLProxy" in OURS[number] and not has_module("ssl"):
         pytest.skip("this httpd has no mod_ssl")
-    httpd = Httpd(adapted(OURS[number], s3_tls, secret, certificate))
+    httpd = Httpd(whole(adapted(OURS[number], s3_tls, secret, certificate), s3_tls))
     checked.append(httpd)
     httpd.start()
 

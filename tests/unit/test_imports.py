@@ -22,7 +22,7 @@ MODULES = {
 GATEWAY = {
     name
     for name in MODULES
-    if name.partition(".")[0] not in {"access", "cli", "convert", "httpd_user", "requests_auth"}
+    if name.partition(".")[0] not in {"access", "cli", "configtest", "convert", "httpd_user", "requests_auth"}
 }
 #: What each module may import of the package when it runs.
 ALLOWED: dict[str, set[str]] = {
@@ -93,6 +93,34 @@ ALLOWED: dict[str, set[str]] = {
         "convert.mounts",
         "proxy_set",
     },
+    "configtest": {
+        f"configtest.{name}"
+        for name in ("files", "findings", "gateway", "healthchecks", "proxied", "servers", "tree", "unused", "urls")
+    },
+    "configtest.__main__": {"configtest", "configtest.tree"},
+    "configtest.tree": {"convert.apache_config"},
+    "configtest.findings": {"configtest.tree"},
+    "configtest.prefixes": set(),
+    "configtest.servers": {"configtest.prefixes", "configtest.tree", "settings"},
+    "configtest.urls": {"configtest.servers", "configtest.tree"},
+    "configtest.judge": {
+        "access",
+        "configtest.findings",
+        "configtest.servers",
+        "configtest.tree",
+        "errors",
+        "settings",
+    },
+    "configtest.files": {"configtest.findings", "secret_files"},
+    "configtest.gateway": {f"configtest.{name}" for name in ("findings", "judge", "servers", "tree", "urls")},
+    "configtest.proxied": {
+        *(f"configtest.{name}" for name in ("findings", "judge", "near", "prefixes", "servers", "tree", "urls")),
+        "bucket_url",
+        "settings",
+    },
+    "configtest.near": {"configtest.findings", "configtest.servers", "configtest.urls"},
+    "configtest.unused": {f"configtest.{name}" for name in ("findings", "gateway", "servers", "tree", "urls")},
+    "configtest.healthchecks": {f"configtest.{name}" for name in ("findings", "proxied", "servers", "tree", "urls")},
     "httpd_user": set(),
     "cli": set(MODULES) - {"cli"},
     "requests_auth": GATEWAY - {"application"},
@@ -114,7 +142,7 @@ OUTSIDE: dict[str, set[str]] = {
         "refresher",
         "secret_files",
     },
-    "ssl": {"errors", "pool", "strict_http"},
+    "ssl": {"configtest.files", "errors", "pool", "strict_http"},
     "argparse": {"cli"},
 }
 PURE = [name for name in MODULES if name.startswith("signing")]

@@ -22,7 +22,9 @@ def check(configuration: Configuration) -> Findings:
     findings = Findings()
     servers = build(configuration.directives)
     leads = [Leads(server) for server in servers]
-    mounts = [mount for server in servers for mount in gateway.check(server, findings)]
+    mounts = [
+        mount for server, own in zip(servers, leads, strict=True) for mount in gateway.check(server, own, findings)
+    ]
     proxied.check(servers, leads, findings)
     unused.check(servers, mounts, leads, findings)
     healthchecks.check(servers, findings)

@@ -13,8 +13,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import ssl  # noqa: F401  what files.py may need: this user may not be able to read it any more then
-
 from usp_s3_wsgi.configtest import check, tree
 
 

@@ -14,6 +14,8 @@ def check(findings: Findings, may_lack_permission: bool) -> None:
     """Tell which files cannot be read or hold no key; ``may_lack_permission``: this is not the children's user."""
     skipped = False
     for file in findings.files.values():
+        if not file.path.isascii():
+            continue  # how the bytes of its name become text is known in httpd's own Python only
         try:
             if file.setting.endswith("CAFile"):
                 _read_certificates(file.path)
@@ -44,8 +46,8 @@ def _by_whom() -> str:
 
 
 def _tell(file: SecretFile, reason: str, findings: Findings) -> None:
-    # A secret that was written on the wrong line may begin with a slash: only what has a folder is a path.
-    folder = PurePath(file.path).parent
-    path = f" {file.path}:" if folder != PurePath("/") and os.path.isdir(folder) else ""
+    # A secret that was written on the wrong line may begin with a slash: a path begins with a folder that there is.
+    parts = PurePath(file.path).parts
+    path = f" {file.path}:" if len(parts) > 2 and os.path.isdir(f"/{parts[1]}") else ""
     tell = findings.error if file.is_needed else findings.warning
     tell(file.directive, f"{file.setting}:{path} {reason}")

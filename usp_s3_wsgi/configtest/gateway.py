@@ -10,10 +10,11 @@ from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.judge import judge, judge_values
 from usp_s3_wsgi.configtest.servers import Section, Server, merged
 from usp_s3_wsgi.configtest.tree import Directive
-from usp_s3_wsgi.configtest.urls import literal_path
+from usp_s3_wsgi.configtest.urls import Leads, literal_path
 
 #: The script of the gateway: USP_S3_WSGI.
 _SCRIPT = "usp_s3.wsgi"
+_USERS = ("user=", "group=", "supplementary-groups=", "chroot=")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +40,13 @@ def mounts(server: Server) -> Iterator[Mount]:
             yield Mount(server, child, path, is_exact, is_ours)
 
 
-def check(server: Server, findings: Findings) -> list[Mount]:
-    """Tell what is wrong with the places of a server; returns its own mounts."""
+def check(server: Server, leads: Leads, findings: Findings) -> list[Mount]:
+    """Tell what is wrong with the places of a server; ``leads``: its own. Returns its own mounts."""
     own = list(mounts(server))
     inherited = list(mounts(server.main)) if server.main and server.has_settings else []
     paths = {mount.path.rstrip("/") for mount in (*own, *inherited) if mount.path is not None and mount.is_exact}
+    # Nor is a ProxyPass within a mount the gateway's.
+    paths |= {lead.path.rstrip("/") for lead in (*leads.all, *leads.balanced) if lead.how == "pass" and lead.path}
     for mount in (*own, *inherited):
         if mount.is_ours and mount.path is not None:
             _check(server, mount.directive, mount.path, mount.is_exact, paths, findings)
@@ -55,20 +58,31 @@ def _check(
 ) -> None:
     around = server.around(path)
     inner = [section for section in server.below(path) if not _has_own_mount(section.name, path, paths)]
+    reads_files = not _has_other_users(server)
     places = [around, *([*server.around(section.name)] for section in inner)]
     if server.is_undecided or (inner and not is_exact):
         for sections in places:
-            judge_values(findings, merged((*_outside(server), *sections)))
+            judge_values(findings, merged((*_outside(server), *sections)), reads_files)
         for section in _conditional(server):
-            judge_values(findings, section.variables)
+            judge_values(findings, section.variables, reads_files)
         return
     for sections in places:
         variables = merged((*_outside(server), *sections))
         if sections is around and inner and "s3bucketurl" not in variables:
-            judge_values(findings, variables)  # what it lacks is in the sections below it
+            judge_values(findings, variables, reads_files)  # what it lacks is in the sections below it
             continue
         holders = [section.directive for section in sections if section.has_any and section.directive]
-        judge(findings, variables, None, holders[-1] if holders else directive)
+        judge(findings, variables, None, holders[-1] if holders else directive, reads_files)
+
+
+def _has_other_users(server: Server) -> bool:
+    """Whether mod_wsgi's daemons may run as somebody else than httpd's children."""
+    servers = (server, server.main) if server.main else (server, *server.hosts)
+    return any(
+        child.name == "wsgidaemonprocess" and any(word.startswith(_USERS) for word in child.words)
+        for one in servers
+        for child in one.outside.directives
+    )
 
 
 def _outside(server: Server) -> list[Section]:

@@ -16,8 +16,11 @@ def of_settings(variables: Variables) -> list[Value]:
     return [value for name, value in variables.items() if name.startswith("s3")]
 
 
-def judge_values(findings: Findings, variables: Variables) -> bool:
-    """Tell which values are not allowed, each by itself, and have the files read; whether there is none such."""
+def judge_values(findings: Findings, variables: Variables, reads_files: bool = True) -> bool:
+    """Tell which values are not allowed, each by itself, and have the files read; whether there is none such.
+
+    ``reads_files``: it is the user of httpd's children that reads them.
+    """
     is_right = True
     for value in of_settings(variables):
         try:
@@ -25,7 +28,7 @@ def judge_values(findings: Findings, variables: Variables) -> bool:
         except SettingError as error:
             findings.error(value.directive, str(error))
             is_right = False
-    if is_right:
+    if is_right and reads_files:
         _read_files(findings, variables)
     return is_right
 
@@ -40,12 +43,14 @@ def warn_of_misspelt(findings: Findings, variables: Variables) -> None:
             findings.warning(value.directive, str(error))
 
 
-def judge(findings: Findings, variables: Variables, proxied: str | None, where: Directive) -> settings.Settings | None:
+def judge(
+    findings: Findings, variables: Variables, proxied: str | None, where: Directive, reads_files: bool = True
+) -> settings.Settings | None:
     """Tell what is wrong with all the settings of a place; ``where``: the line to name for what is missing.
 
     ``proxied``: the URL of the ``<Proxy>`` section, or else of the ProxyPass; None for the gateway.
     """
-    if not judge_values(findings, variables):
+    if not judge_values(findings, variables, reads_files):
         return None
     given = of_settings(variables)
     pairs = tuple((value.name, value.value) for value in given)

@@ -204,9 +204,23 @@ def _locations(server: Server, lead: Lead) -> tuple[list[Section], list[Section]
         return ([lead.section] if lead.section and not lead.section.is_conditional else []), []
     around = server.around(lead.path)
     inner = server.below(lead.path)
+    if lead.how in {"rewrite", "handler"} and _is_of_another(lead, merged(around)):
+        return [], []  # the gateway's, or another bucket's
     if lead.how in {"pass", "match", "other"}:
         around = [one for one in around if one is lead.section or one.name.rstrip("/") == lead.path.rstrip("/")]
     return around, inner
+
+
+def _is_of_another(lead: Lead, variables: Variables) -> bool:
+    """Whether an S3BucketURL around is another one than that which requests are sent to."""
+    given = variables.get("s3bucketurl")
+    try:
+        bucket, target = bucket_url.parse(given.value if given else ""), bucket_url.parse(lead.canonical)
+    except ValueError:
+        return given is not None and bool(given.value)
+    if (bucket.scheme, bucket.host, bucket.port) != (target.scheme, target.host, target.port):
+        return True
+    return not (target.prefix.startswith(bucket.prefix) or bucket.prefix.startswith(target.prefix))
 
 
 def _check_bucket(chosen: Settings | None, lead: Lead, variables: Variables, findings: Findings) -> None:
