@@ -232,7 +232,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
     "a typo": """
 ProxyPass /films http://flims.s3.amazonaws.com
-#! warning httpd.conf:@2@ leads to http://flims.s3.amazonaws.com
+#! warning httpd.conf:@2@ leads to http://flims.s3.amazonaws.com, unsigned
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -385,6 +385,13 @@ RewriteRule ^/films/(.*) http://films.example/b/$1 [P]
 ProxyPass /films http://[::1]/b
 #! error which are refused: write <ProxyMatch "^http://\[::1\]/b/">
 <Proxy "http://[::1]/b/">
+  @KEYS@
+</Proxy>
+""",
+    "HTTP/2": """
+#! error h2c: HTTP/2 cannot be signed
+ProxyPass /films h2c://films.s3.amazonaws.com
+<Proxy "h2c://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
 """,
@@ -675,6 +682,22 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   @KEYS@
 </Location>
+""",
+    "settings that another module may set": """
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  RequestHeader set S3AccessKey x
+</Location>
+""",
+    "sections below that a pattern completes": """
+ProxyPass / http://s3.example/
+<ProxyMatch "^http://s3.example/[a-z]+/">
+  @KEYS@
+</ProxyMatch>
+<Proxy "http://s3.example/films/">
+  SetEnv S3Region eu-central-1
+</Proxy>
 """,
     "settings for some requests": """
 WSGIScriptAlias /media ${USP_S3_WSGI}

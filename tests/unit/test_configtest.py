@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.configurations import RIGHT, WRONG, expected, sent
 from usp_s3_wsgi.configtest import check, tree
@@ -28,3 +32,100 @@ def test_what_is_wrong_is_told_with_its_line(name: str) -> None:
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_is_right_is_not_told_of(name: str) -> None:
     assert found(RIGHT[name]) == []
+
+
+# ---------------------------------------------------------------- what httpd sends
+
+#: All that a string of C can hold.
+TEXT = st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=20)
+LINE = st.tuples(TEXT, st.integers(0, 9), TEXT, TEXT)
+
+
+@st.composite
+def trees(draw: st.DrawFn, depth: int = 3) -> list[tuple[tuple[str, int, str, str], list[object]]]:
+    children = trees(depth=depth - 1) if depth else st.just([])
+    return draw(st.lists(st.tuples(LINE, children), max_size=4))
+
+
+def fields(nodes: list[tuple[tuple[str, int, str, str], list[Any]]], depth: int = 0) -> list[str]:
+    found = []
+    for (file, line, name, text), children in nodes:
+        found += [str(depth), file, str(line), name, text, *fields(children, depth + 1)]
+    return found
+
+
+def shape(directives: list[tree.Directive]) -> list[object]:
+    return [((one.file, one.line, one.name, one.text), shape(one.children)) for one in directives]
+
+
+def lowercase(nodes: list[Any]) -> list[object]:
+    return [((file, line, name.lower(), text), lowercase(children)) for (file, line, name, text), children in nodes]
+
+
+@given(trees(), TEXT)
+def test_what_is_sent_is_what_is_read(nodes: list[Any], user: str) -> None:
+    data = "".join(f"{field}\0" for field in ("test", "33", "34", user, "", *fields(nodes))).encode("latin-1")
+    configuration = tree.parse(data)
+    assert (configuration.is_test, configuration.uid, configuration.gid) == (True, 33, 34)
+    assert (configuration.user_name, configuration.chroot) == (user, "")
+    assert shape(configuration.directives) == lowercase(nodes)
+    check(configuration)  # whatever it is
+
+
+@given(st.data())
+def test_what_is_cut_off_is_not_taken_for_whole(data: st.DataObject) -> None:
+    whole = sent(RIGHT["a <Proxy> section"])
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    if cut.count(b"\0") % 5 or not cut.endswith(b"\0"):
+        with pytest.raises(ValueError):
+            tree.parse(cut)
+
+
+#: Directives that send requests somewhere, sections, and what is in them: put together at random.
+PARTS = st.sampled_from(
+    [
+        "ProxyPass /{p} {u}", "ProxyPass /{p}/ {u}/", "ProxyPassMatch ^/{p}/(.*) {u}/$1", "SetEnv S3Region r",
+        "RewriteRule ^/{p}/(.*) {u}/$1 [P]", 'SetHandler "proxy:{u}"', "BalancerMember balancer://b {u}",
+        "ProxyPass /{p} balancer://b", "WSGIScriptAlias /{p} ${{USP_S3_WSGI}}", "SetEnv S3AccessKey AK",
+        "SetEnv S3SecretKey SK", "UnsetEnv S3SecretKey", "SetEnv S3BucketURL {u}", "SetEnvIf Host x S3Bucket=x",
+        '<Proxy "{u}/">\n{in}\n</Proxy>', '<ProxyMatch "^{u}">\n{in}\n</ProxyMatch>', '<Proxy "*">\n{in}\n</Proxy>',
+        "<Location /{p}>\n{in}\n</Location>", '<LocationMatch "^/{p}">\n{in}\n</LocationMatch>',
+        "<VirtualHost *>\n{in}\n</VirtualHost>", '<If "true">\n{in}\n</If>', "<Limit GET>\n{in}\n</Limit>",
+    ]
+)  # fmt: skip
+URLS = st.sampled_from(
+    ["http://a.example", "HTTP://a.example:80/b", "http://a.example/b", "http://[::1]/b", "https://$1", "%1", "", "x"]
+)
+
+
+@st.composite
+def configurations(draw: st.DrawFn, depth: int = 3) -> str:
+    lines = []
+    for part in draw(st.lists(PARTS, max_size=6)):
+        inner = draw(configurations(depth=depth - 1)) if "{in}" in part and depth else ""
+        lines.append(part.format(p=draw(st.sampled_from(["", "a", "a/b"])), u=draw(URLS), **{"in": inner}))
+    return "\n".join(lines)
+
+
+@given(configurations())
+def test_nothing_makes_the_check_fail(text: str) -> None:
+    for finding in found(text):
+        assert finding.text and "SK" not in finding.text
+
+
+@pytest.mark.parametrize("kind", ["same host", "hosts", "virtual hosts", "gateway", "unreached"])
+def test_thousands_of_sections_take_seconds(kind: str) -> None:
+    proxied = 'ProxyPass /b{n} http://{host}:9000/b{n}\n<Proxy "http://s3.example:9000/b{n}/">\n@KEYS@\n</Proxy>\n'
+    part = {
+        "same host": proxied.replace("{host}", "s3.example"),
+        "hosts": proxied.replace("{host}", "s{n}.example").replace("s3.example", "s{n}.example"),
+        "virtual hosts": f"<VirtualHost *>\n{proxied.replace('{host}', 's3.example')}</VirtualHost>\n",
+        "gateway": "WSGIScriptAlias /b{n} ${{USP_S3_WSGI}}\n<Location /b{n}>\nSetEnv S3BucketURL http://s3.example/b{n}/\n"
+        "@KEYS@\n</Location>\n",
+        "unreached": proxied.replace("{host}", "s4.example"),
+    }[kind]
+    configuration = tree.parse(sent("".join(part.format(n=n) for n in range(5_000))))
+    begun = time.monotonic()
+    findings = check(configuration).sorted()
+    assert time.monotonic() - begun < 15  # a second or two, on a machine that does nothing else
+    assert len(findings) == (101 if kind == "unreached" else 0)

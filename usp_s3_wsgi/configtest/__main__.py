@@ -8,12 +8,16 @@ from __future__ import annotations
 import gc
 import os
 import pwd
+import signal
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from usp_s3_wsgi.configtest import check, tree
+
+#: Seconds. httpd does not wait so long; should it be gone, this process must not stay.
+_TIME_LIMIT = 60
 
 
 def become(configuration: tree.Configuration) -> None:
@@ -35,6 +39,7 @@ def become(configuration: tree.Configuration) -> None:
 
 def main() -> None:
     """Read, check, print: four fields for each finding, each ended by a zero byte, and "end" after the last one."""
+    signal.alarm(_TIME_LIMIT)
     gc.disable()  # this process ends before that would pay
     configuration = tree.parse(sys.stdin.buffer.read())
     become(configuration)

@@ -44,35 +44,34 @@ def check(server: Server, leads: Leads, findings: Findings) -> list[Mount]:
     """Tell what is wrong with the places of a server; ``leads``: its own. Returns its own mounts."""
     own = list(mounts(server))
     inherited = list(mounts(server.main)) if server.main and server.has_settings else []
+    ours = [mount for mount in (*own, *inherited) if mount.is_ours]
+    if not ours:
+        return own
     paths = {mount.path.rstrip("/") for mount in (*own, *inherited) if mount.path is not None and mount.is_exact}
     # Nor is a ProxyPass within a mount the gateway's.
     paths |= {lead.path.rstrip("/") for lead in (*leads.all, *leads.balanced) if lead.how == "pass" and lead.path}
-    for mount in (*own, *inherited):
-        if mount.is_ours and mount.path is not None:
-            _check(server, mount.directive, mount.path, mount.is_exact, paths, findings)
+    reads_files = not _has_other_users(server)
+    for mount in ours:
+        if mount.path is not None:
+            _check(server, mount, mount.path, paths, reads_files, findings)
+    if server.is_undecided:
+        for section in _conditional(server):
+            judge_values(findings, section.variables, reads_files)
     return own
 
 
-def _check(
-    server: Server, directive: Directive, path: str, is_exact: bool, paths: set[str], findings: Findings
-) -> None:
+def _check(server: Server, mount: Mount, path: str, paths: set[str], reads_files: bool, findings: Findings) -> None:
     around = server.around(path)
     inner = [section for section in server.below(path) if not _has_own_mount(section.name, path, paths)]
-    reads_files = not _has_other_users(server)
-    places = [around, *([*server.around(section.name)] for section in inner)]
-    if server.is_undecided or (inner and not is_exact):
-        for sections in places:
-            judge_values(findings, merged((*_outside(server), *sections)), reads_files)
-        for section in _conditional(server):
-            judge_values(findings, section.variables, reads_files)
-        return
-    for sections in places:
-        variables = merged((*_outside(server), *sections))
-        if sections is around and inner and "s3bucketurl" not in variables:
-            judge_values(findings, variables, reads_files)  # what it lacks is in the sections below it
+    for sections in (around, *(server.around(section.name) for section in inner)):
+        variables = merged((*(one.outside for one in server.visible), *sections))
+        # What is missing may come from elsewhere: from rules, or from the sections below.
+        is_part = sections is around and inner and "s3bucketurl" not in variables
+        if server.is_undecided or is_part or (inner and not mount.is_exact):
+            judge_values(findings, variables, reads_files)
             continue
         holders = [section.directive for section in sections if section.has_any and section.directive]
-        judge(findings, variables, None, holders[-1] if holders else directive, reads_files)
+        judge(findings, variables, None, holders[-1] if holders else mount.directive, reads_files)
 
 
 def _has_other_users(server: Server) -> bool:
@@ -83,10 +82,6 @@ def _has_other_users(server: Server) -> bool:
         for one in servers
         for child in one.outside.directives
     )
-
-
-def _outside(server: Server) -> list[Section]:
-    return [one.outside for one in server.visible]
 
 
 def _conditional(server: Server) -> list[Section]:

@@ -69,8 +69,8 @@ def _hint(lead: Lead | None) -> str:
     if lead is None:
         return ": no ProxyPass, BalancerMember, RewriteRule [P] or the like has a URL below it"
     return (
-        f", so that requests go out unsigned: {lead.directive.place} leads to {lead.canonical}. If that is the bucket,"
-        " write the same URL in both places"
+        f": {lead.directive.place} leads to {lead.canonical}, unsigned. If that is the bucket, write the same URL in"
+        " both places"
     )
 
 

@@ -160,6 +160,9 @@ def _check_lead(server: Server, lead: Lead, proxies: Proxies, reached: set[int],
     urls = (lead.canonical, lead.url)
     covering, below = proxies.covering(*urls), proxies.below(*urls)
     reached.update(id(section) for section in (*covering, *below))
+    if lead.canonical.startswith("h2") and any(section.has_settings for section in covering):
+        scheme = lead.canonical.partition(":")[0]
+        findings.error(lead.directive, f"{scheme}: HTTP/2 cannot be signed: write http:// or https://")
     if not re.match(r"https?://", lead.canonical) or not lead.is_decided or not server_may_be_ours(server):
         return bool(covering or below)
     patterns = [section for section in proxies.patterns if _falls_on(section, lead.canonical)]
@@ -184,7 +187,7 @@ def _check_lead(server: Server, lead: Lead, proxies: Proxies, reached: set[int],
     elif lead.how in {"rewrite", "handler"} and not below and not server.is_undecided:
         _check_keys_around(lead, merged(around), merged((*base, *around)), proxies, findings)
     for section in below:
-        if not server.is_undecided and not inner:
+        if not server.is_undecided and not inner and not proxies.patterns:
             sections = [*base, *proxies.covering(section.name), *around]
             assert section.directive is not None
             url = canonical(section.name)

@@ -191,6 +191,7 @@ def _covering(locations: _Locations, path: str) -> list[Section]:
 
 #: Of SetEnvIf and its like, which argument is the first variable.
 _SETTERS = {"setenvif": 2, "setenvifnocase": 2, "browsermatch": 1, "browsermatchnocase": 1, "setenvifexpr": 1}
+_NO_RULES = {"setenv", "passenv", "unsetenv"}
 _REWRITE_FLAG = re.compile(r"(?:^|[\[,])\s*E(?:NV)?=!?\s*(?:S3|[$%])", re.IGNORECASE)
 
 
@@ -200,11 +201,19 @@ def _has_rules(section: Section) -> bool:
         if child.name == "rewriterule":
             if len(child.words) > 2 and _REWRITE_FLAG.search(child.words[2]):
                 return True
+        elif child.name in _NO_RULES or child.name.startswith("<"):
+            continue
         elif (first := _SETTERS.get(child.name)) is not None and any(
             re.match(r"!?(?:S3|[$])", word, re.IGNORECASE) for word in child.words[first:]
         ):
             return True
+        elif "s3" in child.text.lower() and any(_name(word) in _KNOWN for word in child.words):
+            return True  # of another module, such as PerlSetEnv
     return False
+
+
+def _name(word: str) -> str:
+    return word.partition("=")[0].lower()
 
 
 def build(directives: list[Directive]) -> list[Server]:
