@@ -130,6 +130,17 @@ ProxyPass /films http://films.s3.amazonaws.com
   SetEnv S3Retries 3
 </Proxy>
 """,
+    "the gateway's, in a server with rules": """
+SetEnvIf Host "^([a-z]+)" S3Bucket=$1
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  SetEnv S3AccessKey AK
+  #! error S3CAFile is for the gateway
+  SetEnv S3CAFile /etc/ssl/certs/ca-certificates.crt
+  #! error S3FallbackURL is for the gateway
+  SetEnv S3FallbackURL http://copy.s3.amazonaws.com/
+</Proxy>
+""",
     "a value in <Proxy>": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
@@ -319,6 +330,18 @@ WSGIScriptAlias /medai ${USP_S3_WSGI}
   @KEYS@
 </Location>
 <Location /medai>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+""",
+    "a bucket without a mount, beside httpd's own handlers": """
+AddHandler type-map var
+<Location /server-status>
+  SetHandler server-status
+</Location>
+ScriptAlias /cgi-bin/ /usr/lib/cgi-bin/
+#! warning there is a bucket here, and nothing leads to this path
+<Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
 </Location>
@@ -714,6 +737,24 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3BucketURL http://s3.example/films/
   @KEYS@
 </Files>
+""",
+    "other programs with names like ours": """
+SetEnv S3Bucket films
+ScriptAlias /cgi-bin/ /usr/lib/cgi-bin/
+<Location /cgi-bin>
+  SetEnv S3Region eu-central-1
+</Location>
+<Location />
+  SetEnv S3Profile films
+</Location>
+<Location /php>
+  SetEnv S3AccessKey AK
+  SetHandler "proxy:unix:/run/php.sock|fcgi://localhost"
+</Location>
+ProxyPass /app fcgi://127.0.0.1:9000/
+<Location /app>
+  SetEnv S3AccessKey AK
+</Location>
 """,
     "another application": """
 WSGIScriptAlias /app /srv/app/main.wsgi

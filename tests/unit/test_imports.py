@@ -115,6 +115,7 @@ ALLOWED: dict[str, set[str]] = {
     "configtest.gateway": {f"configtest.{name}" for name in ("findings", "judge", "servers", "tree", "urls")},
     "configtest.proxied": {
         *(f"configtest.{name}" for name in ("findings", "judge", "near", "prefixes", "servers", "tree", "urls")),
+        "access",
         "bucket_url",
         "settings",
     },

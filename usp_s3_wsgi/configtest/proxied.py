@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from usp_s3_wsgi import bucket_url
+from usp_s3_wsgi import access, bucket_url
 from usp_s3_wsgi.configtest import near
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.judge import judge, judge_values, warn_of_misspelt
@@ -123,6 +123,7 @@ def _check_sections(servers: list[Server], leads: list[Leads], reached: set[int]
                 continue
             if section.has_settings:
                 judge_values(findings, section.variables)
+                _check_places(section, findings)
             else:
                 warn_of_misspelt(findings, section.variables)
             name = section.name.lower().rstrip("/")
@@ -130,6 +131,14 @@ def _check_sections(servers: list[Server], leads: list[Leads], reached: set[int]
                 lead.url.lower().startswith(name) for lead in (*leads[0].balanced, *own.balanced)
             ):
                 reached.add(id(section))
+
+
+def _check_places(section: Section, findings: Findings) -> None:
+    """What is for the gateway alone, wherever the rest of the settings comes from."""
+    assert section.directive is not None
+    for name, value in section.variables.items():
+        if value.value and (value.name in access._NOT_HERE or value.name.startswith("S3Fallback")):
+            judge(findings, {name: value}, "http://bucket.invalid/b/", value.directive)
 
 
 def _check_spelling(lead: Lead, proxies: Proxies, reached: set[int], findings: Findings) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.gateway import Mount
 from usp_s3_wsgi.configtest.servers import Section, Server
-from usp_s3_wsgi.configtest.tree import Directive
 from usp_s3_wsgi.configtest.urls import Lead, Leads
 
-#: Other ways to an application, to a script or to a handler: where they are, nothing is said.
-_OTHER_WAYS = set("sethandler addhandler wsgihandlerscript wsgidispatchscript action script fallbackresource".split())
+#: Handlers of httpd's own that no variable is for; others may be another program's, and so may the settings.
+_HANDLERS = set(
+    "none default-handler type-map send-as-is imap-file server-status server-info balancer-manager ldap-status".split()
+)
+_HANDLER_FLAG = re.compile(r"[\[,]\s*H(?:andler)?=", re.IGNORECASE)
+#: Other ways to a program, of any path.
+_ANYWHERE = {"wsgihandlerscript", "wsgidispatchscript", "action", "script"}
 
 
 def check(servers: list[Server], mounts: list[Mount], leads_of: list[Leads], findings: Findings) -> None:
@@ -25,15 +30,14 @@ def check(servers: list[Server], mounts: list[Mount], leads_of: list[Leads], fin
         if not asked and not server.outside.has_settings:
             continue
         seen = server.visible if server.main else servers
-        if any(child.name in _OTHER_WAYS for one in seen for child in _directives(one)):
-            continue
+        programs = [path for one in seen for path in _programs(one)]
         here = [mount for one in seen for mount in mounts_of.get(id(one), ())]
         leads = [lead for one in seen for lead in leads_by_server[id(one)]]
-        used = _Used(here, leads)
+        used = _Used([*(mount.path for mount in here), *programs], leads)
         for section in asked:
             if not used.is_used(section):
                 _tell(section, leads, findings)
-        if server.outside.has_settings and not here and not _uses_defaults(seen):
+        if server.outside.has_settings and not here and not programs and not _uses_defaults(seen):
             first = next(value for name, value in server.outside.variables.items() if name.startswith("s3"))
             findings.warning(
                 first.directive,
@@ -42,8 +46,28 @@ def check(servers: list[Server], mounts: list[Mount], leads_of: list[Leads], fin
             )
 
 
-def _directives(server: Server) -> list[Directive]:
-    return [child for section in (server.outside, *server.sections) for child in section.directives]
+def _programs(server: Server) -> Iterator[str | None]:
+    """Return the paths of other programs, which may know the same names; None for one of any path."""
+    for section in (server.outside, *server.sections):
+        path = section.name if section.is_location else None
+        for child in section.directives:
+            words = child.words if child.name in {"sethandler", "addhandler", "rewriterule"} else ()
+            if child.name == "sethandler" and words and words[0].lower() not in _HANDLERS:
+                if not words[0].lower().startswith("proxy:http"):  # a lead
+                    yield path
+            elif (
+                (child.name == "addhandler" and words and words[0].lower() not in _HANDLERS)
+                or (
+                    child.name == "rewriterule"
+                    and len(words) > 2
+                    and re.search(r"[\[,]\s*H(?:andler)?=", words[2], re.I)
+                )
+                or child.name in _ANYWHERE
+            ):
+                yield path
+            elif child.name in {"scriptalias", "scriptaliasmatch", "fallbackresource"}:
+                is_literal = child.name == "scriptalias" and len(child.words) > 1
+                yield child.words[0] if is_literal else path
 
 
 def _uses_defaults(seen: Iterable[Server]) -> bool:
@@ -53,12 +77,12 @@ def _uses_defaults(seen: Iterable[Server]) -> bool:
 class _Used:
     """Which paths requests are led from."""
 
-    def __init__(self, mounts: list[Mount], leads: list[Lead]) -> None:
-        paths = [mount.path for mount in mounts]
+    def __init__(self, paths: list[str | None], leads: list[Lead]) -> None:
         # Of a ProxyPass the Location sections at and below its path count; of others those around, too.
-        from_pass = [lead for lead in leads if lead.how == "pass" and lead.section is None]
-        others = [lead for lead in leads if lead.how != "pass" or lead.section is not None]
-        paths += [lead.path for lead in others if lead.section is None]
+        is_pass = [lead.how == "pass" and lead.section is None and _is_http(lead) for lead in leads]
+        from_pass = [lead for lead, yes in zip(leads, is_pass, strict=True) if yes]
+        others = [lead for lead, yes in zip(leads, is_pass, strict=True) if not yes]
+        paths = paths + [lead.path for lead in others if lead.section is None]
         self.is_unknown = any(path is None for path in paths)
         self._starts = {_steps(path) for path in paths if path is not None}
         self._below = {_steps(lead.path or "/") for lead in from_pass}
@@ -78,6 +102,10 @@ class _Used:
         )
 
 
+def _is_http(lead: Lead) -> bool:
+    return lead.canonical.startswith(("http://", "https://", "balancer:"))
+
+
 def _steps(path: str) -> tuple[str, ...]:
     return tuple(path.strip("/").split("/")) if path.strip("/") else ()
 
@@ -85,7 +113,7 @@ def _steps(path: str) -> tuple[str, ...]:
 def _tell(section: Section, leads: list[Lead], findings: Findings) -> None:
     assert section.directive is not None
     steps = _steps(section.name)
-    passes = (lead for lead in leads if lead.path is not None and lead.how == "pass")
+    passes = (lead for lead in leads if lead.path is not None and lead.how == "pass" and _is_http(lead))
     inner = next((lead for lead in passes if _steps(lead.path or "/")[: len(steps)] == steps), None)
     if inner is not None:
         findings.warning(

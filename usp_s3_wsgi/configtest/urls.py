@@ -97,7 +97,7 @@ class Leads:
         direct = list(_direct(server))
         self.all = [lead for lead in direct if not _balancer(lead.url)[0]]
         self.balanced = [lead for lead in direct if _balancer(lead.url)[0]]
-        known = dict(members)
+        known = {url: list(found) for url, found in members.items()}
         if server.main:
             for url, found in _members(server.main):
                 known.setdefault(url, []).extend(found)
