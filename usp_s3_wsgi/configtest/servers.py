@@ -13,7 +13,8 @@ from usp_s3_wsgi import settings
 from usp_s3_wsgi.configtest.prefixes import Prefixes
 from usp_s3_wsgi.configtest.tree import Directive
 
-_KNOWN = {name.lower() for name in settings.NAMES}
+#: The names of settings, in lowercase.
+KNOWN = {name.lower() for name in settings.NAMES}
 #: What has no configuration of its own: its directives are those of the section around it.
 _TRANSPARENT = ("<limit", "<require")
 #: Wildcards of <Location>, <Proxy>: as apr_fnmatch_test has them, behind what a backslash takes away.
@@ -72,7 +73,7 @@ class Section:
     @cached_property
     def has_settings(self) -> bool:
         """Whether it holds a setting that is known, in any case and with any value."""
-        return any(name in _KNOWN for name in self.variables)
+        return any(name in KNOWN for name in self.variables)
 
     @cached_property
     def has_any(self) -> bool:
@@ -207,7 +208,7 @@ def _has_rules(section: Section) -> bool:
             re.match(r"!?(?:S3|[$])", word, re.IGNORECASE) for word in child.words[first:]
         ):
             return True
-        elif "s3" in child.text.lower() and any(_name(word) in _KNOWN for word in child.words):
+        elif "s3" in child.text.lower() and any(_name(word) in KNOWN for word in child.words):
             return True  # of another module, such as PerlSetEnv
     return False
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.gateway import Mount
-from usp_s3_wsgi.configtest.servers import Section, Server
+from usp_s3_wsgi.configtest.servers import KNOWN, Section, Server
 from usp_s3_wsgi.configtest.urls import Lead, Leads
 
 #: Handlers of httpd's own that no variable is for; others may be another program's, and so may the settings.
@@ -38,7 +38,7 @@ def check(servers: list[Server], mounts: list[Mount], leads_of: list[Leads], fin
             if not used.is_used(section):
                 _tell(section, leads, findings)
         if server.outside.has_settings and not here and not programs and not _uses_defaults(seen):
-            first = next(value for name, value in server.outside.variables.items() if name.startswith("s3"))
+            first = next(value for name, value in server.outside.variables.items() if name in KNOWN)
             findings.warning(
                 first.directive,
                 f"{first.name} counts for no request: there is no WSGIScriptAlias for it, and no <Proxy> section with"
@@ -57,11 +57,7 @@ def _programs(server: Server) -> Iterator[str | None]:
                     yield path
             elif (
                 (child.name == "addhandler" and words and words[0].lower() not in _HANDLERS)
-                or (
-                    child.name == "rewriterule"
-                    and len(words) > 2
-                    and re.search(r"[\[,]\s*H(?:andler)?=", words[2], re.I)
-                )
+                or (child.name == "rewriterule" and _HANDLER_FLAG.search(" ".join(words[2:])))
                 or child.name in _ANYWHERE
             ):
                 yield path
