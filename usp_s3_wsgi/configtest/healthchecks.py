@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.proxied import Proxies
+from usp_s3_wsgi.configtest.proxies import Proxies
 from usp_s3_wsgi.configtest.servers import Section, Server
 from usp_s3_wsgi.configtest.tree import Directive
 from usp_s3_wsgi.configtest.urls import behind_socket, canonical

@@ -9,90 +9,13 @@ from usp_s3_wsgi import access, bucket_url
 from usp_s3_wsgi.configtest import near
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.judge import judge, judge_values, warn_of_misspelt
-from usp_s3_wsgi.configtest.prefixes import Prefixes
+from usp_s3_wsgi.configtest.patterns import falls_on, falls_on_any_host, is_ipv6, may_match, right_form
+from usp_s3_wsgi.configtest.proxies import Proxies
 from usp_s3_wsgi.configtest.servers import Section, Server, Variables, merged
 from usp_s3_wsgi.configtest.urls import Lead, Leads, authority, canonical, has_below, is_below
 from usp_s3_wsgi.settings import Settings
 
-#: What <Proxy "http://[::1]/"> is for httpd: a pattern, of one letter of "::1".
-_IPV6 = re.compile(r"(?i:https?)://(?:[^/@]*@)?\[[0-9a-fA-F:.]+\][^?*\[\]]*")
-#: URLs that no pattern of a bucket or of a provider falls on.
-_ANYWHERE = ("http://usp-s3-wsgi.invalid/a/b.mp4", "https://usp-s3-wsgi.invalid/a/b.mp4", "http://192.0.2.7:7/b")
 _KEYS = ("s3accesskey", "s3accesskeyfile", "s3secretkey", "s3secretkeyfile", "s3credentialsource", "s3rolearn")
-
-
-def is_ipv6(section: Section) -> bool:
-    """Whether httpd takes a URL for a pattern because of the brackets around its address."""
-    return not section.is_regex and section.is_pattern and _IPV6.fullmatch(section.name) is not None
-
-
-def is_literal(section: Section) -> bool:
-    """Whether a section is one of a URL, as it is meant."""
-    return not section.is_pattern or is_ipv6(section)
-
-
-def right_form(section: Section) -> str:
-    """How a section is written so that mod_proxy applies it."""
-    url = canonical(section.name)
-    if is_ipv6(section):
-        escaped = re.sub(r"([.\[\]()+?*^$|\\{}])", r"\\\1", url)
-        return f'<ProxyMatch "^{escaped}">'
-    return f'<Proxy "{url}">'
-
-
-class Proxies:
-    """The ``<Proxy>`` sections that count in a server, those with settings in order."""
-
-    def __init__(self, server: Server) -> None:
-        self.sections = [section for one in server.visible for section in one.proxies if section.has_any]
-        self.order = {id(section): index for index, section in enumerate(self.sections)}
-        literal: dict[str, list[Section]] = {}
-        odd: dict[str, list[Section]] = {}
-        for section in self.sections:
-            if is_literal(section):
-                literal.setdefault(section.name, []).append(section)
-                if is_odd(section):
-                    odd.setdefault(canonical(section.name), []).append(section)
-        self.literal, self.odd = Prefixes(literal), Prefixes(odd)
-        self.balancers = [section for section in self.sections if section.name.lower().startswith("balancer:")]
-        self.patterns = [section for section in self.sections if not is_literal(section)]
-
-    def covering(self, *urls: str) -> list[Section]:
-        """The sections of URLs that all requests to these URLs fall under, in order."""
-        found = {
-            id(section): section
-            for url in urls
-            for sections in self.literal.beginning(f"{url}/")
-            for section in sections
-            if is_below(url, section.name)
-        }
-        return sorted(found.values(), key=lambda section: self.order[id(section)])
-
-    def below(self, *urls: str) -> list[Section]:
-        """Those that some of them fall under, but not all."""
-        found = {
-            id(section): section
-            for url in urls
-            for sections in self.literal.starting_with(url)
-            for section in sections
-            if has_below(url, section.name) and not is_below(url, section.name)
-        }
-        return sorted(found.values(), key=lambda section: self.order[id(section)])
-
-    def odd_ones(self, url: str) -> list[Section]:
-        """Those in a spelling that mod_proxy does not apply, which are meant for requests to this URL."""
-        found = [
-            *(one for ones in self.odd.beginning(f"{url}/") for one in ones if is_below(url, canonical(one.name))),
-            *(one for ones in self.odd.starting_with(url) for one in ones if has_below(url, canonical(one.name))),
-        ]
-        return list({id(section): section for section in found}.values())
-
-
-def is_odd(section: Section) -> bool:
-    """Whether the URL of a section is not in mod_proxy's own spelling, or taken for a pattern."""
-    return is_ipv6(section) or (
-        re.match(r"https?:", section.name, re.I) is not None and canonical(section.name) != section.name
-    )
 
 
 def check(servers: list[Server], leads: list[Leads], findings: Findings) -> None:
@@ -174,7 +97,7 @@ def _check_lead(server: Server, lead: Lead, proxies: Proxies, reached: set[int],
         findings.error(lead.directive, f"{scheme}: HTTP/2 cannot be signed: write http:// or https://")
     if not re.match(r"https?://", lead.canonical) or not lead.is_decided or not server_may_be_ours(server):
         return bool(covering or below)
-    patterns = [section for section in proxies.patterns if _falls_on(section, lead.canonical)]
+    patterns = [section for section in proxies.patterns if falls_on(section, lead.canonical)]
     balancer = [section for section in proxies.balancers if lead.balancer.lower().startswith(section.name.lower())]
     around, inner = _locations(server, lead)
     ours = [section for section in (*covering, *patterns, *balancer) if section.has_settings]
@@ -185,7 +108,7 @@ def _check_lead(server: Server, lead: Lead, proxies: Proxies, reached: set[int],
         holders = [section for section in sections if section.has_settings and section.directive]
         literal = [section.name for section in covering if section.has_settings]
         variables = merged(sections)
-        if below or inner or server.is_undecided or _has_doubtful_pattern(proxies, lead):
+        if below or inner or server.is_undecided or proxies.has_doubtful_pattern(lead):
             judge_values(findings, variables)
         else:
             of_location = lead.canonical if lead.section and lead.how == "pass" else f"{authority(lead.canonical)}/"
@@ -256,7 +179,7 @@ def _check_keys_around(lead: Lead, own: Variables, variables: Variables, proxies
     keys = [own[name] for name in _KEYS if name in own and own[name].value]
     if not keys or variables.get("s3bucketurl") or proxies.odd_ones(lead.canonical):
         return
-    if _has_doubtful_pattern(proxies, lead):
+    if proxies.has_doubtful_pattern(lead):
         return
     findings.error(
         lead.directive,
@@ -265,66 +188,10 @@ def _check_keys_around(lead: Lead, own: Variables, variables: Variables, proxies
     )
 
 
-# ---------------------------------------------------------------- patterns
-
-
-def _expression(section: Section) -> re.Pattern[str] | None:
-    """Return what a pattern section matches, None where Python's and httpd's expressions differ too much."""
-    try:
-        if section.is_regex:
-            return re.compile(section.name, re.S)
-        text = re.sub(r"\\\*", ".*", re.sub(r"\\\?", ".", re.escape(section.name)))
-        return None if "[" in section.name or "\\\\" in text else re.compile(f"(?:{text})\\Z", re.S)
-    except re.error:
-        return None
-
-
-def _matches(section: Section, url: str) -> bool | None:
-    expression = _expression(section)
-    if expression is None:
-        return None
-    return (expression.search if section.is_regex else expression.match)(url) is not None
-
-
-def _falls_on(section: Section, url: str) -> bool:
-    """Whether all requests to a URL fall under a pattern, as far as some of them show."""
-    tries = [url.rstrip("/") + "/" + path for path in ("a", "a/b.mp4", "x/y/z.ts")]
-    return all(_matches(section, one) for one in tries)
-
-
-def _has_doubtful_pattern(proxies: Proxies, lead: Lead) -> bool:
-    return any(
-        not _falls_on(section, lead.canonical) and section.has_any and _may_match(section, lead.canonical)
-        for section in proxies.patterns
-    )
-
-
-def _may_match(section: Section, url: str) -> bool:
-    """Whether a pattern may fall on some of what begins with a URL."""
-    start = literal_start(section)
-    return url.startswith(start) or start.startswith(url)
-
-
-def literal_start(section: Section) -> str:
-    """What all URLs that a pattern falls on begin with."""
-    if not section.is_regex:
-        return re.split(r"[?*\[\\]", section.name, maxsplit=1)[0]
-    match = re.match(r"\^((?:[\w/:-]|\\[.\[\]/:-])+)(.?)", section.name)
-    if match is None or "|" in section.name:
-        return ""
-    text = re.sub(r"\\(.)", r"\1", match[1])
-    return text[:-1] if match[2] in {"?", "*", "{"} else text
-
-
-def falls_on_any_host(section: Section) -> bool:
-    """Whether a pattern falls on URLs of hosts that nobody named."""
-    return any(_matches(section, url) for url in _ANYWHERE)
-
-
 def _check_pattern(
     server: Server, section: Section, leads: Sequence[Lead], known: Proxies, reached: set[int], findings: Findings
 ) -> None:
-    if any(_may_match(section, url) for lead in leads for url in (lead.canonical, lead.url)):
+    if any(may_match(section, url) for lead in leads for url in (lead.canonical, lead.url)):
         reached.add(id(section))
     keys = [section.variables[name] for name in _KEYS if name in section.variables and section.variables[name].value]
     if not keys or not falls_on_any_host(section) or server.is_undecided:
