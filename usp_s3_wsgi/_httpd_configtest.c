@@ -297,23 +297,29 @@ static void say(server_rec *server, int is_test, int level, const char *place, c
         ap_log_error(APLOG_MARK, level, 0, server, "usp_s3_wsgi: %s%s", place, text);
 }
 
-/* Each finding is four fields: error or warning, file, line, text. Returns how many errors there are. */
+/*
+ * Each finding is four fields: error or warning, file, line, text. Returns how many errors there are. The terminal shows no
+ * levels, as the error log does.
+ */
 static int say_all(apr_pool_t *pool, server_rec *server, int is_test, const writer *answer)
 {
     const char *field = answer->bytes, *end = answer->bytes + answer->length - sizeof(END);
     int errors = 0;
 
     while (field < end) {
-        const char *fields[4];
-        int i;
+        const char *fields[4], *place;
+        int i, is_error;
 
         for (i = 0; i < 4 && field < end; i++, field += strlen(field) + 1)
             fields[i] = field;
         if (i < 4)
             break;
-        errors += strcmp(fields[0], "error") == 0;
-        say(server, is_test, strcmp(fields[0], "error") == 0 ? APLOG_ERR : APLOG_WARNING,
-            *fields[1] ? apr_psprintf(pool, "%s:%s: ", fields[1], fields[2]) : "", fields[3]);
+        is_error = strcmp(fields[0], "error") == 0;
+        errors += is_error;
+        place = *fields[1] ? apr_psprintf(pool, "%s:%s: ", fields[1], fields[2]) : "";
+        if (is_test && !is_error)
+            place = apr_pstrcat(pool, place, "warning: ", NULL);
+        say(server, is_test, is_error ? APLOG_ERR : APLOG_WARNING, place, fields[3]);
     }
     return errors;
 }

@@ -37,6 +37,12 @@ SECRET = "a-secret-that-nobody-sees"
 
 def told(config: str) -> tuple[int, list[tuple[int, str]]]:
     """The exit status of ``httpd -t``, and what it says: line of the configuration, and text."""
+    status, found = told_with_levels(config)
+    return status, [(line, text) for line, _, text in found]
+
+
+def told_with_levels(config: str) -> tuple[int, list[tuple[int, str, str]]]:
+    """The same, with "error" or "warning" between the two."""
     httpd = Httpd(config)
     done = httpd.configtest()
     lines = [
@@ -44,9 +50,9 @@ def told(config: str) -> tuple[int, list[tuple[int, str]]]:
     ]
     found = []
     for line in lines:
-        match = re.fullmatch(r"usp_s3_wsgi: httpd\.conf:(\d+): (.*)", line)
+        match = re.fullmatch(r"usp_s3_wsgi: httpd\.conf:(\d+): (warning: )?(.*)", line)
         assert match, done.stdout
-        found.append((int(match[1]) - httpd.first_line + 1, match[2]))
+        found.append((int(match[1]) - httpd.first_line + 1, "warning" if match[2] else "error", match[3]))
     assert ("Syntax OK" in done.stdout) == (done.returncode == 0)
     return done.returncode, found
 
@@ -54,11 +60,11 @@ def told(config: str) -> tuple[int, list[tuple[int, str]]]:
 @pytest.mark.parametrize("name", WRONG)
 def test_httpd_tells_what_is_wrong(name: str) -> None:
     text = written(WRONG[name])
-    status, found = told(text)
+    status, found = told_with_levels(text)
     announced = expected(WRONG[name])
-    assert [line for line, _ in found] == [line for line, _, _ in announced]
+    assert [one[:2] for one in found] == [one[:2] for one in announced]
     offset = Httpd(text).first_line - 1
-    for (_, line), (_, _, part) in zip(found, announced, strict=True):
+    for (_, _, line), (_, _, part) in zip(found, announced, strict=True):
         part = re.sub(r"@(\d+)@", lambda match: str(int(match[1]) + offset), part)
         assert part.replace("\\", "\\\\") in line  # httpd writes it so, and reads it so
     assert status == any(level == "error" for _, level, _ in announced)
@@ -138,9 +144,8 @@ def test_another_user_cannot_know(folder: Path) -> None:
     file.chmod(0o600)
     done = Httpd(FILE.format(file=file)).configtest(user="nobody")
     assert done.returncode == 0
-    assert "usp_s3_wsgi: could not check all files of keys, which this user may not read: run configtest as root" in (
-        done.stdout
-    )
+    line = "warning: could not check all files of keys, which this user may not read: run configtest as root"
+    assert f"usp_s3_wsgi: {line}\n" in done.stdout
 
 
 @AS_ROOT
@@ -255,6 +260,11 @@ def test_a_check_that_fails_is_a_warning(folder: Path, name: str) -> None:
     )
 
 
+def test_python_is_found_by_the_modules_own_place() -> None:
+    """Where the lines of "usp-s3 apache-config" are not used."""
+    assert told(f"UnDefine USP_S3_PYTHON_HOME\n{written(WRONG['an empty value'])}")[0] == 1
+
+
 def test_without_python(folder: Path, checked: list[Httpd]) -> None:
     config = f'Define USP_S3_PYTHON_HOME "{folder}/none"\n{written(RIGHT["a <Proxy> section"])}'
     done = Httpd(config).configtest()
@@ -351,7 +361,7 @@ def test_many_lines_are_left_out() -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 102 and lines[0].endswith("S3SecretKey is not set (nor S3SecretKeyFile)")
     assert lines[-2:] == [
-        "usp_s3_wsgi: 200 more lines like these are left out",
+        "usp_s3_wsgi: warning: 200 more lines like these are left out",
         "AH00014: Configuration check failed",
     ]
 
