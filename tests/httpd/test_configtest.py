@@ -286,7 +286,7 @@ def test_a_check_that_hangs_is_ended(folder: Path, script: str) -> None:
         0,
         "usp_s3_wsgi: could not check the S3 settings: it did not end in time\nSyntax OK\n",
     )
-    assert 29 < time.monotonic() - begun < 60
+    assert 29 < time.monotonic() - begun < 90
 
 
 # ---------------------------------------------------------------- how httpd reads a configuration
@@ -351,7 +351,7 @@ def test_thousands_of_buckets(kind: str) -> None:
     )
     status, found = told(wrong)
     assert (status, [text for _, text in found]) == (1, ["S3Expires must be a whole number from 1 to 604800"])
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60  # three seconds, on a machine that does nothing else
 
 
 def test_many_lines_are_left_out() -> None:
@@ -406,10 +406,10 @@ def test_a_health_check_that_works_is_not(s3: EmbeddedS3, how: str) -> None:
     assert told(HCHECK + TEMPLATE + expression + balanced(f"{s3.url}/{BUCKET}", how, s3)) == (0, [])
 
 
-def answers(httpd: Httpd, seconds: float) -> set[int]:
-    """What clients get, again and again."""
+def answers(httpd: Httpd, seconds: float, until: int = 0) -> set[int]:
+    """What clients get, again and again, until they get that."""
     found, end = set(), time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and until not in found:
         found.add(httpd.fetch("/films/a.ts").status)
         time.sleep(0.2)
     return found
@@ -422,7 +422,7 @@ def test_probes_by_http_make_a_bucket_look_dead(s3: EmbeddedS3, checked: list[Ht
     checked.append(httpd)
     httpd.expect_error("AH01170|hcmethod=GET: mod_proxy_hcheck")
     httpd.start()
-    assert 503 in answers(httpd, 4)
+    assert 503 in answers(httpd, 20, until=503)
 
 
 @NEEDS_HCHECK
@@ -456,7 +456,7 @@ def test_a_member_that_is_dead_is_seen(s3: EmbeddedS3, checked: list[Httpd]) -> 
     checked.append(httpd)
     httpd.expect_error("AH01170")
     httpd.start()
-    assert 503 in answers(httpd, 4)
+    assert 503 in answers(httpd, 20, until=503)
 
 
 @NEEDS_HCHECK
