@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import http.client
 import os
 import re
@@ -75,7 +76,6 @@ class Httpd:
         self.config, self.mod_wsgi, self.preload, self.tune = config, mod_wsgi, preload, tune
         self._wanted_port, self._prefix = port, prefix
         self._expected: list[str] = []
-        self.root, self.port = Path("/none"), port
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Httpd:
@@ -152,7 +152,9 @@ class Httpd:
     @property
     def first_line(self) -> int:
         """Which line of httpd.conf is the first one of the given configuration."""
-        whole = self._whole_config()
+        other = copy.copy(self)  # which may not have been started
+        other.root, other.port = Path("/none"), 0
+        whole = other._whole_config()
         return whole[: whole.index(self.config)].count("\n") + 1
 
     def stop(self) -> None:
