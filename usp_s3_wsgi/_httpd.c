@@ -84,33 +84,10 @@ static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request
 static int choose_member(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
                          char **url);
 
-static int is_of_balancer(const char *url)
-{
-    return ap_cstr_casecmpn(url, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0;
-}
-
 /* Whether the client sent a body, with the request that this one is a part of. */
 static int has_body(request_rec *r)
 {
     return ap_request_has_body(usp_s3_client(r));
-}
-
-/*
- * S3 is HTTP: what goes to FastCGI, AJP or a WebSocket is none of ours, whatever its section holds. HTTP/2 is; Python
- * refuses it, for it cannot be signed.
- */
-static int is_http(const char *url)
-{
-    static const char *const schemes[] = {"http:", "https:", "h2:", "h2c:", NULL};
-    const char *behind_socket = ap_cstr_casecmpn(url, "unix:", 5) == 0 ? strchr(url, '|') : NULL;
-    const char *const *scheme;
-
-    url = behind_socket ? behind_socket + 1 : url;
-    for (scheme = schemes; *scheme; scheme++) {
-        if (ap_cstr_casecmpn(url, *scheme, strlen(*scheme)) == 0)
-            return 1;
-    }
-    return 0;
 }
 
 /* Called once for each try: a balancer's next member is asked with its own signature. */
@@ -122,13 +99,12 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     usp_s3_place place;
     int chosen = DECLINED, status, attempts = let_go(r);
 
-    if (is_of_balancer(*url)) {
+    if (usp_s3_is_balancer(*url)) {
         if ((chosen = choose_member(worker, balancer, r, conf, url)) != OK)
             return chosen;
     }
-    if (!is_http(*url) || !usp_s3_find_place(r, conf, *url, unchosen, &place))
+    if (!usp_s3_is_http(*url) || !usp_s3_find_place(r, conf, *url, unchosen, &place))
         return chosen;
-    usp_s3_hide_secrets(r);
     request = apr_pcalloc(r->pool, sizeof(*request));
     request->place = place;
     request->attempt = attempts + 1;
@@ -202,7 +178,7 @@ static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request
     int status = sign_request(worker, balancer, r, conf, url);
 
     /* A URL that is the balancer's still: no member could be chosen. */
-    if (!is_of_balancer(*url) || has_buckets(r, conf, *balancer))
+    if (!usp_s3_is_balancer(*url) || has_buckets(r, conf, *balancer))
         tell_subrequest(r, status);
     return status;
 }
@@ -356,7 +332,8 @@ static apr_status_t framing_filter(ap_filter_t *filter, apr_bucket_brigade *brig
     signed_request *request = filter->ctx;
     ap_filter_t *next = filter->next;
 
-    request->chunked = apr_table_get(filter->r->headers_in, "Transfer-Encoding") != NULL;
+    if (request)
+        request->chunked = apr_table_get(filter->r->headers_in, "Transfer-Encoding") != NULL;
     ap_remove_input_filter(filter);
     return ap_get_brigade(next, brigade, mode, block, bytes);
 }
@@ -429,6 +406,11 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
     request_rec *r = filter->r;
     const char *s3_status = apr_table_get(r->notes, PROXY_STATUS);
 
+    if (!request) { /* SetOutputFilter: it is nobody's to name */
+        ap_remove_output_filter(filter);
+        return ap_pass_brigade(filter->next, brigade);
+    }
+
     if (!request->answered && !s3_status && r->connection->keepalives && holds(brigade, &ap_bucket_type_eoc)) {
         /* S3 has just closed a connection that was kept: the client's is to end likewise, so that it asks again. */
         ap_remove_output_filter(filter);
@@ -462,7 +444,8 @@ static int fails_on(const proxy_balancer *balancer, int status)
 {
     int i;
 
-    for (i = 0; i < balancer->errstatuses->nelts; i++) {
+    /* Where there is no failonstatus there is no array. */
+    for (i = 0; !apr_is_empty_array(balancer->errstatuses) && i < balancer->errstatuses->nelts; i++) {
         if (APR_ARRAY_IDX(balancer->errstatuses, i, int) == status)
             return 1;
     }

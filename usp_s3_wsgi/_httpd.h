@@ -24,9 +24,9 @@ APLOG_USE_MODULE(usp_s3);
 
 /* What the operator says of a request besides SetEnv and PassEnv. */
 typedef struct {
-    apr_array_header_t *rules; /* variables of SetEnvIf and RewriteRule [E=] */
-    const char *refusal;       /* why a variable of this request may be an .htaccess author's, NULL for nothing */
-    const char *is_authors;    /* why what mod_proxy is to send may be an .htaccess author's, NULL for nothing */
+    apr_array_header_t *computed; /* variables of SetEnvIf and RewriteRule [E=] */
+    const char *refusal;          /* why a setting is an .htaccess author's, NULL for nothing */
+    const char *doubt;            /* why a computed or missing one may be, NULL for nothing */
 } usp_s3_operator;
 
 /* What counts for a request that mod_proxy sends. */
@@ -67,6 +67,7 @@ typedef struct {
     const apr_array_header_t *of_server; /* variables that SetEnvIf of the server had set when the request was read */
     const apr_array_header_t *mapped;    /* variables that were there before any .htaccess file was read */
     const char *mapped_url;              /* what a ProxyPass or RewriteRule of the server made of it, as that is written */
+    const char *file;                    /* the file's name before rules of sections have made a URL of it */
     signed_request *sent;                /* on its way through mod_proxy */
     int is_handled;                      /* the gateway's handler has been called */
 } usp_s3_request;
@@ -111,8 +112,20 @@ void usp_s3_register_operator(void);
 const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config);
 const apr_array_header_t *usp_s3_unset_variables(ap_conf_vector_t *config);
 
-/* Whether one of the variables has this very value: the same string, not an equal one. */
-int usp_s3_holds_value(const apr_array_header_t *all, const char *value);
+/* Whether this variable is among them with this very value: the same string, not an equal one. */
+int usp_s3_holds(const apr_array_header_t *all, const apr_table_entry_t *wanted);
+
+/* Whether something is so of a configuration, or of an <If> or <Files> in it. */
+int usp_s3_any(ap_conf_vector_t *config, int (*is_so)(ap_conf_vector_t *, const void *), const void *of);
+
+/* For usp_s3_any: whether SetEnv or PassEnv has set this very entry there. */
+int usp_s3_has_entry(ap_conf_vector_t *config, const void *entry);
+
+/* Whether there are directives of modules that compute variables. */
+int usp_s3_computes(ap_conf_vector_t *config);
+
+/* Why what mod_proxy is to send may be another author's than the operator's, NULL for nothing. */
+const char *usp_s3_author(request_rec *r);
 
 /* What is kept of this request, made where there is nothing yet. */
 usp_s3_request *usp_s3_request_of(request_rec *r);
@@ -123,10 +136,10 @@ signed_request *usp_s3_sent(request_rec *r);
 /* What the operator says of a request, and not a page or an .htaccess file. */
 const usp_s3_operator *usp_s3_operator_of(request_rec *r);
 
-/* Take the keys out of the environment of a request, when who signs has them. */
-void usp_s3_hide_secrets(request_rec *r);
+/* Take what the gateway has been handed over out of the environment of a request. */
+void usp_s3_hide_handed_over(request_rec *r);
 
-/* Whether the gateway is about to handle a request, or another WSGI application with settings around it. */
+/* Whether the gateway is about to handle a request. */
 int usp_s3_is_gateway(request_rec *r);
 
 /* What only the operator's variables come with, and no page can know; NULL where httpd has not loaded this. */
@@ -139,23 +152,29 @@ void usp_s3_register_configtest(void);
 
 /* _httpd_sections.c */
 
-/* Look through the configuration for <Proxy> sections with rules that compute settings; whether one of this name has them. */
-void usp_s3_find_computed(apr_pool_t *pool);
-int usp_s3_has_computed(const char *section);
+/* Look through the configuration, when it has been read, for what would take long at each request. */
+void usp_s3_find_sections(apr_pool_t *pool, server_rec *servers);
 
-/* Whether a variable is a setting that is known, in any case; one that begins with S3 may be a misspelt one. */
-int usp_s3_is_setting(const apr_table_entry_t *entry);
+/*
+ * Whether a variable is a setting that is known, in any case; names all in capitals, which may be another program's as
+ * S3_BUCKET is, count if asked for. One that begins with S3 may be a misspelt one.
+ */
+int usp_s3_is_setting(const apr_table_entry_t *entry, int capitals);
 int usp_s3_may_be_setting(const apr_table_entry_t *entry);
 
 /* Whether variables, or those of these sections, are about a bucket: there is a setting that is known. */
 int usp_s3_holds_setting(const apr_array_header_t *all);
 int usp_s3_has_settings(ap_conf_vector_t *config);
 
-/* Whether a <Location> counts for a path, as for httpd. */
-int usp_s3_is_location_of(ap_conf_vector_t *section, const char *path);
+/* Whether there is S3BucketURL among variables. */
+int usp_s3_names_bucket(const apr_array_header_t *all);
 
 /* The path of the ProxyPass that this request's path is below, NULL where there is none. */
 const char *usp_s3_mount(request_rec *r);
+
+/* Whether a URL may be S3's, or is a balancer's. */
+int usp_s3_is_http(const char *url);
+int usp_s3_is_balancer(const char *url);
 
 /* Whether a URL has a <Proxy> section with settings. */
 int usp_s3_is_bucket(proxy_server_conf *conf, const char *url);

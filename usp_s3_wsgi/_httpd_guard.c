@@ -53,7 +53,10 @@ static int is_visible(request_rec *client)
 /* Whatever comes after an abnormal end, above all the orderly one that httpd makes for every request. */
 static apr_status_t broken_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
-    (void)filter;
+    if (!filter->ctx) {
+        ap_remove_output_filter(filter);
+        return ap_pass_brigade(filter->next, brigade);
+    }
     apr_brigade_cleanup(brigade);
     return APR_SUCCESS;
 }
@@ -75,7 +78,7 @@ apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
     for (page = r; page; page = page->main)
         page->no_cache = 1;
     APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
-    ap_add_output_filter_handle(broken_handle, NULL, r, r->connection);
+    ap_add_output_filter_handle(broken_handle, r, r, r->connection);
     ap_remove_output_filter(filter);
     ap_pass_brigade(next, brigade);
     /* The error goes past the filters of the content: mod_sed swallows it, and others all that they have. */
@@ -95,12 +98,15 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
     guarded_body *body = filter->ctx;
     apr_bucket *bucket;
 
-    if (!body->begun)
-        usp_s3_hide_secrets(filter->r); /* the application has them, or mod_wsgi's daemon */
+    if (!body) { /* SetOutputFilter: it is nobody's to name */
+        ap_remove_output_filter(filter);
+        return ap_pass_brigade(filter->next, brigade);
+    }
     if (!body->begun) {
         const char *length = apr_table_get(filter->r->headers_out, "Content-Length");
 
         body->begun = 1;
+        usp_s3_hide_handed_over(filter->r); /* the application has it, or mod_wsgi's daemon */
         if (!length || filter->r->header_only || AP_STATUS_IS_HEADER_ONLY(filter->r->status)) {
             ap_remove_output_filter(filter);
             return ap_pass_brigade(filter->next, brigade);

@@ -7,10 +7,10 @@
  *
  *   post_read_request  SetEnvIf of servers has run: what it has set counts for subrequests, too
  *   map_to_storage     RewriteRule [E=] of servers has run; no .htaccess file has been read yet
- *   fixups             the rules of sections have run: decide, and keep the result in the per-directory configuration, which
- *                      is what a fast redirect takes over from the request that it found
+ *   fixups             the rules of sections have run: decide, keep the result in the per-directory configuration, which is
+ *                      what a fast redirect takes over from the request that it found, and hide the keys
  *   insert_filter      hand the settings to the gateway, in one variable with a proof that no page can know
- *   handler            hide the keys when the gateway has had them
+ *   handler            hide that, too, when the gateway has had it
  */
 
 #include "_httpd.h"
@@ -45,12 +45,15 @@ const apr_array_header_t *usp_s3_unset_variables(ap_conf_vector_t *config)
     return env && env->unsetenv ? apr_table_elts(env->unsetenv) : NULL;
 }
 
-int usp_s3_holds_value(const apr_array_header_t *all, const char *value)
+int usp_s3_holds(const apr_array_header_t *all, const apr_table_entry_t *wanted)
 {
     int i;
 
     for (i = 0; all && i < all->nelts; i++) {
-        if (APR_ARRAY_IDX(all, i, apr_table_entry_t).val == value)
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
+
+        /* The key, too: what is empty is one string for mod_env. */
+        if (entry->val == wanted->val && ap_cstr_casecmp(entry->key, wanted->key) == 0)
             return 1;
     }
     return 0;
@@ -65,7 +68,7 @@ static int is_believed(const apr_table_entry_t *entry)
 /* What changes a request: other variables that begin with S3 are another program's, or misspelt. */
 static int is_decisive(const apr_table_entry_t *entry)
 {
-    return usp_s3_is_setting(entry) || ap_cstr_casecmp(entry->key, SERVED_PATH) == 0;
+    return usp_s3_is_setting(entry, 0) || ap_cstr_casecmp(entry->key, SERVED_PATH) == 0;
 }
 
 /* ---------------------------------------------------------------- what servers say */
@@ -114,7 +117,7 @@ static int was_setting(const char *name)
 
     while (ap_cstr_casecmpn(entry.key, "REDIRECT_", 9) == 0)
         entry.key += 9;
-    return entry.key != name && (usp_s3_is_setting(&entry) || ap_cstr_casecmp(entry.key, SETTINGS) == 0);
+    return entry.key != name && (usp_s3_is_setting(&entry, 1) || ap_cstr_casecmp(entry.key, SETTINGS) == 0);
 }
 
 /* What rules of the server have set is not for the CGI scripts and printenv of an error page, which is another author's. */
@@ -153,14 +156,14 @@ static int server_has_mapped(request_rec *r)
     if (found)
         usp_s3_request_of(r)->mapped = found;
     if (r->filename && strncmp(r->filename, "proxy:", 6) == 0)
-        usp_s3_request_of(r)->mapped_url = apr_pstrdup(r->pool, r->filename + 6);
+        usp_s3_request_of(r)->mapped_url = r->filename + 6;
     return DECLINED;
 }
 
 /* ---------------------------------------------------------------- .htaccess files */
 
 /* Whether something is so of a configuration, or of a section in it. */
-static int any(ap_conf_vector_t *config, int (*is_so)(ap_conf_vector_t *, const void *), const void *of)
+int usp_s3_any(ap_conf_vector_t *config, int (*is_so)(ap_conf_vector_t *, const void *), const void *of)
 {
     core_dir_config *core = ap_get_core_module_config(config);
     apr_array_header_t *inner[] = {core ? core->sec_file : NULL, core ? core->sec_if : NULL};
@@ -170,30 +173,23 @@ static int any(ap_conf_vector_t *config, int (*is_so)(ap_conf_vector_t *, const 
         return 1;
     for (i = 0; i < 2; i++) {
         for (j = 0; inner[i] && j < inner[i]->nelts; j++) {
-            if (any(APR_ARRAY_IDX(inner[i], j, ap_conf_vector_t *), is_so, of))
+            if (usp_s3_any(APR_ARRAY_IDX(inner[i], j, ap_conf_vector_t *), is_so, of))
                 return 1;
         }
     }
     return 0;
 }
 
-static int has_value(ap_conf_vector_t *config, const void *value)
+int usp_s3_has_entry(ap_conf_vector_t *config, const void *entry)
 {
-    return usp_s3_holds_value(usp_s3_variables(config), value);
+    return usp_s3_holds(usp_s3_variables(config), entry);
 }
 
 /* Whether a setting is unset: in an <If>, that would count after all that the operator has set. */
 static int unsets(ap_conf_vector_t *config, const void *unused)
 {
-    const apr_array_header_t *all = usp_s3_unset_variables(config);
-    int i;
-
     (void)unused;
-    for (i = 0; all && i < all->nelts; i++) {
-        if (usp_s3_is_setting(&APR_ARRAY_IDX(all, i, apr_table_entry_t)))
-            return 1;
-    }
-    return 0;
+    return usp_s3_holds_setting(usp_s3_unset_variables(config));
 }
 
 /* Whether there is a directive of a module: a configuration that is read has nothing of the others. */
@@ -202,49 +198,135 @@ static int has_module(ap_conf_vector_t *config, const void *of)
     return of && ap_get_module_config(config, (const module *)of) != NULL;
 }
 
+int usp_s3_computes(ap_conf_vector_t *config)
+{
+    return has_module(config, setenvif_module) || has_module(config, rewrite_module);
+}
+
+static int computes(ap_conf_vector_t *config, const void *unused)
+{
+    (void)unused;
+    return usp_s3_computes(config);
+}
+
+/* Whether SetHandler is this very one. */
 static int has_handler(ap_conf_vector_t *config, const void *handler)
 {
     const core_dir_config *core = ap_get_core_module_config(config);
 
-    return core && (core->handler == handler || core->expr_handler == handler);
+    return core && core->expr_handler == handler;
 }
 
-static int is_proxied(request_rec *r)
+/* Whether there is a directive by which a handler or a content type may be chosen. */
+static int chooses_handler(ap_conf_vector_t *config, const void *unused)
 {
-    return (r->filename && strncmp(r->filename, "proxy:", 6) == 0) || (r->handler && strncmp(r->handler, "proxy:", 6) == 0);
+    const core_dir_config *core = ap_get_core_module_config(config);
+
+    (void)unused;
+    return (core && (core->expr_handler || core->handler || core->mime_type)) || has_module(config, mime_module)
+           || has_module(config, rewrite_module);
 }
 
-/* Whether an .htaccess file is about this request: the list also has those of the page around a subrequest. */
-static int is_about(request_rec *r, const struct htaccess_result *file)
+/*
+ * The folder whose .htaccess file is about this request and has something; NULL for none. The list also has the files of the
+ * page around a subrequest, and of the request before a redirect.
+ */
+static const char *folder_with(request_rec *r, int (*is_so)(ap_conf_vector_t *, const void *), const void *of)
 {
-    /* A proxied request has lost the name of its file. */
-    return is_proxied(r) || (r->filename && strncmp(r->filename, file->dir, strlen(file->dir)) == 0);
-}
-
-/* The folder whose .htaccess file may have set variables of this request by rules; NULL for none. */
-static const char *folder_with_rules(request_rec *r)
-{
+    usp_s3_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+    const char *name = request && request->file ? request->file : r->filename;
     const struct htaccess_result *file;
 
     for (file = r->htaccess; file; file = file->next) {
-        if (file->htaccess && is_about(r, file)
-            && (any(file->htaccess, has_module, setenvif_module) || any(file->htaccess, has_module, rewrite_module)))
+        if (file->htaccess && name && strncmp(name, file->dir, strlen(file->dir)) == 0
+            && usp_s3_any(file->htaccess, is_so, of))
             return file->dir;
     }
     return NULL;
 }
 
-static const char *refusal_of_unset(request_rec *r)
-{
-    const struct htaccess_result *file;
+/* ---------------------------------------------------------------- whose URL mod_proxy is to send */
 
-    for (file = r->htaccess; file; file = file->next) {
-        if (file->htaccess && is_about(r, file) && any(file->htaccess, unsets, NULL))
-            return apr_psprintf(r->pool, "an .htaccess file of %s has UnsetEnv of a setting: that belongs into httpd's own files",
-                                file->dir);
-    }
-    return NULL;
+#define DECIDED "usp-s3-decided"
+#define AUTHOR "usp-s3-author"
+
+static int begins(const char *text, const char *with)
+{
+    return text && strncmp(text, with, strlen(with)) == 0;
 }
+
+/* "proxy:URL" where a handler, or a content type that takes its place, leads to mod_proxy; NULL where a file name does. */
+static const char *proxy_handler(request_rec *r)
+{
+    const char *handler = r->handler ? r->handler : r->content_type;
+
+    return begins(handler, "proxy:") ? handler : NULL;
+}
+
+static int is_proxied(request_rec *r)
+{
+    return begins(r->filename, "proxy:") || proxy_handler(r);
+}
+
+/* Whether SetHandler of httpd's own files has chosen the handler. */
+static int is_operators_handler(request_rec *r, const char *handler)
+{
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    const struct htaccess_result *file;
+    const char *chosen, *error = NULL;
+
+    if (!core->expr_handler)
+        return 0;
+    for (file = r->htaccess; file; file = file->next) {
+        if (file->htaccess && usp_s3_any(file->htaccess, has_handler, core->expr_handler))
+            return 0;
+    }
+    chosen = ap_expr_str_exec(r, core->expr_handler, &error);
+    return !error && chosen && ap_cstr_casecmp(chosen, handler) == 0; /* httpd writes it in lowercase */
+}
+
+/* Why what mod_proxy is to send may be somebody else's than the operator's, NULL for nothing. */
+static const char *author_of(request_rec *r)
+{
+    const char *handler = proxy_handler(r), *folder;
+
+    if (handler && begins(r->content_type, "proxy:"))
+        return "a content type has led here, which may be the author's of a file";
+    if (handler && is_operators_handler(r, handler))
+        return NULL;
+    folder = handler ? folder_with(r, chooses_handler, NULL) : folder_with(r, has_module, rewrite_module);
+    if (!folder)
+        return NULL;
+    return apr_psprintf(r->pool, "an .htaccess file of %s may have led here: what leads to a bucket belongs into httpd's own files",
+                        folder);
+}
+
+static int is_mapped(request_rec *r)
+{
+    usp_s3_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+
+    return request && request->mapped_url;
+}
+
+/* In notes, which an internal fast redirect takes over from the request that it found. */
+static void decide_author(request_rec *r)
+{
+    const char *author = is_mapped(r) || apr_table_get(r->notes, DECIDED) ? NULL : author_of(r);
+
+    apr_table_setn(r->notes, DECIDED, "1");
+    if (author)
+        apr_table_setn(r->notes, AUTHOR, author);
+}
+
+const char *usp_s3_author(request_rec *r)
+{
+    /* A module that sets the file name of a subrequest does so after fixups, and is the operator's. */
+    if (!apr_table_get(r->notes, DECIDED) && proxy_handler(r))
+        decide_author(r);
+    return apr_table_get(r->notes, AUTHOR);
+}
+
+/* ---------------------------------------------------------------- whose variables these are */
 
 /* Why a value of SetEnv or PassEnv is not the operator's; NULL where it is. */
 static const char *refusal_of(request_rec *r, const apr_table_entry_t *entry)
@@ -252,92 +334,53 @@ static const char *refusal_of(request_rec *r, const apr_table_entry_t *entry)
     const struct htaccess_result *file;
 
     for (file = r->htaccess; file; file = file->next) {
-        if (file->htaccess && any(file->htaccess, has_value, entry->val))
+        if (file->htaccess && usp_s3_any(file->htaccess, usp_s3_has_entry, entry))
             return apr_psprintf(r->pool, "%s is set in an .htaccess file of %s: settings belong into httpd's own files",
                                 entry->key, file->dir);
     }
     return NULL;
 }
 
-/* Whether a <Location> of the request has rules: they take the place of an .htaccess file's. */
-static int has_location_with_rules(request_rec *r)
-{
-    core_server_config *server = ap_get_core_module_config(r->server->module_config);
-    int i;
-
-    for (i = 0; i < server->sec_url->nelts; i++) {
-        ap_conf_vector_t *section = APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
-
-        if (has_module(section, rewrite_module) && usp_s3_is_location_of(section, r->uri))
-            return 1;
-    }
-    return 0;
-}
-
-/*
- * The folder whose .htaccess file may have made the URL that mod_proxy is to send: by RewriteRule [P], where no <Location> has
- * rules that take the place of its own; by SetHandler; or by AddHandler, where nothing else has set the handler. NULL for none.
- */
-static const char *folder_of_author(request_rec *r)
-{
-    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
-    const void *handler = core->expr_handler ? (const void *)core->expr_handler : (const void *)core->handler;
-    int by_rule = strncmp(r->handler ? r->handler : "", "proxy:", 6) != 0 || apr_table_get(r->notes, "rewrite-forced-handler");
-    const struct htaccess_result *file;
-
-    if (by_rule && has_location_with_rules(r))
-        return NULL;
-    for (file = r->htaccess; file; file = file->next) {
-        if (file->htaccess
-            && (by_rule ? any(file->htaccess, has_module, rewrite_module)
-                : handler ? any(file->htaccess, has_handler, handler) : any(file->htaccess, has_module, mime_module)))
-            return file->dir;
-    }
-    return NULL;
-}
-
-/* ---------------------------------------------------------------- the decision */
-
 /* What a subrequest has only because its page has it: the very same string. */
-static int is_inherited(request_rec *r, const char *value)
+static int is_inherited(request_rec *r, const apr_table_entry_t *entry)
 {
-    return r->main && usp_s3_holds_value(apr_table_elts(r->main->subprocess_env), value);
+    return r->main && usp_s3_holds(apr_table_elts(r->main->subprocess_env), entry);
 }
 
-static void add_rules(request_rec *r, usp_s3_operator *operator)
+/* What a rule has computed for this request, or for the client's where it is not computed again. */
+static void add_computed(request_rec *r, usp_s3_operator *operator)
 {
     usp_s3_request *client = ap_get_module_config(usp_s3_client(r)->request_config, &usp_s3_module);
     usp_s3_request *own = ap_get_module_config(r->request_config, &usp_s3_module);
-    const apr_array_header_t *all = apr_table_elts(r->subprocess_env), *mapped = own ? own->mapped : NULL;
+    const apr_array_header_t *of_server = own ? own->of_server : NULL, *mapped = own ? own->mapped : NULL;
+    const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
+    const char *folder = NULL, *doubtful = NULL;
     int i;
 
     /* SetEnvIf of servers does not run again for a subrequest. */
     if (r->main && !r->prev && client && client->of_server)
-        apr_array_cat(operator->rules, client->of_server);
+        apr_array_cat(operator->computed, client->of_server);
     for (i = 0; i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
-        const char *folder;
 
-        if (!is_believed(entry) || is_inherited(r, entry->val)
-            || usp_s3_holds_value(usp_s3_variables(r->per_dir_config), entry->val))
+        if (!is_believed(entry) || usp_s3_holds(usp_s3_variables(r->per_dir_config), entry)
+            || (is_inherited(r, entry) && !usp_s3_holds(of_server, entry)))
             continue;
-        if (!usp_s3_holds_value(mapped, entry->val) && (folder = folder_with_rules(r))) {
-            if (!operator->refusal && is_decisive(entry))
-                operator->refusal = apr_psprintf(
-                    r->pool, "%s is set by a rule, and an .htaccess file of %s has rules: it may be the author's",
-                    entry->key, folder);
-            continue;
-        }
-        APR_ARRAY_PUSH(operator->rules, apr_table_entry_t) = *entry;
+        if (!usp_s3_holds(mapped, entry) && (folder = folder_with(r, computes, NULL)))
+            doubtful = is_decisive(entry) ? entry->key : doubtful;
+        else
+            APR_ARRAY_PUSH(operator->computed, apr_table_entry_t) = *entry;
     }
-}
+    for (i = 0; mapped && i < mapped->nelts && !doubtful; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(mapped, i, apr_table_entry_t);
 
-/* Whether a rule of the server has led to the URL that mod_proxy is to send. */
-static int is_mapped(request_rec *r)
-{
-    usp_s3_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
-
-    return request && request->mapped_url;
+        if (is_decisive(entry) && !usp_s3_holds(all, entry) && !is_inherited(r, entry)
+            && (folder = folder_with(r, computes, NULL)))
+            doubtful = entry->key;
+    }
+    if (doubtful)
+        operator->doubt = apr_psprintf(r->pool, "%s is changed by a rule, and an .htaccess file of %s has rules: it may be the "
+                                       "author's", doubtful, folder);
 }
 
 static usp_s3_operator *decide_operator(request_rec *r)
@@ -347,18 +390,17 @@ static usp_s3_operator *decide_operator(request_rec *r)
     const char *folder;
     int i;
 
-    operator->rules = apr_array_make(r->pool, 4, sizeof(apr_table_entry_t));
-    operator->refusal = refusal_of_unset(r);
+    operator->computed = apr_array_make(r->pool, 4, sizeof(apr_table_entry_t));
     for (i = 0; all && i < all->nelts && !operator->refusal; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
         if (is_decisive(entry))
             operator->refusal = refusal_of(r, entry);
     }
-    add_rules(r, operator);
-    if (is_proxied(r) && !is_mapped(r) && (folder = folder_of_author(r)))
-        operator->is_authors = apr_psprintf(
-            r->pool, "an .htaccess file of %s may have led here: what leads to a bucket belongs into httpd's own files", folder);
+    add_computed(r, operator);
+    if (!operator->doubt && (folder = folder_with(r, unsets, NULL)))
+        operator->doubt = apr_psprintf(r->pool, "an .htaccess file of %s has UnsetEnv of a setting: that belongs into httpd's own "
+                                       "files", folder);
     return operator;
 }
 
@@ -380,8 +422,7 @@ const usp_s3_operator *usp_s3_operator_of(request_rec *r)
     ap_conf_vector_t *own;
 
     if (!operator) {
-        if (!holds_believed(usp_s3_variables(r->per_dir_config)) && !holds_believed(apr_table_elts(r->subprocess_env))
-            && (!r->htaccess || !is_proxied(r)))
+        if (!holds_believed(usp_s3_variables(r->per_dir_config)) && !holds_believed(apr_table_elts(r->subprocess_env)))
             return &silent;
         operator = decide_operator(r);
         own = ap_create_per_dir_config(r->pool);
@@ -391,37 +432,82 @@ const usp_s3_operator *usp_s3_operator_of(request_rec *r)
     return operator;
 }
 
-/* What is left in the environment of a request is read by whoever makes something of its answer: SSI in an object, Header. */
-void usp_s3_hide_secrets(request_rec *r)
-{
-    static const char *const secrets[] = {
-        "S3AccessKey", "S3SecretKey", "S3SecurityToken", "S3RoleExternalId", "S3FallbackAccessKey", "S3FallbackSecretKey",
-        "S3FallbackSecurityToken", "S3FallbackRoleExternalId", SETTINGS, NULL};
-    const char *const *name;
-
-    for (name = secrets; *name; name++)
-        apr_table_unset(r->subprocess_env, *name);
-}
-
-static int is_wsgi(request_rec *r)
-{
-    return r->handler && (strcmp(r->handler, "wsgi-script") == 0 || strcmp(r->handler, "application/x-httpd-wsgi") == 0);
-}
-
-/* Other requests are left as they are. */
-static int decide_in_fixups(request_rec *r)
-{
-    if (is_wsgi(r) || is_proxied(r))
-        usp_s3_operator_of(r);
-    return DECLINED;
-}
-
 /* ---------------------------------------------------------------- to the gateway */
 
+/* Whether mod_wsgi handles a request; a handler of WSGIHandlerScript has a name that nobody else knows. */
+static int is_wsgi(request_rec *r)
+{
+    const char *handler = r->handler ? r->handler : r->content_type ? r->content_type : "";
+
+    return strcmp(handler, "wsgi-script") == 0 || strcmp(handler, "application/x-httpd-wsgi") == 0
+           || begins(handler, "wsgi-handler=");
+}
+
+/* A bucket of the gateway has S3BucketURL. */
 int usp_s3_is_gateway(request_rec *r)
 {
     return is_wsgi(r)
-           && (usp_s3_has_settings(r->per_dir_config) || usp_s3_holds_setting(usp_s3_operator_of(r)->rules));
+           && (usp_s3_names_bucket(usp_s3_variables(r->per_dir_config)) || usp_s3_names_bucket(usp_s3_operator_of(r)->computed));
+}
+
+static int is_secret(const char *name)
+{
+    static const char *const secrets[] = {
+        "S3AccessKey", "S3SecretKey", "S3SecurityToken", "S3RoleExternalId", "S3FallbackAccessKey", "S3FallbackSecretKey",
+        "S3FallbackSecurityToken", "S3FallbackRoleExternalId", NULL};
+    const char *const *secret;
+
+    for (secret = secrets; *secret; secret++) {
+        if (ap_cstr_casecmp(name, *secret) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static void hide(request_rec *r, const apr_array_header_t *all)
+{
+    int i;
+
+    for (i = 0; all && i < all->nelts; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
+
+        if (is_secret(entry->key) && !refusal_of(r, entry)) /* an author may read his own */
+            apr_table_unset(r->subprocess_env, entry->key);
+    }
+}
+
+/*
+ * What is in the environment of a request is read by others: by RewriteCond %{LA-U:ENV:...} of an .htaccess file, by SSI in an
+ * object, by Header, by the page of an error.
+ */
+static void hide_secrets(request_rec *r)
+{
+    hide(r, usp_s3_variables(r->per_dir_config));
+    hide(r, usp_s3_operator_of(r)->computed);
+}
+
+static int note_file(request_rec *r)
+{
+    if (r->htaccess && !is_proxied(r))
+        usp_s3_request_of(r)->file = r->filename; /* RewriteRule [P] puts a URL in its place */
+    return DECLINED;
+}
+
+/* Other requests are left as they are. */
+static int decide(request_rec *r)
+{
+    const char *handler = proxy_handler(r), *url = handler ? handler : r->filename;
+
+    if (is_proxied(r)) {
+        decide_author(r);
+        usp_s3_operator_of(r); /* before the keys are hidden */
+        url += sizeof("proxy:") - 1;
+        if (usp_s3_is_http(url) || usp_s3_is_balancer(url))
+            hide_secrets(r);
+    }
+    else if (usp_s3_is_gateway(r))
+        hide_secrets(r);
+    return DECLINED;
 }
 
 /* Text that grows. */
@@ -433,6 +519,8 @@ typedef struct {
 
 static void append(text *to, const char *bytes, apr_size_t length)
 {
+    if (!length)
+        return;
     if (to->length + length > to->size) {
         apr_size_t size = 2 * (to->length + length) + 512;
         char *larger = apr_palloc(to->pool, size);
@@ -509,10 +597,10 @@ static void hand_over(request_rec *r)
         apr_table_unset(r->subprocess_env, *name);
     operator = usp_s3_operator_of(r);
     /* Those of sections last, as in the environment: they win. */
-    append_variables(&settings, &control, operator->rules);
+    append_variables(&settings, &control, operator->computed);
     append_variables(&settings, &control, usp_s3_variables(r->per_dir_config));
-    if (operator->refusal)
-        append_pair(&control, "refusal", operator->refusal);
+    if (operator->refusal || operator->doubt)
+        append_pair(&control, "refusal", operator->refusal ? operator->refusal : operator->doubt);
     else if (!has_own_path(r))
         append_pair(&control, "refusal", "the path is not the one that access rules have seen (exec cgi)");
     if (r->prev && ap_is_HTTP_ERROR(r->status))
@@ -526,7 +614,12 @@ static void hand_over(request_rec *r)
     apr_table_setn(r->subprocess_env, SETTINGS, all.bytes);
 }
 
-/* Around the handler of the gateway: where it leaves the answer to httpd, nothing has passed the filter that hides its keys. */
+/* When the gateway has them, the keys are hidden once more: before the first byte passes a filter of others, and at the end. */
+void usp_s3_hide_handed_over(request_rec *r)
+{
+    apr_table_unset(r->subprocess_env, SETTINGS);
+}
+
 static int handle(request_rec *r)
 {
     usp_s3_request *request = usp_s3_is_gateway(r) ? usp_s3_request_of(r) : NULL;
@@ -536,7 +629,7 @@ static int handle(request_rec *r)
         return DECLINED;
     request->is_handled = 1;
     status = ap_run_handler(r);
-    usp_s3_hide_secrets(r);
+    usp_s3_hide_handed_over(r);
     return status;
 }
 
@@ -562,7 +655,7 @@ static int prepare(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, s
     setenvif_module = ap_find_linked_module("mod_setenvif.c");
     rewrite_module = ap_find_linked_module("mod_rewrite.c");
     mime_module = ap_find_linked_module("mod_mime.c");
-    usp_s3_find_computed(config);
+    usp_s3_find_sections(config, server);
     return OK;
 }
 
@@ -571,7 +664,8 @@ void usp_s3_register_operator(void)
     ap_hook_post_config(prepare, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_post_read_request(server_was_read, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_map_to_storage(server_has_mapped, NULL, NULL, APR_HOOK_REALLY_FIRST);
-    ap_hook_fixups(decide_in_fixups, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_fixups(note_file, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_fixups(decide, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_insert_filter(hand_over, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_handler(handle, NULL, NULL, APR_HOOK_REALLY_FIRST);
 }

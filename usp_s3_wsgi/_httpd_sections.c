@@ -50,11 +50,11 @@ static int has_lowercase(const char *name)
  * Also where the value is empty: keys that were lost must not make a bucket's section nobody's. And in any case, for
  * S3Accesskey would silently not count, and Python says so.
  */
-int usp_s3_is_setting(const apr_table_entry_t *entry)
+int usp_s3_is_setting(const apr_table_entry_t *entry, int capitals)
 {
     const char *const *name;
 
-    if (!usp_s3_may_be_setting(entry))
+    if (!usp_s3_may_be_setting(entry) || !(capitals || has_lowercase(entry->key)))
         return 0;
     for (name = setting_names; *name; name++) {
         if (ap_cstr_casecmp(entry->key, *name) == 0)
@@ -63,7 +63,6 @@ int usp_s3_is_setting(const apr_table_entry_t *entry)
     return 0;
 }
 
-/* The first setting; names all in capitals, which may be another program's as S3_BUCKET is, count if asked for. */
 static const apr_table_entry_t *first_setting(const apr_array_header_t *all, int capitals)
 {
     int i;
@@ -71,7 +70,7 @@ static const apr_table_entry_t *first_setting(const apr_array_header_t *all, int
     for (i = 0; all && i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if ((capitals || has_lowercase(entry->key)) && usp_s3_is_setting(entry))
+        if (usp_s3_is_setting(entry, capitals))
             return entry;
     }
     return NULL;
@@ -101,6 +100,13 @@ static const char *value_of(const apr_array_header_t *all, const char *name)
     return NULL;
 }
 
+#define BUCKET "S3BucketURL"
+
+int usp_s3_names_bucket(const apr_array_header_t *all)
+{
+    return value_of(all, BUCKET) != NULL;
+}
+
 /* Whether there is what signs. */
 static int holds_identity(const apr_array_header_t *all)
 {
@@ -125,9 +131,31 @@ static const char *behind_socket(const char *url)
     return bar ? bar + 1 : url;
 }
 
-static int is_balancer(const char *url)
+/*
+ * S3 is HTTP: what goes to FastCGI, AJP or a WebSocket is none of ours, whatever its section holds. HTTP/2 is; Python
+ * refuses it, for it cannot be signed.
+ */
+int usp_s3_is_http(const char *url)
+{
+    static const char *const schemes[] = {"http:", "https:", "h2:", "h2c:", NULL};
+    const char *const *scheme;
+
+    url = behind_socket(url);
+    for (scheme = schemes; *scheme; scheme++) {
+        if (ap_cstr_casecmpn(url, *scheme, strlen(*scheme)) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+int usp_s3_is_balancer(const char *url)
 {
     return ap_cstr_casecmpn(url, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0;
+}
+
+static int parse(apr_pool_t *pool, const char *url, apr_uri_t *uri)
+{
+    return apr_uri_parse(pool, behind_socket(url), uri) == APR_SUCCESS && uri->scheme && uri->hostname;
 }
 
 static int port_of(const apr_uri_t *uri)
@@ -138,8 +166,8 @@ static int port_of(const apr_uri_t *uri)
 /* Whether two URLs have the same scheme, host and port, however these are written. */
 static int is_same_origin(const apr_uri_t *one, const apr_uri_t *other)
 {
-    return one->scheme && other->scheme && ap_cstr_casecmp(one->scheme, other->scheme) == 0 && one->hostname
-           && other->hostname && ap_cstr_casecmp(one->hostname, other->hostname) == 0 && port_of(one) == port_of(other);
+    return ap_cstr_casecmp(one->scheme, other->scheme) == 0 && ap_cstr_casecmp(one->hostname, other->hostname) == 0
+           && port_of(one) == port_of(other);
 }
 
 /* The path of a URL, decoded, with a slash at its end. */
@@ -159,22 +187,35 @@ static int is_below(apr_pool_t *pool, const char *url, const char *other)
     apr_uri_t one, above;
     const char *folder;
 
-    if (apr_uri_parse(pool, behind_socket(url), &one) != APR_SUCCESS
-        || apr_uri_parse(pool, behind_socket(other), &above) != APR_SUCCESS || !is_same_origin(&one, &above))
+    if (!parse(pool, url, &one) || !parse(pool, other, &above) || !is_same_origin(&one, &above))
         return 0;
     folder = folder_of(pool, &above);
     return strncmp(folder_of(pool, &one), folder, strlen(folder)) == 0;
 }
 
-/* Whether a URL is in the bucket of S3BucketURL, which may be further down: the path begins with the same name. */
-static int is_in_bucket(apr_pool_t *pool, const char *url, const char *bucket_url)
+/* ---------------------------------------------------------------- what is asked */
+
+typedef struct {
+    request_rec *r;
+    proxy_server_conf *conf;
+    const char *url;        /* in mod_proxy's own spelling, without a socket; of a balancer the member's */
+    const char *as_written; /* as the configuration led to it, which is what mod_proxy looks for sections by */
+    size_t path_end;        /* of as_written: where its query begins */
+    int is_mapped;          /* by a rule of the server, before sections were looked for */
+    int is_socket;          /* it goes to a socket of this machine, whatever host it names */
+    const char *host;       /* of url, in lowercase */
+} proxied_url;
+
+/* Whether the URL is in the bucket of S3BucketURL, which may be further down: the path begins with the same name. */
+static int is_in_bucket(const proxied_url *asked, const char *bucket_url)
 {
+    apr_pool_t *pool = asked->r->pool;
     apr_uri_t one, bucket;
     const char *path;
 
-    if (apr_uri_parse(pool, behind_socket(bucket_url), &bucket) != APR_SUCCESS || !bucket.hostname)
+    if (!parse(pool, bucket_url, &bucket))
         return 1; /* Python says what is wrong with it */
-    if (apr_uri_parse(pool, behind_socket(url), &one) != APR_SUCCESS || !is_same_origin(&one, &bucket))
+    if (asked->is_socket || !parse(pool, asked->url, &one) || !is_same_origin(&one, &bucket))
         return 0;
     path = folder_of(pool, &bucket);
     return strncmp(folder_of(pool, &one), path, 1 + strcspn(path + 1, "/") + (path[1] != '\0')) == 0;
@@ -182,51 +223,53 @@ static int is_in_bucket(apr_pool_t *pool, const char *url, const char *bucket_ur
 
 /* ---------------------------------------------------------------- <Proxy> sections */
 
+static const proxy_dir_conf *proxy_of(ap_conf_vector_t *section)
+{
+    return ap_get_module_config(section, &proxy_module);
+}
+
+/* What follows a beginning, NULL where the text begins otherwise. */
+static const char *after(const char *text, const char *beginning)
+{
+    for (; *beginning; text++, beginning++) {
+        if (*text != *beginning)
+            return NULL;
+    }
+    return text;
+}
+
+static int is_literal(const proxy_dir_conf *proxy)
+{
+    return !proxy->r && !proxy->p_is_fnmatch;
+}
+
 /* Whether mod_proxy applies a section to a URL. */
-static int is_section_for_proxy(const proxy_dir_conf *proxy, const char *url)
+static int is_applied_to(const proxy_dir_conf *proxy, const char *url)
 {
     if (proxy->r)
         return ap_regexec(proxy->r, url, 0, NULL, 0) == 0;
-    if (proxy->p_is_fnmatch)
-        return apr_fnmatch(proxy->p, url, 0) == 0;
-    return strncmp(url, proxy->p, strlen(proxy->p)) == 0;
+    return proxy->p_is_fnmatch ? apr_fnmatch(proxy->p, url, 0) == 0 : after(url, proxy->p) != NULL;
 }
 
 /*
  * Whether a section counts for a URL: as for mod_proxy, but that a bucket's URL may lack the slash at its end, and that
  * http://s3:90 is no section of http://s3:9000/, nor /film one of /films/.
  */
-static int is_section_of(const proxy_dir_conf *proxy, const char *url)
+static int is_section_of(const proxy_dir_conf *proxy, const char *url, size_t path_end)
 {
-    size_t length = strcspn(url, "?"), section = strlen(proxy->p);
+    const char *rest;
 
-    if (proxy->r || proxy->p_is_fnmatch)
-        return is_section_for_proxy(proxy, url);
-    if (section == length + 1 && proxy->p[length] == '/')
-        return strncmp(url, proxy->p, length) == 0;
-    return section && strncmp(url, proxy->p, section) == 0
-           && (proxy->p[section - 1] == '/' || strchr("/?", url[section])); /* "", too */
+    if (!is_literal(proxy))
+        return is_applied_to(proxy, url);
+    if ((rest = after(url, proxy->p)))
+        return rest != url && (rest[-1] == '/' || !*rest || *rest == '/' || *rest == '?');
+    return strncmp(proxy->p, url, path_end) == 0 && strcmp(proxy->p + path_end, "/") == 0;
 }
 
 /* Whether a section counts for any host: <Proxy "*"> */
 static int is_section_of_any(const proxy_dir_conf *proxy)
 {
-    return is_section_of(proxy, "http://any-host.invalid/any/path");
-}
-
-/* What mod_proxy is about to ask. */
-typedef struct {
-    request_rec *r;
-    proxy_server_conf *conf;
-    const char *url;        /* in mod_proxy's own spelling; of a balancer the member's */
-    const char *as_written; /* as the configuration led to it, which is what mod_proxy looks for sections by */
-    int is_mapped;          /* by a rule of the server, before sections were looked for */
-    const char *host;       /* of url */
-} proxied_url;
-
-static const proxy_dir_conf *proxy_of(ap_conf_vector_t *section)
-{
-    return ap_get_module_config(section, &proxy_module);
+    return !is_literal(proxy) && is_applied_to(proxy, "http://any-host.invalid/any/path");
 }
 
 /* Whether a section counts, for the request or for the balancer's member. */
@@ -234,119 +277,185 @@ static int is_applied(const proxied_url *asked, ap_conf_vector_t *section)
 {
     const proxy_dir_conf *proxy = proxy_of(section);
 
-    return is_section_of(proxy, asked->as_written) || (is_balancer(asked->as_written) && is_section_of(proxy, asked->url));
+    return is_section_of(proxy, asked->as_written, asked->path_end)
+           || (usp_s3_is_balancer(asked->as_written) && is_section_of(proxy, asked->url, strcspn(asked->url, "?")));
 }
 
 /* Whether mod_proxy has merged a section before it asks, whether it counts or not. */
 static int is_walked(const proxied_url *asked, ap_conf_vector_t *section)
 {
-    return asked->is_mapped && is_section_for_proxy(proxy_of(section), asked->as_written);
+    return asked->is_mapped && is_applied_to(proxy_of(section), asked->as_written);
 }
 
-static int has_any_setting(ap_conf_vector_t *section)
+static int has_any_setting(ap_conf_vector_t *section, const void *unused)
 {
+    (void)unused;
     return first_setting(usp_s3_variables(section), 1) != NULL;
-}
-
-/*
- * Rules in <Proxy> sections. httpd runs them only for a ProxyPass, and nothing of a section's configuration tells here what they
- * set: so they are looked for in the text of the directives.
- */
-static apr_hash_t *computed;
-
-/* Whether the arguments of a directive name a setting, as SetEnvIf and [E=] do: S3Region=x, E=S3Region:x, !S3Region */
-static int names_setting(const char *arguments)
-{
-    const char *const *name;
-
-    for (name = setting_names; *name; name++) {
-        const char *found = arguments;
-
-        while ((found = ap_strcasestr(found, *name))) {
-            found += strlen(*name);
-            if (!apr_isalnum(*found))
-                return 1;
-        }
-    }
-    return 0;
-}
-
-static int computes(const ap_directive_t *directive)
-{
-    static const char *const rules[] = {"SetEnvIf", "SetEnvIfNoCase", "SetEnvIfExpr", "BrowserMatch", "BrowserMatchNoCase",
-                                        "RewriteRule", NULL};
-    const char *const *rule;
-
-    for (; directive; directive = directive->next) {
-        for (rule = rules; *rule; rule++) {
-            if (ap_cstr_casecmp(directive->directive, *rule) == 0 && directive->args && names_setting(directive->args))
-                return 1;
-        }
-        if (computes(directive->first_child))
-            return 1;
-    }
-    return 0;
-}
-
-static void find_computed(apr_pool_t *pool, const ap_directive_t *directive)
-{
-    for (; directive; directive = directive->next) {
-        if (ap_cstr_casecmp(directive->directive, "<Proxy") == 0 || ap_cstr_casecmp(directive->directive, "<ProxyMatch") == 0) {
-            const char *arguments = apr_pstrmemdup(pool, directive->args, strcspn(directive->args, ">")), *name;
-
-            name = ap_getword_conf(pool, &arguments);
-            if (strcmp(name, "~") == 0)
-                name = ap_getword_conf(pool, &arguments);
-            if (computes(directive->first_child))
-                apr_hash_set(computed, name, APR_HASH_KEY_STRING, "");
-        }
-        else
-            find_computed(pool, directive->first_child);
-    }
-}
-
-void usp_s3_find_computed(apr_pool_t *pool)
-{
-    computed = apr_hash_make(pool);
-    find_computed(pool, ap_conftree);
-}
-
-int usp_s3_has_computed(const char *section)
-{
-    return apr_hash_count(computed) && apr_hash_get(computed, section, APR_HASH_KEY_STRING);
 }
 
 int usp_s3_is_bucket(proxy_server_conf *conf, const char *url)
 {
+    size_t path_end = strcspn(url, "?");
     int i;
 
     for (i = 0; i < conf->sec_proxy->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
 
-        if (is_section_of(proxy_of(section), url) && has_any_setting(section))
+        if (is_section_of(proxy_of(section), url, path_end) && usp_s3_any(section, has_any_setting, NULL))
             return 1;
     }
     return 0;
 }
 
+/* ---------------------------------------------------------------- <Proxy> sections that were looked through before */
+
+/*
+ * computing: the names of sections with SetEnvIf or RewriteRule of a setting. httpd runs these for a ProxyPass alone, and nothing
+ * of a section's configuration tells here what they set: so it is looked for in the text of the directives.
+ * hosts: of the sections with settings, in lowercase.
+ */
+static apr_hash_t *computing, *hosts;
+
+static int is_name_of_setting(const char *name, size_t length)
+{
+    const char *const *setting;
+
+    for (setting = setting_names; *setting; setting++) {
+        if (strlen(*setting) == length && ap_cstr_casecmpn(name, *setting, length) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+/* Whether the words after the first ones name a setting: S3Region=x, !S3Region */
+static int sets_variable(apr_pool_t *pool, const char *arguments, int first)
+{
+    const char *word;
+
+    for (; *arguments && *(word = ap_getword_conf(pool, &arguments)); first--) {
+        word += *word == '!';
+        if (first <= 0 && is_name_of_setting(word, strcspn(word, "=")))
+            return 1;
+    }
+    return 0;
+}
+
+/* Whether the flags of a RewriteRule name a setting: [P,E=S3Region:x] */
+static int has_flag(apr_pool_t *pool, const char *arguments)
+{
+    const char *flags, *flag;
+
+    ap_getword_conf(pool, &arguments);
+    ap_getword_conf(pool, &arguments);
+    flags = ap_getword_conf(pool, &arguments);
+    for (flag = flags; *flag; flag += strcspn(flag, ","), flag += *flag == ',') {
+        const char *name = strchr(flag, '=');
+
+        flag += strspn(flag, "[ \t");
+        if (!name || (ap_cstr_casecmpn(flag, "E=", 2) != 0 && ap_cstr_casecmpn(flag, "env=", 4) != 0))
+            continue;
+        name += 1 + (name[1] == '!');
+        if (is_name_of_setting(name, strcspn(name, ":,]")))
+            return 1;
+    }
+    return 0;
+}
+
+static int computes_setting(apr_pool_t *pool, const ap_directive_t *directive)
+{
+    static const struct {
+        const char *name;
+        int words; /* before the variables */
+    } directives[] = {{"SetEnvIf", 2}, {"SetEnvIfNoCase", 2}, {"SetEnvIfExpr", 1}, {"BrowserMatch", 1},
+                      {"BrowserMatchNoCase", 1}};
+    size_t i;
+
+    for (; directive; directive = directive->next) {
+        const char *arguments = directive->args ? directive->args : "";
+
+        for (i = 0; i < sizeof(directives) / sizeof(*directives); i++) {
+            if (ap_cstr_casecmp(directive->directive, directives[i].name) == 0
+                && sets_variable(pool, arguments, directives[i].words))
+                return 1;
+        }
+        if (ap_cstr_casecmp(directive->directive, "RewriteRule") == 0 && has_flag(pool, arguments))
+            return 1;
+        if (computes_setting(pool, directive->first_child))
+            return 1;
+    }
+    return 0;
+}
+
+static void find_computing(apr_pool_t *pool, const ap_directive_t *directive)
+{
+    for (; directive; directive = directive->next) {
+        if (ap_cstr_casecmp(directive->directive, "<Proxy") != 0 && ap_cstr_casecmp(directive->directive, "<ProxyMatch") != 0)
+            find_computing(pool, directive->first_child);
+        else if (directive->args && computes_setting(pool, directive->first_child)) {
+            const char *end = strrchr(directive->args, '>'), *name;
+            const char *arguments = end ? apr_pstrmemdup(pool, directive->args, (apr_size_t)(end - directive->args))
+                                        : directive->args;
+
+            name = ap_getword_conf(pool, &arguments);
+            if (strcmp(name, "~") == 0)
+                name = ap_getword_conf(pool, &arguments);
+            name = ap_cstr_casecmpn(name, "proxy:", 6) == 0 ? name + 6 : name; /* as mod_proxy does */
+            apr_hash_set(computing, name, APR_HASH_KEY_STRING, "");
+        }
+    }
+}
+
+static char *lowercase(apr_pool_t *pool, const char *text)
+{
+    char *copy = apr_pstrdup(pool, text);
+
+    ap_str_tolower(copy);
+    return copy;
+}
+
+void usp_s3_find_sections(apr_pool_t *pool, server_rec *servers)
+{
+    computing = apr_hash_make(pool);
+    hosts = apr_hash_make(pool);
+    find_computing(pool, ap_conftree);
+    for (; servers; servers = servers->next) {
+        proxy_server_conf *conf = ap_get_module_config(servers->module_config, &proxy_module);
+        int i;
+
+        for (i = 0; i < conf->sec_proxy->nelts; i++) {
+            ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
+            apr_uri_t uri;
+
+            if (usp_s3_any(section, has_any_setting, NULL) && parse(pool, proxy_of(section)->p, &uri))
+                apr_hash_set(hosts, lowercase(pool, uri.hostname), APR_HASH_KEY_STRING, "");
+        }
+    }
+}
+
+/* Whether rules in a <Proxy> section compute a setting. */
+static int is_computing(ap_conf_vector_t *section)
+{
+    return apr_hash_count(computing) && usp_s3_computes(section)
+           && apr_hash_get(computing, proxy_of(section)->p, APR_HASH_KEY_STRING);
+}
+
 /* ---------------------------------------------------------------- ProxyPass and <Location> sections */
 
-/* Where a request's URL came from. */
+/* Where the URL came from. */
 typedef struct {
     const struct proxy_alias *alias;
-    const char *path; /* that it is for; of a ProxyPassMatch what its pattern begins with */
+    const char *path; /* that it is for; of a ProxyPassMatch what its pattern begins with; NULL where that is nothing */
 } mount;
 
-/* What a pattern begins with, without the letter before a "?" or "*". */
+/* What a pattern begins with, without the letter before a "?" or "*"; NULL where that is no more than a slash. */
 static const char *literal_beginning(apr_pool_t *pool, const char *pattern)
 {
-    size_t length;
+    const char *from = pattern + (*pattern == '^');
+    size_t length = strcspn(from, ".[]()$*+?{}|\\^");
 
-    pattern += *pattern == '^';
-    length = strcspn(pattern, ".[]()$*+?{}|\\^");
-    if (length && pattern[length] && strchr("*?{", pattern[length]))
+    if (length && from[length] && strchr("*?{", from[length]))
         length--;
-    return apr_pstrmemdup(pool, pattern, length);
+    return length > 1 ? apr_pstrmemdup(pool, from, length) : NULL;
 }
 
 /* Whether a path is another one or below it: as mod_proxy sees it, but for slashes that httpd has merged already. */
@@ -361,12 +470,12 @@ static int is_path_below(const char *path, const char *above)
 
 static int leads_on(const struct proxy_alias *alias, request_rec *r)
 {
-    size_t length = strlen(alias->fake);
+    const char *rest;
 
     if (alias->regex)
         return ap_regexec(alias->regex, r->uri, 0, NULL, 0) == 0;
-    return length && strncmp(r->uri, alias->fake, length) == 0
-           && (alias->fake[length - 1] == '/' || r->uri[length] == '/' || !r->uri[length]);
+    rest = after(r->uri, alias->fake);
+    return rest && rest != r->uri && (rest[-1] == '/' || *rest == '/' || !*rest);
 }
 
 static const struct proxy_alias *alias_of(request_rec *r)
@@ -397,7 +506,7 @@ const char *usp_s3_mount(request_rec *r)
 static int names_host(const proxied_url *asked, const struct proxy_alias *alias)
 {
     apr_pool_t *pool = asked->r->pool;
-    const char *host = strstr(behind_socket(alias->real), "://");
+    const char *host = strstr(behind_socket(alias->real), "://"), *rest;
     apr_uri_t one, other;
     size_t length;
 
@@ -407,12 +516,12 @@ static int names_host(const proxied_url *asked, const struct proxy_alias *alias)
     length += strcspn(alias->real + length, "/$");
     if (alias->real[length] == '$')
         return 0;
-    if (is_balancer(alias->real))
-        return ap_cstr_casecmpn(alias->real, asked->as_written, length) == 0
-               && (asked->as_written[length] == '/' || !asked->as_written[length]);
-    return apr_uri_parse(pool, apr_pstrcat(pool, behind_socket(apr_pstrmemdup(pool, alias->real, length)), "/", NULL), &one)
-               == APR_SUCCESS
-           && apr_uri_parse(pool, behind_socket(asked->url), &other) == APR_SUCCESS && is_same_origin(&one, &other);
+    if (usp_s3_is_balancer(alias->real) || asked->is_socket) {
+        rest = asked->as_written + length;
+        return ap_cstr_casecmpn(alias->real, asked->as_written, length) == 0 && (*rest == '/' || !*rest);
+    }
+    return parse(pool, apr_pstrcat(pool, apr_pstrmemdup(pool, alias->real, length), "/", NULL), &one)
+           && parse(pool, asked->url, &other) && is_same_origin(&one, &other);
 }
 
 static mount mount_of(const proxied_url *asked)
@@ -431,30 +540,35 @@ static int is_pattern(const core_dir_config *location)
     return location->r || location->d_is_fnmatch;
 }
 
-int usp_s3_is_location_of(ap_conf_vector_t *section, const char *path)
+/* Whether a <Location> counts for a path, as for httpd. */
+static int is_location_of(const core_dir_config *location, const char *path)
 {
-    const core_dir_config *location = ap_get_core_module_config(section);
-    size_t length = strlen(location->d);
+    const char *rest;
 
     if (location->r)
         return ap_regexec(location->r, path, 0, NULL, 0) == 0;
     if (location->d_is_fnmatch)
         return apr_fnmatch(location->d, path, APR_FNM_PATHNAME) == 0;
-    return strncmp(location->d, path, length) == 0
-           && (!length || location->d[length - 1] == '/' || path[length] == '/' || !path[length]);
+    rest = after(path, location->d);
+    return rest && (rest == path || rest[-1] == '/' || *rest == '/' || !*rest);
 }
 
-/* Whether a <Location> is one of the ProxyPass that led to the URL: holds it, or is at or below its path. */
-static int is_of_mount(ap_conf_vector_t *section, const mount *from)
+/* Whether a <Location> holds the ProxyPass that led to the URL. */
+static int holds_mount(ap_conf_vector_t *section, const mount *from)
 {
-    const core_dir_config *location = ap_get_core_module_config(section);
     const proxy_dir_conf *proxy = proxy_of(section);
 
-    if (proxy && proxy->alias == from->alias)
-        return 1;
-    return !is_pattern(location) && is_path_below(location->d, from->path);
+    return proxy && proxy->alias == from->alias;
 }
 
+/* Whether a <Location> is at or below the path of that ProxyPass. */
+static int is_at_mount(const proxied_url *asked, ap_conf_vector_t *section, const mount *from)
+{
+    const core_dir_config *location = ap_get_core_module_config(section);
+    const char *path = is_pattern(location) ? literal_beginning(asked->r->pool, location->d) : location->d;
+
+    return path && from->path && is_path_below(path, from->path);
+}
 
 /* ---------------------------------------------------------------- the sections of a request */
 
@@ -464,8 +578,8 @@ typedef struct {
     mount from;
     const apr_array_header_t *server, *merged; /* variables: of the server's lines, and of all that httpd has merged */
     apr_array_header_t *applied, *ignored;     /* ap_conf_vector_t *: <Proxy> sections that count, or that mod_proxy alone applies */
-    const char *computed;                      /* the name of a <Proxy> section with rules that compute settings */
-    apr_array_header_t *around;                /* apr_table_entry_t: of the sections around that count */
+    apr_array_header_t *around;                /* variables: of the sections around that count */
+    const char *computing;                     /* the name of a <Proxy> section with rules that compute settings */
     int is_claimed;                            /* a section of the request holds a setting */
     const char *url;                           /* of the section that names the bucket */
     const char *refusal;
@@ -474,53 +588,52 @@ typedef struct {
 /* <Proxy> sections; one of any host names a bucket by S3BucketURL alone. */
 static void find_proxy_sections(search *found)
 {
+    const proxied_url *asked = found->asked;
     int i;
 
-    found->applied = apr_array_make(found->asked->r->pool, 2, sizeof(ap_conf_vector_t *));
-    found->ignored = apr_array_make(found->asked->r->pool, 2, sizeof(ap_conf_vector_t *));
-    for (i = 0; i < found->asked->conf->sec_proxy->nelts; i++) {
-        ap_conf_vector_t *section = APR_ARRAY_IDX(found->asked->conf->sec_proxy, i, ap_conf_vector_t *);
+    found->applied = apr_array_make(asked->r->pool, 2, sizeof(ap_conf_vector_t *));
+    found->ignored = apr_array_make(asked->r->pool, 2, sizeof(ap_conf_vector_t *));
+    for (i = 0; i < asked->conf->sec_proxy->nelts; i++) {
+        ap_conf_vector_t *section = APR_ARRAY_IDX(asked->conf->sec_proxy, i, ap_conf_vector_t *);
         const proxy_dir_conf *proxy = proxy_of(section);
         const apr_array_header_t *all;
         const char *bucket;
 
-        if (!is_applied(found->asked, section)) {
-            if (is_walked(found->asked, section))
+        if (!is_applied(asked, section)) {
+            if (is_walked(asked, section))
                 APR_ARRAY_PUSH(found->ignored, ap_conf_vector_t *) = section;
             continue;
         }
-        if (usp_s3_has_computed(proxy->p)) {
-            found->is_claimed = 1;
-            found->computed = proxy->p;
-        }
-        if (!(all = usp_s3_variables(section)))
-            continue;
         APR_ARRAY_PUSH(found->applied, ap_conf_vector_t *) = section;
-        if (!has_any_setting(section))
+        if (is_computing(section)) {
+            found->is_claimed = 1;
+            found->computing = proxy->p;
+        }
+        if (!usp_s3_any(section, has_any_setting, NULL))
             continue;
-        bucket = value_of(all, "S3BucketURL");
-        if (!is_section_of_any(proxy) || (bucket && is_below(found->asked->r->pool, found->asked->url, bucket)))
+        all = usp_s3_variables(section);
+        bucket = value_of(all, BUCKET);
+        if (!is_section_of_any(proxy) || (bucket && is_in_bucket(asked, bucket)))
             found->is_claimed = 1;
         else if (!bucket && holds_identity(all))
-            found->refusal = apr_psprintf(found->asked->r->pool, "<Proxy \"%s\"> is one of any host: it needs S3BucketURL",
-                                          proxy->p);
-        if (!proxy->r && !proxy->p_is_fnmatch)
-            found->url = proxy->p;
+            found->refusal = apr_psprintf(asked->r->pool, "<Proxy \"%s\"> is one of any host: it needs S3BucketURL", proxy->p);
+        if (is_literal(proxy) && usp_s3_is_http(proxy->p))
+            found->url = behind_socket(proxy->p);
     }
 }
 
-static int is_of_one(const apr_array_header_t *sections, const char *value)
+static int is_of_one(const apr_array_header_t *sections, const apr_table_entry_t *entry)
 {
     int i;
 
     for (i = 0; i < sections->nelts; i++) {
-        if (usp_s3_holds_value(usp_s3_variables(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *)), value))
+        if (usp_s3_holds(usp_s3_variables(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *)), entry))
             return 1;
     }
     return 0;
 }
 
-/* The settings that neither the server nor a <Proxy> section has set. */
+/* The settings that neither the server nor a <Proxy> section has set, but perhaps an <If> in one. */
 static void find_around(search *found)
 {
     int i;
@@ -529,96 +642,90 @@ static void find_around(search *found)
     for (i = 0; found->merged && i < found->merged->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(found->merged, i, apr_table_entry_t);
 
-        if (usp_s3_may_be_setting(entry) && !usp_s3_holds_value(found->server, entry->val)
-            && !is_of_one(found->applied, entry->val) && !is_of_one(found->ignored, entry->val))
+        if (usp_s3_may_be_setting(entry) && !usp_s3_holds(found->server, entry) && !is_of_one(found->applied, entry)
+            && !is_of_one(found->ignored, entry))
             APR_ARRAY_PUSH(found->around, apr_table_entry_t) = *entry;
     }
 }
 
-static void leave_out(apr_array_header_t *around, const apr_array_header_t *values)
+/* Take away what a section, or one in it, has set. */
+static void take_away(apr_array_header_t *variables, ap_conf_vector_t *section, int with_inner)
 {
     int i, kept = 0;
 
-    for (i = 0; i < around->nelts; i++) {
-        if (!usp_s3_holds_value(values, APR_ARRAY_IDX(around, i, apr_table_entry_t).val))
-            APR_ARRAY_IDX(around, kept++, apr_table_entry_t) = APR_ARRAY_IDX(around, i, apr_table_entry_t);
+    for (i = 0; i < variables->nelts; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(variables, i, apr_table_entry_t);
+
+        if (!(with_inner ? usp_s3_any(section, usp_s3_has_entry, entry) : usp_s3_has_entry(section, entry)))
+            APR_ARRAY_IDX(variables, kept++, apr_table_entry_t) = *entry;
     }
-    around->nelts = kept;
+    variables->nelts = kept;
 }
 
-/* Below a ProxyPass: a <Location> of its own makes the request ours, and one around it does not count. */
-static void take_locations(search *found)
+/*
+ * Below a ProxyPass: a <Location> of its own makes the request ours, and one around it does not count, unless its S3BucketURL
+ * says so. Of those that count, their own variables are taken: a later one that does not count may have taken their place in
+ * what is merged. What is left of that then are variables of <If> sections.
+ */
+static void add_locations(search *found)
 {
-    apr_pool_t *pool = found->asked->r->pool;
-    core_server_config *server = ap_get_core_module_config(found->asked->r->server->module_config);
-    char *path = apr_pstrdup(pool, found->asked->r->uri);
-    const char *bucket;
+    const proxied_url *asked = found->asked;
+    core_server_config *server = ap_get_core_module_config(asked->r->server->module_config);
+    apr_array_header_t *counting = apr_array_make(asked->r->pool, 4, sizeof(apr_table_entry_t));
+    char *path = apr_pstrdup(asked->r->pool, asked->r->uri);
     int i;
 
     ap_no2slash(path);
     for (i = 0; i < server->sec_url->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
+        const core_dir_config *location = ap_get_core_module_config(section);
         const apr_array_header_t *all = usp_s3_variables(section);
+        const char *bucket = value_of(all, BUCKET);
+        int is_own;
 
-        if (!all || !all->nelts || !usp_s3_is_location_of(section, path))
+        if ((!all && !location->sec_if && !location->sec_file) || !is_location_of(location, path))
             continue;
-        bucket = value_of(all, "S3BucketURL");
-        if (is_of_mount(section, &found->from) || (bucket && is_in_bucket(pool, found->asked->url, bucket)))
-            found->is_claimed |= usp_s3_holds_setting(all);
-        else if (bucket || !is_pattern(ap_get_core_module_config(section)))
-            leave_out(found->around, all);
+        is_own = holds_mount(section, &found->from)
+                 || (bucket ? is_in_bucket(asked, bucket) : is_at_mount(asked, section, &found->from));
+        if (is_own || (is_pattern(location) && !bucket)) {
+            found->is_claimed |= is_own && usp_s3_any(section, has_any_setting, NULL) && first_setting(found->merged, 0);
+            take_away(found->around, section, 0);
+            if (all)
+                apr_array_cat(counting, all);
+        }
+        else
+            take_away(found->around, section, 1);
     }
-    if (found->is_claimed && !found->url && !strchr(found->from.alias->real, '$') && !is_balancer(found->from.alias->real))
+    apr_array_cat(counting, found->around);
+    found->around = counting;
+    if (found->is_claimed && !found->url && usp_s3_is_http(found->from.alias->real) && !strchr(found->from.alias->real, '$'))
         found->url = behind_socket(found->from.alias->real);
 }
 
-/* For every other rule: S3BucketURL says whether what is around is about the URL. */
-static void take_around(search *found, const usp_s3_operator *operator)
+/* What is around says by S3BucketURL, set or computed, whether it is about the URL; keys that say nothing are refused. */
+static void judge_around(search *found, const usp_s3_operator *operator)
 {
-    const char *bucket = value_of(found->around, "S3BucketURL");
+    const char *bucket = value_of(found->around, BUCKET);
 
     if (!bucket)
-        bucket = value_of(operator->rules, "S3BucketURL");
-    if (bucket && is_in_bucket(found->asked->r->pool, found->asked->url, bucket))
+        bucket = value_of(operator->computed, BUCKET);
+    if (bucket && is_in_bucket(found->asked, bucket))
         found->is_claimed = 1;
-    else if (bucket)
+    else if (bucket && !(found->from.alias && found->is_claimed))
         found->around->nelts = 0;
-    else if (!found->is_claimed && !found->refusal && holds_identity(found->around))
+    else if (!bucket && !found->is_claimed && holds_identity(found->around))
         found->refusal = "the section around holds keys, but nothing says that they are for this URL: a <Proxy> section of it "
                          "or S3BucketURL";
-}
-
-/* A setting that a rule has computed: mod_proxy's hooks come at another time than rules, so none of them counts. */
-static void refuse_rules(search *found, const usp_s3_operator *operator)
-{
-    const apr_table_entry_t *setting = first_setting(operator->rules, 0);
-    const char *bucket = value_of(operator->rules, "S3BucketURL");
-
-    if (!bucket)
-        bucket = value_of(found->merged, "S3BucketURL");
-    if (operator->refusal)
-        found->refusal = operator->refusal;
-    else if (operator->is_authors && found->is_claimed)
-        found->refusal = operator->is_authors;
-    else if (found->computed)
-        found->refusal = apr_psprintf(found->asked->r->pool,
-                                      "<Proxy \"%s\"> computes settings by SetEnvIf or a RewriteRule, which count for the gateway "
-                                      "alone: where mod_proxy sends, settings are SetEnv lines", found->computed);
-    else if (setting && (!bucket || is_in_bucket(found->asked->r->pool, found->asked->url, bucket)))
-        found->refusal = apr_psprintf(found->asked->r->pool,
-                                      "%s is set by SetEnvIf or a RewriteRule, which count for the gateway alone: where mod_proxy "
-                                      "sends, settings are SetEnv lines", setting->key);
 }
 
 /* How mod_proxy would apply a section of a URL that it does not apply now, NULL where that is none of the request's. */
 static const char *spelling_of(const proxied_url *asked, const proxy_dir_conf *proxy)
 {
     apr_pool_t *pool = asked->r->pool;
-    const char *written = is_balancer(asked->as_written) ? asked->url : asked->as_written, *end;
+    const char *written = usp_s3_is_balancer(asked->as_written) ? asked->url : asked->as_written, *end;
     apr_uri_t section;
 
-    if (proxy->r || !ap_strcasestr(proxy->p, asked->host) || !is_below(pool, asked->url, proxy->p)
-        || apr_uri_parse(pool, behind_socket(proxy->p), &section) != APR_SUCCESS)
+    if (proxy->r || !is_below(pool, asked->url, proxy->p) || !parse(pool, proxy->p, &section))
         return NULL;
     if (!(end = strstr(behind_socket(written), "://")))
         return NULL;
@@ -633,26 +740,54 @@ static const char *spelling_of(const proxied_url *asked, const proxy_dir_conf *p
 /* A section in another spelling: mod_proxy does not apply what else it holds, such as SSLProxyVerify and Require. */
 static void refuse_spelling(search *found)
 {
+    apr_pool_t *pool = found->asked->r->pool;
     int i;
 
+    if (!apr_hash_get(hosts, found->asked->host, APR_HASH_KEY_STRING))
+        return;
     for (i = 0; i < found->asked->conf->sec_proxy->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(found->asked->conf->sec_proxy, i, ap_conf_vector_t *);
+        const char *name = proxy_of(section)->p;
         const char *right = is_applied(found->asked, section) ? NULL : spelling_of(found->asked, proxy_of(section));
 
-        if (right && has_any_setting(section))
-            found->refusal = apr_psprintf(found->asked->r->pool, "mod_proxy does not apply <Proxy \"%s\"> to this request: write %s",
-                                          proxy_of(section)->p, right);
+        if (!right || !usp_s3_any(section, has_any_setting, NULL))
+            continue;
+        found->refusal = apr_psprintf(pool, "mod_proxy does not apply <Proxy \"%s\"> to this request: write %s", name, right);
+        if (strcmp(right, apr_psprintf(pool, "<Proxy \"%s\">", name)) == 0)
+            found->refusal = apr_psprintf(pool, "mod_proxy does not apply <Proxy \"%s\"> to this request, whose path is encoded "
+                                          "otherwise", name);
     }
 }
 
-/* ---------------------------------------------------------------- the settings of a request */
-
-/* The spelling of the last one: httpd's tables keep that of the first. */
-static void set(apr_table_t *to, const apr_table_entry_t *entry)
+/*
+ * What is not the operator's, and what rules have computed: mod_proxy's hooks come at another time than rules, so that these
+ * would count now and then. Keys that were computed are refused wherever they may be meant.
+ */
+static void refuse_others(search *found, const usp_s3_operator *operator)
 {
-    apr_table_unset(to, entry->key);
-    apr_table_addn(to, entry->key, entry->val);
+    const apr_table_entry_t *setting = first_setting(operator->computed, 0);
+    const char *bucket = value_of(operator->computed, BUCKET), *author = found->is_claimed ? usp_s3_author(found->asked->r) : NULL;
+    apr_pool_t *pool = found->asked->r->pool;
+
+    if (!bucket)
+        bucket = value_of(found->merged, BUCKET);
+    if (bucket && !is_in_bucket(found->asked, bucket))
+        setting = NULL;
+    if (operator->refusal)
+        found->refusal = operator->refusal;
+    else if (found->is_claimed && operator->doubt)
+        found->refusal = operator->doubt;
+    else if (author)
+        found->refusal = author;
+    else if (found->computing)
+        found->refusal = apr_psprintf(pool, "<Proxy \"%s\"> computes settings by SetEnvIf or a RewriteRule, which count for the "
+                                      "gateway alone: where mod_proxy sends, settings are SetEnv lines", found->computing);
+    else if (setting && (found->is_claimed || bucket || holds_identity(operator->computed)))
+        found->refusal = apr_psprintf(pool, "%s is set by SetEnvIf or a RewriteRule, which count for the gateway alone: where "
+                                      "mod_proxy sends, settings are SetEnv lines", setting->key);
 }
+
+/* ---------------------------------------------------------------- the settings of a request */
 
 static int is_merged(const search *found, const char *name)
 {
@@ -665,7 +800,7 @@ static int is_merged(const search *found, const char *name)
     return 0;
 }
 
-/* ``if_merged``: but what a section around has unset (UnsetEnv). */
+/* ``if_merged``: but what a section around has unset (UnsetEnv). The last one's spelling counts: tables keep the first one's. */
 static void set_all(const search *found, apr_table_t *to, const apr_array_header_t *all, int if_merged)
 {
     int i;
@@ -673,8 +808,10 @@ static void set_all(const search *found, apr_table_t *to, const apr_array_header
     for (i = 0; all && i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (usp_s3_may_be_setting(entry) && (!if_merged || is_merged(found, entry->key)))
-            set(to, entry);
+        if (usp_s3_may_be_setting(entry) && (!if_merged || is_merged(found, entry->key))) {
+            apr_table_unset(to, entry->key);
+            apr_table_addn(to, entry->key, entry->val);
+        }
     }
 }
 
@@ -682,12 +819,12 @@ static void set_all(const search *found, apr_table_t *to, const apr_array_header
 static apr_table_t *settings_of(const search *found)
 {
     apr_table_t *settings = apr_table_make(found->asked->r->pool, 8);
-    const char *bucket = value_of(found->server, "S3BucketURL");
+    const char *bucket = value_of(found->server, BUCKET);
     int i, j;
 
     set_all(found, settings, found->server, 1);
-    if (bucket && !is_in_bucket(found->asked->r->pool, found->asked->url, bucket))
-        apr_table_unset(settings, "S3BucketURL"); /* a gateway's */
+    if (bucket && !is_in_bucket(found->asked, bucket))
+        apr_table_unset(settings, BUCKET); /* a gateway's */
     for (i = 0; i < found->applied->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(found->applied, i, ap_conf_vector_t *);
         const apr_array_header_t *unset = usp_s3_unset_variables(section);
@@ -700,33 +837,43 @@ static apr_table_t *settings_of(const search *found)
     return settings;
 }
 
+/* The URL as the configuration led to it; of a socket, its name is in a note already. */
+static const char *as_written(request_rec *r, const char *unchosen, const char *mapped_url)
+{
+    const char *socket = apr_table_get(r->notes, "uds_path");
+
+    if (mapped_url)
+        return mapped_url;
+    return socket ? apr_pstrcat(r->pool, "unix:", socket, "|", unchosen, NULL) : unchosen;
+}
+
 int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, const char *unchosen, usp_s3_place *place)
 {
     usp_s3_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
     const char *mapped_url = request ? request->mapped_url : NULL;
-    proxied_url asked = {r, conf, url, mapped_url ? mapped_url : unchosen, mapped_url != NULL, ""};
+    proxied_url asked = {.r = r, .conf = conf, .url = url, .as_written = as_written(r, unchosen, mapped_url),
+                         .is_mapped = mapped_url != NULL, .is_socket = apr_table_get(r->notes, "uds_path") != NULL};
     const usp_s3_operator *operator = usp_s3_operator_of(r);
     search found = {.asked = &asked,
                     .server = usp_s3_variables(r->server->lookup_defaults),
                     .merged = usp_s3_variables(r->per_dir_config)};
     apr_uri_t uri;
 
-    if (apr_uri_parse(r->pool, behind_socket(url), &uri) == APR_SUCCESS && uri.hostname)
-        asked.host = uri.hostname;
+    asked.path_end = strcspn(asked.as_written, "?");
+    asked.host = parse(r->pool, url, &uri) ? lowercase(r->pool, uri.hostname) : "";
     find_proxy_sections(&found);
     find_around(&found);
     if (found.around->nelts) {
         found.from = mount_of(&asked);
         if (found.from.alias)
-            take_locations(&found);
-        else
-            take_around(&found, operator);
+            add_locations(&found);
+        judge_around(&found, operator);
     }
     if (found.is_claimed)
         found.refusal = NULL;
     else
         refuse_spelling(&found);
-    refuse_rules(&found, operator);
+    refuse_others(&found, operator);
     if (!found.is_claimed && !found.refusal)
         return 0;
     place->settings = apr_table_elts(settings_of(&found));

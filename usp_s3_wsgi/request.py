@@ -201,10 +201,10 @@ def is_direct(environ: Mapping[str, Any]) -> bool:
     if is_subrequest(environ) or "REDIRECT_URL" in environ:
         return False
     served = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1")
-    asked = _decoded(_raw_path(environ.get("REQUEST_URI", "")))
-    if b"%2F" in served.upper():  # AllowEncodedSlashes NoDecode
-        served, asked = unquote_to_bytes(served), unquote_to_bytes(asked)
-    return _folded(served) == _folded(asked)
+    raw = _raw_path(environ.get("REQUEST_URI", ""))
+    # AllowEncodedSlashes NoDecode leaves %2F as it is.
+    paths = _decoded(raw), _decoded(re.sub("%(?=2f)", "%25", raw, flags=re.IGNORECASE))
+    return _folded(served) in {_folded(path) for path in paths}
 
 
 def _plain_key(environ: Mapping[str, Any], served_path: str | None) -> str:

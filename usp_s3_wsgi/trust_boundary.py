@@ -21,6 +21,10 @@ _NEEDS_MODULE = (
     "a subrequest, a redirect or a rewritten URL needs usp_s3_module, which tells the operator's settings from those "
     "of pages: usp-s3 apache-config prints its LoadModule line (it needs mod_proxy, and headers of httpd to install)"
 )
+#: Also where a handler of another name has led here (WSGIHandlerScript), which nobody can know.
+_NOTHING = (
+    "S3BucketURL is not set for this request in httpd's own files (or it is not mod_wsgi's wsgi-script that handles it)"
+)
 
 
 class Trusted(NamedTuple):
@@ -46,18 +50,18 @@ def from_environ(environ: Mapping[str, Any]) -> Trusted:
         SettingError: a setting is not allowed, or nobody knows whether it is the operator's.
         BadPath: the client's path cannot be a key.
     """
-    handed_over = environ.get(_HANDED_OVER, "")
-    if _proof and handed_over.startswith(_proof):
-        return _handed_over(handed_over)
+    if _proof is not None:
+        return _of_module(environ.get(_HANDED_OVER, ""), _proof)
     found = settings.from_environ(environ)
     if not request.is_direct(environ):
         raise SettingError(_NEEDS_MODULE)
     return Trusted(found, environ.get("USP_S3_PATH"))
 
 
-def _handed_over(text: str) -> Trusted:
-    assert _proof is not None
-    given, rest = _netstring(text, len(_proof))
+def _of_module(text: str, proof: str) -> Trusted:
+    if not text.startswith(proof):
+        raise SettingError(_NOTHING)
+    given, rest = _netstring(text, len(proof))
     control = dict(_pairs(_netstring(text, rest)[0]))
     if "refusal" in control:
         raise SettingError(control["refusal"])

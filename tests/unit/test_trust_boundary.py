@@ -113,6 +113,21 @@ def test_a_direct_request_however_its_url_is_written(uri: str) -> None:
     assert trust_boundary.from_environ(environ(settings=SETTINGS) | {"REQUEST_URI": uri}).served_path is None
 
 
+@pytest.mark.usefixtures("module")
+@pytest.mark.parametrize("text", [None, "", "x", "x" * len(PROOF) + netstring(pairs(SETTINGS)) + netstring("")])
+def test_with_the_module_nothing_else_is_believed(text: str | None) -> None:
+    """A mount without settings of its own gets none of a page's."""
+    given = {} if text is None else {"USP_S3_SETTINGS": text}
+    reply = call(environ(settings=SETTINGS, **given))
+    assert (reply.status, reply.log.count("\n")) == (500, 1)
+    assert "S3BucketURL is not set for this request in httpd's own files" in reply.log
+
+
+def test_nothing_is_decoded_twice() -> None:
+    given = environ(settings=SETTINGS) | {"REQUEST_URI": "/%256dedia/a%252Fb", "PATH_INFO": "/a%2Fb"}
+    assert "needs usp_s3_module" in call(given).log
+
+
 def test_an_encoded_slash_that_httpd_left_is_direct() -> None:
     given = environ(settings=SETTINGS) | {"REQUEST_URI": "/media/a%2Fb", "PATH_INFO": "/a%2Fb"}
     assert call(given).status == 400

@@ -107,14 +107,12 @@ def _flat(children: Iterable[Directive]) -> Iterator[Directive]:
 
 
 def merged(sections: Iterable[Section]) -> Variables:
-    """Return the variables of sections that count one after the other, as mod_env merges them."""
+    """Return the variables of sections that count one after the other; the last spelling of a name is what counts."""
     result: Variables = {}
     for section in sections:
         for name in section.unset:
             result.pop(name, None)
-        for name, (spelling, value, directive) in section.variables.items():
-            known = result.get(name)
-            result[name] = Value(known.name if known else spelling, value, directive)
+        result.update(section.variables)
     return result
 
 
