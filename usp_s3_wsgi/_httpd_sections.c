@@ -633,7 +633,10 @@ static int is_of_one(const apr_array_header_t *sections, const apr_table_entry_t
     return 0;
 }
 
-/* The settings that neither the server nor a <Proxy> section has set, but perhaps an <If> in one. */
+/*
+ * The settings that neither the server nor a <Proxy> section has set, but perhaps an <If> in one. All empty values are one string
+ * for mod_env; where all sections are merged already, such a one is the last word, whoever has set it.
+ */
 static void find_around(search *found)
 {
     int i;
@@ -641,9 +644,11 @@ static void find_around(search *found)
     found->around = apr_array_make(found->asked->r->pool, 4, sizeof(apr_table_entry_t));
     for (i = 0; found->merged && i < found->merged->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(found->merged, i, apr_table_entry_t);
+        int is_last_word = !*entry->val && found->asked->is_mapped;
 
-        if (usp_s3_may_be_setting(entry) && !usp_s3_holds(found->server, entry) && !is_of_one(found->applied, entry)
-            && !is_of_one(found->ignored, entry))
+        if (usp_s3_may_be_setting(entry)
+            && (is_last_word
+                || (!usp_s3_holds(found->server, entry) && !is_of_one(found->applied, entry) && !is_of_one(found->ignored, entry))))
             APR_ARRAY_PUSH(found->around, apr_table_entry_t) = *entry;
     }
 }

@@ -198,9 +198,11 @@ def is_direct(environ: Mapping[str, Any]) -> bool:
     Raises:
         BadPath: as :func:`object_key`.
     """
-    if is_subrequest(environ) or "REDIRECT_URL" in environ:
+    mount = environ.get("SCRIPT_NAME", "")
+    # The last: an Alias below the mount has led to the folder that a fast redirect comes from.
+    if is_subrequest(environ) or "REDIRECT_URL" in environ or environ.get("CONTEXT_PREFIX", "") not in {"", mount}:
         return False
-    served = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1")
+    served = (mount + environ.get("PATH_INFO", "")).encode("latin-1")
     raw = _raw_path(environ.get("REQUEST_URI", ""))
     # AllowEncodedSlashes NoDecode leaves %2F as it is.
     paths = _decoded(raw), _decoded(re.sub("%(?=2f)", "%25", raw, flags=re.IGNORECASE))

@@ -90,6 +90,7 @@ def test_without_the_module_there_is_no_proof(text: str) -> None:
         {"REQUEST_URI": ""},
         {"PATH_INFO": "/other.mp4"},
         {"SCRIPT_NAME": "/other"},
+        {"CONTEXT_PREFIX": "/media/pages"},
     ],
 )
 def test_without_the_module_only_what_a_client_asks_for_is_served(changes: dict[str, Any]) -> None:
@@ -117,8 +118,8 @@ def test_a_direct_request_however_its_url_is_written(uri: str) -> None:
 @pytest.mark.parametrize("text", [None, "", "x", "x" * len(PROOF) + netstring(pairs(SETTINGS)) + netstring("")])
 def test_with_the_module_nothing_else_is_believed(text: str | None) -> None:
     """A mount without settings of its own gets none of a page's."""
-    given = {} if text is None else {"USP_S3_SETTINGS": text}
-    reply = call(environ(settings=SETTINGS, **given))
+    given: dict[str, Any] = {} if text is None else {"USP_S3_SETTINGS": text}
+    reply = call(environ(settings=SETTINGS) | given)
     assert (reply.status, reply.log.count("\n")) == (500, 1)
     assert "S3BucketURL is not set for this request in httpd's own files" in reply.log
 

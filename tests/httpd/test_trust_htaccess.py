@@ -1,0 +1,424 @@
+"""What .htaccess files, handlers and filters of an author do to a bucket: nothing is signed, read or broken."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.httpd.conftest import PAGES
+from tests.httpd.machine import compile_module
+from tests.httpd.recorder import Recorder
+from tests.httpd.server import Httpd
+from tests.httpd.ways import keys, section
+
+AUTHORS = """
+<Directory ${ROOT}/htdocs>
+  AllowOverride All
+  Options All
+</Directory>
+"""
+INCLUDES = "Options +Includes\nSetOutputFilter INCLUDES\n"
+NEGOTIATION = """
+<IfModule !negotiation_module>
+  LoadModule negotiation_module "@MODULES@/mod_negotiation.so"
+</IfModule>
+"""
+
+
+class WithoutModule(Httpd):
+    """The gateway alone, as where httpd's headers are missing."""
+
+    def gateway_lines(self) -> str:
+        return "\n".join(
+            line
+            for line in super().gateway_lines().splitlines()
+            if "usp_s3_module" not in line and "proxy.conf" not in line
+        )
+
+
+@contextmanager
+def running(preload: Path, *parts: str, kind: type[Httpd] = Httpd, **folders: dict[str, str]) -> Iterator[Httpd]:
+    """An httpd whose docroot authors may write .htaccess files in; ``folders``: their files."""
+    with kind("\n".join([AUTHORS, *parts]), preload=preload) as server:
+        server.expect_error(".")
+        for name, files in folders.items():
+            write(server, name, files)
+        yield server
+
+
+def write(server: Httpd, folder: str, files: dict[str, str]) -> None:
+    place = server.root / "htdocs" / folder
+    place.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (place / name).write_text(text)
+
+
+def own_script(server: Httpd) -> str:
+    """A .wsgi of the operator's own, which imports the gateway's application."""
+    match = re.search(r'Define USP_S3_WSGI "?([^"\n]+)', server.gateway_lines())
+    assert match is not None
+    return Path(match[1]).read_text().replace("Path(__file__)", f"Path({match[1]!r})")
+
+
+def mount(path: str, url: str, key: str = "GATEWAY") -> str:
+    lines = "\n".join([*keys(key), f"SetEnv S3BucketURL {url}", "SetEnv S3DeniedStatus 404"])
+    return f"WSGIScriptAlias {path} ${{USP_S3_WSGI}}\n<Location {path}>\n{lines}\n</Location>"
+
+
+def fallback(evil: Recorder) -> str:
+    return f"SetEnv S3FallbackURL {evil.url('evil', '/evil/')}\nSetEnv S3FallbackOn404 on\n"
+
+
+# --- 1. .htaccess signs (docs: RewriteRule [P] and SetHandler "proxy:..." of an .htaccess file are refused)
+
+RULE = "RewriteEngine On\n@MORE@\nRewriteRule ^ @URL@/secret.ts [P]\n"
+SIGNING = {
+    # no line of the operator's is needed for these:
+    "plain/force-type": 'ForceType "proxy:@URL@/secret"\n',
+    "plain/force-type-in-if": '<If "true">\nForceType "proxy:@URL@/secret"\n</If>\n',
+    "plain/rule-type": "RewriteEngine On\nRewriteRule ^ - [T=proxy:@URL@/secret]\n",
+    # the operator has any directive of mod_rewrite in a <Location> around (any_key.conf does):
+    "ruled/rule-in-if": f'<If "true">\n{RULE}</If>\n'.replace("@MORE@", ""),
+    "ruled/inherit": RULE.replace("@MORE@", "RewriteOptions Inherit"),
+    "ruled/inherit-down": RULE.replace("@MORE@", "RewriteOptions InheritDown"),
+    "ruled/inherit-handler": "RewriteEngine On\nRewriteOptions Inherit\nRewriteRule ^ - [H=proxy:@URL@/secret]\n",
+    # the operator has "SetHandler none" around:
+    "none/add-handler": 'AddHandler "proxy:@URL@/secret" .ts\n',
+}
+
+
+@pytest.mark.parametrize("way", SIGNING)
+def test_an_htaccess_file_gets_no_signature(bucket: Recorder, localhost_names: Path, way: str) -> None:
+    url = bucket.url("films", "/bucket")
+    around = """
+<Location /ruled>
+  RewriteEngine On
+  RewriteRule ^/nothing$ - [F]
+</Location>
+<Location /none>
+  SetHandler none
+</Location>
+"""
+    with running(localhost_names, around, section(url, *keys("KEY"))) as httpd:
+        write(httpd, way, {".htaccess": SIGNING[way].replace("@URL@", url), "a.ts": "the author's"})
+        status = httpd.fetch(f"/{way}/a.ts").status
+    assert bucket.signers() == []
+    assert status == 500
+
+
+def test_a_decision_about_another_request_does_not_count(bucket: Recorder, localhost_names: Path) -> None:
+    """MultiViews finds a variant, a WSGI script; the request that takes over its sections is then proxied."""
+    from tests.httpd.machine import modules_directory
+
+    url = bucket.url("films", "/bucket")
+    htaccess = (
+        "Options +MultiViews\nAddHandler wsgi-script .wsgi\nAddType text/plain .wsgi\nSetEnv S3foo 1\n"
+        "RewriteEngine On\n"
+        f"RewriteCond %{{IS_SUBREQ}} =false\nRewriteRule ^ {url}/secret.ts [P]\n"
+    )
+    loaded = NEGOTIATION.replace("@MODULES@", str(modules_directory()))
+    with running(
+        localhost_names, loaded, section(url, *keys("KEY")), author={".htaccess": htaccess, "foo.wsgi": ""}
+    ) as httpd:
+        status = httpd.fetch("/author/foo").status
+    assert bucket.signers() == []
+    assert status == 500
+
+
+def test_no_signature_reaches_a_socket_of_an_htaccess_author(bucket: Recorder, localhost_names: Path) -> None:
+    """S3BucketURL in a section around (a gateway at / is enough): the URL behind the socket is that of the bucket."""
+    url = bucket.url("gateway", "/bucket/")
+    around = "\n".join([*keys("KEY"), f"SetEnv S3BucketURL {url}"])
+    got: list[bytes] = []
+    place = Path(tempfile.mkdtemp()) / "own.sock"
+    place.parent.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        os.chmod(place, 0o777)
+        listener.listen()
+        listener.settimeout(20)
+
+        def take() -> None:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                got.append(connection.recv(8192))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine")
+
+        thread = Thread(target=take)
+        thread.start()
+        htaccess = f'ForceType "proxy:unix:{place}|{url}x"\n'
+        with running(
+            localhost_names, f"<Location />\n{around}\n</Location>", author={".htaccess": htaccess, "a.ts": ""}
+        ) as httpd:
+            httpd.fetch("/author/a.ts")
+        with socket.socket(socket.AF_UNIX) as end:
+            end.connect(str(place))
+        thread.join()
+    assert b"Signature=" not in b"".join(got)
+
+
+# --- 2. the gateway believes the environment, with usp_s3_module loaded
+
+
+def test_with_the_module_a_mount_without_settings_believes_nobody(
+    bucket: Recorder, other: Recorder, localhost_names: Path
+) -> None:
+    """A word of a file leaves: settings of a fast redirect's directory, PATH_INFO of the same."""
+    htaccess = (
+        f"SetEnv S3BucketURL {other.url('evil', '/evil/')}\nSetEnv S3AccessKeyFile /etc/hostname\n"
+        "SetEnv S3SecretKey x\n"
+        "SetEnv S3Region r\nSetEnv S3UseHeaders on\nSetEnv PATH_INFO /pages/x\nFallbackResource /media\n"
+    )
+    parts = ["Alias /media/pages ${ROOT}/htdocs/author", mount("/media/films", bucket.url("films", "/bucket/"))]
+    parts.append("WSGIScriptAlias /media ${USP_S3_WSGI}")
+    with running(localhost_names, *parts, author={".htaccess": htaccess}) as httpd:
+        httpd.fetch("/media/pages/x")
+    assert other.signers() == []
+
+
+SCRIPTS = {
+    "AddType": "<Directory ${ROOT}/htdocs/own>\nOptions +ExecCGI\nAddType application/x-httpd-wsgi .wsgi\n</Directory>",
+    "WSGIHandlerScript": "WSGIHandlerScript s3 ${ROOT}/scripts/h.wsgi\n"
+    "<Directory ${ROOT}/scripts>\nRequire all granted\n"
+    "</Directory>\n<Location /own>\nSetHandler s3\n</Location>",
+}
+
+
+@contextmanager
+def scripts(preload: Path, way: str, bucket: Recorder, htaccess: str) -> Iterator[Httpd]:
+    lines = "\n".join(
+        [*keys("OWN"), f"SetEnv S3BucketURL {bucket.url('own', '/bucket/')}", "SetEnv S3DeniedStatus 404"]
+    )
+    with running(preload, PAGES, SCRIPTS[way], f"<Location /own>\n{lines}\n</Location>") as httpd:
+        (httpd.root / "scripts").mkdir()
+        (httpd.root / "scripts" / "h.wsgi").write_text(f"{own_script(httpd)}\nhandle_request = application\n")
+        write(httpd, "own", {".htaccess": htaccess, "m.wsgi": own_script(httpd)})
+        write(httpd, "page", {"p": '<!--#include virtual="/own/m.wsgi/a.ts" -->'})
+        yield httpd
+
+
+@pytest.mark.parametrize("way", SCRIPTS)
+def test_with_the_module_an_htaccess_file_is_no_operator_of_other_script_handlers(
+    bucket: Recorder, other: Recorder, localhost_names: Path, way: str
+) -> None:
+    with scripts(localhost_names, way, bucket, fallback(other)) as httpd:
+        httpd.fetch("/own/m.wsgi/denied.ts")
+    assert other.signers() == []
+
+
+@pytest.mark.parametrize("way", SCRIPTS)
+def test_with_the_module_other_script_handlers_serve_subrequests(
+    bucket: Recorder, localhost_names: Path, way: str
+) -> None:
+    """Those of mod_wsgi's own names; of another one (WSGIHandlerScript) nobody can know."""
+    with scripts(localhost_names, way, bucket, "") as httpd:
+        body = httpd.fetch("/page/p").body
+        if way == "WSGIHandlerScript":
+            httpd.wait_for_error("it is not mod_wsgi's wsgi-script that handles it")
+    assert bucket.signers() == ([] if way == "WSGIHandlerScript" else ["OWN/r"])
+    assert (body == b"/bucket/a.ts") == (way != "WSGIHandlerScript")
+
+
+# --- 3. the gateway without usp_s3_module
+
+WITHOUT = {
+    # httpd decodes once, the double decoding of is_direct() twice; the author's folder is called "%6dedia"
+    "decoded-twice": ("%6dedia", "FallbackResource /media/denied%252Fy\n", "/%256dedia/denied%252Fy"),
+    # httpd sets PATH_INFO only where there is one
+    "path-info": ("nested", "SetEnv PATH_INFO /pages/denied\nFallbackResource /media\n", "/media/pages/denied"),
+}
+
+
+@pytest.mark.parametrize("kind", [WithoutModule, Httpd])
+@pytest.mark.parametrize("way", WITHOUT)
+def test_a_fast_redirect_is_not_direct(
+    bucket: Recorder, other: Recorder, localhost_names: Path, way: str, kind: type[Httpd]
+) -> None:
+    folder, lines, target = WITHOUT[way]
+    parts = ["Alias /media/pages ${ROOT}/htdocs/nested", mount("/media", bucket.url("films", "/bucket/"))]
+    with running(localhost_names, *parts, kind=kind) as httpd:
+        write(httpd, folder, {".htaccess": fallback(other) + lines})
+        httpd.fetch(target)
+    assert other.signers() == []
+
+
+# --- 4. keys that authors read
+
+
+@pytest.mark.parametrize("target", ["gateway", "films"])
+def test_an_htaccess_file_reads_no_keys_by_looking_ahead(bucket: Recorder, localhost_names: Path, target: str) -> None:
+    """mod_rewrite's %{LA-U:...} makes a subrequest for the URL and reads the environment that it got in fixups."""
+    url = bucket.url("films", "/bucket")
+    htaccess = (
+        f"RewriteEngine On\nRewriteRule ^leak$ /{target}/x\nRewriteCond %{{LA-U:ENV:S3SecretKey}} (.+)\n"
+        f"RewriteRule ^/{target}/x /author/a.ts [E=LEAK:%1,L]\nHeader set X-Leak %{{REDIRECT_LEAK}}e\n"
+    )
+    parts = [
+        mount("/gateway", bucket.url("gateway", "/bucket/")),
+        f"ProxyPass /films {url}",
+        section(url, *keys("KEY")),
+    ]
+    with running(localhost_names, *parts, author={".htaccess": htaccess, "a.ts": ""}) as httpd:
+        reply = httpd.fetch("/author/leak")
+    assert "a-secret" not in str(reply.headers)
+
+
+def test_an_error_page_sees_no_keys(bucket: Recorder, localhost_names: Path) -> None:
+    """Any client can cause the error: an announced body that is larger than LimitRequestBody."""
+    parts = [PAGES, mount("/media", bucket.url("films", "/bucket/")), "ErrorDocument 413 /page/p"]
+    with running(localhost_names, *parts, page={"p": "<!--#printenv -->"}) as httpd:
+        reply = httpd.fetch("/media/a.ts", content_length="2000000000")
+    assert reply.status == 413
+    assert b"a-secret" not in reply.body
+
+
+# --- 5. settings that rules compute, taken away by who is no operator, or lost
+
+
+@pytest.mark.parametrize(
+    "line", ["SetEnvIf Request_URI ^ !S3Region", "RewriteEngine On\nRewriteRule ^ - [E=!S3Region]"]
+)
+def test_an_htaccess_file_takes_no_computed_setting_away(bucket: Recorder, localhost_names: Path, line: str) -> None:
+    lines = "\n".join(
+        [*keys("OWN", None), f"SetEnv S3BucketURL {bucket.url('own', '/bucket/')}", "SetEnv S3UseHeaders on"]
+    )
+    parts = (
+        "SetEnvIf Request_URI ^ S3Region=r\nWSGIScriptAlias /own ${ROOT}/htdocs/own/m.wsgi\n"
+        f"<Location /own>\n{lines}\n</Location>"
+    )
+    with running(localhost_names, parts) as httpd:
+        write(httpd, "own", {".htaccess": f"{line}\n", "m.wsgi": own_script(httpd)})
+        httpd.fetch("/own/a.ts")
+    assert "OWN" not in bucket.signers()  # Signature v2
+
+
+def test_a_computed_setting_counts_after_a_redirect_in_a_subrequest(bucket: Recorder, localhost_names: Path) -> None:
+    """SetEnvIf with a plain word sets the very string of the configuration: the page and its part have the same one."""
+    lines = "\n".join(
+        [*keys("OWN", None), f"SetEnv S3BucketURL {bucket.url('own', '/bucket/')}", "SetEnv S3UseHeaders on"]
+    )
+    parts = "SetEnvIf Request_Method GET S3Region=r\n"
+    parts += f"WSGIScriptAlias /media ${{USP_S3_WSGI}}\n<Location /media>\n{lines}\n</Location>"
+    moved = {".htaccess": "RewriteEngine On\nRewriteRule ^(.*)$ /media/$1\n"}
+    with running(
+        localhost_names, PAGES, parts, moved=moved, page={"p": '<!--#include virtual="/moved/a.ts" -->'}
+    ) as httpd:
+        assert httpd.fetch("/page/p").body == b"/bucket/a.ts"
+    assert bucket.signers() == ["OWN/r"]
+
+
+# --- 6. configurations that worked in 1.5.0, refused because of an .htaccess file that has nothing to do with it
+
+UNRELATED = {
+    "rules": "RewriteEngine On\nRewriteRule ^old$ new [R]\n",
+    "unset": "UnsetEnv S3Region\n",
+}
+
+
+@pytest.mark.parametrize("direction", ["reverse"])
+def test_an_origin_in_a_folder_with_an_htaccess_file_is_signed(
+    bucket: Recorder, localhost_names: Path, tmp_path: Path, direction: str
+) -> None:
+    url = bucket.url("films", "/bucket")
+    module = compile_module(Path(__file__).with_name("origin.c"), tmp_path)
+    parts = [f'LoadModule origin_module "{module}"\n<Location /origin>\nSetHandler origin\n</Location>']
+    with running(
+        localhost_names, *parts, section(url, *keys("KEY")), origin={".htaccess": UNRELATED["rules"]}
+    ) as httpd:
+        reply = httpd.fetch("/origin/page", x_url=f"{url}/a.ts", x_direction=direction)
+    assert reply.body == b"/bucket/a.ts|0 200"
+    assert bucket.signers() == ["KEY/r"]
+
+
+@pytest.mark.parametrize("place", ["of-the-page", "above"])
+def test_a_rule_of_the_operators_directory_is_signed_beside_htaccess_files(
+    bucket: Recorder, localhost_names: Path, place: str
+) -> None:
+    """docs/security.md: "in pages around a subrequest, and before a redirect, it does not count"."""
+    url = bucket.url("films", "/bucket")
+    rule = f"<Directory ${{ROOT}}/htdocs/films>\nRewriteEngine On\nRewriteRule ([^/]+)$ {url}/$1 [P]\n</Directory>"
+    with running(localhost_names, rule, section(url, *keys("KEY")), films={}) as httpd:
+        if place == "of-the-page":
+            page = {".htaccess": INCLUDES + UNRELATED["rules"], "p.html": '<!--#include virtual="/films/a.ts" -->'}
+            write(httpd, "author", page)
+            reply = httpd.fetch("/author/p.html")
+        else:
+            write(httpd, ".", {".htaccess": UNRELATED["rules"]})
+            reply = httpd.fetch("/films/a.ts")
+            # Nobody can tell whose rule it was, for a rule may inherit.
+            httpd.wait_for_error("an .htaccess file of .* may have led here")
+    assert (reply.body == b"/bucket/a.ts") == (place == "of-the-page")
+    assert bucket.signers() == (["KEY/r"] if place == "of-the-page" else [])
+
+
+def test_a_page_around_a_pass_may_unset_what_it_likes(bucket: Recorder, localhost_names: Path) -> None:
+    url = bucket.url("films", "/bucket")
+    page = {".htaccess": INCLUDES + UNRELATED["unset"], "p.html": '<!--#include virtual="/films/a.ts" -->'}
+    with running(localhost_names, f"ProxyPass /films {url}", section(url, *keys("KEY")), author=page) as httpd:
+        assert httpd.fetch("/author/p.html").body == b"/bucket/a.ts"
+    assert bucket.signers() == ["KEY/r"]
+
+
+def test_rules_of_another_virtual_hosts_section_refuse_nothing(bucket: Recorder, localhost_names: Path) -> None:
+    url = bucket.url("films", "/bucket")
+    hosts = [
+        f"<VirtualHost *>\nProxyPass /films {url}\n{section(url, *keys('KEY'))}\n</VirtualHost>",
+        f"<VirtualHost *>\nServerName other\n"
+        f"{section(url, *keys('KEY'), 'SetEnvIf Host x S3Expires=7')}\n</VirtualHost>",
+    ]
+    with running(localhost_names, *hosts) as httpd:
+        assert httpd.fetch("/films/a.ts").status == 200
+    assert bucket.signers() == ["KEY/r"]
+
+
+# --- 7. crashes
+
+
+FILTERS = {
+    "USP_S3_ANSWER": "SetOutputFilter USP_S3_ANSWER\n",
+    "USP_S3_GUARD": "SetOutputFilter USP_S3_GUARD\n",
+    "USP_S3_FRAMING": "SetInputFilter USP_S3_FRAMING\nRewriteEngine On\nRewriteRule ^ @URL@/x [P]\n",
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_an_htaccess_file_that_names_our_filters_ends_no_child(
+    other: Recorder, localhost_names: Path, name: str
+) -> None:
+    """Each such request kills a child by SIGSEGV, and with it the downloads of all its other clients."""
+    htaccess = FILTERS[name].replace("@URL@", other.url("own", "/own"))
+    with running(localhost_names, author={".htaccess": htaccess, "a.ts": "a file"}) as httpd:
+        try:
+            status = httpd.fetch("/author/a.ts").status
+        except ConnectionError as error:
+            status = repr(error)  # type: ignore[assignment]
+    assert status in {200, 500}
+
+
+# --- 8. other requests "go out as if this package were not there"
+
+
+def test_a_backend_that_is_no_bucket_is_left_alone(other: Recorder, localhost_names: Path) -> None:
+    """An author's own backend, whose application has a variable of the same name."""
+    htaccess = f"UnsetEnv S3Region\nRewriteEngine On\nRewriteRule ^ {other.url('own', '/own')}/x [P]\n"
+    with running(localhost_names, author={".htaccess": htaccess}) as httpd:
+        assert httpd.fetch("/author/x").body == b"/own/x"
+    assert other.signers() == ["unsigned"]
+
+
+def test_another_backend_in_a_page_that_unsets_a_variable_is_left_alone(other: Recorder, localhost_names: Path) -> None:
+    page = {".htaccess": INCLUDES + UNRELATED["unset"], "p.html": '<!--#include virtual="/app/x" -->'}
+    with running(localhost_names, f"ProxyPass /app {other.url('app', '/other')}", author=page) as httpd:
+        assert httpd.fetch("/author/p.html").body == b"/other/x"
+    assert other.signers() == ["unsigned"]

@@ -1,0 +1,200 @@
+"""Configurations in which a section, a rule or a balancer leaves in doubt whose settings count for a request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.server import ScriptedS3, answer
+from tests.httpd.recorder import Recorder
+from tests.httpd.server import Httpd
+from tests.httpd.ways import keys, section
+
+ALL = "\n".join(keys("KEY"))
+
+
+def start(checked: list[Httpd], preload: Path, text: str) -> Httpd:
+    httpd = Httpd(text, preload=preload)
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("usp_s3_wsgi: |exit signal|AH00111|AH00052")
+    return httpd
+
+
+# --- 1. a balancer without failonstatus (httpd's default), and S3 fails: the child crashes
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_failure_of_a_member_does_not_crash_the_child(
+    checked: list[Httpd], localhost_names: Path, status: int
+) -> None:
+    with ScriptedS3(answer(status, b"<Error><Code>X</Code></Error>"), then=answer(status, b"")) as server:
+        url = f"http://127.0.0.1:{server.port}/bucket"
+        balancer = f'<Proxy "balancer://c">\nBalancerMember {url}\n</Proxy>\nProxyPass /m balancer://c'
+        httpd = start(checked, localhost_names, f"{section(url, *keys('KEY'))}\n{balancer}")
+        children = set(httpd.children())
+        assert httpd.fetch("/m/a.ts").status >= 500
+        assert set(httpd.children()) == children
+
+
+# --- 2. a bucket's request goes out unsigned, without a word
+
+
+NAMED = f"{ALL}\nSetEnv S3BucketURL @BUCKET@/"
+IFS = {
+    "in the Location of the ProxyPass": f'<Location /m>\nProxyPass @BUCKET@\n<If "true">\n{ALL}\n</If>\n</Location>',
+    "the same, with S3BucketURL": f'<Location /m>\nProxyPass @BUCKET@\n<If "true">\n{NAMED}\n</If>\n</Location>',
+    "around all, with S3BucketURL": f'<If "true">\n{NAMED}\n</If>\nProxyPass /m @BUCKET@',
+    "in the Proxy section": f'ProxyPass /m @BUCKET@\n<Proxy "@BUCKET@/">\n<If "true">\n{ALL}\n</If>\n</Proxy>',
+    "LocationMatch around": f'<LocationMatch "^/m/">\n{ALL}\n</LocationMatch>\nProxyPass /m @BUCKET@',
+}
+
+
+@pytest.mark.parametrize("form", IFS)
+def test_settings_in_an_if_or_a_pattern_never_go_out_unsigned(
+    checked: list[Httpd], localhost_names: Path, bucket: Recorder, form: str
+) -> None:
+    httpd = start(checked, localhost_names, IFS[form].replace("@BUCKET@", bucket.url("b", "/bucket")))
+    httpd.fetch("/m/a.ts")
+    assert "unsigned" not in bucket.signers()
+
+
+# --- 3. other backends are refused
+
+
+GATEWAY = f"WSGIScriptAliasMatch ^/g/ ${{USP_S3_WSGI}}\n<Location @AT@>\n{NAMED}\n</Location>\n"
+FOREIGN = {
+    "a server-wide SetEnvIf": ("SetEnvIf Host ^ S3Region=eu\n" + GATEWAY + "ProxyPass /o @OTHER@", "/g", "/o/a.ts"),
+    "a server-wide rule": (
+        "RewriteEngine On\nRewriteRule ^ - [E=S3Expires:77]\n" + GATEWAY + "ProxyPass /o @OTHER@", "/g", "/o/a.ts"),
+    "a SetEnvIf of the Location /": (
+        "<Location />\nSetEnvIf Host ^ S3Region=eu\n</Location>\n" + GATEWAY + "ProxyPass /o @OTHER@", "/g", "/o/a.ts"),
+    "gateway at /, ends in .php": (GATEWAY + 'ProxyPassMatch "\\.php$" @OTHER@', "/", "/x/a.php"),
+    "gateway at /, ^/(.*\\.php)$": (GATEWAY + 'ProxyPassMatch "^/(.*\\.php)$" @OTHER@/$1', "/", "/x/a.php"),
+    "gateway at /g, ends in .php": (GATEWAY + 'ProxyPassMatch "\\.php$" @OTHER@', "/g", "/g/a.php"),
+    "gateway at /g, a pattern within": (GATEWAY + 'ProxyPassMatch "^/g/.*\\.php$" @OTHER@', "/g", "/g/a.php"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_another_backend_beside_a_gateway_is_left_alone(
+    checked: list[Httpd], localhost_names: Path, bucket: Recorder, other: Recorder, case: str
+) -> None:
+    text, at, target = FOREIGN[case]
+    text = text.replace("@AT@", at).replace("@OTHER@", other.url("o", "/other"))
+    httpd = start(checked, localhost_names, text.replace("@BUCKET@", bucket.url("gateway", "/gateway")))
+    assert httpd.fetch(target).status == 200
+    assert other.signers() == ["unsigned"]
+
+
+# --- 4. a setting from a wrong place
+
+
+def test_a_location_around_that_does_not_count_takes_nothing_away(
+    checked: list[Httpd], localhost_names: Path, bucket: Recorder
+) -> None:
+    """The <Location /> stands later, so httpd has merged its value; it is left out, and the other one is not back."""
+    url = bucket.url("b", "/bucket")
+    text = f"<Location /m>\nProxyPass {url}\n{ALL}\n</Location>\n<Location />\nSetEnv S3Region g\n</Location>"
+    assert start(checked, localhost_names, text).fetch("/m/a.ts").status == 200
+    assert bucket.signers() == ["KEY/r"]
+
+
+def test_two_empty_values_are_not_the_same_line(checked: list[Httpd], localhost_names: Path, bucket: Recorder) -> None:
+    """mod_env's empty value is one literal: the server's line hides the one of the <Location>."""
+    url = bucket.url("b", "/bucket")
+    text = (
+        f"SetEnv S3SecurityToken\n{section(url, *keys('KEY'), 'SetEnv S3SecurityToken token')}\n"
+        f"<Location /m>\nProxyPass {url}\nSetEnv S3SecurityToken\n</Location>"
+    )
+    assert start(checked, localhost_names, text).fetch("/m/a.ts").status == 200
+    (request,) = bucket.asked
+    assert "x-amz-security-token" not in request.headers
+
+
+def test_an_empty_variable_of_an_htaccess_file_is_no_setting(
+    checked: list[Httpd], localhost_names: Path, bucket: Recorder
+) -> None:
+    url = bucket.url("b", "/bucket")
+    text = (
+        '<Directory "${ROOT}/htdocs">\nAllowOverride All\n</Directory>\n<Directory "${ROOT}/htdocs/d">\n'
+        f'SetHandler "proxy:{url}"\n{ALL}\nSetEnv S3SecurityToken\nSetEnv S3BucketURL {url}/\n</Directory>'
+    )
+    httpd = start(checked, localhost_names, text)
+    folder = httpd.root / "htdocs" / "d"
+    folder.mkdir()
+    (folder / "a.ts").write_text("")
+    (folder / ".htaccess").write_text("SetEnv FOO\n")
+    assert httpd.fetch("/d/a.ts").status == 200
+    assert bucket.signers() == ["KEY/r"]
+
+
+def test_rules_in_a_section_of_another_host_are_about_that_host_alone(
+    checked: list[Httpd], localhost_names: Path, bucket: Recorder
+) -> None:
+    url = bucket.url("b", "/bucket")
+    hosts = [
+        f"<VirtualHost *>\nServerName {name}\nProxyPass /m {url}\n{section(url, *keys('KEY'), *more)}\n</VirtualHost>"
+        for name, more in (("one", ()), ("two", ("SetEnvIf Request_URI ^ S3Expires=77",)))
+    ]
+    httpd = start(checked, localhost_names, "\n".join(hosts))
+    assert httpd.fetch("/m/a.ts", host="one").status == 200
+    assert bucket.signers() == ["KEY/r"]
+
+
+def test_a_rule_that_only_mentions_the_name_of_a_setting_computes_none(
+    checked: list[Httpd], localhost_names: Path, bucket: Recorder
+) -> None:
+    url = bucket.url("b", "/bucket")
+    httpd = start(
+        checked, localhost_names, f"ProxyPass /m {url}\n{section(url, *keys('KEY'), 'SetEnvIf X-S3Region ^ DUMMY=1')}"
+    )
+    assert httpd.fetch("/m/a.ts").status == 200
+
+
+# --- 5. misleading lines
+
+
+def test_the_line_about_a_spelling_does_not_say_what_is_written_already(
+    checked: list[Httpd], localhost_names: Path, bucket: Recorder
+) -> None:
+    """The client's spelling of the path is the reason, not the section's."""
+    url = bucket.url("b", "/bucket")
+    text = f"{section(url, *keys('KEY'))}\nProxyPass /m {url.removesuffix('/bucket')} nocanon"
+    httpd = start(checked, localhost_names, text)
+    httpd.fetch("/m/%62ucket/a.ts")
+    assert f'write <Proxy "{url}/">' not in "\n".join(httpd.errors())
+
+
+def test_keys_in_the_section_of_a_balancer_say_what_is_missing(
+    checked: list[Httpd], localhost_names: Path, bucket: Recorder
+) -> None:
+    url = bucket.url("b", "/bucket")
+    text = f'<Proxy "balancer://c">\nBalancerMember {url}\n{ALL}\n</Proxy>\nProxyPass /m balancer://c'
+    httpd = start(checked, localhost_names, text)
+    httpd.fetch("/m/a.ts")
+    assert "S3BucketURL must be an http:// or https:// URL" not in "\n".join(httpd.errors())
+
+
+# --- 6. a neighbour's .htaccess, on a server that may have no bucket at all
+
+
+NEIGHBOURS = {
+    "SetEnv": "SetEnv S3REGION eu",
+    "SetEnvIf": "SetEnvIf Host ^ S3REGION=eu",
+    "E=": "RewriteEngine On\nRewriteRule ^ - [E=S3REGION:eu]",
+}
+
+
+@pytest.mark.parametrize("form", NEIGHBOURS)
+def test_an_author_who_proxies_to_no_bucket_is_left_alone(
+    checked: list[Httpd], localhost_names: Path, other: Recorder, form: str
+) -> None:
+    httpd = start(checked, localhost_names, '<Directory "${ROOT}/htdocs">\nAllowOverride All\n</Directory>')
+    folder = httpd.root / "htdocs" / "d"
+    folder.mkdir()
+    rule = f"RewriteEngine On\nRewriteRule ^(.*)$ {other.url('o', '/other')}/$1 [P]\n"
+    (folder / ".htaccess").write_text(f"{NEIGHBOURS[form]}\n{rule}")
+    assert httpd.fetch("/d/a.ts").status == 200
+    assert other.signers() == ["unsigned"]
