@@ -498,8 +498,11 @@ static int decide(request_rec *r)
 {
     const char *handler = proxy_handler(r), *url = handler ? handler : r->filename;
 
-    if (is_proxied(r)) {
+    if (is_proxied(r))
         decide_author(r);
+    if (ap_get_module_config(r->per_dir_config, &usp_s3_module))
+        return DECLINED; /* by a fast redirect: it was decided, and the keys hidden, for the request that was found */
+    if (is_proxied(r)) {
         usp_s3_operator_of(r); /* before the keys are hidden */
         url += sizeof("proxy:") - 1;
         if (usp_s3_is_http(url) || usp_s3_is_balancer(url))
