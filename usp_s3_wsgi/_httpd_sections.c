@@ -197,13 +197,14 @@ static int is_below(apr_pool_t *pool, const char *url, const char *other)
 
 typedef struct {
     request_rec *r;
-    proxy_server_conf *conf;
+    const struct section_index *index;
     const char *url;        /* in mod_proxy's own spelling, without a socket; of a balancer the member's */
     const char *as_written; /* as the configuration led to it, which is what mod_proxy looks for sections by */
     size_t path_end;        /* of as_written: where its query begins */
     int is_mapped;          /* by a rule of the server, before sections were looked for */
     int is_socket;          /* it goes to a socket of this machine, whatever host it names */
     const char *host;       /* of url, in lowercase */
+    const char *written_host; /* of as_written, likewise */
 } proxied_url;
 
 /* Whether the URL is in the bucket of S3BucketURL, which may be further down: the path begins with the same name. */
@@ -257,13 +258,15 @@ static int is_applied_to(const proxy_dir_conf *proxy, const char *url)
  */
 static int is_section_of(const proxy_dir_conf *proxy, const char *url, size_t path_end)
 {
-    const char *rest;
+    const char *name = proxy->p, *rest = url;
 
     if (!is_literal(proxy))
         return is_applied_to(proxy, url);
-    if ((rest = after(url, proxy->p)))
-        return rest != url && (rest[-1] == '/' || !*rest || *rest == '/' || *rest == '?');
-    return strncmp(proxy->p, url, path_end) == 0 && strcmp(proxy->p + path_end, "/") == 0;
+    for (; *name && *rest == *name; name++) /* most differ soon, and there may be thousands */
+        rest++;
+    if (*name)
+        return rest == url + path_end && *name == '/' && !name[1];
+    return rest != url && (rest[-1] == '/' || !*rest || *rest == '/' || *rest == '?');
 }
 
 /* Whether a section counts for any host: <Proxy "*"> */
@@ -293,6 +296,19 @@ static int has_any_setting(ap_conf_vector_t *section, const void *unused)
     return first_setting(usp_s3_variables(section), 1) != NULL;
 }
 
+static int has_any_variable(ap_conf_vector_t *section, const void *unused)
+{
+    const apr_array_header_t *all = usp_s3_variables(section);
+    int i;
+
+    (void)unused;
+    for (i = 0; all && i < all->nelts; i++) {
+        if (usp_s3_may_be_setting(&APR_ARRAY_IDX(all, i, apr_table_entry_t)))
+            return 1;
+    }
+    return usp_s3_holds_setting(usp_s3_unset_variables(section));
+}
+
 int usp_s3_is_bucket(proxy_server_conf *conf, const char *url)
 {
     size_t path_end = strcspn(url, "?");
@@ -310,11 +326,24 @@ int usp_s3_is_bucket(proxy_server_conf *conf, const char *url)
 /* ---------------------------------------------------------------- <Proxy> sections that were looked through before */
 
 /*
- * computing: the names of sections with SetEnvIf or RewriteRule of a setting. httpd runs these for a ProxyPass alone, and nothing
- * of a section's configuration tells here what they set: so it is looked for in the text of the directives.
- * hosts: of the sections with settings, in lowercase.
+ * The names of sections with SetEnvIf or RewriteRule of a setting. httpd runs these for a ProxyPass alone, and nothing of a
+ * section's configuration tells here what they set: so it is looked for in the text of the directives.
  */
-static apr_hash_t *computing, *hosts;
+static apr_hash_t *computing;
+
+/* A section with settings, and its place among all those of its server. */
+typedef struct {
+    ap_conf_vector_t *section;
+    int place;
+} indexed;
+
+/* The sections of a server that hold settings: there may be thousands. */
+typedef struct section_index {
+    apr_hash_t *by_host;          /* by the host in lowercase: arrays of indexed */
+    apr_array_header_t *patterns; /* indexed: that may fall on several hosts */
+} section_index;
+
+static apr_hash_t *indexes; /* by proxy_server_conf * */
 
 static int is_name_of_setting(const char *name, size_t length)
 {
@@ -413,30 +442,83 @@ static char *lowercase(apr_pool_t *pool, const char *text)
     return copy;
 }
 
-void usp_s3_find_sections(apr_pool_t *pool, server_rec *servers)
-{
-    computing = apr_hash_make(pool);
-    hosts = apr_hash_make(pool);
-    find_computing(pool, ap_conftree);
-    for (; servers; servers = servers->next) {
-        proxy_server_conf *conf = ap_get_module_config(servers->module_config, &proxy_module);
-        int i;
-
-        for (i = 0; i < conf->sec_proxy->nelts; i++) {
-            ap_conf_vector_t *section = APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *);
-            apr_uri_t uri;
-
-            if (usp_s3_any(section, has_any_setting, NULL) && parse(pool, proxy_of(section)->p, &uri))
-                apr_hash_set(hosts, lowercase(pool, uri.hostname), APR_HASH_KEY_STRING, "");
-        }
-    }
-}
-
 /* Whether rules in a <Proxy> section compute a setting. */
 static int is_computing(ap_conf_vector_t *section)
 {
     return apr_hash_count(computing) && usp_s3_computes(section)
            && apr_hash_get(computing, proxy_of(section)->p, APR_HASH_KEY_STRING);
+}
+
+/* Where a section belongs in the index: to one host, if nothing but its path and what is below can follow the name. */
+static apr_array_header_t *array_for(apr_pool_t *pool, section_index *index, const proxy_dir_conf *proxy)
+{
+    apr_array_header_t *sections;
+    const char *host;
+    apr_uri_t uri;
+
+    if (proxy->r || !parse(pool, proxy->p, &uri) || (is_literal(proxy) && !uri.path))
+        return index->patterns;
+    host = lowercase(pool, uri.hostname);
+    if (!(sections = apr_hash_get(index->by_host, host, APR_HASH_KEY_STRING))) {
+        sections = apr_array_make(pool, 1, sizeof(indexed));
+        apr_hash_set(index->by_host, host, APR_HASH_KEY_STRING, sections);
+    }
+    return sections;
+}
+
+static section_index *index_of(apr_pool_t *pool, const proxy_server_conf *conf)
+{
+    section_index *index = apr_pcalloc(pool, sizeof(*index));
+    int i;
+
+    index->by_host = apr_hash_make(pool);
+    index->patterns = apr_array_make(pool, 1, sizeof(indexed));
+    for (i = 0; i < conf->sec_proxy->nelts; i++) {
+        indexed entry = {APR_ARRAY_IDX(conf->sec_proxy, i, ap_conf_vector_t *), i};
+        const proxy_dir_conf *proxy = proxy_of(entry.section);
+
+        if (!usp_s3_any(entry.section, has_any_variable, NULL) && !is_computing(entry.section))
+            continue;
+        APR_ARRAY_PUSH(array_for(pool, index, proxy), indexed) = entry;
+        if (proxy->p_is_fnmatch && array_for(pool, index, proxy) != index->patterns)
+            APR_ARRAY_PUSH(index->patterns, indexed) = entry; /* an IPv6 address, or really a pattern */
+    }
+    return index;
+}
+
+void usp_s3_find_sections(apr_pool_t *pool, server_rec *servers)
+{
+    computing = apr_hash_make(pool);
+    indexes = apr_hash_make(pool);
+    find_computing(pool, ap_conftree);
+    for (; servers; servers = servers->next) {
+        proxy_server_conf *conf = ap_get_module_config(servers->module_config, &proxy_module);
+
+        apr_hash_set(indexes, apr_pmemdup(pool, &conf, sizeof(conf)), sizeof(conf), index_of(pool, conf));
+    }
+}
+
+static int compare_places(const void *one, const void *other)
+{
+    return ((const indexed *)one)->place - ((const indexed *)other)->place;
+}
+
+/* The sections that may count for any of the URLs, in order; the hosts are in lowercase. */
+static apr_array_header_t *candidates(apr_pool_t *pool, const section_index *index, const char *host, const char *other)
+{
+    const char *hosts[] = {host, strcmp(host, other) != 0 ? other : ""};
+    apr_array_header_t *found = apr_array_copy(pool, index->patterns);
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        const apr_array_header_t *sections = apr_hash_get(index->by_host, hosts[i], APR_HASH_KEY_STRING);
+
+        if (sections)
+            apr_array_cat(found, sections);
+    }
+    if (found->nelts > 1)
+        qsort(found->elts, (size_t)found->nelts, sizeof(indexed), compare_places);
+    return found;
 }
 
 /* ---------------------------------------------------------------- ProxyPass and <Location> sections */
@@ -590,15 +672,18 @@ static void find_proxy_sections(search *found)
 {
     const proxied_url *asked = found->asked;
     int i;
+    const apr_array_header_t *sections = candidates(asked->r->pool, asked->index, asked->host, asked->written_host);
 
     found->applied = apr_array_make(asked->r->pool, 2, sizeof(ap_conf_vector_t *));
     found->ignored = apr_array_make(asked->r->pool, 2, sizeof(ap_conf_vector_t *));
-    for (i = 0; i < asked->conf->sec_proxy->nelts; i++) {
-        ap_conf_vector_t *section = APR_ARRAY_IDX(asked->conf->sec_proxy, i, ap_conf_vector_t *);
+    for (i = 0; i < sections->nelts; i++) {
+        ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, indexed).section;
         const proxy_dir_conf *proxy = proxy_of(section);
         const apr_array_header_t *all;
         const char *bucket;
 
+        if (i && section == APR_ARRAY_IDX(sections, i - 1, indexed).section)
+            continue; /* it is in two of the arrays */
         if (!is_applied(asked, section)) {
             if (is_walked(asked, section))
                 APR_ARRAY_PUSH(found->ignored, ap_conf_vector_t *) = section;
@@ -730,7 +815,7 @@ static const char *spelling_of(const proxied_url *asked, const proxy_dir_conf *p
     const char *written = usp_s3_is_balancer(asked->as_written) ? asked->url : asked->as_written, *end;
     apr_uri_t section;
 
-    if (proxy->r || !is_below(pool, asked->url, proxy->p) || !parse(pool, proxy->p, &section))
+    if (!is_below(pool, asked->url, proxy->p) || !parse(pool, proxy->p, &section))
         return NULL;
     if (!(end = strstr(behind_socket(written), "://")))
         return NULL;
@@ -745,13 +830,12 @@ static const char *spelling_of(const proxied_url *asked, const proxy_dir_conf *p
 /* A section in another spelling: mod_proxy does not apply what else it holds, such as SSLProxyVerify and Require. */
 static void refuse_spelling(search *found)
 {
+    const apr_array_header_t *sections = apr_hash_get(found->asked->index->by_host, found->asked->host, APR_HASH_KEY_STRING);
     apr_pool_t *pool = found->asked->r->pool;
     int i;
 
-    if (!apr_hash_get(hosts, found->asked->host, APR_HASH_KEY_STRING))
-        return;
-    for (i = 0; i < found->asked->conf->sec_proxy->nelts; i++) {
-        ap_conf_vector_t *section = APR_ARRAY_IDX(found->asked->conf->sec_proxy, i, ap_conf_vector_t *);
+    for (i = 0; sections && i < sections->nelts; i++) {
+        ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, indexed).section;
         const char *name = proxy_of(section)->p;
         const char *right = is_applied(found->asked, section) ? NULL : spelling_of(found->asked, proxy_of(section));
 
@@ -856,7 +940,7 @@ int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, 
 {
     usp_s3_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
     const char *mapped_url = request ? request->mapped_url : NULL;
-    proxied_url asked = {.r = r, .conf = conf, .url = url, .as_written = as_written(r, unchosen, mapped_url),
+    proxied_url asked = {.r = r, .url = url, .index = apr_hash_get(indexes, &conf, sizeof(conf)), .as_written = as_written(r, unchosen, mapped_url),
                          .is_mapped = mapped_url != NULL, .is_socket = apr_table_get(r->notes, "uds_path") != NULL};
     const usp_s3_operator *operator = usp_s3_operator_of(r);
     search found = {.asked = &asked,
@@ -864,8 +948,11 @@ int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, 
                     .merged = usp_s3_variables(r->per_dir_config)};
     apr_uri_t uri;
 
+    if (!asked.index)
+        return 0;
     asked.path_end = strcspn(asked.as_written, "?");
     asked.host = parse(r->pool, url, &uri) ? lowercase(r->pool, uri.hostname) : "";
+    asked.written_host = parse(r->pool, asked.as_written, &uri) ? lowercase(r->pool, uri.hostname) : "";
     find_proxy_sections(&found);
     find_around(&found);
     if (found.around->nelts) {
