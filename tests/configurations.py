@@ -389,12 +389,164 @@ ProxyPass /films http://films.example/b
   @KEYS@
 </Proxy>
 """,
-    "capitals in both": """
-ProxyPass /films HTTP://Films.example/b
-#! warning write <Proxy "http://films.example/b/">, and the same URL at httpd.conf:@2@
+    "capitals in ProxyPass": """
+ProxyPass /films http://Films.example:80/b
+#! error which are refused: write <Proxy "http://Films.example:80/b/">
+<Proxy "http://films.example/b/">
+  @KEYS@
+</Proxy>
+""",
+    "capitals in both, and a rule of a section": """
+<Location /films>
+  RewriteEngine On
+  RewriteRule ^.*/(.*) HTTP://Films.example/b/$1 [P]
+</Location>
+#! error which are refused: write <Proxy "http://films.example/b/">
 <Proxy "HTTP://Films.example/b/">
   @KEYS@
 </Proxy>
+""",
+    "another spelling beside the right one": """
+ProxyPass /films http://films.example/b
+<Proxy "http://films.example/b/">
+  @KEYS@
+</Proxy>
+#! warning mod_proxy never applies this section to the requests that httpd.conf:@2@ sends there: write
+<Proxy "http://Films.example/b/">
+  SetEnv S3Region eu-central-1
+</Proxy>
+""",
+    "a unix socket that is not in the section's URL": """
+<Location /films>
+  SetHandler "proxy:unix:/run/s3.sock|http://s3.example/films"
+</Location>
+#! error which are refused: write <Proxy "unix:/run/s3.sock|http://s3.example/films/">
+<Proxy "http://s3.example/films/">
+  @KEYS@
+</Proxy>
+""",
+    "a number that a port only begins with": """
+ProxyPass /films http://s3.example:9000/films
+#! warning nothing leads to this section: httpd.conf:@2@ leads to http://s3.example:9000/films, unsigned
+<Proxy "http://s3.example:90">
+  @KEYS@
+</Proxy>
+""",
+    "a name that a bucket's only begins with": """
+ProxyPass /films http://s3.example/films
+#! warning nothing leads to this section
+<Proxy "http://s3.example/film">
+  @KEYS@
+</Proxy>
+""",
+    "a setting by SetEnvIf in <Proxy>": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+  #! error S3Region is set by a rule here
+  SetEnvIf Host ^ x=1 S3Region=eu-central-1
+  #! error S3Expires is set by a rule here
+  BrowserMatch ^ !S3Expires
+</Proxy>
+""",
+    "a setting by a rule in <ProxyMatch>, and nothing else": """
+ProxyPass /films http://films.s3.amazonaws.com
+<ProxyMatch "^http://films[.]s3[.]amazonaws[.]com/">
+  RewriteEngine On
+  #! error S3AccessKey is set by a rule here
+  RewriteRule ^ - [NE,E=S3AccessKey:AK]
+</ProxyMatch>
+""",
+    "a setting by SetEnvIf in the Location of a ProxyPass": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Location /films>
+  @KEYS@
+  #! warning S3Region is set by a rule here
+  SetEnvIfExpr "true" S3Region=eu-central-1
+</Location>
+""",
+    "keys of a balancer whose members show no bucket": """
+#! error put these settings into a <Proxy "http://s3.example/films/"> section, one for each BalancerMember
+<Proxy "balancer://films">
+  BalancerMember http://s3.example/films
+  @KEYS@
+</Proxy>
+ProxyPass /films balancer://films
+""",
+    "keys around a balancer whose members show no bucket": """
+ProxyPass /films balancer://films
+<Proxy "balancer://films">
+  BalancerMember http://films.s3.example
+</Proxy>
+#! error put these settings into a <Proxy "http://films.s3.example/"> section
+<Location /films>
+  @KEYS@
+</Location>
+""",
+    "a pattern of URLs that show no bucket": """
+ProxyPass /films http://films.s3.example
+#! error the section is a pattern and needs S3BucketURL
+<ProxyMatch "^http://[a-z]+[.]s3[.]example/">
+  @KEYS@
+</ProxyMatch>
+""",
+    "a Location of another bucket": """
+ProxyPass /films http://s3.example/films
+#! warning these settings do not count for what httpd.conf:@2@ sends
+<Location /films>
+  SetEnv S3BucketURL http://s3.example/clips/
+  SetEnv S3AccessKey AK
+</Location>
+""",
+    "a Location of the bucket around": """
+ProxyPass /films http://s3.example/films
+#! error S3SecretKey is not set
+<Location />
+  SetEnv S3BucketURL http://s3.example/films/
+  SetEnv S3AccessKey AK
+</Location>
+""",
+    "a Location of the bucket around a rule": """
+RewriteEngine On
+RewriteRule ^/films/(.*) http://s3.example/films/$1 [P]
+#! error S3SecretKey is not set
+<Location /films>
+  SetEnv S3BucketURL http://s3.example/films/
+  SetEnv S3AccessKey AK
+</Location>
+""",
+    "keys around a rule, and the URL of the server's bucket": """
+SetEnv S3BucketURL http://films.s3.amazonaws.com/
+<Location /films>
+  @KEYS@
+  #! error the requests sent there are refused
+  SetHandler "proxy:http://films.s3.amazonaws.com"
+</Location>
+""",
+    "a Location of a ProxyPassMatch": """
+ProxyPassMatch ^/films/(.*)$ http://films.s3.amazonaws.com/$1
+#! error S3SecretKey is not set
+<Location /films>
+  SetEnv S3AccessKey AK
+</Location>
+""",
+    "the server's spelling, alone": """
+#! error S3REGION is not a setting: did you mean S3Region?
+SetEnv S3REGION eu-central-1
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "the server's spelling, which a gateway's section keeps": """
+SetEnv S3REGION eu-central-1
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+  #! error S3REGION is not a setting: did you mean S3Region?
+  SetEnv S3Region eu-central-1
+</Location>
 """,
     "the scheme's own port": """
 RewriteEngine On
@@ -406,7 +558,7 @@ RewriteRule ^/films/(.*) http://films.example/b/$1 [P]
 """,
     "an IPv6 address": r"""
 ProxyPass /films http://[::1]/b
-#! error which are refused: write <ProxyMatch "^http://\[::1\]/b/">
+#! error which are refused: write <ProxyMatch "^http://[[]::1]/b/">
 <Proxy "http://[::1]/b/">
   @KEYS@
 </Proxy>
@@ -538,7 +690,7 @@ ProxyPassMatch "^/clips/" "http://s3.example"
 <Location /films>
   SetHandler "proxy:unix:/run/s3.sock|http://s3.example/films"
 </Location>
-<Proxy "http://s3.example/films/">
+<Proxy "unix:/run/s3.sock|http://s3.example/films/">
   @KEYS@
 </Proxy>
 """,
@@ -611,11 +763,106 @@ ProxyRequests On
   @KEYS@
 </Proxy>
 """,
-    "a section right for a mount that is written otherwise": """
-ProxyPass /films http://Films.example:80/b
+    "ProxyPass to a unix socket, which is no part of its URL": """
+ProxyPass /films "unix:/run/s3.sock|http://s3.example/films"
+<Proxy "http://s3.example/films/">
+  @KEYS@
+</Proxy>
+""",
+    "the same spelling in both": """
+ProxyPass /films HTTP://Films.example:80/b
+<Proxy "HTTP://Films.example:80/b/">
+  @KEYS@
+</Proxy>
+""",
+    "other spellings of what httpd makes its own": """
+<Location /films>
+  SetHandler "proxy:http://Films.example:80/b"
+</Location>
+<Proxy "balancer://films">
+  BalancerMember http://Films.example:80/b
+</Proxy>
+ProxyPass /more balancer://films
 <Proxy "http://films.example/b/">
   @KEYS@
 </Proxy>
+""",
+    "ProxyPass and a Location, of a path-style bucket": """
+ProxyPass /films http://s3.example:9000/films
+<Location /films>
+  @KEYS@
+</Location>
+""",
+    "ProxyPass and a Location below, of a path-style bucket": """
+ProxyPass / http://s3.example:9000/
+<Location /films>
+  @KEYS@
+</Location>
+""",
+    "ProxyPass and Locations of others": """
+WSGIScriptAlias /films/clips ${USP_S3_WSGI}
+<Location /films/clips>
+  SetEnv S3BucketURL http://clips.s3.amazonaws.com/
+  @KEYS@
+</Location>
+ProxyPass /films http://s3.example:9000/films
+<Location />
+  SetEnv S3BucketURL http://s3.example:9000/clips/
+  SetEnv S3Retries 3
+</Location>
+<Location /films>
+  @KEYS@
+</Location>
+""",
+    "a server's S3BucketURL, which is a gateway's": """
+SetEnv S3BucketURL http://clips.s3.amazonaws.com/
+WSGIScriptAlias /clips ${USP_S3_WSGI}
+<Location /clips>
+  @KEYS@
+</Location>
+ProxyPass /films http://s3.example:9000/films
+<Proxy "http://s3.example:9000/films/">
+  @KEYS@
+</Proxy>
+""",
+    "a server's spelling and a section's own": """
+SetEnv S3REGION eu-central-1
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+  SetEnv S3Region eu-central-1
+</Proxy>
+""",
+    "a balancer's own settings with the bucket's URL": """
+<Proxy "balancer://films">
+  BalancerMember http://s3.example/films
+  SetEnv S3BucketURL http://s3.example/films/
+  @KEYS@
+</Proxy>
+ProxyPass /films balancer://films
+""",
+    "rules of other names": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  SetEnvIf Host ^ films=S3Region
+  RewriteEngine On
+  RewriteRule ^ - [E=S3_BUCKET:x]
+  @KEYS@
+</Proxy>
+""",
+    "a name that a rule ends": """
+RewriteEngine On
+RewriteRule ^/b(.*) http://s3.example/b$1 [P]
+<Proxy "http://s3.example/bucket/">
+  @KEYS@
+</Proxy>
+""",
+    "an IPv6 address, as usp_s3_module writes it": """
+ProxyPass /films http://[::1]/b
+<ProxyMatch "^http://[[]::1]/b/">
+  @KEYS@
+  SetEnv S3BucketURL http://[::1]/b/
+</ProxyMatch>
 """,
     "a gateway around others": """
 WSGIScriptAlias / ${USP_S3_WSGI}

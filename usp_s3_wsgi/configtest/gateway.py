@@ -64,7 +64,7 @@ def _check(server: Server, mount: Mount, path: str, paths: set[str], reads_files
     around = server.around(path)
     inner = [section for section in server.below(path) if not _has_own_mount(section.name, path, paths)]
     for sections in (around, *(server.around(section.name) for section in inner)):
-        variables = merged((*(one.outside for one in server.visible), *sections))
+        variables = merged((*(one.outside for one in server.visible), *sections), keeps_spelling=True)
         # What is missing may come from elsewhere: from rules, or from the sections below.
         is_part = sections is around and inner and "s3bucketurl" not in variables
         if server.is_undecided or is_part or (inner and not mount.is_exact):

@@ -41,7 +41,7 @@ def check(servers: list[Server], findings: Findings) -> None:
                 url = next((word for word in child.words if "=" not in word and "balancer:" not in word), "")
                 url = behind_socket(url or _url_of(section))
                 proxies = proxies or Proxies(server)
-                known = (*proxies.covering(canonical(url), url), *proxies.below(canonical(url), url))
+                known = (*proxies.covering(canonical(url)), *proxies.below(canonical(url)))
                 if url and any(one.has_settings for one in known):
                     _tell(child, probe.method, findings)
 

@@ -7,12 +7,12 @@ import warnings
 from functools import lru_cache
 
 from usp_s3_wsgi.configtest.servers import Section
-from usp_s3_wsgi.configtest.urls import canonical
+from usp_s3_wsgi.configtest.urls import behind_socket, socket_of
 
 #: What <Proxy "http://[::1]/"> is for httpd: a pattern, of one letter of "::1".
 _IPV6 = re.compile(r"(?i:https?)://(?:[^/@]*@)?\[[0-9a-fA-F:.]+\][^?*\[\]]*")
 #: URLs that no pattern of a bucket or of a provider falls on.
-_ANYWHERE = ("http://usp-s3-wsgi.invalid/a/b.mp4", "https://usp-s3-wsgi.invalid/a/b.mp4", "http://192.0.2.7:7/b")
+_ANYWHERE = ("http://any-host.invalid/any/path", "https://any-host.invalid/any/path")
 
 
 def is_ipv6(section: Section) -> bool:
@@ -25,20 +25,15 @@ def is_literal(section: Section) -> bool:
     return not section.is_pattern or is_ipv6(section)
 
 
-def right_form(section: Section) -> str:
-    """How a section is written so that mod_proxy applies it."""
-    url = canonical(section.name)
-    if is_ipv6(section):
-        escaped = re.sub(r"([.\[\]()+?*^$|\\{}])", r"\\\1", url)
-        return f'<ProxyMatch "^{escaped}">'
-    return f'<Proxy "{url}">'
-
-
-def is_odd(section: Section) -> bool:
-    """Whether the URL of a section is not in mod_proxy's own spelling, or taken for a pattern."""
-    return is_ipv6(section) or (
-        re.match(r"https?:", section.name, re.I) is not None and canonical(section.name) != section.name
-    )
+def right_form(section: Section, asked: str) -> str:
+    """How a section is written so that mod_proxy applies it to a URL. No backslashes: httpd's log doubles them."""
+    url = behind_socket(section.name)
+    path = re.sub(r"\A[^/]*//[^/]*", "", url) or "/"
+    socket = socket_of(asked)
+    origin = re.sub(r"(//[^/]*).*", r"\1", asked[len(socket) :], flags=re.DOTALL)
+    if "[" in origin:
+        return f'<ProxyMatch "^{socket}{origin.replace("[", "[[]", 1)}{path}">'
+    return f'<Proxy "{socket}{origin}{path}">'
 
 
 @lru_cache(maxsize=1024)
@@ -77,10 +72,10 @@ def literal_start(section: Section) -> str:
     """What all URLs that a pattern falls on begin with."""
     if not section.is_regex:
         return re.split(r"[?*\[\\]", section.name, maxsplit=1)[0]
-    match = re.match(r"\^((?:[\w/:-]|\\[.\[\]/:-])+)(.?)", section.name)
+    match = re.match(r"\^((?:[\w/:\]-]|\\[.\[\]/:-]|\[[.\[]\])+)(.?)", section.name)
     if match is None or "|" in section.name:
         return ""
-    text = re.sub(r"\\(.)", r"\1", match[1])
+    text = re.sub(r"\\(.)|\[(.)\]", lambda found: found[1] or found[2], match[1])
     return text[:-1] if match[2] in {"?", "*", "{"} else text
 
 

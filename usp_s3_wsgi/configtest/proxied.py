@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from usp_s3_wsgi import access, bucket_url
 from usp_s3_wsgi.configtest import near
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.judge import judge, judge_values, warn_of_misspelt
-from usp_s3_wsgi.configtest.patterns import falls_on, falls_on_any_host, is_ipv6, may_match, right_form
+from usp_s3_wsgi.configtest.patterns import falls_on, falls_on_any_host, may_match, right_form
 from usp_s3_wsgi.configtest.proxies import Proxies
 from usp_s3_wsgi.configtest.servers import Section, Server, Variables, merged
-from usp_s3_wsgi.configtest.urls import Lead, Leads, authority, canonical, has_below, is_below
+from usp_s3_wsgi.configtest.urls import (
+    Lead,
+    Leads,
+    authority,
+    behind_socket,
+    canonical,
+    has_below,
+    is_below,
+    is_in_bucket,
+    is_path_below,
+)
 from usp_s3_wsgi.settings import Settings
 
-_KEYS = ("s3accesskey", "s3accesskeyfile", "s3secretkey", "s3secretkeyfile", "s3credentialsource", "s3rolearn")
+_KEYS = (
+    "s3accesskey", "s3accesskeyfile", "s3secretkey", "s3secretkeyfile", "s3credentialsource", "s3profile", "s3rolearn",
+)  # fmt: skip
 
 
 def check(servers: list[Server], leads: list[Leads], findings: Findings) -> None:
@@ -27,13 +40,14 @@ def check(servers: list[Server], leads: list[Leads], findings: Findings) -> None
         inherited = leads[0].all if server.main and server.has_settings else []
         everything = [*own.all, *own.members, *inherited]
         for lead in everything:
-            if not authority(lead.canonical):
-                continue  # each request's own
-            _check_spelling(lead, proxies, reached, findings)
-            if _check_lead(server, lead, proxies, reached, findings):
+            if authority(lead.canonical) and _check_lead(server, lead, proxies, reached, findings):
                 signed.add(id(lead))
         for section in proxies.patterns:
-            _check_pattern(server, section, everything, proxies, reached, findings)
+            _check_pattern(server, section, everything, signed, reached, findings)
+        is_forward = own.is_forward or leads[0].is_forward
+        for section in proxies.sections:
+            if section.computing and (id(section) in reached or is_forward):
+                _tell_of_computing(section, findings)
     _check_sections(servers, leads, reached, findings)
     near.check(servers, leads, reached, signed, findings)
 
@@ -49,10 +63,8 @@ def _check_sections(servers: list[Server], leads: list[Leads], reached: set[int]
                 _check_places(section, findings)
             else:
                 warn_of_misspelt(findings, section.variables)
-            name = section.name.lower().rstrip("/")
-            if name.startswith("balancer:") and any(
-                lead.url.lower().startswith(name) for lead in (*leads[0].balanced, *own.balanced)
-            ):
+            balanced = (*leads[0].balanced, *own.balanced)
+            if section.name.lower().startswith("balancer:") and any(_are_one(lead.url, section) for lead in balanced):
                 reached.add(id(section))
 
 
@@ -64,68 +76,144 @@ def _check_places(section: Section, findings: Findings) -> None:
             judge(findings, {name: value}, "http://bucket.invalid/b/", value.directive)
 
 
-def _check_spelling(lead: Lead, proxies: Proxies, reached: set[int], findings: Findings) -> None:
-    for section in proxies.odd_ones(lead.canonical):
+def _are_one(url: str, section: Section) -> bool:
+    """Whether the URL of a balancer is in a section, or the section in it."""
+    return is_below(url, section.name) or has_below(url, section.name)
+
+
+def _tell_of_computing(section: Section, findings: Findings) -> None:
+    for directive, name in section.computing:
+        findings.error(
+            directive,
+            f"{name} is set by a rule here, and such settings count for the gateway alone: the requests of this section"
+            " are refused. Where mod_proxy sends, settings are SetEnv lines",
+        )
+
+
+def _check_spelling(lead: Lead, proxies: Proxies, is_refused: bool, reached: set[int], findings: Findings) -> bool:
+    """Tell of sections that mod_proxy does not apply; whether there are some. ``is_refused``: nothing else signs."""
+    sections = proxies.in_another_spelling(lead)
+    for section in sections:
         reached.add(id(section))
         assert section.directive is not None
-        form = right_form(section)
-        is_applied = (
-            not is_ipv6(section)
-            and (is_below(lead.url, section.name) or has_below(lead.url, section.name))
-            and not (lead.section and lead.how in {"rewrite", "handler"})
+        tell = findings.error if is_refused else findings.warning
+        tell(
+            section.directive,
+            f"mod_proxy never applies this section to the requests that {lead.directive.place} sends there"
+            f"{', which are refused' if is_refused else ''}: write {right_form(section, lead.asked)}",
         )
-        if is_applied:
-            findings.warning(
-                section.directive,
-                f"this is not how mod_proxy writes that URL: write {form}, and the same URL at {lead.directive.place}",
-            )
-        else:
-            findings.error(
-                section.directive,
-                f"mod_proxy never applies this section to the requests that {lead.directive.place} sends there, which"
-                f" are refused: write {form}",
-            )
+    return bool(sections)
 
 
 def _check_lead(server: Server, lead: Lead, proxies: Proxies, reached: set[int], findings: Findings) -> bool:
     """Tell what is wrong with what a directive sends; whether some of that is signed or refused."""
-    urls = (lead.canonical, lead.url)
-    covering, below = proxies.covering(*urls), proxies.below(*urls)
-    reached.update(id(section) for section in (*covering, *below))
+    covering, below = proxies.covering(lead.asked, lead.is_whole), proxies.below(lead.asked, lead.is_whole)
+    is_http = re.match(r"https?://", lead.canonical) is not None
+    balancers = [section for section in proxies.balancers if is_http and is_below(lead.balancer, section.name)]
+    reached.update(id(section) for section in (*covering, *below, *balancers))
     if lead.canonical.startswith("h2") and any(section.has_settings for section in covering):
         scheme = lead.canonical.partition(":")[0]
         findings.error(lead.directive, f"{scheme}: HTTP/2 cannot be signed: write http:// or https://")
-    if not re.match(r"https?://", lead.canonical) or not lead.is_decided or not server_may_be_ours(server):
-        return bool(covering or below)
-    patterns = [section for section in proxies.patterns if falls_on(section, lead.canonical)]
-    balancer = [section for section in proxies.balancers if lead.balancer.lower().startswith(section.name.lower())]
-    around, inner = _locations(server, lead)
-    ours = [section for section in (*covering, *patterns, *balancer) if section.has_settings]
-    is_below_proxypass = lead.how == "pass" and any(section.has_settings for section in around)
+    if not is_http or not lead.is_decided or not server_may_be_ours(server):
+        return bool(covering or below or _check_spelling(lead, proxies, False, reached, findings))
+    patterns = [section for section in proxies.patterns if falls_on(section, lead.asked)]
+    applied = sorted((*covering, *patterns, *balancers), key=lambda one: proxies.order[id(one)])
+    claims = {id(section): _claims(section, lead) for section in applied}
+    around = _around(server, lead)
     base = [one.outside for one in server.visible]
-    if ours or is_below_proxypass:
-        sections = [*base, *sorted((*covering, *patterns), key=lambda one: proxies.order[id(one)]), *balancer, *around]
-        holders = [section for section in sections if section.has_settings and section.directive]
-        literal = [section.name for section in covering if section.has_settings]
-        variables = merged(sections)
-        if below or inner or server.is_undecided or proxies.has_doubtful_pattern(lead):
+    own = merged(around.sections)
+    if lead.how not in {"pass", "match"}:  # from what httpd has merged, with the spelling of the first ones
+        spelt = merged((*base, *covering, *around.sections), keeps_spelling=True)
+        own = {name: spelt[name] for name in own}
+    bucket = _bucket_of(own)
+    is_in = is_in_bucket(lead, bucket) if bucket else False
+    is_own = lead.how in {"pass", "match"} and any(section.has_settings for section in around.sections)
+    is_claimed = True in claims.values() or is_own or is_in is True
+    is_partly = bool(below or around.is_partly or is_in is None) or proxies.has_doubtful_pattern(lead)
+    is_partly = is_partly or None in claims.values()
+    may_be_claimed = is_claimed or is_partly or _has_conditional(server)
+    is_misspelt = _check_spelling(lead, proxies, not may_be_claimed, reached, findings)
+    if is_claimed:
+        _warn_of_computing(server, lead, findings)
+        variables = merged((*base, *applied))
+        default = variables.get("s3bucketurl")
+        if default and any(default in section.variables.values() for section in base):
+            is_its_own = is_in_bucket(lead, default.value) if default.value else True
+            is_partly = is_partly or is_its_own is None
+            if not is_its_own:
+                del variables["s3bucketurl"]  # of a gateway
+        for section in around.sections:
+            for name in section.unset:
+                variables.pop(name, None)
+        variables |= own
+        if is_partly or server.is_undecided:
             judge_values(findings, variables)
         else:
-            of_location = lead.canonical if lead.section and lead.how == "pass" else f"{authority(lead.canonical)}/"
-            url = canonical(literal[-1]) if literal else of_location
-            where = holders[-1].directive or lead.directive
-            chosen = judge(findings, variables, url, where)
-            _check_bucket(chosen, lead, variables, findings)
-    elif lead.how in {"rewrite", "handler"} and not below and not server.is_undecided:
-        _check_keys_around(lead, merged(around), merged((*base, *around)), proxies, findings)
-    for section in below:
-        if not server.is_undecided and not inner and not proxies.patterns:
-            sections = [*base, *proxies.covering(section.name), *around]
+            _judge_whole(server, lead, applied, around.sections, variables, findings)
+    elif lead.how in {"rewrite", "handler"} and not may_be_claimed and not server.is_undecided and not is_misspelt:
+        _check_keys_around(lead, own, findings)
+    if not server.is_undecided and not around.is_partly and not proxies.patterns:
+        for section in below:
             assert section.directive is not None
-            url = canonical(section.name)
-            if not proxies.below(section.name):
-                judge(findings, merged(sections), url, section.directive)
-    return bool(ours or is_below_proxypass or below)
+            is_whole = lead.is_whole and not proxies.below(section.name)
+            if section.has_settings and is_whole and not any(_bucket_of(one.variables) for one in base):
+                variables = merged((*base, *proxies.covering(section.name), *around.sections))
+                judge(findings, variables, canonical(section.name), section.directive)
+    return bool(is_claimed or below or is_misspelt)
+
+
+def _judge_whole(
+    server: Server,
+    lead: Lead,
+    applied: Sequence[Section],
+    around: Sequence[Section],
+    variables: Variables,
+    findings: Findings,
+) -> None:
+    """All requests of a directive have the same settings."""
+    named = [section.name for section in applied if section.has_settings and not section.is_pattern]
+    named = [name for name in named if behind_socket(name).lower().startswith(("http:", "https:"))]
+    has_around = lead.path is not None and any(section.has_any for section in server.around(lead.path))
+    url = behind_socket(named[-1]) if named else lead.named if has_around else None
+    holders = [section.directive for section in (*applied, *around) if section.has_settings and section.directive]
+    where = holders[-1] if holders else lead.directive
+    if url is None and not _shows_bucket(lead, variables):
+        judge_values(findings, variables)
+        what = f"the bucket's name is not in the host of {authority(lead.canonical)}"
+        instead = (
+            f' put these settings into a <Proxy "{lead.canonical.rstrip("/")}/"> section, one for each BalancerMember,'
+            " or write S3BucketURL beside them"
+            if lead.balancer
+            else " the section is a pattern and needs S3BucketURL"
+        )
+        findings.error(where, f"{what}:{instead}")
+        return
+    chosen = judge(findings, variables, url or f"{authority(lead.canonical)}/", where)
+    _check_bucket(chosen, lead, variables, findings)
+
+
+def _shows_bucket(lead: Lead, variables: Variables) -> bool:
+    """Whether scheme, host and port or the settings say which bucket requests are sent to."""
+    if any(variables[name].value for name in ("s3bucketurl", "s3bucket") if name in variables):
+        return True
+    try:
+        return bool(bucket_url.parse(authority(lead.canonical)).bucket)
+    except ValueError:
+        return True  # the parser says what is wrong with it
+
+
+def _claims(section: Section, lead: Lead) -> bool | None:
+    """Whether a ``<Proxy>`` section makes requests a bucket's; None: some of them."""
+    if not section.has_settings:
+        return False
+    if not section.is_pattern or not falls_on_any_host(section):
+        return True
+    bucket = _bucket_of(section.variables)
+    return is_in_bucket(lead, bucket) if bucket else False
+
+
+def _bucket_of(variables: Variables) -> str:
+    return variables["s3bucketurl"].value if "s3bucketurl" in variables else ""
 
 
 def server_may_be_ours(server: Server) -> bool:
@@ -133,29 +221,56 @@ def server_may_be_ours(server: Server) -> bool:
     return any(one.has_settings for one in server.visible)
 
 
-def _locations(server: Server, lead: Lead) -> tuple[list[Section], list[Section]]:
-    """Return the Location sections whose settings count for all that a directive sends, and those for some of it."""
+def _has_conditional(server: Server) -> bool:
+    """Whether sections that count for some requests alone hold settings."""
+    return any(section.is_conditional and section.has_settings for one in server.visible for section in one.sections)
+
+
+class _Around(NamedTuple):
+    """The Location sections whose settings count for all that a directive sends; whether others do for some of it."""
+
+    sections: list[Section]
+    is_partly: bool
+
+
+def _around(server: Server, lead: Lead) -> _Around:
     if lead.path is None:
-        return ([lead.section] if lead.section and not lead.section.is_conditional else []), []
+        return _Around([lead.section] if lead.section and not lead.section.is_conditional else [], False)
     around = server.around(lead.path)
     inner = server.below(lead.path)
-    if lead.how in {"rewrite", "handler"} and _is_of_another(lead, merged(around)):
-        return [], []  # the gateway's, or another bucket's
-    if lead.how in {"pass", "match", "other"}:
-        around = [one for one in around if one is lead.section or one.name.rstrip("/") == lead.path.rstrip("/")]
-    return around, inner
+    if lead.how == "rewrite" or lead.how == "handler":
+        bucket = _bucket_of(merged(around))
+        is_another = bool(bucket) and is_in_bucket(lead, bucket) is False
+        return _Around([], False) if is_another else _Around(around, bool(inner))
+    ways = {id(section): _is_own(section, lead) for section in (*around, *inner)}
+    return _Around(
+        [section for section in around if ways[id(section)]],
+        any(ways[id(section)] is not False for section in inner) or None in ways.values(),
+    )
 
 
-def _is_of_another(lead: Lead, variables: Variables) -> bool:
-    """Whether an S3BucketURL around is another one than that which requests are sent to."""
-    given = variables.get("s3bucketurl")
-    try:
-        bucket, target = bucket_url.parse(given.value if given else ""), bucket_url.parse(lead.canonical)
-    except ValueError:
-        return given is not None and bool(given.value)
-    if (bucket.scheme, bucket.host, bucket.port) != (target.scheme, target.host, target.port):
+def _is_own(section: Section, lead: Lead) -> bool | None:
+    """Whether the settings of a Location count for a ProxyPass; None: for some of its requests."""
+    if section is lead.section:
         return True
-    return not (target.prefix.startswith(bucket.prefix) or bucket.prefix.startswith(target.prefix))
+    if bucket := _bucket_of(section.variables):
+        return is_in_bucket(lead, bucket)
+    return lead.mount is not None and is_path_below(section.name, lead.mount)
+
+
+def _warn_of_computing(server: Server, lead: Lead, findings: Findings) -> None:
+    places = [] if lead.path is None else server.around(lead.path)
+    if lead.section is not None and lead.section not in places:
+        places.append(lead.section)
+    for section in places:
+        if any(name.lower() == "s3bucketurl" for _, name in section.computing):
+            continue  # which may be another bucket's
+        for directive, name in section.computing:
+            findings.warning(
+                directive,
+                f"{name} is set by a rule here, and such settings count for the gateway alone: what"
+                f" {lead.directive.place} sends is refused where the rule applies. Write a SetEnv line",
+            )
 
 
 def _check_bucket(chosen: Settings | None, lead: Lead, variables: Variables, findings: Findings) -> None:
@@ -175,11 +290,9 @@ def _check_bucket(chosen: Settings | None, lead: Lead, variables: Variables, fin
         )
 
 
-def _check_keys_around(lead: Lead, own: Variables, variables: Variables, proxies: Proxies, findings: Findings) -> None:
+def _check_keys_around(lead: Lead, own: Variables, findings: Findings) -> None:
     keys = [own[name] for name in _KEYS if name in own and own[name].value]
-    if not keys or variables.get("s3bucketurl") or proxies.odd_ones(lead.canonical):
-        return
-    if proxies.has_doubtful_pattern(lead):
+    if not keys or _bucket_of(own):
         return
     findings.error(
         lead.directive,
@@ -189,19 +302,16 @@ def _check_keys_around(lead: Lead, own: Variables, variables: Variables, proxies
 
 
 def _check_pattern(
-    server: Server, section: Section, leads: Sequence[Lead], known: Proxies, reached: set[int], findings: Findings
+    server: Server, section: Section, leads: Sequence[Lead], signed: set[int], reached: set[int], findings: Findings
 ) -> None:
-    if any(may_match(section, url) for lead in leads for url in (lead.canonical, lead.url)):
+    proxied = [lead for lead in leads if re.match(r"https?:", lead.canonical)]
+    if any(may_match(section, lead.asked) for lead in (proxied if section.computing else leads)):
         reached.add(id(section))
-    keys = [section.variables[name] for name in _KEYS if name in section.variables and section.variables[name].value]
-    if not keys or not falls_on_any_host(section) or server.is_undecided:
+    has_keys = any(section.variables[name].value for name in _KEYS if name in section.variables)
+    if not has_keys or _bucket_of(section.variables) or not falls_on_any_host(section) or server.is_undecided:
         return
-    urls = [(lead.canonical, lead.url) for lead in leads if re.match(r"https?:", lead.canonical)]
-    if urls and all(known.covering(*each) or known.below(*each) for each in urls):
-        return  # each has a section of its own
-    others = (*(one.outside for one in server.visible), *(one for each in server.visible for one in each.sections))
-    proxies = (one for each in server.visible for one in each.proxies)
-    if not any("s3bucketurl" in one.variables for one in (*others, *proxies)):
+    unsigned = (lead for lead in proxied if id(lead) not in signed)
+    if not leads or any(falls_on(section, lead.asked) or not lead.is_decided for lead in unsigned):
         assert section.directive is not None
         findings.error(
             section.directive,

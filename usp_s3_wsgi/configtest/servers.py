@@ -76,6 +76,11 @@ class Section:
         return any(name in KNOWN for name in self.variables)
 
     @cached_property
+    def computing(self) -> list[tuple[Directive, str]]:
+        """The rules that set a setting when they apply, and its name."""
+        return [(child, name) for child in self.directives if (name := computed_setting(child))]
+
+    @cached_property
     def has_any(self) -> bool:
         """Whether it changes a variable that may be a setting, or a misspelt one."""
         return any(name.startswith("s3") for name in (*self.variables, *self.unset))
@@ -106,13 +111,18 @@ def _flat(children: Iterable[Directive]) -> Iterator[Directive]:
             yield child
 
 
-def merged(sections: Iterable[Section]) -> Variables:
-    """Return the variables of sections that count one after the other; the last spelling of a name is what counts."""
+def merged(sections: Iterable[Section], keeps_spelling: bool = False) -> Variables:
+    """Return the variables of sections that count one after the other.
+
+    ``keeps_spelling``: the first one of a name, as mod_env does; else its last one counts.
+    """
     result: Variables = {}
     for section in sections:
         for name in section.unset:
             result.pop(name, None)
-        result.update(section.variables)
+        for name, value in section.variables.items():
+            known = result.get(name) if keeps_spelling else None
+            result[name] = value._replace(name=known.name) if known else value
     return result
 
 
@@ -209,6 +219,18 @@ def _has_rules(section: Section) -> bool:
         elif "s3" in child.text.lower() and any(_name(word) in KNOWN for word in child.words):
             return True  # of another module, such as PerlSetEnv
     return False
+
+
+def computed_setting(directive: Directive) -> str:
+    """Return the setting that a rule sets when it applies, empty for none."""
+    words = directive.words if directive.name in _SETTERS or directive.name == "rewriterule" else ()
+    if directive.name == "rewriterule":
+        flags = words[2].strip("[]").split(",") if len(words) > 2 else []
+        names = [flag.partition("=")[2] for flag in flags if re.match(r"\s*e(?:nv)?=", flag, re.IGNORECASE)]
+        names = [name.partition(":")[0] for name in names]
+    else:
+        names = [word.partition("=")[0] for word in words[_SETTERS.get(directive.name, 0) :]]
+    return next((name for one in names if (name := one.removeprefix("!")).lower() in KNOWN), "")
 
 
 def _name(word: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.gateway import Mount
 from usp_s3_wsgi.configtest.servers import KNOWN, Section, Server
-from usp_s3_wsgi.configtest.urls import Lead, Leads
+from usp_s3_wsgi.configtest.urls import Lead, Leads, is_in_bucket
 
 #: Handlers of httpd's own that no variable is for; others may be another program's, and so may the settings.
 _HANDLERS = set(
@@ -81,21 +81,33 @@ class _Used:
         paths = paths + [lead.path for lead in others if lead.section is None]
         self.is_unknown = any(path is None for path in paths)
         self._starts = {_steps(path) for path in paths if path is not None}
-        self._below = {_steps(lead.path or "/") for lead in from_pass}
+        self._below: dict[tuple[str, ...], list[Lead]] = {}
+        self._bucket: dict[tuple[str, ...], list[Lead]] = {}
+        for lead in from_pass:
+            steps = _steps(lead.path or "/")
+            self._below.setdefault(steps, []).append(lead)
+            for end in range(len(steps) + 1):
+                self._bucket.setdefault(steps[:end], []).append(lead)
         self._around = {steps[:end] for steps in self._starts for end in range(len(steps) + 1)}
         self._inside = {id(lead.section) for lead in others if lead.section is not None}
-        self._bucket = {steps[:end] for steps in self._below for end in range(len(steps) + 1)}
 
     def is_used(self, section: Section) -> bool:
         steps = _steps(section.name)
         ends = [steps[:end] for end in range(len(steps) + 1)]
+        bucket = section.variables["s3bucketurl"].value if "s3bucketurl" in section.variables else ""
         return (
             self.is_unknown
             or id(section) in self._inside
             or steps in self._around
-            or any(end in self._starts or end in self._below for end in ends)
-            or ("s3bucketurl" in section.variables and steps in self._bucket)
+            or any(end in self._starts for end in ends)
+            or any(_is_about(bucket, lead) for end in ends for lead in self._below.get(end, ()))
+            or any(bucket and _is_about(bucket, lead) for lead in self._bucket.get(steps, ()))
         )
+
+
+def _is_about(bucket: str, lead: Lead) -> bool:
+    """Whether the settings beside an S3BucketURL may count for what a ProxyPass sends."""
+    return not bucket or is_in_bucket(lead, bucket) is not False
 
 
 def _is_http(lead: Lead) -> bool:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import unquote, urlsplit
 
 from usp_s3_wsgi.configtest.servers import Section, Server
 from usp_s3_wsgi.configtest.tree import Directive
@@ -50,6 +51,11 @@ def authority(url: str) -> str:
     return match[0] if match else ""
 
 
+def socket_of(url: str) -> str:
+    """Return what stands before the URL of a ``unix:`` target, empty for another one."""
+    return url[: url.index("|") + 1] if url[:5].lower() == "unix:" and "|" in url else ""
+
+
 def behind_socket(url: str) -> str:
     """Return the URL of a ``unix:`` target; another one as it is."""
     if url[:5].lower() == "unix:" and "|" in url:
@@ -65,7 +71,7 @@ class Lead:
     ``url``: the beginning that is literal. ``is_whole``: what follows is a path or nothing. ``how``: pass, match,
     rewrite, handler, or other (of another module). ``path``: where the client's paths begin, None if not known.
     ``section``: around the directive, the innermost; of a balancer's members that of the directive that leads to it.
-    ``balancer``: the URL of the balancer before this member.
+    ``balancer``: the URL of the balancer before this member. ``socket``: what stands before the URL, ``unix:...|``.
     """
 
     server: Server
@@ -76,11 +82,38 @@ class Lead:
     path: str | None
     section: Section | None
     balancer: str = ""
+    socket: str = ""
 
     @cached_property
     def canonical(self) -> str:
         """The URL in mod_proxy's own spelling."""
         return canonical(self.url)
+
+    @cached_property
+    def asked(self) -> str:
+        """The URL that sections are looked for by: as it is written, unless a section or a balancer leads there."""
+        if self.balancer:
+            return self.canonical
+        if self.how in {"rewrite", "handler"}:
+            return self.socket + (self.canonical if self.section else self.url)
+        return self.url
+
+    @cached_property
+    def named(self) -> str | None:
+        """The URL of a ProxyPass that names the bucket, None where it does not."""
+        is_whole = self.how in {"pass", "match"} and not self.balancer and self.is_whole
+        return self.url if is_whole and self.canonical.startswith(("http:", "https:")) else None
+
+    @cached_property
+    def mount(self) -> str | None:
+        """The path of a ProxyPass, of a pattern its beginning: Location sections at or below it are its own."""
+        return literal_beginning(self.pattern) if self.how == "match" else self.path
+
+    @property
+    def pattern(self) -> str:
+        """The path of a ProxyPass as it is written."""
+        words = [word for word in self.directive.words if word != "~"]
+        return self.section.name if self.section is not None else words[0]
 
     @property
     def is_decided(self) -> bool:
@@ -153,14 +186,14 @@ def _of(server: Server, child: Directive, section: Section | None) -> Iterator[L
         yield from _of_proxypass(server, child, section)
     elif child.name == "rewriterule":
         if len(words) > 2 and re.search(r"(?:^|[\[,])\s*P(?:roxy)?\s*(?:[\],]|$)", words[2], re.I):
-            literal, is_whole = _literal("rewrite", words[1])
+            literal, is_whole = _literal("rewrite", behind_socket(words[1]))
             path = section.name if section and section.is_location else None if section else literal_path(words[0])
-            yield Lead(server, child, "rewrite", literal, is_whole, path, section)
+            yield Lead(server, child, "rewrite", literal, is_whole, path, section, "", socket_of(words[1]))
     elif child.name == "sethandler":
         if words and words[0][:6].lower() == "proxy:":
             literal, is_whole = _literal("handler", behind_socket(words[0][6:]))
             path = section.name if section and section.is_location else None
-            yield Lead(server, child, "handler", literal, is_whole, path, section)
+            yield Lead(server, child, "handler", literal, is_whole, path, section, "", socket_of(words[0][6:]))
     elif not _NO_LEADS.match(child.name):
         for word in words:
             if re.match(r"(?:unix:.*\|)?(?:https?|balancer)://", word, re.I | re.S):
@@ -179,7 +212,7 @@ def _of_proxypass(server: Server, child: Directive, section: Section | None) -> 
     how = "match" if is_regex else "pass"
     literal, is_whole = _literal(how, behind_socket(words[1]))
     path = literal_path(words[0]) if is_regex else words[0]
-    yield Lead(server, child, how, literal, is_whole, path, section)
+    yield Lead(server, child, how, literal, is_whole, path, section, "", socket_of(words[1]))
 
 
 def _literal(how: str, target: str) -> tuple[str, bool]:
@@ -198,11 +231,47 @@ def literal_path(regex: str) -> str | None:
     return path if rest in {"$", "/?$"} or rest.startswith(("(/", "(?:/")) else path[: path.rindex("/") + 1]
 
 
-def is_below(url: str, section: str) -> bool:
-    """Whether all that begins with ``url``, and has a path behind it, is below the URL of a section."""
-    return url.startswith(section) or f"{url}/" == section
+def literal_beginning(regex: str) -> str | None:
+    """Return what a pattern of paths begins with, as httpd's module takes it; None where that is a slash or nothing."""
+    match = re.match(r"\^?([^.\[\]()$*+?{}|\\^]*)([*?{]?)", regex)
+    assert match is not None
+    text = match[1][:-1] if match[2] else match[1]
+    return text if len(text) > 1 else None
 
 
-def has_below(url: str, section: str) -> bool:
+def is_path_below(path: str, above: str) -> bool:
+    """Whether a path is another one, or below it."""
+    above = above.rstrip("/")
+    return path == above or path.startswith(f"{above}/")
+
+
+def is_below(url: str, section: str, is_whole: bool = True) -> bool:
+    """Whether all that begins with ``url`` is below the URL of a section; ``is_whole``: a path or nothing follows."""
+    if not url.startswith(section):
+        return is_whole and f"{url}/" == section
+    rest = url[len(section) :]
+    return section.endswith("/") or (rest[0] in "/?" if rest else is_whole)
+
+
+def has_below(url: str, section: str, is_whole: bool = True) -> bool:
     """Whether some of it is."""
-    return section.startswith(url) and (url.endswith("/") or section[len(url) : len(url) + 1] in {"/", ""})
+    if not section.startswith(url):
+        return False
+    return not is_whole or url.endswith("/") or section[len(url) : len(url) + 1] in {"/", ""}
+
+
+def is_in_bucket(lead: Lead, bucket: str) -> bool | None:
+    """Whether what a directive sends is in the bucket of an S3BucketURL, as for httpd's module; None: some of it."""
+    try:
+        one, other = urlsplit(canonical(lead.url)), urlsplit(canonical(bucket))
+        is_same = (one.scheme, one.hostname, one.port) == (other.scheme, other.hostname, other.port)
+    except ValueError:
+        return True
+    if not other.scheme or not other.hostname:
+        return True  # the settings' parser says what is wrong with it
+    if lead.socket or not is_same:
+        return False
+    path, folder = unquote(one.path) or "/", f"/{unquote(other.path).split('/')[1]}/" if len(other.path) > 1 else "/"
+    if folder == "/" or path.startswith(folder) or (lead.is_whole and f"{path}/" == folder):
+        return True
+    return None if folder.startswith(path) and (not lead.is_whole or path == "/") else False
