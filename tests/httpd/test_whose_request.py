@@ -216,7 +216,8 @@ def named(bucket_server: Recorder, other_server: Recorder, localhost_names: Path
             name = f"{side}-{way}"
             parts.append(led(way, name, url, *keys("KEY"), f"SetEnv S3BucketURL {bucket_server.url(name, '/bucket/')}"))
             names.append(name)
-    with serving(localhost_names, *parts, names=names) as httpd:
+    told = "these settings do not count for what .* sends"  # of p- and o-
+    with serving(localhost_names, *parts, names=names, told=told) as httpd:
         yield httpd
 
 
@@ -306,7 +307,8 @@ def computed(request: pytest.FixtureRequest, bucket_server: Recorder, localhost_
         url = bucket_server.url(way, "/bucket")
         parts.append(led(way, way, url, *([line] if place == "around" else [])))
         parts.append(section(url, *keys("KEY"), *([line] if place == "section" else [])))
-    with serving(localhost_names, *parts, names=list(WAYS)) as httpd:
+    told = "" if place == "host" else "is set by a rule here, and such settings count for the gateway alone"
+    with serving(localhost_names, *parts, names=list(WAYS), told=told) as httpd:
         yield httpd
 
 

@@ -68,9 +68,13 @@ def section(url: str, *lines: str) -> str:
 
 
 @contextmanager
-def serving(preload: Path, *parts: str, names: Sequence[str] = ()) -> Iterator[Httpd]:
-    """An httpd with a folder and a page for each name; every line in its error log must have been expected."""
+def serving(preload: Path, *parts: str, names: Sequence[str] = (), told: str = "") -> Iterator[Httpd]:
+    """An httpd with a folder and a page for each name; every line in its error log must have been expected.
+
+    ``told``: a pattern of configtest's lines, where something is wrong on purpose; nothing else may be told.
+    """
     with Httpd("\n".join([PAGES, *parts]), preload=preload) as server:
+        assert_told(server, told)
         for name in names:
             folder = server.root / "htdocs" / name
             folder.mkdir()
@@ -81,6 +85,14 @@ def serving(preload: Path, *parts: str, names: Sequence[str] = ()) -> Iterator[H
             (server.root / "htdocs" / "page" / name).write_text(f'<!--#include virtual="/{name}/a.ts" -->')
         yield server
     assert "\n".join(server.unexpected) == ""
+
+
+def assert_told(httpd: Httpd, pattern: str) -> None:
+    """See that configtest has told what is wrong on purpose, and nothing else."""
+    lines = [line for line in httpd.errors() if "usp_s3_wsgi: " in line]
+    assert bool(lines) == bool(pattern) and all(re.search(pattern, line) for line in lines), lines
+    if pattern:
+        httpd.expect_error(pattern)
 
 
 def ask(httpd: Httpd, name: str, form: str = "main", file: str = "a.ts") -> Reply:
