@@ -530,6 +530,20 @@ ProxyPassMatch ^/films/(.*)$ http://films.s3.amazonaws.com/$1
   SetEnv S3AccessKey AK
 </Location>
 """,
+    "what is missing, beside sections that count for other paths": """
+<LocationMatch "^/clips/(eu|us)/">
+  SetEnv S3Region eu-central-1
+</LocationMatch>
+<Directory /srv>
+  SetEnv S3Region eu-central-1
+</Directory>
+WSGIScriptAlias /clips ${USP_S3_WSGI}
+ProxyPass /films http://films.s3.amazonaws.com
+#! error S3SecretKey is not set
+<Proxy "http://films.s3.amazonaws.com/">
+  SetEnv S3AccessKey AK
+</Proxy>
+""",
     "the server's spelling, alone": """
 #! error S3REGION is not a setting: did you mean S3Region?
 SetEnv S3REGION eu-central-1
@@ -968,6 +982,24 @@ ProxyPass / http://s3.example/
 <Proxy "http://s3.example/films/">
   SetEnv S3Region eu-central-1
 </Proxy>
+""",
+    "settings for some requests of a ProxyPass": """
+ProxyPass /films http://films.s3.amazonaws.com
+<Proxy "http://films.s3.amazonaws.com/">
+  SetEnv S3AccessKey AK
+</Proxy>
+<Location /films>
+  <If "true">
+    SetEnv S3SecretKey SK
+  </If>
+</Location>
+ProxyPass /clips http://clips.s3.amazonaws.com
+<Proxy "http://clips.s3.amazonaws.com/">
+  SetEnv S3AccessKey AK
+</Proxy>
+<Location "/clips/*">
+  SetEnv S3SecretKey SK
+</Location>
 """,
     "settings for some requests": """
 WSGIScriptAlias /media ${USP_S3_WSGI}

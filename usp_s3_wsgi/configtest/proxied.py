@@ -131,7 +131,9 @@ def _check_lead(server: Server, lead: Lead, proxies: Proxies, reached: set[int],
     is_claimed = True in claims.values() or is_own or is_in is True
     is_partly = bool(below or around.is_partly or is_in is None) or proxies.has_doubtful_pattern(lead)
     is_partly = is_partly or None in claims.values()
-    may_be_claimed = is_claimed or is_partly or _has_conditional(server)
+    is_pass = lead.how in {"pass", "match"} and lead.path is not None
+    is_undecided = server.is_undecided_below(lead.path or "/") if is_pass else server.is_undecided
+    may_be_claimed = is_claimed or is_partly or (is_undecided and _has_conditional(server))
     is_misspelt = _check_spelling(lead, proxies, not may_be_claimed, reached, findings)
     if is_claimed:
         _warn_of_computing(server, lead, findings)
@@ -146,13 +148,13 @@ def _check_lead(server: Server, lead: Lead, proxies: Proxies, reached: set[int],
             for name in section.unset:
                 variables.pop(name, None)
         variables |= own
-        if is_partly or server.is_undecided:
+        if is_partly or is_undecided:
             judge_values(findings, variables)
         else:
             _judge_whole(server, lead, applied, around.sections, variables, findings)
-    elif lead.how in {"rewrite", "handler"} and not may_be_claimed and not server.is_undecided and not is_misspelt:
+    elif lead.how in {"rewrite", "handler"} and not may_be_claimed and not is_undecided and not is_misspelt:
         _check_keys_around(lead, own, findings)
-    if not server.is_undecided and not around.is_partly and not proxies.patterns:
+    if not is_undecided and not around.is_partly and not proxies.patterns:
         for section in below:
             assert section.directive is not None
             is_whole = lead.is_whole and not proxies.below(section.name)

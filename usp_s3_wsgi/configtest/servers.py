@@ -21,6 +21,8 @@ _TRANSPARENT = ("<limit", "<require")
 _WILDCARD = re.compile(r"[?*]|\[.*\]")
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _PROXY = {"<proxy", "<proxymatch"}
+#: Each is compared with each ProxyPass; where there are more, all is undecided.
+_MOST_STARTS = 200
 
 
 class Value(NamedTuple):
@@ -39,10 +41,16 @@ Variables = dict[str, Value]
 
 
 class Section:
-    """A section, or what stands outside of them (``directive`` None): variables, and what else is in it."""
+    """A section, or what stands outside of them (``directive`` None): variables, and what else is in it.
 
-    def __init__(self, directive: Directive | None, children: Iterable[Directive]) -> None:
+    ``outermost``: of the sections around.
+    """
+
+    def __init__(
+        self, directive: Directive | None, children: Iterable[Directive], outermost: Section | None = None
+    ) -> None:
         self.directive = directive
+        self.outermost = outermost or self
         self.kind = directive.name[1:] if directive else ""
         words = directive.words if directive else ()
         self.is_regex = self.kind.endswith("match") or words[:1] == ("~",)
@@ -69,6 +77,24 @@ class Section:
     def is_conditional(self) -> bool:
         """Whether it cannot be known here for which requests it counts."""
         return bool(self.kind) and not self.is_location and self.kind not in {"proxy", "proxymatch"}
+
+    @property
+    def is_of_files(self) -> bool:
+        """Whether it counts only where httpd looks for a file, which it does not for a ProxyPass."""
+        return self.outermost.kind in {"directory", "directorymatch", "files", "filesmatch"}
+
+    @property
+    def start(self) -> str:
+        """What all paths begin with for which it can count."""
+        section = self.outermost
+        if not section.kind.startswith("location"):
+            return ""
+        if not section.is_regex:
+            return re.split(r"[?*\[\\]", section.name, maxsplit=1)[0].rstrip("/")
+        match = re.match(r"\^(/[\w/-]*)(.?)", section.name)
+        if match is None or "|" in re.sub(r"\(.*\)", "", section.name):
+            return ""
+        return (match[1][:-1] if match[2] and match[2] in "?*{" else match[1]).rstrip("/")
 
     @cached_property
     def has_settings(self) -> bool:
@@ -169,6 +195,21 @@ class Server:
             for section in (server.outside, *server.sections)
         )
 
+    @cached_property
+    def _starts(self) -> list[str]:
+        """What the paths begin with for which it is undecided, as far as a ProxyPass can lead from there."""
+        found = [""] if any(host.has_settings for host in self.hosts) else []
+        for server in self.visible:
+            for section in (server.outside, *server.sections):
+                if not section.is_of_files and (_has_rules(section) or (section.is_conditional and section.has_any)):
+                    found.append(section.start)
+        return found
+
+    def is_undecided_below(self, path: str) -> bool:
+        """Whether they may for what a ProxyPass sends from a path."""
+        starts = self._starts
+        return len(starts) > _MOST_STARTS or any(path.startswith(start) or start.startswith(path) for start in starts)
+
     def around(self, path: str) -> list[Section]:
         """The Location sections that all requests below a path fall under, in httpd's order."""
         return [section for server in self.visible for section in _covering(server.locations, path)]
@@ -256,9 +297,10 @@ def _server(main: Server | None, directives: list[Directive]) -> Server:
     return Server(main, Section(None, directives), sections, proxies)
 
 
-def _sections(directive: Directive) -> Iterator[Section]:
+def _sections(directive: Directive, outermost: Section | None = None) -> Iterator[Section]:
+    section = Section(directive, directive.children, outermost)
     if directive.name not in _PROXY:
-        yield Section(directive, directive.children)
+        yield section
     for child in _flat(directive.children):
         if child.name.startswith("<"):
-            yield from _sections(child)
+            yield from _sections(child, section.outermost)
