@@ -16,7 +16,7 @@ HEADERS = (
     ("apu.h", "APU_INCLUDEDIR", "libaprutil1-dev"),
 )
 #: The C files of the extension, by what their names have behind _httpd.
-PARTS = ("", "_alike", "_configtest", "_guard", "_operator", "_python", "_sections")
+PARTS = ("", "_alike", "_configtest", "_guard", "_index", "_operator", "_python", "_sections", "_settings")
 #: How the one line begins that says why there is no extension.
 WITHOUT = "usp_s3_wsgi is built without usp_s3_module"
 
@@ -86,7 +86,7 @@ def extensions():
                 *[f"usp_s3_wsgi/_httpd{part}.c" for part in PARTS],
                 "usp_s3_wsgi/_sha256.c",
             ],
-            depends=["usp_s3_wsgi/_httpd.h", "usp_s3_wsgi/_sha256.h"],
+            depends=["usp_s3_wsgi/_httpd.h", "usp_s3_wsgi/_httpd_sections.h", "usp_s3_wsgi/_sha256.h"],
             include_dirs=folders,
             define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # APR's headers want both
             optional=True,

@@ -156,7 +156,7 @@ static int server_has_mapped(request_rec *r)
     if (found)
         usp_s3_request_of(r)->mapped = found;
     if (r->filename && strncmp(r->filename, "proxy:", 6) == 0)
-        usp_s3_request_of(r)->mapped_url = r->filename + 6;
+        usp_s3_request_of(r)->mapped_url = apr_pstrdup(r->pool, r->filename + 6); /* mod_proxy may write into that */
     return DECLINED;
 }
 
