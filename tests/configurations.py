@@ -598,6 +598,13 @@ ProxyPass /films http://films.s3.amazonaws.com
   @KEYS@
 </ProxyMatch>
 """,
+    "any host by https": """
+ProxyPass /films https://films.s3.amazonaws.com
+#! error this section falls on any host
+<Proxy "https://*">
+  @KEYS@
+</Proxy>
+""",
     "a name that is nearly a setting's, alone": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">

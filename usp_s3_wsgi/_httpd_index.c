@@ -41,10 +41,12 @@ int usp_s3_is_section_of(const proxy_dir_conf *proxy, const char *url, size_t pa
     return rest != url && (rest[-1] == '/' || !*rest || *rest == '/' || *rest == '?');
 }
 
-/* Whether a section counts for any host: <Proxy "*"> */
+/* Whether a section counts for any host: <Proxy "*">, <Proxy "https://*"> */
 int usp_s3_is_section_of_any(const proxy_dir_conf *proxy)
 {
-    return !usp_s3_is_literal(proxy) && usp_s3_is_applied_to(proxy, "http://any-host.invalid/any/path");
+    return !usp_s3_is_literal(proxy)
+           && (usp_s3_is_applied_to(proxy, "http://any-host.invalid/any/path")
+               || usp_s3_is_applied_to(proxy, "https://any-host.invalid/any/path"));
 }
 
 int usp_s3_has_any_setting(ap_conf_vector_t *section, const void *unused)
