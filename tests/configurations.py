@@ -485,14 +485,14 @@ ProxyPass /films balancer://films
 """,
     "a pattern of URLs that show no bucket": """
 ProxyPass /films http://films.s3.example
-#! error the section is a pattern and needs S3BucketURL
+#! error a pattern needs S3BucketURL
 <ProxyMatch "^http://[a-z]+[.]s3[.]example/">
   @KEYS@
 </ProxyMatch>
 """,
     "a Location of another bucket": """
 ProxyPass /films http://s3.example/films
-#! warning these settings do not count for what httpd.conf:@2@ sends
+#! warning these settings do not count for what httpd.conf:@2@ sends: S3BucketURL is another bucket's
 <Location /films>
   SetEnv S3BucketURL http://s3.example/clips/
   SetEnv S3AccessKey AK

@@ -186,7 +186,7 @@ def _judge_whole(
             f' put these settings into a <Proxy "{lead.canonical.rstrip("/")}/"> section, one for each BalancerMember,'
             " or write S3BucketURL beside them"
             if lead.balancer
-            else " the section is a pattern and needs S3BucketURL"
+            else " a pattern needs S3BucketURL"
         )
         findings.error(where, f"{what}:{instead}")
         return

@@ -123,6 +123,17 @@ def _tell(section: Section, leads: list[Lead], findings: Findings) -> None:
     steps = _steps(section.name)
     passes = (lead for lead in leads if lead.path is not None and lead.how == "pass" and _is_http(lead))
     inner = next((lead for lead in passes if _steps(lead.path or "/")[: len(steps)] == steps), None)
+    bucket = section.variables["s3bucketurl"].value if "s3bucketurl" in section.variables else ""
+    ends = [steps[:end] for end in range(len(steps) + 1)]
+    at = next(
+        (lead for lead in leads if lead.how == "pass" and _is_http(lead) and _steps(lead.path or "/") in ends), None
+    )
+    if bucket and at is not None:
+        findings.warning(
+            section.directive,
+            f"these settings do not count for what {at.directive.place} sends: S3BucketURL is another bucket's",
+        )
+        return
     if inner is not None:
         findings.warning(
             section.directive,
