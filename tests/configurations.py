@@ -456,6 +456,10 @@ ProxyPass /films http://films.s3.amazonaws.com
   #! error S3AccessKey is set by a rule here
   RewriteRule ^ - [NE,E=S3AccessKey:AK]
 </ProxyMatch>
+ProxyPass /clips http://clips.s3.amazonaws.com
+<Proxy "http://clips.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
 """,
     "a setting by SetEnvIf in the Location of a ProxyPass": """
 ProxyPass /films http://films.s3.amazonaws.com
