@@ -216,7 +216,7 @@ def named(bucket_server: Recorder, other_server: Recorder, localhost_names: Path
             name = f"{side}-{way}"
             parts.append(led(way, name, url, *keys("KEY"), f"SetEnv S3BucketURL {bucket_server.url(name, '/bucket/')}"))
             names.append(name)
-    told = "these settings do not count for what .* sends"  # of p- and o-
+    told = "these settings do not count for what .* sends|S3BucketURL is not where .* sends"  # of p- and o-
     with serving(localhost_names, *parts, names=names, told=told) as httpd:
         yield httpd
 
@@ -260,7 +260,8 @@ def nameless(
         parts.append(led(way, way, bucket_server.url(way, "/bucket"), *lines))
         parts.append(led(way, f"k-{way}", other_server.url(way, "/other"), "SetEnv S3DeniedStatus 404"))
         names += [way, f"k-{way}"]
-    with serving(localhost_names, *parts, names=names) as httpd:
+    told = "S3AccessKey is not set|put these settings into a <Proxy|a pattern needs S3BucketURL"
+    with serving(localhost_names, *parts, names=names, told=told) as httpd:
         yield httpd
 
 
