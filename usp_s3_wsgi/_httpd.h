@@ -24,7 +24,8 @@ APLOG_USE_MODULE(usp_s3);
 
 /* What the operator says of a request besides SetEnv and PassEnv. */
 typedef struct {
-    apr_array_header_t *computed; /* variables of SetEnvIf and RewriteRule [E=] */
+    apr_array_header_t *computed;        /* variables of SetEnvIf and RewriteRule [E=] */
+    const struct htaccess_result *files; /* that were read for the request, or for the page around it */
     const char *refusal;          /* why a setting is an .htaccess author's, NULL for nothing */
     const char *doubt;            /* why a computed or missing one may be, NULL for nothing */
 } usp_s3_operator;

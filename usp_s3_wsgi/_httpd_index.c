@@ -41,7 +41,7 @@ int usp_s3_is_section_of(const proxy_dir_conf *proxy, const char *url, size_t pa
     return rest != url && (rest[-1] == '/' || !*rest || *rest == '/' || *rest == '?');
 }
 
-/* Whether a section counts for any host: <Proxy "*">, <Proxy "https://*"> */
+/* Whether a section counts for any host: <Proxy "*">, or one of https alone. */
 int usp_s3_is_section_of_any(const proxy_dir_conf *proxy)
 {
     return !usp_s3_is_literal(proxy)

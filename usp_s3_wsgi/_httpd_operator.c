@@ -227,6 +227,23 @@ static int chooses_handler(ap_conf_vector_t *config, const void *unused)
            || has_module(config, rewrite_module);
 }
 
+static int begins(const char *text, const char *with)
+{
+    return text && strncmp(text, with, strlen(with)) == 0;
+}
+
+/* Whether a file is in a folder, which may have been asked for without its slash. What has lost its name may be in any. */
+static int is_in_folder(const char *name, const char *folder)
+{
+    size_t length = strlen(folder);
+
+    if (!name || begins(name, "proxy:"))
+        return 1;
+    while (length && folder[length - 1] == '/')
+        length--;
+    return strncmp(name, folder, length) == 0 && (name[length] == '/' || !name[length]);
+}
+
 /*
  * The folder whose .htaccess file is about this request and has something; NULL for none. The list also has the files of the
  * page around a subrequest, and of the request before a redirect.
@@ -237,10 +254,21 @@ static const char *folder_with(request_rec *r, int (*is_so)(ap_conf_vector_t *, 
     const char *name = request && request->file ? request->file : r->filename;
     const struct htaccess_result *file;
 
+    if (request && request->mapped_url)
+        return NULL; /* no .htaccess file is read for it */
     for (file = r->htaccess; file; file = file->next) {
-        if (file->htaccess && name && strncmp(name, file->dir, strlen(file->dir)) == 0
-            && usp_s3_any(file->htaccess, is_so, of))
+        if (file->htaccess && is_in_folder(name, file->dir) && usp_s3_any(file->htaccess, is_so, of))
             return file->dir;
+    }
+    return NULL;
+}
+
+/* The folder whose .htaccess file has set a variable that was merged into the request; NULL for none. */
+static const char *folder_of(const struct htaccess_result *files, const apr_table_entry_t *entry)
+{
+    for (; files; files = files->next) {
+        if (files->htaccess && usp_s3_any(files->htaccess, usp_s3_has_entry, entry))
+            return files->dir;
     }
     return NULL;
 }
@@ -250,17 +278,12 @@ static const char *folder_with(request_rec *r, int (*is_so)(ap_conf_vector_t *, 
 #define DECIDED "usp-s3-decided"
 #define AUTHOR "usp-s3-author"
 
-static int begins(const char *text, const char *with)
-{
-    return text && strncmp(text, with, strlen(with)) == 0;
-}
-
-/* "proxy:URL" where a handler, or a content type that takes its place, leads to mod_proxy; NULL where a file name does. */
+/* "proxy:URL" where a handler, or a content type that takes its place, leads to mod_proxy; NULL where a file name does, first. */
 static const char *proxy_handler(request_rec *r)
 {
     const char *handler = r->handler ? r->handler : r->content_type;
 
-    return begins(handler, "proxy:") ? handler : NULL;
+    return begins(handler, "proxy:") && !begins(r->filename, "proxy:") ? handler : NULL;
 }
 
 static int is_proxied(request_rec *r)
@@ -308,38 +331,28 @@ static int is_mapped(request_rec *r)
     return request && request->mapped_url;
 }
 
-/* In notes, which an internal fast redirect takes over from the request that it found. */
+/*
+ * In notes, which an internal fast redirect takes over from the request that it found: what was decided there holds for that
+ * handler and name, and not for others that are chosen since.
+ */
 static void decide_author(request_rec *r)
 {
-    const char *author = is_mapped(r) || apr_table_get(r->notes, DECIDED) ? NULL : author_of(r);
+    const char *what = apr_pstrcat(r->pool, r->handler ? r->handler : "", "\n", r->filename, NULL);
+    const char *decided = apr_table_get(r->notes, DECIDED);
+    const char *author = is_mapped(r) || (decided && strcmp(decided, what) == 0) ? NULL : author_of(r);
 
-    apr_table_setn(r->notes, DECIDED, "1");
+    apr_table_setn(r->notes, DECIDED, what);
     if (author)
         apr_table_setn(r->notes, AUTHOR, author);
 }
 
+/* A module that sets the file name of a subrequest does so after fixups, and is the operator's. */
 const char *usp_s3_author(request_rec *r)
 {
-    /* A module that sets the file name of a subrequest does so after fixups, and is the operator's. */
-    if (!apr_table_get(r->notes, DECIDED) && proxy_handler(r))
-        decide_author(r);
     return apr_table_get(r->notes, AUTHOR);
 }
 
 /* ---------------------------------------------------------------- whose variables these are */
-
-/* Why a value of SetEnv or PassEnv is not the operator's; NULL where it is. */
-static const char *refusal_of(request_rec *r, const apr_table_entry_t *entry)
-{
-    const struct htaccess_result *file;
-
-    for (file = r->htaccess; file; file = file->next) {
-        if (file->htaccess && usp_s3_any(file->htaccess, usp_s3_has_entry, entry))
-            return apr_psprintf(r->pool, "%s is set in an .htaccess file of %s: settings belong into httpd's own files",
-                                entry->key, file->dir);
-    }
-    return NULL;
-}
 
 /* What a subrequest has only because its page has it: the very same string. */
 static int is_inherited(request_rec *r, const apr_table_entry_t *entry)
@@ -390,12 +403,14 @@ static usp_s3_operator *decide_operator(request_rec *r)
     const char *folder;
     int i;
 
+    operator->files = r->htaccess;
     operator->computed = apr_array_make(r->pool, 4, sizeof(apr_table_entry_t));
     for (i = 0; all && i < all->nelts && !operator->refusal; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (is_decisive(entry))
-            operator->refusal = refusal_of(r, entry);
+        if (is_decisive(entry) && (folder = folder_of(operator->files, entry)))
+            operator->refusal = apr_psprintf(r->pool, "%s is set in an .htaccess file of %s: settings belong into httpd's own files",
+                                             entry->key, folder);
     }
     add_computed(r, operator);
     if (!operator->doubt && (folder = folder_with(r, unsets, NULL)))
@@ -422,7 +437,9 @@ const usp_s3_operator *usp_s3_operator_of(request_rec *r)
     ap_conf_vector_t *own;
 
     if (!operator) {
-        if (!holds_believed(usp_s3_variables(r->per_dir_config)) && !holds_believed(apr_table_elts(r->subprocess_env)))
+        /* A fast redirect does not take over the list of files of the subrequest that it found: this brings it along. */
+        if (!holds_believed(usp_s3_variables(r->per_dir_config)) && !holds_believed(apr_table_elts(r->subprocess_env))
+            && !(r->main && r->htaccess))
             return &silent;
         operator = decide_operator(r);
         own = ap_create_per_dir_config(r->pool);
@@ -464,14 +481,14 @@ static int is_secret(const char *name)
     return 0;
 }
 
-static void hide(request_rec *r, const apr_array_header_t *all)
+static void hide(request_rec *r, const apr_array_header_t *all, const struct htaccess_result *files)
 {
     int i;
 
     for (i = 0; all && i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (is_secret(entry->key) && !refusal_of(r, entry)) /* an author may read his own */
+        if (is_secret(entry->key) && !folder_of(files, entry)) /* an author may read his own */
             apr_table_unset(r->subprocess_env, entry->key);
     }
 }
@@ -482,13 +499,15 @@ static void hide(request_rec *r, const apr_array_header_t *all)
  */
 static void hide_secrets(request_rec *r)
 {
-    hide(r, usp_s3_variables(r->per_dir_config));
-    hide(r, usp_s3_operator_of(r)->computed);
+    const usp_s3_operator *operator = usp_s3_operator_of(r);
+
+    hide(r, usp_s3_variables(r->per_dir_config), operator->files);
+    hide(r, operator->computed, operator->files);
 }
 
 static int note_file(request_rec *r)
 {
-    if (r->htaccess && !is_proxied(r))
+    if (r->htaccess && !begins(r->filename, "proxy:"))
         usp_s3_request_of(r)->file = r->filename; /* RewriteRule [P] puts a URL in its place */
     return DECLINED;
 }
@@ -498,11 +517,10 @@ static int decide(request_rec *r)
 {
     const char *handler = proxy_handler(r), *url = handler ? handler : r->filename;
 
-    if (is_proxied(r))
-        decide_author(r);
-    if (ap_get_module_config(r->per_dir_config, &usp_s3_module))
-        return DECLINED; /* by a fast redirect: it was decided, and the keys hidden, for the request that was found */
+    if (r->main && r->htaccess)
+        usp_s3_operator_of(r); /* whatever a fast redirect makes of it */
     if (is_proxied(r)) {
+        decide_author(r);
         usp_s3_operator_of(r); /* before the keys are hidden */
         url += sizeof("proxy:") - 1;
         if (usp_s3_is_http(url) || usp_s3_is_balancer(url))
@@ -591,7 +609,7 @@ static void hand_over(request_rec *r)
     /* What httpd sets only where a request has such: a page's own would take its place. */
     static const char *const of_request[] = {"PATH_INFO", "HTTP_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
                                              "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", NULL};
-    const char *const *name;
+    const char *const *name, *refusal;
 
     apr_table_unset(r->subprocess_env, SETTINGS);
     if (!usp_s3_is_gateway(r))
@@ -599,13 +617,16 @@ static void hand_over(request_rec *r)
     for (name = of_request; *name; name++)
         apr_table_unset(r->subprocess_env, *name);
     operator = usp_s3_operator_of(r);
-    /* Those of sections last, as in the environment: they win. */
-    append_variables(&settings, &control, operator->computed);
-    append_variables(&settings, &control, usp_s3_variables(r->per_dir_config));
-    if (operator->refusal || operator->doubt)
-        append_pair(&control, "refusal", operator->refusal ? operator->refusal : operator->doubt);
-    else if (!has_own_path(r))
-        append_pair(&control, "refusal", "the path is not the one that access rules have seen (exec cgi)");
+    refusal = operator->refusal ? operator->refusal : operator->doubt;
+    if (!refusal && !has_own_path(r))
+        refusal = "the path is not the one that access rules have seen (exec cgi)";
+    if (refusal)
+        append_pair(&control, "refusal", refusal);
+    else {
+        /* Those of sections last, as in the environment: they win. */
+        append_variables(&settings, &control, operator->computed);
+        append_variables(&settings, &control, usp_s3_variables(r->per_dir_config));
+    }
     if (r->prev && ap_is_HTTP_ERROR(r->status))
         append_pair(&control, "error status", apr_itoa(r->pool, r->status));
     if (APLOG_R_IS_LEVEL(r, APLOG_DEBUG))
@@ -668,6 +689,7 @@ void usp_s3_register_operator(void)
     ap_hook_post_read_request(server_was_read, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_map_to_storage(server_has_mapped, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(note_file, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_fixups(decide, NULL, NULL, APR_HOOK_LAST - 1); /* after mod_env, and before RequestHeader can copy the keys */
     ap_hook_fixups(decide, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_insert_filter(hand_over, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_handler(handle, NULL, NULL, APR_HOOK_REALLY_FIRST);

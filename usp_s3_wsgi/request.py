@@ -199,14 +199,24 @@ def is_direct(environ: Mapping[str, Any]) -> bool:
         BadPath: as :func:`object_key`.
     """
     mount = environ.get("SCRIPT_NAME", "")
-    # The last: an Alias below the mount has led to the folder that a fast redirect comes from.
-    if is_subrequest(environ) or "REDIRECT_URL" in environ or environ.get("CONTEXT_PREFIX", "") not in {"", mount}:
+    alias = environ.get("CONTEXT_PREFIX", "")
+    if is_subrequest(environ) or "REDIRECT_URL" in environ:
         return False
-    served = (mount + environ.get("PATH_INFO", "")).encode("latin-1")
+    if alias and not f"{mount}/".startswith(f"{alias.rstrip('/')}/"):
+        return False  # an Alias below the mount has led to the folder that a fast redirect comes from
     raw = _raw_path(environ.get("REQUEST_URI", ""))
-    # AllowEncodedSlashes NoDecode leaves %2F as it is.
-    paths = _decoded(raw), _decoded(re.sub("%(?=2f)", "%25", raw, flags=re.IGNORECASE))
-    return _folded(served) in {_folded(path) for path in paths}
+    _decoded(raw)
+    # The mount is in the URL as it is: with AllowEncodedSlashes NoDecode, /media%2Fx is no path of /media.
+    segments = [name for name in mount.split("/") if name]
+    match = re.match("/+([^/]+)" * len(segments) + "(?P<below>.*)", raw, re.DOTALL)
+    if match is None or [unquote_to_bytes(name) for name in match.groups()[:-1]] != [
+        name.encode("latin-1") for name in segments
+    ]:
+        return False
+    below = match["below"]
+    # And there it leaves %2F as it is.
+    paths = _decoded(below), _decoded(re.sub("%(?=2f)", "%25", below, flags=re.IGNORECASE))
+    return _folded(environ.get("PATH_INFO", "").encode("latin-1")) in {_folded(path) for path in paths}
 
 
 def _plain_key(environ: Mapping[str, Any], served_path: str | None) -> str:

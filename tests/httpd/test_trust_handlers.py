@@ -1,0 +1,273 @@
+"""Handlers, redirects and lookups by which an author would lead a bucket's request, or read its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.httpd.recorder import Recorder
+from tests.httpd.test_trust_htaccess import running, write
+from tests.httpd.ways import keys, section
+
+RULE = "RewriteEngine On\n@MORE@\nRewriteRule ^ @URL@/secret.ts [P]\n"
+SIGNING = {
+    # no line of the operator's is needed for these: note_file() does not note where a handler is proxy:... already
+    "plain/add-handler": 'AddHandler "proxy:http://x.invalid/" .ts\n' + RULE,
+    "plain/set-handler": 'SetHandler "proxy:http://x.invalid/"\n' + RULE,
+    "plain/force-type": 'ForceType "proxy:http://x.invalid/"\n' + RULE,
+    "plain/add-type": 'AddType "proxy:http://x.invalid/" .ts\n' + RULE,
+    # the operator has SetHandler "proxy:http://public/" around
+    "handled/rule-and-handler": RULE.replace("@MORE@", "RewriteRule ^ - [H=proxy:@PUBLIC@/]"),
+}
+
+
+@pytest.mark.parametrize("way", SIGNING)
+def test_an_htaccess_file_gets_no_signature(bucket: Recorder, other: Recorder, localhost_names: Path, way: str) -> None:
+    url, public = bucket.url("films", "/bucket"), bucket.url("films", "/bucket/pub")
+    around = f"""
+<Location /handled>
+  SetHandler "proxy:{public}/"
+</Location>
+"""
+    with running(localhost_names, around, section(url, *keys("KEY"))) as httpd:
+        text = SIGNING[way].replace("@URL@", url).replace("@MORE@", "").replace("@PUBLIC@", public)
+        write(httpd, way, {".htaccess": text, "a.ts": "the author's"})
+        reply = httpd.fetch(f"/{way}/a.ts")
+        print(reply.status, reply.body, httpd.errors())
+        print(bucket.asked)
+    assert bucket.signers() == []
+    assert reply.status == 500
+
+
+def test_a_folder_without_its_slash_is_its_htaccess_files(bucket: Recorder, localhost_names: Path) -> None:
+    """The folder is /author, and its .htaccess file that of /author/, which is no prefix of it."""
+    url = bucket.url("films", "/bucket")
+    htaccess = f"DirectorySlash Off\nRewriteEngine On\nRewriteOptions AllowNoSlash\nRewriteRule ^ {url}/secret.ts [P]\n"
+    with running(localhost_names, section(url, *keys("KEY")), author={".htaccess": htaccess}) as httpd:
+        reply = httpd.fetch("/author")
+    assert bucket.signers() == []
+    assert reply.status == 500
+
+
+def test_a_folder_without_its_slash_is_its_htaccess_files_handler(bucket: Recorder, localhost_names: Path) -> None:
+    url = bucket.url("films", "/bucket")
+    htaccess = f'DirectorySlash Off\nSetHandler "proxy:{url}/secret"\n'
+    with running(localhost_names, section(url, *keys("KEY")), author={".htaccess": htaccess}) as httpd:
+        reply = httpd.fetch("/author")
+    assert bucket.signers() == []
+    assert reply.status == 500
+
+
+NEGOTIATION = """
+<IfModule !negotiation_module>
+  LoadModule negotiation_module "@MODULES@/mod_negotiation.so"
+</IfModule>
+"""
+
+
+def negotiation() -> str:
+    from tests.httpd.machine import modules_directory
+
+    return NEGOTIATION.replace("@MODULES@", str(modules_directory()))
+
+
+def test_what_was_decided_for_a_variant_does_not_count_for_a_rule(bucket: Recorder, localhost_names: Path) -> None:
+    """The operator's SetHandler leads the variant to a public folder; then the rule of an author runs."""
+    url, public = bucket.url("films", "/bucket"), bucket.url("films", "/bucket/pub")
+    around = f'<Directory ${{ROOT}}/htdocs>\n<Files "*.ts">\nSetHandler "proxy:{public}/"\n</Files>\n</Directory>'
+    htaccess = (
+        "Options +MultiViews\nAddType video/mp2t .ts\nRewriteEngine On\n"
+        f"RewriteCond %{{IS_SUBREQ}} =false\nRewriteRule ^ {url}/secret.ts [P]\n"
+    )
+    with running(
+        localhost_names,
+        negotiation(),
+        around,
+        section(url, *keys("KEY")),
+        author={".htaccess": htaccess, "foo.ts": ""},
+    ) as httpd:
+        reply = httpd.fetch("/author/foo")
+        print(reply.status, reply.body, httpd.errors(), bucket.asked)
+    assert bucket.signers() == []
+    assert reply.status == 500
+
+
+LEAKS = {
+    "variant": ("/own/m/a.ts", "Options +MultiViews\nHeader always set X-Leak %{S3SecretKey}e\n"),
+    "request-header": (
+        "/own/m.wsgi/a.ts",
+        'RequestHeader set X-Leak %{S3SecretKey}e\nHeader always set X-Leak "expr=%{req:X-Leak}"\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("way", LEAKS)
+def test_an_htaccess_file_reads_no_keys(bucket: Recorder, localhost_names: Path, way: str) -> None:
+    from tests.httpd.test_trust_htaccess import SCRIPTS, own_script
+
+    target, htaccess = LEAKS[way]
+    lines = "\n".join(
+        [*keys("OWN"), f"SetEnv S3BucketURL {bucket.url('own', '/bucket/')}", "SetEnv S3DeniedStatus 404"]
+    )
+    with running(localhost_names, negotiation(), SCRIPTS["AddType"], f"<Location /own>\n{lines}\n</Location>") as httpd:
+        write(httpd, "own", {".htaccess": htaccess, "m.wsgi": own_script(httpd)})
+        reply = httpd.fetch(target)
+        print(reply.status, reply.headers, httpd.errors(), bucket.asked)
+    assert "a-secret" not in str(reply.headers)
+
+
+@pytest.mark.parametrize("way", ["request-header"])
+def test_an_htaccess_file_reads_no_keys_of_mod_proxy(bucket: Recorder, localhost_names: Path, way: str) -> None:
+    url = bucket.url("films", "/bucket")
+    lines = "\n".join(keys("OWN"))
+    around = f'<Directory ${{ROOT}}/htdocs/own>\nSetHandler "proxy:{url}"\n{lines}\n</Directory>'
+    with running(localhost_names, around, f'<Proxy "{url}/">\nSetEnv S3Retries 0\n</Proxy>') as httpd:
+        write(httpd, "own", {".htaccess": LEAKS[way][1], "a.ts": ""})
+        reply = httpd.fetch("/own/a.ts")
+        print(reply.status, reply.headers, httpd.errors(), bucket.asked)
+    assert "a-secret" not in str(reply.headers)
+
+
+def test_an_encoded_slash_makes_no_request_direct(bucket: Recorder, other: Recorder, localhost_names: Path) -> None:
+    """Without the module: the docroot's author gets /media%2Fx, and redirects it fast to /media/x."""
+    from tests.httpd.test_trust_htaccess import WithoutModule, fallback, mount
+
+    parts = ["AllowEncodedSlashes NoDecode", mount("/media", bucket.url("films", "/bucket/"))]
+    with running(localhost_names, *parts, kind=WithoutModule) as httpd:
+        write(httpd, ".", {".htaccess": fallback(other) + "FallbackResource /media/denied\n"})
+        reply = httpd.fetch("/media%2Fdenied")
+        print(reply.status, reply.headers, httpd.errors(), bucket.asked, other.asked)
+    assert other.signers() == []
+
+
+def test_a_handler_that_is_chosen_after_a_fast_redirect(
+    bucket: Recorder, other: Recorder, localhost_names: Path
+) -> None:
+    """mod_rewrite's [H=] counts after mod_dir; the target's .htaccess file is none of the redirected request's."""
+    from tests.httpd.test_trust_htaccess import SCRIPTS, fallback, own_script
+
+    lines = "\n".join(
+        [*keys("OWN"), f"SetEnv S3BucketURL {bucket.url('own', '/bucket/')}", "SetEnv S3DeniedStatus 404"]
+    )
+    own = fallback(other) + "<If \"%{IS_SUBREQ} == 'true'\">\nSetHandler default-handler\n</If>\nAcceptPathInfo On\n"
+    author = "RewriteEngine On\nRewriteRule ^ - [H=wsgi-script]\nDirectoryIndex /own/m.wsgi/denied.ts\n"
+    with running(localhost_names, SCRIPTS["AddType"], f"<Location /own>\n{lines}\n</Location>") as httpd:
+        write(httpd, "own", {".htaccess": own, "m.wsgi": own_script(httpd)})
+        write(httpd, "author", {".htaccess": author})
+        reply = httpd.fetch("/author/")
+        print(reply.status, reply.headers, httpd.errors(), bucket.asked, other.asked)
+    assert other.signers() == []
+
+
+# --- crashes: whatever an author writes, no child ends
+
+HOSTILE_URLS = [
+    "", "http:", "http:/", "http://", "http://[", "http://[::1", "http://[::1]/b/x", "http://:0/", "http://%00/",
+    "http://films.localhost:@PORT@/bucket/%00x", "http://films.localhost:@PORT@", "HTTP://Films.LOCALHOST:@PORT@/bucket/x",
+    "unix:", "unix:|", "unix:/x|", "unix:/x|http", "unix:/x|http://", "unix:/x|http://films.localhost:@PORT@/bucket/x",
+    "balancer:", "balancer://", "balancer://b", "balancer://b/x", "balancer://nobody/x", "fcgi://x/", "h2://x/",
+    "http://films.localhost:@PORT@/bucket?x", "http://films.localhost:@PORT@?x", "http://u:p@films.localhost:@PORT@/bucket/x",
+]  # fmt: skip
+HOSTILE = {
+    "handler": 'SetHandler "proxy:@URL@"\n',
+    "type": 'ForceType "proxy:@URL@"\n',
+    "rule": "RewriteEngine On\nRewriteRule ^ @URL@ [P,NE]\n",
+    "rule-handler": 'RewriteEngine On\nRewriteRule ^ "-" "[H=proxy:@URL@]"\n',
+    "both": 'AddHandler "proxy:http://x/" .ts\nRewriteEngine On\nRewriteRule ^ @URL@ [P,NE]\n',
+}
+
+
+@pytest.mark.parametrize("way", HOSTILE)
+def test_no_url_of_an_author_ends_a_child(bucket: Recorder, localhost_names: Path, way: str) -> None:
+    url = bucket.url("films", "/bucket")
+    around = "\n".join([*keys("KEY"), f"SetEnv S3BucketURL {bucket.url('gateway', '/bucket/')}"])
+    parts = [
+        f"<Location />\n{around}\n</Location>",
+        section(url, *keys("KEY")),
+        '<Proxy "http://[::1]/b/">\nSetEnv S3AccessKey KEY\n</Proxy>',
+        '<ProxyMatch "^http://m[0-9]">\nSetEnv S3Region r\n</ProxyMatch>',
+        f'<Proxy "balancer://b">\nBalancerMember {url}\n</Proxy>',
+        f"ProxyPass /films {url}",
+        f"ProxyPassMatch ^/m/(.*)$ {url}/$1",
+        f"<Location /l>\nProxyPass {url}\n</Location>",
+    ]
+    with running(localhost_names, *parts) as httpd:
+        before = httpd.children()
+        for i, hostile in enumerate(HOSTILE_URLS):
+            text = HOSTILE[way].replace("@URL@", hostile.replace("@PORT@", str(bucket.port)))
+            write(httpd, f"f{i}", {".htaccess": text, "a.ts": "x"})
+            try:
+                httpd.fetch(f"/f{i}/a.ts", timeout=20)
+            except ConnectionError as error:
+                raise AssertionError(hostile) from error
+        ended = [line for line in httpd.errors() if "AH00051" in line or "AH00052" in line]
+        after = httpd.children()
+    signed = [request for request in bucket.asked if request.signer != "unsigned"]
+    assert ended == [] and before == after
+    assert signed == []
+
+
+FILTERS = ["USP_S3_ANSWER", "USP_S3_GUARD", "USP_S3_BROKEN"]
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_mod_filter_with_our_filters_ends_no_child(other: Recorder, localhost_names: Path, name: str) -> None:
+    htaccess = f'FilterDeclare x\nFilterProvider x {name} "true"\nFilterChain x\n'
+    with running(localhost_names, author={".htaccess": htaccess, "a.ts": "a file"}) as httpd:
+        reply = httpd.fetch("/author/a.ts")
+    assert (reply.status, reply.body) == (200, b"a file")
+
+
+# --- what 1.5.0 served
+
+
+def test_a_script_in_an_aliased_folder_is_direct_without_the_module(bucket: Recorder, localhost_names: Path) -> None:
+    from tests.httpd.test_trust_htaccess import WithoutModule, own_script
+
+    lines = "\n".join([*keys("OWN"), f"SetEnv S3BucketURL {bucket.url('own', '/bucket/')}"])
+    parts = (
+        "Alias /media ${ROOT}/scripts\n<Directory ${ROOT}/scripts>\nRequire all granted\nOptions +ExecCGI\n"
+        f"AddHandler wsgi-script .wsgi\n</Directory>\n<Location /media>\n{lines}\n</Location>"
+    )
+    with running(localhost_names, parts, kind=WithoutModule) as httpd:
+        (httpd.root / "scripts").mkdir()
+        (httpd.root / "scripts" / "m.wsgi").write_text(own_script(httpd))
+        reply = httpd.fetch("/media/m.wsgi/a.ts")
+        print(reply.status, httpd.errors())
+    assert bucket.signers() == ["OWN/r"]
+
+
+def test_what_was_decided_for_a_fast_redirects_target_does_not_count_for_another_handler(
+    bucket: Recorder, localhost_names: Path
+) -> None:
+    """mod_rewrite's [H=] takes effect after mod_dir: the file is the operator's, the URL before it the author's."""
+    url = bucket.url("films", "/bucket")
+    around = f'<Location /pub>\nSetHandler "proxy:{url}/pub"\n</Location>'
+    htaccess = f"RewriteEngine On\nRewriteRule ^ - [H=proxy:{url}/secret]\nDirectoryIndex /pub/x\n"
+    with running(
+        localhost_names, around, section(url, *keys("KEY")), author={".htaccess": htaccess}, pub={"x": ""}
+    ) as httpd:
+        reply = httpd.fetch("/author/")
+        print(reply.status, reply.body, httpd.errors(), bucket.asked)
+    assert [request.path for request in bucket.asked if "secret" in request.path] == []
+
+
+def test_slashes_before_the_mount_make_no_request_direct(
+    bucket: Recorder, other: Recorder, localhost_names: Path
+) -> None:
+    """Without the module: the docroot's author gets what the mount's pattern does not match, and is direct."""
+    from tests.httpd.test_trust_htaccess import WithoutModule, fallback
+
+    lines = "\n".join(
+        [*keys("GATEWAY"), f"SetEnv S3BucketURL {bucket.url('films', '/bucket/')}", "SetEnv S3DeniedStatus 404"]
+    )
+    parts = (
+        "MergeSlashes Off\nAllowEncodedSlashes NoDecode\nWSGIScriptAliasMatch ^/media ${USP_S3_WSGI}\n"
+        f"<Location /media>\n{lines}\n</Location>"
+    )
+    with running(localhost_names, parts, kind=WithoutModule) as httpd:
+        write(httpd, ".", {".htaccess": fallback(other) + "FallbackResource /media/denied\n"})
+        reply = httpd.fetch("/%2Fmedia/denied")
+        print(reply.status, reply.headers, httpd.errors(), bucket.asked, other.asked)
+    assert other.signers() == []
