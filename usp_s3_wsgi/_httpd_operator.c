@@ -278,7 +278,7 @@ static const char *folder_of(const struct htaccess_result *files, const apr_tabl
 #define DECIDED "usp-s3-decided"
 #define AUTHOR "usp-s3-author"
 
-/* "proxy:URL" where a handler, or a content type that takes its place, leads to mod_proxy; NULL where a file name does, first. */
+/* "proxy:URL" where a handler leads to mod_proxy, or a content type in its place. A file name that does comes first: NULL. */
 static const char *proxy_handler(request_rec *r)
 {
     const char *handler = r->handler ? r->handler : r->content_type;
@@ -320,8 +320,8 @@ static const char *author_of(request_rec *r)
     folder = handler ? folder_with(r, chooses_handler, NULL) : folder_with(r, has_module, rewrite_module);
     if (!folder)
         return NULL;
-    return apr_psprintf(r->pool, "an .htaccess file of %s may have led here: what leads to a bucket belongs into httpd's own files",
-                        folder);
+    return apr_psprintf(r->pool, "an .htaccess file of %s may have led here: what leads to a bucket belongs into httpd's own "
+                        "files", folder);
 }
 
 static int is_mapped(request_rec *r)
@@ -409,13 +409,13 @@ static usp_s3_operator *decide_operator(request_rec *r)
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
         if (is_decisive(entry) && (folder = folder_of(operator->files, entry)))
-            operator->refusal = apr_psprintf(r->pool, "%s is set in an .htaccess file of %s: settings belong into httpd's own files",
-                                             entry->key, folder);
+            operator->refusal = apr_psprintf(r->pool, "%s is set in an .htaccess file of %s: settings belong into httpd's own "
+                                             "files", entry->key, folder);
     }
     add_computed(r, operator);
     if (!operator->doubt && (folder = folder_with(r, unsets, NULL)))
-        operator->doubt = apr_psprintf(r->pool, "an .htaccess file of %s has UnsetEnv of a setting: that belongs into httpd's own "
-                                       "files", folder);
+        operator->doubt = apr_psprintf(r->pool, "an .htaccess file of %s has UnsetEnv of a setting: that belongs into httpd's "
+                                       "own files", folder);
     return operator;
 }
 
@@ -464,7 +464,8 @@ static int is_wsgi(request_rec *r)
 int usp_s3_is_gateway(request_rec *r)
 {
     return is_wsgi(r)
-           && (usp_s3_names_bucket(usp_s3_variables(r->per_dir_config)) || usp_s3_names_bucket(usp_s3_operator_of(r)->computed));
+           && (usp_s3_names_bucket(usp_s3_variables(r->per_dir_config))
+               || usp_s3_names_bucket(usp_s3_operator_of(r)->computed));
 }
 
 static int is_secret(const char *name)

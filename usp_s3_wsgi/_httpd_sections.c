@@ -1,6 +1,6 @@
 /*
- * The rule: which of the requests that mod_proxy sends are ours, and which settings count for one. It is the same for ProxyPass,
- * RewriteRule [P], SetHandler, balancers and subrequests; docs/security.md has it in an operator's words.
+ * The rule: which of the requests that mod_proxy sends are ours, and which settings count for one. It is the same for
+ * ProxyPass, RewriteRule [P], SetHandler, balancers and subrequests; docs/security.md has it in an operator's words.
  *
  * A request is ours where a section of it holds a setting, and these are its sections:
  *   - a <Proxy> section of its URL, as mod_proxy applies it;
@@ -195,7 +195,8 @@ typedef struct {
     const proxied_url *asked;
     mount from;
     const apr_array_header_t *server, *merged; /* variables: of the server's lines, and of all that httpd has merged */
-    apr_array_header_t *applied, *ignored;     /* ap_conf_vector_t *: <Proxy> sections that count, or that mod_proxy alone applies */
+    apr_array_header_t *applied;               /* ap_conf_vector_t *: <Proxy> sections that count */
+    apr_array_header_t *ignored;               /* the same: those that mod_proxy alone applies */
     apr_array_header_t *around;                /* variables: of the sections around that count */
     const char *computing;                     /* the name of a <Proxy> section with rules that compute settings */
     int is_claimed;                            /* a section of the request holds a setting */
@@ -255,8 +256,8 @@ static int is_of_one(const apr_array_header_t *sections, const apr_table_entry_t
 }
 
 /*
- * The settings that neither the server nor a <Proxy> section has set, but perhaps an <If> in one. All empty values are one string
- * for mod_env; where all sections are merged already, such a one is the last word, whoever has set it.
+ * The settings that neither the server nor a <Proxy> section has set, but perhaps an <If> in one. All empty values are one
+ * string for mod_env; where all sections are merged already, such a one is the last word, whoever has set it.
  */
 static void find_around(search *found)
 {
@@ -269,7 +270,8 @@ static void find_around(search *found)
 
         if (usp_s3_may_be_setting(entry)
             && (is_last_word
-                || (!usp_s3_holds(found->server, entry) && !is_of_one(found->applied, entry) && !is_of_one(found->ignored, entry))))
+                || (!usp_s3_holds(found->server, entry) && !is_of_one(found->applied, entry)
+                    && !is_of_one(found->ignored, entry))))
             APR_ARRAY_PUSH(found->around, apr_table_entry_t) = *entry;
     }
 }
@@ -314,7 +316,8 @@ static void add_locations(search *found)
         is_own = holds_mount(section, &found->from)
                  || (bucket ? is_in_bucket(asked, bucket) : is_at_mount(asked, section, &found->from));
         if (is_own || (is_pattern(location) && !bucket)) {
-            found->is_claimed |= is_own && usp_s3_any(section, usp_s3_has_any_setting, NULL) && usp_s3_first_setting(found->merged, 0);
+            found->is_claimed |= is_own && usp_s3_any(section, usp_s3_has_any_setting, NULL)
+                                 && usp_s3_first_setting(found->merged, 0);
             take_away(found->around, section, 0);
             if (all)
                 apr_array_cat(counting, all);
@@ -391,7 +394,8 @@ static void refuse_spelling(search *found)
 static void refuse_others(search *found, const usp_s3_operator *operator)
 {
     const apr_table_entry_t *setting = usp_s3_first_setting(operator->computed, 0);
-    const char *bucket = usp_s3_value_of(operator->computed, BUCKET), *author = found->is_claimed ? usp_s3_author(found->asked->r) : NULL;
+    const char *bucket = usp_s3_value_of(operator->computed, BUCKET);
+    const char *author = found->is_claimed ? usp_s3_author(found->asked->r) : NULL;
     apr_pool_t *pool = found->asked->r->pool;
 
     if (!bucket)
@@ -425,7 +429,7 @@ static int is_merged(const search *found, const char *name)
     return 0;
 }
 
-/* ``if_merged``: but what a section around has unset (UnsetEnv). The last one's spelling counts: tables keep the first one's. */
+/* if_merged: but what a section around has unset (UnsetEnv). The last one's spelling counts: tables keep the first one's. */
 static void set_all(const search *found, apr_table_t *to, const apr_array_header_t *all, int if_merged)
 {
     int i;
