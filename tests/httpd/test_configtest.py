@@ -368,7 +368,12 @@ def test_many_lines_are_left_out() -> None:
 
 # ---------------------------------------------------------------- health checks
 
-HCHECK = f'LoadModule proxy_hcheck_module "{modules_directory()}/mod_proxy_hcheck.so"\n'
+#: mod_proxy_hcheck needs mod_watchdog, which is a part of Debian's httpd and a module of its own in the official image.
+HCHECK = "".join(
+    f'LoadModule {name}_module "{modules_directory()}/mod_{name}.so"\n'
+    for name in ("watchdog", "proxy_hcheck")
+    if has_module(name)
+)
 NEEDS_HCHECK = pytest.mark.skipif(not has_module("proxy_hcheck"), reason="this httpd has no mod_proxy_hcheck")
 TEMPLATE = "ProxyHCTemplate probe hcmethod=HEAD hcinterval=1\n"
 
