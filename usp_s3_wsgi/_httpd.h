@@ -131,6 +131,9 @@ const char *usp_s3_author(request_rec *r);
 /* What is kept of this request, made where there is nothing yet. */
 usp_s3_request *usp_s3_request_of(request_rec *r);
 
+/* What a ProxyPass or RewriteRule of the server made of this request, as that is written; NULL where none did. */
+const char *usp_s3_mapped_url(request_rec *r);
+
 /* The request on its way through mod_proxy; NULL where that is none of ours. */
 signed_request *usp_s3_sent(request_rec *r);
 

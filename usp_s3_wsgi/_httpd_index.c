@@ -226,9 +226,11 @@ void usp_s3_find_sections(apr_pool_t *pool, server_rec *servers)
     }
 }
 
-const usp_s3_index *usp_s3_index_of(const proxy_server_conf *conf)
+const usp_s3_index *usp_s3_index_of(apr_pool_t *pool, const proxy_server_conf *conf)
 {
-    return apr_hash_get(indexes, &conf, sizeof(conf));
+    const usp_s3_index *index = apr_hash_get(indexes, &conf, sizeof(conf));
+
+    return index ? index : make_index(pool, conf); /* a bucket's request must not go out unsigned for want of one */
 }
 
 static int compare_places(const void *one, const void *other)

@@ -71,6 +71,11 @@ static int is_decisive(const apr_table_entry_t *entry)
     return usp_s3_is_setting(entry, 0) || ap_cstr_casecmp(entry->key, SERVED_PATH) == 0;
 }
 
+static int begins(const char *text, const char *with)
+{
+    return text && strncmp(text, with, strlen(with)) == 0;
+}
+
 /* ---------------------------------------------------------------- what servers say */
 
 usp_s3_request *usp_s3_request_of(request_rec *r)
@@ -82,6 +87,13 @@ usp_s3_request *usp_s3_request_of(request_rec *r)
         ap_set_module_config(r->request_config, &usp_s3_module, request);
     }
     return request;
+}
+
+const char *usp_s3_mapped_url(request_rec *r)
+{
+    usp_s3_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
+
+    return request ? request->mapped_url : NULL;
 }
 
 signed_request *usp_s3_sent(request_rec *r)
@@ -155,7 +167,7 @@ static int server_has_mapped(request_rec *r)
 
     if (found)
         usp_s3_request_of(r)->mapped = found;
-    if (r->filename && strncmp(r->filename, "proxy:", 6) == 0)
+    if (begins(r->filename, "proxy:"))
         usp_s3_request_of(r)->mapped_url = apr_pstrdup(r->pool, r->filename + 6); /* mod_proxy may write into that */
     return DECLINED;
 }
@@ -227,11 +239,6 @@ static int chooses_handler(ap_conf_vector_t *config, const void *unused)
            || has_module(config, rewrite_module);
 }
 
-static int begins(const char *text, const char *with)
-{
-    return text && strncmp(text, with, strlen(with)) == 0;
-}
-
 /* Whether a file is in a folder, which may have been asked for without its slash. What has lost its name may be in any. */
 static int is_in_folder(const char *name, const char *folder)
 {
@@ -254,7 +261,7 @@ static const char *folder_with(request_rec *r, int (*is_so)(ap_conf_vector_t *, 
     const char *name = request && request->file ? request->file : r->filename;
     const struct htaccess_result *file;
 
-    if (request && request->mapped_url)
+    if (usp_s3_mapped_url(r))
         return NULL; /* no .htaccess file is read for it */
     for (file = r->htaccess; file; file = file->next) {
         if (file->htaccess && is_in_folder(name, file->dir) && usp_s3_any(file->htaccess, is_so, of))
@@ -324,13 +331,6 @@ static const char *author_of(request_rec *r)
                         "files", folder);
 }
 
-static int is_mapped(request_rec *r)
-{
-    usp_s3_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
-
-    return request && request->mapped_url;
-}
-
 /*
  * In notes, which an internal fast redirect takes over from the request that it found: what was decided there holds for that
  * handler and name, and not for others that are chosen since.
@@ -339,7 +339,7 @@ static void decide_author(request_rec *r)
 {
     const char *what = apr_pstrcat(r->pool, r->handler ? r->handler : "", "\n", r->filename, NULL);
     const char *decided = apr_table_get(r->notes, DECIDED);
-    const char *author = is_mapped(r) || (decided && strcmp(decided, what) == 0) ? NULL : author_of(r);
+    const char *author = usp_s3_mapped_url(r) || (decided && strcmp(decided, what) == 0) ? NULL : author_of(r);
 
     apr_table_setn(r->notes, DECIDED, what);
     if (author)

@@ -229,7 +229,7 @@ static void find_proxy_sections(search *found)
         APR_ARRAY_PUSH(found->applied, ap_conf_vector_t *) = section;
         if (usp_s3_is_computing(section)) {
             found->is_claimed = 1;
-            found->computing = proxy->p;
+            found->computing = usp_s3_shown_url(asked->r->pool, proxy->p);
         }
         if (!usp_s3_any(section, usp_s3_has_any_setting, NULL))
             continue;
@@ -238,7 +238,8 @@ static void find_proxy_sections(search *found)
         if (!usp_s3_is_section_of_any(proxy) || (bucket && is_in_bucket(asked, bucket)))
             found->is_claimed = 1;
         else if (!bucket && usp_s3_holds_identity(all))
-            found->refusal = apr_psprintf(asked->r->pool, "<Proxy \"%s\"> is one of any host: it needs S3BucketURL", proxy->p);
+            found->refusal = apr_psprintf(asked->r->pool, "<Proxy \"%s\"> is one of any host: it needs S3BucketURL",
+                                          usp_s3_shown_url(asked->r->pool, proxy->p));
         if (usp_s3_is_literal(proxy) && usp_s3_is_http(proxy->p))
             found->url = usp_s3_behind_socket(proxy->p);
     }
@@ -359,7 +360,7 @@ static const char *spelling_of(const proxied_url *asked, const proxy_dir_conf *p
     if (!(end = strstr(usp_s3_behind_socket(written), "://")))
         return NULL;
     end += 3 + strcspn(end + 3, "/");
-    written = apr_pstrmemdup(pool, written, (apr_size_t)(end - written));
+    written = usp_s3_shown_url(pool, apr_pstrmemdup(pool, written, (apr_size_t)(end - written)));
     if ((end = strchr(written, '['))) /* of an IPv6 address: a pattern for httpd. A backslash would be doubled in the log. */
         return apr_psprintf(pool, "<ProxyMatch \"^%.*s[[]%s%s\">", (int)(end - written), written, end + 1,
                             section.path ? section.path : "/");
@@ -375,7 +376,7 @@ static void refuse_spelling(search *found)
 
     for (i = 0; sections && i < sections->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, usp_s3_indexed).section;
-        const char *name = usp_s3_proxy_of(section)->p;
+        const char *name = usp_s3_shown_url(pool, usp_s3_proxy_of(section)->p);
         const char *right = is_applied(found->asked, section) ? NULL : spelling_of(found->asked, usp_s3_proxy_of(section));
 
         if (!right || !usp_s3_any(section, usp_s3_has_any_setting, NULL))
@@ -478,9 +479,9 @@ static const char *as_written(request_rec *r, const char *unchosen, const char *
 
 int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, const char *unchosen, usp_s3_place *place)
 {
-    usp_s3_request *request = ap_get_module_config(r->request_config, &usp_s3_module);
-    const char *mapped_url = request ? request->mapped_url : NULL;
-    proxied_url asked = {.r = r, .url = url, .index = usp_s3_index_of(conf), .as_written = as_written(r, unchosen, mapped_url),
+    const char *mapped_url = usp_s3_mapped_url(r);
+    proxied_url asked = {.r = r, .url = url, .index = usp_s3_index_of(r->pool, conf),
+                         .as_written = as_written(r, unchosen, mapped_url),
                          .is_mapped = mapped_url != NULL, .is_socket = apr_table_get(r->notes, "uds_path") != NULL};
     const usp_s3_operator *operator = usp_s3_operator_of(r);
     search found = {.asked = &asked,
@@ -488,8 +489,6 @@ int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, 
                     .merged = usp_s3_variables(r->per_dir_config)};
     apr_uri_t uri;
 
-    if (!asked.index)
-        return 0;
     asked.path_end = strcspn(asked.as_written, "?");
     asked.host = usp_s3_parse_url(r->pool, url, &uri) ? usp_s3_lowercase(r->pool, uri.hostname) : "";
     asked.written_host = usp_s3_parse_url(r->pool, asked.as_written, &uri) ? usp_s3_lowercase(r->pool, uri.hostname) : "";

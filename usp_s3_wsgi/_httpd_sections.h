@@ -32,6 +32,9 @@ char *usp_s3_lowercase(apr_pool_t *pool, const char *text);
 /* The URL behind a socket: unix:/run/s3.sock|http://localhost/ */
 const char *usp_s3_behind_socket(const char *url);
 
+/* A URL, or a pattern of one, for a log: without user and password. */
+const char *usp_s3_shown_url(apr_pool_t *pool, const char *url);
+
 /* Whether a text is a URL with scheme and host, which are parsed. */
 int usp_s3_parse_url(apr_pool_t *pool, const char *url, apr_uri_t *uri);
 
@@ -78,8 +81,8 @@ int usp_s3_has_any_setting(ap_conf_vector_t *section, const void *unused);
 /* Whether rules in a <Proxy> section compute a setting. */
 int usp_s3_is_computing(ap_conf_vector_t *section);
 
-/* The sections of a server. */
-const usp_s3_index *usp_s3_index_of(const proxy_server_conf *conf);
+/* The sections of a server, made from the pool where they have not been looked through before. */
+const usp_s3_index *usp_s3_index_of(apr_pool_t *pool, const proxy_server_conf *conf);
 
 /* The sections that may count for any of the hosts, in order (usp_s3_indexed); the hosts are in lowercase. */
 apr_array_header_t *usp_s3_candidates(apr_pool_t *pool, const usp_s3_index *index, const char *host, const char *other);

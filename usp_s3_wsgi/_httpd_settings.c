@@ -139,6 +139,20 @@ const char *usp_s3_behind_socket(const char *url)
     return bar ? bar + 1 : url;
 }
 
+const char *usp_s3_shown_url(apr_pool_t *pool, const char *url)
+{
+    const char *host = strstr(url, "://"), *user;
+    size_t length;
+
+    if (!host)
+        return url;
+    host += 3;
+    length = strcspn(host, "/?#");
+    for (user = host + length; user > host && user[-1] != '@'; user--)
+        continue; /* what follows the last one is the host */
+    return apr_pstrcat(pool, apr_pstrmemdup(pool, url, (apr_size_t)(host - url)), user, NULL);
+}
+
 /*
  * S3 is HTTP: what goes to FastCGI, AJP or a WebSocket is none of ours, whatever its section holds. HTTP/2 is; Python
  * refuses it, for it cannot be signed.

@@ -163,8 +163,18 @@ def test_the_line_about_a_spelling_does_not_say_what_is_written_already(
     url = bucket.url("b", "/bucket")
     text = f"{section(url, *keys('KEY'))}\nProxyPass /m {url.removesuffix('/bucket')} nocanon"
     httpd = start(checked, localhost_names, text)
-    httpd.fetch("/m/%62ucket/a.ts")
-    assert f'write <Proxy "{url}/">' not in "\n".join(httpd.errors())
+    assert httpd.fetch("/m/%62ucket/a.ts").status == 500
+    assert "whose path is encoded otherwise" in httpd.wait_for_error("mod_proxy does not apply <Proxy")
+
+
+def test_no_password_of_a_url_is_in_the_line(checked: list[Httpd], localhost_names: Path, bucket: Recorder) -> None:
+    url = bucket.url("b", "/bucket")
+    text = f"{section(url.replace('//', '//user:hidden@'), *keys('KEY'))}\nProxyPass /m {url}"
+    httpd = start(checked, localhost_names, text)
+    assert httpd.fetch("/m/a.ts").status == 500
+    httpd.wait_for_error("mod_proxy does not apply <Proxy")
+    assert "hidden" not in "\n".join(httpd.errors())
+    assert bucket.signers() == []
 
 
 def test_keys_in_the_section_of_a_balancer_say_what_is_missing(
@@ -173,8 +183,9 @@ def test_keys_in_the_section_of_a_balancer_say_what_is_missing(
     url = bucket.url("b", "/bucket")
     text = f'<Proxy "balancer://c">\nBalancerMember {url}\n{ALL}\n</Proxy>\nProxyPass /m balancer://c'
     httpd = start(checked, localhost_names, text)
-    httpd.fetch("/m/a.ts")
-    assert "S3BucketURL must be an http:// or https:// URL" not in "\n".join(httpd.errors())
+    assert httpd.fetch("/m/a.ts").status == 500
+    line = httpd.wait_for_error(r"usp_s3_wsgi: .*\(GET ")
+    assert "set S3BucketURL" in line or "S3BucketURL shows no bucket" in line
 
 
 # --- 6. a neighbour's .htaccess, on a server that may have no bucket at all

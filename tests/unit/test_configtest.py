@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.configurations import RIGHT, WRONG, expected, sent
+from tests.configurations import KEYS, RIGHT, WRONG, expected, sent
 from usp_s3_wsgi.configtest import check, tree
 from usp_s3_wsgi.configtest.findings import Finding
 
@@ -94,7 +94,21 @@ PARTS = st.sampled_from(
     ]
 )  # fmt: skip
 URLS = st.sampled_from(
-    ["http://a.example", "HTTP://a.example:80/b", "http://a.example/b", "http://[::1]/b", "https://$1", "%1", "", "x"]
+    [
+        "http://a.example",
+        "HTTP://a.example:80/b",
+        "http://a.example/b",
+        "http://[::1]/b",
+        "https://$1",
+        "%1",
+        "",
+        "x",
+        "http://user:hidden@a.example/b",
+        "HTTP://user:hidden@a.example:80/b",
+        "http://user:hidden@[::1]/b",
+        "http://a.example/b?X-Amz-Signature=hidden",
+        "unix:/s|http://user:hidden@a.example/b",
+    ]
 )
 
 
@@ -108,9 +122,9 @@ def configurations(draw: st.DrawFn, depth: int = 3) -> str:
 
 
 @given(configurations())
-def test_nothing_makes_the_check_fail(text: str) -> None:
+def test_nothing_makes_the_check_fail_or_tell_a_secret(text: str) -> None:
     for finding in found(text):
-        assert finding.text and "SK" not in finding.text
+        assert finding.text and "SK" not in finding.text and "hidden" not in finding.text
 
 
 @pytest.mark.parametrize("kind", ["same host", "hosts", "virtual hosts", "gateway", "unreached"])
@@ -129,3 +143,18 @@ def test_thousands_of_sections_take_seconds(kind: str) -> None:
     findings = check(configuration).sorted()
     assert time.monotonic() - begun < 30  # a second or two, on a machine that does nothing else
     assert len(findings) == (101 if kind == "unreached" else 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ProxyPass /a http://user:hidden@films.s3.example:9000/b\n",
+        'RewriteRule ^/a "http://films.s3.example:9000/b/x?X-Amz-Signature=hidden" [P]\n',
+        "ProxyPass /a HTTP://user:hidden@filmz.s3.example:9000/b\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["http://user:hidden@films.s3.example:9000/b/", "http://FILMZ.s3.example:9000/b/"])
+def test_no_password_or_signature_of_a_url_is_told(text: str, name: str) -> None:
+    section = f'<Proxy "{name}">\n{KEYS}\nSetEnv S3Region r\n</Proxy>\n'
+    told = found(text + section)
+    assert told and "hidden" not in repr(told)

@@ -7,7 +7,7 @@ import re
 
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.servers import Section, Server
-from usp_s3_wsgi.configtest.urls import Lead, Leads, canonical
+from usp_s3_wsgi.configtest.urls import Lead, Leads, canonical, without_secrets
 
 #: Names of this very machine.
 _LOOPBACK = re.compile(r"(?<=//)(?:localhost|127\.0\.0\.1|\[::1\])(?=[:/]|\Z)")
@@ -68,9 +68,9 @@ def _may_lead(lead: Lead, section: Section) -> bool:
 def _hint(lead: Lead | None) -> str:
     if lead is None:
         return ": no ProxyPass, BalancerMember, RewriteRule [P] or the like has a URL below it"
+    url = without_secrets(lead.canonical)
     return (
-        f": {lead.directive.place} leads to {lead.canonical}, unsigned. If that is the bucket, write the same URL in"
-        " both places"
+        f": {lead.directive.place} leads to {url}, unsigned. If that is the bucket, write the same URL in both places"
     )
 
 

@@ -7,7 +7,7 @@ import warnings
 from functools import lru_cache
 
 from usp_s3_wsgi.configtest.servers import Section
-from usp_s3_wsgi.configtest.urls import behind_socket, socket_of
+from usp_s3_wsgi.configtest.urls import behind_socket, socket_of, without_secrets
 
 #: What <Proxy "http://[::1]/"> is for httpd: a pattern, of one letter of "::1".
 _IPV6 = re.compile(r"(?i:https?)://(?:[^/@]*@)?\[[0-9a-fA-F:.]+\][^?*\[\]]*")
@@ -27,7 +27,7 @@ def is_literal(section: Section) -> bool:
 
 def right_form(section: Section, asked: str) -> str:
     """How a section is written so that mod_proxy applies it to a URL. No backslashes: httpd's log doubles them."""
-    url = behind_socket(section.name)
+    url, asked = without_secrets(behind_socket(section.name)), without_secrets(asked)
     path = re.sub(r"\A[^/]*//[^/]*", "", url) or "/"
     socket = socket_of(asked)
     origin = re.sub(r"(//[^/]*).*", r"\1", asked[len(socket) :], flags=re.DOTALL)

@@ -51,6 +51,11 @@ def authority(url: str) -> str:
     return match[0] if match else ""
 
 
+def without_secrets(url: str) -> str:
+    """Return a URL for a log: without user and password, and without the query, which may be a signature."""
+    return re.sub(r"(?<=//)[^/?#]*@", "", url.partition("?")[0])
+
+
 def socket_of(url: str) -> str:
     """Return what stands before the URL of a ``unix:`` target, empty for another one."""
     return url[: url.index("|") + 1] if url[:5].lower() == "unix:" and "|" in url else ""
