@@ -36,7 +36,7 @@ from usp_s3_wsgi.signing import sign
 Pairs = tuple[tuple[str, str], ...]
 
 #: Settings of the gateway's own connections, and what mod_proxy and mod_ssl have in their place.
-_NOT_HERE = {
+GATEWAY_ONLY = {
     "S3ProxySet": "ProxySet",
     "S3CAFile": "SSLProxyCACertificateFile and SSLProxyVerify require",
     "S3Retries": "nothing, for mod_proxy does not retry",
@@ -280,7 +280,7 @@ def _origin(text: str) -> BucketURL:
 def _settings(section: str | None, pairs: Pairs, target: _Target) -> Settings:
     """Return the settings of a section whose bucket is where mod_proxy would connect to. Raises: SettingError."""
     origin = target.origin
-    chosen = _parsed(pairs, section or f"{origin.scheme}://{origin.authority}/")
+    chosen = parse_settings(pairs, section or f"{origin.scheme}://{origin.authority}/")
     bucket = chosen.bucket_url
     if section is None and not bucket.bucket and not any(name == "S3BucketURL" and value for name, value in pairs):
         # A pattern may match hosts that nobody thought of.
@@ -291,10 +291,17 @@ def _settings(section: str | None, pairs: Pairs, target: _Target) -> Settings:
 
 
 @lru_cache(maxsize=16_384)
-def _parsed(pairs: Pairs, url: str) -> Settings:
+def parse_settings(pairs: Pairs, url: str) -> Settings:
+    """Return the settings of a request that mod_proxy sends; ``url`` names the bucket unless S3BucketURL does.
+
+    Raises:
+        SettingError: as in :func:`settings.parse`, and for a setting of the gateway alone.
+    """
     given = {name for name, value in pairs if value}
     for name in sorted(given):
-        instead = "a balancer with a member for each bucket" if name.startswith("S3Fallback") else _NOT_HERE.get(name)
+        instead = (
+            "a balancer with a member for each bucket" if name.startswith("S3Fallback") else GATEWAY_ONLY.get(name)
+        )
         if instead:
             raise SettingError(f"{name} is for the gateway: in a <Proxy> section there is {instead}")
     return settings.parse(pairs if "S3BucketURL" in given else (*pairs, ("S3BucketURL", url)))

@@ -40,7 +40,7 @@ class SecretFiles:
             status = os.stat(path)
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if known is None or (known[0] != stamp and (at_once or not 0 <= time.time() - status.st_mtime < _SETTLED)):
-                known = (stamp, _text(path))
+                known = (stamp, read_key(path))
                 with self._lock:
                     self._known[path] = known
             return known[1]
@@ -55,7 +55,8 @@ class SecretFiles:
         return known[1]
 
 
-def _text(path: str) -> str:
+def read_key(path: str) -> str:
+    """Return the key or token that a file holds. Raises: OSError; ValueError: it holds none."""
     with open(path, "rb") as file:
         return values.token(file.read(_LARGEST).decode("ascii", "replace").strip())
 

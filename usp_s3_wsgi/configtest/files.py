@@ -7,7 +7,7 @@ import ssl
 from pathlib import PurePath
 
 from usp_s3_wsgi.configtest.findings import Findings, SecretFile
-from usp_s3_wsgi.secret_files import _text
+from usp_s3_wsgi.secret_files import read_key
 
 
 def check(findings: Findings, may_lack_permission: bool) -> None:
@@ -20,7 +20,7 @@ def check(findings: Findings, may_lack_permission: bool) -> None:
             if file.setting.endswith("CAFile"):
                 _read_certificates(file.path)
             else:
-                _text(file.path)
+                read_key(file.path)
         except PermissionError as error:
             skipped = skipped or may_lack_permission
             if not may_lack_permission:

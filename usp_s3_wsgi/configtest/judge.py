@@ -55,7 +55,7 @@ def judge(
     given = of_settings(variables)
     pairs = tuple((value.name, value.value) for value in given)
     try:
-        return settings.parse(pairs) if proxied is None else access._parsed(pairs, proxied)
+        return settings.parse(pairs) if proxied is None else access.parse_settings(pairs, proxied)
     except SettingError as error:
         text = str(error)
         named = [value for value in given if value.value and text.startswith(f"{value.name} ")]

@@ -72,7 +72,7 @@ def _check_places(section: Section, findings: Findings) -> None:
     """What is for the gateway alone, wherever the rest of the settings comes from."""
     assert section.directive is not None
     for name, value in section.variables.items():
-        if value.value and (value.name in access._NOT_HERE or value.name.startswith("S3Fallback")):
+        if value.value and (value.name in access.GATEWAY_ONLY or value.name.startswith("S3Fallback")):
             judge(findings, {name: value}, "http://bucket.invalid/b/", value.directive)
 
 
