@@ -295,3 +295,18 @@ DocumentRoot "${{ROOT}}/htdocs"
     def _all_errors(self) -> str:
         log = self.root / "error.log"
         return log.read_text("utf-8", "replace") if log.exists() else ""
+
+
+class Unsigned(Httpd):
+    """An httpd whose configuration lacks some of what ``usp-s3 apache-config`` prints."""
+
+    lacks = ""
+
+    def gateway_lines(self) -> str:
+        return re.sub(self.lacks, "", super().gateway_lines())
+
+
+class WithoutModule(Unsigned):
+    """Without usp_s3_module, as where mod_proxy is not loaded or httpd's headers were missing."""
+
+    lacks = r"LoadModule usp_s3_module .*|Include .*proxy.conf.*"

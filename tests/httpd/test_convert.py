@@ -10,8 +10,7 @@ import pytest
 from tests.certificates import Certificate
 from tests.httpd.conftest import BUCKET, NEEDS_SSL
 from tests.httpd.machine import HttpdError, free_port, httpd_binary, httpd_environment
-from tests.httpd.server import Httpd
-from tests.httpd.test_proxy_process import WithoutModule
+from tests.httpd.server import Httpd, WithoutModule
 from tests.s3 import EmbeddedS3
 from usp_s3_wsgi import cli
 

@@ -17,8 +17,7 @@ from tests.faults.server import Connection, Request, ScriptedS3, answer
 from tests.httpd import http2
 from tests.httpd.conftest import ONE_CHILD
 from tests.httpd.machine import free_port, has_module
-from tests.httpd.server import Httpd
-from tests.httpd.test_proxy_process import WithoutModule
+from tests.httpd.server import Httpd, WithoutModule
 from tests.httpd.test_truncation import TRACEBACK
 from tests.leaks import SECRET_KEY
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.httpd.conftest import BUCKET, ONE_CHILD, PAGES, proxy_section
 from tests.httpd.machine import has_module
-from tests.httpd.server import Httpd
+from tests.httpd.server import Httpd, Unsigned, WithoutModule
 from tests.httpd.test_examples import DEBIAN_MOD_WSGI, NEEDS_DEBIAN_MOD_WSGI, loaded_mod_wsgi
 from tests.leaks import SECRET_KEY
 from tests.s3 import EmbeddedS3
@@ -23,21 +23,8 @@ TURN = [
 ]  # fmt: skip
 
 
-class Unsigned(Httpd):
-    """An httpd whose configuration lacks some of what ``usp-s3 apache-config`` prints."""
-
-    lacks = ""
-
-    def gateway_lines(self) -> str:
-        return re.sub(self.lacks, "", super().gateway_lines())
-
-
 class WithoutSigner(Unsigned):
     lacks = r'Include ".*proxy.conf"'
-
-
-class WithoutModule(Unsigned):
-    lacks = r"LoadModule usp_s3_module .*|Include .*proxy.conf.*"
 
 
 def resident(pid: int) -> int:

@@ -39,9 +39,9 @@ import pytest
 
 from tests.faults.server import ScriptedS3, answer, close, first
 from tests.httpd.conftest import BUCKET
-from tests.httpd.server import Httpd, Reply
+from tests.httpd.server import Httpd, Reply, WithoutModule
 from tests.httpd.test_truncation import TRACEBACK
-from tests.httpd.trust import DATA, HAS_CGI, KEY, MISSING, NEEDS_MODULE, Stage, WithoutModule, keys, stage
+from tests.httpd.trust import DATA, HAS_CGI, KEY, MISSING, NEEDS_MODULE, Stage, keys, stage
 from tests.httpd.trust_attacks import (
     ATTACKS,
     DIRECTIVES,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.httpd.conftest import BUCKET
-from tests.httpd.server import Reply
-from tests.httpd.trust import DATA, HAS_CGI, KEY, Stage, WithoutModule, keys, stage
+from tests.httpd.server import Reply, WithoutModule
+from tests.httpd.trust import DATA, HAS_CGI, KEY, Stage, keys, stage
 from tests.httpd.trust_attacks import ATTACKS, WAYS, fill_in, include, rewrite, setenv, setenvif, vars_of
 from tests.leaks import TOKEN
 from tests.s3 import EmbeddedS3

@@ -54,15 +54,6 @@ WSGIDaemonProcess other
 """
 
 
-class WithoutModule(Httpd):
-    """A server whose configuration does not load usp_s3_module, as where mod_proxy is not there."""
-
-    def gateway_lines(self) -> str:
-        return re.sub(
-            r"(?s)<IfModule proxy_module>\n  LoadModule usp_s3_module.*?</IfModule>\n", "", super().gateway_lines()
-        )
-
-
 @dataclass
 class Stage:
     """What one test plays on. ``folders`` are of the attacker: he writes what he likes there."""
