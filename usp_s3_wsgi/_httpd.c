@@ -5,8 +5,8 @@
  * Whatever is to be known of S3 is in Python (usp_s3_wsgi/access.py). Here are the hooks, mod_proxy's own:
  *
  *   pre_request     mod_proxy is about to send: settings and URL go to Python, the signed URL comes back
- *   fixups          the headers that go out: those that S3 may see of the client's, and the signature's
- *   create_req      how the end of S3's body will be known
+ *   fixups          the headers that go out: those that S3 may see of the client's, and the signature's (_httpd_headers.c)
+ *   create_req      how the end of S3's body will be known (_httpd_framing.c)
  *   answer filter   the headers of S3's answer that the client may see; the body of a refusal is kept away from it
  *   post_request    which status "failonstatus" of a balancer sees
  *   request_status  a refusal becomes the client's status, and a line in the error log
@@ -24,7 +24,7 @@
 #define PROXY_STATUS "proxy-status"
 
 static module *proxy_http_module;
-static ap_filter_rec_t *answer_filter_handle, *framing_filter_handle;
+static ap_filter_rec_t *answer_filter_handle;
 
 int usp_s3_is_loaded(void)
 {
@@ -183,46 +183,6 @@ static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request
     return status;
 }
 
-/* ---------------------------------------------------------------- hook: the headers that go out */
-
-/* Whether a subrequest has a header only because its page has it: a Range of the page is none of its parts. */
-static int is_inherited(request_rec *r, const char *name, const char *value)
-{
-    request_rec *page;
-
-    for (page = r->main; page; page = page->main) {
-        if (apr_table_get(page->headers_in, name) == value)
-            return 1; /* the very same string; who asks for a range of a part sets one of its own */
-    }
-    return 0;
-}
-
-/* mod_proxy has made r->headers_in a copy for S3, and takes the client's back after this hook. */
-static int set_headers(request_rec *r)
-{
-    signed_request *request = usp_s3_sent(r);
-    const char *credentials = apr_table_get(r->notes, "proxy-basic-creds");
-    const char **name;
-    apr_table_t *kept;
-
-    if (!request)
-        return DECLINED;
-    kept = apr_table_make(r->pool, 12);
-    for (name = usp_s3_forwarded(r->method); name && *name && request->client_status == HTTP_OK; name++) {
-        const char *value = apr_table_get(r->headers_in, *name);
-
-        if (value && !is_inherited(r, *name, value))
-            apr_table_setn(kept, *name, value);
-    }
-    if (credentials)
-        apr_table_setn(kept, "Proxy-Authorization", credentials);
-    apr_table_clear(r->headers_in);
-    apr_table_setn(r->headers_in, "Host", request->host);
-    apr_table_overlap(r->headers_in, kept, APR_OVERLAP_TABLES_SET);
-    apr_table_overlap(r->headers_in, request->headers, APR_OVERLAP_TABLES_SET);
-    return OK;
-}
-
 /* ---------------------------------------------------------------- filter: what comes back */
 
 static int is_passed(const char *name, const char **names, signed_request *request)
@@ -242,6 +202,21 @@ static int is_passed(const char *name, const char **names, signed_request *reque
     return 0;
 }
 
+/* Some servers store the coding of an upload as one of the object; none is left where that is all. As in response.py. */
+static void drop_coding_of_upload(apr_pool_t *pool, apr_table_t *headers)
+{
+    const char *all = apr_table_getm(pool, headers, "Content-Encoding");
+    char *coding, *rest, *text = apr_pstrdup(pool, all);
+
+    if (!all)
+        return;
+    apr_table_unset(headers, "Content-Encoding");
+    for (coding = apr_strtok(text, ", \t", &rest); coding; coding = apr_strtok(NULL, ", \t", &rest)) {
+        if (ap_cstr_casecmp(coding, "aws-chunked") != 0)
+            apr_table_mergen(headers, "Content-Encoding", coding);
+    }
+}
+
 static apr_table_t *passed_headers(request_rec *r, signed_request *request, const char **names)
 {
     const apr_array_header_t *all = apr_table_elts(r->headers_out);
@@ -254,6 +229,7 @@ static apr_table_t *passed_headers(request_rec *r, signed_request *request, cons
         if (is_passed(entry->key, names, request))
             apr_table_addn(passed, entry->key, entry->val);
     }
+    drop_coding_of_upload(r->pool, passed);
     return passed;
 }
 
@@ -317,59 +293,14 @@ static void pass_headers(request_rec *r, signed_request *request, const char **n
     r->content_encoding = NULL;
     r->content_languages = NULL;
     r->headers_out = passed_headers(r, request, names);
+    if (request->passes_coding)
+        apr_table_mergen(r->headers_out, "Vary", "Accept-Encoding");
     if (r->status != HTTP_NOT_MODIFIED && !r->content_type)
         ap_set_content_type(r, "binary/octet-stream"); /* S3's own default */
     if (request->client_status != HTTP_OK) {
         r->status = request->client_status;
         r->status_line = NULL;
     }
-}
-
-/* Called before the first bytes of S3's body are read, of which mod_proxy will not say how their end is known. */
-static apr_status_t framing_filter(ap_filter_t *filter, apr_bucket_brigade *brigade, ap_input_mode_t mode,
-                                   apr_read_type_e block, apr_off_t bytes)
-{
-    signed_request *request = filter->ctx;
-    ap_filter_t *next = filter->next;
-
-    if (request)
-        request->chunked = apr_table_get(filter->r->headers_in, "Transfer-Encoding") != NULL;
-    ap_remove_input_filter(filter);
-    return ap_get_brigade(next, brigade, mode, block, bytes);
-}
-
-/* mod_proxy has made a request of its own, by whose filters it will read S3's answer. */
-static int watch_framing(request_rec *r, request_rec *from_s3)
-{
-    signed_request *request = usp_s3_sent(r);
-
-    if (!request)
-        return DECLINED;
-    ap_add_input_filter_handle(framing_filter_handle, request, from_s3, from_s3->connection);
-    return OK;
-}
-
-static int count_field(void *count, const char *name, const char *value)
-{
-    (void)name;
-    (void)value;
-    (*(int *)count)++;
-    return 1;
-}
-
-/* What makes the end of S3's body uncertain, or uncertain for this client; NULL where nothing does. */
-static const char *doubt_of_end(request_rec *r, signed_request *request)
-{
-    int lengths = 0;
-
-    if (r->header_only || AP_STATUS_IS_HEADER_ONLY(r->status))
-        return NULL;
-    apr_table_do(count_field, &lengths, r->headers_out, "Content-Length", NULL);
-    if (lengths > 1)
-        return "S3 sent several Content-Lengths";
-    if (!lengths && (!request->chunked || usp_s3_client(r)->proto_num < HTTP_VERSION(1, 1)))
-        return "S3 sent a body without Content-Length, whose early end could not be told";
-    return NULL;
 }
 
 static int holds(apr_bucket_brigade *brigade, const apr_bucket_type_t *type)
@@ -386,14 +317,16 @@ static int holds(apr_bucket_brigade *brigade, const apr_bucket_type_t *type)
 /* The answer's header has come: decide whose it is. */
 static void begin_answer(request_rec *r, signed_request *request)
 {
-    const char **names = usp_s3_passed_on(r->status), *doubt;
+    const char **names, *doubt;
 
     request->s3_status = r->status;
-    request->ask_for_all = usp_s3_must_ask_for_all(r);
-    if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
-        request->refused = 1;
-    else if ((doubt = doubt_of_end(r, request)))
+    if (!(doubt = usp_s3_doubt_of_end(r, request)))
+        doubt = usp_s3_doubt_of_part(r, request);
+    names = usp_s3_passed_on(r->status);
+    if (doubt)
         refuse(r, request, doubt);
+    else if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
+        request->refused = 1;
     else {
         usp_s3_log_answer(r, request);
         pass_headers(r, request, names);
@@ -429,7 +362,7 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
     }
     if (request->refused)
         return keep_refusal(r, request, brigade);
-    if (holds(brigade, &ap_bucket_type_error)) {
+    if (holds(brigade, &ap_bucket_type_error) || usp_s3_ends_early(request, brigade)) {
         request->filter = NULL;
         request->cut = 1;
         usp_s3_report(r, request, "S3 ended the body early");
@@ -511,7 +444,7 @@ static int answer_status(int *status, request_rec *r)
     if (overridden) {
         /* The filter has seen nothing of it. */
         r->status = request->s3_status = *status;
-        request->ask_for_all = usp_s3_must_ask_for_all(r);
+        usp_s3_doubt_of_part(r, request);
         apr_table_unset(r->err_headers_out, "WWW-Authenticate"); /* a 401 of S3 is no question to the client */
     }
     decide(r, request, request->s3_status);
@@ -547,15 +480,14 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_post_config(find_modules, NULL, NULL, APR_HOOK_MIDDLE);
     proxy_hook_pre_request(pre_request, NULL, before, APR_HOOK_REALLY_FIRST);
     proxy_hook_post_request(show_balancer, NULL, before, APR_HOOK_REALLY_FIRST);
-    APR_OPTIONAL_HOOK(proxy, create_req, watch_framing, NULL, NULL, APR_HOOK_MIDDLE);
-    APR_OPTIONAL_HOOK(proxy, fixups, set_headers, NULL, NULL, APR_HOOK_REALLY_LAST);
     APR_OPTIONAL_HOOK(proxy, request_status, answer_status, NULL, NULL, APR_HOOK_REALLY_LAST);
+    usp_s3_register_headers();
+    usp_s3_register_framing();
     usp_s3_register_operator();
     usp_s3_register_guard();
     usp_s3_register_configtest();
     /* Before every filter that others add. */
     answer_filter_handle = ap_register_output_filter("USP_S3_ANSWER", answer_filter, NULL, AP_FTYPE_RESOURCE - 1);
-    framing_filter_handle = ap_register_input_filter("USP_S3_FRAMING", framing_filter, NULL, AP_FTYPE_RESOURCE);
 }
 
 module AP_MODULE_DECLARE_DATA usp_s3_module = {STANDARD20_MODULE_STUFF, NULL, NULL, NULL, NULL, NULL, register_hooks, 0};

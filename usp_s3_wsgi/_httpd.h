@@ -1,6 +1,7 @@
 /* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_operator.c (what the operator says, and
  * not a page), _httpd_sections.c (which requests are ours), _httpd_python.c (what Python is asked), _httpd_alike.c (signatures of
- * one second), _httpd_guard.c (the gateway's bodies), and _httpd_configtest.c (what is said at a start). */
+ * one second), _httpd_headers.c (what S3 gets), _httpd_framing.c (what S3 says of the body), _httpd_guard.c (bodies that are cut
+ * short), and _httpd_configtest.c (what is said at a start). */
 
 #ifndef USP_S3_HTTPD_H
 #define USP_S3_HTTPD_H
@@ -37,6 +38,17 @@ typedef struct {
     const char *refusal;                /* why it cannot be signed whatever the settings are, NULL for nothing */
 } usp_s3_place;
 
+/* The header of S3's answer, as it comes; the answer's last one, where there are interim ones. */
+typedef struct {
+    char line[512];    /* the beginning of the line that is being read */
+    apr_size_t length; /* of that beginning */
+    int status;        /* 0 where the first line is no status line */
+    int is_old;        /* HTTP/1.0 */
+    int has_length, has_coding; /* Content-Length, Transfer-Encoding */
+    int is_about_end;  /* the last line is one of these two */
+    const char *doubt; /* what makes the end of the body uncertain, NULL for nothing */
+} usp_s3_header;
+
 /* A request on its way through mod_proxy: set by pre_request, read by the other hooks. */
 typedef struct {
     usp_s3_place place;
@@ -49,8 +61,14 @@ typedef struct {
     const char *client_host;
     const struct ap_logconf *client_log;
     ap_filter_t *filter;        /* answer_filter, while it is in r->output_filters */
-    int chunked;                /* S3's answer comes in chunks: known when its body is read */
     apr_table_t *headers;       /* the signature's */
+    int passes_coding;          /* the section passes the client's Accept-Encoding */
+    int by_number;              /* S3 is asked for a part of an upload (partNumber) */
+    const char *range;          /* what S3 is asked for, NULL for no such header */
+    const char *if_range;
+    usp_s3_header header;       /* of S3's answer */
+    int is_counted;             /* a part that comes in chunks: */
+    apr_int64_t left;           /* bytes of it that are still to come */
     apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
     int answered;               /* the answer's header has come */
     int s3_status;              /* what S3 answered; 0 where that is no HTTP */
@@ -82,6 +100,7 @@ typedef struct {
     const char *server_name;
     apr_table_t *headers;
     apr_array_header_t *passed;
+    int passes_coding;
     const char *prefix;         /* of the bucket: each path begins with it */
     const char *canonical;      /* the canonical request, from its query on */
     const char *to_sign;        /* the string to sign, up to the hash */
@@ -94,6 +113,23 @@ typedef struct {
 
 /* Whether httpd has loaded this as a module: Python can import it all the same. */
 int usp_s3_is_loaded(void);
+
+/* _httpd_headers.c */
+
+void usp_s3_register_headers(void);
+
+/* _httpd_framing.c */
+
+void usp_s3_register_framing(void);
+
+/* What makes the end of S3's body uncertain, or uncertain for this client; NULL where nothing does. */
+const char *usp_s3_doubt_of_end(request_rec *r, const signed_request *request);
+
+/* Why what S3 sends is not what was asked for, NULL for nothing; the answer may mean another status, or another request. */
+const char *usp_s3_doubt_of_part(request_rec *r, signed_request *request);
+
+/* Whether a part that comes in chunks ends before it is whole, or goes on after that. */
+int usp_s3_ends_early(signed_request *request, apr_bucket_brigade *brigade);
 
 /* _httpd_guard.c */
 
@@ -211,8 +247,11 @@ void usp_s3_report(request_rec *r, signed_request *request, const char *what);
 /* At LogLevel debug: say what S3 answered, if that is no success and no line says it yet. */
 void usp_s3_log_answer(request_rec *r, signed_request *request);
 
-/* Whether S3's answer to a range is none for the client, so that the whole object must be asked for. */
-int usp_s3_must_ask_for_all(request_rec *r);
+/*
+ * What S3's answer to a range means: r->status, request->ask_for_all and request->status are set. Returns why it is not what was
+ * asked for, NULL for nothing.
+ */
+const char *usp_s3_judge_part(request_rec *r, signed_request *request);
 
 /* Names of headers, ended by NULL: those that S3 may see, and those that the client may see; NULL for no such list. */
 const char **usp_s3_forwarded(const char *method);

@@ -8,7 +8,7 @@ def register(
     refused: Callable[..., tuple[object, ...]],
     failed: Callable[..., str | None],
     answered: Callable[..., str],
-    must_ask_for_all: Callable[..., bool],
+    judged: Callable[..., tuple[object, ...]],
     forwarded: dict[str, tuple[str, ...]],
     passed_on: dict[int, tuple[str, ...]],
 ) -> None: ...

@@ -214,5 +214,6 @@ int usp_s3_sign_alike(request_rec *r, signed_request *request, char **url)
     request->server_name = alike.server_name;
     request->headers = alike.headers;
     request->passed = alike.passed;
+    request->passes_coding = alike.passes_coding;
     return 1;
 }

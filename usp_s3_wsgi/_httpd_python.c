@@ -16,7 +16,7 @@ typedef struct {
 } header_list;
 
 /* What Python registered at the start of this child. Written once, before any request, and never again. */
-static PyObject *sign_function, *refusal_function, *failure_function, *answer_function, *ask_for_all_function;
+static PyObject *sign_function, *refusal_function, *failure_function, *answer_function, *part_function;
 static header_list *forwarded, *passed_on;
 
 /*
@@ -123,7 +123,8 @@ static int take_refusal(request_rec *r, PyObject *result, int *logged)
 static int take_alike(request_rec *r, const signed_request *request, PyObject *tuple, const char *asked)
 {
     PyObject *origin, *prefix, *canonical, *to_sign, *authorization, *query;
-    usp_s3_alike alike = {.host = request->host, .server_name = request->server_name, .passed = request->passed};
+    usp_s3_alike alike = {.host = request->host, .server_name = request->server_name, .passed = request->passed,
+                          .passes_coding = request->passes_coding};
     long long second;
     const char *key;
     Py_ssize_t size;
@@ -144,15 +145,18 @@ static int take_alike(request_rec *r, const signed_request *request, PyObject *t
     return 1;
 }
 
-/* Take (URL, host, server name, headers, prefixes, how the next ones are signed or None) of Python. */
+/*
+ * Take of Python: URL, host, server name, headers, prefixes, whether the client's Accept-Encoding passes, whether a part is asked
+ * for by its number, how the next ones are signed or None.
+ */
 static int take_signature(request_rec *r, signed_request *request, PyObject *result, char **url)
 {
     PyObject *signed_url, *host, *server_name, *headers, *prefixes, *alike;
     const char *asked = *url;
     Py_ssize_t i;
 
-    if (!PyArg_ParseTuple(result, "UUUO!O!O", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
-                          &prefixes, &alike)
+    if (!PyArg_ParseTuple(result, "UUUO!O!ppO", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
+                          &prefixes, &request->passes_coding, &request->by_number, &alike)
         || !(*url = (char *)copied(r->pool, signed_url)) || !(request->host = copied(r->pool, host))
         || !(request->server_name = copied(r->pool, server_name)))
         return 0;
@@ -228,45 +232,77 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
     return status;
 }
 
-/* What Python may want to know of S3's answer: the headers that are there, in a dict by names in lowercase. */
+static int add_header(void *dict, const char *name, const char *value)
+{
+    PyObject *key = text(name), *lowercase = key ? PyObject_CallMethod(key, "lower", NULL) : NULL, *object = text(value);
+    PyObject *known = lowercase ? PyDict_GetItemWithError(dict, lowercase) : NULL;
+
+    if (known && object)
+        Py_SETREF(object, PyUnicode_FromFormat("%U, %U", known, object));
+    if (lowercase && object)
+        PyDict_SetItem(dict, lowercase, object);
+    Py_XDECREF(key);
+    Py_XDECREF(lowercase);
+    Py_XDECREF(object);
+    return !PyErr_Occurred();
+}
+
+/* The headers of S3's answer, in a dict by names in lowercase. */
 static PyObject *answer_headers(request_rec *r)
 {
-    static const char *const names[] = {"etag", "last-modified", "content-range", "retry-after", "date",
-                                        "x-amz-request-id", "x-amz-bucket-region", NULL};
     PyObject *headers = PyDict_New();
-    const char *const *name;
 
-    for (name = names; headers && *name; name++) {
-        const char *value = apr_table_get(r->headers_out, *name);
-        PyObject *object = value ? text(value) : NULL;
-
-        if (object)
-            PyDict_SetItemString(headers, *name, object);
-        Py_XDECREF(object);
-    }
+    if (headers)
+        apr_table_do(add_header, headers, r->headers_out, NULL);
+    if (headers && r->content_type)
+        add_header(headers, "Content-Type", r->content_type);
+    if (PyErr_Occurred())
+        Py_CLEAR(headers);
     return headers;
 }
 
-/* An answer to a range, of a server that may not know If-Range or how to answer a range of nothing. */
-int usp_s3_must_ask_for_all(request_rec *r)
+/* Take (status, whether all must be asked for, why it is refused or None, length or -1, headers) of Python. */
+static const char *take_judgement(request_rec *r, signed_request *request, PyObject *result)
 {
-    const char *length = apr_table_get(r->headers_out, "Content-Length");
-    PyObject *result;
-    int yes;
+    PyObject *doubt, *headers;
+    const char *why = NULL;
+    long long length;
+    int status;
 
-    if (!Py_IsInitialized() || r->main || (r->status != HTTP_PARTIAL_CONTENT && r->status != HTTP_RANGE_NOT_SATISFIABLE)
-        || (!apr_table_get(r->headers_in, "If-Range") && length && strcmp(length, "0") != 0))
-        return 0;
+    if (!PyArg_ParseTuple(result, "ipOLO!", &status, &request->ask_for_all, &doubt, &length, &PyTuple_Type, &headers)
+        || !copy_headers(r->err_headers_out, headers) || (doubt != Py_None && !(why = copied(r->pool, doubt)))) {
+        internal_error(r);
+        return "S3's answer could not be judged";
+    }
+    if (r->main)
+        request->ask_for_all = 0; /* a part of a page cannot be asked for once more */
+    request->is_counted = length >= 0 && !request->header.has_length;
+    request->left = length;
+    if (ap_is_HTTP_ERROR(status) && status != r->status) {
+        request->refused = 1;
+        request->status = status;
+    }
+    r->status = status;
+    return why;
+}
+
+const char *usp_s3_judge_part(request_rec *r, signed_request *request)
+{
+    const char *why = "S3's answer could not be judged";
+    PyObject *result;
+
+    if (!Py_IsInitialized())
+        return why;
     enter_python();
-    result = PyObject_CallFunction(ask_for_all_function, "iNNN", r->status, answer_headers(r),
-                                   text_or_none(apr_table_get(r->headers_in, "Range")),
-                                   text_or_none(apr_table_get(r->headers_in, "If-Range")));
-    yes = result ? PyObject_IsTrue(result) : -1;
-    if (yes < 0)
+    result = PyObject_CallFunction(part_function, "iNNNi", r->status, answer_headers(r), text_or_none(request->range),
+                                   text_or_none(request->if_range), request->by_number);
+    if (result)
+        why = take_judgement(r, request, result);
+    else
         internal_error(r);
     Py_XDECREF(result);
     leave_python();
-    return yes != 0;
+    return why;
 }
 
 static double seconds_since(request_rec *r)
@@ -383,10 +419,10 @@ static header_list *header_lists(PyObject *dict)
 
 static PyObject *py_register(PyObject *self, PyObject *arguments)
 {
-    PyObject *sign_with, *refuse_with, *fail_with, *answer_with, *ask_with, *to_s3, *to_client;
+    PyObject *sign_with, *refuse_with, *fail_with, *answer_with, *judge_with, *to_s3, *to_client;
 
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "OOOOOO!O!", &sign_with, &refuse_with, &fail_with, &answer_with, &ask_with,
+    if (!PyArg_ParseTuple(arguments, "OOOOOO!O!", &sign_with, &refuse_with, &fail_with, &answer_with, &judge_with,
                           &PyDict_Type, &to_s3, &PyDict_Type, &to_client))
         return NULL;
     if (!usp_s3_is_loaded()) {
@@ -401,7 +437,7 @@ static PyObject *py_register(PyObject *self, PyObject *arguments)
         Py_RETURN_NONE;
     if (!(forwarded = header_lists(to_s3)) || !(passed_on = header_lists(to_client)))
         return NULL;
-    ask_for_all_function = Py_NewRef(ask_with);
+    part_function = Py_NewRef(judge_with);
     refusal_function = Py_NewRef(refuse_with);
     failure_function = Py_NewRef(fail_with);
     answer_function = Py_NewRef(answer_with);

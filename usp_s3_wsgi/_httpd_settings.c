@@ -14,8 +14,8 @@ static const char *const setting_names[] = {
     "S3FallbackRegion", "S3FallbackRequesterPays", "S3FallbackRetries", "S3FallbackRoleARN", "S3FallbackRoleDuration",
     "S3FallbackRoleExternalId", "S3FallbackRoleSessionName", "S3FallbackSTSEndpoint", "S3FallbackSecretKey",
     "S3FallbackSecretKeyFile", "S3FallbackSecurityToken", "S3FallbackSecurityTokenFile", "S3FallbackURL",
-    "S3FallbackUseHeaders", "S3PassHeaders", "S3PassQuery", "S3Profile", "S3ProxySet", "S3Region", "S3RequesterPays",
-    "S3Retries", "S3RoleARN", "S3RoleDuration", "S3RoleExternalId", "S3RoleSessionName", "S3STSEndpoint",
+    "S3FallbackUseHeaders", "S3PassAcceptEncoding", "S3PassHeaders", "S3PassQuery", "S3Profile", "S3ProxySet", "S3Region",
+    "S3RequesterPays", "S3Retries", "S3RoleARN", "S3RoleDuration", "S3RoleExternalId", "S3RoleSessionName", "S3STSEndpoint",
     "S3SecretKey", "S3SecretKeyFile", "S3SecurityToken", "S3SecurityTokenFile", "S3UseHeaders",
     NULL,
 };

@@ -28,7 +28,7 @@ from usp_s3_wsgi import (
 )
 from usp_s3_wsgi.bucket_url import BucketURL
 from usp_s3_wsgi.credentials import Credentials
-from usp_s3_wsgi.errors import GatewayError, ProxyFailed, SettingError
+from usp_s3_wsgi.errors import GatewayError, ProxyFailed, RangeNotSatisfiable, SettingError
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
@@ -87,6 +87,8 @@ class Signed(NamedTuple):
     server_name: str
     headers: Pairs
     pass_headers: tuple[str, ...]
+    pass_accept_encoding: bool
+    is_by_number: bool
     alike: Alike | None
 
     def __repr__(self) -> str:
@@ -138,6 +140,8 @@ def sign_proxied(
         chosen.bucket_url.host,
         signed.headers,
         chosen.pass_headers,
+        chosen.pass_accept_encoding,
+        unsigned.is_by_number,
         alike,
     )
 
@@ -158,6 +162,38 @@ def _alike(unsigned: S3Request, chosen: Settings, keys: Credentials, now: dateti
         common.authorization or None,
         None if common.authorization else query,
     )
+
+
+class Judgement(NamedTuple):
+    """What S3's answer to a range means: the status; or that all must be asked for; or why it is refused (None: not).
+
+    ``length``: how many bytes the body must have, -1 where that is not known. ``headers``: the client's, of an error.
+    """
+
+    status: int
+    must_ask_for_all: bool = False
+    refusal: str | None = None
+    length: int = -1
+    headers: Pairs = ()
+
+
+def judge_part(
+    status: int, headers: Mapping[str, str], asked: str | None, if_range: str | None, by_number: bool
+) -> Judgement:
+    """Judge S3's answer to a request for a part. Arguments as in :func:`framing.status_of`; nothing is raised."""
+    status = framing.status_of(status, headers, asked, by_number)
+    if framing.must_ask_for_all(status, headers, asked, if_range):
+        return Judgement(status, must_ask_for_all=True)
+    if status not in {200, 206}:
+        return Judgement(status)
+    stated = headers.get("content-length")
+    try:
+        part = framing.part_of(status, headers, int(stated) if stated else None, asked, by_number)
+    except RangeNotSatisfiable as error:
+        return Judgement(error.status, headers=error.headers)
+    except GatewayError as error:
+        return Judgement(status, refusal=str(error))
+    return Judgement(status, length=-1 if part is None or part.last is None else part.last - part.first + 1)
 
 
 def explain_refusal(
@@ -184,7 +220,7 @@ def explain_refusal(
         failure.tried = _tried(attempt, seconds)
         if told.code in s3_error.KEY_CODES:
             with suppress(GatewayError):  # the next request will tell
-                credentials.doubt(chosen)
+                credentials.doubt(chosen, told.code)
         return _refused(failure, method, url)
     except Exception as error:
         return _refused(error, method, url)
@@ -222,7 +258,7 @@ def install() -> None:
     try:
         from usp_s3_wsgi import _httpd
 
-        functions = sign_proxied, explain_refusal, report_failure, describe_answer, framing.must_ask_for_all
+        functions = sign_proxied, explain_refusal, report_failure, describe_answer, judge_part
         _httpd.register(*functions, FORWARDED, PASSED_ON)
     except (ImportError, RuntimeError) as error:
         _missing = f"<Proxy> sections cannot be signed in this process: {error}"

@@ -11,6 +11,10 @@ from usp_s3_wsgi.refresher import Refresher
 from usp_s3_wsgi.secret_files import files
 from usp_s3_wsgi.settings import Settings
 
+#: The secret is not that of the access key. AWS hands out both together, so it is the request that S3 reads in another
+#: way, such as one for a key that is not UTF-8; what clients ask for must not cost the credentials of all others.
+_WRONG_SIGNATURE = "SignatureDoesNotMatch"
+
 __all__ = ["Credentials", "doubt", "renew", "resolve"]
 
 
@@ -27,29 +31,32 @@ def resolve(settings: Settings) -> Credentials:
     return _of_settings(settings, at_once=False)
 
 
-def renew(settings: Settings, refused: Credentials, patience: float) -> bool:
+def renew(settings: Settings, refused: Credentials, patience: float, code: str = "") -> bool:
     """Whether there are other credentials than those that S3 refused: those are what :func:`resolve` returns then.
 
-    ``patience``: seconds that may be waited for them.
+    ``patience``: seconds that may be waited for them. ``code``: S3's.
 
     Raises:
         SettingError: as there.
     """
     asked_for = identity.of(settings)
     if asked_for is not None:
-        return _refreshers.of(asked_for, settings).renew(refused, patience)
+        return _refreshers.of(asked_for, settings).renew(refused, patience, is_doubted=code != _WRONG_SIGNATURE)
     return _of_settings(settings, at_once=True) != refused
 
 
-def doubt(settings: Settings) -> None:
+def doubt(settings: Settings, code: str = "") -> None:
     """Ask for other credentials than :func:`resolve` returns now, for S3 has refused them; nobody waits for them.
+
+    ``code``: S3's.
 
     Raises:
         SettingError: as there.
     """
     asked_for = identity.of(settings)
     if asked_for is not None:
-        _refreshers.of(asked_for, settings).doubt()
+        if code != _WRONG_SIGNATURE:
+            _refreshers.of(asked_for, settings).doubt()
     else:
         _of_settings(settings, at_once=True)
 

@@ -52,7 +52,8 @@ def line(failure: GatewayError, then: str = "") -> str | None:
     left_out = limiter.admit((host, failure.kind) if host else str(failure))
     if left_out is None:
         return None
-    return with_details(str(failure), failure.place, failure.tried, then) + _more(left_out)
+    what_next = "; ".join([part for part in (failure.advice, then) if part])
+    return with_details(str(failure), failure.place, failure.tried, what_next) + _more(left_out)
 
 
 def debug_line(answer: S3Error, place: str, tried: str, then: str = "") -> str:

@@ -19,8 +19,8 @@ class GatewayError(Exception):
     """The base of all: ``status`` is the answer, ``logged`` says whether the operator must hear of it.
 
     ``reported``: it is in the error log, or would be, and is not to be there twice.
-    ``told`` is what S3 said, where it is S3 that refused. ``place`` and ``tried`` are for the log: what was asked, and
-    which attempt it was that took how long.
+    ``told`` is what S3 said, where it is S3 that refused. The rest is for the log: ``place`` and ``tried``, what was
+    asked, and which attempt it was that took how long; ``advice``: what the operator is to look at.
     """
 
     status = 500
@@ -29,6 +29,7 @@ class GatewayError(Exception):
     told: S3Error | None = None
     place = ""
     tried = ""
+    advice = ""
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -78,6 +79,29 @@ class AccessDenied(GatewayError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class DeniedOnTheWay(GatewayError):
+    """A 403 that is not S3's own: a device between this server and S3 refuses the request."""
+
+    status = 403
+
+
+class RangeNotSatisfiable(GatewayError):
+    """The client asks for a range that no object has, and S3 does not say so."""
+
+    status = 416
+    logged = False
+
+    def __init__(self, total: str) -> None:
+        """``total``: the object's length in decimal digits; anything else where it is not known."""
+        super().__init__("a range that no object has")
+        self._total = total
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        known = self._total.isascii() and self._total.isdigit()
+        return (("Content-Range", f"bytes */{self._total}"),) if known else ()
 
 
 class UpstreamError(GatewayError):

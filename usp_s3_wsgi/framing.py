@@ -6,14 +6,22 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from usp_s3_wsgi.errors import UpstreamRefused
+from usp_s3_wsgi.errors import RangeNotSatisfiable, UpstreamRefused
 from usp_s3_wsgi.request import S3Request
 
 if TYPE_CHECKING:
     from usp_s3_wsgi.strict_http import S3Response
 
+Headers = Mapping[str, str]
+
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _SEVERAL_PARTS = "multipart/byteranges"
+#: Range units are the same in any case: https://www.rfc-editor.org/rfc/rfc9110#section-14.1.
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
+_RANGES = re.compile(r"bytes=(.*)", re.IGNORECASE | re.DOTALL)
+_RANGE = re.compile(r"([0-9]{0,18})-([0-9]{0,18})")
+#: How servers state a part of an empty object.
+_OF_NOTHING = frozenset({"bytes */0", "bytes 0--1/0"})
 
 
 class Part(NamedTuple):
@@ -24,15 +32,33 @@ class Part(NamedTuple):
     total: int | None
 
 
+def status_of(status: int, headers: Headers, asked: str | None, by_number: bool) -> int:
+    """Return the status that an answer means: rclone and old versions of MinIO send a part as 200.
+
+    ``headers``: by names in lowercase. ``asked``: the request's Range. ``by_number``: it asked for a partNumber.
+    """
+    if status != 200 or not (asked or by_number):
+        return status
+    return 206 if "content-range" in headers or _is_of_several(headers, asked) else 200
+
+
 def part_sent(response: S3Response, request: S3Request) -> Part | None:
     """Return which bytes S3's 200 or 206 brings, None for several parts in one body.
 
     Raises:
         UpstreamRefused: the body's end is not certain, or it is not what was asked for.
+        RangeNotSatisfiable: what was asked for is the last nothing of the object.
     """
     length = _length(response)
-    if response.status == 206:
-        return _part_of_206(response, request, length)
+    return part_of(response.status, response.headers, length, request.header("Range"), request.is_by_number)
+
+
+def part_of(status: int, headers: Headers, length: int | None, asked: str | None, by_number: bool) -> Part | None:
+    """The same, ``length`` being the Content-Length, None where there is none; arguments as :func:`status_of`."""
+    if status == 206:
+        return _part_of_206(headers, length, asked, by_number)
+    if "content-range" in headers and not _is_whole(headers["content-range"], length):
+        raise UpstreamRefused("S3 sent a part that was not asked for")
     return Part(0, None, None) if length is None else Part(0, length - 1, length)
 
 
@@ -46,15 +72,24 @@ def _length(response: S3Response) -> int | None:
     return None if length is None else int(length)
 
 
-def _part_of_206(response: S3Response, request: S3Request, length: int | None) -> Part | None:
+def _is_whole(stated: str, length: int | None) -> bool:
+    """Whether the range that a 200 states is the whole object, which is right whatever was asked for."""
+    match = _CONTENT_RANGE.fullmatch(stated)
+    if match is None:
+        return stated in _OF_NOTHING and length == 0
+    return int(match[1]) == 0 and match[3] != "*" and int(match[2]) + 1 == int(match[3]) == length
+
+
+def _part_of_206(headers: Headers, length: int | None, asked: str | None, by_number: bool) -> Part | None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7."""
-    asked = request.header("Range")
-    if asked is None and not any(name == "partNumber" for name, _ in request.query):
+    if asked is None and not by_number:
         raise UpstreamRefused("S3 sent a part that was not asked for")
-    stated = response.headers.get("content-range", "")
-    if not stated and "," in (asked or "") and response.headers.get("content-type", "").startswith(_SEVERAL_PARTS):
+    stated = headers.get("content-range", "")
+    if _asks_for_nothing(asked):
+        raise RangeNotSatisfiable(stated.rpartition("/")[2])
+    if not stated and _is_of_several(headers, asked):
         return None
-    match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", stated)
+    match = _CONTENT_RANGE.fullmatch(stated)
     if not match:
         raise UpstreamRefused("S3 sent a part without saying which")
     first, last = int(match[1]), int(match[2])
@@ -66,26 +101,56 @@ def _part_of_206(response: S3Response, request: S3Request, length: int | None) -
     return Part(first, last, total)
 
 
+def _is_of_several(headers: Headers, asked: str | None) -> bool:
+    return "," in (asked or "") and headers.get("content-type", "").lower().startswith(_SEVERAL_PARTS)
+
+
+def _ranges(asked: str | None) -> list[tuple[str, str]] | None:
+    """Return first and last byte of each range, as written; None where that is not to be read.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
+    """
+    spec = _RANGES.fullmatch(asked or "")
+    matches = [_RANGE.fullmatch(text) for each in spec[1].split(",") if (text := each.strip(" \t"))] if spec else []
+    ranges = [(match[1], match[2]) for match in matches if match and (match[1] or match[2])]
+    return ranges if ranges and len(ranges) == len(matches) else None
+
+
+def _asks_for_nothing(asked: str | None) -> bool:
+    """Whether it asks for the last 0 bytes, which no object has: https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2."""
+    ranges = _ranges(asked)
+    return ranges is not None and all(not first and int(last) == 0 for first, last in ranges)
+
+
 def _is_asked(asked: str | None, first: int, last: int, total: int | None) -> bool:
     """Whether a part lies where a single range wants it; of other ranges nothing is known here."""
-    single = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", asked or "")
-    if not single or not (single[1] or single[2]):
+    ranges = _ranges(asked)
+    if ranges is None or len(ranges) > 1:
         return True
-    if single[1]:
-        return first == int(single[1]) and (not single[2] or last <= int(single[2]))
-    return total is None or (first == max(0, total - int(single[2])) and last == total - 1)
+    begin, end = ranges[0]
+    if begin:
+        return first == int(begin) and (not end or last <= int(end))
+    return total is None or (first == max(0, total - int(end)) and last == total - 1)
 
 
-def must_ask_for_all(status: int, headers: Mapping[str, str], asked: str | None, if_range: str | None) -> bool:
+def must_ask_for_all(status: int, headers: Headers, asked: str | None, if_range: str | None) -> bool:
     """Whether S3's answer to a range is none for the client, so that the whole object must be asked for.
 
     ``headers``: by names in lowercase. ``asked`` and ``if_range`` are the request's Range and If-Range. Swift and Ceph
-    ignore ``If-Range``, Ceph and MinIO answer a range of an empty object with a part of no bytes.
+    ignore ``If-Range``, Ceph and MinIO answer a range of an empty object with a part of no bytes, and rclone does not
+    implement several ranges.
     https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
     """
-    if status == 206 and asked is not None and headers.get("content-range", "") in {"bytes */0", "bytes 0--1/0"}:
+    if asked is not None and is_without_ranges(status, asked):
         return True
+    if status == 206 and asked is not None and headers.get("content-range", "") in _OF_NOTHING:
+        return not _asks_for_nothing(asked)
     if if_range is None or status not in {206, 416}:
         return False
     current = headers.get("etag" if if_range.startswith(('"', "W/")) else "last-modified")
     return if_range.startswith("W/") or if_range != current
+
+
+def is_without_ranges(status: int, asked: str | None) -> bool:
+    """Whether S3 does not implement what was asked for, and that may be the range, which it may as well ignore."""
+    return status == 501 and asked is not None

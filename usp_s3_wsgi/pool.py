@@ -140,7 +140,7 @@ class Worker:
             f"{request.method} {request.target} HTTP/1.1",
             f"Host: {request.host}",
             "User-Agent: usp_s3_wsgi",
-            "Accept-Encoding: identity",
+            f"Accept-Encoding: {request.accept_encoding}",
             *[f"{name}: {value}" for name, value in request.headers],
             *self._last_lines,
         ]

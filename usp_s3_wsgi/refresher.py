@@ -81,10 +81,13 @@ class Refresher:
                 raise self._unavailable()
             return self._held.temporary.credentials
 
-    def renew(self, refused: Credentials, patience: float) -> bool:
-        """Whether there are, after ``patience`` seconds at most, other credentials than those that S3 refused."""
+    def renew(self, refused: Credentials, patience: float, is_doubted: bool = True) -> bool:
+        """Whether there are, after ``patience`` seconds at most, other credentials than those that S3 refused.
+
+        ``is_doubted``: others are asked for where there are none yet.
+        """
         with self._changed:
-            if not self._is_other_than(refused):
+            if is_doubted and not self._is_other_than(refused):
                 self._doubt()
                 self._wait(patience, lambda: self._is_other_than(refused))
             return self._is_other_than(refused)

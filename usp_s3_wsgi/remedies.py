@@ -19,7 +19,7 @@ from usp_s3_wsgi.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
-from usp_s3_wsgi.s3_error import CLOCK_CODES, KEY_CODES
+from usp_s3_wsgi.s3_error import BUSY_CODES, BUSY_STATUSES, CLOCK_CODES, KEY_CODES
 
 
 class Remedy(Enum):
@@ -50,7 +50,7 @@ class Rule(NamedTuple):
     codes: frozenset[str] | None = None
 
 
-_BUSY = frozenset({500, 502, 503, 504})
+_BUSY = frozenset({500, 502, 503, 504}) | BUSY_STATUSES
 _NAMES_REGION = frozenset({301, 307, 308, 400})
 
 #: The first row that fits counts; what fits none is final.
@@ -63,6 +63,7 @@ RULES = (
     # The operator's own limit: whoever waits longer, or asks elsewhere, goes around it.
     Rule(NoFreeConnection, Remedy.NONE, Elsewhere.NO),
     Rule(UpstreamBusy, Remedy.LATER, Elsewhere.YES, _BUSY),
+    Rule(UpstreamBusy, Remedy.LATER, Elsewhere.YES, codes=BUSY_CODES),
     Rule(UpstreamBusy, Remedy.NONE, Elsewhere.YES),
     Rule(UpstreamRefused, Remedy.CLOCK, Elsewhere.NO, codes=CLOCK_CODES),
     Rule(UpstreamRefused, Remedy.KEYS, Elsewhere.NO, codes=KEY_CODES),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from usp_s3_wsgi import http_date
 from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound, SettingError
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing.encoding import percent_encode
@@ -26,6 +27,10 @@ FORWARDED_BY_HEAD = {key: name for key, name in FORWARDED_HEADERS.items() if nam
 _FORWARDED_BY_SUBREQUEST = {"HTTP_RANGE": "Range"}
 #: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
 _REQUESTER_PAYS = ("x-amz-request-payer", "requester")
+#: Conditions that are dates; what is no date is as if it were not there: RFC 9110, sections 13.1.3 and 13.1.4.
+_DATED = frozenset({"If-Modified-Since", "If-Unmodified-Since"})
+#: A coding and its weight, which is empty where none is given.
+_CODING = re.compile(r"(?:\A|,)[ \t]*([^\s,;]+)[ \t]*(?:;[ \t]*q=([0-9.]*))?")
 _DOTS = frozenset({b".", b".."})
 _SLASH = ord("/")
 _SEGMENT = re.compile(rb"(/+)([^/]*)")
@@ -40,7 +45,8 @@ class S3Request(NamedTuple):
     """A request to S3, before or after it is signed.
 
     ``host``: the Host header, with the port unless it is the scheme's default. ``path``: percent-encoded once, begins
-    with ``/``. ``query``: names and values, each percent-encoded once. ``headers``: all that is sent but Host.
+    with ``/``. ``query``: names and values, each percent-encoded once. ``headers``: all that is sent but Host and
+    Accept-Encoding, which is not signed: Google changes it on the way.
     """
 
     method: str
@@ -49,6 +55,7 @@ class S3Request(NamedTuple):
     path: str
     query: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    accept_encoding: str = "identity"
 
     @property
     def target(self) -> str:
@@ -61,6 +68,11 @@ class S3Request(NamedTuple):
     def place(self) -> str:
         """What is asked, for a log: signed requests hold a signature, so only what cannot be one."""
         return f"{self.method} {self.scheme}://{self.host}{self.path}"
+
+    @property
+    def is_by_number(self) -> bool:
+        """Whether a part of an upload is asked for by its number."""
+        return any(name == "partNumber" for name, _ in self.query)
 
     def header(self, name: str) -> str | None:
         """Return the value of the first header of that name, in any case."""
@@ -98,8 +110,27 @@ def from_environ(
         names = _FORWARDED_BY_SUBREQUEST
     elif error_status:
         names = {}  # they are about what the client asked for
-    headers = tuple([(name, environ[variable]) for variable, name in names.items() if environ.get(variable)])
-    return _for_object(method, path, environ.get("QUERY_STRING", ""), headers, settings)
+    headers = tuple(
+        [(name, value) for variable, name in names.items() if (value := _condition(name, environ.get(variable)))]
+    )
+    unsigned = _for_object(method, path, environ.get("QUERY_STRING", ""), headers, settings)
+    if settings.pass_accept_encoding and not is_subrequest(environ):  # a part of a page is not for the client to decode
+        return unsigned._replace(accept_encoding=accepted_coding(environ.get("HTTP_ACCEPT_ENCODING", "")))
+    return unsigned
+
+
+def _condition(name: str, value: str | None) -> str | None:
+    return http_date.canonical(value) if value and name in _DATED else value
+
+
+def accepted_coding(accept_encoding: str) -> str:
+    """Return the coding of stored objects that a client accepts: ``gzip``, else ``identity``.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3
+    """
+    weights = dict(_CODING.findall(accept_encoding.lower()))
+    weight = next((weights[name] for name in ("gzip", "x-gzip", "*") if name in weights), "0")
+    return "gzip" if weight.strip("0.") or not weight else "identity"
 
 
 def from_proxy(

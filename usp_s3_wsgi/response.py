@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 Headers = list[tuple[str, str]]
 
 _VALIDATORS = ("ETag", "Last-Modified", "Cache-Control", "Expires")
+#: Of a cache between S3 and us: https://www.rfc-editor.org/rfc/rfc9111#section-4.2.3. Date is httpd's own, for S3's
+#: clock may be wrong.
+_AGE = "Age"
 _CONTENT = ("Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Content-Range")
 #: What each of S3's answers passes on. A 304 has no Content-Length: caches take Swift's 0 for a contradiction.
 PASSED_ON = {
-    200: (*(name for name in _CONTENT if name != "Content-Range"), *_VALIDATORS, "Accept-Ranges"),
-    206: (*_CONTENT, *_VALIDATORS, "Accept-Ranges"),
-    304: _VALIDATORS,
+    200: (*(name for name in _CONTENT if name != "Content-Range"), *_VALIDATORS, "Accept-Ranges", _AGE),
+    206: (*_CONTENT, *_VALIDATORS, "Accept-Ranges", _AGE),
+    304: (*_VALIDATORS, _AGE),
     412: _VALIDATORS,
     416: ("Content-Range", "Accept-Ranges", *_VALIDATORS),
 }
@@ -113,10 +116,26 @@ def passed_on(response: S3Response, settings: Settings) -> Headers:
     if settings.pass_headers:
         passed = [item for item in from_s3.items() if item[0].startswith(settings.pass_headers)]
         headers += [item for item in passed if re.fullmatch(_TOKEN, item[0])]
+    if "content-encoding" in from_s3:
+        headers = [item for header in headers if (item := _with_stored_coding(header))[1]]
+    if settings.pass_accept_encoding:
+        headers.append(("Vary", "Accept-Encoding"))
     if _CONTROL.search("".join([value for _, value in headers])):
         names = [name for name, value in headers if _CONTROL.search(value)]
         raise UpstreamRefused(f"S3 sent a header with control characters: {', '.join(names)}")
     return headers
+
+
+def _with_stored_coding(header: tuple[str, str]) -> tuple[str, str]:
+    """Return a header without the coding of an upload, which some servers store as one of the object.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
+    """
+    name, value = header
+    if name != "Content-Encoding":
+        return header
+    codings = [coding for each in value.split(",") if (coding := each.strip(" \t"))]
+    return name, ", ".join([coding for coding in codings if coding.lower() != "aws-chunked"])
 
 
 def object_headers(response: S3Response, settings: Settings) -> Headers:

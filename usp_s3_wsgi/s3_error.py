@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from usp_s3_wsgi.errors import (
     AccessDenied,
     BadPath,
+    DeniedOnTheWay,
     GatewayError,
     ObjectNotFound,
     UpstreamBusy,
@@ -20,6 +21,21 @@ from usp_s3_wsgi.settings import Settings
 
 #: 403 that is about the object; every other one is about this server's keys.
 _DENIED = frozenset({"AccessDenied", "InvalidObjectState", ""})
+#: What S3 asks to try again later, besides 5xx: RFC 9110 (408), 8470 (425), 6585 (429), and Google's list of them.
+#: https://cloud.google.com/storage/docs/retry-strategy
+BUSY_STATUSES = frozenset({408, 425, 429})
+#: The same by code, whatever the status: botocore's lists (botocore/retries/standard.py), and what S3 says of itself.
+#: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+BUSY_CODES = frozenset({
+    "RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "Throttling", "ThrottlingException",
+    "ThrottledException", "RequestThrottledException", "TooManyRequestsException", "TooManyRequests",
+    "ProvisionedThroughputExceededException", "TransactionInProgressException", "RequestLimitExceeded",
+    "BandwidthLimitExceeded", "LimitExceededException", "RequestThrottled", "SlowDown", "EC2ThrottledException",
+    "OperationAborted", "ConditionalRequestConflict", "InternalError", "ServiceUnavailable", "rateLimitExceeded",
+    "userRateLimitExceeded",
+})  # fmt: skip
+#: Not Implemented, HTTP Version Not Supported: to ask again, or elsewhere, cannot help.
+_PERMANENT = frozenset({501, 505})
 #: This server's clock is wrong, or S3's.
 CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 #: Keys that were exchanged between two readings of them are refused like wrong ones.
@@ -30,6 +46,16 @@ KEY_CODES = frozenset(
 _BAD_KEY = frozenset({"KeyTooLongError", "InvalidURI", "XMinioInvalidObjectName", "InvalidObjectName"})
 #: 400 that is about the client's query parameters, where there are any (versionId, partNumber).
 _BAD_QUERY = frozenset({"InvalidArgument", "InvalidRequest", "InvalidPartNumber"})
+#: What an operator is to look at.
+_ADVICE = {
+    "SignatureDoesNotMatch": "check S3SecretKey or S3SecretKeyFile",
+    "InvalidAccessKeyId": "check S3AccessKey or S3AccessKeyFile",
+    "InvalidToken": "check S3SecurityToken or S3SecurityTokenFile",
+    "ExpiredToken": "check S3SecurityToken or S3SecurityTokenFile",
+    "NoSuchBucket": "check the bucket's name in the URL",
+}
+#: Where servers tell the id of a request: S3, Google, Oracle, Cloudflare, CloudFront.
+_REQUEST_IDS = ("x-amz-request-id", "x-guploader-uploadid", "opc-request-id", "cf-ray", "x-amz-cf-id")
 #: Of so many seconds a difference is worth telling: S3 itself allows 900, and a signature in the query S3Expires.
 _SLOW_CLOCK = 5.0
 
@@ -38,7 +64,9 @@ _SLOW_CLOCK = 5.0
 class S3Error:
     """What S3 says of a refusal.
 
-    ``code``, ``request_id`` and ``region`` (the bucket's) are empty where it says none. ``retry_after``: seconds, None
+    ``code``, ``request_id`` (in words, for a log) and ``region`` (the bucket's) are empty where it says none.
+    ``is_foreign``: there is a page, but not S3's. ``is_deleted``: a version that stands for a deletion.
+    ``retry_after``: seconds, None
     where it says nothing of it. ``date``: S3's clock, None where it tells no time; ``ahead``: seconds that S3's clock
     is ahead of this server's.
     """
@@ -50,6 +78,8 @@ class S3Error:
     retry_after: float | None = None
     date: datetime | None = None
     ahead: float = 0.0
+    is_foreign: bool = False
+    is_deleted: bool = False
 
     @property
     def words(self) -> str:
@@ -58,6 +88,8 @@ class S3Error:
 
     def __str__(self) -> str:
         text = self.words
+        if self.is_foreign:
+            text += ", with a page that is not S3's: a device on the way may have sent it"
         if self.region:
             text += f", the bucket is in region {self.region}: set S3Region to it"
         if self.code in CLOCK_CODES and abs(self.ahead) >= _SLOW_CLOCK:
@@ -78,17 +110,27 @@ def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
     return S3Error(
         status,
         code,
-        request_id(headers) or _element(text, "RequestId"),
+        request_id(headers) or _with_host_id(_element(text, "RequestId"), _element(text, "HostId")),
         _word(headers.get("x-amz-bucket-region", "")) or _element(text, "Region"),
         _seconds(headers.get("retry-after", ""), now),
         date,
         (date - now).total_seconds() if date else 0.0,
+        bool(text.strip()) and not code,
+        headers.get("x-amz-delete-marker", "") == "true",
     )
 
 
 def request_id(headers: Mapping[str, str]) -> str:
-    """Return S3's id of a request, empty where it tells none."""
-    return _word(headers.get("x-amz-request-id", ""))
+    """Return the server's id of a request, in words for its support; empty where it tells none."""
+    name, said = next(((name, said) for name in _REQUEST_IDS if (said := _word(headers.get(name, "")))), ("", ""))
+    if name == _REQUEST_IDS[0]:
+        return _with_host_id(said, _word(headers.get("x-amz-id-2", "")))
+    return f"{said} ({name})" if said else ""
+
+
+def _with_host_id(said: str, host_id: str) -> str:
+    """AWS's support asks for both: https://docs.aws.amazon.com/AmazonS3/latest/userguide/get-request-ids.html."""
+    return f"{said}, x-amz-id-2 {host_id}" if said and host_id else said
 
 
 def _http_date(text: str) -> datetime | None:
@@ -121,17 +163,29 @@ def _word(text: str) -> str:
 def refusal(error: S3Error, settings: Settings, has_query: bool = False) -> GatewayError:
     """Return what S3's refusal means to the client, to be raised; ``has_query``: some parameters were the client's."""
     failure = _meaning(error, settings, has_query)
-    failure.told = error
+    failure.told, failure.advice = error, _ADVICE.get(error.code, "")
     return failure
 
 
 def _meaning(error: S3Error, settings: Settings, has_query: bool) -> GatewayError:
-    if error.status >= 500:
+    if error.status in _PERMANENT:
+        return BadPath(str(error)) if has_query and error.status == 501 else UpstreamRefused(str(error))
+    if error.status >= 500 or error.status in BUSY_STATUSES or error.code in BUSY_CODES:
         return UpstreamBusy(str(error), error.retry_after)
-    if error.status == 404 and error.code != "NoSuchBucket":
+    if _is_absent(error, has_query):
         return ObjectNotFound(str(error))
     if error.status == 403 and error.code in _DENIED:
-        return AccessDenied(str(error), settings.denied_status)
+        return DeniedOnTheWay(str(error)) if error.is_foreign else AccessDenied(str(error), settings.denied_status)
     if error.status == 400 and (error.code in _BAD_KEY or (has_query and error.code in _BAD_QUERY)):
         return BadPath(str(error))
     return UpstreamRefused(str(error))
+
+
+def _is_absent(error: S3Error, has_query: bool) -> bool:
+    """Whether there is no such object, or what was asked for by its version is the mark of a deletion.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html
+    """
+    if error.status == 405:
+        return has_query or error.is_deleted
+    return error.status in {404, 410} and error.code != "NoSuchBucket"

@@ -37,6 +37,7 @@ class Settings:
     retries: int = 2
     pass_query: frozenset[str] = frozenset()
     pass_headers: tuple[str, ...] = ()
+    pass_accept_encoding: bool = False
     denied_status: int = 403
     ca_file: str | None = None
     requester_pays: bool = False
@@ -93,6 +94,7 @@ TABLE = (
     Setting("S3Retries", "retries", values.integer(0, 10)),
     Setting("S3PassQuery", "pass_query", values.query_names),
     Setting("S3PassHeaders", "pass_headers", values.header_prefixes),
+    Setting("S3PassAcceptEncoding", "pass_accept_encoding", values.on_off),
     Setting("S3DeniedStatus", "denied_status", values.denied_status),
     Setting("S3CAFile", "ca_file", values.file),
     Setting("S3FallbackURL", None, bucket_url.parse),
@@ -100,7 +102,7 @@ TABLE = (
 )
 _BY_NAME = {row.name: row for row in TABLE}
 #: Settings of the client's side, which are the same for both buckets; every other one may differ.
-_OF_BOTH = frozenset({"S3PassQuery", "S3PassHeaders", "S3DeniedStatus", "S3FallbackOn404"})
+_OF_BOTH = frozenset({"S3PassQuery", "S3PassHeaders", "S3PassAcceptEncoding", "S3DeniedStatus", "S3FallbackOn404"})
 _FALLBACK = "S3Fallback"
 _BY_NAME |= {
     f"{_FALLBACK}{row.name.removeprefix('S3')}": row

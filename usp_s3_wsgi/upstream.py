@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from usp_s3_wsgi import credentials, error_document, pool, s3_error
+from usp_s3_wsgi import credentials, error_document, framing, pool, s3_error
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import GatewayError, UpstreamBusy, UpstreamError
 from usp_s3_wsgi.learned import learned
@@ -58,7 +58,7 @@ class Upstream:
         self._signed: _Signed | None = None
 
     def fetch(self, request: S3Request, after: UpstreamError | None = None) -> S3Response:
-        """Return S3's answer (``ANSWERS``), its body unread. ``request`` is unsigned: each try is signed anew.
+        """Return S3's answer (``ANSWERS``, or that it knows no ranges), its body unread; each try is signed anew.
 
         ``after`` is the failure of an earlier answer's body, where this is to be the rest of it. No try begins later
         than ``timeout`` seconds after the first one, or after that failure.
@@ -98,7 +98,10 @@ class Upstream:
         time.sleep(pause)
 
     def _try(self, request: S3Request) -> S3Response:
-        response = self._send(request)
+        response, asked = self._send(request), request.header("Range")
+        response.status = framing.status_of(response.status, response.headers, asked, request.is_by_number)
+        if framing.is_without_ranges(response.status, asked):
+            return response
         if response.status in ANSWERS:
             if self._log_answer and response.status not in _SUCCESS:
                 # With its body, which has the code, and which nobody else wants.
@@ -167,7 +170,7 @@ class Upstream:
             return learned.take_clock(section.bucket_url, told.date, at)
         if remedy is Remedy.REGION:
             return learned.take_region(self._section, section, told.region)
-        return credentials.renew(self._section, keys, deadline - time.monotonic())
+        return credentials.renew(self._section, keys, deadline - time.monotonic(), told.code)
 
 
 def _backoff(retry: int) -> float:

@@ -195,7 +195,7 @@ FAULTS: dict[str, Fault] = {
     "not HTTP": refused(first(b"SSH-2.0-OpenSSH_9.2\r\n", close), BAD_HEADER),
     "garbage in the header": refused(WHOLE.replace(b"ETag: ", b"ETag "), BAD_HEADER),
     "a header line of 100 KB": refused(answer(200, OBJECT, ("X", "x" * 100_000)), BAD_HEADER),
-    "101 header fields": refused(answer(200, OBJECT, *[("X", "x")] * 101), BAD_HEADER),
+    "400 header fields": Fault((answer(200, OBJECT, ETAG, *[("X", "x")] * 400),)),
     "control characters in a header": refused(answer(200, OBJECT, ("ETag", '"a\x0bb"')), "control characters: ETag"),
     "a header that would split the answer": refused(
         answer(200, OBJECT, ETAG, ("Content-Language", "en\rSet-Cookie: a=b")), BAD_HEADER
@@ -366,7 +366,9 @@ FAULTS: dict[str, Fault] = {
         (error(503, "SlowDown"), WHOLE), log=("S3 answered 503 SlowDown, request id 4442587FB7D0A2F9.*attempt 1, ",)
     ),
     "InternalError without end": refused((error(500, "InternalError"),) * 3, "500", "500", "500", phrase=BUSY),
-    "another kind of 5xx": refused(error(501, "NotImplemented"), "501", phrase=BUSY),
+    "another kind of 5xx": refused(error(507, "InsufficientStorage"), "507", phrase=BUSY),
+    "a method that is not implemented": refused(error(501, "NotImplemented"), "501"),
+    "too many requests": refused((error(429, "TooManyRequests"),) * 3, "429", "429", "429", phrase=BUSY),
     "the clock is wrong": Fault(
         (skewed, skewed), log=("this server's clock is .* s behind S3's: set it right.*; asking again",)
     ),

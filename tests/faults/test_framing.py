@@ -129,9 +129,21 @@ def test_a_range_of_an_empty_object_gets_the_empty_object(stated: str) -> None:
     assert "range" not in s3.requests[1].headers
 
 
-def test_a_200_says_nothing_of_a_range() -> None:
+def test_a_200_that_is_the_whole_object_may_say_so() -> None:
     with ScriptedS3(answer(200, b"hello", ("Content-Range", "bytes 0-4/5"))) as s3:
-        assert "Content-Range" not in ask(s3, Range="bytes=0-").headers
+        reply = ask(s3)
+    assert (reply.status, reply.body) == (200, b"hello")
+    assert "Content-Range" not in reply.headers
+
+
+def test_the_rest_of_a_body_may_come_as_200() -> None:
+    """Of an S3 that sends parts so."""
+    begun = answer(200, b"hel", ("ETag", '"x"'), length=5)
+    rest = answer(200, b"lo", ("ETag", '"x"'), ("Content-Range", "bytes 3-4/5"))
+    with ScriptedS3(first(begun, close), rest) as s3:
+        settings = s3_settings(s3.url, S3Retries="1")
+        reply = call(environ("/media/film.mp4", settings))
+    assert (reply.body, reply.truncated) == (b"hello", None)
 
 
 @pytest.mark.parametrize(("body", "passed_on"), [(b"he", b"he"), (b"hello you", b"")])

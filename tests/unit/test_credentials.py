@@ -135,7 +135,7 @@ def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path, monkeypatc
     file = tmp_path / "secret"
     file.write_text(SECRET)
     resolve(from_file(file))
-    monkeypatch.setattr("usp_s3_wsgi.secret_files._text", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("usp_s3_wsgi.secret_files.read_key", lambda path: pytest.fail("read again"))
     assert resolve(from_file(file)).secret_key == SECRET
 
 

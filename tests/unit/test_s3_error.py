@@ -112,6 +112,12 @@ def test_retry_after_as_a_date(seconds: int, low: float, high: float) -> None:
         (500, "InternalError", errors.UpstreamBusy, 503),
         (503, "SlowDown", errors.UpstreamBusy, 503),
         (599, "", errors.UpstreamBusy, 503),
+        (429, "", errors.UpstreamBusy, 503),
+        (403, "RequestThrottled", errors.UpstreamBusy, 503),
+        (501, "NotImplemented", errors.UpstreamRefused, 502),
+        (505, "", errors.UpstreamRefused, 502),
+        (405, "MethodNotAllowed", errors.UpstreamRefused, 502),
+        (410, "", errors.ObjectNotFound, 404),
     ],
 )
 def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayError], client: int) -> None:

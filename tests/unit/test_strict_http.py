@@ -150,7 +150,7 @@ def test_a_server_of_another_kind_is_not_waited_for() -> None:
 def test_names_in_any_case_and_values_of_one_name() -> None:
     with answered(b"HTTP/1.0 200\r\nX-A:1\r\nx-a:\t 2 \r\nX-\xe9 : b\r\ncontent-length: 0\r\n\r\n") as exchange:
         answer = exchange.answer()
-        assert (answer.version, answer.headers) == (10, {"x-a": "1, 2 ", "x-\xe9": "b", "content-length": "0"})
+        assert (answer.version, answer.headers) == (10, {"x-a": "1, 2", "x-\xe9": "b", "content-length": "0"})
 
 
 @pytest.mark.parametrize("kind", [b"multipart/byteranges", b"multipart/mixed; boundary=x", b"message/rfc822"])
@@ -166,10 +166,12 @@ def test_a_header_that_is_too_long(size: int) -> None:
             exchange.answer()
 
 
-def test_a_header_of_too_many_lines() -> None:
-    with answered(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 101 + b"\r\n") as exchange:
-        with pytest.raises(http.client.HTTPException):
-            exchange.answer()
+def test_a_header_of_many_lines() -> None:
+    """Of each piece of an object's metadata there is one."""
+    lines = b"".join([b"x-%d: y\r\n" % (number % 5_000) for number in range(6_000)])
+    with answered(b"HTTP/1.1 200 OK\r\n" + lines + b"content-length: 0\r\n\r\n") as exchange:
+        headers = exchange.answer().headers
+    assert len(headers) == 5_001 and (headers["x-0"], headers["x-4999"]) == ("y, y", "y")
 
 
 def test_bytes_that_trickle_in_do_not_extend_the_time() -> None:

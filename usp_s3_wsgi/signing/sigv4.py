@@ -289,7 +289,9 @@ def sign_headers(
     signed = _signature(common, request.method, request.path, query)
     sent = (*kept, *common.sent, ("Authorization", common.authorization + signed))
     # Half the time of _replace, which is a tenth of it all.
-    return type(request)(request.method, request.scheme, request.host, request.path, request.query, sent)
+    return type(request)(
+        request.method, request.scheme, request.host, request.path, request.query, sent, request.accept_encoding
+    )
 
 
 def sign_query(request: S3Request, credentials: Credentials, region: str, now: datetime, expires: int) -> S3Request:

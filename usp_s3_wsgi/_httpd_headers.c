@@ -1,0 +1,121 @@
+/* The headers that S3 gets of a request through mod_proxy: some of the client's, and the signature's. As in request.py. */
+
+#include "_httpd.h"
+
+#include "apr_date.h"
+
+/* Whether a subrequest has a header only because its page has it: a Range of the page is none of its parts. */
+static int is_inherited(request_rec *r, const char *name, const char *value)
+{
+    request_rec *page;
+
+    for (page = r->main; page; page = page->main) {
+        if (apr_table_get(page->headers_in, name) == value)
+            return 1; /* the very same string; who asks for a range of a part sets one of its own */
+    }
+    return 0;
+}
+
+/*
+ * A date in the form that is to be sent, NULL for what is no date: that is as if it were not there.
+ * https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7, and 13.1.3 and 13.1.4
+ */
+static const char *canonical_date(apr_pool_t *pool, const char *text)
+{
+    const char *comma = strchr(text, ',');
+    apr_time_t time;
+    char *date;
+
+    if (!apr_date_checkmask(text, "@$$, ## @$$ #### ##:##:## GMT") && !apr_date_checkmask(text, "@$$ @$$ ~# ##:##:## ####")
+        && !(comma && comma - text >= 6 && strncmp(comma - 3, "day", 3) == 0
+             && apr_date_checkmask(comma, ", ##-@$$-## ##:##:## GMT")))
+        return NULL;
+    if ((time = apr_date_parse_http(text)) == APR_DATE_BAD)
+        return NULL;
+    date = apr_palloc(pool, APR_RFC822_DATE_LEN);
+    apr_rfc822_date(date, time);
+    return date;
+}
+
+/* The weight of a coding in a list of them, as written, "1" where none is given; NULL where it is not in the list. */
+static const char *weight_of(apr_pool_t *pool, const char *list, const char *coding)
+{
+    const char *weight = NULL;
+    char *each, *rest, *text = apr_pstrdup(pool, list);
+
+    for (each = apr_strtok(text, ",", &rest); each; each = apr_strtok(NULL, ",", &rest)) {
+        char *end;
+
+        each += strspn(each, " \t");
+        end = each + strcspn(each, " \t;");
+        if (strlen(coding) != (apr_size_t)(end - each) || ap_cstr_casecmpn(each, coding, strlen(coding)) != 0)
+            continue;
+        end += strspn(end, " \t");
+        weight = "1";
+        if (*end == ';') {
+            end += 1 + strspn(end + 1, " \t");
+            if ((*end == 'q' || *end == 'Q') && end[1] == '=')
+                weight = end + 2;
+        }
+    }
+    return weight;
+}
+
+/* https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3 */
+static const char *accepted_coding(request_rec *r)
+{
+    static const char *const names[] = {"gzip", "x-gzip", "*", NULL};
+    const char *list = apr_table_get(r->headers_in, "Accept-Encoding"), *const *name, *weight;
+
+    for (name = names; list && *name; name++) {
+        if ((weight = weight_of(r->pool, list, *name)))
+            return strspn(weight, "0. \t") == strlen(weight) && *weight ? "identity" : "gzip";
+    }
+    return "identity";
+}
+
+/* What a condition or a range is for S3, NULL where S3 is not to see it. */
+static const char *forwarded_value(request_rec *r, const char *name)
+{
+    const char *value = apr_table_get(r->headers_in, name);
+
+    if (!value || !*value || is_inherited(r, name, value))
+        return NULL;
+    if (ap_cstr_casecmp(name, "If-Modified-Since") == 0 || ap_cstr_casecmp(name, "If-Unmodified-Since") == 0)
+        return canonical_date(r->pool, value);
+    return value;
+}
+
+/* mod_proxy has made r->headers_in a copy for S3, and takes the client's back after this hook. */
+static int set_headers(request_rec *r)
+{
+    signed_request *request = usp_s3_sent(r);
+    const char *credentials = apr_table_get(r->notes, "proxy-basic-creds");
+    const char **name, *value, *coding;
+    apr_table_t *kept;
+
+    if (!request)
+        return DECLINED;
+    kept = apr_table_make(r->pool, 12);
+    for (name = usp_s3_forwarded(r->method); name && *name && request->client_status == HTTP_OK; name++) {
+        if ((value = forwarded_value(r, *name)))
+            apr_table_setn(kept, *name, value);
+    }
+    request->range = apr_table_get(kept, "Range");
+    request->if_range = apr_table_get(kept, "If-Range");
+    /* A part of a page is not for the client to decode. */
+    coding = request->passes_coding && !r->main ? accepted_coding(r) : "identity";
+    if (credentials)
+        apr_table_setn(kept, "Proxy-Authorization", credentials);
+    apr_table_clear(r->headers_in);
+    apr_table_setn(r->headers_in, "Host", request->host);
+    apr_table_setn(r->headers_in, "Accept-Encoding", coding);
+    apr_table_overlap(r->headers_in, kept, APR_OVERLAP_TABLES_SET);
+    apr_table_overlap(r->headers_in, request->headers, APR_OVERLAP_TABLES_SET);
+    return OK;
+}
+
+void usp_s3_register_headers(void)
+{
+    APR_OPTIONAL_HOOK(proxy, fixups, set_headers, NULL, NULL, APR_HOOK_REALLY_LAST);
+}

@@ -1,0 +1,37 @@
+"""The dates of HTTP: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_DAY, _MONTH, _TIME = "|".join(_DAYS), "|".join(_MONTHS), "(?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})"
+_FORMS = (
+    re.compile(rf"(?:{_DAY}), (?P<day>[0-9]{{2}}) (?P<month>{_MONTH}) (?P<year>[0-9]{{4}}) {_TIME} GMT"),
+    re.compile(rf"[A-Z][a-z]{{2,5}}day, (?P<day>[0-9]{{2}})-(?P<month>{_MONTH})-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
+    re.compile(rf"(?:{_DAY}) (?P<month>{_MONTH}) (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
+)
+
+
+def canonical(text: str) -> str | None:
+    """Return a date in the form that is to be sent (IMF-fixdate), None for what is no date.
+
+    >>> canonical("Sunday, 06-Nov-94 08:49:37 GMT")
+    'Sun, 06 Nov 1994 08:49:37 GMT'
+    """
+    match = next((match for form in _FORMS if (match := form.fullmatch(text))), None)
+    if match is None:
+        return None
+    year = int(match["year"])
+    if len(match["year"]) == 2:
+        year += 2000 if year < 70 else 1900  # as httpd does
+    hour, minute, second = map(int, match["time"].split(":"))
+    try:
+        day = datetime(
+            year, _MONTHS.index(match["month"]) + 1, int(match["day"]), hour, minute, min(second, 59), tzinfo=UTC
+        )
+    except ValueError:
+        return None
+    return f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {year:04} {day:%H:%M:%S} GMT"
