@@ -424,6 +424,16 @@ static int ask_for_all(request_rec *r)
     return OK;
 }
 
+/* What mod_proxy says of a failed connection, where that is of use to an operator. */
+static const char *why_not(request_rec *r, const signed_request *request)
+{
+    const char *notes = apr_table_get(r->notes, "error-notes");
+
+    if (request->header.longest >= HUGE_STRING_LEN) /* mod_proxy's default */
+        return ", a line of the header is too long for mod_proxy: set responsefieldsize (ProxySet)";
+    return notes && strstr(notes, "SSL Handshake") ? ", the TLS handshake failed: does the server speak TLS on this port?" : "";
+}
+
 static int answer_status(int *status, request_rec *r)
 {
     signed_request *request = usp_s3_sent(r);
@@ -434,7 +444,8 @@ static int answer_status(int *status, request_rec *r)
     let_go(r);
     overridden = !request->answered && apr_table_get(r->notes, "proxy-error-override");
     if (!request->answered && !overridden && *status >= HTTP_INTERNAL_SERVER_ERROR)
-        usp_s3_report(r, request, apr_psprintf(r->pool, "mod_proxy got no answer: %d", *status));
+        usp_s3_report(r, request, apr_psprintf(r->pool, "mod_proxy got no answer: %d%s", *status,
+                                               why_not(r, request)));
     if (!request->refused && !overridden) {
         if (request->cut && r->main)
             *status = HTTP_BAD_GATEWAY;

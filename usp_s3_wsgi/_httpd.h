@@ -42,6 +42,7 @@ typedef struct {
 typedef struct {
     char line[512];    /* the beginning of the line that is being read */
     apr_size_t length; /* of that beginning */
+    apr_size_t whole, longest; /* lengths of the whole line so far, and of the longest one */
     int status;        /* 0 where the first line is no status line */
     int is_old;        /* HTTP/1.0 */
     int has_length, has_coding; /* Content-Length, Transfer-Encoding */

@@ -101,6 +101,8 @@ static int take_line(usp_s3_header *header)
 static int take_bytes(usp_s3_header *header, const char *data, apr_size_t size)
 {
     for (; size; data++, size--) {
+        if (++header->whole > header->longest)
+            header->longest = header->whole;
         if (*data != '\n') {
             if (header->length < sizeof(header->line) - 1)
                 header->line[header->length++] = *data;
@@ -109,7 +111,7 @@ static int take_bytes(usp_s3_header *header, const char *data, apr_size_t size)
         if (header->length && header->line[header->length - 1] == '\r')
             header->length--;
         header->line[header->length] = '\0';
-        header->length = 0;
+        header->length = header->whole = 0;
         if (take_line(header))
             return 1;
     }

@@ -28,7 +28,7 @@ from usp_s3_wsgi.errors import (
 from usp_s3_wsgi.proxy_set import ProxySet
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.settings import Settings
-from usp_s3_wsgi.strict_http import HandshakeError, S3Response, StrictHTTPConnection, StrictHTTPSConnection
+from usp_s3_wsgi.strict_http import HandshakeError, S3Response, SpeaksTLS, StrictHTTPConnection, StrictHTTPSConnection
 
 #: What is worth reading to the end, so that the connection can serve again, and for how many seconds.
 _SHORT_BODY = 65_536
@@ -152,6 +152,8 @@ class Worker:
     def _failure(self, error: HTTPError | OSError | HTTPException) -> UpstreamError:
         if isinstance(error, TimeoutError):
             return UpstreamTimeout(f"no answer within {self._parameters.timeout:g} s")
+        if isinstance(error, SpeaksTLS):
+            return UpstreamRefused("S3 speaks TLS on this port: https:// in the URL")
         if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
             return UpstreamRefused("S3 sent a header that is not HTTP, or too large")
         if not isinstance(error, (HandshakeError, NewConnectionError, ConnectTimeoutError)):

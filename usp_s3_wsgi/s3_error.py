@@ -47,15 +47,11 @@ _BAD_KEY = frozenset({"KeyTooLongError", "InvalidURI", "XMinioInvalidObjectName"
 #: 400 that is about the client's query parameters, where there are any (versionId, partNumber).
 _BAD_QUERY = frozenset({"InvalidArgument", "InvalidRequest", "InvalidPartNumber"})
 #: What an operator is to look at.
-_ADVICE = {
-    "SignatureDoesNotMatch": "check S3SecretKey or S3SecretKeyFile",
-    "InvalidAccessKeyId": "check S3AccessKey or S3AccessKeyFile",
-    "InvalidToken": "check S3SecurityToken or S3SecurityTokenFile",
-    "ExpiredToken": "check S3SecurityToken or S3SecurityTokenFile",
-    "NoSuchBucket": "check the bucket's name in the URL",
-}
+_ADVICE = {"SignatureDoesNotMatch": "check S3SecretKey or S3SecretKeyFile"}
 #: Where servers tell the id of a request: S3, Google, Oracle, Cloudflare, CloudFront.
 _REQUEST_IDS = ("x-amz-request-id", "x-guploader-uploadid", "opc-request-id", "cf-ray", "x-amz-cf-id")
+#: What nginx, Go's servers and httpd say where TLS is wanted.
+_WANTS_TLS = ("request was sent to HTTPS port", "HTTP request to an HTTPS server", "plain HTTP to an SSL-enabled")
 #: Of so many seconds a difference is worth telling: S3 itself allows 900, and a signature in the query S3Expires.
 _SLOW_CLOCK = 5.0
 
@@ -65,10 +61,9 @@ class S3Error:
     """What S3 says of a refusal.
 
     ``code``, ``request_id`` (in words, for a log) and ``region`` (the bucket's) are empty where it says none.
-    ``is_foreign``: there is a page, but not S3's. ``is_deleted``: a version that stands for a deletion.
-    ``retry_after``: seconds, None
-    where it says nothing of it. ``date``: S3's clock, None where it tells no time; ``ahead``: seconds that S3's clock
-    is ahead of this server's.
+    ``retry_after``: seconds, None where it says nothing of it. ``date``: S3's clock, None where it tells no time;
+    ``ahead``: seconds that S3's clock is ahead of this server's. ``is_foreign``: there is a page, but not S3's;
+    ``wants_tls``: which says so. ``is_deleted``: it is a version that stands for a deletion.
     """
 
     status: int
@@ -80,6 +75,7 @@ class S3Error:
     ahead: float = 0.0
     is_foreign: bool = False
     is_deleted: bool = False
+    wants_tls: bool = False
 
     @property
     def words(self) -> str:
@@ -90,6 +86,8 @@ class S3Error:
         text = self.words
         if self.is_foreign:
             text += ", with a page that is not S3's: a device on the way may have sent it"
+        if self.wants_tls:
+            text += "; the server speaks TLS on this port: https:// in the URL"
         if self.region:
             text += f", the bucket is in region {self.region}: set S3Region to it"
         if self.code in CLOCK_CODES and abs(self.ahead) >= _SLOW_CLOCK:
@@ -117,6 +115,7 @@ def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
         (date - now).total_seconds() if date else 0.0,
         bool(text.strip()) and not code,
         headers.get("x-amz-delete-marker", "") == "true",
+        status == 400 and not code and any(words in text for words in _WANTS_TLS),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import PurePath
 
 from usp_s3_wsgi import error_log, values
 from usp_s3_wsgi.errors import SettingError
@@ -44,15 +45,23 @@ class SecretFiles:
                 with self._lock:
                     self._known[path] = known
             return known[1]
-        # Without the path: it may be the secret itself, written on the wrong line.
         except OSError as error:
-            reason = f"{name}: the file cannot be read: {error.strerror}"
+            reason = ": ".join([f"{name}: the file cannot be read", error.strerror or "", *shown_path(path)])
         except ValueError as error:
             reason = f"{name}: the content of the file {error}"
         if known is None:
             raise SettingError(reason)
         error_log.warn(f"{reason}; what it held before is still used")
         return known[1]
+
+
+def shown_path(path: str) -> list[str]:
+    """Return a path for a message; none where it may be the secret itself, which was written on the wrong line.
+
+    Such a secret may begin with a slash, but not with a folder that there is.
+    """
+    parts = PurePath(path).parts
+    return [path] if len(parts) > 2 and os.path.isdir(f"/{parts[1]}") else []
 
 
 def read_key(path: str) -> str:

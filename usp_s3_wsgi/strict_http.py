@@ -33,8 +33,14 @@ _LONGEST_LINE = 65_536
 _MOST_TRAILERS = 100
 #: Bytes of one read of a header: a small object comes along with it.
 _FIRST_READ = 65_536
+#: How the record begins by which TLS refuses what is none: https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
+_TLS_ALERT = b"\x15\x03"
 #: What one record of TLS holds at most: https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
 _TLS_RECORD = 16_384
+
+
+class SpeaksTLS(HTTPException):
+    """The server wants TLS, and was asked without."""
 
 
 class HandshakeError(ssl.SSLError):
@@ -239,6 +245,8 @@ class S3Response:
         while (end := _END_OF_HEADER.search(received, max(0, searched - 3))) is None:
             if len(received) > _LARGEST_HEADER:
                 raise LineTooLong("header")
+            if received.startswith(_TLS_ALERT):
+                raise SpeaksTLS("a TLS alert")
             if b"\n" in received and not received.startswith(b"HTTP/1."):
                 raise HTTPException("no status line")  # a server of another kind, which may wait for us now
             searched = len(received)

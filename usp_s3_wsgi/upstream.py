@@ -53,7 +53,7 @@ class Upstream:
         self._section, self._log, self._log_answer = section, log, log_answer
         self._retries_left = section.retries
         self._deadline: float | None = None
-        self._attempt, self._begun, self._place = 0, 0.0, ""
+        self._attempt, self._begun, self._place, self._is_signed = 0, 0.0, "", False
         self._remedies_left = {Remedy.CLOCK, Remedy.REGION, Remedy.KEYS}
         self._signed: _Signed | None = None
 
@@ -73,7 +73,7 @@ class Upstream:
             if failure is not None:
                 self._prepare_next(failure, self._deadline)
             self._attempt += 1
-            self._begun, self._place = time.monotonic(), request.place
+            self._begun, self._place, self._is_signed = time.monotonic(), request.place, False
             try:
                 return self._try(request)
             except UpstreamError as error:
@@ -86,7 +86,7 @@ class Upstream:
 
     @property
     def _tried(self) -> str:
-        return f"attempt {self._attempt}, {time.monotonic() - self._begun:.3f} s" if self._attempt else ""
+        return f"attempt {self._attempt}, {time.monotonic() - self._begun:.3f} s" if self._is_signed else ""
 
     def _prepare_next(self, failure: UpstreamError, deadline: float) -> None:
         """Make the next try a better one, or raise the failure, where there is to be none."""
@@ -118,7 +118,9 @@ class Upstream:
             request = request._replace(host=url.authority)
             self._place = request.place
         signed = self._signed = _Signed(section, credentials.resolve(self._section), learned.now(url))
-        return pool.workers.get(section).send(sign(request, section, signed.keys, signed.at))
+        worker, signed_request = pool.workers.get(section), sign(request, section, signed.keys, signed.at)
+        self._is_signed = True
+        return worker.send(signed_request)
 
     def _why(self, request: S3Request, response: S3Response) -> S3Error:
         """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""

@@ -272,3 +272,37 @@ def test_tls_that_breaks_later_is_no_host_that_cannot_be_reached(certificate: Ce
     assert [reply.body for reply in replies] == [b"hello"] * 3
     assert [request.connection for request in s3.requests] == [1, 1, 2, 2]
     assert "SSL" in replies[1].log and "; asking again" in replies[1].log
+
+
+def test_https_to_a_port_without_tls(certificate: Certificate) -> None:
+    def not_tls(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        connection.close()
+
+    with ScriptedS3(accepted=not_tls) as s3:
+        reply = call(environ("/media/a", s3_settings(s3.url.replace("http://", "https://"))))
+    assert reply.status == 502
+    assert "TLS: the server does not speak it on this port: http:// in the URL, or another port (GET https" in reply.log
+
+
+def test_http_to_a_port_with_tls(certificate: Certificate) -> None:
+    with ScriptedS3(then=HELLO, tls=certificate) as s3:
+        reply = call(environ("/media/a", s3_settings(s3.url.replace("https://", "http://"))))
+    assert reply.status == 502
+    with ScriptedS3(b"\x15\x03\x01\x00\x02\x02\x46") as s3:
+        reply = call(environ("/media/a", s3_settings(s3.url)))
+    assert (reply.status, "S3 speaks TLS on this port: https:// in the URL (GET http://" in reply.log) == (502, True)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<html><center>The plain HTTP request was sent to HTTPS port</center></html>",
+        b"<p>You're speaking plain HTTP to an SSL-enabled server port.<br />",
+    ],
+)
+def test_servers_that_say_so_in_a_page(page: bytes) -> None:
+    with ScriptedS3(answer(400, page)) as s3:
+        reply = call(environ("/media/a", s3_settings(s3.url)))
+    assert (reply.status, "the server speaks TLS on this port: https:// in the URL" in reply.log) == (502, True)

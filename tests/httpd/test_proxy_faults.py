@@ -22,7 +22,7 @@ from tests.faults.server import (
     first,
     reset,
 )
-from tests.httpd.conftest import PAGES
+from tests.httpd.conftest import NEEDS_SSL, PAGES
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
 from tests.leaks import SECRET_KEY
@@ -249,7 +249,7 @@ def test_headers_of_s3_that_pass(httpd: Httpd) -> None:
     assert reply.headers["Server"].startswith("Apache")
     assert set(reply.headers) == {
         "Date", "Server", "ETag", "Cache-Control", "x-amz-meta-title", "Content-Encoding", "Content-Disposition",
-        "Content-Length", "Content-Type",
+        "Content-Length", "Content-Type", "Age",
     }  # fmt: skip
 
 
@@ -280,6 +280,24 @@ def test_what_is_not_http_is_refused(httpd: Httpd, method: str) -> None:
         reply = httpd.fetch("/m/film.mp4", method=method)
         httpd.wait_for_error(rf"S3 sent what is not HTTP \({method} {URL}/bucket/film.mp4, attempt 1, ")
     assert reply.status == 502 and b"SSH" not in reply.body
+
+
+@NEEDS_SSL
+def test_https_to_a_port_without_tls(checked: list[Httpd]) -> None:
+    def not_tls(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        connection.close()
+
+    with ScriptedS3(accepted=not_tls) as s3:
+        down = CONFIG.partition("ProxyPass /m")[0].replace(DOWN, f"https://127.0.0.1:{s3.port}")
+        server = Httpd(f"SSLProxyEngine on\n{down}")
+        checked.append(server)
+        server.start()
+        server.expect_error("AH02003|AH01084|AH00898|AH01097|SSL Library Error|usp_s3_wsgi: ")
+        assert server.fetch("/down/film.mp4").status in {500, 502}
+        server.wait_for_error(
+            r"mod_proxy got no answer: 50[02], the TLS handshake failed: does the server speak TLS on"
+        )
 
 
 def test_a_host_that_is_down_fills_no_log(httpd: Httpd) -> None:

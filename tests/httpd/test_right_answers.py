@@ -43,6 +43,7 @@ def mount(way: str, bucket: str, host: str, lines: str = "") -> str:
     """What leads from /WAY-BUCKET-HOST to that bucket of the host."""
     url, path = f"http://{host}:{PORT}/{bucket}", f"/{way}-{bucket}-{host}"
     if way == "proxy":
+        lines += "  ProxySet responsefieldsize=65536\n" if bucket == "large" else ""
         return f'ProxyPass {path} {url}\n<Proxy "{url}/">{KEYS}{lines}  ProxySet retry=0\n</Proxy>\n'
     daemon = "process-group=s3 application-group=%{GLOBAL}" if way == "daemon" else ""
     given = f"{KEYS}{lines}  SetEnv S3BucketURL {url}/\n  SetEnv S3Retries 0\n"
@@ -52,11 +53,11 @@ def mount(way: str, bucket: str, host: str, lines: str = "") -> str:
 @pytest.fixture(scope="module")
 def httpd() -> Iterator[Httpd]:
     daemon = "WSGIDaemonProcess s3 python-home=${USP_S3_PYTHON_HOME} threads=4\n"
-    buckets = {"bucket": "", "gzip": GZIP, "denied": DENIED}
+    buckets = {"bucket": "", "gzip": GZIP, "denied": DENIED, "large": ""}
     mounts = [mount(way, bucket, host, lines) for way in WAYS for bucket, lines in buckets.items() for host in HOSTS]
     config = daemon + "".join(mounts)
     with Httpd(config) as server:
-        server.expect_error(f"AH01110|AH01102|AH00898|{TRACEBACK}")
+        server.expect_error(f"AH01110|AH01102|AH00898|AH10124|AH01106|{TRACEBACK}")
         yield server
     assert "\n".join(server.unexpected) == ""
 
@@ -265,6 +266,9 @@ def white_space_and_many_fields() -> Iterator[tuple[str, Case]]:
         )  # fmt: skip
     many = [(f"x-amz-meta-{number}", "y" * 20) for number in range(400)]
     yield "400 fields", Case((answer(200, b"hello", *many),), 200, b"hello", headers={"x-amz-meta-399": "y" * 20})
+    long = answer(200, b"hello", ("x-amz-meta-a", "y" * 9000))
+    yield "a field of 9 KB", Case((long,), 200, b"hello", headers={"x-amz-meta-a": "y" * 9000}, bucket="large")
+    yield "a field of 9 KB, by default", Case((long,), 502, log="set responsefieldsize", ways=("proxy",))
     same = [("x-amz-meta-a", "y")] * 2000
     yield "2000 fields of a name", Case((answer(200, b"hello", *same),), 200, b"hello")
 

@@ -153,13 +153,13 @@ def test_a_link_is_followed_when_it_moves(tmp_path: Path) -> None:
 def test_a_missing_file_is_named_and_may_come_later(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     message = refused(from_file(file))
-    assert message == "S3SecretKeyFile: the file cannot be read: No such file or directory"
+    assert message == f"S3SecretKeyFile: the file cannot be read: No such file or directory: {file}"
     file.write_text(SECRET)
     assert resolve(from_file(file)).secret_key == SECRET
 
 
 def test_a_directory_is_named(tmp_path: Path) -> None:
-    assert refused(from_file(tmp_path)) == "S3SecretKeyFile: the file cannot be read: Is a directory"
+    assert refused(from_file(tmp_path)) == f"S3SecretKeyFile: the file cannot be read: Is a directory: {tmp_path}"
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from pathlib import PurePath
 
 from usp_s3_wsgi.configtest.findings import Findings, SecretFile
-from usp_s3_wsgi.secret_files import read_key
+from usp_s3_wsgi.secret_files import read_key, shown_path
 
 
 def check(findings: Findings, may_lack_permission: bool) -> None:
@@ -46,8 +45,5 @@ def _by_whom() -> str:
 
 
 def _tell(file: SecretFile, reason: str, findings: Findings) -> None:
-    # A secret that was written on the wrong line may begin with a slash: a path begins with a folder that there is.
-    parts = PurePath(file.path).parts
-    path = f" {file.path}:" if len(parts) > 2 and os.path.isdir(f"/{parts[1]}") else ""
     tell = findings.error if file.is_needed else findings.warning
-    tell(file.directive, f"{file.setting}:{path} {reason}")
+    tell(file.directive, ": ".join([file.setting, *shown_path(file.path), reason]))
