@@ -50,6 +50,25 @@ def test_a_token_that_s3_goes_on_to_refuse_is_exchanged_once() -> None:
         assert len(sts.issued) == 2
 
 
+def test_one_key_that_the_server_signs_differently_costs_no_credentials() -> None:
+    """AWS hands out access key and secret together: SeaweedFS and rclone say so of keys that are not UTF-8."""
+    with STS(Role()) as sts, ScriptedS3(error(403, "SignatureDoesNotMatch"), HELLO) as s3:
+        assert ask(s3, sts).status == 502
+        assert ask(s3, sts).body == b"hello"
+        assert len(sts.issued) == 1 and len(s3.requests) == 2
+    section = "http://127.0.0.1:1/bucket/"
+    with STS(Role()) as sts:
+        role = {"S3AccessKey": ACCESS_KEY, "S3SecretKey": SECRET_KEY, "S3RoleARN": ROLE_ARN, "S3STSEndpoint": sts.url}
+        pairs = tuple({**role, "S3Region": "eu-central-1"}.items())
+        asked = access.sign_proxied(section, pairs, "GET", f"{section}%FF", "/%FF", False, None)
+        assert isinstance(asked, access.Signed)
+        body = b"<Error><Code>SignatureDoesNotMatch</Code></Error>"
+        refused = access.explain_refusal(section, pairs, "GET", f"{section}%FF", 403, body, {}, 1, 0.1)
+        assert refused.status == 502 and refused.message and "S3SecretKeyFile" in refused.message
+        time.sleep(0.2)  # a refresh would have begun
+        assert len(sts.issued) == 1
+
+
 def test_without_credentials_a_second_bucket_is_asked() -> None:
     own = {"S3FallbackAccessKey": "OTHERKEY", "S3FallbackSecretKey": "other/secret"}
     with STS(OTHERS) as sts, ScriptedS3() as s3, ScriptedS3(HELLO) as copies:

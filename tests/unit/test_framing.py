@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from usp_s3_wsgi import framing
+from usp_s3_wsgi.errors import RangeNotSatisfiable, UpstreamRefused
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,61 @@ def test_a_weak_validator_never_confirms_a_part() -> None:
 )
 def test_a_part_of_an_empty_object(status: int, stated: str, asked: str | None, nothing: bool) -> None:
     assert framing.must_ask_for_all(status, {"content-range": stated}, asked, None) == nothing
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "asked", "by_number", "means"),
+    [
+        (200, {"content-range": "bytes 5-9/100"}, "bytes=5-9", False, 206),
+        (200, {"content-range": "bytes 5-9/100"}, None, True, 206),
+        (200, {"content-range": "bytes 5-9/100"}, None, False, 200),
+        (200, {"content-type": "Multipart/ByteRanges; boundary=x"}, "bytes=0-0,5-5", False, 206),
+        (200, {"content-type": "multipart/byteranges; boundary=x"}, "bytes=0-0", False, 200),
+        (200, {}, "bytes=5-9", False, 200),
+        (304, {"content-range": "bytes 5-9/100"}, "bytes=5-9", False, 304),
+    ],
+)
+def test_a_part_that_is_sent_as_200(
+    status: int, headers: dict[str, str], asked: str | None, by_number: bool, means: int
+) -> None:
+    assert framing.status_of(status, headers, asked, by_number) == means
+
+
+@given(
+    first=st.integers(0, 50), last=st.integers(0, 50), total=st.integers(1, 60), length=st.none() | st.integers(0, 60),
+    asked=st.tuples(st.none() | st.integers(0, 50), st.none() | st.integers(0, 50)),
+)  # fmt: skip
+def test_a_part_is_what_was_asked_for_or_none(
+    first: int, last: int, total: int, length: int | None, asked: tuple[int | None, int | None]
+) -> None:
+    """Of an object whose bytes are known, whatever a server may state."""
+    begin, end = asked
+    assume(begin is not None or end is not None)
+    assume(begin is None or end is None or begin <= end)
+    written = f"bytes={'' if begin is None else begin}-{'' if end is None else end}"
+    stated = {"content-range": f"bytes {first}-{last}/{total}"}
+    last_wanted = None if begin is None or end is None else end + 1
+    wanted = range(total)[max(0, total - (end or 0)) if begin is None else begin : last_wanted]
+    try:
+        part = framing.part_of(206, stated, length, written, False)
+    except (UpstreamRefused, RangeNotSatisfiable):
+        return
+    assert part is not None and part.last is not None and last < total
+    assert length in {None, last - first + 1}
+    assert wanted[0] == first and set(range(first, last + 1)) <= set(wanted)
+
+
+@pytest.mark.parametrize("asked", ["bytes=-0", "bytes= -0", "BYTES=-00", "bytes=-0,-0", "bytes=-0,"])
+def test_the_last_nothing(asked: str) -> None:
+    with pytest.raises(RangeNotSatisfiable) as caught:
+        framing.part_of(206, {"content-range": "bytes 0-99/100"}, 100, asked, False)
+    assert caught.value.headers == (("Content-Range", "bytes */100"),)
+    with pytest.raises(RangeNotSatisfiable) as caught:
+        framing.part_of(206, {"content-range": "bytes 0-99/*"}, 100, asked, False)
+    assert caught.value.headers == ()
+
+
+@pytest.mark.parametrize(("status", "asked"), [(501, "bytes=0-0,5-5"), (501, "bytes=-5")])
+def test_a_range_that_is_not_implemented(status: int, asked: str) -> None:
+    assert framing.must_ask_for_all(status, {}, asked, None)
+    assert not framing.must_ask_for_all(status, {}, None, None)
