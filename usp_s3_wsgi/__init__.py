@@ -8,4 +8,4 @@ The pipeline of a request, a module a step::
 sections mod_proxy is the upstream: :mod:`usp_s3_wsgi.access` takes the steps before it (``apache/usp_s3_access.py``).
 """
 
-__version__ = "1.6.0"
+__version__ = "1.7.0"
