@@ -91,7 +91,7 @@ static int set_headers(request_rec *r)
 {
     signed_request *request = usp_s3_sent(r);
     const char *credentials = apr_table_get(r->notes, "proxy-basic-creds");
-    const char **name, *value, *coding;
+    const char **name, *value;
     apr_table_t *kept;
 
     if (!request)
@@ -103,13 +103,12 @@ static int set_headers(request_rec *r)
     }
     request->range = apr_table_get(kept, "Range");
     request->if_range = apr_table_get(kept, "If-Range");
-    /* A part of a page is not for the client to decode. */
-    coding = request->passes_coding && !r->main ? accepted_coding(r) : "identity";
+    if (request->passes_coding) /* a part of a page is not for the client to decode */
+        apr_table_setn(kept, "Accept-Encoding", r->main ? "identity" : accepted_coding(r));
     if (credentials)
         apr_table_setn(kept, "Proxy-Authorization", credentials);
     apr_table_clear(r->headers_in);
     apr_table_setn(r->headers_in, "Host", request->host);
-    apr_table_setn(r->headers_in, "Accept-Encoding", coding);
     apr_table_overlap(r->headers_in, kept, APR_OVERLAP_TABLES_SET);
     apr_table_overlap(r->headers_in, request->headers, APR_OVERLAP_TABLES_SET);
     return OK;
