@@ -17,11 +17,17 @@ from usp_s3_wsgi.errors import (
     UpstreamRefused,
 )
 from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.signing import validity
 
 #: 403 that is about the object; every other one is about this server's keys.
 _DENIED = frozenset({"AccessDenied", "InvalidObjectState", ""})
 #: This server's clock is wrong, or S3's.
-CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired", "ExpiredRequest"})
+#: All that is said of a time that is not S3's: of a query that has expired by most servers (AccessDenied), Google
+#: (ExpiredToken), Garage (InvalidRequest), Ozone (MalformedHeader); of any by rclone (AccessDenied); of a HEAD by all.
+_MAYBE_CLOCK = frozenset({"AccessDenied", "ExpiredToken", "InvalidRequest", "MalformedHeader", ""})
+#: A year that no clock of S3 shows is no clock to go by.
+_YEARS = range(2000, 2100)
 #: Keys that were exchanged between two readings of them are refused like wrong ones.
 KEY_CODES = frozenset(
     {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -40,7 +46,7 @@ class S3Error:
 
     ``code``, ``request_id`` and ``region`` (the bucket's) are empty where it says none. ``retry_after``: seconds, None
     where it says nothing of it. ``date``: S3's clock, None where it tells no time; ``ahead``: seconds that S3's clock
-    is ahead of this server's.
+    is ahead of this server's. ``out_of_time``: what it denies is a signature that was not valid by its clock.
     """
 
     status: int
@@ -50,6 +56,7 @@ class S3Error:
     retry_after: float | None = None
     date: datetime | None = None
     ahead: float = 0.0
+    out_of_time: bool = False
 
     @property
     def words(self) -> str:
@@ -60,7 +67,7 @@ class S3Error:
         text = self.words
         if self.region:
             text += f", the bucket is in region {self.region}: set S3Region to it"
-        if self.code in CLOCK_CODES and abs(self.ahead) >= _SLOW_CLOCK:
+        if (self.out_of_time or self.code in CLOCK_CODES) and abs(self.ahead) >= _SLOW_CLOCK:
             side = "behind" if self.ahead > 0 else "ahead of"
             text += f", this server's clock is {abs(self.ahead):.0f} s {side} S3's: set it right"
         return text
@@ -75,6 +82,8 @@ def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
     if code == "AccessDenied" and "<ServerTime>" in text:
         code = "RequestExpired"  # AWS's words for a signature in the query string that is too old, or a wrong clock
     now, date = datetime.now(UTC), _http_date(headers.get("date", ""))
+    if date is not None and date.year not in _YEARS:
+        date = None
     return S3Error(
         status,
         code,
@@ -118,6 +127,14 @@ def _word(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9._:/+=-]{1,128}", text) else ""
 
 
+def is_maybe_clock(error: S3Error, settings: Settings, signed_at: datetime) -> bool:
+    """Whether S3 refuses without a reason what was not valid by its clock; ``signed_at``: the time that was signed."""
+    if error.date is None or error.status not in {400, 403} or error.code not in _MAYBE_CLOCK:
+        return False
+    begin, end = validity(settings, signed_at)
+    return not begin <= error.date < end
+
+
 def refusal(error: S3Error, settings: Settings, has_query: bool = False) -> GatewayError:
     """Return what S3's refusal means to the client, to be raised; ``has_query``: some parameters were the client's."""
     failure = _meaning(error, settings, has_query)
@@ -126,6 +143,8 @@ def refusal(error: S3Error, settings: Settings, has_query: bool = False) -> Gate
 
 
 def _meaning(error: S3Error, settings: Settings, has_query: bool) -> GatewayError:
+    if error.out_of_time:
+        return UpstreamRefused(str(error))
     if error.status >= 500:
         return UpstreamBusy(str(error), error.retry_after)
     if error.status == 404 and error.code != "NoSuchBucket":

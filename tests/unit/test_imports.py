@@ -45,11 +45,12 @@ ALLOWED: dict[str, set[str]] = {
     "signing.sigv4": {"signing.encoding"},
     "strict_http": set(),
     "pool": {"errors", "proxy_set", "request", "settings", "strict_http"},
-    "s3_error": {"errors", "settings"},
+    "s3_error": {"errors", "settings", "signing"},
     "error_document": {"errors", "pool", "s3_error"},
     "remedies": {"errors", "s3_error"},
     "learned": {"bucket_url", "settings", "values"},
     "upstream": {
+        "bucket_url",
         "credentials",
         "error_document",
         "errors",
