@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from usp_s3_wsgi import credentials, error_document, pool, s3_error
 from usp_s3_wsgi.bucket_url import BucketURL
 from usp_s3_wsgi.credentials import Credentials
-from usp_s3_wsgi.errors import GatewayError, UpstreamBusy, UpstreamError
+from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
 from usp_s3_wsgi.learned import Clock, learned
 from usp_s3_wsgi.remedies import Remedy, rule_for
 from usp_s3_wsgi.request import S3Request
@@ -122,9 +122,9 @@ class Upstream:
                     error_document.read(response, self._section.proxy_set.timeout), self._place, self._tried
                 )
             return response
-        told = self._why(request, response)
-        self._end_trial(told)
-        raise s3_error.refusal(told, self._section, bool(request.query))
+        failure = s3_error.refusal(self._why(request, response), self._section, bool(request.query))
+        self._end_trial(failure)
+        raise failure
 
     def _send(self, request: S3Request) -> S3Response:
         section = learned.whereabouts(self._section)
@@ -208,23 +208,23 @@ class Upstream:
         self._trial = _Trial(url, clock, denied) if clock else None
         return clock is not None
 
-    def _end_trial(self, told: S3Error | None) -> None:
-        """Keep the clock that was tried if S3 takes it; ``told``: its refusal, None for an answer.
+    def _end_trial(self, failure: GatewayError | None) -> None:
+        """Keep the clock that was tried if S3 takes it; ``failure``: its refusal, None for an answer.
 
         Raises:
             GatewayError: S3 refuses that time: what it denied by the other one is denied.
         """
         trial = self._trial
-        if trial is None or (told is not None and told.status >= 500):
+        if trial is None or isinstance(failure, UpstreamBusy):
             return
         self._trial = None
-        is_refused = told is not None and told.code in CLOCK_CODES
+        is_refused = failure is not None and failure.told is not None and failure.told.code in CLOCK_CODES
         if trial.denied is None:
             is_taken = not is_refused
         elif is_refused:
             raise trial.denied
         else:
-            is_taken = told is None or told.status == 404
+            is_taken = failure is None or isinstance(failure, ObjectNotFound)
             self._log(self._of_clock(trial.denied) if is_taken else trial.denied)
         if is_taken:
             learned.take_clock(trial.url, trial.clock)
