@@ -389,6 +389,8 @@ static void begin_answer(request_rec *r, signed_request *request)
     const char **names = usp_s3_passed_on(r->status), *doubt;
 
     request->s3_status = r->status;
+    if (names || r->status == HTTP_NOT_FOUND)
+        usp_s3_set_granted(request);
     request->ask_for_all = usp_s3_must_ask_for_all(r);
     if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
         request->refused = 1;

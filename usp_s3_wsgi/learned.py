@@ -43,12 +43,16 @@ class Learned:
     def __init__(self) -> None:
         self.version = 0
         self._lock = threading.Lock()
-        self._clocks: dict[tuple[str, int], Clock] = {}
+        self._clocks: dict[tuple[str, int], tuple[Clock, int]] = {}
         self._moved: dict[tuple[Settings, bool], Settings] = {}
 
     def clock(self, url: BucketURL) -> Clock:
         """Return the clock to sign by: S3's own where this server's was wrong."""
-        return self._clocks.get((url.host, url.port), OWN) if self._clocks else OWN
+        return self._clocks[url.host, url.port][0] if (url.host, url.port) in self._clocks else OWN
+
+    def since(self, url: BucketURL) -> int:
+        """Return the version with which that clock came, 0 where none was learned."""
+        return self._clocks[url.host, url.port][1] if (url.host, url.port) in self._clocks else 0
 
     def now(self, url: BucketURL) -> datetime:
         """Return the time by that clock, in UTC."""
@@ -67,8 +71,8 @@ class Learned:
     def take_clock(self, url: BucketURL, clock: Clock) -> None:
         """Sign by that clock from now on."""
         with self._lock:
-            self._clocks[url.host, url.port] = clock
             self.version += 1
+            self._clocks[url.host, url.port] = clock, self.version
 
     def whereabouts(self, section: Settings, same_host: bool = False) -> Settings:
         """Return the section, with the region that S3 named for its bucket, and with the host unless it must stay."""

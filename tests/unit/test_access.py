@@ -215,13 +215,14 @@ def test_an_error_of_our_own_shows_no_secret(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_a_refusal_means() -> None:
     body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
     headers = {"x-amz-request-id": "REQ1"}
-    answer = explain_refusal(SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1", 403, body, headers, 2, 0.25)
+    by = (int(datetime.now(UTC).timestamp()), 0, -1)
+    answer = explain_refusal(SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1", 403, body, headers, 2, 0.25, *by)
     told = f"S3 answered 403 RequestTimeTooSkewed, request id REQ1 (GET {SECTION}a, attempt 2, 0.250 s)"
     assert answer == Refused(502, told, ())
-    busy = explain_refusal(SECTION, V4, "GET", f"{SECTION}a", 503, b"", {"retry-after": "7"}, 1, 0.1)
+    busy = explain_refusal(SECTION, V4, "GET", f"{SECTION}a", 503, b"", {"retry-after": "7"}, 1, 0.1, *by)
     assert (busy.status, busy.headers) == (503, (("Retry-After", "7"),))
     denied = (*V4, ("S3DeniedStatus", "404"))
-    hidden = explain_refusal(SECTION, denied, "GET", f"{SECTION}a", 403, b"", {}, 1, 0.1)
+    hidden = explain_refusal(SECTION, denied, "GET", f"{SECTION}a", 403, b"", {}, 1, 0.1, *by)
     assert hidden == Refused(404, None, ())
 
 

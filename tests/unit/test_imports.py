@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "error_document": {"errors", "pool", "s3_error"},
     "remedies": {"errors", "s3_error"},
     "learned": {"bucket_url", "settings", "values"},
+    "clock_trials": {"bucket_url", "learned"},
     "upstream": {
         "bucket_url",
         "credentials",
@@ -68,16 +69,14 @@ ALLOWED: dict[str, set[str]] = {
     "error_log": {"errors"},
     "client": set(),
     "trust_boundary": {"errors", "request", "settings"},
-    "application": GATEWAY - {"application"},
+    "application": GATEWAY - {"application", "clock_trials"},
     "access": GATEWAY
     - {
         "application",
         "body",
         "client",
         "error_document",
-        "learned",
         "pool",
-        "remedies",
         "strict_http",
         "trust_boundary",
         "upstream",
@@ -138,6 +137,7 @@ OUTSIDE: dict[str, set[str]] = {
     "threading": {
         "aws",
         "client",
+        "clock_trials",
         "import_path",
         "credentials",
         "error_log",
