@@ -210,7 +210,7 @@ def explain_refusal(
             told = replace(told, out_of_time=True)
         failure = s3_error.refusal(told, chosen, bool(request.passed_query(query, chosen.pass_query)))
         failure.tried = _tried(attempt, seconds)
-        if told.code in s3_error.KEY_CODES:
+        if told.code in s3_error.KEY_CODES and not told.out_of_time:
             with suppress(GatewayError):  # the next request will tell
                 credentials.doubt(chosen)
         return _refused(failure, method, url, _learn(failure, told, chosen, refused))

@@ -206,6 +206,16 @@ def test_a_denial_that_has_expired_and_a_wrong_key() -> None:
     assert reply.status == 502 and "403 SignatureDoesNotMatch" in reply.log
 
 
+def test_no_second_bucket_is_asked_for_what_the_clock_denies() -> None:
+    with ScriptedS3(then=Clocked(timedelta(hours=1), "AccessDenied")) as s3, ScriptedS3() as second:
+        more = {"S3FallbackURL": f"{second.url}/bucket/", "S3FallbackOn404": "on", "S3DeniedStatus": "404"}
+        assert ask(s3, mode="v4-query", **more).body == b"hello"
+    with ScriptedS3(then=error(403, "AccessDenied", dated(timedelta(hours=1)))) as s3, ScriptedS3(HELLO) as second:
+        more |= {"S3FallbackURL": f"{second.url}/bucket/"}
+        assert ask(s3, mode="v4-query", **more).body == b"hello"
+        assert len(s3.requests) == 2
+
+
 def test_a_tokens_end_is_one_where_the_clock_is_right(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("old")
