@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.httpd.conftest import BUCKET, MODES, ONE_CHILD, proxy_section, section
+from tests.httpd.conftest import BUCKET, MODES, ONE_CHILD, PAGES, proxy_section, section
 from tests.httpd.machine import compile_shared
 from tests.httpd.server import Httpd
 from tests.httpd.test_proxy_alike import COUNTER
@@ -107,4 +108,39 @@ def test_both_ways_in_share_what_is_learned(s3: EmbeddedS3, start: Start) -> Non
     httpd = start(section("/media", s3, mode="v4-query") + proxied(s3, "v2-query"), -3600)
     httpd.expect_error("set it right")
     assert [httpd.fetch(f"{mount}/a.ts").status for mount in ("/media", "/proxied")] == [200, 200]
+    assert len(httpd.errors()) == 1
+
+
+@pytest.mark.parametrize("mode", ["v4-query", "v2-header"])
+def test_many_at_once(s3: EmbeddedS3, start: Start, mode: str) -> None:
+    """Those that are on their way when it is learned fail; no later one does."""
+    s3.put(BUCKET, "a.ts", DATA)
+    httpd = start(proxied(s3, mode), -3600)
+    httpd.expect_error("set it right")
+
+    def work(number: int) -> list[int]:
+        return [httpd.fetch("/proxied/a.ts").status for _ in range(20)]
+
+    with ThreadPoolExecutor(8) as pool:
+        each = list(pool.map(work, range(8)))
+    assert {statuses[0] for statuses in each} <= {200, 502}
+    assert [set(statuses[1:]) for statuses in each] == [{200}] * 8
+
+
+def test_subrequests_of_pages(s3: EmbeddedS3, start: Start) -> None:
+    s3.put(BUCKET, "a.ts", DATA)
+    httpd = start(proxied(s3, "v4-query") + PAGES, -3600)
+    (httpd.root / "htdocs" / "page").write_text('[<!--#include virtual="/proxied/a.ts" -->]')
+    httpd.expect_error("unable to include")
+    assert httpd.fetch("/page").body.startswith(b"[[an error occurred")
+    httpd.wait_for_error("signed with S3's clock$")
+    assert [httpd.fetch("/page").body for _ in range(2)] == [b"[" + DATA + b"]"] * 2
+
+
+def test_in_daemon_mode(s3: EmbeddedS3, start: Start) -> None:
+    s3.put(BUCKET, "a.ts", DATA)
+    mount = section("/media", s3, "WSGIProcessGroup s3", "WSGIApplicationGroup %{GLOBAL}", mode="v4-query")
+    httpd = start(f"WSGIDaemonProcess s3 processes=1 threads=4\n{mount}", -3600)
+    assert [httpd.fetch("/media/a.ts").body for _ in range(2)] == [DATA] * 2
+    httpd.wait_for_error("set it right .*; asking again$")
     assert len(httpd.errors()) == 1
