@@ -220,7 +220,7 @@ def explain_refusal(
 
 def _is_clock(told: S3Error, chosen: Settings, refused: Signature) -> bool:
     """Whether a refusal without a reason is taken for the clock's."""
-    if not s3_error.is_maybe_clock(told, chosen, refused.at) or told.date is None:
+    if told.date is None or not s3_error.is_maybe_clock(told, chosen, refused.at):
         return False
     return clock_trials.denied_out_of_time(chosen.bucket_url, told.date, refused)
 

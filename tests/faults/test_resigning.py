@@ -92,7 +92,10 @@ WITHOUT_A_REASON = [
     (400, "InvalidRequest"),
     (400, "MalformedHeader"),
 ]
-HOURS = [timedelta(hours=1), timedelta(hours=-1), timedelta(days=400)]
+#: How far S3's clock is ahead. A query of v2 that is signed too late only ends later.
+OUT_OF_TIME = [
+    (mode, timedelta(hours=hours)) for mode in MODES for hours in (1, 10_000, -1) if hours > 0 or mode != "v2-query"
+]
 NEVER = "Thu, 01 Jan 2099 00:00:00 GMT"
 
 
@@ -102,14 +105,11 @@ def dated(date: timedelta | str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("ahead", HOURS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "ahead"), OUT_OF_TIME)
 @pytest.mark.parametrize(("status", "code"), WITHOUT_A_REASON)
 def test_a_refusal_without_a_reason_of_what_was_not_valid_by_s3s_clock(
     status: int, code: str, mode: str, ahead: timedelta, method: str
 ) -> None:
-    if mode == "v2-query" and ahead < timedelta(0):
-        pytest.skip("it ends later, and is valid")
     with ScriptedS3(then=Clocked(ahead, code, status)) as s3:
         replies = [ask(s3, method, mode, S3DeniedStatus="404") for _ in range(3)]
         assert len(s3.requests) == (4 if method == "GET" else 5)
