@@ -238,7 +238,7 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
 /* What Python may want to know of S3's answer: the headers that are there, in a dict by names in lowercase. */
 static PyObject *answer_headers(request_rec *r)
 {
-    static const char *const names[] = {"etag", "last-modified", "content-range", "retry-after", "date",
+    static const char *const names[] = {"etag", "last-modified", "content-range", "retry-after", "date", "age",
                                         "x-amz-request-id", "x-amz-bucket-region", NULL};
     PyObject *headers = PyDict_New();
     const char *const *name;

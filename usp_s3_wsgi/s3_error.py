@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from usp_s3_wsgi.errors import (
@@ -81,9 +81,7 @@ def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
     code = _element(text, "Code")
     if code == "AccessDenied" and "<ServerTime>" in text:
         code = "RequestExpired"  # AWS's words for a signature in the query string that is too old, or a wrong clock
-    now, date = datetime.now(UTC), _http_date(headers.get("date", ""))
-    if date is not None and date.year not in _YEARS:
-        date = None
+    now, date = datetime.now(UTC), _clock(headers)
     return S3Error(
         status,
         code,
@@ -107,6 +105,17 @@ def _http_date(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _clock(headers: Mapping[str, str]) -> datetime | None:
+    """Return how late it is by S3's clock: a cache's answer is older than that, and says how much.
+
+    https://www.rfc-editor.org/rfc/rfc9111#section-5.1
+    """
+    date, age = _http_date(headers.get("date", "")), headers.get("age", "")
+    if date is None or date.year not in _YEARS:
+        return None
+    return date + timedelta(seconds=int(age)) if re.fullmatch(r"[0-9]{1,9}", age) else date
 
 
 def _seconds(retry_after: str, now: datetime) -> float | None:

@@ -174,6 +174,24 @@ def test_only_outside_of_the_signatures_own_time(mode: str, seconds: int, is_clo
         assert len(s3.requests) == 1 + is_clock
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cached_denial_is_as_old_as_it_says(mode: str) -> None:
+    """Its Date is not what S3's clock shows now: https://www.rfc-editor.org/rfc/rfc9111#section-5.1."""
+    cached = error(403, "AccessDenied", dated(timedelta(hours=-1)), ("Age", "3600"))
+    with ScriptedS3(cached) as s3:
+        assert ask(s3, mode=mode).status == 403
+    late = error(403, "AccessDenied", dated(timedelta(minutes=50)), ("Age", "600"))
+    with ScriptedS3(late, HELLO) as s3:
+        reply = ask(s3, mode=mode)
+    assert reply.status == 200 and re.search(r"clock is (359\d|360\d) s behind", reply.log)
+
+
+@pytest.mark.parametrize("age", ["0", "", "x", "-1", "9" * 30, "1, 2"])
+def test_an_age_that_tells_nothing(age: str) -> None:
+    with ScriptedS3(error(403, "AccessDenied", dated(timedelta(hours=1)), ("Age", age)), HELLO) as s3:
+        assert ask(s3, mode="v4-query").status == 200
+
+
 def test_the_time_of_a_query_is_that_of_the_settings() -> None:
     refusal = error(403, "AccessDenied", dated(timedelta(seconds=30)))
     with ScriptedS3(refusal, HELLO, refusal) as s3:

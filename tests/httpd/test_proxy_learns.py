@@ -140,6 +140,14 @@ def test_a_denial_that_is_dated_right_or_not_at_all(httpd: Httpd, mode: str, dat
     assert bucket.lines == []
 
 
+@pytest.mark.parametrize("mode", ["v4-query", "v2-header"])
+def test_a_cached_denial_is_as_old_as_it_says(httpd: Httpd, mode: str) -> None:
+    bucket, cached = Bucket(httpd, mode), error(403, "AccessDenied", dated(-HOUR), ("Age", "3600"))
+    with s3_of(bucket, then=lambda connection, _: connection.send(cached)):
+        assert bucket.get(3) == [404] * 3
+    assert bucket.lines == []
+
+
 def test_a_device_on_the_way_tells_no_time(httpd: Httpd) -> None:
     bucket, page = Bucket(httpd, "v4-query"), answer(403, b"<html>Blocked</html>", dated(HOUR))
     with s3_of(bucket, page, page, then=HELLO) as s3:
