@@ -24,6 +24,7 @@ PARTS = (
     "_guard",
     "_headers",
     "_index",
+    "_learned",
     "_operator",
     "_python",
     "_sections",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.certificates import Certificate, make_certificate
-from usp_s3_wsgi import error_log, learned, pool, upstream
+from usp_s3_wsgi import access, clock_trials, error_log, learned, pool, upstream
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,9 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test the process's state anew: pools, which are closed after it, what was learned, counted lines."""
     own = pool.Workers()
     monkeypatch.setattr(pool, "workers", own)
-    monkeypatch.setattr(upstream, "learned", learned.Learned())
+    for module in (upstream, access):
+        monkeypatch.setattr(module, "learned", state := learned.Learned())
+    monkeypatch.setattr(access, "clock_trials", clock_trials.ClockTrials(state))
     monkeypatch.setattr(error_log, "limiter", error_log.Limiter())
     yield
     for worker in own._known.values():

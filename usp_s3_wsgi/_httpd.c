@@ -320,6 +320,8 @@ static void begin_answer(request_rec *r, signed_request *request)
     const char **names, *doubt;
 
     request->s3_status = r->status;
+    if (usp_s3_passed_on(r->status) || r->status == HTTP_NOT_FOUND)
+        usp_s3_set_granted(request);
     if (!(doubt = usp_s3_doubt_of_end(r, request)))
         doubt = usp_s3_doubt_of_part(r, request);
     names = usp_s3_passed_on(r->status);

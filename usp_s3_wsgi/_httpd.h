@@ -1,7 +1,7 @@
 /* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_operator.c (what the operator says, and
  * not a page), _httpd_sections.c (which requests are ours), _httpd_python.c (what Python is asked), _httpd_alike.c (signatures of
- * one second), _httpd_headers.c (what S3 gets), _httpd_framing.c (what S3 says of the body), _httpd_guard.c (bodies that are cut
- * short), and _httpd_configtest.c (what is said at a start). */
+ * one second), _httpd_learned.c (what was learned of S3), _httpd_headers.c (what S3 gets), _httpd_framing.c (what S3 says of the
+ * body), _httpd_guard.c (bodies that are cut short), and _httpd_configtest.c (what is said at a start). */
 
 #ifndef USP_S3_HTTPD_H
 #define USP_S3_HTTPD_H
@@ -70,6 +70,8 @@ typedef struct {
     usp_s3_header header;       /* of S3's answer */
     int is_counted;             /* a part that comes in chunks: */
     apr_int64_t left;           /* bytes of it that are still to come */
+    apr_int64_t signed_at;      /* the time that was signed, in unix time: S3's, where that was learned */
+    apr_int64_t version;        /* of what was learned, by which it was signed */
     apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
     int answered;               /* the answer's header has come */
     int s3_status;              /* what S3 answered; 0 where that is no HTTP */
@@ -94,7 +96,9 @@ typedef struct {
 
 /* How Python has signed a request of this second: what is the same for the next one. */
 typedef struct {
-    apr_int64_t second;         /* since 1970 */
+    apr_int64_t second;         /* this one, by this server's clock, in unix time */
+    apr_int64_t signed_at;      /* as in signed_request, and so the next one */
+    apr_int64_t version;
     int passes_query;           /* the section passes parameters of the client, so that a query is for Python */
     const char *origin;         /* of the URL that is asked: scheme and authority */
     const char *host;           /* as in signed_request, and so the next three; headers without Authorization */
@@ -230,6 +234,18 @@ int usp_s3_sign_alike(request_rec *r, signed_request *request, char **url);
 
 /* Remember how Python has signed for this URL, as mod_proxy gave it. */
 void usp_s3_remember(request_rec *r, const signed_request *request, const char *url, const usp_s3_alike *alike);
+
+/* _httpd_learned.c */
+
+/* Take the version of what was learned from Python; return the newest one. What was signed by an older one is outdated. */
+void usp_s3_set_version(apr_int64_t version);
+apr_int64_t usp_s3_version(void);
+
+/* Remember that S3 has granted a request, whatever came of that. */
+void usp_s3_set_granted(const signed_request *request);
+
+/* The newest version by which a request was signed that this one's host has granted, -1 for none. */
+apr_int64_t usp_s3_granted(const signed_request *request);
 
 /* _httpd_python.c */
 

@@ -148,12 +148,13 @@ void usp_s3_remember(request_rec *r, const signed_request *request, const char *
 
 static int recall(request_rec *r, const char *identity, apr_size_t length, usp_s3_alike *alike)
 {
+    apr_int64_t version = usp_s3_version();
     slot *place = slot_of(identity, length);
     int found;
 
     pthread_mutex_lock(&mutex);
-    found = place->identity && place->alike.second == apr_time_sec(apr_time_now()) && place->identity_length == length
-            && memcmp(place->identity, identity, length) == 0;
+    found = place->identity && place->alike.second == apr_time_sec(apr_time_now()) && place->alike.version == version
+            && place->identity_length == length && memcmp(place->identity, identity, length) == 0;
     if (found)
         copy(r->pool, alike, &place->alike);
     pthread_mutex_unlock(&mutex);
@@ -215,5 +216,7 @@ int usp_s3_sign_alike(request_rec *r, signed_request *request, char **url)
     request->headers = alike.headers;
     request->passed = alike.passed;
     request->passes_coding = alike.passes_coding;
+    request->signed_at = alike.signed_at;
+    request->version = alike.version;
     return 1;
 }

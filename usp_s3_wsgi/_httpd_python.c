@@ -96,18 +96,20 @@ static int copy_headers(apr_table_t *to, PyObject *pairs)
     return !PyErr_Occurred();
 }
 
-/* Take (status, message or None, headers) of Python: log, which sets *logged, and return the status. */
+/* Take (status, message or None, headers, version) of Python: log, which sets *logged, and return the status. */
 static int take_refusal(request_rec *r, PyObject *result, int *logged)
 {
     PyObject *message, *headers;
     const char *line = NULL;
+    long long version;
     int status;
 
-    if (!PyArg_ParseTuple(result, "iOO!", &status, &message, &PyTuple_Type, &headers)
+    if (!PyArg_ParseTuple(result, "iOO!L", &status, &message, &PyTuple_Type, &headers, &version)
         || !copy_headers(r->err_headers_out, headers))
         return 0;
     if (message != Py_None && !(line = copied(r->pool, message)))
         return 0;
+    usp_s3_set_version(version);
     *logged = line != NULL;
     if (line) {
         Py_BEGIN_ALLOW_THREADS; /* a piped log may block */
@@ -124,7 +126,8 @@ static int take_alike(request_rec *r, const signed_request *request, PyObject *t
 {
     PyObject *origin, *prefix, *canonical, *to_sign, *authorization, *query;
     usp_s3_alike alike = {.host = request->host, .server_name = request->server_name, .passed = request->passed,
-                          .passes_coding = request->passes_coding};
+                          .passes_coding = request->passes_coding, .signed_at = request->signed_at,
+                          .version = request->version};
     long long second;
     const char *key;
     Py_ssize_t size;
@@ -147,19 +150,23 @@ static int take_alike(request_rec *r, const signed_request *request, PyObject *t
 
 /*
  * Take of Python: URL, host, server name, headers, prefixes, whether the client's Accept-Encoding passes, whether a part is asked
- * for by its number, how the next ones are signed or None.
+ * for by its number, time, version, how the next ones are signed or None.
  */
 static int take_signature(request_rec *r, signed_request *request, PyObject *result, char **url)
 {
     PyObject *signed_url, *host, *server_name, *headers, *prefixes, *alike;
     const char *asked = *url;
+    long long signed_at, version;
     Py_ssize_t i;
 
-    if (!PyArg_ParseTuple(result, "UUUO!O!ppO", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
-                          &prefixes, &request->passes_coding, &request->by_number, &alike)
+    if (!PyArg_ParseTuple(result, "UUUO!O!ppLLO", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
+                          &prefixes, &request->passes_coding, &request->by_number, &signed_at, &version, &alike)
         || !(*url = (char *)copied(r->pool, signed_url)) || !(request->host = copied(r->pool, host))
         || !(request->server_name = copied(r->pool, server_name)))
         return 0;
+    request->signed_at = signed_at;
+    request->version = version;
+    usp_s3_set_version(version);
     request->headers = apr_table_make(r->pool, 6);
     request->passed = apr_array_make(r->pool, 1, sizeof(const char *));
     for (i = 0; i < PyTuple_Size(prefixes); i++)
@@ -319,10 +326,11 @@ int usp_s3_explain(request_rec *r, signed_request *request, int refused)
     if (!Py_IsInitialized())
         return HTTP_BAD_GATEWAY;
     enter_python();
-    result = PyObject_CallFunction(refusal_function, "NNNNiy#Nid", text_or_none(request->place.url),
+    result = PyObject_CallFunction(refusal_function, "NNNNiy#NidLLL", text_or_none(request->place.url),
                                    settings(request->place.settings), text(r->method), text(request->url), refused,
                                    request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
-                                   request->attempt, seconds_since(r));
+                                   request->attempt, seconds_since(r), (long long)request->signed_at,
+                                   (long long)request->version, (long long)usp_s3_granted(request));
     status = result ? take_refusal(r, result, &request->logged) : 0;
     if (!status)
         status = internal_error(r);

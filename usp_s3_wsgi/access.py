@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -27,9 +29,13 @@ from usp_s3_wsgi import (
     signing,
 )
 from usp_s3_wsgi.bucket_url import BucketURL
+from usp_s3_wsgi.clock_trials import ClockTrials, Signature
 from usp_s3_wsgi.credentials import Credentials
-from usp_s3_wsgi.errors import GatewayError, ProxyFailed, RangeNotSatisfiable, SettingError
+from usp_s3_wsgi.errors import AccessDenied, GatewayError, ProxyFailed, RangeNotSatisfiable, SettingError
+from usp_s3_wsgi.learned import OWN, learned
+from usp_s3_wsgi.remedies import Remedy, rule_for
 from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.s3_error import S3Error
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
 
@@ -41,6 +47,8 @@ GATEWAY_ONLY = {
     "S3CAFile": "SSLProxyCACertificateFile and SSLProxyVerify require",
     "S3Retries": "nothing, for mod_proxy does not retry",
 }
+#: S3 names the region that the signature is to be for, at the host that was asked; with another status, another host's.
+_REGION_OF_SIGNATURE = 400
 #: What S3 learns of the client's headers, by method.
 FORWARDED: dict[str, tuple[str, ...]] = {
     "GET": tuple(request.FORWARDED_HEADERS.values()),
@@ -54,11 +62,12 @@ PASSED_ON: dict[int, tuple[str, ...]] = {
 
 
 class Alike(NamedTuple):
-    """How ``_httpd_alike.c`` signs other paths of the section in the same second (unix time), without asking again.
+    """How ``_httpd_alike.c`` signs other paths of the section in the same second, without asking again.
 
-    ``passes_query``: only without a query. ``origin``: what the URL begins with, to the path, which begins with
-    ``prefix``. ``canonical``: the canonical request from its query on; ``to_sign``: the string to sign up to the hash.
-    ``authorization``: that header up to the signature; or None, and then ``query`` is the URL's up to it.
+    ``second``: this one, by this server's clock, in unix time (what is signed holds S3's). ``passes_query``: only
+    without a query. ``origin``: what the URL begins with, to the path, which begins with ``prefix``. ``canonical``: the
+    canonical request from its query on; ``to_sign``: the string to sign up to the hash. ``authorization``: that header
+    up to the signature; or None, and then ``query`` is the URL's up to it.
     """
 
     second: int
@@ -79,7 +88,8 @@ class Signed(NamedTuple):
     """What mod_proxy sends: URL with the signature that is in the query, Host, the signature's headers.
 
     ``server_name``: the host's name alone, for TLS. ``pass_headers``: lowercase prefixes of further answer headers that
-    the client may see. ``alike``: None where each request is to be signed by Python.
+    the client may see. ``signed_at``: the time that was signed, in unix time. ``version``: of what was learned, by
+    which it was signed. ``alike``: None where each request is to be signed by Python.
     """
 
     url: str
@@ -89,6 +99,8 @@ class Signed(NamedTuple):
     pass_headers: tuple[str, ...]
     pass_accept_encoding: bool
     is_by_number: bool
+    signed_at: int
+    version: int
     alike: Alike | None
 
     def __repr__(self) -> str:
@@ -96,11 +108,15 @@ class Signed(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """What the client gets instead: status and headers; ``message`` is the error log's line, None for none."""
+    """What the client gets instead: status and headers; ``message`` is the error log's line, None for none.
+
+    ``version``: of what was learned, perhaps from this very refusal.
+    """
 
     status: int
     message: str | None
     headers: Pairs
+    version: int = 0
 
 
 def sign_proxied(
@@ -127,11 +143,13 @@ def sign_proxied(
         if refusal is not None:
             raise SettingError(refusal)
         target, query = _split(url)
-        chosen = _settings(section, pairs, target)
+        section_settings = _settings(section, pairs, target)
+        version, second = learned.version, int(time.time())
+        chosen = learned.whereabouts(section_settings, same_host=True)
         unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, merged_after, chosen)
-        keys, now = credentials.resolve(chosen), datetime.now(UTC)
+        keys, now = credentials.resolve(section_settings), learned.now(chosen.bucket_url)
         signed = sign(unsigned, chosen, keys, now)
-        alike = _alike(unsigned, chosen, keys, now)
+        alike = _alike(unsigned, chosen, keys, now, second)
     except Exception as error:
         return _refused(error, method, url)
     return Signed(
@@ -142,17 +160,19 @@ def sign_proxied(
         chosen.pass_headers,
         chosen.pass_accept_encoding,
         unsigned.is_by_number,
+        int(now.timestamp()),
+        version,
         alike,
     )
 
 
-def _alike(unsigned: S3Request, chosen: Settings, keys: Credentials, now: datetime) -> Alike | None:
+def _alike(unsigned: S3Request, chosen: Settings, keys: Credentials, now: datetime, second: int) -> Alike | None:
     common = signing.common(unsigned, chosen, keys, now)
     if common is None or unsigned.query:
         return None
     query = "&".join([f"{name}={value}" for name, value in common.sent]) + "&X-Amz-Signature="
     return Alike(
-        int(now.timestamp()),
+        second,
         bool(chosen.pass_query),
         f"{unsigned.scheme}://{unsigned.host}",
         chosen.bucket_url.prefix,
@@ -206,24 +226,57 @@ def explain_refusal(
     headers: Mapping[str, str],
     attempt: int,
     seconds: float,
+    signed_at: int = 0,
+    version: int = 0,
+    granted: int = -1,
 ) -> Refused:
-    """Say what S3's refusal means to the client and to the operator; nothing is raised.
+    """Say what S3's refusal means to the client and to the operator, and learn from it; nothing is raised.
 
     ``status``, ``body`` (its beginning) and ``headers`` are S3's. ``attempt``: how many members of a balancer have been
-    asked, this one included. ``seconds``: since the client asked. The others as in :func:`sign_proxied`.
+    asked, this one included. ``seconds``: since the client asked. ``signed_at``, ``version``: those of :class:`Signed`.
+    ``granted``: the version by which the last request was signed that this host granted, -1 for none. The others as in
+    :func:`sign_proxied`.
     """
     try:
         told = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
         target, query = _split(url)
         chosen = _settings(section, pairs, target)
+        refused = Signature(datetime.fromtimestamp(signed_at, UTC), version, granted)
+        if _is_clock(told, chosen, refused):
+            told = replace(told, out_of_time=True)
         failure = s3_error.refusal(told, chosen, bool(request.passed_query(query, chosen.pass_query)))
         failure.tried = _tried(attempt, seconds)
-        if told.code in s3_error.KEY_CODES:
+        if told.code in s3_error.KEY_CODES and not told.out_of_time:
             with suppress(GatewayError):  # the next request will tell
                 credentials.doubt(chosen, told.code)
-        return _refused(failure, method, url)
+        return _refused(failure, method, url, _learn(failure, told, chosen, refused))
     except Exception as error:
         return _refused(error, method, url)
+
+
+def _is_clock(told: S3Error, chosen: Settings, refused: Signature) -> bool:
+    """Whether a refusal without a reason is taken for the clock's."""
+    if told.date is None or not s3_error.is_maybe_clock(told, chosen, refused.at):
+        return False
+    return clock_trials.denied_out_of_time(chosen.bucket_url, told.date, refused)
+
+
+def _learn(failure: GatewayError, told: S3Error, chosen: Settings, refused: Signature) -> str:
+    """Learn what the next requests are signed by, and return the words for that; empty for nothing."""
+    url, remedy = chosen.bucket_url, rule_for(failure).remedy
+    if isinstance(failure, AccessDenied):
+        clock_trials.denied(url, refused)
+    if told.out_of_time or (remedy is Remedy.CLOCK and clock_trials.clock_refused(url, told.date, refused)):
+        whose = "this server's" if learned.clock(url) == OWN else "S3's"
+        return f"the next requests are signed with {whose} clock"
+    if remedy is not Remedy.REGION or not told.region:
+        return ""
+    there = url.in_region(told.region)
+    if there != url and told.status != _REGION_OF_SIGNATURE:
+        return f"the URL of ProxyPass and <Proxy> must be {there.scheme}://{there.authority}{there.prefix}"
+    asked = learned.whereabouts(chosen, same_host=True)
+    is_new = learned.take_region(chosen, asked, told.region, same_host=True)
+    return f"the next requests are signed for {told.region}" if is_new else ""
 
 
 def report_failure(method: str, url: str, what: str, attempt: int, seconds: float) -> str | None:
@@ -267,16 +320,20 @@ def install() -> None:
         _missing = None
 
 
+clock_trials = ClockTrials(learned)
 _missing: str | None = "<Proxy> sections cannot be signed in this process: install() was not called"
 
 
-def _refused(error: Exception, method: str, url: str) -> Refused:
-    """Return what becomes of an error: the operator needs to know of which object; its path has no signature."""
+def _refused(error: Exception, method: str, url: str, then: str = "") -> Refused:
+    """Return what becomes of an error: the operator needs to know of which object; its path has no signature.
+
+    ``then``: what is done about it.
+    """
     place = _place(method, url)
     if isinstance(error, GatewayError):
         error.place = place
-        return Refused(error.status, error_log.line(error), error.headers)
-    return Refused(500, f"{errors.internal(error)} ({place})", ())
+        return Refused(error.status, error_log.line(error, then), error.headers, learned.version)
+    return Refused(500, f"{errors.internal(error)} ({place})", (), learned.version)
 
 
 def _place(method: str, url: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from usp_s3_wsgi.errors import (
@@ -18,6 +18,7 @@ from usp_s3_wsgi.errors import (
     UpstreamRefused,
 )
 from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.signing import validity
 
 #: 403 that is about the object; every other one is about this server's keys.
 _DENIED = frozenset({"AccessDenied", "InvalidObjectState", ""})
@@ -37,7 +38,12 @@ BUSY_CODES = frozenset({
 #: Not Implemented, HTTP Version Not Supported: to ask again, or elsewhere, cannot help.
 _PERMANENT = frozenset({501, 505})
 #: This server's clock is wrong, or S3's.
-CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired", "ExpiredRequest"})
+#: All that is said of a time that is not S3's: of a query that has expired by most servers (AccessDenied), Google
+#: (ExpiredToken), Garage (InvalidRequest), Ozone (MalformedHeader); of any by rclone (AccessDenied); of a HEAD by all.
+_MAYBE_CLOCK = frozenset({"AccessDenied", "ExpiredToken", "InvalidRequest", "MalformedHeader", ""})
+#: A year that no clock of S3 shows is no clock to go by.
+_YEARS = range(2000, 2100)
 #: Keys that were exchanged between two readings of them are refused like wrong ones.
 KEY_CODES = frozenset(
     {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -64,6 +70,7 @@ class S3Error:
     ``retry_after``: seconds, None where it says nothing of it. ``date``: S3's clock, None where it tells no time;
     ``ahead``: seconds that S3's clock is ahead of this server's. ``is_foreign``: there is a page, but not S3's;
     ``wants_tls``: which says so. ``is_deleted``: it is a version that stands for a deletion.
+    ``out_of_time``: what it denies is a signature that was not valid by its clock.
     """
 
     status: int
@@ -76,6 +83,7 @@ class S3Error:
     is_foreign: bool = False
     is_deleted: bool = False
     wants_tls: bool = False
+    out_of_time: bool = False
 
     @property
     def words(self) -> str:
@@ -90,7 +98,7 @@ class S3Error:
             text += "; the server speaks TLS on this port: https:// in the URL"
         if self.region:
             text += f", the bucket is in region {self.region}: set S3Region to it"
-        if self.code in CLOCK_CODES and abs(self.ahead) >= _SLOW_CLOCK:
+        if (self.out_of_time or self.code in CLOCK_CODES) and abs(self.ahead) >= _SLOW_CLOCK:
             side = "behind" if self.ahead > 0 else "ahead of"
             text += f", this server's clock is {abs(self.ahead):.0f} s {side} S3's: set it right"
         return text
@@ -104,7 +112,7 @@ def parse(status: int, headers: Mapping[str, str], text: str) -> S3Error:
     code = _element(text, "Code")
     if code == "AccessDenied" and "<ServerTime>" in text:
         code = "RequestExpired"  # AWS's words for a signature in the query string that is too old, or a wrong clock
-    now, date = datetime.now(UTC), _http_date(headers.get("date", ""))
+    now, date = datetime.now(UTC), _clock(headers)
     return S3Error(
         status,
         code,
@@ -141,6 +149,17 @@ def _http_date(text: str) -> datetime | None:
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
+def _clock(headers: Mapping[str, str]) -> datetime | None:
+    """Return how late it is by S3's clock: a cache's answer is older than that, and says how much.
+
+    https://www.rfc-editor.org/rfc/rfc9111#section-5.1
+    """
+    date, age = _http_date(headers.get("date", "")), headers.get("age", "")
+    if date is None or date.year not in _YEARS:
+        return None
+    return date + timedelta(seconds=int(age)) if re.fullmatch(r"[0-9]{1,9}", age) else date
+
+
 def _seconds(retry_after: str, now: datetime) -> float | None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3: seconds, or a date; None for anything else."""
     if re.fullmatch(r"[0-9]{1,5}", retry_after):
@@ -159,6 +178,14 @@ def _word(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9._:/+=-]{1,128}", text) else ""
 
 
+def is_maybe_clock(error: S3Error, settings: Settings, signed_at: datetime) -> bool:
+    """Whether S3 refuses without a reason what was not valid by its clock; ``signed_at``: the time that was signed."""
+    if error.date is None or error.is_foreign or error.status not in {400, 403} or error.code not in _MAYBE_CLOCK:
+        return False
+    begin, end = validity(settings, signed_at)
+    return not begin <= error.date < end
+
+
 def refusal(error: S3Error, settings: Settings, has_query: bool = False) -> GatewayError:
     """Return what S3's refusal means to the client, to be raised; ``has_query``: some parameters were the client's."""
     failure = _meaning(error, settings, has_query)
@@ -167,6 +194,8 @@ def refusal(error: S3Error, settings: Settings, has_query: bool = False) -> Gate
 
 
 def _meaning(error: S3Error, settings: Settings, has_query: bool) -> GatewayError:
+    if error.out_of_time:
+        return UpstreamRefused(str(error))
     if error.status in _PERMANENT:
         return BadPath(str(error)) if has_query and error.status == 501 else UpstreamRefused(str(error))
     if error.status >= 500 or error.status in BUSY_STATUSES or error.code in BUSY_CODES:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from usp_s3_wsgi import credentials, error_document, framing, pool, s3_error
+from usp_s3_wsgi.bucket_url import BucketURL
 from usp_s3_wsgi.credentials import Credentials
-from usp_s3_wsgi.errors import GatewayError, UpstreamBusy, UpstreamError
-from usp_s3_wsgi.learned import learned
+from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
+from usp_s3_wsgi.learned import Clock, learned
 from usp_s3_wsgi.remedies import Remedy, rule_for
 from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.s3_error import S3Error
+from usp_s3_wsgi.s3_error import CLOCK_CODES, S3Error
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
 
@@ -34,6 +36,14 @@ class _Signed(NamedTuple):
     section: Settings
     keys: Credentials
     at: datetime
+
+
+class _Trial(NamedTuple):
+    """A clock that is tried for a host. ``denied``: what may have had another reason, None where S3 named the clock."""
+
+    url: BucketURL
+    clock: Clock
+    denied: GatewayError | None = None
 
 
 class Upstream:
@@ -56,6 +66,7 @@ class Upstream:
         self._attempt, self._begun, self._place, self._is_signed = 0, 0.0, "", False
         self._remedies_left = {Remedy.CLOCK, Remedy.REGION, Remedy.KEYS}
         self._signed: _Signed | None = None
+        self._trial: _Trial | None = None
 
     def fetch(self, request: S3Request, after: UpstreamError | None = None) -> S3Response:
         """Return S3's answer (``ANSWERS``, or that it knows no ranges), its body unread; each try is signed anew.
@@ -68,7 +79,7 @@ class Upstream:
         """
         if self._deadline is None or after is not None:
             self._deadline = time.monotonic() + self._section.proxy_set.timeout
-        failure = after
+        failure: GatewayError | None = after
         while True:
             if failure is not None:
                 self._prepare_next(failure, self._deadline)
@@ -76,7 +87,7 @@ class Upstream:
             self._begun, self._place, self._is_signed = time.monotonic(), request.place, False
             try:
                 return self._try(request)
-            except UpstreamError as error:
+            except GatewayError as error:
                 failure = error
 
     def note(self, failure: GatewayError) -> None:
@@ -88,11 +99,15 @@ class Upstream:
     def _tried(self) -> str:
         return f"attempt {self._attempt}, {time.monotonic() - self._begun:.3f} s" if self._is_signed else ""
 
-    def _prepare_next(self, failure: UpstreamError, deadline: float) -> None:
+    def _prepare_next(self, failure: GatewayError, deadline: float) -> None:
         """Make the next try a better one, or raise the failure, where there is to be none."""
         self.note(failure)
+        if self._may_be_clock(failure, deadline):
+            return  # what that was is told when it is known
         pause = self._pause_after(failure, deadline)
         if pause is None:
+            if self._trial and self._trial.denied:
+                self._log(self._trial.denied)
             raise failure
         self._log(failure)
         time.sleep(pause)
@@ -103,13 +118,16 @@ class Upstream:
         if framing.is_without_ranges(response.status, asked):
             return response
         if response.status in ANSWERS:
+            self._end_trial(None)
             if self._log_answer and response.status not in _SUCCESS:
                 # With its body, which has the code, and which nobody else wants.
                 self._log_answer(
                     error_document.read(response, self._section.proxy_set.timeout), self._place, self._tried
                 )
             return response
-        raise s3_error.refusal(self._why(request, response), self._section, bool(request.query))
+        failure = s3_error.refusal(self._why(request, response), self._section, bool(request.query))
+        self._end_trial(failure)
+        raise failure
 
     def _send(self, request: S3Request) -> S3Response:
         section = learned.whereabouts(self._section)
@@ -117,7 +135,8 @@ class Upstream:
         if section is not self._section:
             request = request._replace(host=url.authority)
             self._place = request.place
-        signed = self._signed = _Signed(section, credentials.resolve(self._section), learned.now(url))
+        now = self._trial.clock.now() if self._trial else learned.now(url)
+        signed = self._signed = _Signed(section, credentials.resolve(self._section), now)
         worker, signed_request = pool.workers.get(section), sign(request, section, signed.keys, signed.at)
         self._is_signed = True
         return worker.send(signed_request)
@@ -167,12 +186,60 @@ class Upstream:
         """Change what S3 refused; False where there is nothing to change it to."""
         if told is None or self._signed is None:
             return False
-        section, keys, at = self._signed
+        section, keys, _ = self._signed
         if remedy is Remedy.CLOCK:
-            return learned.take_clock(section.bucket_url, told.date, at)
+            return self._try_clock(told, None)
         if remedy is Remedy.REGION:
             return learned.take_region(self._section, section, told.region)
         return credentials.renew(self._section, keys, deadline - time.monotonic(), told.code)
+
+    # --- a clock that is tried: what S3 said of its own may be another server's, and one denied object is no clock
+
+    def _may_be_clock(self, failure: GatewayError, deadline: float) -> bool:
+        """Whether S3's clock is tried next after a refusal without a reason, of what was not valid by it."""
+        told, signed = failure.told, self._signed
+        if told is None or signed is None or Remedy.CLOCK not in self._remedies_left or time.monotonic() > deadline:
+            return False
+        if not s3_error.is_maybe_clock(told, signed.section, signed.at) or not self._try_clock(told, failure):
+            return False
+        self._remedies_left.remove(Remedy.CLOCK)
+        return True
+
+    def _try_clock(self, told: S3Error, denied: GatewayError | None) -> bool:
+        """Sign what follows by S3's clock; False where there is no other one than before."""
+        assert self._signed is not None
+        url = self._signed.section.bucket_url
+        clock = learned.other_clock(url, told.date, self._signed.at)
+        self._trial = _Trial(url, clock, denied) if clock else None
+        return clock is not None
+
+    def _end_trial(self, failure: GatewayError | None) -> None:
+        """Keep the clock that was tried if S3 takes it; ``failure``: its refusal, None for an answer.
+
+        Raises:
+            GatewayError: S3 refuses that time: what it denied by the other one is denied.
+        """
+        trial = self._trial
+        if trial is None or isinstance(failure, UpstreamBusy):
+            return
+        self._trial = None
+        is_refused = failure is not None and failure.told is not None and failure.told.code in CLOCK_CODES
+        if trial.denied is None:
+            is_taken = not is_refused
+        elif is_refused:
+            raise trial.denied
+        else:
+            is_taken = failure is None or isinstance(failure, ObjectNotFound)
+            self._log(self._of_clock(trial.denied) if is_taken else trial.denied)
+        if is_taken:
+            learned.take_clock(trial.url, trial.clock)
+
+    def _of_clock(self, denied: GatewayError) -> GatewayError:
+        """Return what a denial is that was none of the object."""
+        assert denied.told is not None
+        failure = s3_error.refusal(replace(denied.told, out_of_time=True), self._section)
+        failure.place, failure.tried = denied.place, denied.tried
+        return failure
 
 
 def _backoff(retry: int) -> float:

@@ -13,6 +13,8 @@ from usp_s3_wsgi import trust_boundary, upstream
 
 FILM = answer(200, b"film", ("ETag", '"e"'))
 CUT = first(answer(200, b"fi", ("ETag", '"e"'), length=4), close)
+#: Dated by another clock.
+DENIED = error(403, "AccessDenied", ("Date", "Thu, 01 Jan 2099 00:00:00 GMT"))
 PROBE = head_of(answer(403, b"x"))
 
 
@@ -40,6 +42,20 @@ CASES: dict[str, tuple[str, tuple[Step, ...], list[str]]] = {
         "GET",
         (error(503, "SlowDown"), error(404, "NoSuchKey")),
         ["S3 answered 503 SlowDown.*; asking again", "debug: S3 answered 404 NoSuchKey"],
+    ),
+    "denied, and not by the clock": (
+        "GET",
+        (DENIED, DENIED),
+        [
+            "debug: S3 answered 403 AccessDenied.*attempt 1.*; asking again",
+            "debug: S3 answered 403 AccessDenied.*attempt 2",
+        ],
+    ),
+    "denied by the clock": ("GET", (DENIED, FILM), ["S3 answered 403 AccessDenied.*attempt 1.*; asking again"]),
+    "a clock that is not tried to its end": (
+        "GET",
+        (DENIED, error(501, "NotImplemented")),
+        ["debug: S3 answered 403 AccessDenied.*; asking again", "S3 answered 501 NotImplemented"],
     ),
     "a probe that says why": ("HEAD", (PROBE, error(403, "AccessDenied")), ["debug: S3 answered 403 AccessDenied"]),
     "a probe that is refused otherwise": (

@@ -1,5 +1,5 @@
 """What becomes of requests while the server changes around them: reloads, children that go, keys that are exchanged, a
-wrong clock, a bucket that is away. Both ways in, real S3."""
+bucket that is away. Both ways in, real S3."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.server import Connection, Request, ScriptedS3, answer, error
-from tests.httpd.conftest import BUCKET, ONE_CHILD, proxy_section, section
-from tests.httpd.machine import compile_shared
+from tests.httpd.conftest import BUCKET, proxy_section, section
 from tests.httpd.server import Httpd
 from tests.leaks import SECRET_KEY
 from tests.s3 import EmbeddedS3
@@ -126,27 +125,6 @@ def test_keys_that_are_exchanged_under_load(how: str, checked: list[Httpd], tmp_
             for mount in BOTH * 8:
                 assert httpd.fetch(f"{mount}/a.ts").status == 200
         assert seen == {(mount, 200, DATA) for mount in BOTH}
-
-
-@pytest.fixture(scope="module")
-def slow_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("clock")
-    return compile_shared(Path(__file__).with_name("slow_clock.c"), directory)
-
-
-def test_a_server_whose_clock_is_an_hour_slow(s3: EmbeddedS3, checked: list[Httpd], slow_clock: Path) -> None:
-    """The gateway signs with S3's clock; in ``<Proxy>`` the operator hears what to change."""
-    s3.put(BUCKET, "a.ts", DATA)
-    httpd = Httpd(both(s3) + ONE_CHILD, preload=slow_clock)
-    checked.append(httpd)
-    httpd.start()
-    assert [httpd.fetch("/media/a.ts").body for _ in range(3)] == [DATA] * 3
-    line = httpd.wait_for_error("usp_s3_wsgi: /media: S3 answered 403 RequestTimeTooSkewed")
-    assert "this server's clock is 3" in line and "s behind S3's: set it right" in line and "; asking again" in line
-    assert len([line for line in httpd.errors() if "/media: " in line]) == 1
-    assert httpd.fetch("/proxied/a.ts").status == 502
-    line = httpd.wait_for_error(r"\[usp_s3:error\] usp_s3_wsgi: S3 answered 403 RequestTimeTooSkewed")
-    assert "s behind S3's: set it right (GET" in line
 
 
 def test_a_second_bucket(s3: EmbeddedS3, checked: list[Httpd]) -> None:

@@ -111,7 +111,8 @@ def test_in_proxy_sections_the_next_request_has_others() -> None:
 
         assert signed_by() == sts.issue(1).access_key
         body = b"<Error><Code>ExpiredToken</Code></Error>"
-        refused = access.explain_refusal(section, pairs, "GET", f"{section}a.ts", 400, body, {}, 1, 0.1)
+        by = (int(time.time()), 0, -1)
+        refused = access.explain_refusal(section, pairs, "GET", f"{section}a.ts", 400, body, {}, 1, 0.1, *by)
         assert refused.status == 502 and refused.message is not None and "ExpiredToken" in refused.message
         deadline = time.monotonic() + 10
         while signed_by() == sts.issue(1).access_key:

@@ -15,6 +15,7 @@ from typing import Any, final
 import botocore.session
 from botocore.config import Config
 
+from tests.httpd import machine
 from tests.httpd.machine import compile_shared
 from tests.leaks import ACCESS_KEY, SECRET_KEY
 from tests.rgw.cluster import PROGRAMS, Cluster, RgwError, available
@@ -118,7 +119,7 @@ class Rgw:
         """
         library = self.cluster.root / "shifted_clock.so"
         if not library.exists():
-            compile_shared(Path(__file__).with_name("shifted_clock.c"), library.parent)
+            compile_shared(Path(machine.__file__).with_name("shifted_clock.c"), library.parent)
         environment = {"LD_PRELOAD": str(library), "CLOCK_SHIFT": str(clock)} if clock else {}
         process, port = self.cluster.start_gateway(*options, environment=environment)
         try:

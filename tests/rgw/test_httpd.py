@@ -70,3 +70,46 @@ def test_tokens_that_end(rgw: Rgw, role: str, aws: Aws, servers: Callable[[str],
                 reply = httpd.fetch(f"{mount}/{PATH}")
                 assert (reply.status, reply.body) == (200, DATA)
             time.sleep(0.05)
+
+
+@pytest.mark.parametrize("clock", [-3600, 3600])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_clock_that_is_not_s3s(rgw: Rgw, role: str, servers: Callable[[str], Httpd], mode: str, clock: int) -> None:
+    """The gateway asks again by S3's; in <Proxy> the next request is signed by it."""
+    with rgw.gateway(clock=clock) as url:
+        region, headers = MODES[mode]
+        lines = "\n".join(
+            [
+                f"SetEnv S3AccessKey {rgw.access_key}",
+                f"SetEnv S3SecretKey {rgw.secret_key}",
+                f"SetEnv S3UseHeaders {'on' if headers else 'off'}",
+                f"SetEnv S3Region {rgw.region}" if region else "",
+            ]
+        )
+        httpd = servers(
+            f"AllowEncodedSlashes On\nWSGIScriptAlias /media ${{USP_S3_WSGI}}\n"
+            f"<Location /media>\nSetEnv S3BucketURL {url}/{BUCKET}/\n{lines}\n</Location>\n"
+            f'ProxyPass /proxied {url}/{BUCKET}\n<Proxy "{url}/{BUCKET}/">\n{lines}\n</Proxy>\n{ONE_CHILD}'
+        )
+        httpd.expect_error("set it right")
+        refused = mode.endswith("header") or clock > 0  # RGW takes a query of the future
+        assert httpd.fetch(f"/proxied/{PATH}").status == (502 if refused else 200)
+        for mount in ("/proxied", "/media"):
+            assert [httpd.fetch(f"{mount}/{PATH}").body for _ in range(2)] == [DATA] * 2
+        assert len(httpd.errors()) == refused
+
+
+@pytest.mark.parametrize("mode", ["v4-query", "v2-query"])
+def test_the_gateway_before_a_clock_that_is_not_s3s(
+    rgw: Rgw, role: str, servers: Callable[[str], Httpd], mode: str
+) -> None:
+    with rgw.gateway(clock=3600) as url:
+        region = f"SetEnv S3Region {rgw.region}" if MODES[mode][0] else ""
+        httpd = servers(
+            f"WSGIScriptAlias /media ${{USP_S3_WSGI}}\n<Location /media>\nSetEnv S3BucketURL {url}/{BUCKET}/\n"
+            f"SetEnv S3AccessKey {rgw.access_key}\nSetEnv S3SecretKey {rgw.secret_key}\n{region}\n</Location>\n"
+            + ONE_CHILD
+        )
+        assert [httpd.fetch(f"/media/{PATH}").status for _ in range(2)] == [200, 200]
+        httpd.wait_for_error("S3 answered 403 AccessDenied, .* s behind S3's: set it right .*; asking again$")
+        assert len(httpd.errors()) == 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from urllib.parse import quote, unquote_to_bytes
 
 import pytest
@@ -215,14 +216,86 @@ def test_an_error_of_our_own_shows_no_secret(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_a_refusal_means() -> None:
     body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
     headers = {"x-amz-request-id": "REQ1"}
-    answer = explain_refusal(SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1", 403, body, headers, 2, 0.25)
+    by = (int(datetime.now(UTC).timestamp()), 0, -1)
+    answer = explain_refusal(SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1", 403, body, headers, 2, 0.25, *by)
     told = f"S3 answered 403 RequestTimeTooSkewed, request id REQ1 (GET {SECTION}a, attempt 2, 0.250 s)"
     assert answer == Refused(502, told, ())
-    busy = explain_refusal(SECTION, V4, "GET", f"{SECTION}a", 503, b"", {"retry-after": "7"}, 1, 0.1)
+    busy = explain_refusal(SECTION, V4, "GET", f"{SECTION}a", 503, b"", {"retry-after": "7"}, 1, 0.1, *by)
     assert (busy.status, busy.headers) == (503, (("Retry-After", "7"),))
     denied = (*V4, ("S3DeniedStatus", "404"))
-    hidden = explain_refusal(SECTION, denied, "GET", f"{SECTION}a", 403, b"", {}, 1, 0.1)
+    hidden = explain_refusal(SECTION, denied, "GET", f"{SECTION}a", 403, b"", {}, 1, 0.1, *by)
     assert hidden == Refused(404, None, ())
+
+
+def explained(
+    pairs: access.Pairs, status: int, code: str, region: str, section: str = SECTION, method: str = "GET"
+) -> str:
+    """The end of the line, after what was asked."""
+    body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
+    by = (int(datetime.now(UTC).timestamp()), 0, -1)
+    headers = {"x-amz-bucket-region": region}
+    answer = explain_refusal(section, pairs, method, f"{section}a", status, body, headers, 1, 0.1, *by)
+    assert answer.status == 502 and answer.message is not None
+    return answer.message.rpartition(" s)")[2]
+
+
+def region_of(answer: Signed) -> str:
+    return dict(answer.headers)["Authorization"].split("/")[2]
+
+
+@pytest.mark.parametrize(("status", "code"), [(301, "PermanentRedirect"), (307, "TemporaryRedirect"), (301, "")])
+def test_another_host_is_told_and_not_asked(status: int, code: str) -> None:
+    """It has no section, no worker and no TLS settings."""
+    told = "; the URL of ProxyPass and <Proxy> must be https://films.s3.eu-west-3.amazonaws.com/"
+    for _ in range(2):
+        assert explained((*V4, ON), status, code, "eu-west-3") == told
+        answer = signed(f"{SECTION}a")
+        assert (answer.host, answer.server_name, region_of(answer)) == (HOST, HOST, "eu-central-1")
+
+
+def test_the_region_of_a_signature_is_learned_and_another_one_as_well() -> None:
+    for region in ("eu-west-3", "us-east-1", "eu-central-1"):
+        assert explained((*V4, ON), 400, "AuthorizationHeaderMalformed", region) == (
+            f"; the next requests are signed for {region}"
+        )
+        answer = signed(f"{SECTION}a")
+        assert (answer.host, region_of(answer)) == (HOST, region)
+    assert explained((*V4, ON), 400, "AuthorizationHeaderMalformed", "eu-central-1") == ""
+
+
+def test_a_host_that_is_no_endpoint_of_amazon_is_every_regions() -> None:
+    section = "https://ceph.example/films/"
+    assert explained((*V4, ON), 301, "PermanentRedirect", "here", section) == "; the next requests are signed for here"
+    assert region_of(signed(f"{section}a", section=section)) == "here"
+
+
+def test_what_the_gateway_has_learned_of_another_host_is_not_asked() -> None:
+    chosen = access.parse_settings((*V4, ON), SECTION)
+    assert vars(access)["learned"].take_region(chosen, chosen, "eu-west-3")
+    assert signed(f"{SECTION}a").host == HOST
+
+
+def test_signature_v2_learns_no_region() -> None:
+    section = "https://ceph.example/films/"
+    assert explained((*KEYS, ON), 301, "PermanentRedirect", "here", section) == ""
+
+
+@pytest.mark.parametrize("pairs", [(*V4, ON), V4, (*KEYS, ON), KEYS])
+def test_s3s_clock_is_that_of_the_host(pairs: access.Pairs) -> None:
+    now = datetime.now(UTC)
+    date = format_datetime(now + timedelta(hours=2), usegmt=True)
+    by, body = (int(now.timestamp()), 0, -1), b"<Error><Code>AccessDenied</Code></Error>"
+    answer = explain_refusal(SECTION, pairs, "GET", f"{SECTION}a", 403, body, {"date": date}, 1, 0.1, *by)
+    assert answer.status == 502 and answer.version == 1 and answer.message is not None
+    assert re.search(
+        r"clock is 7[12]\d\d s behind S3's: set it right \(GET .*\); the next requests are", answer.message
+    )
+    after = signed(f"{SECTION}a", pairs)
+    assert abs(after.signed_at - now.timestamp() - 7200) < 5 and after.version == 1
+    if after.alike is not None:  # it is found by this server's second
+        assert abs(after.alike.second - now.timestamp()) < 5
+    other = "https://ceph.example/films/"
+    assert abs(signed(f"{other}a", pairs, other).signed_at - now.timestamp()) < 5
 
 
 def test_what_s3_answered_in_words() -> None:

@@ -40,6 +40,7 @@ CASES = [
     (of_s3(507, "SlowDown"), Remedy.LATER, "yes"),
     (of_s3(403, "RequestTimeTooSkewed"), Remedy.CLOCK, "no"),
     (of_s3(403, "RequestExpired"), Remedy.CLOCK, "no"),
+    (of_s3(400, "ExpiredRequest"), Remedy.CLOCK, "no"),
     (of_s3(400, "AuthorizationHeaderMalformed"), Remedy.REGION, "no"),
     (of_s3(301, "PermanentRedirect"), Remedy.REGION, "no"),
     (of_s3(307, "TemporaryRedirect"), Remedy.REGION, "no"),

@@ -126,3 +126,18 @@ def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayE
     assert type(error) is kind and error.told is told
     assert error.status == client
     assert error.logged == (kind in {errors.UpstreamRefused, errors.UpstreamBusy})
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (403, ""), (400, "InvalidRequest")])
+def test_a_denial_that_the_clock_explains_is_this_servers_fault(status: int, code: str) -> None:
+    told = S3Error(status, code, ahead=3600.0, out_of_time=True)
+    error = s3_error.refusal(told, Settings(SETTINGS.bucket_url, denied_status=404), has_query=True)
+    assert type(error) is errors.UpstreamRefused and error.status == 502
+    assert str(error).endswith(", this server's clock is 3600 s behind S3's: set it right")
+
+
+@pytest.mark.parametrize("year", [1970, 1999, 2100, 9999])
+def test_a_year_that_no_clock_shows(year: int) -> None:
+    date = f"Thu, 01 Jan {year} 00:00:00 GMT"
+    told = error_document.read(from_s3(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", Date=date), 5)
+    assert told.date is None and "clock" not in str(told)

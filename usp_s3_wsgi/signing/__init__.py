@@ -6,7 +6,7 @@ one second have in common.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from usp_s3_wsgi.signing import sigv2, sigv4
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from usp_s3_wsgi.request import S3Request
     from usp_s3_wsgi.settings import Settings
 
-__all__ = ["Common", "common", "sign"]
+__all__ = ["Common", "common", "sign", "validity"]
+
+#: So far S3's clock may be from the time that was signed.
+_TOLERANCE = timedelta(minutes=15)
 
 
 def sign(
@@ -61,3 +64,17 @@ def common(request: S3Request, settings: Settings, credentials: Credentials, now
     if settings.use_headers:
         return sigv4.common_headers(request, credentials, settings.region, now)[1]
     return sigv4.common_query(request, credentials, settings.region, now, settings.expires)[1]
+
+
+def validity(settings: Settings, now: datetime) -> tuple[datetime, datetime]:
+    """Return from when on, and from when on no more, S3 takes by its clock what :func:`sign` makes at that time.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationTimeStamp
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+    """
+    now = now.replace(microsecond=0)  # what is signed has none
+    if settings.use_headers:
+        return now - _TOLERANCE, now + _TOLERANCE
+    # A query of v2 says when it ends, and no more.
+    begin = now - _TOLERANCE if settings.region is not None else datetime.min.replace(tzinfo=UTC)
+    return begin, now + timedelta(seconds=settings.expires)

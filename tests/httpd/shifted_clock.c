@@ -1,5 +1,6 @@
-/* The wall clock is CLOCK_SHIFT seconds fast, or slow where that is negative. Preloaded into a radosgw: what it signs ends
-   so much sooner or later by the other clocks. The monotonic clocks, by which it waits, stay as they are. */
+/* The wall clock is CLOCK_SHIFT seconds fast, or slow where that is negative. Preloaded into an httpd it stands in for a server
+   whose clock nobody sets; into a radosgw: what it signs ends so much sooner or later by the other clocks. The monotonic clocks,
+   by which both wait, stay as they are. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
