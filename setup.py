@@ -20,6 +20,7 @@ PARTS = (
     "",
     "_alike",
     "_configtest",
+    "_date",
     "_framing",
     "_guard",
     "_headers",

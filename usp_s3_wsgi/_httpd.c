@@ -33,16 +33,20 @@ int usp_s3_is_loaded(void)
 
 /* ---------------------------------------------------------------- hook: sign what mod_proxy is about to send */
 
-/* mod_proxy writes the URLs that it asks at level debug; there they would have a signature in the query. */
-static void quieten(request_rec *r, module *talkative)
+static void quieten(request_rec *r, module *talkative, int level)
 {
     struct ap_logconf *log;
 
-    if (!talkative || ap_get_request_module_loglevel(r, talkative->module_index) <= APLOG_INFO)
+    if (!talkative || ap_get_request_module_loglevel(r, talkative->module_index) <= level)
         return;
     log = ap_new_log_config(r->pool, r->log ? r->log : r->connection->log ? r->connection->log : &r->server->log);
-    ap_set_module_loglevel(r->pool, log, talkative->module_index, APLOG_INFO);
+    ap_set_module_loglevel(r->pool, log, talkative->module_index, level);
     r->log = log;
+}
+
+void usp_s3_silence_proxy(request_rec *r)
+{
+    quieten(r, proxy_http_module, APLOG_ERR);
 }
 
 /* Put into the request what mod_proxy takes from there: the name for TLS, with ProxyPreserveHost, and levels of logs. */
@@ -52,8 +56,9 @@ static void lend(request_rec *r, signed_request *request)
     request->client_log = r->log;
     request->lent = 1;
     r->hostname = request->server_name;
-    quieten(r, &proxy_module);
-    quieten(r, proxy_http_module);
+    /* mod_proxy writes the URLs that it asks at level debug; there they would have a signature in the query. */
+    quieten(r, &proxy_module, APLOG_INFO);
+    quieten(r, proxy_http_module, APLOG_INFO);
 }
 
 static void give_back(request_rec *r, signed_request *request)
@@ -211,8 +216,13 @@ static void drop_coding_of_upload(apr_pool_t *pool, apr_table_t *headers)
     if (!all)
         return;
     apr_table_unset(headers, "Content-Encoding");
-    for (coding = apr_strtok(text, ", \t", &rest); coding; coding = apr_strtok(NULL, ", \t", &rest)) {
-        if (ap_cstr_casecmp(coding, "aws-chunked") != 0)
+    for (coding = apr_strtok(text, ",", &rest); coding; coding = apr_strtok(NULL, ",", &rest)) {
+        char *end = coding + strlen(coding);
+
+        coding += strspn(coding, " \t");
+        while (end > coding && (end[-1] == ' ' || end[-1] == '\t'))
+            *--end = '\0';
+        if (*coding && ap_cstr_casecmp(coding, "aws-chunked") != 0)
             apr_table_mergen(headers, "Content-Encoding", coding);
     }
 }
@@ -230,7 +240,27 @@ static apr_table_t *passed_headers(request_rec *r, signed_request *request, cons
             apr_table_addn(passed, entry->key, entry->val);
     }
     drop_coding_of_upload(r->pool, passed);
+    if (request->passes_coding)
+        apr_table_mergen(passed, "Vary", "Accept-Encoding");
     return passed;
+}
+
+/* Why these headers cannot be passed on, NULL where they can: httpd would take it for a fault of its own. */
+static const char *value_error(apr_pool_t *pool, const apr_table_t *headers)
+{
+    const apr_array_header_t *all = apr_table_elts(headers);
+    int i;
+
+    for (i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
+        const char *value;
+
+        for (value = entry->val; *value; value++) {
+            if (apr_iscntrl(*value) && *value != '\t')
+                return apr_psprintf(pool, "S3 sent a header with control characters: %s", entry->key);
+        }
+    }
+    return NULL;
 }
 
 /* Decide what becomes of a refusal. */
@@ -273,28 +303,27 @@ static apr_status_t keep_refusal(request_rec *r, signed_request *request, apr_bu
         request->length += length;
     }
     apr_brigade_cleanup(brigade);
-    return request->ask_for_all || request->length == REFUSAL_SIZE ? APR_EGENERAL : APR_SUCCESS;
+    /* What its header has decided, or a long page, is not worth the rest of it. */
+    return request->ask_for_all || request->is_decided || request->length == REFUSAL_SIZE ? APR_EGENERAL : APR_SUCCESS;
 }
 
 /* S3's answer cannot be passed on: the operator hears why, the client gets 502. */
 static void refuse(request_rec *r, signed_request *request, const char *why)
 {
     usp_s3_report(r, request, why);
-    request->refused = 1;
+    request->refused = request->is_decided = 1;
     request->status = HTTP_BAD_GATEWAY;
 }
 
 /* The client gets S3's headers, and where it asked for something that was not found, S3's page with that status. */
-static void pass_headers(request_rec *r, signed_request *request, const char **names)
+static void pass_headers(request_rec *r, signed_request *request, apr_table_t *passed)
 {
     /* What mod_mime made of the name is not what S3 says of the object. */
     if (!apr_table_get(r->headers_out, "Content-Type"))
         r->content_type = NULL;
     r->content_encoding = NULL;
     r->content_languages = NULL;
-    r->headers_out = passed_headers(r, request, names);
-    if (request->passes_coding)
-        apr_table_mergen(r->headers_out, "Vary", "Accept-Encoding");
+    r->headers_out = passed;
     if (r->status != HTTP_NOT_MODIFIED && !r->content_type)
         ap_set_content_type(r, "binary/octet-stream"); /* S3's own default */
     if (request->client_status != HTTP_OK) {
@@ -317,21 +346,26 @@ static int holds(apr_bucket_brigade *brigade, const apr_bucket_type_t *type)
 /* The answer's header has come: decide whose it is. */
 static void begin_answer(request_rec *r, signed_request *request)
 {
-    const char **names, *doubt;
+    const char **names, *why;
+    apr_table_t *passed = NULL;
 
     request->s3_status = r->status;
     if (usp_s3_passed_on(r->status) || r->status == HTTP_NOT_FOUND)
         usp_s3_set_granted(request);
-    if (!(doubt = usp_s3_doubt_of_end(r, request)))
-        doubt = usp_s3_doubt_of_part(r, request);
+    if (!(why = usp_s3_framing_error(r, request)))
+        why = usp_s3_range_error(r, request);
     names = usp_s3_passed_on(r->status);
-    if (doubt)
-        refuse(r, request, doubt);
+    if (!why && names) {
+        passed = passed_headers(r, request, names);
+        why = value_error(r->pool, passed);
+    }
+    if (why)
+        refuse(r, request, why);
     else if (!names || ap_is_HTTP_ERROR(r->status) || request->ask_for_all)
         request->refused = 1;
     else {
         usp_s3_log_answer(r, request);
-        pass_headers(r, request, names);
+        pass_headers(r, request, passed);
     }
 }
 
@@ -409,7 +443,7 @@ static int show_balancer(proxy_worker *worker, proxy_balancer *balancer, request
         return DECLINED;
     if (fails_on(balancer, request->s3_status))
         r->status = request->s3_status;
-    else if (request->s3_status == HTTP_BAD_REQUEST)
+    else if (request->s3_status == HTTP_BAD_REQUEST && request->status == HTTP_BAD_GATEWAY)
         r->status = HTTP_FORBIDDEN;
     return DECLINED; /* it is mod_proxy_balancer's; r->status is what the client gets once more after it */
 }
@@ -426,14 +460,26 @@ static int ask_for_all(request_rec *r)
     return OK;
 }
 
+/* Whether the header ended for mod_proxy at a line that is longer than it reads. */
+static int is_line_too_long(request_rec *r, const signed_request *request)
+{
+    proxy_server_conf *conf = ap_get_module_config(r->server->module_config, &proxy_module);
+    proxy_worker *worker = ap_proxy_get_worker(r->pool, NULL, conf, request->url);
+    apr_size_t limit = worker && worker->s->response_field_size ? worker->s->response_field_size : HUGE_STRING_LEN;
+
+    return request->header.status && !request->header.is_over && request->header.last_size >= limit;
+}
+
 /* What mod_proxy says of a failed connection, where that is of use to an operator. */
 static const char *why_not(request_rec *r, const signed_request *request)
 {
     const char *notes = apr_table_get(r->notes, "error-notes");
 
-    if (request->header.longest >= HUGE_STRING_LEN) /* mod_proxy's default */
+    if (is_line_too_long(r, request))
         return ", a line of the header is too long for mod_proxy: set responsefieldsize (ProxySet)";
-    return notes && strstr(notes, "SSL Handshake") ? ", the TLS handshake failed: does the server speak TLS on this port?" : "";
+    if (notes && strstr(notes, "SSL Handshake"))
+        return ", the TLS handshake failed: the certificate is not trusted, or the server speaks no TLS on this port";
+    return "";
 }
 
 static int answer_status(int *status, request_rec *r)
@@ -445,7 +491,9 @@ static int answer_status(int *status, request_rec *r)
         return DECLINED;
     let_go(r);
     overridden = !request->answered && apr_table_get(r->notes, "proxy-error-override");
-    if (!request->answered && !overridden && *status >= HTTP_INTERNAL_SERVER_ERROR)
+    if (!request->answered && request->header.error)
+        usp_s3_report(r, request, request->header.error);
+    else if (!request->answered && !overridden && *status >= HTTP_INTERNAL_SERVER_ERROR)
         usp_s3_report(r, request, apr_psprintf(r->pool, "mod_proxy got no answer: %d%s", *status,
                                                why_not(r, request)));
     if (!request->refused && !overridden) {
@@ -457,7 +505,7 @@ static int answer_status(int *status, request_rec *r)
     if (overridden) {
         /* The filter has seen nothing of it. */
         r->status = request->s3_status = *status;
-        usp_s3_doubt_of_part(r, request);
+        usp_s3_range_error(r, request);
         apr_table_unset(r->err_headers_out, "WWW-Authenticate"); /* a 401 of S3 is no question to the client */
     }
     decide(r, request, request->s3_status);

@@ -1,6 +1,6 @@
 /* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_operator.c (what the operator says, and
  * not a page), _httpd_sections.c (which requests are ours), _httpd_python.c (what Python is asked), _httpd_alike.c (signatures of
- * one second), _httpd_learned.c (what was learned of S3), _httpd_headers.c (what S3 gets), _httpd_framing.c (what S3 says of the
+ * one second), _httpd_learned.c (what was learned of S3), _httpd_headers.c and _httpd_date.c (what S3 gets), _httpd_framing.c (what S3 says of the
  * body), _httpd_guard.c (bodies that are cut short), and _httpd_configtest.c (what is said at a start). */
 
 #ifndef USP_S3_HTTPD_H
@@ -40,14 +40,19 @@ typedef struct {
 
 /* The header of S3's answer, as it comes; the answer's last one, where there are interim ones. */
 typedef struct {
-    char line[512];    /* the beginning of the line that is being read */
-    apr_size_t length; /* of that beginning */
-    apr_size_t whole, longest; /* lengths of the whole line so far, and of the longest one */
-    int status;        /* 0 where the first line is no status line */
-    int is_old;        /* HTTP/1.0 */
-    int has_length, has_coding; /* Content-Length, Transfer-Encoding */
-    int is_about_end;  /* the last line is one of these two */
-    const char *doubt; /* what makes the end of the body uncertain, NULL for nothing */
+    char line[512];       /* the beginning of the line that is being read */
+    apr_size_t length;    /* of that beginning */
+    int is_cut;           /* the line goes on after it */
+    int is_after_cr;      /* the last byte was one */
+    apr_size_t line_size; /* of the whole line so far */
+    apr_size_t last_size; /* of the last line of which something came */
+    apr_size_t size;      /* of the header so far */
+    int status;           /* 0 where the first line is no status line: */
+    int is_bad_status;    /* then this says so */
+    int is_old;           /* HTTP/1.0 */
+    int is_over;          /* its end has come */
+    int has_length, has_coding, has_range, has_content_coding; /* Content-Length, Transfer-Encoding, Content-Range... */
+    const char *error;    /* why nobody knows where the body ends, NULL for nothing */
 } usp_s3_header;
 
 /* A request on its way through mod_proxy: set by pre_request, read by the other hooks. */
@@ -77,6 +82,7 @@ typedef struct {
     int s3_status;              /* what S3 answered; 0 where that is no HTTP */
     int logged;                 /* the error log says so already */
     int refused;                /* it is none for the client, */
+    int is_decided;             /* by its header alone */
     int status;                 /* who gets this one instead */
     int cut;                    /* S3 ended the body early, after its beginning went out */
     int ask_for_all;            /* it is a part of another object than the client has the beginning of */
@@ -119,6 +125,14 @@ typedef struct {
 /* Whether httpd has loaded this as a module: Python can import it all the same. */
 int usp_s3_is_loaded(void);
 
+/* Let mod_proxy_http write no warnings about this answer of S3: our own line says what is wrong with it. */
+void usp_s3_silence_proxy(request_rec *r);
+
+/* _httpd_date.c */
+
+/* A date as S3 is to see it, NULL for what is no date: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7 */
+const char *usp_s3_http_date(apr_pool_t *pool, const char *text);
+
 /* _httpd_headers.c */
 
 void usp_s3_register_headers(void);
@@ -127,11 +141,11 @@ void usp_s3_register_headers(void);
 
 void usp_s3_register_framing(void);
 
-/* What makes the end of S3's body uncertain, or uncertain for this client; NULL where nothing does. */
-const char *usp_s3_doubt_of_end(request_rec *r, const signed_request *request);
+/* Why the end of S3's body is not certain, or not for this client; NULL where it is. */
+const char *usp_s3_framing_error(request_rec *r, const signed_request *request);
 
 /* Why what S3 sends is not what was asked for, NULL for nothing; the answer may mean another status, or another request. */
-const char *usp_s3_doubt_of_part(request_rec *r, signed_request *request);
+const char *usp_s3_range_error(request_rec *r, signed_request *request);
 
 /* Whether a part that comes in chunks ends before it is whole, or goes on after that. */
 int usp_s3_ends_early(signed_request *request, apr_bucket_brigade *brigade);

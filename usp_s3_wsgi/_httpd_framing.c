@@ -8,6 +8,9 @@
 
 /* More digits are no length of an object; as in framing.py. */
 #define MOST_DIGITS 18
+/* As in strict_http.py. */
+#define LARGEST_HEADER 65536
+#define NOT_HTTP "S3 sent what is not HTTP"
 
 static ap_filter_rec_t *header_filter_handle;
 
@@ -30,7 +33,7 @@ static const char *behind_space(const char *text)
 }
 
 /* HTTP/1.1 200 OK, as in strict_http.py. */
-static void take_status_line(usp_s3_header *header)
+static void parse_status_line(usp_s3_header *header)
 {
     const char *text = header->line, *status, *end;
     apr_int64_t number;
@@ -45,124 +48,168 @@ static void take_status_line(usp_s3_header *header)
     header->is_old = text[7] == '0';
 }
 
-/* The value of a field of that name, NULL where the line is another one. */
-static const char *value_of(const char *line, const char *name)
+static void parse_length(usp_s3_header *header, const char *value)
 {
-    apr_size_t length = strlen(name);
-    const char *colon;
-
-    if (ap_cstr_casecmpn(line, name, length) != 0)
-        return NULL;
-    colon = behind_space(line + length);
-    return *colon == ':' ? behind_space(colon + 1) : NULL;
-}
-
-static void take_field(usp_s3_header *header)
-{
-    const char *length = value_of(header->line, "Content-Length"), *coding = value_of(header->line, "Transfer-Encoding"), *end;
     apr_int64_t number;
+    const char *end = read_number(value, &number);
 
-    if (header->is_about_end && *header->line && behind_space(header->line) != header->line)
-        header->doubt = "S3 sent a Content-Length or Transfer-Encoding in several lines";
-    header->is_about_end = length || coding;
-    if (length) {
-        end = read_number(length, &number);
-        if (header->has_length || !end || *behind_space(end))
-            header->doubt = header->has_length ? "S3 sent several Content-Lengths" : "S3 sent a Content-Length that is no number";
-        header->has_length = 1;
-    }
-    /* "chunked " is another coding for whoever does not strip it. */
-    if (coding && (header->has_coding || ap_cstr_casecmp(coding, "chunked") != 0))
-        header->doubt = "S3 sent a Transfer-Encoding other than chunked alone";
-    if (coding)
-        header->has_coding = 1;
-    if (header->has_coding && (header->has_length || header->is_old))
-        header->doubt = "S3 sent a Transfer-Encoding other than chunked alone";
+    if (header->has_length)
+        header->error = "S3 sent several Content-Lengths";
+    else if (!end || *behind_space(end) || header->is_cut)
+        header->error = "S3 sent a Content-Length that is no number";
+    header->has_length = 1;
 }
 
-/* Take a line that is whole; returns whether it ends the header of the final answer, or is none. */
-static int take_line(usp_s3_header *header)
+static void parse_coding(usp_s3_header *header, const char *value)
+{
+    /* "chunked " is another coding for whoever does not strip it. */
+    if (header->has_coding || header->is_cut || ap_cstr_casecmp(value, "chunked") != 0)
+        header->error = "S3 sent a Transfer-Encoding other than chunked alone";
+    else if (header->is_old)
+        header->error = "S3 sent a Transfer-Encoding with HTTP/1.0";
+    header->has_coding = 1;
+}
+
+static void parse_field(usp_s3_header *header)
+{
+    const char *line = header->line, *colon = strchr(line, ':'), *value;
+    apr_size_t length = strcspn(line, ": \t");
+
+    /* mod_proxy joins lines, and takes a name with the white space behind it for another one. */
+    if (!colon || !length || line + length != colon) {
+        header->error = NOT_HTTP;
+        return;
+    }
+    value = behind_space(colon + 1);
+    if (length == 14 && ap_cstr_casecmpn(line, "Content-Length", length) == 0)
+        parse_length(header, value);
+    else if (length == 17 && ap_cstr_casecmpn(line, "Transfer-Encoding", length) == 0)
+        parse_coding(header, value);
+    else if (length == 13 && ap_cstr_casecmpn(line, "Content-Range", length) == 0)
+        header->has_range = 1;
+    else if (length == 16 && ap_cstr_casecmpn(line, "Content-Encoding", length) == 0)
+        header->has_content_coding = 1;
+    if (header->has_coding && header->has_length && !header->error)
+        header->error = "S3 sent a Transfer-Encoding beside Content-Length";
+}
+
+/* Parse a line that is whole; returns whether it ends the header of the final answer, or is none. */
+static int parse_line(usp_s3_header *header)
 {
     if (!header->status) {
         if (*header->line)
-            take_status_line(header); /* mod_proxy reads over an empty line before it */
+            parse_status_line(header); /* mod_proxy reads over an empty line before it */
         return *header->line && !header->status;
     }
     if (*header->line) {
-        take_field(header);
+        parse_field(header);
         return 0;
     }
-    if (!ap_is_HTTP_INFO(header->status) || header->status == HTTP_SWITCHING_PROTOCOLS)
+    if (!ap_is_HTTP_INFO(header->status) || header->status == HTTP_SWITCHING_PROTOCOLS) {
+        header->is_over = 1;
         return 1;
+    }
     memset(header, 0, sizeof(*header)); /* 100 or 103: the next header is to come */
     return 0;
 }
 
-static int take_bytes(usp_s3_header *header, const char *data, apr_size_t size)
+static int parse_bytes(usp_s3_header *header, const char *data, apr_size_t size)
 {
     for (; size; data++, size--) {
-        if (++header->whole > header->longest)
-            header->longest = header->whole;
+        header->last_size = ++header->line_size;
+        if (++header->size > LARGEST_HEADER) {
+            header->error = "S3 sent a header of more than 64 KB";
+            return 1;
+        }
+        if (header->is_after_cr && *data != '\n')
+            header->error = NOT_HTTP; /* another reader would take the CR for the line's end */
+        header->is_after_cr = *data == '\r';
         if (*data != '\n') {
             if (header->length < sizeof(header->line) - 1)
                 header->line[header->length++] = *data;
+            else
+                header->is_cut = 1;
             continue;
         }
         if (header->length && header->line[header->length - 1] == '\r')
             header->length--;
         header->line[header->length] = '\0';
-        header->length = header->whole = 0;
-        if (take_line(header))
+        if (strlen(header->line) != header->length)
+            header->error = NOT_HTTP; /* a NUL */
+        if (parse_line(header))
             return 1;
+        header->length = header->line_size = 0;
+        header->is_cut = 0;
     }
     return 0;
 }
 
-/* See the lines of S3's header go by. */
+/*
+ * See the lines of S3's header go by. Where the next answer may not begin where this one ends, reading fails, for which mod_proxy
+ * closes the connection to S3; but not for the status line, for which it would end the client's one too.
+ */
 static apr_status_t header_filter(ap_filter_t *filter, apr_bucket_brigade *brigade, ap_input_mode_t mode,
                                   apr_read_type_e block, apr_off_t bytes)
 {
-    signed_request *request = filter->ctx;
+    request_rec *r = filter->ctx; /* of the client */
+    signed_request *request = r ? usp_s3_sent(r) : NULL;
     apr_status_t status = ap_get_brigade(filter->next, brigade, mode, block, bytes);
     apr_bucket *bucket;
     int is_over = !request; /* SetInputFilter: it is nobody's to name */
 
     if (status != APR_SUCCESS || (request && mode != AP_MODE_GETLINE))
         return status;
+    if (request && request->header.is_bad_status)
+        is_over = 1;
     for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade) && !is_over;
          bucket = APR_BUCKET_NEXT(bucket)) {
         const char *data;
         apr_size_t size;
 
         if (!APR_BUCKET_IS_METADATA(bucket) && apr_bucket_read(bucket, &data, &size, APR_BLOCK_READ) == APR_SUCCESS)
-            is_over = take_bytes(&request->header, data, size);
+            is_over = parse_bytes(&request->header, data, size);
     }
-    if (is_over)
-        ap_remove_input_filter(filter);
-    return status;
+    if (!is_over)
+        return status;
+    if (request && !request->header.status && !request->header.is_bad_status) {
+        request->header.is_bad_status = 1; /* fail at the next line */
+        request->header.error = NOT_HTTP;
+        return status;
+    }
+    ap_remove_input_filter(filter);
+    if (!request || !request->header.error)
+        return status;
+    usp_s3_silence_proxy(r);
+    return APR_EINVAL;
 }
 
 /* mod_proxy has made a request of its own, by whose filters it will read S3's answer. */
 static int watch_header(request_rec *r, request_rec *from_s3)
 {
-    signed_request *request = usp_s3_sent(r);
-
-    if (!request)
+    if (!usp_s3_sent(r))
         return DECLINED;
-    ap_add_input_filter_handle(header_filter_handle, request, from_s3, from_s3->connection);
+    ap_add_input_filter_handle(header_filter_handle, r, from_s3, from_s3->connection);
     return OK;
 }
 
-const char *usp_s3_doubt_of_end(request_rec *r, const signed_request *request)
+static int is_kept(request_rec *r, const char *name)
+{
+    return apr_table_get(r->headers_out, name) != NULL;
+}
+
+const char *usp_s3_framing_error(request_rec *r, const signed_request *request)
 {
     const usp_s3_header *header = &request->header;
 
-    if (!header->status)
-        return "S3 sent what is not HTTP";
-    if (r->status != HTTP_OK && r->status != HTTP_PARTIAL_CONTENT)
+    if (header->error || !header->is_over)
+        return header->error ? header->error : NOT_HTTP;
+    /* mod_proxy drops what the answer's Connection names. */
+    if ((header->has_length && !header->has_coding && !is_kept(r, "Content-Length"))
+        || (header->has_range && !is_kept(r, "Content-Range"))
+        || (header->has_content_coding && !is_kept(r, "Content-Encoding")))
+        return "S3 sent a Connection header that names what belongs to the object";
+    if ((r->status != HTTP_OK && r->status != HTTP_PARTIAL_CONTENT) || r->header_only || header->has_length)
         return NULL;
-    if (header->doubt || r->header_only || header->has_length)
-        return header->doubt;
     if (!header->has_coding || usp_s3_client(r)->proto_num < HTTP_VERSION(1, 1))
         return "S3 sent a body without Content-Length, whose early end could not be told";
     return NULL;
@@ -204,7 +251,7 @@ static int is_of_several(request_rec *r, const signed_request *request)
            && ap_cstr_casecmpn(r->content_type, "multipart/byteranges", 20) == 0;
 }
 
-const char *usp_s3_doubt_of_part(request_rec *r, signed_request *request)
+const char *usp_s3_range_error(request_rec *r, signed_request *request)
 {
     switch (r->status) {
     case HTTP_OK:

@@ -2,8 +2,6 @@
 
 #include "_httpd.h"
 
-#include "apr_date.h"
-
 /* Whether a subrequest has a header only because its page has it: a Range of the page is none of its parts. */
 static int is_inherited(request_rec *r, const char *name, const char *value)
 {
@@ -14,27 +12,6 @@ static int is_inherited(request_rec *r, const char *name, const char *value)
             return 1; /* the very same string; who asks for a range of a part sets one of its own */
     }
     return 0;
-}
-
-/*
- * A date in the form that is to be sent, NULL for what is no date: that is as if it were not there.
- * https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7, and 13.1.3 and 13.1.4
- */
-static const char *canonical_date(apr_pool_t *pool, const char *text)
-{
-    const char *comma = strchr(text, ',');
-    apr_time_t time;
-    char *date;
-
-    if (!apr_date_checkmask(text, "@$$, ## @$$ #### ##:##:## GMT") && !apr_date_checkmask(text, "@$$ @$$ ~# ##:##:## ####")
-        && !(comma && comma - text >= 6 && strncmp(comma - 3, "day", 3) == 0
-             && apr_date_checkmask(comma, ", ##-@$$-## ##:##:## GMT")))
-        return NULL;
-    if ((time = apr_date_parse_http(text)) == APR_DATE_BAD)
-        return NULL;
-    date = apr_palloc(pool, APR_RFC822_DATE_LEN);
-    apr_rfc822_date(date, time);
-    return date;
 }
 
 /* The weight of a coding in a list of them, as written, "1" where none is given; NULL where it is not in the list. */
@@ -55,7 +32,7 @@ static const char *weight_of(apr_pool_t *pool, const char *list, const char *cod
         if (*end == ';') {
             end += 1 + strspn(end + 1, " \t");
             if ((*end == 'q' || *end == 'Q') && end[1] == '=')
-                weight = end + 2;
+                weight = apr_pstrmemdup(pool, end + 2, strspn(end + 2, "0123456789."));
         }
     }
     return weight;
@@ -69,7 +46,7 @@ static const char *accepted_coding(request_rec *r)
 
     for (name = names; list && *name; name++) {
         if ((weight = weight_of(r->pool, list, *name)))
-            return strspn(weight, "0. \t") == strlen(weight) && *weight ? "identity" : "gzip";
+            return *weight && strspn(weight, "0.") == strlen(weight) ? "identity" : "gzip";
     }
     return "identity";
 }
@@ -82,7 +59,7 @@ static const char *forwarded_value(request_rec *r, const char *name)
     if (!value || !*value || is_inherited(r, name, value))
         return NULL;
     if (ap_cstr_casecmp(name, "If-Modified-Since") == 0 || ap_cstr_casecmp(name, "If-Unmodified-Since") == 0)
-        return canonical_date(r->pool, value);
+        return usp_s3_http_date(r->pool, value);
     return value;
 }
 

@@ -208,7 +208,7 @@ def judge_part(
         return Judgement(status)
     stated = headers.get("content-length")
     try:
-        part = framing.part_of(status, headers, int(stated) if stated else None, asked, by_number)
+        part = framing.validate_part(status, headers, int(stated) if stated else None, asked, by_number)
     except RangeNotSatisfiable as error:
         return Judgement(error.status, headers=error.headers)
     except GatewayError as error:

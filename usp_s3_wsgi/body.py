@@ -40,7 +40,7 @@ class Body:
         self._upstream, self._request, self._response = upstream, request, response
         self._part, self._truncated = part, truncated
         self._next = part.first if part else 0
-        self._etag = response.headers.get("etag", "")
+        self._etag, self._coding = response.headers.get("etag", ""), response.headers.get("content-encoding")
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -132,6 +132,8 @@ class Body:
         if response.status != 206:
             raise BodyUnusable(f"S3 answered {response.status} to the request for the rest, request id {said}")
         begun, rest = self._part, framing.part_sent(response, request)
+        if response.headers.get("content-encoding") != self._coding:  # Google unpacks under the same ETag
+            raise BodyUnusable("S3 sent the rest in another coding")
         if begun is None or rest is None or rest.total is None or begun.total not in {None, rest.total}:
             raise BodyUnusable("S3 sent a part of another object")
         last = rest.total - 1 if begun.last is None else begun.last

@@ -81,10 +81,13 @@ class AccessDenied(GatewayError):
         self.status = status
 
 
-class DeniedOnTheWay(GatewayError):
+class DeniedOnTheWay(AccessDenied):
     """A 403 that is not S3's own: a device between this server and S3 refuses the request."""
 
-    status = 403
+    logged = True
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 403)
 
 
 class RangeNotSatisfiable(GatewayError):

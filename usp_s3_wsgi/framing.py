@@ -19,7 +19,8 @@ _SEVERAL_PARTS = "multipart/byteranges"
 #: Range units are the same in any case: https://www.rfc-editor.org/rfc/rfc9110#section-14.1.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
 _RANGES = re.compile(r"bytes=(.*)", re.IGNORECASE | re.DOTALL)
-_RANGE = re.compile(r"([0-9]{0,18})-([0-9]{0,18})")
+#: As long as Python makes numbers of digits.
+_RANGE = re.compile(r"([0-9]{0,4000})-([0-9]{0,4000})")
 #: How servers state a part of an empty object.
 _OF_NOTHING = frozenset({"bytes */0", "bytes 0--1/0"})
 
@@ -50,13 +51,13 @@ def part_sent(response: S3Response, request: S3Request) -> Part | None:
         RangeNotSatisfiable: what was asked for is the last nothing of the object.
     """
     length = _length(response)
-    return part_of(response.status, response.headers, length, request.header("Range"), request.is_by_number)
+    return validate_part(response.status, response.headers, length, request.header("Range"), request.is_by_number)
 
 
-def part_of(status: int, headers: Headers, length: int | None, asked: str | None, by_number: bool) -> Part | None:
+def validate_part(status: int, headers: Headers, length: int | None, asked: str | None, by_number: bool) -> Part | None:
     """The same, ``length`` being the Content-Length, None where there is none; arguments as :func:`status_of`."""
     if status == 206:
-        return _part_of_206(headers, length, asked, by_number)
+        return _validate_206(headers, length, asked, by_number)
     if "content-range" in headers and not _is_whole(headers["content-range"], length):
         raise UpstreamRefused("S3 sent a part that was not asked for")
     return Part(0, None, None) if length is None else Part(0, length - 1, length)
@@ -80,7 +81,7 @@ def _is_whole(stated: str, length: int | None) -> bool:
     return int(match[1]) == 0 and match[3] != "*" and int(match[2]) + 1 == int(match[3]) == length
 
 
-def _part_of_206(headers: Headers, length: int | None, asked: str | None, by_number: bool) -> Part | None:
+def _validate_206(headers: Headers, length: int | None, asked: str | None, by_number: bool) -> Part | None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7."""
     if asked is None and not by_number:
         raise UpstreamRefused("S3 sent a part that was not asked for")
@@ -123,14 +124,24 @@ def _asks_for_nothing(asked: str | None) -> bool:
 
 
 def _is_asked(asked: str | None, first: int, last: int, total: int | None) -> bool:
-    """Whether a part lies where a single range wants it; of other ranges nothing is known here."""
+    """Whether a part is the range that was asked for, or of several within what they span."""
     ranges = _ranges(asked)
-    if ranges is None or len(ranges) > 1:
+    if ranges is None:
         return True
-    begin, end = ranges[0]
-    if begin:
-        return first == int(begin) and (not end or last <= int(end))
-    return total is None or (first == max(0, total - int(end)) and last == total - 1)
+    begins, ends = [], []
+    for begin, end in ranges:
+        if begin:
+            begins.append(int(begin))
+            ends.append(int(end) if end else last)
+        elif total is None:
+            return True
+        else:
+            begins.append(max(0, total - int(end)))
+            ends.append(total - 1)
+    is_suffix = len(ranges) == 1 and not ranges[0][0]
+    if is_suffix and last != ends[0]:
+        return False
+    return min(begins) <= first and last <= max(ends) and (len(ranges) > 1 or first == begins[0])
 
 
 def must_ask_for_all(status: int, headers: Headers, asked: str | None, if_range: str | None) -> bool:

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_FULL_DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
 _DAY, _MONTH, _TIME = "|".join(_DAYS), "|".join(_MONTHS), "(?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})"
+_LEAP_SECOND = 60
 _FORMS = (
     re.compile(rf"(?:{_DAY}), (?P<day>[0-9]{{2}}) (?P<month>{_MONTH}) (?P<year>[0-9]{{4}}) {_TIME} GMT"),
-    re.compile(rf"[A-Z][a-z]{{2,5}}day, (?P<day>[0-9]{{2}})-(?P<month>{_MONTH})-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
+    re.compile(rf"(?:{_FULL_DAYS}), (?P<day>[0-9]{{2}})-(?P<month>{_MONTH})-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
     re.compile(rf"(?:{_DAY}) (?P<month>{_MONTH}) (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
 )
 
@@ -28,10 +30,14 @@ def canonical(text: str) -> str | None:
     if len(match["year"]) == 2:
         year += 2000 if year < 70 else 1900  # as httpd does
     hour, minute, second = map(int, match["time"].split(":"))
+    if second > _LEAP_SECOND:
+        return None
     try:
         day = datetime(
             year, _MONTHS.index(match["month"]) + 1, int(match["day"]), hour, minute, min(second, 59), tzinfo=UTC
         )
     except ValueError:
         return None
+    if match.re is _FORMS[0]:
+        return text
     return f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {year:04} {day:%H:%M:%S} GMT"

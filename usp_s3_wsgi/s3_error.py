@@ -197,7 +197,8 @@ def _meaning(error: S3Error, settings: Settings, has_query: bool) -> GatewayErro
     if error.out_of_time:
         return UpstreamRefused(str(error))
     if error.status in _PERMANENT:
-        return BadPath(str(error)) if has_query and error.status == 501 else UpstreamRefused(str(error))
+        is_clients = has_query and error.code == "NotImplemented"
+        return BadPath(str(error)) if is_clients else UpstreamRefused(str(error))
     if error.status >= 500 or error.status in BUSY_STATUSES or error.code in BUSY_CODES:
         return UpstreamBusy(str(error), error.retry_after)
     if _is_absent(error, has_query):
@@ -215,5 +216,5 @@ def _is_absent(error: S3Error, has_query: bool) -> bool:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html
     """
     if error.status == 405:
-        return has_query or error.is_deleted
+        return error.is_deleted or (has_query and error.code == "MethodNotAllowed")
     return error.status in {404, 410} and error.code != "NoSuchBucket"

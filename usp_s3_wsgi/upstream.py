@@ -145,7 +145,8 @@ class Upstream:
         """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""
         patience = self._section.proxy_set.timeout
         told = error_document.read(response, patience)
-        if request.method == "GET" or told.code or told.status == 404 or told.status >= 500:
+        is_told = told.code or told.status == 404 or told.status >= 500 or told.status in s3_error.BUSY_STATUSES
+        if request.method == "GET" or is_told:
             return told
         query = tuple(pair for pair in request.query if pair[0] != "partNumber")  # not together with a range
         first_byte = request._replace(method="GET", query=query, headers=(*request.headers, _FIRST_BYTE))

@@ -83,7 +83,7 @@ def test_a_part_is_what_was_asked_for_or_none(
     last_wanted = None if begin is None or end is None else end + 1
     wanted = range(total)[max(0, total - (end or 0)) if begin is None else begin : last_wanted]
     try:
-        part = framing.part_of(206, stated, length, written, False)
+        part = framing.validate_part(206, stated, length, written, False)
     except (UpstreamRefused, RangeNotSatisfiable):
         return
     assert part is not None and part.last is not None and last < total
@@ -94,10 +94,10 @@ def test_a_part_is_what_was_asked_for_or_none(
 @pytest.mark.parametrize("asked", ["bytes=-0", "bytes= -0", "BYTES=-00", "bytes=-0,-0", "bytes=-0,"])
 def test_the_last_nothing(asked: str) -> None:
     with pytest.raises(RangeNotSatisfiable) as caught:
-        framing.part_of(206, {"content-range": "bytes 0-99/100"}, 100, asked, False)
+        framing.validate_part(206, {"content-range": "bytes 0-99/100"}, 100, asked, False)
     assert caught.value.headers == (("Content-Range", "bytes */100"),)
     with pytest.raises(RangeNotSatisfiable) as caught:
-        framing.part_of(206, {"content-range": "bytes 0-99/*"}, 100, asked, False)
+        framing.validate_part(206, {"content-range": "bytes 0-99/*"}, 100, asked, False)
     assert caught.value.headers == ()
 
 
