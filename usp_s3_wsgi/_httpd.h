@@ -95,6 +95,9 @@ typedef struct {
 /* Whether httpd has loaded this as a module: Python can import it all the same. */
 int usp_s3_is_loaded(void);
 
+/* Read the client's body and drop it, so that the next request begins after it; returns OK or the status of the refusal. */
+int usp_s3_discard_body(request_rec *r);
+
 /* _httpd_guard.c */
 
 void usp_s3_register_guard(void);
