@@ -146,6 +146,8 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     lend(r, request);
     usp_s3_request_of(r)->sent = request;
     request->filter = ap_add_output_filter_handle(answer_filter_handle, request, r, r->connection);
+    if (!attempts)
+        usp_s3_keep_zero_length(r);
     return chosen;
 }
 

@@ -108,6 +108,9 @@ request_rec *usp_s3_client(request_rec *r);
 /* Pass on what is left of a body that S3 did not send whole, and make its end an abnormal one for whoever reads it. */
 apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade);
 
+/* Let the answer to a HEAD say that an object is empty. */
+void usp_s3_keep_zero_length(request_rec *r);
+
 /* _httpd_operator.c */
 
 void usp_s3_register_operator(void);
