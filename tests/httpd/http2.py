@@ -25,7 +25,8 @@ class Stream:
 def ask(port: int, *requests: dict[str, str]) -> list[Stream]:
     """Send requests and return what comes until all streams are done.
 
-    Each is a dict of its headers with ``path`` and, unless that is GET, ``method``. A connection that ends before leaves them as they are.
+    Each is a dict of its headers with ``path`` and, unless that is GET, ``method``. A connection that ends before
+    leaves them as they are.
     """
     connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
     connection.initiate_connection()
