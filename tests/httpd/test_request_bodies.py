@@ -146,6 +146,7 @@ def ports(bucket_server: Recorder) -> Iterator[dict[str, int]]:
             for way in ("embedded", "daemon", "proxy"):
                 (httpd.root / "htdocs" / "page" / way).write_text(f'<!--#include virtual="/{way}/part" -->')
         plain.expect_error("WSGI0126")  # mod_wsgi's own words of a body that breaks off on the way to its daemon
+        plain.expect_error(r"usp_s3_wsgi: /(embedded|daemon)\S*: a subrequest, a redirect|unable to include|AH00524")
         yield {way: plain.port if "plain" in way else server.port for way in WAYS}
     assert ("\n".join(server.unexpected), "\n".join(plain.unexpected)) == ("", "")
 
@@ -213,6 +214,19 @@ def test_a_page_and_an_error_document(ports: dict[str, int], way: str, held: boo
                 client.send(path, "GET", body)
                 answer = client.final("GET", body)
                 assert answer and (answer.status, answer.body) == (status, text)
+                check_in_step(client, way, answer)
+
+
+@pytest.mark.parametrize("way", ["plain-embedded", "plain-daemon"])
+@pytest.mark.parametrize("held", [True, False])
+def test_what_needs_the_module(ports: dict[str, int], way: str, held: bool) -> None:
+    """It is refused (500), and the connection is in step all the same."""
+    for path in (f"/page{mount(way)}", f"/closed-{mount(way)[1:]}/x"):
+        for body in (Body(SMUGGLED, False, True, held), Body(SMUGGLED, True, True, held)):
+            with connected(ports[way]) as client:
+                client.send(path, "GET", body)
+                answer = client.final("GET", body)
+                assert answer and b"/bucket/" not in answer.body
                 check_in_step(client, way, answer)
 
 
