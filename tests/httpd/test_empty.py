@@ -70,8 +70,14 @@ def test_no_head_has_a_body(httpd: Httpd, way: str) -> None:
     """Neither that of a refusal nor what a filter makes of it, and the next answer is the next one."""
     with connected(httpd.port) as client:
         for path in (f"/{way}/empty", f"/{way}/missing", f"/{way}/full", f"/closed-{way.partition('-')[0]}/x"):
-            for coding in ("", "Accept-Encoding: gzip\r\n"):
-                client.send(path, "HEAD", more=coding)
+            for more in (
+                "",
+                "Accept-Encoding: gzip\r\n",
+                "Range: bytes=0-3\r\n",
+                "Range: bytes=-1\r\n",
+                "If-None-Match: *\r\n",
+            ):
+                client.send(path, "HEAD", more=more)
                 assert client.answer("HEAD")
                 check_next(client, way.partition("-")[0])
 
