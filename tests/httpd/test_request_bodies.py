@@ -258,6 +258,20 @@ def test_a_body_that_never_ends(ports: dict[str, int], way: str, framing: str, s
         check_in_step(client, way, client.answer())
 
 
+def test_a_client_that_asks_and_sends_nothing_is_not_waited_for(bucket_server: Recorder) -> None:
+    """Longer than httpd's own Timeout; its thread is free then."""
+    with Httpd(config(bucket_server, with_proxy=True) + "\nTimeout 1") as server:
+        for way in WAYS[:3]:
+            for body in (Body(b"x", expect=True, held=True), Body(b"x", chunked=True, held=True)):
+                with connected(server.port) as client:
+                    client.send(f"{mount(way)}/first", "PUT", body)
+                    answer = client.answer()
+                    if answer and answer.status == 100:
+                        answer = client.answer()
+                    assert answer and answer.status == 408 and answer.closes
+    assert "\n".join(server.unexpected) == ""
+
+
 _BODIES = st.builds(
     Body,
     st.sampled_from([b"", b"x", b"x" * 40, SMUGGLED, b"\r\n\r\n", b"y" * 70_000]),
