@@ -95,6 +95,30 @@ static int has_body(request_rec *r)
     return ap_request_has_body(usp_s3_client(r));
 }
 
+/*
+ * The client's body is read and dropped, and what announced it forgotten: mod_proxy would wait for it, and mod_wsgi refuse it.
+ * The client may hold it back (RFC 9110, 10.1.1) until "100 Continue" comes, which httpd sends when it is read; where that
+ * has not been sent, as for the page of an error, nobody knows whether it will come: the connection ends with this answer.
+ */
+int usp_s3_discard_body(request_rec *r)
+{
+    int status, proxyreq = r->proxyreq;
+
+    r->proxyreq = PROXYREQ_NONE; /* for LimitRequestBody to count */
+    status = ap_discard_request_body(r); /* in a subrequest it reads nothing: the body is its page's */
+    r->proxyreq = proxyreq;
+    if (status != OK)
+        return status;
+    if (!r->main && r->expecting_100)
+        r->connection->keepalive = AP_CONN_CLOSE;
+    r->expecting_100 = 0;
+    if (r->main && r->headers_in == r->main->headers_in)
+        r->headers_in = apr_table_copy(r->pool, r->headers_in);
+    apr_table_unset(r->headers_in, "Content-Length");
+    apr_table_unset(r->headers_in, "Transfer-Encoding");
+    return OK;
+}
+
 /* Called once for each try: a balancer's next member is asked with its own signature. */
 static int sign_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
                         char **url)
@@ -116,15 +140,9 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     request->url = *url;
     request->client_status = r->status;
     /* Read to its end before a signature begins to age. */
-    if ((status = ap_discard_request_body(r)) != OK || (status = usp_s3_sign(r, request, url)) != OK)
+    if ((status = usp_s3_discard_body(r)) != OK || (status = usp_s3_sign(r, request, url)) != OK)
         return status;
-    if (!r->main) {
-        /* The body is read, and what announced it must not make mod_proxy wait for it, nor httpd for "100 Continue". */
-        apr_table_unset(r->headers_in, "Content-Length");
-        apr_table_unset(r->headers_in, "Transfer-Encoding");
-        r->expecting_100 = 0;
-    }
-    else if (!r->kept_body && !has_body(r)) {
+    if (r->main && !r->kept_body && !has_body(r)) {
         /* mod_proxy ends the connection to S3 after each subrequest, unless there is a body that is kept already. */
         r->kept_body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     }
@@ -133,6 +151,8 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     lend(r, request);
     usp_s3_request_of(r)->sent = request;
     request->filter = ap_add_output_filter_handle(answer_filter_handle, request, r, r->connection);
+    if (!attempts)
+        usp_s3_keep_zero_length(r);
     return chosen;
 }
 

@@ -125,6 +125,9 @@ typedef struct {
 /* Whether httpd has loaded this as a module: Python can import it all the same. */
 int usp_s3_is_loaded(void);
 
+/* Read the client's body and drop it, so that the next request begins after it; returns OK or the status of the refusal. */
+int usp_s3_discard_body(request_rec *r);
+
 /* Let mod_proxy_http write no warnings about this answer of S3: our own line says what is wrong with it. */
 void usp_s3_silence_proxy(request_rec *r);
 
@@ -159,6 +162,9 @@ request_rec *usp_s3_client(request_rec *r);
 
 /* Pass on what is left of a body that S3 did not send whole, and make its end an abnormal one for whoever reads it. */
 apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade);
+
+/* Let the answer to a HEAD say that an object is empty. */
+void usp_s3_keep_zero_length(request_rec *r);
 
 /* _httpd_operator.c */
 

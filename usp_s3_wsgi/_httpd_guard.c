@@ -16,7 +16,7 @@ typedef struct {
     apr_off_t left; /* bytes that are still to come */
 } guarded_body;
 
-static ap_filter_rec_t *guard_handle, *broken_handle;
+static ap_filter_rec_t *guard_handle, *broken_handle, *empty_handle;
 
 request_rec *usp_s3_client(request_rec *r)
 {
@@ -91,6 +91,51 @@ apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
     return status;
 }
 
+/* ---------------------------------------------------------------- empty objects */
+
+/* Drop what would be a body; whether one of an error is to come in its place. */
+static int drop_data(apr_bucket_brigade *brigade)
+{
+    apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
+    int has_error = 0;
+
+    while (bucket != APR_BRIGADE_SENTINEL(brigade)) {
+        apr_bucket *this = bucket;
+
+        bucket = APR_BUCKET_NEXT(bucket);
+        has_error |= AP_BUCKET_IS_ERROR(this);
+        if (!APR_BUCKET_IS_METADATA(this))
+            apr_bucket_delete(this);
+    }
+    return has_error;
+}
+
+/*
+ * Of the answer to a HEAD httpd's core takes a Content-Length of 0 away, for a handler may have sent no body only because of
+ * the method. Here it is the object's: while the header goes out, the request is one for the body, too, which is empty.
+ */
+static apr_status_t empty_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
+{
+    request_rec *r = filter->r;
+    const char *length = apr_table_get(r->headers_out, "Content-Length");
+    apr_status_t status;
+
+    if (r->main || !r->header_only) { /* SetOutputFilter: it is nobody's to name */
+        ap_remove_output_filter(filter);
+        return ap_pass_brigade(filter->next, brigade);
+    }
+    r->header_only = drop_data(brigade) || !length || strcmp(length, "0") != 0;
+    status = ap_pass_brigade(filter->next, brigade);
+    r->header_only = 1;
+    return status;
+}
+
+void usp_s3_keep_zero_length(request_rec *r)
+{
+    if (!r->main && r->header_only)
+        ap_add_output_filter_handle(empty_handle, NULL, r, r->connection);
+}
+
 /* ---------------------------------------------------------------- the gateway's bodies */
 
 static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
@@ -126,8 +171,10 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
 /* The application knows by the proof that it may end a body early: in daemon mode it has no other way to do so. */
 static void guard_gateway(request_rec *r)
 {
-    if (usp_s3_is_gateway(r))
-        ap_add_output_filter_handle(guard_handle, apr_pcalloc(r->pool, sizeof(guarded_body)), r, r->connection);
+    if (!usp_s3_is_gateway(r))
+        return;
+    ap_add_output_filter_handle(guard_handle, apr_pcalloc(r->pool, sizeof(guarded_body)), r, r->connection);
+    usp_s3_keep_zero_length(r);
 }
 
 void usp_s3_register_guard(void)
@@ -135,5 +182,7 @@ void usp_s3_register_guard(void)
     ap_hook_insert_filter(guard_gateway, NULL, NULL, APR_HOOK_FIRST);
     /* Before every filter that others add. */
     guard_handle = ap_register_output_filter("USP_S3_GUARD", guard_filter, NULL, AP_FTYPE_RESOURCE - 1);
+    /* After every filter of the content, and before those of the protocol. */
+    empty_handle = ap_register_output_filter("USP_S3_EMPTY", empty_filter, NULL, AP_FTYPE_PROTOCOL - 1);
     broken_handle = ap_register_output_filter("USP_S3_BROKEN", broken_filter, NULL, AP_FTYPE_RESOURCE - 1);
 }

@@ -653,7 +653,8 @@ static int handle(request_rec *r)
     if (!request || request->is_handled)
         return DECLINED;
     request->is_handled = 1;
-    status = ap_run_handler(r);
+    if ((status = usp_s3_discard_body(r)) == OK) /* mod_wsgi answers without: it forgets that the client may hold it back */
+        status = ap_run_handler(r);
     usp_s3_hide_handed_over(r);
     return status;
 }

@@ -35,6 +35,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     """Serve one GET or HEAD of an object, as the WSGI environ's settings say (PEP 3333)."""
     trusted = None
     try:
+        client.drop_body(environ)
         trusted = trust_boundary.from_environ(environ)
         answer = _answer(environ, trusted)
     except GatewayError as error:

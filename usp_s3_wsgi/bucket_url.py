@@ -8,6 +8,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from usp_s3_wsgi.signing.encoding import percent_encode
 
+#: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4, without the length's byte and the root's.
+_LONGEST_NAME = 253
 DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Hosts that are known to begin with the bucket's name. Of any other one that has no path only the operator can know.
 _ENDPOINT = r"(?:s3[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)(?<!\.vpce\.amazonaws\.com)"
@@ -88,6 +90,7 @@ def parse(text: str) -> BucketURL:
     if (
         url.scheme not in DEFAULT_PORTS
         or port == 0
+        or len(host) > _LONGEST_NAME
         or not re.fullmatch(r"[a-z0-9._:-]+", host)
         or not re.fullmatch(r"[!-~]+", text)
     ):

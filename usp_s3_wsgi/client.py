@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from usp_s3_wsgi.errors import RequestBroken
+
+#: Bytes of a request's body that are read at once, to be dropped.
+_READ = 65_536
 #: Two threads that look through the open files at once would see each other's duplicates.
 _lock = threading.Lock()
 
@@ -24,6 +28,24 @@ def is_daemon(environ: Mapping[str, Any]) -> bool:
 def is_embedded(environ: Mapping[str, Any]) -> bool:
     """Whether this is a process of httpd itself, which holds the client's connection."""
     return environ.get("mod_wsgi.process_group") == ""
+
+
+def drop_body(environ: Mapping[str, Any]) -> None:
+    """Read the request's body and drop it, so that the next request begins after it; usp_s3_module has done so already.
+
+    The client may hold it back until "100 Continue" comes (https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1).
+    mod_wsgi forgets that when it sends an answer, and takes the next request for the body.
+
+    Raises:
+        RequestBroken: it broke off, or it is none.
+    """
+    if environ.get("CONTENT_LENGTH", "0") in {"", "0"} and "HTTP_TRANSFER_ENCODING" not in environ:
+        return
+    try:
+        while environ["wsgi.input"].read(_READ):
+            pass
+    except OSError:
+        raise RequestBroken("the request's body cannot be read") from None
 
 
 def abort(environ: Mapping[str, Any]) -> bool:

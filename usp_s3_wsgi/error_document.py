@@ -35,13 +35,13 @@ def read(response: S3Response, patience: float) -> S3Error:
 
 def _document(response: S3Response, deadline: float) -> tuple[bytes, bool]:
     """Return the document, or its beginning, and whether it is all."""
-    document = b""
+    document = bytearray()  # S3 may send it byte by byte
     try:
         while len(document) < _SIZE and time.monotonic() < deadline:
             data = response.read1(_SIZE - len(document))
             if not data:
-                return document, True
+                return bytes(document), True
             document += data
     except (OSError, HTTPException):
         pass
-    return document, len(document) == _SIZE
+    return bytes(document), len(document) == _SIZE

@@ -53,6 +53,13 @@ class BadPath(GatewayError):
     logged = False
 
 
+class RequestBroken(GatewayError):
+    """The client's request has a body that broke off, or is none."""
+
+    status = 400
+    logged = False
+
+
 class MethodNotAllowed(GatewayError):
     """Only GET and HEAD are served."""
 

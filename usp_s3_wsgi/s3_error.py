@@ -169,8 +169,9 @@ def _seconds(retry_after: str, now: datetime) -> float | None:
 
 
 def _element(text: str, name: str) -> str:
-    match = re.search(rf"<{name}>\s*([^<]{{1,128}}?)\s*</{name}>", text)
-    return _word(match[1]) if match else ""
+    # White space is not for the pattern: what can match it twice takes time in proportion to the square of its length.
+    match = re.search(rf"<{name}>([^<]*)</{name}>", text)
+    return _word(match[1].strip()) if match else ""
 
 
 def _word(text: str) -> str:

@@ -20,7 +20,9 @@ from http.client import HTTPException, LineTooLong, RemoteDisconnected
 from typing import cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
+
+from usp_s3_wsgi import addresses
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
 #: Servers are known that end a line without CR.
@@ -78,6 +80,20 @@ class StrictHTTPConnection(HTTPConnection):
         except BlockingIOError:
             raise TimeoutError("timed out") from None
         return S3Response(self, method, give_back)
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the host, in urllib3's place, which waits for each address as long as for all."""
+        seconds = cast("float", self.timeout)
+        try:
+            return addresses.connect(self.host, self.port, seconds, self.socket_options or ())
+        except UnicodeError:
+            raise LocationParseError(f"'{self.host}', label empty or too long") from None
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"no connection within {seconds:g} s") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"no connection: {error}") from error
 
     def watch(self, patience: float) -> None:
         """Begin with a connection that has just been made."""

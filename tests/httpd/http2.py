@@ -23,9 +23,10 @@ class Stream:
 
 
 def ask(port: int, *requests: dict[str, str]) -> list[Stream]:
-    """Send requests, each a dict of its headers with ``path``, and return what comes until all streams are done.
+    """Send requests and return what comes until all streams are done.
 
-    A connection that ends before leaves them as they are.
+    Each is a dict of its headers with ``path`` and, unless that is GET, ``method``. A connection that ends before
+    leaves them as they are.
     """
     connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
     connection.initiate_connection()
@@ -34,8 +35,9 @@ def ask(port: int, *requests: dict[str, str]) -> list[Stream]:
         for request in requests:
             number = connection.get_next_available_stream_id()
             streams[number] = Stream()
-            more = [(name, value) for name, value in request.items() if name != "path"]
-            pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", "x"), (":path", request["path"])]
+            more = [(name, value) for name, value in request.items() if name not in {"path", "method"}]
+            pseudo = [(":method", request.get("method", "GET")), (":scheme", "http"), (":authority", "x")]
+            pseudo.append((":path", request["path"]))
             connection.send_headers(number, [*pseudo, *more], end_stream=True)
         while any(not (stream.ended or stream.reset) for stream in streams.values()):
             try:

@@ -58,7 +58,10 @@ class Recorder:
                 self.send_header("Content-Type", "application/xml" if is_denied else "text/plain")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            do_HEAD = do_GET
 
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from usp_s3_wsgi import client
+from usp_s3_wsgi.errors import RequestBroken
 
 Pair = tuple[socket.socket, dict[str, Any]]
 
@@ -171,3 +172,29 @@ def test_no_file_stays_open(stack: ExitStack) -> None:
         client.abort({**environ, "REMOTE_PORT": "1"})
         client.abort(environ)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Input:
+    """A request's body as mod_wsgi reads it, which may break off."""
+
+    def __init__(self, *pieces: bytes, broken: bool = False) -> None:
+        self.pieces, self.broken = [*pieces], broken
+
+    def read(self, size: int) -> bytes:
+        if self.broken and not self.pieces:
+            raise OSError("mod_wsgi request data read error: Connection was terminated")
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+@pytest.mark.parametrize("announced", [{"CONTENT_LENGTH": "4"}, {"HTTP_TRANSFER_ENCODING": "chunked"}])
+def test_a_requests_body_is_read_to_its_end(announced: dict[str, str]) -> None:
+    body = Input(b"ab", b"cd")
+    client.drop_body({"wsgi.input": body, **announced})
+    assert body.pieces == []
+    with pytest.raises(RequestBroken):
+        client.drop_body({"wsgi.input": Input(b"ab", broken=True), **announced})
+
+
+@pytest.mark.parametrize("announced", [{}, {"CONTENT_LENGTH": ""}, {"CONTENT_LENGTH": "0"}])
+def test_without_a_body_nothing_is_read(announced: dict[str, str]) -> None:
+    client.drop_body({"wsgi.input": Input(broken=True), **announced})

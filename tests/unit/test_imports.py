@@ -44,7 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "signing": {"signing.encoding", "signing.sigv2", "signing.sigv4"},
     "signing.sigv2": {"signing.encoding"},
     "signing.sigv4": {"signing.encoding"},
-    "strict_http": set(),
+    "addresses": set(),
+    "strict_http": {"addresses"},
     "pool": {"errors", "proxy_set", "request", "settings", "strict_http"},
     "s3_error": {"errors", "settings", "signing"},
     "error_document": {"errors", "pool", "s3_error"},
@@ -69,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "response": {"errors", "settings"},
     "body": {"errors", "framing", "pool", "request", "s3_error", "upstream"},
     "error_log": {"errors"},
-    "client": set(),
+    "client": {"errors"},
     "trust_boundary": {"errors", "request", "settings"},
     "application": GATEWAY - {"application", "clock_trials"},
     "access": GATEWAY
@@ -137,6 +138,7 @@ OUTSIDE: dict[str, set[str]] = {
     "botocore": {"aws"},
     "logging": {"aws"},
     "threading": {
+        "addresses",
         "aws",
         "client",
         "clock_trials",
