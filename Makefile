@@ -30,8 +30,8 @@ test-rgw: $(VENV)/.package ## the tests before a real Ceph RGW with STS, whose p
 	@tests/rgw/install.sh
 	@$(BIN)/python -m pytest -q tests/rgw
 
-test-servers: $(VENV)/.package ## the same questions to Swift, Ceph, SeaweedFS, rclone and moto, whose packages it installs (as root): docs/servers.md
-	@tests/servers/install.sh $(VENV)
+test-servers: $(VENV)/.package ## the same questions to Swift, Ceph, SeaweedFS, rclone and moto, which it installs (as root): docs/servers.md (SERVERS="swift moto")
+	@tests/servers/install.sh $(VENV) $(SERVERS)
 	@$(BIN)/python -m tests.servers $(SERVERS)
 
 soak: $(VENV)/.package ## minutes of mixed sizes and faults: every byte right, memory and open files flat (MINUTES=3 says how many)

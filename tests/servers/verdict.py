@@ -27,22 +27,27 @@ def judge(case: Case, method: str, got: Answer, ask_server: Callable[[bool], Ans
         return Verdict(PASSED)
     met, least = ask_server(False), case.at_least(method)
     theirs = check(met, case.right_of_s3(method), method)
-    fair = least if least is not None and ask_server(True).status == 200 else (deserved(case, method, met),)
+    fair = least if least is not None and ask_server(True).status == 200 else deserved(case, method, met)
     if not theirs or check(got, fair, method):
         return Verdict(OURS, f"{'; '.join(wrong)}; botocore met {met}")
     return Verdict(OWN, "; ".join(theirs))
 
 
-def deserved(case: Case, method: str, met: Answer) -> Want:
+def deserved(case: Case, method: str, met: Answer) -> tuple[Want, ...]:
     """What the client should get of what S3 has answered, right or wrong: README, "What the client gets"."""
     if met.status in {200, 206}:
-        names = {name for want in case.right(method) for name in want.headers}
-        body = met.body if method == "GET" else None
-        return Want((met.status,), body, {name: met.headers.get(name) for name in names if name != "x-amz-request-id"})
-    return status(*_STATUSES.get(met.status, (502,)), *_of_code(met, method))[0]
+        named = {name: value for want in case.right(method) for name, value in want.headers.items()}
+        headers = {name: value and met.headers.get(name) for name, value in named.items()}
+        # A part is called one, or is refused.
+        is_part = met.status == 206 or "content-range" in met.headers
+        served = Want((206,) if is_part else (200,), met.body if method == "GET" else None, headers)
+        return (served, *status(502)) if is_part else (served,)
+    if met.status == 501 and case.query:
+        return status(400)
+    return status(*_STATUSES.get(met.status, (502,)), *_of_code(met, method))
 
 
-#: The last ones: a client's fault that the server calls so is not to become ours.
+#: What else botocore may meet.
 _STATUSES = {
     304: (304,),
     400: (400, 502),

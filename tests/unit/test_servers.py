@@ -14,6 +14,7 @@ from tests.servers.verdict import OURS, OWN, PASSED, judge
 BODY = b"0123456789"
 PART = Answer(206, {"content-range": "bytes 5-7/10"}, BODY[5:8])
 WHOLE = Answer(200, {}, BODY)
+CALLED_WHOLE = Answer(200, {"content-range": "bytes 5-7/10"}, BODY[5:8])
 NO_KEY = Answer(404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
 
 
@@ -27,7 +28,7 @@ def case(*wants: Want, s3: tuple[Want, ...] | None = None, least: tuple[Want, ..
 
 
 RIGHT = Want((206,), BODY[5:8], {"content-range": "bytes 5-7/10"})
-RANGE = case(RIGHT, least=(RIGHT, Want((200,), BODY)))
+RANGE, STRICT = case(RIGHT), case(RIGHT, Want((200,), BODY), least=(RIGHT, Want((200,), BODY)))
 OBJECT = case(Want((200,), BODY, {"content-type": "a/b"}))
 KEYS = case(*status(502), s3=(Want((403,), codes=frozenset({"InvalidAccessKeyId"})),))
 
@@ -43,9 +44,15 @@ def test_the_page_is_what_the_results_say() -> None:
         (RANGE, PART, WHOLE, PASSED),
         (RANGE, WHOLE, WHOLE, OWN),  # the server ignores ranges, as it may
         (RANGE, WHOLE, PART, OURS),
-        # A part that is called a whole is no excuse for anything but the part or the whole.
-        (RANGE, Answer(200, {}, BODY[5:8]), Answer(200, {}, BODY[5:8]), OURS),
-        (RANGE, refusal(502), refusal(501), OURS),
+        (RANGE, CALLED_WHOLE, CALLED_WHOLE, OURS),
+        (RANGE, PART, CALLED_WHOLE, PASSED),
+        (RANGE, refusal(502), CALLED_WHOLE, OWN),
+        (RANGE, refusal(416), refusal(416), OWN),
+        (RANGE, refusal(416), CALLED_WHOLE, OURS),
+        # Where the whole object can be had, there is no excuse.
+        (STRICT, refusal(502), refusal(501), OURS),
+        (STRICT, refusal(416), refusal(416), OURS),
+        (STRICT, WHOLE, refusal(501), PASSED),
         (OBJECT, Answer(200, {"content-type": "x/y"}, BODY), Answer(200, {"content-type": "x/y"}, BODY), OWN),
         (OBJECT, Answer(200, {}, BODY), Answer(200, {"content-type": "x/y"}, BODY), OURS),
         (OBJECT, Answer(200, {"content-type": "a/b"}, BODY[:5]), Answer(200, {"content-type": "x/y"}, BODY), OURS),

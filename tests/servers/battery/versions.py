@@ -23,6 +23,8 @@ def of(body: bytes, version: str) -> Want:
     return Want((200,), body, {"x-amz-version-id": version})
 
 
+UNVERSIONED = Object(KEY, FIRST, kind="unversioned")
+OBJECTS.append(UNVERSIONED)
 CASES = [
     case("none asked for", KEY, "", of(SECOND, "{second}")),
     case("the newest", KEY, "versionId={second}", of(SECOND, "{second}")),
@@ -33,4 +35,12 @@ CASES = [
     case("a deleted object", DELETED, "", *status(404)),
     case("its delete marker", DELETED, "versionId={marker}", *status(404, 405)),
     case("a version before it was deleted", DELETED, "versionId={first}", of(FIRST, "{first}")),
-]
+    Case(
+        "versions", "no version's id, in a bucket without versions", KEY, status(400, 404), kind="unversioned",
+        query="versionId=no-such-version",
+    ),
+    Case(
+        "versions", "the id null, in a bucket without versions", KEY, (Want((200,), FIRST),), kind="unversioned",
+        query="versionId=null",
+    ),
+]  # fmt: skip
