@@ -102,11 +102,9 @@ def _head_complaints(answer: Answer, body: bytes | None) -> list[str]:
     stated = answer.headers.get("content-length")
     if body is None or answer.status == 304 or (stated is None and not body):
         return []
-    return (
-        []
-        if stated is not None and stated.isdigit() and int(stated) == len(body)
-        else [f"{answer.status} with Content-Length {shown(stated)}, not {len(body)}"]
-    )
+    if stated is None or not stated.isdigit():
+        return [f"{answer.status} with Content-Length {shown(stated)}, not {len(body)}"]
+    return [] if int(stated) == len(body) else [f"{answer.status} with {int(stated)} bytes, not {len(body)}"]
 
 
 def byteranges(answer: Answer) -> tuple[bytes, ...]:

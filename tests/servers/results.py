@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,19 +62,25 @@ class ServerResults:
 
 
 def _findings(asked: list[Asked]) -> dict[tuple[str, str], list[Asked]]:
+    """What was not passed, by verdict and what was met; a HEAD has no code, and meets what its GET met but for that."""
     findings: dict[tuple[str, str], list[Asked]] = {}
+    words: dict[str, str] = {}
     for one in asked:
         if one.what != PASSED:
-            findings.setdefault((one.what, one.met), []).append(one)
+            met = words.setdefault(re.sub(r"(\d{3}) [A-Z][A-Za-z]+", r"\1", one.met), one.met)
+            findings.setdefault((one.what, met), []).append(one)
     return findings
 
 
 def _only(some: list[Asked], asked: list[Asked]) -> list[str]:
+    """The methods, ways in and ways of signing of some requests, where others of the same kind were asked besides."""
+    named = {part: dict.fromkeys(getattr(one, part) for one in some) for part in ("method", "way", "mode")}
     only: list[str] = []
-    for part in ("method", "way", "mode"):
-        named = dict.fromkeys(getattr(one, part) for one in some)
-        if len(named) < len({getattr(one, part) for one in asked}):
-            only += named
+    for part, values in named.items():
+        others = named.keys() - {part}
+        alike = [one for one in asked if all(getattr(one, other) in named[other] for other in others)]
+        if len(values) < len({getattr(one, part) for one in alike}):
+            only += values
     return only
 
 

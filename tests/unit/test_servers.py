@@ -9,7 +9,7 @@ from tests.servers.answer import Answer, Want, check, status
 from tests.servers.battery import CASES, OBJECTS
 from tests.servers.battery.case import Case
 from tests.servers.sections import KINDS
-from tests.servers.verdict import OURS, OWN, PASSED, judge
+from tests.servers.verdict import OURS, OWN, PASSED, Verdict, judge
 
 BODY = b"0123456789"
 PART = Answer(206, {"content-range": "bytes 5-7/10"}, BODY[5:8])
@@ -94,3 +94,20 @@ def test_what_is_asked_for_is_named_once_and_stored_once() -> None:
     stored = [(one.kind, one.key) for one in OBJECTS]
     assert len(set(names)) == len(names) and len(set(stored)) == len(stored)
     assert {one.kind for one in CASES} <= set(KINDS)
+
+
+def test_what_was_met_is_told_once() -> None:
+    """A HEAD has no code; a way of signing that only some ways in were asked by is no news of the ways in."""
+    one = results.ServerResults("a server", "1")
+    for way, mode in (("gateway", "v4-header"), ("daemon", "v4-header"), ("gateway", "v2-query")):
+        for method, met in (("GET", "403 AccessDenied, not 200"), ("HEAD", "403, not 200")):
+            one.add("keys", "a tab", method, way, mode, Verdict(OWN, met) if mode == "v2-query" else Verdict(PASSED))
+    finding = {
+        "subject": "keys",
+        "case": "a tab",
+        "what": OWN,
+        "met": "403 AccessDenied, not 200",
+        "only": ["v2-query"],
+    }
+    assert one.summary()["findings"] == [finding]
+    assert one.summary()["subjects"] == {"keys": {PASSED: 4, OWN: 2}}

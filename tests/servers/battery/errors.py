@@ -30,6 +30,7 @@ CASES = [
     Case(SUBJECT, "an object for a folder", FILE + b"/x", status(404), s3=_NO_KEY),
     Case(SUBJECT, "a folder for an object", b"a-folder", status(404), s3=_NO_KEY),
     Case(SUBJECT, "a folder for an object, with a slash", b"a-folder/", status(404), s3=_NO_KEY),
+    Case(SUBJECT, "the bucket itself", b"", status(404), s3=status(200)),
     Case(SUBJECT, "a key of 1,025 bytes", b"x" * 205 + b"/" + b"/".join([b"x" * 204] * 4), status(400, 404)),
     Case(SUBJECT, "a name of 1,500 bytes", b"x" * 1500, status(400, 404)),
     # A HEAD has no body that would tell which.

@@ -39,8 +39,6 @@ KEYS: dict[str, bytes] = {
 OTHERS = [b"a/b.txt", b"a b.txt", b"front.txt", b"a/b/c.txt", b"what", b"a", b"hidden", b"a%b.txt"]
 OBJECTS = [Object(key, b"this is " + key, kind="keys") for key in KEYS.values()]
 OBJECTS += [Object(key, b"another object", kind="keys") for key in OTHERS]
-CASES = [
-    Case(f"{len(KEYS)} awkward keys", name, key, (Want((200,), b"this is " + key),), kind="keys")
-    for name, key in KEYS.items()
-]
+SUBJECT = f"{len(KEYS)} awkward keys"
+CASES = [Case(SUBJECT, name, key, (Want((200,), b"this is " + key),), kind="keys") for name, key in KEYS.items()]
 assert all(len(key) <= 1024 for key in KEYS.values())
