@@ -25,7 +25,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         met = Path(folder, "results.json")
         options = [f"--servers={','.join(names or SERVERS)}", f"--results={met}"]
-        status = pytest.main(["-q", "-r", "fE", "--tb=line", "tests/servers", *options])
+        status = pytest.main(["-q", "-r", "E", "--tb=line", "tests/servers", *options])
         if not met.exists():
             return int(status) or 1
         found = results.load(met)

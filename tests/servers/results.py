@@ -66,9 +66,12 @@ def _findings(asked: list[Asked]) -> dict[tuple[str, str], list[Asked]]:
     findings: dict[tuple[str, str], list[Asked]] = {}
     words: dict[str, str] = {}
     for one in asked:
-        if one.what != PASSED:
-            met = words.setdefault(re.sub(r"(\d{3}) [A-Z][A-Za-z]+", r"\1", one.met), one.met)
-            findings.setdefault((one.what, met), []).append(one)
+        if one.what == PASSED:
+            continue
+        if one.method == "GET":
+            words[re.sub(r"(\d{3}) [A-Z][A-Za-z]+", r"\1", one.met)] = one.met
+        met = words.get(one.met, one.met) if one.method == "HEAD" else one.met
+        findings.setdefault((one.what, met), []).append(one)
     return findings
 
 

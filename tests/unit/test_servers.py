@@ -102,6 +102,9 @@ def test_what_was_met_is_told_once() -> None:
     for way, mode in (("gateway", "v4-header"), ("daemon", "v4-header"), ("gateway", "v2-query")):
         for method, met in (("GET", "403 AccessDenied, not 200"), ("HEAD", "403, not 200")):
             one.add("keys", "a tab", method, way, mode, Verdict(OWN, met) if mode == "v2-query" else Verdict(PASSED))
+    # What botocore met is the GET's, and is another one.
+    one.add("clocks", "slow", "GET", "proxy", "v4-query", Verdict(OURS, "403; botocore met 403 AccessDenied"))
+    one.add("clocks", "slow", "HEAD", "proxy", "v4-header", Verdict(OURS, "403; botocore met 403 RequestTimeTooSkewed"))
     finding = {
         "subject": "keys",
         "case": "a tab",
@@ -109,5 +112,6 @@ def test_what_was_met_is_told_once() -> None:
         "met": "403 AccessDenied, not 200",
         "only": ["v2-query"],
     }
-    assert one.summary()["findings"] == [finding]
-    assert one.summary()["subjects"] == {"keys": {PASSED: 4, OWN: 2}}
+    found = one.summary()
+    assert found["findings"][0] == finding and len(found["findings"]) == 3
+    assert found["subjects"] == {"keys": {PASSED: 4, OWN: 2}, "clocks": {OURS: 2}}
