@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(wildcard usp_s3_wsgi/*.py usp_s3_wsgi/*.pyi usp_s3_wsgi/*.c usp_s3_wsgi/*/*.py apache/*.wsgi apache/*.py apache/*.conf) setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw soak bench lint lock format clean
+.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers soak bench lint lock format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test-fresh: ## an hour: demo-check and test on minimal Debian machines, which it
 test-rgw: $(VENV)/.package ## the tests before a real Ceph RGW with STS, whose packages it installs (as root)
 	@tests/rgw/install.sh
 	@$(BIN)/python -m pytest -q tests/rgw
+
+test-servers: $(VENV)/.package ## the same questions to Swift, Ceph, SeaweedFS, rclone and moto, which it installs (as root): docs/servers.md (SERVERS="swift moto")
+	@tests/servers/install.sh $(VENV) $(SERVERS)
+	@$(BIN)/python -m tests.servers $(SERVERS)
 
 soak: $(VENV)/.package ## minutes of mixed sizes and faults: every byte right, memory and open files flat (MINUTES=3 says how many)
 	@$(BIN)/python -m tests.soak $(MINUTES)

@@ -37,5 +37,6 @@ echo mod_wsgi-standalone | lock standalone
 required httpd | lock newest/httpd
 required - test lint | lock newest/test
 required bench | lock bench --constraints tests/requirements/newest/test.txt
+required servers | lock servers --constraints tests/requirements/newest/test.txt
 required httpd | lock lowest/httpd --resolution lowest-direct
 required - test | lock lowest/test --resolution lowest-direct

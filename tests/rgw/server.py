@@ -22,7 +22,7 @@ from tests.rgw.cluster import PROGRAMS, Cluster, RgwError, available
 
 USER = "test"
 #: botocore without what AWS_PROFILE and ~/.aws say: that may be what a test is about.
-_NO_PROFILE = {
+NO_PROFILE = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
@@ -135,7 +135,7 @@ class Rgw:
         It tries once, and leaves it to RGW to judge the parameters. RGW's errors of STS and IAM have the form of S3's,
         which botocore does not expect there: ``error_code`` reads both.
         """
-        return botocore.session.Session(_NO_PROFILE).create_client(
+        return botocore.session.Session(NO_PROFILE).create_client(
             service,
             region_name=self.region,
             endpoint_url=url or self.url,

@@ -43,6 +43,7 @@ def locked(*names: str) -> dict[str, list[Version]]:
         (["httpd"], ["lowest/httpd"]),
         (["", "test", "aws"], ["lowest/test"]),
         (["bench"], ["bench"]),
+        (["servers"], ["servers"]),
     ],
     ids=lambda value: "+".join(value),
 )
@@ -68,6 +69,7 @@ def test_each_version_has_hashes(path: Path) -> None:
         assert re.match(r"[a-z0-9._-]+==[^ ]+ ", entry) and "--hash=sha256:" in entry, entry
 
 
-def test_what_is_installed_beside_each_other_is_locked_alike() -> None:
-    tests, bench = locked("newest/test"), locked("bench")
-    assert {name: versions for name, versions in bench.items() if name in tests and versions != tests[name]} == {}
+@pytest.mark.parametrize("added", ["bench", "servers"])
+def test_what_is_installed_beside_each_other_is_locked_alike(added: str) -> None:
+    tests, more = locked("newest/test"), locked(added)
+    assert {name: versions for name, versions in more.items() if name in tests and versions != tests[name]} == {}

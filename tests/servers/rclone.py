@@ -1,0 +1,27 @@
+"""``rclone serve s3`` of a local folder."""
+
+from __future__ import annotations
+
+from tests.httpd.machine import free_port
+from tests.servers.program import Program
+
+
+class Rclone(Program):
+    """All its users may do everything."""
+
+    name = "rclone"
+    program = "rclone"
+
+    def version(self) -> str:
+        return self.output_of("version").split()[1].removeprefix("v")
+
+    def start(self) -> None:
+        (self.root / "data").mkdir()
+        (self.root / "rclone.conf").touch()
+        pairs = ",".join(f'"{keys.access_key},{keys.secret_key}"' for keys in (self.keys, self.others))
+        port = free_port()
+        self.launch(
+            port, "serve", "s3", f"--addr=127.0.0.1:{port}", f"--config={self.root}/rclone.conf",
+            f"--cache-dir={self.root}/cache", f"{self.root}/data",
+            environment={"RCLONE_AUTH_KEY": pairs},
+        )  # fmt: skip
