@@ -60,6 +60,8 @@ static const char *forwarded_value(request_rec *r, const char *name)
         return NULL;
     if (ap_cstr_casecmp(name, "If-Modified-Since") == 0 || ap_cstr_casecmp(name, "If-Unmodified-Since") == 0)
         return usp_s3_http_date(r->pool, value);
+    if (ap_cstr_casecmp(name, "Range") == 0) /* of another unit: https://www.rfc-editor.org/rfc/rfc9110#section-14.2 */
+        return ap_cstr_casecmpn(value, "bytes=", 6) == 0 ? apr_pstrcat(r->pool, "bytes=", value + 6, NULL) : NULL;
     return value;
 }
 

@@ -244,7 +244,8 @@ def explain_refusal(
         refused = Signature(datetime.fromtimestamp(signed_at, UTC), version, granted)
         if _is_clock(told, chosen, refused):
             told = replace(told, out_of_time=True)
-        failure = s3_error.refusal(told, chosen, bool(request.passed_query(query, chosen.pass_query)))
+        has_query = bool(request.passed_query(query, chosen.pass_query))
+        failure = s3_error.refusal(told, chosen, request.is_unusual(target.path, has_query, chosen))
         failure.tried = _tried(attempt, seconds)
         if told.code in s3_error.KEY_CODES and not told.out_of_time:
             with suppress(GatewayError):  # the next request will tell

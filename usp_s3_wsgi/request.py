@@ -31,6 +31,7 @@ _REQUESTER_PAYS = ("x-amz-request-payer", "requester")
 _DATED = frozenset({"If-Modified-Since", "If-Unmodified-Since"})
 #: A coding and its weight, which is empty where none is given.
 _CODING = re.compile(r"(?:\A|,)[ \t]*([^\s,;]+)[ \t]*(?:;[ \t]*q=([0-9.]*))?")
+_LONGEST_KEY = 1024
 _DOTS = frozenset({b".", b".."})
 _SLASH = ord("/")
 _SEGMENT = re.compile(rb"(/+)([^/]*)")
@@ -111,7 +112,7 @@ def from_environ(
     elif error_status:
         names = {}  # they are about what the client asked for
     headers = tuple(
-        [(name, value) for variable, name in names.items() if (value := _condition(name, environ.get(variable)))]
+        [(name, value) for variable, name in names.items() if (value := _forwarded(name, environ.get(variable)))]
     )
     unsigned = _for_object(method, path, environ.get("QUERY_STRING", ""), headers, settings)
     if settings.pass_accept_encoding and not is_subrequest(environ):  # a part of a page is not for the client to decode
@@ -119,8 +120,23 @@ def from_environ(
     return unsigned
 
 
-def _condition(name: str, value: str | None) -> str | None:
-    return http_date.canonical(value) if value and name in _DATED else value
+def _forwarded(name: str, value: str | None) -> str | None:
+    """Return what S3 is to see of a header, nothing where it is to be as if it were not there."""
+    if value and name in _DATED:
+        return http_date.canonical(value)
+    if value and name == "Range":  # of another unit: https://www.rfc-editor.org/rfc/rfc9110#section-14.2
+        unit, equals, ranges = value.partition("=")
+        return f"bytes={ranges}" if equals and unit.lower() == "bytes" else None
+    return value
+
+
+def is_unusual(path: str, has_query: bool, settings: Settings) -> bool:
+    """Whether S3 may refuse a request for what the client chose: parameters, or a key that is longer than S3's limit.
+
+    ``path``: percent-encoded.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+    """
+    return has_query or len(unquote_to_bytes(path[len(settings.bucket_url.prefix) :])) > _LONGEST_KEY
 
 
 def accepted_coding(accept_encoding: str) -> str:

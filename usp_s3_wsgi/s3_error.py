@@ -50,8 +50,8 @@ KEY_CODES = frozenset(
 )
 #: 400 that is about the client's URL; every other one is about this server's signature.
 _BAD_KEY = frozenset({"KeyTooLongError", "InvalidURI", "XMinioInvalidObjectName", "InvalidObjectName"})
-#: 400 that is about the client's query parameters, where there are any (versionId, partNumber).
-_BAD_QUERY = frozenset({"InvalidArgument", "InvalidRequest", "InvalidPartNumber"})
+#: 400 that is about the client's query parameters, where there are any (versionId, partNumber). A HEAD has no code.
+_BAD_QUERY = frozenset({"InvalidArgument", "InvalidRequest", "InvalidPartNumber", ""})
 #: What an operator is to look at.
 _ADVICE = {"SignatureDoesNotMatch": "check S3SecretKey or S3SecretKeyFile"}
 #: Where servers tell the id of a request: S3, Google, Oracle, Cloudflare, CloudFront.
@@ -187,35 +187,38 @@ def is_maybe_clock(error: S3Error, settings: Settings, signed_at: datetime) -> b
     return not begin <= error.date < end
 
 
-def refusal(error: S3Error, settings: Settings, has_query: bool = False) -> GatewayError:
-    """Return what S3's refusal means to the client, to be raised; ``has_query``: some parameters were the client's."""
-    failure = _meaning(error, settings, has_query)
+def refusal(error: S3Error, settings: Settings, may_be_clients: bool = False) -> GatewayError:
+    """Return what S3's refusal means to the client, to be raised.
+
+    ``may_be_clients``: the client chose parameters, or a key that S3 may not allow.
+    """
+    failure = _meaning(error, settings, may_be_clients)
     failure.told, failure.advice = error, _ADVICE.get(error.code, "")
     return failure
 
 
-def _meaning(error: S3Error, settings: Settings, has_query: bool) -> GatewayError:
+def _meaning(error: S3Error, settings: Settings, may_be_clients: bool) -> GatewayError:
     if error.out_of_time:
         return UpstreamRefused(str(error))
     if error.status in _PERMANENT:
-        is_clients = has_query and error.code == "NotImplemented"
+        is_clients = may_be_clients and error.code == "NotImplemented"
         return BadPath(str(error)) if is_clients else UpstreamRefused(str(error))
     if error.status >= 500 or error.status in BUSY_STATUSES or error.code in BUSY_CODES:
         return UpstreamBusy(str(error), error.retry_after)
-    if _is_absent(error, has_query):
+    if _is_absent(error, may_be_clients):
         return ObjectNotFound(str(error))
     if error.status == 403 and error.code in _DENIED:
         return DeniedOnTheWay(str(error)) if error.is_foreign else AccessDenied(str(error), settings.denied_status)
-    if error.status == 400 and (error.code in _BAD_KEY or (has_query and error.code in _BAD_QUERY)):
+    if error.status == 400 and (error.code in _BAD_KEY or (may_be_clients and error.code in _BAD_QUERY)):
         return BadPath(str(error))
     return UpstreamRefused(str(error))
 
 
-def _is_absent(error: S3Error, has_query: bool) -> bool:
+def _is_absent(error: S3Error, may_be_clients: bool) -> bool:
     """Whether there is no such object, or what was asked for by its version is the mark of a deletion.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html
     """
     if error.status == 405:
-        return error.is_deleted or (has_query and error.code == "MethodNotAllowed")
+        return error.is_deleted or (may_be_clients and error.code == "MethodNotAllowed")
     return error.status in {404, 410} and error.code != "NoSuchBucket"

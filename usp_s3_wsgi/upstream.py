@@ -15,7 +15,7 @@ from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
 from usp_s3_wsgi.learned import Clock, learned
 from usp_s3_wsgi.remedies import Remedy, rule_for
-from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.request import S3Request, is_unusual
 from usp_s3_wsgi.s3_error import CLOCK_CODES, S3Error
 from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
@@ -125,7 +125,8 @@ class Upstream:
                     error_document.read(response, self._section.proxy_set.timeout), self._place, self._tried
                 )
             return response
-        failure = s3_error.refusal(self._why(request, response), self._section, bool(request.query))
+        may_be_clients = is_unusual(request.path, bool(request.query), self._section)
+        failure = s3_error.refusal(self._why(request, response), self._section, may_be_clients)
         self._end_trial(failure)
         raise failure
 

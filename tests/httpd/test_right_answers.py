@@ -204,7 +204,11 @@ def parts() -> Iterator[tuple[str, Case]]:
         (answer(206, b"", ("Content-Range", "bytes 100-99/100")),), 416, ask=nothing,
         headers={"Content-Range": "bytes */100"},
     )  # fmt: skip
-    yield "the last nothing, of other units", Case((HELLO,), 200, b"hello", ask=ranged("lines=-0"))
+    for other in ("lines=5-9", "bytes5-9", "octets=-0", "bytes", "=5-9"):
+        yield f"of other units: {other}", Case((HELLO,), 200, b"hello", ask=ranged(other), asks={"range": None})
+    yield "of a unit in capitals", Case(
+        (answer(206, WHOLE[5:10], *PART),), 206, WHOLE[5:10], ask=ranged("BYTES=5-9"), asks={"range": "bytes=5-9"},
+    )  # fmt: skip
 
 
 def framings() -> Iterator[tuple[str, Case]]:
@@ -329,6 +333,18 @@ def about_the_clients_request() -> Iterator[tuple[str, Case]]:
     yield "405 of another kind", Case((error(405, "MethodNotAllowed"),), 502, log="S3 answered 405")
     gone = error(410, "Gone")
     yield "410", Case((gone,), 404)
+    bad = answer(400)
+    yield "a HEAD of a bad version", Case((bad,), 400, method="HEAD", query=version, reason=bad)
+    yield "a HEAD without parameters", Case((bad,), 502, method="HEAD", reason=bad, log="S3 answered 400")
+    parameter = "?response-content-type=a"
+    marked = error(405, "MethodNotAllowed")
+    yield (
+        "405 of a device",
+        Case((answer(405, b"<html>no</html>"),), 502, query=version, log="S3 answered 405 .*not S3's"),
+    )
+    yield "501 of a device", Case((answer(501, b"<html>no</html>"),), 502, query=version, log="S3 answered 501")
+    yield "405 of a version, without the mark", Case((marked,), 404, query=version)
+    yield "405 of a parameter that is not passed", Case((marked,), 502, query=parameter, log="S3 answered 405")
     yield "410 of HEAD", Case((head_of(gone),), 404, method="HEAD", reason=gone)
 
 

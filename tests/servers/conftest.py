@@ -61,5 +61,5 @@ def run(request: pytest.FixtureRequest, met: list[results.ServerResults]) -> Ite
 @pytest.fixture(scope="session")
 def shifted_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an httpd preloads whose clock is wrong."""
-    source = Path(__file__).parents[1] / "rgw" / "shifted_clock.c"
+    source = Path(__file__).parents[1] / "httpd" / "shifted_clock.c"
     return compile_shared(source, tmp_path_factory.mktemp("clock"))

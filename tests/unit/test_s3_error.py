@@ -131,7 +131,7 @@ def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayE
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (403, ""), (400, "InvalidRequest")])
 def test_a_denial_that_the_clock_explains_is_this_servers_fault(status: int, code: str) -> None:
     told = S3Error(status, code, ahead=3600.0, out_of_time=True)
-    error = s3_error.refusal(told, Settings(SETTINGS.bucket_url, denied_status=404), has_query=True)
+    error = s3_error.refusal(told, Settings(SETTINGS.bucket_url, denied_status=404), may_be_clients=True)
     assert type(error) is errors.UpstreamRefused and error.status == 502
     assert str(error).endswith(", this server's clock is 3600 s behind S3's: set it right")
 
