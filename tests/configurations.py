@@ -1046,6 +1046,47 @@ ProxyPass /app fcgi://127.0.0.1:9000/
   SetEnv S3AccessKey AK
 </Location>
 """,
+    "a content type that is a handler": """
+<Directory "/srv/app">
+  AddType application/x-httpd-wsgi .wsgi
+</Directory>
+<Location /own>
+  SetEnv S3BucketURL whatever
+  SetEnv S3AccessKey AK
+</Location>
+""",
+    "a forced content type that is a handler": """
+<Location /own>
+  ForceType application/x-httpd-cgi
+  SetEnv S3Region eu-central-1
+</Location>
+""",
+    "a rewritten content type that is a handler": r"""
+RewriteEngine On
+RewriteRule "\.phps$" - [T=application/x-httpd-php-source]
+<Location /own>
+  SetEnv S3Region eu-central-1
+</Location>
+""",
+    "a rule in an inner path": """
+<Location />
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+<Location /films>
+  RewriteEngine On
+  RewriteRule ^.*/films/(.*) http://films.s3.amazonaws.com/$1 [P]
+</Location>
+""",
+    "ProxyPass of an inner path, of the bucket around": """
+<Location />
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+<Location /films>
+  ProxyPass http://films.s3.amazonaws.com
+</Location>
+""",
     "another application": """
 WSGIScriptAlias /app /srv/app/main.wsgi
 <Location /app>
