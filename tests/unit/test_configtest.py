@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.configurations import KEYS, RIGHT, WRONG, expected, sent
+from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, expected, sent
 from usp_s3_wsgi.configtest import check, tree
 from usp_s3_wsgi.configtest.findings import Finding
 
@@ -19,13 +19,13 @@ def found(text: str) -> list[Finding]:
     return check(tree.parse(sent(text))).sorted()
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_told_with_its_line(name: str) -> None:
-    findings = found(WRONG[name])
-    announced = expected(WRONG[name])
+@pytest.mark.parametrize("text", [*WRONG.values(), *ORIGIN.values()], ids=[*WRONG, *ORIGIN])
+def test_what_is_wrong_is_told_with_its_line(text: str) -> None:
+    findings = found(text)
+    announced = expected(text)
     assert [(one.line, "error" if one.is_error else "warning") for one in findings] == [one[:2] for one in announced]
-    for finding, (_, _, text) in zip(findings, announced, strict=True):
-        assert re.sub(r"@(\d+)@", r"\1", text) in finding.text
+    for finding, (_, _, part) in zip(findings, announced, strict=True):
+        assert re.sub(r"@(\d+)@", r"\1", part) in finding.text
         assert "\nSK" not in finding.text and " SK" not in finding.text
 
 

@@ -95,7 +95,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "configtest": {
         f"configtest.{name}"
-        for name in ("files", "findings", "gateway", "healthchecks", "proxied", "servers", "tree", "unused", "urls")
+        for name in (
+            *("files", "findings", "gateway", "healthchecks", "near"),
+            *("proxied", "servers", "tree", "unused", "urls"),
+        )
     },
     "configtest.__main__": {"configtest", "configtest.tree"},
     "configtest.tree": {"convert.apache_config"},
@@ -121,7 +124,7 @@ ALLOWED: dict[str, set[str]] = {
         "bucket_url",
         "settings",
     },
-    "configtest.near": {"configtest.findings", "configtest.servers", "configtest.urls"},
+    "configtest.near": {"configtest.findings", "configtest.servers", "configtest.tree", "configtest.urls"},
     "configtest.unused": {f"configtest.{name}" for name in ("findings", "gateway", "servers", "tree", "urls")},
     "configtest.healthchecks": {f"configtest.{name}" for name in ("findings", "proxies", "servers", "tree", "urls")},
     "httpd_user": set(),
