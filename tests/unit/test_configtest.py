@@ -34,6 +34,13 @@ def test_what_is_right_is_not_told_of(name: str) -> None:
     assert found(RIGHT[name]) == []
 
 
+@pytest.mark.parametrize(("keys", "is_told"), [(KEYS, True), ("SetEnv OTHER x", False)])
+def test_health_checks_of_a_balancer_with_keys_of_its_own(keys: str, is_told: bool) -> None:
+    balancer = "BalancerMember http://films.s3.amazonaws.com hcmethod=GET"
+    told = found(f'<Proxy "balancer://films">\n{balancer}\n{keys}\n</Proxy>\nProxyPass /films balancer://films\n')
+    assert [(one.line, one.text[:12]) for one in told] == ([(2, "hcmethod=GET")] if is_told else [])
+
+
 # ---------------------------------------------------------------- what httpd sends
 
 #: All that a string of C can hold.
