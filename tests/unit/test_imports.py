@@ -81,11 +81,27 @@ ALLOWED: dict[str, set[str]] = {
         "trust_boundary",
         "upstream",
     },
-    "convert": {"convert.apache_config", "convert.edits", "convert.gateway"},
+    "convert": set(),
+    "convert.conversion": {
+        f"convert.{name}" for name in ("apache_config", "edits", "gateway", "includes", "judgement", "proxy")
+    },
     "convert.apache_config": set(),
     "convert.edits": {"convert.apache_config"},
+    "convert.includes": {"convert.apache_config", "convert.edits", "convert.mounts"},
+    "convert.proxy": {"convert.apache_config", "convert.edits", "convert.mounts"},
+    "convert.evaluation": {
+        *(f"convert.{name}" for name in ("apache_config", "edits", "includes", "mounts")),
+        "configtest.tree",
+    },
+    "convert.judgement": {
+        *("convert.apache_config", "convert.edits", "convert.evaluation", "configtest"),
+        *(
+            f"configtest.{name}"
+            for name in ("findings", "gateway", "healthchecks", "proxied", "servers", "unused", "urls")
+        ),
+    },
     "convert.mounts": {"bucket_url", "convert.apache_config", "convert.edits"},
-    "convert.checks": {"bucket_url", "convert.apache_config", "convert.edits", "convert.mounts"},
+    "convert.checks": {"convert.apache_config", "convert.edits", "convert.mounts"},
     "convert.gateway": {
         "convert.apache_config",
         "convert.checks",
