@@ -1046,6 +1046,47 @@ ProxyPass /app fcgi://127.0.0.1:9000/
   SetEnv S3AccessKey AK
 </Location>
 """,
+    "a content type that is a handler": """
+<Directory "/srv/app">
+  AddType application/x-httpd-wsgi .wsgi
+</Directory>
+<Location /own>
+  SetEnv S3BucketURL whatever
+  SetEnv S3AccessKey AK
+</Location>
+""",
+    "a forced content type that is a handler": """
+<Location /own>
+  ForceType application/x-httpd-cgi
+  SetEnv S3Region eu-central-1
+</Location>
+""",
+    "a rewritten content type that is a handler": r"""
+RewriteEngine On
+RewriteRule "\.phps$" - [T=application/x-httpd-php-source]
+<Location /own>
+  SetEnv S3Region eu-central-1
+</Location>
+""",
+    "a rule in an inner path": """
+<Location />
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+<Location /films>
+  RewriteEngine On
+  RewriteRule ^.*/films/(.*) http://films.s3.amazonaws.com/$1 [P]
+</Location>
+""",
+    "ProxyPass of an inner path, of the bucket around": """
+<Location />
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  @KEYS@
+</Location>
+<Location /films>
+  ProxyPass http://films.s3.amazonaws.com
+</Location>
+""",
     "another application": """
 WSGIScriptAlias /app /srv/app/main.wsgi
 <Location /app>
@@ -1086,6 +1127,83 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   SetEnv S3CredentialSource aws
 </Location>
+""",
+}
+
+#: With directives of an Origin, which httpd knows where a module has them (``tests/httpd/origin.c``).
+ORIGIN = {
+    "IsmProxyPass": """
+<Location /vod>
+  IsmProxyPass http://films.s3.amazonaws.com/
+</Location>
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "IsmProxyPass, misspelt": """
+<Location /vod>
+  IsmProxyPass http://filmz.s3.amazonaws.com/
+</Location>
+#! warning nothing leads to this section: httpd.conf:@3@ leads to http://filmz.s3.amazonaws.com/, unsigned
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "a bucket that manifests may name": """
+<Location />
+  UspEnableSubreq on
+</Location>
+#! warning could not check whether something leads to this section: where httpd.conf:@3@ leads to is known at each
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "several of them, of a virtual host": """
+<Location />
+  UspHandleIsm on
+  UspEnableSubreq On
+</Location>
+<VirtualHost *>
+  ProxyPass /films http://films.s3.amazonaws.com
+  <Proxy "http://films.s3.amazonaws.com/">
+    @KEYS@
+  </Proxy>
+  #! warning could not check whether something leads to this section (and 1 sections more): where httpd.conf:@4@
+  <Proxy "http://news.s3.example/b/">
+    @KEYS@
+  </Proxy>
+  <Proxy "http://archive.s3.example/b/">
+    @KEYS@
+  </Proxy>
+</VirtualHost>
+""",
+    "one of them is misspelt": """
+UspEnableSubreq on
+ProxyPass /films https://films.s3.amazonaws.com
+#! warning nothing leads to this section: httpd.conf:@3@ leads to https://films.s3.amazonaws.com, unsigned
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "no subrequests": """
+<Location />
+  UspEnableSubreq off
+</Location>
+#! warning nothing leads to this section: no ProxyPass
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "those of another virtual host": """
+<VirtualHost *>
+  UspEnableSubreq on
+</VirtualHost>
+<VirtualHost *>
+  #! warning nothing leads to this section: no ProxyPass
+  <Proxy "http://films.s3.amazonaws.com/">
+    @KEYS@
+  </Proxy>
+</VirtualHost>
 """,
 }
 

@@ -12,22 +12,25 @@ from pathlib import Path
 
 import usp_s3_wsgi
 from usp_s3_wsgi import httpd_user
-from usp_s3_wsgi.convert import convert
 from usp_s3_wsgi.convert.apache_config import ApacheConfigError
+from usp_s3_wsgi.convert.conversion import convert
+
+#: Exit statuses; argparse has 2 for a wrong command line.
+FINE, NO_OUTPUT, LOOK = 0, 1, 3
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     chosen = options(arguments)
     try:
-        text = chosen.run(chosen)
+        text, status = chosen.run(chosen)
     except (OSError, ApacheConfigError) as error:
         print(f"usp-s3: {error}", file=sys.stderr)
-        return 1
+        return NO_OUTPUT
     # Bytes, for a configuration may hold any.
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     sys.stdout.flush()
-    return 0
+    return int(status)
 
 
 def options(arguments: list[str] | None) -> argparse.Namespace:
@@ -46,7 +49,12 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     )
     config.set_defaults(run=checked_apache_config)
     conversion = commands.add_parser(
-        "convert", help="print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi; warnings go to stderr"
+        "convert",
+        help="print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi",
+        description="Print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi.",
+        epilog="What is to be looked at goes to stderr, with its line in FILE. Exit status: 0: httpd takes what is "
+        "printed, and serves (there may be warnings); 3: it does not, or not without a change: see the errors; "
+        "1: nothing is printed, for FILE cannot be read or its sections do not close; 2: a wrong command line.",
     )
     conversion.add_argument(
         "--to",
@@ -82,26 +90,29 @@ def apache_config(options: argparse.Namespace) -> str:
     )
 
 
-def checked_apache_config(options: argparse.Namespace) -> str:
+def checked_apache_config(options: argparse.Namespace) -> tuple[str, int]:
     """Return the lines, and warn the operator where Apache's user cannot read what they name. Raises: as above."""
     text = apache_config(options)
     for warning in httpd_user.warnings(share_directory()):
         print(f"usp-s3: {warning}", file=sys.stderr)
-    return text
+    return text, FINE
 
 
-def converted(options: argparse.Namespace) -> str:
+def converted(options: argparse.Namespace) -> tuple[str, int]:
     """Return the file's text with usp_s3_wsgi in the vendor's place, and print what the operator must look at.
+
+    The exit status is ``LOOK`` where httpd will refuse the text, or each request to one of its buckets.
 
     Raises:
         OSError: the file cannot be read.
         ApacheConfigError: its sections do not close as they open.
     """
     with open(options.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        text, warnings = convert(file.read(), options.to)
-    for warning in warnings:
-        print(f"usp-s3: {options.file}: {warning}", file=sys.stderr)
-    return text
+        result = convert(file.read(), options.to, Path(options.file))
+    for message in result.messages:
+        level = "error" if message.is_error else "warning"
+        print(f"usp-s3: {options.file}: line {message.line}: {level}: {message.text}", file=sys.stderr)
+    return result.text, LOOK if result.errors else FINE
 
 
 #: For <Proxy> sections, after mod_proxy and mod_wsgi: it is linked with both.

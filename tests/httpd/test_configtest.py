@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.configurations import KEYS, RIGHT, WRONG, expected, written
+from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, expected, written
 from tests.httpd.conftest import BUCKET, proxy_section, section
-from tests.httpd.machine import apache_user, free_port, has_module, modules_directory
+from tests.httpd.machine import apache_user, compile_module, free_port, has_module, modules_directory
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
@@ -57,11 +57,18 @@ def told_with_levels(config: str) -> tuple[int, list[tuple[int, str, str]]]:
     return done.returncode, found
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_httpd_tells_what_is_wrong(name: str) -> None:
-    text = written(WRONG[name])
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The line that loads a module with an Origin's directives."""
+    module = compile_module(Path(__file__).with_name("origin.c"), tmp_path_factory.mktemp("origin"))
+    return f'LoadModule origin_module "{module}"'
+
+
+@pytest.mark.parametrize("text", [*WRONG.values(), *ORIGIN.values()], ids=[*WRONG, *ORIGIN])
+def test_httpd_tells_what_is_wrong(text: str, origin: str) -> None:
+    announced = expected(text)
+    text = origin + written(text)  # which begins with a line of its own
     status, found = told_with_levels(text)
-    announced = expected(WRONG[name])
     assert [one[:2] for one in found] == [one[:2] for one in announced]
     offset = Httpd(text).first_line - 1
     for (_, _, line), (_, _, part) in zip(found, announced, strict=True):

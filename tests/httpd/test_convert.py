@@ -1,17 +1,35 @@
-"""``usp-s3 convert`` from end to end: httpd takes what it prints, in either plane, and serves the private objects."""
+"""``usp-s3 convert`` from end to end: httpd takes what it prints, in either plane, and serves the private objects.
+
+Or it is said what will not, with the line, and the exit status says so, too.
+"""
 
 from __future__ import annotations
 
+import re
 import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.certificates import Certificate
-from tests.httpd.conftest import BUCKET, NEEDS_SSL
-from tests.httpd.machine import HttpdError, free_port, httpd_binary, httpd_environment
+from tests.httpd.conftest import BUCKET, NEEDS_SSL, ONE_CHILD
+from tests.httpd.machine import (
+    HttpdError,
+    compile_module,
+    free_port,
+    has_module,
+    httpd_binary,
+    httpd_environment,
+    modules_directory,
+)
+from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd, WithoutModule
+from tests.httpd.test_configtest import HCHECK, NEEDS_HCHECK, answers
 from tests.s3 import EmbeddedS3
+from tests.vendor_configurations import CASES, Bucket, expected
 from usp_s3_wsgi import cli
 
 #: The virtual host of mod_unified_s3_auth's documentation, with another bucket beside the Origin's.
@@ -94,20 +112,24 @@ TLS = """\
 
 
 @NEEDS_SSL
+@pytest.mark.parametrize("plane", ["proxy", "gateway"])
 def test_a_bucket_with_a_certificate_like_a_providers(
+    plane: str,
     s3_tls: EmbeddedS3,
     certificate: Certificate,
     tmp_path: Path,
     checked: list[Httpd],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """httpd's SSLProxyVerifyDepth allows for no intermediate authority."""
+    """httpd's SSLProxyVerifyDepth allows for no intermediate authority; the gateway knows nothing of SSLProxy lines."""
     s3_tls.put(BUCKET, "a.mp4", b"a private film")
     keys = {"secret": s3_tls.secret_key, "access": s3_tls.access_key, "region": s3_tls.region}
     file = tmp_path / "site.conf"
     file.write_text(TLS.format(url=f"https://localhost:{s3_tls.port}/{BUCKET}", root=certificate.root, **keys))
-    assert cli.main(["convert", str(file)]) == 0
-    httpd = Httpd(capsys.readouterr().out)
+    assert cli.main(["convert", "--to", plane, str(file)]) == 0
+    text, told = capsys.readouterr()
+    assert told == ""
+    httpd = Httpd(text)
     checked.append(httpd)
     httpd.start()
     assert httpd.fetch("/films/a.mp4").body == b"a private film"
@@ -122,3 +144,133 @@ def test_a_converted_section_is_not_served_without_the_signer(
     httpd = WithoutModule(capsys.readouterr().out)
     with pytest.raises(HttpdError, match="usp_s3_module is not loaded, so requests to S3 would go out unsigned"):
         httpd.start()
+
+
+# ---------------------------------------------------------------- what serves, and what is told of what does not
+
+FILM = b"a private film"
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The lines that load a module with the directives of an Origin, and what else the configurations use."""
+    module = compile_module(Path(__file__).with_name("origin.c"), tmp_path_factory.mktemp("origin"))
+    lines = [f'LoadModule origin_module "{module}"']
+    lines += [
+        f'LoadModule {name}_module "{modules_directory()}/mod_{name}.so"'
+        for name in ("macro", "version")
+        if has_module(name)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def film(s3: EmbeddedS3) -> EmbeddedS3:
+    """The server that has the object which the cases' paths lead to."""
+    s3.put(BUCKET, "a.mp4", FILM)
+    return s3
+
+
+@pytest.fixture(scope="module")
+def stop() -> Iterator[Callable[[Httpd], None]]:
+    """Stops a server while the next one starts: httpd takes a second for it."""
+    stopped: list[Future[None]] = []
+    with ThreadPoolExecutor(2) as executor:
+        yield lambda httpd: stopped.append(executor.submit(httpd.stop))
+    for one in stopped:
+        one.result()
+
+
+def converted(
+    plane: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, list[tuple[int, str, str]]]:
+    """The exit status, what is printed, and of each message line, level and text."""
+    status = cli.main(["convert", "--to", plane, str(file)])
+    text, said = capsys.readouterr()
+    found = []
+    for line in said.splitlines():
+        match = re.fullmatch(rf"usp-s3: {re.escape(str(file))}: line (\d+): (error|warning): (.*)", line)
+        assert match, line
+        found.append((int(match[1]), match[2], match[3]))
+    return status, text, found
+
+
+@pytest.mark.parametrize("plane", ["proxy", "gateway"])
+@pytest.mark.parametrize("name", CASES)
+def test_it_serves_or_says_why_not(
+    name: str,
+    plane: str,
+    origin: str,
+    film: EmbeddedS3,
+    bucket: Recorder,
+    stop: Callable[[Httpd], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    case = CASES[name]
+    private = Bucket(f"{film.url}/{BUCKET}", film.access_key, film.secret_key, film.region, tmp_path)
+    public = replace(private, url=f"http://127.0.0.1:{bucket.port}/{BUCKET}")
+    if "<Macro" in case.text and not has_module("macro"):
+        pytest.skip("this httpd has no mod_macro")
+    file = private.write(case.text)
+    status, text, messages = converted(plane, file, capsys)
+    announced = expected(file.read_text(), plane)
+    assert [one[:2] for one in messages] == [one[:2] for one in announced]
+    assert all(part in told for (_, _, told), (_, _, part) in zip(messages, announced, strict=True))
+    assert status == (3 if any(level == "error" for _, level, _ in messages) else 0)
+    failures = []
+    for situation in case.situations:
+        is_public = situation.startswith("# public")
+        here = public if is_public else private
+        port = free_port()
+        config = text.replace(private.url, here.url).replace("http://127.0.0.1/", f"http://127.0.0.1:{port}/")
+        httpd = Httpd(ONE_CHILD + origin + here.filled(situation) + config, port=port)
+        if status == 0 or (done := httpd.configtest()).returncode == 0:
+            httpd.start()
+            try:
+                failures += not_served(httpd, case.paths, bucket if is_public else None)
+            finally:
+                stop(httpd)
+        else:
+            failures.append(done.stdout)
+    assert bool(failures) == (status != 0), failures
+
+
+def not_served(httpd: Httpd, paths: tuple[str, ...], public: Recorder | None) -> list[str]:
+    """What httpd does not serve. ``public``: the server of a bucket that is not signed for."""
+    failures = []
+    for path in paths:
+        reply = httpd.fetch(path)
+        if public is not None:
+            is_served = public.signers() == ["unsigned"] and reply.status == 200
+        else:
+            is_served = (reply.status, reply.body) == (200, FILM)
+        failures += [] if is_served else [f"{path}: {reply.status}", *httpd.errors()]
+    return failures + [line for line in httpd.errors() if "[usp_s3:error]" in line]
+
+
+HEALTH = """\
+<Proxy "balancer://films">
+  BalancerMember {url} hcmethod=GET hcuri=a.mp4 hcinterval=1 hcfails=1 hcpasses=1
+</Proxy>
+<Proxy "{url}/">
+  S3AccessKey {access}
+  S3SecretKey {secret}
+</Proxy>
+ProxyPass /films balancer://films
+"""
+
+
+@NEEDS_HCHECK
+def test_health_checks_that_end_in_503_are_an_error(
+    film: EmbeddedS3, tmp_path: Path, checked: list[Httpd], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Bucket(f"{film.url}/{BUCKET}", film.access_key, film.secret_key, film.region, tmp_path).write(HEALTH)
+    status, text, messages = converted("proxy", file, capsys)
+    assert status == 3 and [one[:2] for one in messages] == [(2, "error")]
+    assert messages[0][2].startswith("hcmethod=GET: mod_proxy_hcheck's requests are not signed")
+    httpd = Httpd(HCHECK + text)
+    checked.append(httpd)
+    httpd.expect_error("AH01170|hcmethod=GET: mod_proxy_hcheck")
+    httpd.start()
+    assert 503 in answers(httpd, 20, until=503)

@@ -181,14 +181,32 @@ def test_convert(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> N
     file = tmp_path / "site.conf"
     old = b'# caf\xe9\r\n<Proxy "http://b.example/b/">\r\n  S3SecretKey  geheim\r\n  S3RoleARN x\r\n</Proxy>'
     file.write_bytes(old)
-    assert cli.main(["convert", str(file)]) == 0
+    assert cli.main(["convert", str(file)]) == 3
     out, err = capfdbinary.readouterr()
     assert b"# caf\xe9\r\n" in out and out.endswith(b"</Proxy>")
     assert b"  SetEnv S3SecretKey  geheim\r\n" in out
-    assert err.startswith(f"usp-s3: {file}: line 4: S3RoleARN needs botocore".encode()) and b"geheim" not in err
+    assert f"usp-s3: {file}: line 4: error: S3RoleARN must be the ARN of a role".encode() in err
+    assert f"usp-s3: {file}: line 4: warning: S3RoleARN needs botocore".encode() in err and b"geheim" not in err
     assert file.read_bytes() == old
-    assert cli.main(["convert", "--to", "gateway", str(file)]) == 0
+    assert cli.main(["convert", "--to", "gateway", str(file)]) == 3
     assert b'WSGIScriptAlias /b ${USP_S3_WSGI}\r\n<Location "/b">\r\n' in capfdbinary.readouterr().out
+
+
+def test_convert_what_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "site.conf"
+    keys = "S3AccessKey AK\nS3SecretKey SK\nS3RoleARN arn:aws:iam::123456789012:role/reader\n"
+    file.write_text(f"ProxyPass /b http://b.example/b\n<Proxy http://b.example/b/>\n{keys}</Proxy>\n")
+    for plane in ("proxy", "gateway"):
+        assert cli.main(["convert", "--to", plane, str(file)]) == 0
+        assert f"usp-s3: {file}: line 5: warning: S3RoleARN needs botocore" in capsys.readouterr().err
+
+
+def test_convert_says_what_its_exit_statuses_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for status in ("0: httpd takes", "3: it does not", "1: nothing is printed", "2: a wrong command line"):
+        assert status in text
 
 
 def test_convert_what_is_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

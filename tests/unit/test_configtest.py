@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.configurations import KEYS, RIGHT, WRONG, expected, sent
+from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, expected, sent
 from usp_s3_wsgi.configtest import check, tree
 from usp_s3_wsgi.configtest.findings import Finding
 
@@ -19,19 +19,26 @@ def found(text: str) -> list[Finding]:
     return check(tree.parse(sent(text))).sorted()
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_told_with_its_line(name: str) -> None:
-    findings = found(WRONG[name])
-    announced = expected(WRONG[name])
+@pytest.mark.parametrize("text", [*WRONG.values(), *ORIGIN.values()], ids=[*WRONG, *ORIGIN])
+def test_what_is_wrong_is_told_with_its_line(text: str) -> None:
+    findings = found(text)
+    announced = expected(text)
     assert [(one.line, "error" if one.is_error else "warning") for one in findings] == [one[:2] for one in announced]
-    for finding, (_, _, text) in zip(findings, announced, strict=True):
-        assert re.sub(r"@(\d+)@", r"\1", text) in finding.text
+    for finding, (_, _, part) in zip(findings, announced, strict=True):
+        assert re.sub(r"@(\d+)@", r"\1", part) in finding.text
         assert "\nSK" not in finding.text and " SK" not in finding.text
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_is_right_is_not_told_of(name: str) -> None:
     assert found(RIGHT[name]) == []
+
+
+@pytest.mark.parametrize(("keys", "is_told"), [(KEYS, True), ("SetEnv OTHER x", False)])
+def test_health_checks_of_a_balancer_with_keys_of_its_own(keys: str, is_told: bool) -> None:
+    balancer = "BalancerMember http://films.s3.amazonaws.com hcmethod=GET"
+    told = found(f'<Proxy "balancer://films">\n{balancer}\n{keys}\n</Proxy>\nProxyPass /films balancer://films\n')
+    assert [(one.line, one.text[:12]) for one in told] == ([(2, "hcmethod=GET")] if is_told else [])
 
 
 # ---------------------------------------------------------------- what httpd sends

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usp_s3_wsgi.convert import convert
+from tests.vendor_configurations import CASES, Bucket, expected
 from usp_s3_wsgi.convert.apache_config import ApacheConfigError, parse, walk
+from usp_s3_wsgi.convert.conversion import convert
 from usp_s3_wsgi.convert.edits import KEYS, Converted
 
 Plane = Literal["proxy", "gateway"]
@@ -47,11 +49,29 @@ UNVERIFIED = (
 )
 
 
-def proxy(text: str) -> Converted:
-    """Convert to the proxy, and once more: that changes nothing and says nothing."""
-    result = convert(text, "proxy")
-    assert convert(result.text, "proxy") == (result.text, ())
-    return result
+class Told(NamedTuple):
+    """What becomes of a text, and the warnings; :func:`errors` are apart, for most texts here are no whole sections."""
+
+    text: str
+    warnings: tuple[str, ...]
+
+
+def told(text: str, to: Plane) -> Told:
+    """Convert, and once more: that changes nothing and says nothing."""
+    result = convert(text, to)
+    again = convert(result.text, to)
+    assert again.text == result.text and not (to == "proxy" and again.messages)
+    return Told(result.text, result.warnings)
+
+
+def errors(text: str, to: Plane = "proxy") -> tuple[str, ...]:
+    """Why httpd will refuse it, or requests."""
+    return convert(text, to).errors
+
+
+def proxy(text: str) -> Told:
+    """Convert to the proxy."""
+    return told(text, "proxy")
 
 
 def test_proxy_of_the_documented_virtual_host() -> None:
@@ -138,7 +158,7 @@ def test_https_by_ip_address_is_told(host: str, is_told: bool) -> None:
     "text", ["", "# S3SecretKey x\n", "<Proxy https://a/>\r\nProxySet a\r\n</Proxy>", "LoadModule wsgi_module x\n"]
 )
 def test_what_is_not_the_vendors_stays(text: str, to: Plane) -> None:
-    assert convert(text, to) == (text, ())
+    assert convert(text, to) == Converted(text, ())
 
 
 @pytest.mark.parametrize("to", PLANES)
@@ -181,13 +201,13 @@ def test_the_guard_is_put_once_and_outermost() -> None:
 def test_if_module(to: Plane, module: str, name: str, sign: str, quote: str) -> None:
     text = "  <ifModule {}>\n  LoadModule x y\n</ifModule>\n"
     old, new = (text.format(f"{quote}{sign}{module_name}{quote}") for module_name in (name, module))
-    assert convert(old, to) == (new, ())
+    assert convert(old, to) == Converted(new, ())
 
 
 @pytest.mark.parametrize("to", PLANES)
 def test_load_module_with_a_continuation_stays_a_comment(to: Plane) -> None:
     old = "  LoadModule \\\n unified_s3_auth_module x.so\nListen 80\n"
-    text, warnings = convert(old, to)
+    text, warnings = told(old, to)
     assert text == f'  # usp_s3_wsgi takes its place ("usp-s3 apache-config"): {old.lstrip()}' and warnings == ()
     assert [line.name for line, _ in walk(parse(text))] == ["", "listen"]
 
@@ -212,7 +232,7 @@ def test_proxy_tells_where_httpd_does_not_verify(section: str, verify: str, warn
 
 @pytest.mark.parametrize("to", PLANES)
 def test_roles_are_converted_and_told(to: Plane) -> None:
-    text, warnings = convert("<Location /x>\nProxyPass http://a/b/\nS3rolearn SECRET\n</Location>\n", to)
+    text, warnings = told("<Location /x>\nProxyPass http://a/b/\nS3rolearn SECRET\n</Location>\n", to)
     assert "SetEnv S3RoleARN SECRET\n" in text
     assert warnings == ("line 3: S3RoleARN needs botocore: pip install '.[aws]' in the folder of the sources",)
 
@@ -234,10 +254,21 @@ LINES = (
         f"RewriteRule ^ {URL} [P]",
         "ProxyPass",
     ),
+    *("Use x SECRET", "Define X http://a/b/", "UnDefine X", "Include SECRET", "S3Other SECRET", "ProxyPass ${X} ${X}"),
+    *("IsmProxyPass ${X}", 'SetHandler "proxy:${X}"', "BalancerMember http://a/b failonstatus=403", "Use"),
 )
 TAGS = (
     *(f'Proxy "{URL}"', "Proxy http://a/b/", "Proxy", "Location /", "Location /m/", "Location", "Limit GET"),
     *("IfModule unified_s3_auth_module", "IfModule !mod_unified_s3_auth.c", "VirtualHost x", "Macro x"),
+    *(
+        "IfDefine X",
+        "IfDefine !X",
+        "IfVersion < 2.4",
+        "IfDirective !S3Region",
+        "IfFile /unified_s3_auth.so",
+        "IfModule",
+    ),
+    *("Macro x $s", "Macro", "LocationMatch ^/m", 'Proxy "${X}"', "Proxy balancer://b", "Directory /m", "IfVersion"),
 )
 
 
@@ -256,28 +287,154 @@ def configs(draw: st.DrawFn, depth: int = 3) -> str:
     return "".join(pieces)
 
 
+@settings(deadline=None)
 @given(configs(), st.sampled_from(PLANES), st.sampled_from(("\n", "\r\n")))
 def test_whatever_it_is(text: str, to: Plane, end: str) -> None:
     text = text.replace("\n", end)
     result = convert(text, to)
     again = convert(result.text, to)
     assert again.text == result.text
-    assert not re.search(r"SECRET", repr(result) + "".join(result.warnings))
-    assert all(re.match(r"line [1-9][0-9]*: .", warning) for warning in result.warnings)
+    assert not re.search(r"SECRET", repr(result) + "".join(result.warnings + result.errors))
+    assert all(re.match(r"line [1-9][0-9]*: .", message) for message in result.warnings + result.errors)
     # No value is lost, and all ends of lines are those of the file.
     assert sorted(re.findall(r"SECRET(?:-\d+)?", result.text)) == sorted(re.findall(r"SECRET(?:-\d+)?", text))
     assert result.text.count("\n") == result.text.count(end)
-    if to == "proxy":
-        assert not any(line.name in KEYS for line, _ in walk(parse(result.text)))
+    # What is left of the vendor's, httpd refuses.
+    are_left = any(line.name in KEYS for line, _ in walk(parse(result.text)))
+    assert not are_left or (to == "gateway" and result.errors)
 
 
 def test_a_location_whose_rule_is_not_proxypass_says_its_bucket() -> None:
     keys = "S3SecretKey x\nS3AccessKey y\n"
     location = f"<Location /b>\n  IsmProxyPass {URL}\n  {keys}</Location>\n"
-    text, warnings = convert(location, "proxy")
-    assert f'  SetEnv S3BucketURL "{URL}"\n  SetEnv S3SecretKey x\nSetEnv S3AccessKey y\n' in text and not warnings
+    text, warnings = told(location, "proxy")
+    assert f'  SetEnv S3SecretKey x\nSetEnv S3BucketURL "{URL}"\nSetEnv S3AccessKey y\n' in text
+    assert warnings == (f"line 1: {UNVERIFIED}",)
     proxied = convert(location.replace("IsmProxyPass", "ProxyPass"), "proxy")
     assert "S3BucketURL" not in proxied.text
     rewritten = convert(location.replace(f"IsmProxyPass {URL}", f"RewriteRule (.*) {URL}$1 [P]"), "proxy")
-    assert "S3BucketURL" not in rewritten.text
-    assert any(warning.startswith("line 1: a RewriteRule [P]") for warning in rewritten.warnings)
+    assert f'SetEnv S3BucketURL "{URL}"' in rewritten.text and not rewritten.errors
+    unknown = location.replace(f"IsmProxyPass {URL}", "RewriteRule (.*) https://%{ENV:HOST}/$1 [P]")
+    (error,) = errors(unknown)
+    assert error.startswith("line 1: nothing says which bucket these keys are for")
+
+
+# ---------------------------------------------------------------- without httpd, which tests/httpd/test_convert.py asks
+
+
+@pytest.mark.parametrize("to", PLANES)
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_told_of_the_configurations_that_operators_have(name: str, to: Plane, tmp_path: Path) -> None:
+    file = Bucket("http://127.0.0.1:9000/private", "AK", "SK", "eu-central-1", tmp_path).write(CASES[name].text)
+    text = file.read_text()
+    messages = convert(text, to, file).messages
+    announced = expected(text, to)
+    assert [(one.line, "error" if one.is_error else "warning") for one in messages] == [one[:2] for one in announced]
+    assert all(part in one.text for one, (_, _, part) in zip(messages, announced, strict=True))
+
+
+def test_settings_beside_conditional_keys_get_their_conditions() -> None:
+    """Without the keys the vendor's module sends unsigned."""
+    text, _ = proxy("""\
+<Proxy "${URL}">
+  S3UseHeaders on
+  <IfDefine KEY>
+    S3AccessKey ${KEY}
+  </IfDefine>
+  <IfDefine SECRET>
+    S3SecretKey ${SECRET}
+  </IfDefine>
+  <IfDefine REGION>
+    S3Region ${REGION}
+  </IfDefine>
+</Proxy>
+""")
+    assert (
+        text.removeprefix(GUARD)
+        == """\
+<Proxy "${URL}">
+  <IfDefine KEY>
+  <IfDefine SECRET>
+  SetEnv S3UseHeaders on
+  </IfDefine>
+  </IfDefine>
+  <IfDefine KEY>
+    SetEnv S3AccessKey ${KEY}
+  </IfDefine>
+  <IfDefine SECRET>
+    SetEnv S3SecretKey ${SECRET}
+  </IfDefine>
+  <IfDefine REGION>
+    <IfDefine KEY>
+    <IfDefine SECRET>
+    SetEnv S3Region ${REGION}
+    </IfDefine>
+    </IfDefine>
+  </IfDefine>
+</Proxy>
+"""
+    )
+
+
+PERHAPS = UNVERIFIED.replace("of this https:// URL", "of this URL, if the variable says https://,")
+
+
+@pytest.mark.parametrize(
+    ("config", "is_told"),
+    [
+        ("{section}", PERHAPS),
+        ("Define URL https://a/b\n{section}", UNVERIFIED),
+        ("Define URL http://a/b\n{section}", None),
+        ("SSLProxyVerify require\n{section}", None),
+        (
+            "<VirtualHost x>\nSSLProxyVerify require\n</VirtualHost>\n<VirtualHost y>\n{section}</VirtualHost>\n",
+            PERHAPS,
+        ),
+        ("<VirtualHost x>\n<IfModule y>\nSSLProxyVerify require\n</IfModule>\n{section}</VirtualHost>\n", None),
+    ],
+)
+def test_whether_certificates_of_a_variable_are_verified(config: str, is_told: str | None) -> None:
+    section = '<Proxy "${URL}">\nS3AccessKey AK\nS3SecretKey SK\n</Proxy>\n'
+    _, warnings = proxy(config.replace("{section}", section))
+    assert [warning.partition(": ")[2] for warning in warnings] == ([is_told] if is_told else [])
+
+
+@pytest.mark.parametrize("rule", ["ProxyPass /x {}", "<Location /x/y>\nIsmProxyPass {}\n</Location>"])
+def test_certificates_where_only_a_rule_names_the_bucket(rule: str) -> None:
+    keys = "<Location /x>\nS3AccessKey AK\nS3SecretKey SK\n</Location>\n"
+    _, warnings = proxy(f"{keys}{rule.format('https://a.s3.amazonaws.com/')}\n")
+    assert warnings == (f"line 1: {UNVERIFIED}",)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_right"),
+    [
+        ("https://${BUCKET}.s3.${REGION}.amazonaws.com/", True),
+        ("${SCHEME}://s3.example:${PORT}/${BUCKET}/", True),
+        ("https://films.${DOMAIN}/", True),
+        ("https://${HOST}/", True),
+        ("https://${HOST}.example/", False),
+        ("https://s3.example:${PORT}/", False),
+    ],
+)
+def test_what_a_variable_may_be_is_no_error(url: str, is_right: bool) -> None:
+    keys = "S3AccessKey AK\nS3SecretKey SK\nS3UseHeaders ${HEADERS}\nS3RoleDuration ${TIME}\nS3RoleARN ${ROLE}\n"
+    assert bool(errors(f'<Proxy "{url}">\n{keys}</Proxy>\n')) is not is_right
+
+
+def test_what_is_included_is_looked_for_above_the_file(tmp_path: Path) -> None:
+    """As httpd looks below its ServerRoot."""
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "one.conf").write_text("S3AccessKey AK\nS3SecretKey SK\n")
+    text = '<Proxy "http://a/b/">\nS3Region r\nInclude keys/*.conf\n</Proxy>\n'
+    told = "line 3: what this includes has directives of mod_unified_s3_auth: convert those files, too"
+    assert convert(text, "proxy", tmp_path / "sites" / "a.conf").errors == (told,)
+    (tmp_path / "keys" / "one.conf").write_text("SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK\n")
+    assert convert(text, "proxy", tmp_path / "sites" / "a.conf").messages == ()
+    main = convert("IncludeOptional keys/*.conf\nInclude sites/a.conf\n", "proxy", tmp_path / "httpd.conf")
+    assert main.messages == ()
+    (tmp_path / "sites" / "a.conf").write_text(text)
+    assert (
+        convert("Include sites\n", "proxy", tmp_path / "httpd.conf").errors[0].startswith("line 1: what this includes")
+    )

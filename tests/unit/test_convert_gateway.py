@@ -6,9 +6,7 @@ import re
 
 import pytest
 
-from tests.unit.test_convert import DOCUMENTED, URL
-from usp_s3_wsgi.convert import convert
-from usp_s3_wsgi.convert.edits import Converted
+from tests.unit.test_convert import DOCUMENTED, URL, Told, errors, told
 
 PORT = "the port is 80 here; adapt it to this server's own, where its first virtual host answers"
 LEFT = (
@@ -19,11 +17,9 @@ COMMENTED = "this has no place in a mount and is kept as a comment: move what it
 KEY_LINES = "S3SecretKey SECRET\nS3AccessKey ACCESS\n"
 
 
-def gateway(text: str) -> Converted:
-    """Convert to the gateway, and once more: that changes nothing."""
-    result = convert(text, "gateway")
-    assert convert(result.text, "gateway").text == result.text
-    return result
+def gateway(text: str) -> Told:
+    """Convert to the gateway."""
+    return told(text, "gateway")
 
 
 def test_gateway_of_the_documented_virtual_host() -> None:
@@ -111,10 +107,11 @@ def mount(path: str = "/your-bucket", url: str = URL, inner: str = "", head: str
 )
 @pytest.mark.parametrize("name", ["IsmProxyPass", "ProxyPass"])
 def test_what_led_to_the_bucket_leads_to_the_mount(name: str, old: str, new: str | None) -> None:
-    text, warnings = gateway(f"<Location /x>\n {name} {old}\n</Location>\n{section()}")
+    config = f"<Location /x>\n {name} {old}\n</Location>\n{section()}"
+    text, warnings = gateway(config)
     assert text == f"<Location /x>\n {name} {new or old}\n</Location>\n{mount()}"
     alone = "no ProxyPass or IsmProxyPass here leads to this section: let what does lead to the mount /your-bucket"
-    assert warnings == ((f"line 2: {PORT}",) if new else (f"line 4: {alone}",))
+    assert (warnings, errors(config, "gateway")) == (((f"line 2: {PORT}",), ()) if new else ((), (f"line 4: {alone}",)))
 
 
 def test_the_port_is_told_once() -> None:
@@ -164,9 +161,11 @@ def test_what_a_proxy_pass_left_alone_is_told() -> None:
 @pytest.mark.parametrize("line", ["ProxyPassMatch ^/x {}", "RewriteRule ^ {}$1 [P]", "BalancerMember {}"])
 def test_what_is_left_to_the_operator(line: str) -> None:
     line = line.format(URL)
-    text, warnings = gateway(f"ProxyPass /media {URL}\n{line}\n{section()}")
-    assert f"\n{line}\n" in text
-    assert warnings == ("line 2: this goes to the bucket unsigned: let it lead to the mount /media by hand",)
+    config = f"ProxyPass /media {URL}\n{line}\n{section()}"
+    assert f"\n{line}\n" in gateway(config).text
+    assert errors(config, "gateway") == (
+        "line 2: this goes to the bucket unsigned: let it lead to the mount /media by hand",
+    )
 
 
 def test_a_mount_has_a_path_of_its_own() -> None:
@@ -260,23 +259,21 @@ def test_what_counts_for_the_whole_host_is_the_operators(line: str) -> None:
     ("url", "told"),
     [
         ("https://films.ceph.example/", "S3BucketURL shows no bucket: put it into the path, or set S3Bucket where"),
-        ("https://films.s3.example/", "S3BucketURL shows no bucket"),
+        ("https://films.s3.example/", "S3Bucket is not set: Signature v2"),
         ("https://user:SECRET@films.example/", "S3BucketURL must be a URL without user, query and fragment"),
         ("https://${BUCKET}/", None),
     ],
 )
 def test_a_url_that_does_not_do_is_told(url: str, told: str | None) -> None:
-    _, warnings = gateway(f"ProxyPass /media {url}\n{section(url=url)}")
-    assert [warning.startswith(f"line 2: {told}") for warning in warnings] == ([True] if told else [])
+    found = errors(f"ProxyPass /media {url}\n{section(url=url)}", "gateway")
+    assert [error.partition(": ")[2].startswith(told or "nothing") for error in found] == ([True] if told else [])
 
 
 def test_signature_v4_needs_no_bucket_in_the_url() -> None:
     url = "https://films.s3.example/"
-    assert gateway(f"ProxyPass /media {url}\n{section('S3Region x' + chr(10), url)}")[1] == ()
-    _, warnings = gateway(
-        f"ProxyPass /media https://ceph.example/\n{section('S3Region x' + chr(10), 'https://ceph.example/')}"
-    )
-    assert len(warnings) == 1
+    config = f"ProxyPass /media {url}\n{section('S3Region x' + chr(10), url)}"
+    assert errors(config, "gateway") == ()
+    assert len(errors(config.replace("films.s3.example", "ceph.example"), "gateway")) == 1
 
 
 def test_keys_beside_an_ism_proxy_pass_get_a_mount_after_the_location() -> None:
@@ -300,17 +297,22 @@ def test_a_location_with_a_slash_at_the_end_loses_it() -> None:
 )
 def test_a_section_that_cannot_be_a_mount_is_left_and_told(tag: str) -> None:
     text = f"<{tag}>\n{KEY_LINES}</{tag.split()[0]}>\n"
-    assert gateway(text) == (text, (f"line 1: {LEFT}",))
+    assert (gateway(text).text, errors(text, "gateway")) == (text, (f"line 1: {LEFT}",))
 
 
 def test_a_macro_is_left() -> None:
     text = f"<Macro Bucket $name>\n{section(url='https://$name.s3.amazonaws.com/')}</Macro>\n"
-    assert gateway(text) == (text, (f"line 2: {LEFT}",))
+    assert (gateway(text).text, errors(text, "gateway")) == (text, (f"line 2: {LEFT}",))
 
 
 def test_keys_of_a_whole_server_are_converted_and_told() -> None:
-    told = "line 1: S3 directives outside of <Proxy> and <Location> count for each mount but make none"
-    assert gateway(KEY_LINES) == (KEY_LINES.replace("S3", "SetEnv S3"), (told,))
+    assert gateway(KEY_LINES).text == KEY_LINES.replace("S3", "SetEnv S3")
+    (error,) = errors(KEY_LINES, "gateway")
+    assert error.startswith("line 1: S3SecretKey counts for no request")
+    config = f"S3Region x\nProxyPass /media {URL}\n{section()}"
+    (warning,) = gateway(config).warnings
+    assert warning.startswith("line 1: S3 directives outside of <Proxy> and <Location> are defaults for sections")
+    assert errors(config, "gateway") == ()
 
 
 @pytest.mark.parametrize(
@@ -332,9 +334,49 @@ def test_a_later_section_that_would_open_the_mount_is_told(later: str, warned: b
 
 def test_nested_mounts_are_told() -> None:
     old = f"<Location /{{}}>\nProxyPass {URL}\n{KEY_LINES}</Location>\n"
-    _, warnings = gateway("WSGIScriptAlias /a x\n" + old.format("a") + old.format("a/b"))
-    assert [warning.split(":")[:2] for warning in warnings] == [
+    found = errors("WSGIScriptAlias /a x\n" + old.format("a") + old.format("a/b"), "gateway")
+    assert [error.split(":")[:2] for error in found] == [
         ["line 1", " this takes the requests of the mount /a"],
         ["line 1", " this takes the requests of the mount /a/b"],
         ["line 7", " the mount /a/b is within /a"],
     ]
+
+
+OWN = "https://films.s3.example/b/"
+UNVERIFIED = (
+    "the gateway verifies certificates of https:// URLs, and httpd did not: where the authority is none of the "
+    "system's, write SetEnv S3CAFile"
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "url", "file", "warned"),
+    [
+        ("SSLProxyVerify require\nSSLProxyCACertificateFile /etc/own.pem\n", OWN, "/etc/own.pem", None),
+        ('SSLProxyCACertificateFile "/etc/own authority.pem"\n', OWN, '"/etc/own authority.pem"', UNVERIFIED),
+        ("SSLProxyVerify require\n", OWN, "", None),
+        ("", OWN, "", UNVERIFIED),
+        ("", "${STORAGE}", "", UNVERIFIED),
+        ("Define STORAGE http://a/b\n", "${STORAGE}", "", None),
+        ("", URL, "", None),
+        ("SSLProxyCACertificateFile /etc/own.pem\n", OWN.replace("https", "http"), "", None),
+        ("<VirtualHost x>\nSSLProxyCACertificateFile /etc/own.pem\n</VirtualHost>\n", URL, "", None),
+    ],
+)
+def test_authorities_of_mod_ssl_are_the_gateways(lines: str, url: str, file: str, warned: str | None) -> None:
+    text, warnings = gateway(f"{lines}ProxyPass /m {url}\n{section(url=url)}")
+    assert re.findall(r"SetEnv S3CAFile (.*)", text) == ([file] if file else [])
+    assert [warning.partition(": ")[2] for warning in warnings] == ([warned] if warned else [])
+
+
+def test_what_the_gateway_has_not_got_of_mod_ssl_is_told() -> None:
+    lines = "SSLProxyCACertificatePath /etc/ssl\nSSLProxyMachineCertificateFile /etc/own.pem\n"
+    _, warnings = gateway(f"{lines}ProxyPass /m {URL}\n{section()}")
+    told = "this does not count for the mount /m, which has S3CAFile alone"
+    assert warnings == (f"line 1: {told}", f"line 2: {told}")
+
+
+def test_keys_that_move_take_their_conditions_with_them() -> None:
+    keys = "<IfDefine X>\nS3Region one\n</IfDefine>\n<IfDefine !X>\nS3Region other\n</IfDefine>\n"
+    text, _ = gateway(f"<Location /vod/>\nIsmProxyPass {URL}\n{keys}</Location>\n")
+    assert text.endswith(f"SetEnv S3BucketURL {URL}\n{keys.replace('S3', 'SetEnv S3')}</Location>\n")

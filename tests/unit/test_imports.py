@@ -84,11 +84,27 @@ ALLOWED: dict[str, set[str]] = {
         "trust_boundary",
         "upstream",
     },
-    "convert": {"convert.apache_config", "convert.edits", "convert.gateway"},
+    "convert": set(),
+    "convert.conversion": {
+        f"convert.{name}" for name in ("apache_config", "edits", "gateway", "includes", "judgement", "proxy")
+    },
     "convert.apache_config": set(),
     "convert.edits": {"convert.apache_config"},
+    "convert.includes": {"convert.apache_config", "convert.edits", "convert.mounts"},
+    "convert.proxy": {"convert.apache_config", "convert.edits", "convert.mounts"},
+    "convert.evaluation": {
+        *(f"convert.{name}" for name in ("apache_config", "edits", "includes", "mounts")),
+        "configtest.tree",
+    },
+    "convert.judgement": {
+        *("convert.apache_config", "convert.edits", "convert.evaluation", "configtest"),
+        *(
+            f"configtest.{name}"
+            for name in ("findings", "gateway", "healthchecks", "proxied", "servers", "unused", "urls")
+        ),
+    },
     "convert.mounts": {"bucket_url", "convert.apache_config", "convert.edits"},
-    "convert.checks": {"bucket_url", "convert.apache_config", "convert.edits", "convert.mounts"},
+    "convert.checks": {"convert.apache_config", "convert.edits", "convert.mounts"},
     "convert.gateway": {
         "convert.apache_config",
         "convert.checks",
@@ -98,7 +114,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "configtest": {
         f"configtest.{name}"
-        for name in ("files", "findings", "gateway", "healthchecks", "proxied", "servers", "tree", "unused", "urls")
+        for name in (
+            *("files", "findings", "gateway", "healthchecks", "near"),
+            *("proxied", "servers", "tree", "unused", "urls"),
+        )
     },
     "configtest.__main__": {"configtest", "configtest.tree"},
     "configtest.tree": {"convert.apache_config"},
@@ -124,7 +143,7 @@ ALLOWED: dict[str, set[str]] = {
         "bucket_url",
         "settings",
     },
-    "configtest.near": {"configtest.findings", "configtest.servers", "configtest.urls"},
+    "configtest.near": {"configtest.findings", "configtest.servers", "configtest.tree", "configtest.urls"},
     "configtest.unused": {f"configtest.{name}" for name in ("findings", "gateway", "servers", "tree", "urls")},
     "configtest.healthchecks": {f"configtest.{name}" for name in ("findings", "proxies", "servers", "tree", "urls")},
     "httpd_user": set(),

@@ -8,7 +8,7 @@ decided here is left to the first request.
 
 from __future__ import annotations
 
-from usp_s3_wsgi.configtest import files, gateway, healthchecks, proxied, unused
+from usp_s3_wsgi.configtest import files, gateway, healthchecks, near, proxied, unused
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.servers import build
 from usp_s3_wsgi.configtest.tree import Configuration
@@ -25,7 +25,8 @@ def check(configuration: Configuration) -> Findings:
     mounts = [
         mount for server, own in zip(servers, leads, strict=True) for mount in gateway.check(server, own, findings)
     ]
-    proxied.check(servers, leads, findings)
+    reached, signed = proxied.check(servers, leads, findings)
+    near.check(servers, leads, reached, signed, findings)
     unused.check(servers, mounts, leads, findings)
     healthchecks.check(servers, findings)
     files.check(findings, configuration.may_lack_permission)

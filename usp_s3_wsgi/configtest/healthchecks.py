@@ -42,7 +42,8 @@ def check(servers: list[Server], findings: Findings) -> None:
                 url = behind_socket(url or _url_of(section))
                 proxies = proxies or Proxies(server)
                 known = (*proxies.covering(canonical(url)), *proxies.below(canonical(url)))
-                if url and any(one.has_settings for one in known):
+                own = (section,) if section.directive else ()  # a balancer's
+                if url and any(one.has_settings for one in (*own, *known)):
                     _tell(child, probe.method, findings)
 
 

@@ -7,6 +7,7 @@ import re
 
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.servers import Section, Server
+from usp_s3_wsgi.configtest.tree import Directive
 from usp_s3_wsgi.configtest.urls import Lead, Leads, canonical, without_secrets
 
 #: Names of this very machine.
@@ -23,8 +24,7 @@ def check(servers: list[Server], leads: list[Leads], reached: set[int], signed: 
 
     ``reached``: the ids of those that something does; ``signed``: of the directives that lead to some section.
     """
-    doubtful: dict[int, Lead] = {}
-    undecided: list[Section] = []
+    undecided: list[tuple[Section, Directive]] = []
     compared = 0
     for server, own in zip(servers, leads, strict=True):
         seen = [own] if server.main is None else [leads[0], own]
@@ -36,24 +36,27 @@ def check(servers: list[Server], leads: list[Leads], reached: set[int], signed: 
             continue
         candidates = [lead for one in seen for lead in (*one.all, *one.members)]
         undecided_leads = [lead for lead in candidates if not lead.is_decided]
+        of_manifests = next((one.of_manifests for one in seen if one.of_manifests), None)
         others = [lead for lead in candidates if id(lead) not in signed][:_MOST_LEADS]
         for section in unreached:
             assert section.directive is not None
             maybe = next((lead for lead in undecided_leads if _may_lead(lead, section)), None)
             if maybe is not None:
-                undecided.append(section)
-                doubtful[id(section)] = maybe
+                undecided.append((section, maybe.directive))
                 continue
             compared += 1
             meant = _meant(section, others) if compared <= _MOST_SECTIONS else None
-            findings.warning(section.directive, "nothing leads to this section" + _hint(meant))
+            if meant is None and of_manifests is not None:
+                undecided.append((section, of_manifests))
+            else:
+                findings.warning(section.directive, "nothing leads to this section" + _hint(meant))
     if undecided:
-        directive, lead = undecided[0].directive, doubtful[id(undecided[0])]
-        assert directive is not None
+        section, leading = undecided[0]
+        assert section.directive is not None
         more = f" (and {len(undecided) - 1} sections more)" if len(undecided) > 1 else ""
         findings.warning(
-            directive,
-            f"could not check whether something leads to this section{more}: where {lead.directive.place} leads to"
+            section.directive,
+            f"could not check whether something leads to this section{more}: where {leading.place} leads to"
             " is known at each request only",
         )
 

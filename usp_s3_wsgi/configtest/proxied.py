@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from usp_s3_wsgi import access, bucket_url
-from usp_s3_wsgi.configtest import near
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.judge import judge, judge_values, warn_of_misspelt
 from usp_s3_wsgi.configtest.patterns import falls_on, falls_on_any_host, may_match, right_form
@@ -31,8 +30,11 @@ _KEYS = (
 )  # fmt: skip
 
 
-def check(servers: list[Server], leads: list[Leads], findings: Findings) -> None:
-    """Tell what is wrong with the settings of proxied requests; ``leads``: of each server."""
+def check(servers: list[Server], leads: list[Leads], findings: Findings) -> tuple[set[int], set[int]]:
+    """Tell what is wrong with the settings of proxied requests; ``leads``: of each server.
+
+    Returns the ids of the ``<Proxy>`` sections that something leads to, and of the leads to some section.
+    """
     reached: set[int] = set()
     signed: set[int] = set()
     for server, own in zip(servers, leads, strict=True):
@@ -49,7 +51,7 @@ def check(servers: list[Server], leads: list[Leads], findings: Findings) -> None
             if section.computing and (id(section) in reached or is_forward):
                 _tell_of_computing(section, findings)
     _check_sections(servers, leads, reached, findings)
-    near.check(servers, leads, reached, signed, findings)
+    return reached, signed
 
 
 def _check_sections(servers: list[Server], leads: list[Leads], reached: set[int], findings: Findings) -> None:

@@ -14,7 +14,10 @@ from usp_s3_wsgi.configtest.urls import Lead, Leads, is_in_bucket
 _HANDLERS = set(
     "none default-handler type-map send-as-is imap-file server-status server-info balancer-manager ldap-status".split()
 )
-_HANDLER_FLAG = re.compile(r"[\[,]\s*H(?:andler)?=", re.IGNORECASE)
+#: Content types that httpd takes for the handler of that name, where no other one is set (ap_invoke_handler).
+_PROGRAM_TYPE = "application/x-httpd-"
+_HANDLER_FLAG = re.compile(rf"[\[,]\s*(?:H(?:andler)?=|T(?:ype)?={_PROGRAM_TYPE})", re.IGNORECASE)
+_NAMING_HANDLERS = {"sethandler", "addhandler", "addtype", "forcetype", "rewriterule"}
 #: Other ways to a program, of any path.
 _ANYWHERE = {"wsgihandlerscript", "wsgidispatchscript", "action", "script"}
 
@@ -51,12 +54,13 @@ def _programs(server: Server) -> Iterator[str | None]:
     for section in (server.outside, *server.sections):
         path = section.name if section.is_location else None
         for child in section.directives:
-            words = child.words if child.name in {"sethandler", "addhandler", "rewriterule"} else ()
+            words = child.words if child.name in _NAMING_HANDLERS else ()
             if child.name == "sethandler" and words and words[0].lower() not in _HANDLERS:
                 if not words[0].lower().startswith("proxy:http"):  # a lead
                     yield path
             elif (
                 (child.name == "addhandler" and words and words[0].lower() not in _HANDLERS)
+                or (child.name in {"addtype", "forcetype"} and words and words[0].lower().startswith(_PROGRAM_TYPE))
                 or (child.name == "rewriterule" and _HANDLER_FLAG.search(" ".join(words[2:])))
                 or child.name in _ANYWHERE
             ):
@@ -75,10 +79,10 @@ class _Used:
 
     def __init__(self, paths: list[str | None], leads: list[Lead]) -> None:
         # Of a ProxyPass the Location sections at and below its path count; of others those around, too.
-        is_pass = [lead.how == "pass" and lead.section is None and _is_http(lead) for lead in leads]
+        is_pass = [lead.how == "pass" and _is_http(lead) for lead in leads]
         from_pass = [lead for lead, yes in zip(leads, is_pass, strict=True) if yes]
         others = [lead for lead, yes in zip(leads, is_pass, strict=True) if not yes]
-        paths = paths + [lead.path for lead in others if lead.section is None]
+        paths = paths + [_path(lead) for lead in others if lead.section is None or lead.section.is_location]
         self.is_unknown = any(path is None for path in paths)
         self._starts = {_steps(path) for path in paths if path is not None}
         self._below: dict[tuple[str, ...], list[Lead]] = {}
@@ -89,7 +93,7 @@ class _Used:
             for end in range(len(steps) + 1):
                 self._bucket.setdefault(steps[:end], []).append(lead)
         self._around = {steps[:end] for steps in self._starts for end in range(len(steps) + 1)}
-        self._inside = {id(lead.section) for lead in others if lead.section is not None}
+        self._inside = {id(lead.section) for lead in leads if lead.section is not None}
 
     def is_used(self, section: Section) -> bool:
         steps = _steps(section.name)
@@ -103,6 +107,10 @@ class _Used:
             or any(_is_about(bucket, lead) for end in ends for lead in self._below.get(end, ()))
             or any(bucket and _is_about(bucket, lead) for lead in self._bucket.get(steps, ()))
         )
+
+
+def _path(lead: Lead) -> str | None:
+    return lead.section.name if lead.section is not None else lead.path
 
 
 def _is_about(bucket: str, lead: Lead) -> bool:

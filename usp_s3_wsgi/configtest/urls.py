@@ -28,7 +28,7 @@ _RUNTIME = {
 _NO_LEADS = re.compile(
     r"<|setenv|passenv|unsetenv|proxypassreverse|proxyset|proxyremote|noproxy|proxyhc|header|requestheader|redirect"
     r"|errordocument|rewritecond|rewritemap|rewritebase|rewriterule|browsermatch|server(?:name|alias|admin)|customlog|logformat"
-    r"|errorlog|substitute|require|ssl|define|error\Z|alias|script|wsgi|allow|deny|add|auth|oidc|wsgi"
+    r"|errorlog|substitute|require|ssl|define|error\Z|alias|script|wsgi|allow|deny|add|auth|oidc"
 )
 
 
@@ -153,6 +153,16 @@ class Leads:
             for directive, url in found
             if name not in led_to
         ]
+        #: The line that lets Unified Origin ask in subrequests for what manifests name, which nobody knows here.
+        self.of_manifests = next(
+            (
+                child
+                for section in (server.outside, *server.sections, *server.proxies)
+                for child in section.directives
+                if child.name == "uspenablesubreq" and child.text.strip().lower() == "on"
+            ),
+            None,
+        )
         #: Whether clients choose the URL.
         self.is_forward = any(
             child.name == "proxyrequests" and child.text.strip().lower() == "on" for child in server.outside.directives

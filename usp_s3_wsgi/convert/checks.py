@@ -1,13 +1,23 @@
-"""What the operator must look at after a conversion to the plane ``gateway``: warnings only, no change."""
+"""What the operator must look at after a conversion to the plane ``gateway``: messages only, no change."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from usp_s3_wsgi import bucket_url
 from usp_s3_wsgi.convert.apache_config import Line
 from usp_s3_wsgi.convert.edits import KEYS, Edits, convert_key
-from usp_s3_wsgi.convert.mounts import ACCESS, Mount, Places, covers, homes, host, owner, proxied, reach
+from usp_s3_wsgi.convert.mounts import (
+    ACCESS,
+    Mount,
+    Places,
+    check_outside,
+    covers,
+    homes,
+    host,
+    owner,
+    proxied,
+    reach,
+)
 
 #: What in a later <Location> around a mount would count for the mount too.
 _COUNTS = {*ACCESS, "proxypass", *KEYS}
@@ -16,7 +26,6 @@ _COUNTS = {*ACCESS, "proxypass", *KEYS}
 def check(mounts: Sequence[Mount], places: Places, edits: Edits) -> None:
     """Each mount by itself, and with what is around it."""
     for mount in mounts:
-        _url(mount, edits)
         _leading_to(mount, edits)
         _later_sections(mount, places, edits)
         _exclusions(mount, places, edits)
@@ -28,34 +37,15 @@ def check_left(mounts: Sequence[Mount], places: Places, edits: Edits) -> None:
     done = {mount.home.section.opening.number for mount in mounts}
     for home in homes(places):
         if home.section.opening.number not in done:
-            edits.warn(
+            edits.error(
                 home.section.opening,
                 "this section cannot become a mount: its S3 directives are left, and httpd does not start "
                 "until they are moved into the <Location> of one by hand",
             )
-    hosts: set[int] = set()
     for line, around in places:
         if line.name in KEYS and not owner(around):
             convert_key(line, edits)
-            if host(around) not in hosts:
-                edits.warn(line, "S3 directives outside of <Proxy> and <Location> count for each mount but make none")
-            hosts.add(host(around))
-
-
-def _url(mount: Mount, edits: Edits) -> None:
-    if "${" in mount.url:  # httpd knows what it will be
-        return
-    try:
-        url = bucket_url.parse(mount.url)
-    except ValueError as error:
-        edits.warn(mount.home.section.opening, f"S3BucketURL {error}")
-        return
-    is_v4 = any(key.name == "s3region" for key in mount.home.keys)
-    if not url.bucket and not (url.is_buckets_host and is_v4):
-        edits.warn(
-            mount.home.section.opening,
-            "S3BucketURL shows no bucket: put it into the path, or set S3Bucket where the host begins with it",
-        )
+    check_outside(places, edits)
 
 
 def _leading_to(mount: Mount, edits: Edits) -> None:
@@ -63,9 +53,9 @@ def _leading_to(mount: Mount, edits: Edits) -> None:
         if line.name.startswith("<"):
             edits.warn(line, f"this section is about the same URL, and nothing of it counts for the mount {mount.path}")
         else:
-            edits.warn(line, f"this goes to the bucket unsigned: let it lead to the mount {mount.path} by hand")
+            edits.error(line, f"this goes to the bucket unsigned: let it lead to the mount {mount.path} by hand")
     if not mount.passes:
-        edits.warn(
+        edits.error(
             mount.home.section.opening,
             f"no ProxyPass or IsmProxyPass here leads to this section: let what does lead to the mount {mount.path}",
         )
@@ -108,7 +98,7 @@ def _nested(mount: Mount, mounts: Sequence[Mount], places: Places, edits: Edits)
     for other in mounts:
         together = host(other.home.around) in {0, host(around)}
         if together and other.path != mount.path and covers(other.path, mount.path):
-            edits.warn(
+            edits.error(
                 opening,
                 f"the mount {mount.path} is within {other.path}: write its WSGIScriptAlias before the other one and "
                 "its <Location> after the other one",
@@ -116,4 +106,4 @@ def _nested(mount: Mount, mounts: Sequence[Mount], places: Places, edits: Edits)
     for line, other_around in places:
         before = line.number < opening.number and host(other_around) in {0, host(around)}
         if before and line.name == "wsgiscriptalias" and line.arguments and covers(line.arguments[0], mount.path):
-            edits.warn(line, f"this takes the requests of the mount {mount.path}: put it after that")
+            edits.error(line, f"this takes the requests of the mount {mount.path}: put it after that")

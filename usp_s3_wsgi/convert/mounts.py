@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from usp_s3_wsgi import bucket_url
-from usp_s3_wsgi.convert.apache_config import Around, Line, Section
-from usp_s3_wsgi.convert.edits import KEYS
+from usp_s3_wsgi.convert.apache_config import Around, Line, Section, quoted, walk
+from usp_s3_wsgi.convert.edits import KEYS, Edits, is_vendors
 
 Places: TypeAlias = Sequence[tuple[Line, Around]]
 
@@ -26,7 +26,9 @@ ACCESS = {
     *("order", "allow", "deny", "satisfy", "<limit", "<limitexcept"),
 }
 PASSES = {"proxypass", "ismproxypass"}
-_URL = re.compile(r"(?is)(https?://[^/]+)(.*)")
+#: Scheme and host, which may be a variable, and what follows.
+_URL = re.compile(r"(?is)(https?://[^/]+|\$\{\w+\}[^/]*)(.*)")
+_PROXIES = re.compile(r"(?i)(?:^|[\[,])\s*P(?:roxy)?\s*(?:[\],]|$)")
 _TAKES_PATH = {"<location", "alias", "scriptalias", "proxypass", "wsgiscriptalias"}
 
 
@@ -36,6 +38,11 @@ class Home(NamedTuple):
     section: Section
     around: Around
     keys: tuple[Line, ...]
+
+    @property
+    def path(self) -> str | None:
+        """The path of a ``<Location>`` that is one of a path."""
+        return _path(self.section)
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,24 @@ def homes(places: Places) -> list[Home]:
     return list(found.values())
 
 
+def conditions_around(home: Home) -> dict[int, list[Section]]:
+    """The conditions that each key of a home stands in, by the key's number; not those that ask for the module."""
+    return {
+        key.number: [section for section in around if section.name in WRAPPERS and not is_vendors(section.opening)]
+        for key, around in walk(home.section.body)
+        if key in home.keys
+    }
+
+
+def tags(section: Section) -> tuple[str, str]:
+    """The tags of a section anew, in one line each."""
+    name = section.opening.words[0].value
+    return f"{' '.join((name, *map(quoted, section.opening.arguments)))}>", f"</{name[1:]}>"
+
+
 def owner(around: Around) -> Section | None:
     """The section that a line in these sections is about; None: the virtual host or the whole server."""
-    inner = [section for section in around if section.name not in WRAPPERS]
+    inner = [section for section in around if section.name not in {*WRAPPERS, "limit", "limitexcept"}]
     return inner[-1] if inner and inner[-1].name != "virtualhost" else None
 
 
@@ -86,6 +108,27 @@ def reach(around: Around, places: Places) -> Iterator[tuple[Line, Around]]:
     """The lines that a section in these sections counts for: of its virtual host, of all hosts if it is in none."""
     mine = host(around)
     return ((line, other) for line, other in places if not mine or host(other) == mine)
+
+
+def counts_in(outer: Around, inner: Around) -> bool:
+    """Whether what stands in some sections counts in others: they are the same, or around those."""
+    ones, others = (tuple(one for one in sections if one.name not in WRAPPERS) for sections in (outer, inner))
+    return others[: len(ones)] == ones
+
+
+def check_outside(places: Places, edits: Edits) -> None:
+    """Tell that keys outside of sections are defaults; where they are for nothing, configtest says so."""
+    hosts: set[int] = set()
+    found = homes(places)
+    for line, around in places:
+        if line.name in KEYS and not owner(around) and host(around) not in hosts:
+            hosts.add(host(around))
+            if any(host(around) in {0, host(home.around)} for home in found):
+                edits.warn(
+                    line,
+                    "S3 directives outside of <Proxy> and <Location> are defaults for sections with S3 directives of "
+                    "their own: nothing else is signed",
+                )
 
 
 def below(base: str, url: str) -> str | None:
@@ -104,6 +147,12 @@ def names(line: Line, base: str) -> tuple[int, str] | None:
         if index and (rest := below(base, word.value)) is not None:
             return index, rest
     return None
+
+
+def defined(places: Places) -> dict[str, str]:
+    """Return the variables that the file itself defines."""
+    defines = (line.arguments for line, _ in places if line.name == "define")
+    return {words[0]: words[1] for words in defines if len(words) == 2}
 
 
 def covers(outer: str, inner: str) -> bool:
@@ -145,7 +194,7 @@ def _mount(home: Home, places: Places) -> Mount | None:
 
 
 def _is_bucket(url: str) -> bool:
-    return re.fullmatch(r"(?i)https?://[^/*?][^*?]*", url) is not None
+    return re.fullmatch(r"(?i)(?:https?://(?![/*?])|\$\{\w+\})[^*?]*", url) is not None
 
 
 def _with_targets(mount: Mount, mounts: list[Mount], outside: Places) -> Mount:
@@ -199,6 +248,53 @@ def proxied(places: Iterable[tuple[Line, Around]]) -> Iterator[tuple[Line, str, 
                 yield line, words[0], words[1]
 
 
+class Target(NamedTuple):
+    """Where a directive sends requests, and from which path, if that is known.
+
+    ``url``: the beginning that is literal, empty where not even the host is.
+    """
+
+    line: Line
+    around: Around
+    url: str
+    path: str | None
+
+    @property
+    def is_pass(self) -> bool:
+        """Whether httpd's own ProxyPass does it, which the settings of its path count for."""
+        return self.line.name in {"proxypass", "proxypassmatch"}
+
+
+def targets(places: Iterable[tuple[Line, Around]]) -> Iterator[Target]:
+    """Each directive that leads to URLs."""
+    for line, around in places:
+        section = owner(around)
+        path = _path(section) if section else None
+        words = line.arguments
+        if line.name in {"proxypass", "proxypassmatch"}:
+            if section is None and len(words) > 1:
+                path, words = (words[0] if line.name == "proxypass" else None), words[1:]
+            url = words[0].partition("$1")[0] if words and words[0] != "!" else ""
+        elif line.name == "ismproxypass":
+            url = words[0] if words else ""
+        elif line.name == "rewriterule" and len(words) > 2 and _PROXIES.search(words[2]):
+            url = re.split(r"[$%][0-9{]", words[1], maxsplit=1)[0]
+        elif line.name == "sethandler" and words and words[0].lower().startswith("proxy:"):
+            url = words[0][6:].partition("%{")[0]
+        else:
+            continue
+        if url or line.name not in {"proxypass", "proxypassmatch", "ismproxypass"}:
+            parameters = tuple(word for one in around if one.name == "macro" for word in one.opening.arguments[1:])
+            is_known = _URL.fullmatch(url) or (parameters and url.startswith(parameters))
+            yield Target(line, around, url if is_known else "", path)
+
+
+def _path(section: Section) -> str | None:
+    words = section.opening.arguments
+    is_path = section.name == "location" and len(words) == 1 and words[0].startswith("/")
+    return words[0] if is_path else None
+
+
 def _named(mount: Mount, taken: set[str]) -> Mount:
     """Give a local mount a path of its own: the bucket's name, numbered where that is taken."""
     if mount.path:
@@ -216,5 +312,5 @@ def _bucket_name(url: str) -> str:
     try:
         name = bucket_url.parse(url).bucket or (urlsplit(url).hostname or "").split(".")[0]
     except ValueError:  # such as https://${BUCKET}.s3.amazonaws.com/
-        name = url.split("/")[2].rpartition("@")[2].split(".")[0]
+        name = re.sub(r"\A[^/$]*//(?:[^/]*@)?", "", url).split("/")[0].split(".")[0]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "bucket"
