@@ -16,7 +16,7 @@ typedef struct {
     apr_off_t left; /* bytes that are still to come */
 } guarded_body;
 
-static ap_filter_rec_t *guard_handle, *broken_handle;
+static ap_filter_rec_t *guard_handle, *broken_handle, *sink_handle;
 
 request_rec *usp_s3_client(request_rec *r)
 {
@@ -61,12 +61,35 @@ static apr_status_t broken_filter(ap_filter_t *filter, apr_bucket_brigade *briga
     return APR_SUCCESS;
 }
 
+/* Where the filters of a page go on, which this filter passes a part to; NULL where there is no page. */
+static ap_filter_t *filters_of_page(ap_filter_t *filter)
+{
+    while (filter && ap_cstr_casecmp(filter->frec->name, "SUBREQ_CORE") != 0)
+        filter = filter->next;
+    return filter ? filter->next : NULL;
+}
+
+/*
+ * Let the filters of the content come to their end, with nothing of it for the client. Those that hold a whole body back, as
+ * mod_security does to inspect it, would put what they hold before the error page. They come before mod_cache, which takes
+ * the end for that of a whole body.
+ */
+static void end_content(ap_filter_t *filter, apr_bucket_brigade *brigade, request_rec *client)
+{
+    ap_add_output_filter_handle(sink_handle, client, client, client->connection);
+    for (; filter && filter->frec->ftype <= AP_FTYPE_CONTENT_SET; filter = filters_of_page(filter)) {
+        apr_brigade_cleanup(brigade);
+        APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(brigade->bucket_alloc));
+        ap_pass_brigade(filter, brigade);
+    }
+    apr_brigade_cleanup(brigade);
+}
+
 apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     request_rec *r = filter->r, *client = usp_s3_client(r), *page;
     ap_filter_t *next = filter->next;
     apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
-    apr_status_t status;
 
     while (bucket != APR_BRIGADE_SENTINEL(brigade)) {
         apr_bucket *this = bucket;
@@ -81,14 +104,17 @@ apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
     ap_add_output_filter_handle(broken_handle, r, r, r->connection);
     ap_remove_output_filter(filter);
     ap_pass_brigade(next, brigade);
+    end_content(next, brigade, client);
     /* The error goes past the filters of the content: mod_sed swallows it, and others all that they have. */
-    apr_brigade_cleanup(brigade);
     APR_BRIGADE_INSERT_TAIL(brigade, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, brigade->bucket_alloc));
-    status = ap_pass_brigade(client->proto_output_filters, brigade);
-    /* AP_FILTER_ERROR: no header was out yet, and the client has got an error of httpd's own. */
-    if (status != AP_FILTER_ERROR && !is_visible(client))
+    /* RATE_LIMIT waits for more where nothing follows. */
+    APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
+    /* AP_FILTER_ERROR: no header was out yet, and the client has got an error page, which has taken all filters away. */
+    if (ap_pass_brigade(client->proto_output_filters, brigade) == AP_FILTER_ERROR)
+        ap_add_output_filter_handle(broken_handle, client, client, client->connection);
+    else if (!is_visible(client))
         reset_on_close(client->connection);
-    return status;
+    return APR_SUCCESS; /* or mod_wsgi adds an error page of its own in daemon mode */
 }
 
 /* ---------------------------------------------------------------- the gateway's bodies */
@@ -136,4 +162,6 @@ void usp_s3_register_guard(void)
     /* Before every filter that others add. */
     guard_handle = ap_register_output_filter("USP_S3_GUARD", guard_filter, NULL, AP_FTYPE_RESOURCE - 1);
     broken_handle = ap_register_output_filter("USP_S3_BROKEN", broken_filter, NULL, AP_FTYPE_RESOURCE - 1);
+    /* After every filter of the content, and before mod_cache's. */
+    sink_handle = ap_register_output_filter("USP_S3_SINK", broken_filter, NULL, AP_FTYPE_CONTENT_SET);
 }
