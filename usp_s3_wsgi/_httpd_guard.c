@@ -2,7 +2,8 @@
  * Bodies that S3 did not send whole end abnormally, whatever filters, protocols and processes are in between.
  *
  * mod_proxy knows that a body is not whole. For the gateway it is counted here: WSGI has no means to say so, and httpd takes
- * the end of what the application (or mod_wsgi's daemon) sent for the body's.
+ * the end of what the application (or mod_wsgi's daemon) sent for the body's. Where the length is not known, the application
+ * says that the body is cut short, which it can in httpd's own processes alone.
  */
 
 #include "_httpd.h"
@@ -13,8 +14,12 @@
 
 typedef struct {
     int begun;
-    apr_off_t left; /* bytes that are still to come */
+    apr_off_t left; /* bytes that are still to come, where their number is known */
+    int cut;        /* the application says that there will be no more, though there should be */
 } guarded_body;
+
+/* That of the request which this thread is about to hand to the application. */
+static __thread guarded_body *current;
 
 static ap_filter_rec_t *guard_handle, *broken_handle, *sink_handle;
 
@@ -133,14 +138,14 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
 
         body->begun = 1;
         usp_s3_hide_handed_over(filter->r); /* the application has it, or mod_wsgi's daemon */
-        if (!length || filter->r->header_only || AP_STATUS_IS_HEADER_ONLY(filter->r->status)) {
+        if (filter->r->header_only || AP_STATUS_IS_HEADER_ONLY(filter->r->status)) {
             ap_remove_output_filter(filter);
             return ap_pass_brigade(filter->next, brigade);
         }
-        body->left = apr_atoi64(length);
+        body->left = length ? apr_atoi64(length) : 0;
     }
     for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket)) {
-        if (APR_BUCKET_IS_EOS(bucket) && body->left > 0)
+        if (APR_BUCKET_IS_EOS(bucket) && (body->left > 0 || body->cut))
             return usp_s3_break_off(filter, brigade);
         /* mod_wsgi passes on nothing but bytes in memory and files, whose lengths are known. */
         if (!APR_BUCKET_IS_METADATA(bucket) && bucket->length != (apr_size_t)-1)
@@ -152,8 +157,21 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
 /* The application knows by the proof that it may end a body early: in daemon mode it has no other way to do so. */
 static void guard_gateway(request_rec *r)
 {
-    if (usp_s3_is_gateway(r))
-        ap_add_output_filter_handle(guard_handle, apr_pcalloc(r->pool, sizeof(guarded_body)), r, r->connection);
+    current = NULL;
+    if (!usp_s3_is_gateway(r))
+        return;
+    current = apr_pcalloc(r->pool, sizeof(*current));
+    ap_add_output_filter_handle(guard_handle, current, r, r->connection);
+}
+
+void *usp_s3_guarded_body(void)
+{
+    return current;
+}
+
+void usp_s3_cut_body(void *body)
+{
+    ((guarded_body *)body)->cut = 1;
 }
 
 void usp_s3_register_guard(void)

@@ -89,7 +89,7 @@ class _Exchange:
         self._unsigned = request.from_environ(environ, section, trusted.served_path, trusted.error_status)
         log_answer = self._log_answer if trusted.is_debug else None
         self._bucket = Upstream(section, lambda failure: self._report(failure, "asking again"), log_answer)
-        self._is_counted = False
+        self._is_guarded = False
 
     def answer(self) -> Answer:
         """Return what the client gets. Raises: GatewayError."""
@@ -124,10 +124,11 @@ class _Exchange:
         if self._unsigned.method == "HEAD":
             pool.discard(from_s3)
             return Answer(status, headers, [])
-        self._is_counted = self._trusted.is_guarded and "content-length" in from_s3.headers
-        if not self._is_counted:
+        is_counted = self._trusted.is_guarded and "content-length" in from_s3.headers
+        self._is_guarded = is_counted or self._trusted.cut_body is not None
+        if not is_counted:
             self._require_certain_end(from_s3)
-        if client.is_daemon(self._environ) and not self._is_counted:
+        if client.is_daemon(self._environ) and not is_counted:
             # Nobody here can end the connection later, when the body is cut short: it must not serve another one.
             headers.append(("Connection", "close"))
         return Answer(status, headers, Body(self._bucket, self._unsigned, from_s3, part, self._truncated))
@@ -145,9 +146,11 @@ class _Exchange:
 
     def _truncated(self, failure: BodyTruncated) -> bool:
         self._report(failure)
-        if not self._is_counted and client.is_embedded(self._environ) and not client.abort(self._environ):
+        if self._trusted.cut_body is not None:
+            self._trusted.cut_body()
+        elif not self._is_guarded and client.is_embedded(self._environ) and not client.abort(self._environ):
             _log(self._environ, "the client's connection could not be ended")
-        return self._is_counted
+        return self._is_guarded
 
     def _report(self, failure: GatewayError, then: str = "") -> None:
         self._bucket.note(failure)

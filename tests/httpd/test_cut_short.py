@@ -190,14 +190,28 @@ def test_the_log_has_one_line_for_it(servers: dict[str, Httpd], mount: str) -> N
 
 
 @NEEDS_HTTP2
+@pytest.mark.parametrize("key", ["cut", "cut-chunks"])
 @pytest.mark.parametrize("mount", MOUNTS)
-def test_other_streams_of_the_connection_go_on(servers: dict[str, Httpd], mount: str) -> None:
-    paths = [target(mount, "plain", key) for key in ("whole", "cut", "whole", "cut", "whole")]
+def test_other_streams_of_the_connection_go_on(servers: dict[str, Httpd], mount: str, key: str) -> None:
+    paths = [target(mount, "plain", name) for name in ("whole", key, "whole", key, "whole")]
     with ScriptedS3(then=s3, port=PORT):
         streams = http2.ask(servers["counted"].port, *({"path": path} for path in paths))
-    assert [stream.ended for stream in streams] == [True, False, True, False, True]
-    assert all(stream.body == BODY for stream in streams[::2])
-    assert all(stream.reset and BODY.startswith(stream.body) for stream in streams[1::2])
+    assert [(stream.status, stream.body == BODY, stream.ended) for stream in streams[::2]] == [(200, True, True)] * 3
+    for stream in streams[1::2]:
+        if mount == "daemon" and key == "cut-chunks":  # refused before it began
+            assert (stream.status, stream.ended) == (502, True)
+        else:
+            assert stream.reset and not stream.ended and BODY.startswith(stream.body)
+
+
+@NEEDS_HTTP2
+def test_without_the_module_the_connection_ends_with_all_streams(servers: dict[str, Httpd]) -> None:
+    """As the README says; none of them looks whole that is not."""
+    paths = [target("embedded", "plain", name) for name in ("whole", "cut", "whole")]
+    with ScriptedS3(then=s3, port=PORT):
+        streams = http2.ask(servers["bare"].port, *({"path": path} for path in paths))
+    assert not streams[1].ended and BODY.startswith(streams[1].body)
+    assert all(stream.body == BODY for stream in streams if stream.ended)
 
 
 @pytest.mark.skipif(not SECURITY, reason="Debian's mod_security is not here, or not for this httpd")
