@@ -47,7 +47,11 @@ HELD: dict[str, tuple[str, str]] = {
 }
 FILTERS |= {way: lines for way, (module, lines) in HELD.items() if has_module(module)}
 if SECURITY:
-    FILTERS |= {"inspected": INSPECTED, "inspected-deflated": f"{INSPECTED}\nSetOutputFilter DEFLATE"}
+    FILTERS |= {
+        "inspected": INSPECTED,
+        "inspected-deflated": f"{INSPECTED}\nSetOutputFilter DEFLATE",
+        "inspected-told": f"{INSPECTED}\nErrorDocument 502 /told.html",
+    }
 PAGES = {"page": ""} | ({"inspected-page": INSPECTED} if SECURITY else {})
 WAYS = [*FILTERS, *PAGES]
 KEYS = ["whole", "cut", "cut-chunks"]
@@ -111,6 +115,7 @@ def servers() -> Iterator[dict[str, Httpd]]:
     for server in running.values():
         server.expect_error(f"usp_s3_wsgi: |{TRACEBACK}|unable to include|AH01110|security2:notice")
         server.start()
+        (server.root / "htdocs" / "told.html").write_text("<title>what the operator says</title>")
         for page in PAGES:
             folder = server.root / "htdocs" / page
             folder.mkdir()
