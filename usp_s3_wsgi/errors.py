@@ -6,9 +6,6 @@ the client sees the status and its phrase, nothing else.
 
 from __future__ import annotations
 
-import ssl
-import traceback
-from http.client import HTTPException, RemoteDisconnected
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -155,6 +152,8 @@ class BodyUnusable(BodyTruncated):
 
 def internal(error: BaseException) -> str:
     """Say where an error of our own was raised. Not its words, nor a traceback: they may hold a key or a signature."""
+    import traceback  # seldom needed, and not at the start of each child
+
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"
 
@@ -169,6 +168,9 @@ _UNTRUSTED = (
 
 def describe(error: BaseException) -> str:
     """Say what went wrong, in one line without URL: urllib3's own words hold the target, signature included."""
+    import ssl  # which a child that signs for mod_proxy does without, as it does without http.client
+    from http.client import HTTPException, RemoteDisconnected
+
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RemoteDisconnected):

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from usp_s3_wsgi.errors import (
     AccessDenied,
@@ -93,6 +92,8 @@ def request_id(headers: Mapping[str, str]) -> str:
 
 def _http_date(text: str) -> datetime | None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7; None for what is no date."""
+    from email.utils import parsedate_to_datetime  # not at the start of each child: most never need it
+
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
