@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from usp_s3_wsgi import (
@@ -40,9 +41,11 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     except GatewayError as error:
         _report(environ, trusted, error)
         answer = _error(environ, error.status, error.headers)
+        errors.forget_traceback(error)
     except Exception as error:
         _log(environ, errors.internal(error))
         answer = _error(environ, 500, ())
+        errors.forget_traceback(error)
     try:
         start_response(answer.status_line, answer.headers)
     except BaseException:
@@ -68,6 +71,7 @@ def _answer(environ: dict[str, Any], trusted: Trusted) -> Answer:
         if section.fallback is None or not remedies.may_ask_elsewhere(error, section.fallback_on_404):
             raise
         failure = error
+        errors.forget_traceback(failure)
     _report(environ, trusted, failure, "asking S3FallbackURL")
     try:
         return _Exchange(environ, trusted, section.fallback).answer()
@@ -87,8 +91,9 @@ class _Exchange:
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
         self._environ, self._trusted, self._section = environ, trusted, section
         self._unsigned = request.from_environ(environ, section, trusted.served_path, trusted.error_status)
-        log_answer = self._log_answer if trusted.is_debug else None
-        self._bucket = Upstream(section, lambda failure: self._report(failure, "asking again"), log_answer)
+        # Not methods: what refers to itself stays, with all that it holds, until Python's collector comes to it.
+        log = partial(_report, environ, trusted, then="asking again")
+        self._bucket = Upstream(section, log, partial(_log_answer, environ) if trusted.is_debug else None)
         self._is_guarded = False
 
     def answer(self) -> Answer:
@@ -156,9 +161,6 @@ class _Exchange:
         self._bucket.note(failure)
         _report(self._environ, self._trusted, failure, then)
 
-    def _log_answer(self, answer: S3Error, place: str, tried: str) -> None:
-        _log(self._environ, error_log.debug_line(answer, place, tried))
-
 
 def _report(environ: dict[str, Any], trusted: Trusted | None, failure: GatewayError, then: str = "") -> None:
     if failure.reported:
@@ -169,6 +171,10 @@ def _report(environ: dict[str, Any], trusted: Trusted | None, failure: GatewayEr
         line = error_log.debug_line(failure.told, failure.place, failure.tried, then)
     if line is not None:
         _log(environ, line)
+
+
+def _log_answer(environ: dict[str, Any], answer: S3Error, place: str, tried: str) -> None:
+    _log(environ, error_log.debug_line(answer, place, tried))
 
 
 def _log(environ: dict[str, Any], message: str) -> None:

@@ -158,6 +158,18 @@ def internal(error: BaseException) -> str:
     return f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"
 
 
+def forget_traceback(error: BaseException) -> None:
+    """Take the tracebacks off an error that is dealt with, and off its causes.
+
+    A traceback leads to the functions that had the error at hand: with such a circle the request, its connection and
+    its buffers would stay until Python's collector comes to them.
+    """
+    passed: BaseException | None = error
+    while passed is not None:
+        passed.__traceback__ = None
+        passed = passed.__cause__ or passed.__context__
+
+
 #: OpenSSL's codes of a chain that does not lead to an authority which is trusted.
 #: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
 _UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from usp_s3_wsgi import credentials, error_document, pool, s3_error
+from usp_s3_wsgi import credentials, error_document, errors, pool, s3_error
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import GatewayError, UpstreamBusy, UpstreamError
 from usp_s3_wsgi.learned import learned
@@ -78,6 +78,7 @@ class Upstream:
                 return self._try(request)
             except UpstreamError as error:
                 failure = error
+                errors.forget_traceback(failure)
 
     def note(self, failure: GatewayError) -> None:
         """Write into a failure, for the log, what was asked last, and which attempt that was."""
