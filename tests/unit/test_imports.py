@@ -144,6 +144,7 @@ OUTSIDE: dict[str, set[str]] = {
         "pool",
         "refresher",
         "secret_files",
+        "strict_http",
     },
     "ssl": {"configtest.files", "errors", "pool", "strict_http"},
     "argparse": {"cli"},
