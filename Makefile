@@ -30,7 +30,7 @@ test-rgw: $(VENV)/.package ## the tests before a real Ceph RGW with STS, whose p
 	@tests/rgw/install.sh
 	@$(BIN)/python -m pytest -q tests/rgw
 
-soak: $(VENV)/.package ## minutes of mixed sizes and faults: every byte right, memory and open files flat (MINUTES=3 says how many)
+soak: $(VENV)/.package ## minutes of mixed sizes and faults: every byte right, memory and open files flat (MINUTES=3 says how many; 30 for slow leaks)
 	@$(BIN)/python -m tests.soak $(MINUTES)
 
 bench: $(VENV)/.package ## half an hour: how fast it is, beside nginx and Traffic Server, which it installs (as root; OUT=folder)
