@@ -16,7 +16,7 @@ HEADERS = (
     ("apu.h", "APU_INCLUDEDIR", "libaprutil1-dev"),
 )
 #: The C files of the extension, by what their names have behind _httpd.
-PARTS = ("", "_alike", "_configtest", "_guard", "_index", "_operator", "_python", "_sections", "_settings")
+PARTS = ("", "_alike", "_configtest", "_guard", "_index", "_operator", "_python", "_restart", "_sections", "_settings")
 #: How the one line begins that says why there is no extension.
 WITHOUT = "usp_s3_wsgi is built without usp_s3_module"
 

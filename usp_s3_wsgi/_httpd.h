@@ -160,6 +160,11 @@ const char *usp_s3_proof(void);
 /* Tell at "httpd -t" and at each start what is wrong with the settings. */
 void usp_s3_register_configtest(void);
 
+/* _httpd_restart.c */
+
+/* At a graceful restart: give idle children the moment that they need to end, or httpd replaces them a second later. */
+void usp_s3_await_children(void);
+
 /* _httpd_sections.c */
 
 /* Look through the configuration, when it has been read, for what would take long at each request. */
