@@ -34,7 +34,7 @@ test-servers: $(VENV)/.package ## the same questions to Swift, Ceph, SeaweedFS, 
 	@tests/servers/install.sh $(VENV) $(SERVERS)
 	@$(BIN)/python -m tests.servers $(SERVERS)
 
-soak: $(VENV)/.package ## minutes of mixed sizes and faults: every byte right, memory and open files flat (MINUTES=3 says how many)
+soak: $(VENV)/.package ## minutes of mixed sizes and faults: every byte right, memory and open files flat (MINUTES=3 says how many; 30 for slow leaks)
 	@$(BIN)/python -m tests.soak $(MINUTES)
 
 bench: $(VENV)/.package ## half an hour: how fast it is, beside nginx and Traffic Server, which it installs (as root; OUT=folder)

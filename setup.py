@@ -28,6 +28,7 @@ PARTS = (
     "_learned",
     "_operator",
     "_python",
+    "_restart",
     "_sections",
     "_settings",
 )

@@ -145,10 +145,16 @@ say "[4/4] the libraries of the gateway, its tests and its embedded S3"
 pip_install "the tests' libraries" -r "$chosen/test.txt"
 "$place/bin/python" -c 'import urllib3, pytest, hypothesis, botocore, cryptography, swift' || die "the virtual environment is not complete"
 
-# For the test with Debian's own mod_wsgi: unpacked and not installed, which would enable it in a running Apache.
-if have apt-get && [ ! -e /usr/lib/apache2/modules/mod_wsgi.so ]; then
+# For tests with Debian's own mod_wsgi and mod_security: unpacked and not installed, which would enable them in a running Apache.
+unpack() {
+  (cd "$place/debian" && apt-get download -q "$@" && for package in ./*.deb; do dpkg -x "$package" .; done && rm -f ./*.deb) \
+    >/dev/null 2>&1
+}
+if have apt-get; then
   mkdir -p "$place/debian"
-  (cd "$place/debian" && apt-get download -q libapache2-mod-wsgi-py3 && dpkg -x ./*.deb . && rm -f ./*.deb) \
-    >/dev/null 2>&1 || say "Debian's own mod_wsgi cannot be had: its test is skipped"
+  [ -e /usr/lib/apache2/modules/mod_wsgi.so ] || unpack libapache2-mod-wsgi-py3 ||
+    say "Debian's own mod_wsgi cannot be had: its test is skipped"
+  libraries=$(apt-cache depends libapache2-mod-security2 2>/dev/null | sed -n 's/^ *Depends: \(lib\(curl\|lua\|yajl\).*\)/\1/p')
+  unpack libapache2-mod-security2 $libraries || say "Debian's mod_security cannot be had: its tests are skipped"
 fi
 touch "$place/.installed"

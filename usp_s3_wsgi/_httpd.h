@@ -160,6 +160,12 @@ void usp_s3_register_guard(void);
 /* The request of the client itself, which a subrequest is a part of. */
 request_rec *usp_s3_client(request_rec *r);
 
+/* The body that the gateway is about to send from this thread of httpd, for as long as its request lasts; else NULL. */
+void *usp_s3_guarded_body(void);
+
+/* Let that body end abnormally, whatever its length, when the gateway ends it. */
+void usp_s3_cut_body(void *body);
+
 /* Pass on what is left of a body that S3 did not send whole, and make its end an abnormal one for whoever reads it. */
 apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade);
 
@@ -214,6 +220,11 @@ const char *usp_s3_proof(void);
 
 /* Tell at "httpd -t" and at each start what is wrong with the settings. */
 void usp_s3_register_configtest(void);
+
+/* _httpd_restart.c */
+
+/* At a graceful restart: give idle children the moment that they need to end, or httpd replaces them a second later. */
+void usp_s3_await_children(void);
 
 /* _httpd_sections.c */
 

@@ -19,6 +19,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -157,12 +158,12 @@ static void close_from(int first)
         close(first);
 }
 
-/* Between fork and exec: nothing but system calls. No file of httpd's stays open, and its terminal is not used. */
-static void become(char *const *arguments, int channel)
+/* In a process of its own: signals mean what they mean by default, and none is for httpd's whole group. */
+static void leave_httpd(void)
 {
     struct sigaction standard;
     sigset_t none;
-    int null, number;
+    int number;
 
     memset(&standard, 0, sizeof(standard));
     standard.sa_handler = SIG_DFL;
@@ -171,6 +172,14 @@ static void become(char *const *arguments, int channel)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setsid();
+}
+
+/* Between fork and exec: nothing but system calls. No file of httpd's stays open, and its terminal is not used. */
+static void become(char *const *arguments, int channel)
+{
+    int null;
+
+    leave_httpd();
     channel = fcntl(channel, F_DUPFD, 3); /* httpd may have been started without these three */
     null = open("/dev/null", O_WRONLY);
     null = null >= 0 ? fcntl(null, F_DUPFD, 3) : -1;
@@ -324,6 +333,65 @@ static int say_all(apr_pool_t *pool, server_rec *server, int is_test, const writ
     return errors;
 }
 
+/* Check, and tell; returns how many errors there are. */
+static int check(apr_pool_t *pool, server_rec *server, int is_test)
+{
+    writer configuration = {NULL, 0}, answer = {NULL, 0};
+    const char *failure;
+    int errors = 0;
+
+    put_all(&configuration, is_test);
+    configuration.bytes = apr_palloc(pool, configuration.length);
+    configuration.length = 0;
+    put_all(&configuration, is_test);
+    if ((failure = ask(pool, &configuration, &answer)))
+        say(server, is_test, APLOG_WARNING, "could not check the S3 settings: ", failure);
+    else
+        errors = say_all(pool, server, is_test, &answer);
+    free(answer.bytes);
+    memset(configuration.bytes, 0, configuration.length);
+    return errors;
+}
+
+/* What a process that httpd does not know of must not keep: nobody could listen there after httpd's end. */
+static void close_listeners(void)
+{
+    long fd, last = sysconf(_SC_OPEN_MAX);
+
+    for (last = last > 0 && last < 65536 ? last : 65536, fd = 3; fd < last; fd++) {
+        int listens = 0;
+        socklen_t size = sizeof(listens);
+
+        if (getsockopt((int)fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens)
+            close((int)fd);
+    }
+}
+
+/*
+ * At a restart the old children are gone, and the new ones begin when this hook has returned: it is not waited for. The
+ * process is a grandchild, for httpd wonders about children that it does not know.
+ */
+static void check_aside(apr_pool_t *pool, server_rec *server)
+{
+    pid_t process = fork();
+
+    if (process < 0) {
+        check(pool, server, 0);
+        return;
+    }
+    if (process == 0) {
+        if (fork() == 0) {
+            leave_httpd();
+            close_listeners();
+            setpriority(PRIO_PROCESS, 0, 10); /* the children need the processors more */
+            check(pool, server, 0);
+        }
+        _exit(0);
+    }
+    while (waitpid(process, NULL, 0) < 0 && errno == EINTR)
+        continue;
+}
+
 /*
  * An error ends "httpd -t", so that whoever tests before a reload does not reload. It never ends a start or a restart: a
  * secret file that is missing for a moment must not take down the other sites of the server, and at a graceful restart an
@@ -331,9 +399,7 @@ static int say_all(apr_pool_t *pool, server_rec *server, int is_test, const writ
  */
 static int check_configuration(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)
 {
-    int mode = ap_state_query(AP_SQ_RUN_MODE), is_test = mode == AP_SQ_RM_CONFIG_TEST, errors = 0;
-    writer configuration = {NULL, 0}, answer = {NULL, 0};
-    const char *failure;
+    int mode = ap_state_query(AP_SQ_RUN_MODE), is_test = mode == AP_SQ_RM_CONFIG_TEST;
 
     (void)config;
     (void)log;
@@ -342,17 +408,12 @@ static int check_configuration(apr_pool_t *config, apr_pool_t *log, apr_pool_t *
         return OK;
     if (!has_settings(ap_conftree))
         return OK;
-    put_all(&configuration, is_test);
-    configuration.bytes = apr_palloc(temporary, configuration.length);
-    configuration.length = 0;
-    put_all(&configuration, is_test);
-    if ((failure = ask(temporary, &configuration, &answer)))
-        say(server, is_test, APLOG_WARNING, "could not check the S3 settings: ", failure);
-    else
-        errors = say_all(temporary, server, is_test, &answer);
-    free(answer.bytes);
-    memset(configuration.bytes, 0, configuration.length);
-    return errors && is_test ? HTTP_INTERNAL_SERVER_ERROR : OK;
+    if (!is_test && ap_state_query(AP_SQ_CONFIG_GEN) > 1) {
+        check_aside(temporary, server);
+        usp_s3_await_children();
+        return OK;
+    }
+    return check(temporary, server, is_test) && is_test ? HTTP_INTERNAL_SERVER_ERROR : OK;
 }
 
 void usp_s3_register_configtest(void)

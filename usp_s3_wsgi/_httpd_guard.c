@@ -2,7 +2,8 @@
  * Bodies that S3 did not send whole end abnormally, whatever filters, protocols and processes are in between.
  *
  * mod_proxy knows that a body is not whole. For the gateway it is counted here: WSGI has no means to say so, and httpd takes
- * the end of what the application (or mod_wsgi's daemon) sent for the body's.
+ * the end of what the application (or mod_wsgi's daemon) sent for the body's. Where the length is not known, the application
+ * says that the body is cut short, which it can in httpd's own processes alone.
  */
 
 #include "_httpd.h"
@@ -13,10 +14,14 @@
 
 typedef struct {
     int begun;
-    apr_off_t left; /* bytes that are still to come */
+    apr_off_t left; /* bytes that are still to come, where their number is known */
+    int cut;        /* the application says that there will be no more, though there should be */
 } guarded_body;
 
-static ap_filter_rec_t *guard_handle, *broken_handle, *empty_handle;
+/* That of the request which this thread is about to hand to the application. */
+static __thread guarded_body *current;
+
+static ap_filter_rec_t *guard_handle, *broken_handle, *sink_handle, *empty_handle;
 
 request_rec *usp_s3_client(request_rec *r)
 {
@@ -61,12 +66,35 @@ static apr_status_t broken_filter(ap_filter_t *filter, apr_bucket_brigade *briga
     return APR_SUCCESS;
 }
 
+/* Where the filters of a page go on, which this filter passes a part to; NULL where there is no page. */
+static ap_filter_t *filters_of_page(ap_filter_t *filter)
+{
+    while (filter && ap_cstr_casecmp(filter->frec->name, "SUBREQ_CORE") != 0)
+        filter = filter->next;
+    return filter ? filter->next : NULL;
+}
+
+/*
+ * Let the filters of the content come to their end, with nothing of it for the client. Those that hold a whole body back, as
+ * mod_security does to inspect it, would put what they hold before the error page. They come before mod_cache, which takes
+ * the end for that of a whole body.
+ */
+static void end_content(ap_filter_t *filter, apr_bucket_brigade *brigade, request_rec *client)
+{
+    ap_add_output_filter_handle(sink_handle, client, client, client->connection);
+    for (; filter && filter->frec->ftype <= AP_FTYPE_CONTENT_SET; filter = filters_of_page(filter)) {
+        apr_brigade_cleanup(brigade);
+        APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(brigade->bucket_alloc));
+        ap_pass_brigade(filter, brigade);
+    }
+    apr_brigade_cleanup(brigade);
+}
+
 apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     request_rec *r = filter->r, *client = usp_s3_client(r), *page;
     ap_filter_t *next = filter->next;
     apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
-    apr_status_t status;
 
     while (bucket != APR_BRIGADE_SENTINEL(brigade)) {
         apr_bucket *this = bucket;
@@ -81,14 +109,17 @@ apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
     ap_add_output_filter_handle(broken_handle, r, r, r->connection);
     ap_remove_output_filter(filter);
     ap_pass_brigade(next, brigade);
+    end_content(next, brigade, client);
     /* The error goes past the filters of the content: mod_sed swallows it, and others all that they have. */
-    apr_brigade_cleanup(brigade);
     APR_BRIGADE_INSERT_TAIL(brigade, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, brigade->bucket_alloc));
-    status = ap_pass_brigade(client->proto_output_filters, brigade);
-    /* AP_FILTER_ERROR: no header was out yet, and the client has got an error of httpd's own. */
-    if (status != AP_FILTER_ERROR && !is_visible(client))
+    /* RATE_LIMIT waits for more where nothing follows. */
+    APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
+    /* AP_FILTER_ERROR: no header was out yet, and the client has got an error page, which has taken all filters away. */
+    if (ap_pass_brigade(client->proto_output_filters, brigade) == AP_FILTER_ERROR)
+        ap_add_output_filter_handle(broken_handle, client, client, client->connection);
+    else if (!is_visible(client))
         reset_on_close(client->connection);
-    return status;
+    return APR_SUCCESS; /* or mod_wsgi adds an error page of its own in daemon mode */
 }
 
 /* ---------------------------------------------------------------- empty objects */
@@ -152,14 +183,14 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
 
         body->begun = 1;
         usp_s3_hide_handed_over(filter->r); /* the application has it, or mod_wsgi's daemon */
-        if (!length || filter->r->header_only || AP_STATUS_IS_HEADER_ONLY(filter->r->status)) {
+        if (filter->r->header_only || AP_STATUS_IS_HEADER_ONLY(filter->r->status)) {
             ap_remove_output_filter(filter);
             return ap_pass_brigade(filter->next, brigade);
         }
-        body->left = apr_atoi64(length);
+        body->left = length ? apr_atoi64(length) : 0;
     }
     for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket)) {
-        if (APR_BUCKET_IS_EOS(bucket) && body->left > 0)
+        if (APR_BUCKET_IS_EOS(bucket) && (body->left > 0 || body->cut))
             return usp_s3_break_off(filter, brigade);
         /* mod_wsgi passes on nothing but bytes in memory and files, whose lengths are known. */
         if (!APR_BUCKET_IS_METADATA(bucket) && bucket->length != (apr_size_t)-1)
@@ -171,10 +202,22 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
 /* The application knows by the proof that it may end a body early: in daemon mode it has no other way to do so. */
 static void guard_gateway(request_rec *r)
 {
+    current = NULL;
     if (!usp_s3_is_gateway(r))
         return;
-    ap_add_output_filter_handle(guard_handle, apr_pcalloc(r->pool, sizeof(guarded_body)), r, r->connection);
+    current = apr_pcalloc(r->pool, sizeof(*current));
+    ap_add_output_filter_handle(guard_handle, current, r, r->connection);
     usp_s3_keep_zero_length(r);
+}
+
+void *usp_s3_guarded_body(void)
+{
+    return current;
+}
+
+void usp_s3_cut_body(void *body)
+{
+    ((guarded_body *)body)->cut = 1;
 }
 
 void usp_s3_register_guard(void)
@@ -185,4 +228,6 @@ void usp_s3_register_guard(void)
     /* After every filter of the content, and before those of the protocol. */
     empty_handle = ap_register_output_filter("USP_S3_EMPTY", empty_filter, NULL, AP_FTYPE_PROTOCOL - 1);
     broken_handle = ap_register_output_filter("USP_S3_BROKEN", broken_filter, NULL, AP_FTYPE_RESOURCE - 1);
+    /* After every filter of the content, and before mod_cache's. */
+    sink_handle = ap_register_output_filter("USP_S3_SINK", broken_filter, NULL, AP_FTYPE_CONTENT_SET);
 }

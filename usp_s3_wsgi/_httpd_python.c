@@ -463,9 +463,34 @@ static PyObject *py_proof(PyObject *self, PyObject *arguments)
     return text_or_none(usp_s3_proof());
 }
 
+#define BODY "usp_s3_wsgi._httpd.body"
+
+static PyObject *py_guarded_body(PyObject *self, PyObject *arguments)
+{
+    void *body = usp_s3_guarded_body();
+
+    (void)self;
+    (void)arguments;
+    return body ? PyCapsule_New(body, BODY, NULL) : Py_NewRef(Py_None);
+}
+
+static PyObject *py_cut_body(PyObject *self, PyObject *capsule)
+{
+    void *body = PyCapsule_GetPointer(capsule, BODY);
+
+    (void)self;
+    if (!body)
+        return NULL;
+    usp_s3_cut_body(body);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"register", py_register, METH_VARARGS, "Hand over what signs and what explains refusals, once per process."},
     {"proof", py_proof, METH_NOARGS, "What httpd's usp_s3_module puts before what it hands over; None where it is not loaded."},
+    {"guarded_body", py_guarded_body, METH_NOARGS,
+     "The body of the request that has just come to the gateway in this thread; None in mod_wsgi's daemons."},
+    {"cut_body", py_cut_body, METH_O, "Say, before the request ends, that its body is not whole: httpd will end it abnormally."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from usp_s3_wsgi import (
@@ -41,9 +42,11 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     except GatewayError as error:
         _report(environ, trusted, error)
         answer = _error(environ, error.status, error.headers)
+        errors.forget_traceback(error)
     except Exception as error:
         _log(environ, errors.internal(error))
         answer = _error(environ, 500, ())
+        errors.forget_traceback(error)
     try:
         start_response(answer.status_line, answer.headers)
     except BaseException:
@@ -69,6 +72,7 @@ def _answer(environ: dict[str, Any], trusted: Trusted) -> Answer:
         if section.fallback is None or not remedies.may_ask_elsewhere(error, section.fallback_on_404):
             raise
         failure = error
+        errors.forget_traceback(failure)
     _report(environ, trusted, failure, "asking S3FallbackURL")
     try:
         return _Exchange(environ, trusted, section.fallback).answer()
@@ -88,9 +92,10 @@ class _Exchange:
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
         self._environ, self._trusted, self._section = environ, trusted, section
         self._unsigned = request.from_environ(environ, section, trusted.served_path, trusted.error_status)
-        log_answer = self._log_answer if trusted.is_debug else None
-        self._bucket = Upstream(section, lambda failure: self._report(failure, "asking again"), log_answer)
-        self._is_counted = False
+        # Not methods: what refers to itself stays, with all that it holds, until Python's collector comes to it.
+        log = partial(_report, environ, trusted, then="asking again")
+        self._bucket = Upstream(section, log, partial(_log_answer, environ) if trusted.is_debug else None)
+        self._is_guarded = False
 
     def answer(self) -> Answer:
         """Return what the client gets. Raises: GatewayError."""
@@ -125,10 +130,11 @@ class _Exchange:
         if self._unsigned.method == "HEAD":
             pool.discard(from_s3)
             return Answer(status, headers, [])
-        self._is_counted = self._trusted.is_guarded and "content-length" in from_s3.headers
-        if not self._is_counted:
+        is_counted = self._trusted.is_guarded and "content-length" in from_s3.headers
+        self._is_guarded = is_counted or self._trusted.cut_body is not None
+        if not is_counted:
             self._require_certain_end(from_s3)
-        if client.is_daemon(self._environ) and not self._is_counted:
+        if client.is_daemon(self._environ) and not is_counted:
             # Nobody here can end the connection later, when the body is cut short: it must not serve another one.
             headers.append(("Connection", "close"))
         return Answer(status, headers, Body(self._bucket, self._unsigned, from_s3, part, self._truncated))
@@ -146,16 +152,15 @@ class _Exchange:
 
     def _truncated(self, failure: BodyTruncated) -> bool:
         self._report(failure)
-        if not self._is_counted and client.is_embedded(self._environ) and not client.abort(self._environ):
+        if self._trusted.cut_body is not None:
+            self._trusted.cut_body()
+        elif not self._is_guarded and client.is_embedded(self._environ) and not client.abort(self._environ):
             _log(self._environ, "the client's connection could not be ended")
-        return self._is_counted
+        return self._is_guarded
 
     def _report(self, failure: GatewayError, then: str = "") -> None:
         self._bucket.note(failure)
         _report(self._environ, self._trusted, failure, then)
-
-    def _log_answer(self, answer: S3Error, place: str, tried: str) -> None:
-        _log(self._environ, error_log.debug_line(answer, place, tried))
 
 
 def _report(environ: dict[str, Any], trusted: Trusted | None, failure: GatewayError, then: str = "") -> None:
@@ -167,6 +172,10 @@ def _report(environ: dict[str, Any], trusted: Trusted | None, failure: GatewayEr
         line = error_log.debug_line(failure.told, failure.place, failure.tried, then)
     if line is not None:
         _log(environ, line)
+
+
+def _log_answer(environ: dict[str, Any], answer: S3Error, place: str, tried: str) -> None:
+    _log(environ, error_log.debug_line(answer, place, tried))
 
 
 def _log(environ: dict[str, Any], message: str) -> None:

@@ -143,9 +143,14 @@ class Body:
 
     def _end(self, failure: BodyTruncated) -> NoReturn:
         """End the body: without an exception mod_wsgi would tell httpd's filters (a cache) that it is whole."""
-        if self._truncated(failure):
+        is_told = self._truncated(failure)
+        errors.forget_traceback(failure)  # mod_wsgi logs it, and it is of no use to anybody
+        if is_told:
             raise StopIteration
-        raise failure.with_traceback(None) from None  # mod_wsgi logs the traceback, which is of no use to anybody
+        try:
+            raise failure from None
+        finally:
+            del failure
 
     def close(self) -> None:
         """Give the connection back; one with unread bytes is closed, so that they reach no other request."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from usp_s3_wsgi import aws, identity
+from usp_s3_wsgi import identity
 from usp_s3_wsgi.identity import Credentials, Identity
 from usp_s3_wsgi.refresher import Refresher
 from usp_s3_wsgi.secret_files import files
@@ -90,6 +90,8 @@ class _Refreshers:
         return known
 
     def _new(self, asked_for: Identity, settings: Settings) -> Refresher:
+        from usp_s3_wsgi import aws  # not at the start of each child, which few need it for
+
         is_static = settings.credential_source == "static"
         return Refresher(
             str(asked_for), lambda: aws.fetch(asked_for, _of_settings(settings, False) if is_static else None)

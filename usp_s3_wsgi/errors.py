@@ -6,9 +6,6 @@ the client sees the status and its phrase, nothing else.
 
 from __future__ import annotations
 
-import ssl
-import traceback
-from http.client import HTTPException, RemoteDisconnected
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -189,8 +186,22 @@ class BodyUnusable(BodyTruncated):
 
 def internal(error: BaseException) -> str:
     """Say where an error of our own was raised. Not its words, nor a traceback: they may hold a key or a signature."""
+    import traceback  # seldom needed, and not at the start of each child
+
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"
+
+
+def forget_traceback(error: BaseException) -> None:
+    """Take the tracebacks off an error that is dealt with, and off its causes.
+
+    A traceback leads to the functions that had the error at hand: with such a circle the request, its connection and
+    its buffers would stay until Python's collector comes to them.
+    """
+    passed: BaseException | None = error
+    while passed is not None:
+        passed.__traceback__ = None
+        passed = passed.__cause__ or passed.__context__
 
 
 #: OpenSSL's codes of a chain that does not lead to an authority which is trusted.
@@ -207,6 +218,9 @@ _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_
 
 def describe(error: BaseException) -> str:
     """Say what went wrong, in one line without URL: urllib3's own words hold the target, signature included."""
+    import ssl  # which a child that signs for mod_proxy does without, as it does without http.client
+    from http.client import HTTPException, RemoteDisconnected
+
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RemoteDisconnected):

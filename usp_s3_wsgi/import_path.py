@@ -6,7 +6,6 @@ looks through that list just when an entry is taken away misses the next one.
 
 from __future__ import annotations
 
-import importlib.abc
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ _PACKAGES = str(Path(__file__).resolve().parents[1])
 _thread = threading.local()
 
 
-class _OwnPackages(importlib.abc.MetaPathFinder):
+class _OwnPackages:
     """Finds our libraries before all others, where they are asked for by us."""
 
     def find_spec(

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 from usp_s3_wsgi.errors import (
     AccessDenied,
@@ -142,6 +141,8 @@ def _with_host_id(said: str, host_id: str) -> str:
 
 def _http_date(text: str) -> datetime | None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7; None for what is no date."""
+    from email.utils import parsedate_to_datetime  # not at the start of each child: most never need it
+
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

@@ -8,11 +8,14 @@ https://www.rfc-editor.org/rfc/rfc9112
 
 from __future__ import annotations
 
+import fcntl
 import re
 import select
 import socket
 import ssl
 import struct
+import termios
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,6 +42,16 @@ _FIRST_READ = 65_536
 _TLS_ALERT = b"\x15\x03"
 #: What one record of TLS holds at most: https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
 _TLS_RECORD = 16_384
+
+
+class _Buffer(threading.local):
+    """What each thread reads into."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_FIRST_READ))
+
+
+_buffer = _Buffer()
 
 
 class SpeaksTLS(HTTPException):
@@ -122,9 +135,17 @@ class StrictHTTPConnection(HTTPConnection):
     def receive(self, size: int) -> bytes:
         """Return what is there, up to ``size`` bytes; where nothing is, wait for it. Nothing at the end."""
         try:
-            return self.sock.recv(size)
+            # In memory of just that size: what recv() gives back of a larger piece stays in glibc's arenas, where small
+            # pieces keep the large ones apart, until the arenas hold several times what is in use.
+            if size > _FIRST_READ and (there := self._bytes_there()) > _FIRST_READ:
+                return self.sock.recv(min(size, there))
+            length = self.sock.recv_into(_buffer.view, min(size, _FIRST_READ))
+            return bytes(_buffer.view[:length])
         except BlockingIOError:
             raise TimeoutError("timed out") from None
+
+    def _bytes_there(self) -> int:
+        return int(struct.unpack("@i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))[0])
 
     def receive_within(self, seconds: float) -> bytes:
         """The same within another time than usual."""
@@ -161,14 +182,14 @@ class StrictHTTPSConnection(StrictHTTPConnection, HTTPSConnection):
 
     def receive(self, size: int) -> bytes:
         """Return what is there, up to ``size`` bytes; where nothing is, wait for it. Nothing at the end."""
-        first = self.sock.recv(min(size, _TLS_RECORD))
+        first = self._part_of_record(size)
         if len(first) < _TLS_RECORD:
             return first
         # Each read gives one record. What has come with it goes on together with it, in one piece.
         pieces, left = [first], size - _TLS_RECORD
         self.sock.settimeout(0)
         try:
-            while left > 0 and (piece := self.sock.recv(min(left, _TLS_RECORD))):
+            while left > 0 and (piece := self._part_of_record(left)):
                 pieces.append(piece)
                 left -= len(piece)
         except ssl.SSLWantReadError:
@@ -176,6 +197,10 @@ class StrictHTTPSConnection(StrictHTTPConnection, HTTPSConnection):
         finally:
             self.sock.settimeout(self.patience)
         return b"".join(pieces)
+
+    def _part_of_record(self, size: int) -> bytes:
+        length = self.sock.recv_into(_buffer.view, min(size, _TLS_RECORD))
+        return bytes(_buffer.view[:length])
 
 
 class S3Response:

@@ -7,8 +7,8 @@ in a subrequest or after a redirect: only requests that come from a client direc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from usp_s3_wsgi import request, settings
@@ -32,14 +32,16 @@ class Trusted(NamedTuple):
 
     ``served_path``: the decoded URL that is served, where a rule of the operator says it (``USP_S3_PATH``).
     ``error_status``: the status of the error that the request is the ErrorDocument of. ``is_guarded``: httpd counts
-    the body's bytes, and ends one that is too short abnormally. ``is_debug``: each answer of S3 that is no success is
-    logged.
+    the body's bytes, and ends one that is too short abnormally. ``cut_body``: tells httpd to do so with a body whose
+    length is not known, before the application ends it; None where that is another process. ``is_debug``: each answer
+    of S3 that is no success is logged.
     """
 
     settings: Settings
     served_path: str | None = None
     error_status: int | None = None
     is_guarded: bool = False
+    cut_body: Callable[[], None] | None = None
     is_debug: bool = False
 
 
@@ -71,6 +73,7 @@ def _of_module(text: str, proof: str) -> Trusted:
         control.get("served path"),
         int(status) if status else None,
         is_guarded=True,
+        cut_body=_cut_body(),
         is_debug="debug" in control,
     )
 
@@ -99,6 +102,15 @@ def _netstring(text: str, position: int) -> tuple[str, int]:
     colon = text.index(":", position)
     end = colon + 1 + int(text[position:colon])
     return text[colon + 1 : end], end + 1
+
+
+def _cut_body() -> Callable[[], None] | None:
+    try:
+        from usp_s3_wsgi import _httpd
+    except ImportError:  # a test's environ
+        return None
+    body = _httpd.guarded_body()
+    return None if body is None else partial(_httpd.cut_body, body)
 
 
 def _proof_of_httpd() -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from usp_s3_wsgi import credentials, error_document, framing, pool, s3_error
+from usp_s3_wsgi import credentials, error_document, errors, framing, pool, s3_error
 from usp_s3_wsgi.bucket_url import BucketURL
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
@@ -89,6 +89,7 @@ class Upstream:
                 return self._try(request)
             except GatewayError as error:
                 failure = error
+                errors.forget_traceback(failure)
 
     def note(self, failure: GatewayError) -> None:
         """Write into a failure, for the log, what was asked last, and which attempt that was."""

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -87,6 +88,27 @@ def modules_directory() -> Path:
 def has_module(name: str) -> bool:
     """Whether this httpd has the module; that of mod_wsgi-standalone has no mod_ssl."""
     return (modules_directory() / f"mod_{name}.so").exists()
+
+
+def mod_security() -> str:
+    """The lines that load Debian's mod_security, which tests/install.sh has unpacked; none where httpd cannot do so."""
+    folder = Path(sys.prefix).resolve() / "debian" / "usr" / "lib"
+    module = folder / "apache2" / "modules" / "mod_security2.so"
+    if not module.exists():
+        return ""
+    libraries = sorted(
+        path for name in ("curl-gnutls", "lua5.1", "yajl") for path in folder.glob(f"*/lib{name}.so.[0-9]")
+    )
+    lines = [f'LoadModule unique_id_module "{modules_directory()}/mod_unique_id.so"']
+    lines += [f'LoadFile "{library}"' for library in libraries]
+    lines += [f'LoadModule security2_module "{module}"']
+    with tempfile.TemporaryDirectory() as root:
+        config = Path(root, "httpd.conf")
+        mpm = f'LoadModule mpm_event_module "{modules_directory()}/mod_mpm_event.so"'
+        config.write_text("\n".join([f'ServerRoot "{root}"', "ServerName x", "ErrorLog error.log", mpm, *lines]))
+        command = [httpd_binary(), "-t", "-f", str(config)]
+        tried = subprocess.run(command, capture_output=True, timeout=60, check=False, env=httpd_environment())
+    return "" if tried.returncode else "\n".join(lines)
 
 
 def media_types() -> Path:

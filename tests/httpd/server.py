@@ -197,6 +197,19 @@ class Httpd:
         while (self._times_ready() == before or not self.children()) and time.monotonic() < deadline:
             time.sleep(0.02)
 
+    def reload_and_see_who_is_left(self) -> list[int]:
+        """Reload, and return which of the old children were running when httpd began with the new configuration."""
+        assert self._process is not None
+        old, before = self.children(), self._times_ready()
+        self._process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + WAIT
+        while self._times_ready() == before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        left = [child for child in old if _is_running(child)]
+        while not set(self.children()) - set(old) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return left
+
     def children(self) -> list[int]:
         """The pids of httpd's child processes."""
         assert self._process is not None
@@ -295,6 +308,14 @@ DocumentRoot "${{ROOT}}/htdocs"
     def _all_errors(self) -> str:
         log = self.root / "error.log"
         return log.read_text("utf-8", "replace") if log.exists() else ""
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process has not ended, even if its parent has not noticed it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class Unsigned(Httpd):

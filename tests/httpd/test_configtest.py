@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pytest
 from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, expected, written
 from tests.httpd.conftest import BUCKET, proxy_section, section
 from tests.httpd.machine import apache_user, compile_module, free_port, has_module, modules_directory
-from tests.httpd.server import Httpd
+from tests.httpd.server import WAIT, Httpd
 from tests.s3 import EmbeddedS3
 
 IS_ROOT = os.geteuid() == 0
@@ -106,11 +107,52 @@ def test_an_error_does_not_keep_httpd_from_starting(s3: EmbeddedS3, checked: lis
     httpd.reload()
     assert httpd.running and httpd.fetch("/media/a.ts").body == b"an object"
     # Once at each start and restart.
-    assert len([one for one in httpd.errors() if "S3SecretKeyFile" in one]) == 2
+    wait_for_lines(httpd, "S3SecretKeyFile", 2)
     (folder / "secret").write_text(SECRET)
     (folder / "secret").chmod(0o644)
+    httpd.config += f'\n<Proxy "http://films.s3.amazonaws.com/">\n{KEYS}\n</Proxy>'
     httpd.reload()
+    wait_for_lines(httpd, "nothing leads to this section", 1)
     assert len([one for one in httpd.errors() if "S3SecretKeyFile" in one]) == 2
+
+
+def wait_for_lines(httpd: Httpd, text: str, number: int) -> None:
+    """Wait until the error log has so many lines with that text, and expect them."""
+    httpd.expect_error(re.escape(text))
+    deadline = time.monotonic() + WAIT
+    while len(found := [one for one in httpd.errors() if text in one]) < number and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(found) == number
+
+
+def test_a_restart_does_not_wait_for_it(s3: EmbeddedS3, checked: list[Httpd], folder: Path) -> None:
+    """The old children are gone then, and the new ones begin after it: each moment is one without answers."""
+    s3.put(BUCKET, "a.ts", b"an object")
+    script = f"""#!/bin/sh
+while [ -e @FOLDER@/hold ]; do sleep 0.05; done
+exec {Path(sys.prefix).resolve()}/bin/python3 "$@"
+"""
+    buckets = section("/media", s3) + f'<Proxy "http://films.s3.amazonaws.com/">\n{KEYS}\n</Proxy>'
+    httpd = Httpd(with_python(folder, script, buckets))
+    checked.append(httpd)
+    httpd.start()
+    wait_for_lines(httpd, "nothing leads to this section", 1)
+    (folder / "hold").touch()
+    try:
+        httpd.reload()
+        assert httpd.fetch("/media/a.ts").body == b"an object"
+        wait_for_lines(httpd, "nothing leads to this section", 1)
+    finally:
+        (folder / "hold").unlink()
+    wait_for_lines(httpd, "nothing leads to this section", 2)
+    (folder / "hold").touch()
+    try:
+        httpd.reload()
+        httpd.stop()
+        # What is still checked then keeps nobody from listening there.
+        socket.create_server(("127.0.0.1", httpd.port)).close()
+    finally:
+        (folder / "hold").unlink()
 
 
 def test_a_doubt_is_a_warning(checked: list[Httpd]) -> None:
@@ -229,6 +271,7 @@ def test_it_has_none_of_httpds_files(folder: Path, checked: list[Httpd]) -> None
     httpd.start()
     (folder / "files").unlink()
     httpd.reload()
+    wait_for_lines(httpd, "nothing leads to this section", 2)
     open_files = dict(re.findall(r" (\d+) -> (\S+)$", (folder / "files").read_text(), re.MULTILINE))
     # Of the shell: standard error, what it writes to in the place of standard output; and the folder that ls reads.
     assert set(open_files) <= {"0", "1", "2", "3"}

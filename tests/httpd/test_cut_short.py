@@ -1,22 +1,25 @@
 """S3 breaks off for good: no client takes what it got for the whole, whatever stands between it and the gateway.
 
 Processes (embedded, daemon) times protocols (HTTP/1.1, 1.0, 2) times what httpd does with the body (nothing, a filter
-that takes its length away, a page that includes it); with usp_s3_module, which counts the bytes, and without it.
+that takes its length away or holds it back, a page that includes it); with usp_s3_module, which counts the bytes, and
+without it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import socket
 from collections.abc import Iterator
+from http.client import HTTPConnection
 
 import pytest
 
 from tests.faults.server import Connection, Request, ScriptedS3, answer
 from tests.httpd import http2
 from tests.httpd.conftest import ONE_CHILD
-from tests.httpd.machine import free_port, has_module
+from tests.httpd.machine import free_port, has_module, mod_security, modules_directory
 from tests.httpd.server import Httpd, WithoutModule
 from tests.httpd.test_truncation import TRACEBACK
 from tests.leaks import SECRET_KEY
@@ -31,14 +34,37 @@ FILTERS = {
     "deflated": "SetOutputFilter DEFLATE",
     "edited": 'SetOutputFilter Sed\nOutputSed "s/never/there/"',  # which passes no errors on
 }
-WAYS = [*FILTERS, "page"]
+#: mod_security holds a body back until it has inspected all of it.
+INSPECTED = (
+    "SecRuleEngine On\nSecResponseBodyAccess On\nSecResponseBodyMimeType binary/octet-stream text/plain text/html"
+)
+SECURITY = mod_security()
+#: What hands on nothing, not even a flush, before it has the end; or waits for more after it.
+HELD: dict[str, tuple[str, str]] = {
+    "limited": ("ratelimit", "SetOutputFilter RATE_LIMIT\nSetEnv rate-limit 40000"),
+    "buffered": ("buffer", "SetOutputFilter BUFFER\nBufferSize 1048576"),
+    "sorted": ("ext_filter", "SetOutputFilter sort"),
+}
+FILTERS |= {way: lines for way, (module, lines) in HELD.items() if has_module(module)}
+if SECURITY:
+    FILTERS |= {
+        "inspected": INSPECTED,
+        "inspected-deflated": f"{INSPECTED}\nSetOutputFilter DEFLATE",
+        "inspected-told": f"{INSPECTED}\nErrorDocument 502 /told.html",
+    }
+PAGES = {"page": ""} | ({"inspected-page": INSPECTED} if SECURITY else {})
+WAYS = [*FILTERS, *PAGES]
 KEYS = ["whole", "cut", "cut-chunks"]
 PROTOCOLS = ["1.1", "1.0", "1.0 kept", "0.9", "2"]
 NEEDS_HTTP2 = pytest.mark.skipif(not has_module("http2"), reason="this httpd has no mod_http2")
 
 
 def config() -> str:
-    sections = ["WSGIDaemonProcess s3 python-home=${USP_S3_PYTHON_HOME} threads=8"]
+    sections = [SECURITY, "WSGIDaemonProcess s3 python-home=${USP_S3_PYTHON_HOME} threads=8"]
+    for module in {module for module, _ in HELD.values() if has_module(module)}:
+        sections.append(f'LoadModule {module}_module "{modules_directory()}/mod_{module}.so"')
+        if module == "ext_filter":
+            sections.append('ExtFilterDefine sort mode=output cmd="/usr/bin/sort"')
     for name, lines in FILTERS.items():
         sections.append(f"""
 ProxyPass /proxy-{name} http://127.0.0.1:{PORT}/bucket
@@ -61,10 +87,17 @@ WSGIScriptAlias /{mount}-{name} ${{USP_S3_WSGI}} {options}
   SetEnv S3SecretKey {SECRET_KEY}
   SetEnv S3Region r
 </Proxy>""")
-    pages = "<Location /pages>\nSetHandler default-handler\nOptions +Includes\nSetOutputFilter INCLUDES\n</Location>"
+    for page, more in PAGES.items():
+        sections.append(f"""
+<Location /{page}>
+  SetHandler default-handler
+  Options +Includes
+  SetOutputFilter INCLUDES
+  {more}
+</Location>""")
     h2c = "Protocols h2c http/1.1\nLogLevel http2:crit" if has_module("http2") else ""
     # Longer than any wait below: a client that only httpd's timeout frees would fail the test.
-    return "\n".join([*sections, pages, h2c, ONE_CHILD, "KeepAliveTimeout 300"])
+    return "\n".join([*sections, h2c, ONE_CHILD, "KeepAliveTimeout 300"])
 
 
 #: Server, process, way. Without the module nobody could tell in daemon mode behind a filter, as the README says.
@@ -80,13 +113,15 @@ def servers() -> Iterator[dict[str, Httpd]]:
     """With the module that counts, and without."""
     running = {"counted": Httpd(config()), "bare": WithoutModule(config())}
     for server in running.values():
-        server.expect_error(f"usp_s3_wsgi: |{TRACEBACK}|unable to include|AH01110")
+        server.expect_error(f"usp_s3_wsgi: |{TRACEBACK}|unable to include|AH01110|security2:notice")
         server.start()
-        pages = server.root / "htdocs" / "pages"
-        pages.mkdir()
-        for mount in MOUNTS:
-            for key in KEYS:
-                (pages / f"{mount}-{key}").write_text(f'[<!--#include virtual="/{mount}-plain/{key}.ts" -->]')
+        (server.root / "htdocs" / "told.html").write_text("<title>what the operator says</title>")
+        for page in PAGES:
+            folder = server.root / "htdocs" / page
+            folder.mkdir()
+            for mount in MOUNTS:
+                for key in KEYS:
+                    (folder / f"{mount}-{key}").write_text(f'[<!--#include virtual="/{mount}-plain/{key}.ts" -->]')
     yield running
     for server in running.values():
         server.stop()
@@ -107,7 +142,7 @@ def s3(connection: Connection, request: Request) -> None:
 
 
 def target(mount: str, way: str, key: str) -> str:
-    return f"/pages/{mount}-{key}" if way == "page" else f"/{mount}-{way}/{key}.ts"
+    return f"/{way}/{mount}-{key}" if way in PAGES else f"/{mount}-{way}/{key}.ts"
 
 
 def fetch(port: int, path: str, protocol: str) -> tuple[int, bytes, bool]:
@@ -160,14 +195,45 @@ def test_the_log_has_one_line_for_it(servers: dict[str, Httpd], mount: str) -> N
 
 
 @NEEDS_HTTP2
+@pytest.mark.parametrize("key", ["cut", "cut-chunks"])
 @pytest.mark.parametrize("mount", MOUNTS)
-def test_other_streams_of_the_connection_go_on(servers: dict[str, Httpd], mount: str) -> None:
-    paths = [target(mount, "plain", key) for key in ("whole", "cut", "whole", "cut", "whole")]
+def test_other_streams_of_the_connection_go_on(servers: dict[str, Httpd], mount: str, key: str) -> None:
+    paths = [target(mount, "plain", name) for name in ("whole", key, "whole", key, "whole")]
     with ScriptedS3(then=s3, port=PORT):
         streams = http2.ask(servers["counted"].port, *({"path": path} for path in paths))
-    assert [stream.ended for stream in streams] == [True, False, True, False, True]
-    assert all(stream.body == BODY for stream in streams[::2])
-    assert all(stream.reset and BODY.startswith(stream.body) for stream in streams[1::2])
+    assert [(stream.status, stream.body == BODY, stream.ended) for stream in streams[::2]] == [(200, True, True)] * 3
+    for stream in streams[1::2]:
+        if mount == "daemon" and key == "cut-chunks":  # refused before it began
+            assert (stream.status, stream.ended) == (502, True)
+        else:
+            assert stream.reset and not stream.ended and BODY.startswith(stream.body)
+
+
+@NEEDS_HTTP2
+def test_without_the_module_the_connection_ends_with_all_streams(servers: dict[str, Httpd]) -> None:
+    """As the README says; none of them looks whole that is not."""
+    paths = [target("embedded", "plain", name) for name in ("whole", "cut", "whole")]
+    with ScriptedS3(then=s3, port=PORT):
+        streams = http2.ask(servers["bare"].port, *({"path": path} for path in paths))
+    assert not streams[1].ended and BODY.startswith(streams[1].body)
+    assert all(stream.body == BODY for stream in streams if stream.ended)
+
+
+@pytest.mark.skipif(not SECURITY, reason="Debian's mod_security is not here, or not for this httpd")
+@pytest.mark.parametrize("mount", MOUNTS)
+def test_an_inspected_body_becomes_one_error_page(servers: dict[str, Httpd], mount: str) -> None:
+    """And the connection goes on: no byte of the object, and no second page, is in the way of the next answer."""
+    httpd = servers["counted"]
+    with (
+        ScriptedS3(then=s3, port=PORT),
+        contextlib.closing(HTTPConnection("127.0.0.1", httpd.port, timeout=20)) as client,
+    ):
+        for key, status in (("cut", 502), ("whole", 200), ("cut", 502), ("whole", 200)):
+            client.request("GET", target(mount, "inspected", key))
+            with client.getresponse() as response:
+                body = response.read()
+            assert response.status == status
+            assert body == BODY if status == 200 else body.count(b"<title>502 ") == 1 and b"0123" not in body
 
 
 @pytest.mark.parametrize("protocol", [pytest.param("2", marks=NEEDS_HTTP2), *PROTOCOLS[:-1]])
@@ -175,21 +241,21 @@ def test_other_streams_of_the_connection_go_on(servers: dict[str, Httpd], mount:
 def test_cut_short(servers: dict[str, Httpd], server: str, mount: str, way: str, protocol: str) -> None:
     httpd = servers[server]
     # Without the module: subrequests, whose settings might be the page's, and what has no header in daemon mode.
-    refused = server == "bare" and (way == "page" or (mount == "daemon" and protocol == "0.9"))
+    refused = server == "bare" and (way in PAGES or (mount == "daemon" and protocol == "0.9"))
     with ScriptedS3(then=s3, port=PORT):
         status, body, whole = fetch(httpd.port, target(mount, way, "whole"), protocol)
         if refused:  # with 500, within the page
             assert b"0123" not in body
         else:
             assert (status, whole) == (200, True)
-            data = gzip.decompress(body) if way == "deflated" and protocol != "0.9" else body
-            if way == "edited":
-                data = data.removesuffix(b"\n")  # mod_sed's own
-            assert data == (b"[" + BODY + b"]" if way == "page" else BODY)
+            data = gzip.decompress(body) if way.endswith("deflated") and protocol != "0.9" else body
+            if way in {"edited", "sorted"}:
+                data = data.removesuffix(b"\n")  # their own
+            assert data == (b"[" + BODY + b"]" if way in PAGES else BODY)
         # In chunks: refused where nothing would tell the end, and that within a page too.
         for key in ("cut", "cut-chunks"):
             status, body, whole = fetch(httpd.port, target(mount, way, key), protocol)
-            if key == "cut-chunks" and way == "page" and b"0123" not in body:
+            if key == "cut-chunks" and way in PAGES and b"0123" not in body:
                 continue
             check_cut(status, body, whole and not refused)
 
@@ -198,3 +264,5 @@ def check_cut(status: int, body: bytes, whole: bool) -> None:
     # Where no header was out yet, httpd's own error page is the answer.
     assert not whole or status == 502, (status, len(body))
     assert BODY not in body and (status != 502 or b"0123" not in body)
+    # And no other page is added to it, nor one to what has come of the object.
+    assert body.count(b"<title>") <= (status == 502)

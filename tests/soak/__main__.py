@@ -3,7 +3,8 @@
     python -m tests.soak 3      # minutes
 
 The exit status is 1 if an answer was wrong, if the error log has a line that no fault explains, or if memory or open
-files grew. S3 fails in no answer until the reload is over: until then no request may fail.
+files grew in the last half of the time. A slow leak is seen in a long soak alone: what the time was too short for is
+said, and is no failure. S3 fails in no answer until the reload is over: until then no request may fail.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _EXPECTED = (
 #: glibc gives freed memory of that size (its own default) back at once. Left alone it learns to keep the gateway's read
 #: buffers in an arena for each thread, and fills these for many minutes: a slow leak would hide in that.
 _LARGE = "131072"
-_ALL_IS_WELL = "right: each byte was checked, no request failed for the reload, and memory and open files are flat"
+_ALL_IS_WELL = "right: each byte was checked, no request failed for the reload, no child grew"
 
 
 def _config(s3_port: int) -> str:
@@ -184,6 +185,8 @@ def main() -> int:
         soak.run()
     print(soak.report.table())
     print(soak.report.summary())
+    for child, memory in soak.report.memories().items():
+        print(f"memory of the child {child} in the last half: {memory}")
     print("malloc:", "as in service" if arguments.usual_malloc else f"gives back blocks from {_LARGE} bytes on")
     print("S3:", ", ".join(f"{name} {number}" for name, number in s3.played.items()))
     complaints = _complaints(soak, httpd)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 from tests.soak.client import MOUNTS
 
 ROWS = 10
-_SHARE, _MB = 1.10, 8.0
+#: What a child may gain in the last half of the time, in MB a minute: a leak of a few bytes in each request is more.
+LIMIT = 0.1
+#: Into so many parts that half is divided; the median of each says what a child held in it.
+_PARTS = 8
+#: Of so many standard errors the slope may be wrong: Student's t, 95 %, six degrees of freedom.
+_STUDENT = 2.45
 _TITLES = ("time", "requests", "wrong", "ended abnormally", "5xx", "resident MB", "fds")
 
 
@@ -41,6 +47,37 @@ def sample(at: float, child: int) -> Sample | None:
         )
     except (OSError, KeyError):  # a process that ends has no memory
         return None
+
+
+class Trend(NamedTuple):
+    """What a child gains in MB a minute, and by how much that may be wrong."""
+
+    slope: float
+    margin: float
+
+    @property
+    def verdict(self) -> str:
+        """ "grows" or "flat", or that the time was too short to tell."""
+        if self.slope - self.margin > LIMIT:
+            return "grows"
+        return "flat" if self.slope + self.margin <= LIMIT else "cannot be told in so short a time"
+
+    def __str__(self) -> str:
+        return f"{self.slope:+.2f} MB a minute, give or take {self.margin:.2f}: {self.verdict}"
+
+
+def trend(points: list[tuple[float, float]]) -> Trend:
+    """Fit a line through points (minute, MB), by least squares.
+
+    Of two points and less, which any line fits, the margin is without limit.
+    """
+    if len(points) < 3:
+        return Trend(0.0, math.inf)
+    middle, height = fmean(minute for minute, _ in points), fmean(held for _, held in points)
+    spread = sum((minute - middle) ** 2 for minute, _ in points)
+    slope = sum((minute - middle) * (held - height) for minute, held in points) / spread
+    errors = sum((held - height - slope * (minute - middle)) ** 2 for minute, held in points)
+    return Trend(slope, _STUDENT * math.sqrt(errors / (len(points) - 2) / spread))
 
 
 class Report:
@@ -98,22 +135,39 @@ class Report:
         )
 
     def growth(self, since: float) -> list[str]:
-        """Say which child holds more in the last third of the time than in the second; nothing: all are flat."""
+        """Say which child did not live from ``since`` on, or gains memory or files in the last half of the time."""
         complaints = []
         for child in dict.fromkeys(one.child for one in self.samples if one.at >= since):
-            of_child = [one for one in self.samples if one.child == child]
-            second = [one for one in of_child if self.seconds / 3 <= one.at < self.seconds * 2 / 3]
-            last = [one for one in of_child if one.at >= self.seconds * 2 / 3]
-            if not second or not last:
+            files = [_middle(one.fds for one in part) for part in self._quarters(child)]
+            if not all(self._quarters(child)):
                 complaints.append(f"the child {child} did not live to the end, or began late")
-                continue
-            before, after = _middle(one.resident for one in second), _middle(one.resident for one in last)
-            if after > before * _SHARE and after > before + _MB:
-                complaints.append(f"the memory of the child {child} grew from {before:.1f} to {after:.1f} MB")
-            files = [_middle(one.fds for one in third) for third in (second, last)]
-            if files[1] > files[0] + _middle(one.threads for one in last):
+            elif files[1] > files[0] + _middle(one.threads for one in self._quarters(child)[1]):
                 complaints.append(f"the open files of the child {child} grew from {files[0]:.0f} to {files[1]:.0f}")
+            elif (memory := self.memory(child)).verdict == "grows":
+                complaints.append(f"the memory of the child {child}: {memory}")
         return complaints
+
+    def memories(self) -> dict[int, Trend]:
+        """What each child that lived to the end gains."""
+        children = dict.fromkeys(one.child for one in self.samples)
+        return {child: self.memory(child) for child in children if all(self._quarters(child))}
+
+    def memory(self, child: int) -> Trend:
+        """What a child gains in the last half of the time: in the first one, caches and free lists fill."""
+        half = self.seconds / 2
+        parts: dict[int, list[Sample]] = {}
+        for one in self.samples:
+            if one.child == child and one.at >= half:
+                parts.setdefault(min(_PARTS - 1, int((one.at - half) / half * _PARTS)), []).append(one)
+        return trend(
+            [(fmean(one.at for one in part) / 60, _middle(one.resident for one in part)) for part in parts.values()]
+        )
+
+    def _quarters(self, child: int) -> tuple[list[Sample], list[Sample]]:
+        """What was seen of a child in the third and in the fourth quarter of the time."""
+        late = [one for one in self.samples if one.child == child and one.at >= self.seconds / 2]
+        border = self.seconds * 3 / 4
+        return [one for one in late if one.at < border], [one for one in late if one.at >= border]
 
 
 def _middle(values: Iterable[float]) -> float:

@@ -345,3 +345,35 @@ def test_chunks_that_are_cut(end: bytes) -> None:
     with answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + end) as exchange:
         with pytest.raises(ConnectionError):
             body(exchange.answer())
+
+
+class Measured:
+    """A socket, and how large the pieces of memory are that its bytes came in."""
+
+    def __init__(self, near: socket.socket) -> None:
+        self._near, self.pieces = near, list[tuple[int, int]]()
+
+    def fileno(self) -> int:
+        return self._near.fileno()
+
+    def recv(self, size: int) -> bytes:
+        data = self._near.recv(size)
+        self.pieces.append((size, len(data)))
+        return data
+
+    def recv_into(self, buffer: memoryview, size: int) -> int:
+        return self._near.recv_into(buffer, size)
+
+
+@pytest.mark.parametrize("length", [1, 5_000, 65_536, 65_537, 100_000, 150_000])
+def test_a_read_takes_no_more_memory_than_has_come(length: int) -> None:
+    """What malloc gets back of a larger piece lies between the others, and keeps them apart for ever."""
+    near, far = socket.socketpair()
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    connection = strict_http.StrictHTTPConnection("s3.example")
+    connection.sock = measured = Measured(near)
+    with near, far:
+        far.sendall(bytes(length))
+        received = connection.receive(786_432)
+    assert received == bytes(len(received)) and (len(received) == length if length > 65_536 else received)
+    assert all(taken == came for taken, came in measured.pieces)

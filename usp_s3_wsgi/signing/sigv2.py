@@ -10,7 +10,6 @@ import base64
 import hmac
 from collections.abc import Iterable
 from datetime import datetime
-from email.utils import format_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -128,6 +127,8 @@ def sign_query(
 
 @lru_cache(maxsize=16)  # a busy server signs many requests in a second
 def _http_date(now: datetime) -> str:
+    from email.utils import format_datetime  # which version 4 does without, and so most children at their start
+
     return format_datetime(now, usegmt=True)
 
 
