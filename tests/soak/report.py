@@ -15,6 +15,8 @@ from tests.soak.client import MOUNTS
 ROWS = 10
 #: What a child may gain in the last half of the time, in MB a minute: a leak of a few bytes in each request is more.
 LIMIT = 0.1
+#: MB that a child may gain in that half of a short soak: caches and free lists still fill then.
+WARM_UP = 1.0
 #: Into so many parts that half is divided; the median of each says what a child held in it.
 _PARTS = 8
 #: Of so many standard errors the slope may be wrong: Student's t, 95 %, six degrees of freedom.
@@ -50,15 +52,16 @@ def sample(at: float, child: int) -> Sample | None:
 
 
 class Trend(NamedTuple):
-    """What a child gains in MB a minute, and by how much that may be wrong."""
+    """What a child gains in MB a minute, by how much that may be wrong, and in how many minutes it was seen."""
 
     slope: float
     margin: float
+    minutes: float
 
     @property
     def verdict(self) -> str:
         """ "grows" or "flat", or that the time was too short to tell."""
-        if self.slope - self.margin > LIMIT:
+        if self.slope - self.margin > max(LIMIT, WARM_UP / self.minutes):
             return "grows"
         return "flat" if self.slope + self.margin <= LIMIT else "cannot be told in so short a time"
 
@@ -66,18 +69,18 @@ class Trend(NamedTuple):
         return f"{self.slope:+.2f} MB a minute, give or take {self.margin:.2f}: {self.verdict}"
 
 
-def trend(points: list[tuple[float, float]]) -> Trend:
-    """Fit a line through points (minute, MB), by least squares.
+def trend(points: list[tuple[float, float]], minutes: float) -> Trend:
+    """Fit a line through points (minute, MB) of so many minutes, by least squares.
 
     Of two points and less, which any line fits, the margin is without limit.
     """
     if len(points) < 3:
-        return Trend(0.0, math.inf)
+        return Trend(0.0, math.inf, minutes)
     middle, height = fmean(minute for minute, _ in points), fmean(held for _, held in points)
     spread = sum((minute - middle) ** 2 for minute, _ in points)
     slope = sum((minute - middle) * (held - height) for minute, held in points) / spread
     errors = sum((held - height - slope * (minute - middle)) ** 2 for minute, held in points)
-    return Trend(slope, _STUDENT * math.sqrt(errors / (len(points) - 2) / spread))
+    return Trend(slope, _STUDENT * math.sqrt(errors / (len(points) - 2) / spread), minutes)
 
 
 class Report:
@@ -153,15 +156,16 @@ class Report:
         return {child: self.memory(child) for child in children if all(self._quarters(child))}
 
     def memory(self, child: int) -> Trend:
-        """What a child gains in the last half of the time: in the first one, caches and free lists fill."""
+        """What a child gains in the last half of the time."""
         half = self.seconds / 2
         parts: dict[int, list[Sample]] = {}
         for one in self.samples:
             if one.child == child and one.at >= half:
                 parts.setdefault(min(_PARTS - 1, int((one.at - half) / half * _PARTS)), []).append(one)
-        return trend(
-            [(fmean(one.at for one in part) / 60, _middle(one.resident for one in part)) for part in parts.values()]
-        )
+        points = [
+            (fmean(one.at for one in part) / 60, _middle(one.resident for one in part)) for part in parts.values()
+        ]
+        return trend(points, half / 60)
 
     def _quarters(self, child: int) -> tuple[list[Sample], list[Sample]]:
         """What was seen of a child in the third and in the fourth quarter of the time."""
