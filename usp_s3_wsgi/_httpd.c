@@ -102,14 +102,14 @@ static int has_body(request_rec *r)
  */
 int usp_s3_discard_body(request_rec *r)
 {
-    int status, proxyreq = r->proxyreq;
+    int status, proxyreq = r->proxyreq, is_announced = has_body(r);
 
     r->proxyreq = PROXYREQ_NONE; /* for LimitRequestBody to count */
     status = ap_discard_request_body(r); /* in a subrequest it reads nothing: the body is its page's */
     r->proxyreq = proxyreq;
     if (status != OK)
         return status;
-    if (!r->main && r->expecting_100)
+    if (!r->main && is_announced && r->expecting_100)
         r->connection->keepalive = AP_CONN_CLOSE;
     r->expecting_100 = 0;
     if (r->main && r->headers_in == r->main->headers_in)

@@ -212,10 +212,6 @@ _UNTRUSTED = (
 )
 
 
-#: OpenSSL's words for what is no TLS; they differ from version to version.
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
-
-
 def describe(error: BaseException) -> str:
     """Say what went wrong, in one line without URL: urllib3's own words hold the target, signature included."""
     import ssl  # which a child that signs for mod_proxy does without, as it does without http.client
@@ -228,8 +224,6 @@ def describe(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             hint = _UNTRUSTED if getattr(cause, "verify_code", 0) in _UNKNOWN_ISSUER else ""
             return f"TLS: the certificate is refused: {cause.verify_message}{hint}"
-        if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) in _NO_TLS:
-            return "TLS: the server does not speak it on this port: http:// in the URL, or another port"
         if type(cause) is HTTPException and cause.args:
             return f"that is not HTTP: {cause}"  # of this very class are only those of strict_http
         if isinstance(cause, OSError) and cause.strerror:

@@ -35,6 +35,11 @@ _SHORT_BODY = 65_536
 _MOMENT = 0.25
 
 
+#: OpenSSL's words for a handshake with what is no TLS; they differ from version to version.
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
+_WITHOUT_TLS = "TLS: the server does not speak it on this port: http:// in the URL, or another port"
+
+
 class _Idle:
     """Connections that wait for a request, the last one in first; ``ttl`` seconds later they are closed."""
 
@@ -163,7 +168,8 @@ class Worker:
         if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
             return UpstreamUnreachable(f"no connection within {self._parameters.connectiontimeout:g} s")
         if isinstance(error, HandshakeError) and not _is_transient(error.__cause__):
-            return UpstreamUntrusted(describe(error))
+            is_tls = getattr(error.__cause__, "reason", None) not in _NO_TLS
+            return UpstreamUntrusted(describe(error) if is_tls else _WITHOUT_TLS)
         return UpstreamUnreachable(describe(error))
 
 

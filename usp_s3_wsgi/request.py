@@ -73,10 +73,12 @@ class S3Request(NamedTuple):
     @property
     def is_by_number(self) -> bool:
         """Whether a part of an upload is asked for by its number."""
-        return any(name == "partNumber" for name, _ in self.query)
+        return bool(self.query) and any(name == "partNumber" for name, _ in self.query)
 
     def header(self, name: str) -> str | None:
         """Return the value of the first header of that name, in any case."""
+        if not self.headers:
+            return None  # as most have none
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
     def without(self, *names: str) -> S3Request:

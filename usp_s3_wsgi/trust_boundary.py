@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from usp_s3_wsgi import request, settings
@@ -105,21 +106,19 @@ def _netstring(text: str, position: int) -> tuple[str, int]:
 
 
 def _cut_body() -> Callable[[], None] | None:
+    body = _module.guarded_body() if _module else None
+    return partial(_module.cut_body, body) if _module and body is not None else None
+
+
+def _module_of_httpd() -> ModuleType | None:
+    """The part of usp_s3_module that Python sees; None where it was not compiled, or httpd has not loaded it."""
     try:
         from usp_s3_wsgi import _httpd
-    except ImportError:  # a test's environ
+    except ImportError:
         return None
-    body = _httpd.guarded_body()
-    return None if body is None else partial(_httpd.cut_body, body)
+    return _httpd
 
 
-def _proof_of_httpd() -> str | None:
-    """What usp_s3_module puts before what it hands over to this process; None where httpd has not loaded it."""
-    try:
-        from usp_s3_wsgi import _httpd
-    except ImportError:  # it was not compiled, or this is no process of an httpd with mod_proxy
-        return None
-    return _httpd.proof()
-
-
-_proof = _proof_of_httpd()
+_module = _module_of_httpd()
+#: What usp_s3_module puts before what it hands over to this process; None where httpd has not loaded it.
+_proof: str | None = _module.proof() if _module else None
