@@ -110,7 +110,7 @@ int usp_s3_discard_body(request_rec *r)
     if (status != OK)
         return status;
     if (!r->main && is_announced && r->expecting_100)
-        r->connection->keepalive = AP_CONN_CLOSE;
+        apr_table_setn(r->err_headers_out, "Connection", "close");
     r->expecting_100 = 0;
     if (r->main && r->headers_in == r->main->headers_in)
         r->headers_in = apr_table_copy(r->pool, r->headers_in);
@@ -256,7 +256,7 @@ static apr_table_t *passed_headers(request_rec *r, signed_request *request, cons
     for (i = 0; i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (is_passed(entry->key, names, request))
+        if (is_passed(entry->key, names, request) && *entry->key && !*ap_scan_http_token(entry->key))
             apr_table_addn(passed, entry->key, entry->val);
     }
     drop_coding_of_upload(r->pool, passed);
@@ -422,7 +422,8 @@ static apr_status_t answer_filter(ap_filter_t *filter, apr_bucket_brigade *briga
         request->filter = NULL;
         request->cut = 1;
         usp_s3_report(r, request, "S3 ended the body early");
-        return usp_s3_break_off(filter, brigade);
+        usp_s3_break_off(filter, brigade);
+        return APR_EGENERAL; /* mod_proxy reads no further */
     }
     return ap_pass_brigade(filter->next, brigade);
 }

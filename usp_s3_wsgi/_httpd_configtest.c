@@ -367,29 +367,45 @@ static void close_listeners(void)
     }
 }
 
-/*
- * At a restart the old children are gone, and the new ones begin when this hook has returned: it is not waited for. The
- * process is a grandchild, for httpd wonders about children that it does not know.
- */
-static void check_aside(apr_pool_t *pool, server_rec *server)
+/* httpd has seen that the process which checks has ended. */
+static void forget(int reason, void *process, int status)
 {
-    pid_t process = fork();
+    (void)status;
+    if (reason == APR_OC_REASON_DEATH || reason == APR_OC_REASON_LOST)
+        apr_proc_other_child_unregister(process);
+}
 
-    if (process < 0) {
-        check(pool, server, 0);
+/* At a restart the old children are gone, and the new ones begin soon: it is not waited for. */
+static void check_aside(apr_pool_t *config, apr_pool_t *temporary, server_rec *server)
+{
+    apr_proc_t *process = apr_pcalloc(config, sizeof(*process));
+
+    process->pid = fork();
+    if (process->pid < 0) {
+        check(temporary, server, 0);
         return;
     }
-    if (process == 0) {
-        if (fork() == 0) {
-            leave_httpd();
-            close_listeners();
-            setpriority(PRIO_PROCESS, 0, 10); /* the children need the processors more */
-            check(pool, server, 0);
-        }
+    if (process->pid == 0) {
+        leave_httpd();
+        close_listeners();
+        setpriority(PRIO_PROCESS, 0, 10); /* the children need the processors more */
+        check(temporary, server, 0);
         _exit(0);
     }
-    while (waitpid(process, NULL, 0) < 0 && errno == EINTR)
-        continue;
+    apr_proc_other_child_register(process, forget, process, NULL, config);
+}
+
+static int is_restart(void)
+{
+    return ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_NORMAL && ap_state_query(AP_SQ_CONFIG_GEN) > 1;
+}
+
+static int check_at_restart(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)
+{
+    (void)log;
+    if (is_restart() && has_settings(ap_conftree))
+        check_aside(config, temporary, server);
+    return OK;
 }
 
 /*
@@ -408,10 +424,9 @@ static int check_configuration(apr_pool_t *config, apr_pool_t *log, apr_pool_t *
         return OK;
     if (!has_settings(ap_conftree))
         return OK;
-    if (!is_test && ap_state_query(AP_SQ_CONFIG_GEN) > 1) {
-        check_aside(temporary, server);
+    if (is_restart()) {
         usp_s3_await_children();
-        return OK;
+        return OK; /* until the new error log is open */
     }
     return check(temporary, server, is_test) && is_test ? HTTP_INTERNAL_SERVER_ERROR : OK;
 }
@@ -419,4 +434,5 @@ static int check_configuration(apr_pool_t *config, apr_pool_t *log, apr_pool_t *
 void usp_s3_register_configtest(void)
 {
     ap_hook_check_config(check_configuration, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_post_config(check_at_restart, NULL, NULL, APR_HOOK_REALLY_LAST); /* the new error log is open */
 }

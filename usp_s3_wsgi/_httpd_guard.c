@@ -81,11 +81,20 @@ static ap_filter_t *filters_of_page(ap_filter_t *filter)
  */
 static void end_content(ap_filter_t *filter, apr_bucket_brigade *brigade, request_rec *client)
 {
+    ap_filter_t *ended;
+
     ap_add_output_filter_handle(sink_handle, client, client, client->connection);
     for (; filter && filter->frec->ftype <= AP_FTYPE_CONTENT_SET; filter = filters_of_page(filter)) {
         apr_brigade_cleanup(brigade);
         APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(brigade->bucket_alloc));
         ap_pass_brigade(filter, brigade);
+        /* A page goes on after a part that was cut: mod_brotli cannot, once it has come to its end. */
+        for (ended = filter; ended && ended->frec->ftype <= AP_FTYPE_CONTENT_SET; ended = ended->next) {
+            if (ended->r == filter->r && ap_cstr_casecmp(ended->frec->name, "SUBREQ_CORE") != 0) {
+                ended->frec = sink_handle;
+                ended->ctx = client;
+            }
+        }
     }
     apr_brigade_cleanup(brigade);
 }

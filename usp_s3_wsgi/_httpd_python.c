@@ -282,8 +282,10 @@ static const char *take_judgement(request_rec *r, signed_request *request, PyObj
         return "S3's answer could not be judged";
     }
     if (r->main && request->ask_for_all) {
+        const char *stated = apr_table_get(r->headers_out, "Content-Length");
+
         request->ask_for_all = 0; /* a part of a page cannot be asked for once more: but nothing of an empty object is right */
-        if (status == HTTP_PARTIAL_CONTENT && strcmp(apr_table_get(r->headers_out, "Content-Length"), "0") != 0)
+        if (status == HTTP_PARTIAL_CONTENT && (!stated || strcmp(stated, "0") != 0))
             why = "S3 sent another part than was asked for";
     }
     request->is_counted = length >= 0 && !request->header.has_length && !r->header_only;

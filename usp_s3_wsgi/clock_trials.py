@@ -19,6 +19,7 @@ from usp_s3_wsgi.learned import Clock, Learned
 #: So many denials end a trial: some objects may be denied by any clock.
 _LONGEST_TRIAL = 5
 _MOST_NEEDED = 1_000
+_MOST_HOSTS = 10_000
 
 
 class Signature(NamedTuple):
@@ -85,8 +86,8 @@ class ClockTrials:
     def denied(self, url: BucketURL, refused: Signature) -> None:
         """S3 denies what was valid by its clock."""
         with self._lock:
-            host, since = self._host(url), self._learned.since(url)
-            if host.before is None or refused.version < since:
+            host, since = self._hosts.get((url.host, url.port)), self._learned.since(url)
+            if host is None or host.before is None or refused.version < since:
                 return
             if refused.granted >= since:
                 self._end_trial(host, in_vain=False)
@@ -95,6 +96,8 @@ class ClockTrials:
                 self._is_over(url, host)
 
     def _host(self, url: BucketURL) -> _Host:
+        if len(self._hosts) >= _MOST_HOSTS:
+            self._hosts.clear()  # names that clients make up, where a pattern allows that
         return self._hosts.setdefault((url.host, url.port), _Host())
 
     def _is_over(self, url: BucketURL, host: _Host) -> bool:
