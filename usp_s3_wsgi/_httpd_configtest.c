@@ -375,24 +375,39 @@ static void forget(int reason, void *process, int status)
         apr_proc_other_child_unregister(process);
 }
 
-/* At a restart the old children are gone, and the new ones begin soon: it is not waited for. */
+static void check_and_exit(apr_pool_t *pool, server_rec *server)
+{
+    leave_httpd();
+    close_listeners();
+    setpriority(PRIO_PROCESS, 0, 10); /* the children need the processors more */
+    check(pool, server, 0);
+    _exit(0);
+}
+
+/*
+ * At a restart the old children are gone, and the new ones begin soon: it is not waited for. httpd wonders about children that it
+ * does not know, so the process is a grandchild; but where httpd is the first process of a container, which inherits those, one
+ * that it knows until the next restart.
+ */
 static void check_aside(apr_pool_t *config, apr_pool_t *temporary, server_rec *server)
 {
     apr_proc_t *process = apr_pcalloc(config, sizeof(*process));
+    int is_first = getpid() == 1;
 
     process->pid = fork();
-    if (process->pid < 0) {
+    if (process->pid < 0)
         check(temporary, server, 0);
-        return;
-    }
-    if (process->pid == 0) {
-        leave_httpd();
-        close_listeners();
-        setpriority(PRIO_PROCESS, 0, 10); /* the children need the processors more */
-        check(temporary, server, 0);
+    else if (process->pid == 0) {
+        if (is_first || fork() == 0)
+            check_and_exit(temporary, server);
         _exit(0);
     }
-    apr_proc_other_child_register(process, forget, process, NULL, config);
+    else if (is_first)
+        apr_proc_other_child_register(process, forget, process, NULL, config);
+    else {
+        while (waitpid(process->pid, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    }
 }
 
 static int is_restart(void)
