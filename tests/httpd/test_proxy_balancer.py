@@ -148,7 +148,7 @@ def statuses_of(httpd: Httpd, statuses: str, key: str = "a") -> list[int]:
     return [httpd.fetch(f"/{path_of(statuses)}/{key}").status for _ in range(4)]
 
 
-@pytest.mark.parametrize("key", ["a b.mp4", "missing"])
+@pytest.mark.parametrize("key", ["a b.mp4", "only-in-the-second.mp4"])
 def test_a_refused_key_counts_for_s3s_status_and_for_ours(
     key: str, eu: EmbeddedS3, s3: EmbeddedS3, checked: list[Httpd]
 ) -> None:

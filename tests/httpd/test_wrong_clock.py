@@ -73,7 +73,7 @@ def test_the_next_request_of_a_proxy_section_is_signed_right(
     httpd.wait_for_error(rf"{told(mode, shift)}; the next requests are signed with S3's clock$")
     assert [httpd.fetch("/proxied/a.ts").body for _ in range(3)] == [DATA] * 3
     assert httpd.fetch("/proxied/a.ts", method="HEAD").status == 200
-    assert httpd.fetch("/proxied/missing").status == 404
+    assert httpd.fetch("/proxied/nothing-there").status == 404
     assert len(httpd.errors()) == 1
 
 
