@@ -12,7 +12,7 @@ import gzip
 import re
 import socket
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 
 import pytest
 
@@ -95,6 +95,15 @@ WSGIScriptAlias /{mount}-{name} ${{USP_S3_WSGI}} {options}
   SetOutputFilter INCLUDES
   {more}
 </Location>""")
+    if has_module("brotli"):
+        sections.append(f"""
+LoadModule brotli_module "{modules_directory()}/mod_brotli.so"
+<Location /compressed>
+  SetHandler default-handler
+  Options +Includes
+  SetOutputFilter INCLUDES;BROTLI_COMPRESS
+  ForceType text/html
+</Location>""")
     h2c = "Protocols h2c http/1.1\nLogLevel http2:crit" if has_module("http2") else ""
     # Longer than any wait below: a client that only httpd's timeout frees would fail the test.
     return "\n".join([*sections, h2c, ONE_CHILD, "KeepAliveTimeout 300"])
@@ -116,12 +125,13 @@ def servers() -> Iterator[dict[str, Httpd]]:
         server.expect_error(f"usp_s3_wsgi: |{TRACEBACK}|unable to include|AH01110|security2:notice")
         server.start()
         (server.root / "htdocs" / "told.html").write_text("<title>what the operator says</title>")
-        for page in PAGES:
+        for page in (*PAGES, "compressed"):
             folder = server.root / "htdocs" / page
             folder.mkdir()
             for mount in MOUNTS:
                 for key in KEYS:
-                    (folder / f"{mount}-{key}").write_text(f'[<!--#include virtual="/{mount}-plain/{key}.ts" -->]')
+                    part = f'[<!--#include virtual="/{mount}-plain/{key}.ts" -->]'
+                    (folder / f"{mount}-{key}").write_text(part + "x" * 9000 * (page == "compressed"))
     yield running
     for server in running.values():
         server.stop()
@@ -217,6 +227,25 @@ def test_without_the_module_the_connection_ends_with_all_streams(servers: dict[s
         streams = http2.ask(servers["bare"].port, *({"path": path} for path in paths))
     assert not streams[1].ended and BODY.startswith(streams[1].body)
     assert all(stream.body == BODY for stream in streams if stream.ended)
+
+
+@pytest.mark.skipif(not has_module("brotli"), reason="this httpd has no mod_brotli")
+@pytest.mark.parametrize("mount", MOUNTS)
+def test_a_compressed_page_goes_on_after_a_part_that_is_cut(servers: dict[str, Httpd], mount: str) -> None:
+    """mod_brotli has come to its end then: what the page writes after it must not reach it, or the child crashes."""
+    httpd = servers["counted"]
+    children = httpd.children()
+    with (
+        ScriptedS3(then=s3, port=PORT),
+        contextlib.closing(HTTPConnection("127.0.0.1", httpd.port, timeout=20)) as client,
+    ):
+        for key in ("cut", "whole", "cut"):
+            with contextlib.suppress(HTTPException, ConnectionError):
+                client.request("GET", f"/compressed/{mount}-{key}", headers={"Accept-Encoding": "br"})
+                client.getresponse().read()
+            client.close()
+        assert fetch(httpd.port, target(mount, "plain", "whole"), "1.1") == (200, BODY, True)
+    assert httpd.children() == children
 
 
 @pytest.mark.skipif(not SECURITY, reason="Debian's mod_security is not here, or not for this httpd")

@@ -113,6 +113,11 @@ FAILURES: dict[str, tuple[Step, int, str]] = {
     "redirect": (error(301, "PermanentRedirect"), 502, "S3 answered 301 PermanentRedirect"),
     "beyond": (error(416, "InvalidRange"), 416, ""),
     "not http": (first(b"SSH-2.0-OpenSSH_9.2\r\n", close), 502, "S3 sent what is not HTTP"),
+    "nothing, in chunks": (
+        answer(206, b"0\r\n\r\n", ("Transfer-Encoding", "chunked"), ("Content-Range", "bytes */0"), length=None),
+        502,
+        "S3 sent another part than was asked for",
+    ),
     "no length": (first(answer(200, b"part", length=None), close), 502, "S3 sent a body without Content-Length"),
 }
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.faults.server import ScriptedS3, Step, answer, close, error, first, head_of, stall
+from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, error, first, head_of, stall
 from tests.httpd.conftest import ONE_CHILD
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
@@ -159,6 +159,18 @@ def parts_as_200() -> Iterator[tuple[str, Case]]:
     yield "a part by number", Case((answer(200, WHOLE[5:10], *PART),), 206, WHOLE[5:10], query="?partNumber=2")
 
 
+def endless(connection: Connection, request: Request) -> None:
+    """A part that goes on after its end until nobody reads it any more."""
+    connection.socket.sendall(head("Transfer-Encoding: chunked", PART_FIELD, status="HTTP/1.1 206 X"))
+    deadline = time.monotonic() + 8
+    with suppress(OSError):
+        while time.monotonic() < deadline:
+            connection.socket.sendall(b"5\r\n" + WHOLE[5:10] + b"\r\n")
+            time.sleep(0.01)
+    assert time.monotonic() < deadline, "it was read on and on"
+    connection.close()
+
+
 def parts() -> Iterator[tuple[str, Case]]:
     """Those of a 206: what the gateway refuses, ``<Proxy>`` refuses too."""
     asked, refused = ranged("bytes=5-9"), "another part"
@@ -195,6 +207,10 @@ def parts() -> Iterator[tuple[str, Case]]:
             f"in chunks, {name}",
             Case((chunks,), 206, CUT, log="S3 ended the body early|more bytes", ask=asked, ways=IN_CHUNKS),
         )
+    yield (
+        "in chunks without end",
+        Case((endless,), 206, CUT, log="S3 ended the body early|more bytes", ask=asked, ways=IN_CHUNKS),
+    )
     nothing = ranged("bytes=-0")
     yield "the last nothing, as all", Case(
         (answer(206, WHOLE, ("Content-Range", "bytes 0-99/100")),), 416, ask=nothing,
@@ -276,6 +292,13 @@ def white_space_and_many_fields() -> Iterator[tuple[str, Case]]:
     long = answer(200, b"hello", ("x-amz-meta-a", "y" * 9000))
     yield "a field of 9 KB", Case((long,), 200, b"hello", headers={"x-amz-meta-a": "y" * 9000}, bucket="large")
     yield "a field of 9 KB, by default", Case((long,), 502, log="set responsefieldsize", ways=("proxy",))
+    odd = answer(200, b"hello", ("x-amz-meta-a(b)", "1"), ("x-amz-meta-b", "2"))
+    wanted = {"x-amz-meta-a(b)": None, "x-amz-meta-b": "2"}
+    yield "a name that is none", Case((odd,), 200, b"hello", headers=wanted)
+    empty = answer(200, b"", ("x-amz-meta-a(b)", "1"))
+    yield "a name that is none, of HEAD", Case((empty,), 200, b"", method="HEAD", headers={"x-amz-meta-a(b)": None})
+    control = answer(200, b"hello", ("ETag", '"a\x01b"'))
+    yield "a control character", Case((control,), 502, log="S3 sent a header with control characters: ETag")
     same = [("x-amz-meta-a", "y")] * 2000
     yield "2000 fields of a name", Case((answer(200, b"hello", *same),), 200, b"hello")
 
