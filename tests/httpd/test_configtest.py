@@ -125,6 +125,19 @@ def wait_for_lines(httpd: Httpd, text: str, number: int) -> None:
     assert len(found) == number
 
 
+def test_a_piped_log_gets_it_at_a_restart_too(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    """The program that the old log went to has ended by then."""
+    piped = "ErrorLog \"|/bin/sh -c 'exec cat >>${ROOT}/error.log'\""
+    section_of_none = f'<Proxy "http://films.s3.amazonaws.com/">\n{KEYS}\n</Proxy>'
+    httpd = Httpd(f"{piped}\n{section('/media', s3)}{section_of_none}")
+    checked.append(httpd)
+    httpd.start()
+    for number in (1, 2, 3):
+        wait_for_lines(httpd, "nothing leads to this section", number)
+        httpd.reload()
+    wait_for_lines(httpd, "nothing leads to this section", 4)
+
+
 def test_a_restart_does_not_wait_for_it(s3: EmbeddedS3, checked: list[Httpd], folder: Path) -> None:
     """The old children are gone then, and the new ones begin after it: each moment is one without answers."""
     s3.put(BUCKET, "a.ts", b"an object")
