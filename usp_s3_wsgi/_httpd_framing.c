@@ -186,8 +186,11 @@ static apr_status_t header_filter(ap_filter_t *filter, apr_bucket_brigade *briga
 /* mod_proxy has made a request of its own, by whose filters it will read S3's answer. */
 static int watch_header(request_rec *r, request_rec *from_s3)
 {
-    if (!usp_s3_sent(r))
+    signed_request *request = usp_s3_sent(r);
+
+    if (!request)
         return DECLINED;
+    memset(&request->header, 0, sizeof(request->header)); /* of a try that mod_proxy has given up */
     ap_add_input_filter_handle(header_filter_handle, r, from_s3, from_s3->connection);
     return OK;
 }
