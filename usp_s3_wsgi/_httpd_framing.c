@@ -11,6 +11,7 @@
 /* As in strict_http.py. */
 #define LARGEST_HEADER 65536
 #define NOT_HTTP "S3 sent what is not HTTP"
+#define NOT_CHUNKED_ALONE "S3 sent a Transfer-Encoding other than chunked alone"
 
 static ap_filter_rec_t *header_filter_handle;
 
@@ -63,10 +64,8 @@ static void parse_length(usp_s3_header *header, const char *value)
 static void parse_coding(usp_s3_header *header, const char *value)
 {
     /* "chunked " is another coding for whoever does not strip it. */
-    if (header->has_coding || header->is_cut || ap_cstr_casecmp(value, "chunked") != 0)
-        header->error = "S3 sent a Transfer-Encoding other than chunked alone";
-    else if (header->is_old)
-        header->error = "S3 sent a Transfer-Encoding with HTTP/1.0";
+    if (header->has_coding || header->is_cut || header->is_old || ap_cstr_casecmp(value, "chunked") != 0)
+        header->error = NOT_CHUNKED_ALONE;
     header->has_coding = 1;
 }
 
@@ -90,7 +89,7 @@ static void parse_field(usp_s3_header *header)
     else if (length == 16 && ap_cstr_casecmpn(line, "Content-Encoding", length) == 0)
         header->has_content_coding = 1;
     if (header->has_coding && header->has_length && !header->error)
-        header->error = "S3 sent a Transfer-Encoding beside Content-Length";
+        header->error = NOT_CHUNKED_ALONE;
 }
 
 /* Parse a line that is whole; returns whether it ends the header of the final answer, or is none. */

@@ -33,8 +33,6 @@ from usp_s3_wsgi.strict_http import HandshakeError, S3Response, SpeaksTLS, Stric
 #: What is worth reading to the end, so that the connection can serve again, and for how many seconds.
 _SHORT_BODY = 65_536
 _MOMENT = 0.25
-
-
 #: OpenSSL's words for a handshake with what is no TLS; they differ from version to version.
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 _WITHOUT_TLS = "TLS: the server does not speak it on this port: http:// in the URL, or another port"
