@@ -152,7 +152,7 @@ def must_ask_for_all(status: int, headers: Headers, asked: str | None, if_range:
     implement several ranges.
     https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
     """
-    if asked is not None and is_without_ranges(status, asked):
+    if is_without_ranges(status, asked):
         return True
     if status == 206 and asked is not None and headers.get("content-range", "") in _OF_NOTHING:
         return not _asks_for_nothing(asked)
