@@ -51,14 +51,19 @@ def check(servers: list[Server], leads: list[Leads], reached: set[int], signed: 
             else:
                 findings.warning(section.directive, "nothing leads to this section" + _hint(meant))
     if undecided:
-        section, leading = undecided[0]
-        assert section.directive is not None
-        more = f" (and {len(undecided) - 1} sections more)" if len(undecided) > 1 else ""
-        findings.warning(
-            section.directive,
-            f"could not check whether something leads to this section{more}: where {leading.place} leads to"
-            " is known at each request only",
-        )
+        _tell_of_undecided(undecided, findings)
+
+
+def _tell_of_undecided(undecided: list[tuple[Section, Directive]], findings: Findings) -> None:
+    """One line for all the sections; each comes with the directive that may lead to it."""
+    section, leading = undecided[0]
+    assert section.directive is not None
+    more = f" (and {len(undecided) - 1} sections more)" if len(undecided) > 1 else ""
+    findings.warning(
+        section.directive,
+        f"could not check whether something leads to this section{more}: where {leading.place} leads to"
+        " is known at each request only",
+    )
 
 
 def _may_lead(lead: Lead, section: Section) -> bool:
