@@ -16,27 +16,17 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import (
-    bucket_url,
-    credentials,
-    error_log,
-    errors,
-    framing,
-    request,
-    response,
-    s3_error,
-    settings,
-    signing,
-)
-from usp_s3_wsgi.bucket_url import BucketURL
+from usp_s3_wsgi import credentials, error_log, errors, framing, request, response, s3_error, signing
 from usp_s3_wsgi.clock_trials import ClockTrials, Signature
+from usp_s3_wsgi.config import bucket_url, settings
+from usp_s3_wsgi.config.bucket_url import BucketURL
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ProxyFailed, RangeNotSatisfiable, SettingError
 from usp_s3_wsgi.learned import OWN, learned
 from usp_s3_wsgi.remedies import Remedy, rule_for
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.s3_error import S3Error
-from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
 
 Pairs = tuple[tuple[str, str], ...]

@@ -19,9 +19,9 @@ from usp_s3_wsgi import (
     trust_boundary,
 )
 from usp_s3_wsgi.body import Body
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, ObjectNotFound, SettingError, UpstreamRefused
 from usp_s3_wsgi.response import Answer
-from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.trust_boundary import Trusted
 from usp_s3_wsgi.upstream import Upstream
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from usp_s3_wsgi.bucket_url import BucketURL
+from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.learned import Clock, Learned
 
 #: So many denials end a trial: some objects may be denied by any clock.

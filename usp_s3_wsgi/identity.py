@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from usp_s3_wsgi.settings import Settings
+    from usp_s3_wsgi.config.settings import Settings
 
 #: What is said of credentials that cannot be used when they come.
 EXPIRED = "what came had expired already; is this server's clock right?"

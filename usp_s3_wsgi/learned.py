@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from usp_s3_wsgi import values
-from usp_s3_wsgi.bucket_url import BucketURL
-from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.config import parsers
+from usp_s3_wsgi.config.bucket_url import BucketURL
+from usp_s3_wsgi.config.settings import Settings
 
 #: S3 tells its time in whole seconds: within these two clocks are the same.
 _SAME_TIME = 2.0
@@ -81,7 +81,7 @@ class Learned:
     def take_region(self, section: Settings, asked: Settings, region: str, same_host: bool = False) -> bool:
         """Ask in that region from now on; False where that changes nothing in what was asked, or is no region."""
         try:
-            values.region(region)
+            parsers.region(region)
         except ValueError:
             return False
         signed_for = region if section.region is not None else None  # Signature v2 knows of no region

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
+from usp_s3_wsgi.config.proxy_set import ProxySet
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import (
     HostResting,
     NoFreeConnection,
@@ -25,9 +27,7 @@ from usp_s3_wsgi.errors import (
     UpstreamUntrusted,
     describe,
 )
-from usp_s3_wsgi.proxy_set import ProxySet
 from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.strict_http import HandshakeError, S3Response, SpeaksTLS, StrictHTTPConnection, StrictHTTPSConnection
 
 #: What is worth reading to the end, so that the connection can serve again, and for how many seconds.

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from usp_s3_wsgi import http_date
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound, SettingError
-from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing.encoding import percent_encode
 
 #: What S3 needs to know of the client's headers: RFC 9110, sections 13 and 14. Never Authorization, Cookie, x-amz-*.

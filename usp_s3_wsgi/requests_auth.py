@@ -10,10 +10,10 @@ from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 import requests
 from requests.auth import AuthBase
 
-from usp_s3_wsgi import bucket_url
+from usp_s3_wsgi.config import bucket_url
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
 from usp_s3_wsgi.signing.encoding import percent_encode
 

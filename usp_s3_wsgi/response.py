@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import UpstreamRefused
-from usp_s3_wsgi.settings import Settings
 
 if TYPE_CHECKING:
     from usp_s3_wsgi.strict_http import S3Response

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import (
     AccessDenied,
     BadPath,
@@ -16,7 +17,6 @@ from usp_s3_wsgi.errors import (
     UpstreamBusy,
     UpstreamRefused,
 )
-from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import validity
 
 #: 403 that is about the object; every other one is about this server's keys.

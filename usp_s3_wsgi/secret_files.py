@@ -7,7 +7,8 @@ import threading
 import time
 from pathlib import PurePath
 
-from usp_s3_wsgi import error_log, values
+from usp_s3_wsgi import error_log
+from usp_s3_wsgi.config import parsers
 from usp_s3_wsgi.errors import SettingError
 
 #: Larger than any key or token: a wrong path must not read a whole film into memory.
@@ -67,7 +68,7 @@ def shown_path(path: str) -> list[str]:
 def read_key(path: str) -> str:
     """Return the key or token that a file holds. Raises: OSError; ValueError: it holds none."""
     with open(path, "rb") as file:
-        return values.token(file.read(_LARGEST).decode("ascii", "replace").strip())
+        return parsers.token(file.read(_LARGEST).decode("ascii", "replace").strip())
 
 
 files = SecretFiles()

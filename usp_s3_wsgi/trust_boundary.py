@@ -12,9 +12,10 @@ from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import request, settings
+from usp_s3_wsgi import request
+from usp_s3_wsgi.config import settings
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.settings import Settings
 
 #: The proof and two netstrings, of settings and of what is about this request alone; each holds names and values.
 _HANDED_OVER = "USP_S3_SETTINGS"

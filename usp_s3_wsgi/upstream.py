@@ -10,14 +10,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from usp_s3_wsgi import credentials, error_document, errors, framing, pool, s3_error
-from usp_s3_wsgi.bucket_url import BucketURL
+from usp_s3_wsgi.config.bucket_url import BucketURL
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
 from usp_s3_wsgi.learned import Clock, learned
 from usp_s3_wsgi.remedies import Remedy, rule_for
 from usp_s3_wsgi.request import S3Request, is_unusual
 from usp_s3_wsgi.s3_error import CLOCK_CODES, S3Error
-from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing import sign
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from botocore.credentials import Credentials as BotoCredentials
 
 from tests.bench.server import BenchError
 from tests.leaks import ACCESS_KEY, SECRET_KEY
-from usp_s3_wsgi import access, credentials, request, settings
+from usp_s3_wsgi import access, credentials, request
+from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.signing import sign
 
 SIGN = "sign v4 header"

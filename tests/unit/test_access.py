@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usp_s3_wsgi import access, credentials, settings
+from usp_s3_wsgi import access, credentials
 from usp_s3_wsgi.access import Refused, Signed, explain_refusal, sign_proxied
+from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.signing import sign
 

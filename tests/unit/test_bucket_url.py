@@ -10,8 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.unit.test_settings import BASE, PATH_STYLE, refused
-from usp_s3_wsgi.bucket_url import parse as bucket_url
-from usp_s3_wsgi.settings import from_environ
+from usp_s3_wsgi.config.bucket_url import parse as bucket_url
+from usp_s3_wsgi.config.settings import from_environ
 
 # --- the bucket's URL: URL, bucket, path style, host, port, prefix, Host header
 

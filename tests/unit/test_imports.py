@@ -27,33 +27,34 @@ GATEWAY = {
 #: What each module may import of the package when it runs.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
+    "config": set(),
     "errors": set(),
     "signing.encoding": set(),
-    "values": set(),
-    "bucket_url": {"signing.encoding"},
-    "proxy_set": {"values"},
-    "settings": {"bucket_url", "errors", "proxy_set", "values"},
+    "config.parsers": set(),
+    "config.bucket_url": {"signing.encoding"},
+    "config.proxy_set": {"config.parsers"},
+    "config.settings": {"config.bucket_url", "errors", "config.proxy_set", "config.parsers"},
     "identity": set(),
-    "secret_files": {"error_log", "errors", "values"},
+    "secret_files": {"error_log", "errors", "config.parsers"},
     "refresher": {"error_log", "errors", "identity"},
     "import_path": set(),
     "aws": {"errors", "identity", "import_path"},
-    "credentials": {"aws", "identity", "refresher", "secret_files", "settings"},
+    "credentials": {"aws", "identity", "refresher", "secret_files", "config.settings"},
     "http_date": set(),
-    "request": {"errors", "http_date", "settings", "signing.encoding"},
+    "request": {"errors", "http_date", "config.settings", "signing.encoding"},
     "signing": {"signing.encoding", "signing.sigv2", "signing.sigv4"},
     "signing.sigv2": {"signing.encoding"},
     "signing.sigv4": {"signing.encoding"},
     "addresses": set(),
     "strict_http": {"addresses"},
-    "pool": {"errors", "proxy_set", "request", "settings", "strict_http"},
-    "s3_error": {"errors", "settings", "signing"},
+    "pool": {"errors", "config.proxy_set", "request", "config.settings", "strict_http"},
+    "s3_error": {"errors", "config.settings", "signing"},
     "error_document": {"errors", "pool", "s3_error"},
     "remedies": {"errors", "s3_error"},
-    "learned": {"bucket_url", "settings", "values"},
-    "clock_trials": {"bucket_url", "learned"},
+    "learned": {"config.bucket_url", "config.settings", "config.parsers"},
+    "clock_trials": {"config.bucket_url", "learned"},
     "upstream": {
-        "bucket_url",
+        "config.bucket_url",
         "credentials",
         "error_document",
         "errors",
@@ -63,15 +64,15 @@ ALLOWED: dict[str, set[str]] = {
         "remedies",
         "request",
         "s3_error",
-        "settings",
+        "config.settings",
         "signing",
     },
     "framing": {"errors", "request"},
-    "response": {"errors", "settings"},
+    "response": {"errors", "config.settings"},
     "body": {"errors", "framing", "pool", "request", "s3_error", "upstream"},
     "error_log": {"errors"},
     "client": {"errors"},
-    "trust_boundary": {"errors", "request", "settings"},
+    "trust_boundary": {"errors", "request", "config.settings"},
     "application": GATEWAY - {"application", "clock_trials"},
     "access": GATEWAY
     - {
@@ -103,14 +104,14 @@ ALLOWED: dict[str, set[str]] = {
             for name in ("findings", "gateway", "healthchecks", "proxied", "servers", "unused", "urls")
         ),
     },
-    "convert.mounts": {"bucket_url", "convert.apache_config", "convert.edits"},
+    "convert.mounts": {"config.bucket_url", "convert.apache_config", "convert.edits"},
     "convert.checks": {"convert.apache_config", "convert.edits", "convert.mounts"},
     "convert.gateway": {
         "convert.apache_config",
         "convert.checks",
         "convert.edits",
         "convert.mounts",
-        "proxy_set",
+        "config.proxy_set",
     },
     "configtest": {
         f"configtest.{name}"
@@ -123,7 +124,7 @@ ALLOWED: dict[str, set[str]] = {
     "configtest.tree": {"convert.apache_config"},
     "configtest.findings": {"configtest.tree"},
     "configtest.prefixes": set(),
-    "configtest.servers": {"configtest.prefixes", "configtest.tree", "settings"},
+    "configtest.servers": {"configtest.prefixes", "configtest.tree", "config.settings"},
     "configtest.urls": {"configtest.servers", "configtest.tree"},
     "configtest.judge": {
         "access",
@@ -131,7 +132,7 @@ ALLOWED: dict[str, set[str]] = {
         "configtest.servers",
         "configtest.tree",
         "errors",
-        "settings",
+        "config.settings",
     },
     "configtest.files": {"configtest.findings", "secret_files"},
     "configtest.gateway": {f"configtest.{name}" for name in ("findings", "judge", "servers", "tree", "urls")},
@@ -140,8 +141,8 @@ ALLOWED: dict[str, set[str]] = {
     "configtest.proxied": {
         *(f"configtest.{name}" for name in ("findings", "judge", "near", "patterns", "proxies", "servers", "urls")),
         "access",
-        "bucket_url",
-        "settings",
+        "config.bucket_url",
+        "config.settings",
     },
     "configtest.near": {"configtest.findings", "configtest.servers", "configtest.tree", "configtest.urls"},
     "configtest.unused": {f"configtest.{name}" for name in ("findings", "gateway", "servers", "tree", "urls")},
@@ -215,7 +216,7 @@ def test_imports_go_one_way(name: str) -> None:
 def test_signing_is_pure(name: str) -> None:
     tops = {full.partition(".")[0] for full in imports(name)}
     assert not tops & {"urllib3", "os", "time", "socket", "io", "pathlib", "random", "logging", "requests", "threading"}
-    assert "settings" not in inside(name)
+    assert "config.settings" not in inside(name)
 
 
 @pytest.mark.parametrize("outside", OUTSIDE)

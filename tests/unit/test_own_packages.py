@@ -110,9 +110,9 @@ def test_a_library_that_is_loaded_already_must_be_new_enough(
         with pytest.raises(
             ImportError, match=rf"library {re.escape(version)} of /elsewhere/library is loaded .* needs 2\.3"
         ):
-            own_packages.load("usp_s3_wsgi.values", library="2.3")
+            own_packages.load("usp_s3_wsgi.config.parsers", library="2.3")
     else:
-        own_packages.load("usp_s3_wsgi.values", library="2.3")
+        own_packages.load("usp_s3_wsgi.config.parsers", library="2.3")
 
 
 def lowest(text: str, name: str) -> str:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from usp_s3_wsgi.proxy_set import ProxySet
-from usp_s3_wsgi.proxy_set import parse as proxy_set
+from usp_s3_wsgi.config.proxy_set import ProxySet
+from usp_s3_wsgi.config.proxy_set import parse as proxy_set
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from usp_s3_wsgi import errors, s3_error
-from usp_s3_wsgi.bucket_url import parse as bucket_url
+from usp_s3_wsgi.config.bucket_url import parse as bucket_url
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.remedies import RULES, Remedy, may_ask_elsewhere, rule_for
 from usp_s3_wsgi.s3_error import S3Error
-from usp_s3_wsgi.settings import Settings
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
 

@@ -11,10 +11,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.wsgi import environ
-from usp_s3_wsgi.bucket_url import parse as bucket_url
+from usp_s3_wsgi.config.bucket_url import parse as bucket_url
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound
 from usp_s3_wsgi.request import S3Request, _plain_key, from_environ, object_key, passed_query
-from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.signing.encoding import percent_encode
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/pre/fix"))

@@ -9,8 +9,8 @@ from http import HTTPStatus
 import pytest
 
 from usp_s3_wsgi import errors, response
-from usp_s3_wsgi.bucket_url import parse as bucket_url
-from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.config.bucket_url import parse as bucket_url
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.strict_http import S3Response, StrictHTTPConnection
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))

@@ -10,8 +10,8 @@ import pytest
 
 from tests.unit.test_response import SETTINGS, Wire, from_s3
 from usp_s3_wsgi import error_document, errors, s3_error
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.s3_error import S3Error
-from usp_s3_wsgi.settings import Settings
 from usp_s3_wsgi.strict_http import S3Response
 
 

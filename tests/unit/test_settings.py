@@ -12,10 +12,10 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from usp_s3_wsgi import settings
+from usp_s3_wsgi.config import settings
+from usp_s3_wsgi.config.proxy_set import ProxySet
+from usp_s3_wsgi.config.settings import TABLE, Settings, from_environ
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.proxy_set import ProxySet
-from usp_s3_wsgi.settings import TABLE, Settings, from_environ
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 BASE = {"S3BucketURL": "https://b.s3.eu-west-1.amazonaws.com/", "S3AccessKey": "AKIA", "S3SecretKey": SECRET}

@@ -19,9 +19,9 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from usp_s3_wsgi.config.settings import Settings, from_environ
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.settings import Settings, from_environ
 from usp_s3_wsgi.signing import sign
 from usp_s3_wsgi.signing.encoding import percent_encode
 

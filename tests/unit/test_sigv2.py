@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from usp_s3_wsgi.config.settings import Settings, from_environ
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.settings import Settings, from_environ
 from usp_s3_wsgi.signing import sign, sigv2
 from usp_s3_wsgi.signing.encoding import percent_encode
 

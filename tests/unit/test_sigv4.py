@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from usp_s3_wsgi.config.settings import Settings, from_environ
 from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.settings import Settings, from_environ
 from usp_s3_wsgi.signing import sign, sigv4
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from usp_s3_wsgi.bucket_url import parse as bucket_url
-from usp_s3_wsgi.settings import Settings
+from usp_s3_wsgi.config.bucket_url import parse as bucket_url
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.signing import validity
 
 NOW = datetime(2026, 3, 29, 1, 30, 7, 999_999, tzinfo=UTC)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from usp_s3_wsgi import access, settings
+from usp_s3_wsgi import access
+from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.servers import Value, Variables
 from usp_s3_wsgi.configtest.tree import Directive

@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from usp_s3_wsgi import access, bucket_url
+from usp_s3_wsgi import access
+from usp_s3_wsgi.config import bucket_url
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.judge import judge, judge_values, warn_of_misspelt
 from usp_s3_wsgi.configtest.patterns import falls_on, falls_on_any_host, may_match, right_form
@@ -23,7 +25,6 @@ from usp_s3_wsgi.configtest.urls import (
     is_in_bucket,
     is_path_below,
 )
-from usp_s3_wsgi.settings import Settings
 
 _KEYS = (
     "s3accesskey", "s3accesskeyfile", "s3secretkey", "s3secretkeyfile", "s3credentialsource", "s3profile", "s3rolearn",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from usp_s3_wsgi import settings
+from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.configtest.prefixes import Prefixes
 from usp_s3_wsgi.configtest.tree import Directive
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from usp_s3_wsgi import proxy_set
+from usp_s3_wsgi.config import proxy_set
 from usp_s3_wsgi.convert.apache_config import Line, Node, Section, quoted, walk
 from usp_s3_wsgi.convert.checks import check, check_left
 from usp_s3_wsgi.convert.edits import (

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-from usp_s3_wsgi import bucket_url
+from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.convert.apache_config import Around, Line, Section, quoted, walk
 from usp_s3_wsgi.convert.edits import KEYS, Edits, is_vendors
 

@@ -14,9 +14,9 @@ from usp_s3_wsgi.signing.sigv4 import Common
 
 # At run time nothing of the settings is needed; they, in turn, encode with this package.
 if TYPE_CHECKING:
+    from usp_s3_wsgi.config.settings import Settings
     from usp_s3_wsgi.credentials import Credentials
     from usp_s3_wsgi.request import S3Request
-    from usp_s3_wsgi.settings import Settings
 
 __all__ = ["Common", "common", "sign", "validity"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from usp_s3_wsgi.values import integer, on_off
+from usp_s3_wsgi.config.parsers import integer, on_off
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import bucket_url, proxy_set, values
-from usp_s3_wsgi.bucket_url import BucketURL
+from usp_s3_wsgi.config import bucket_url, parsers, proxy_set
+from usp_s3_wsgi.config.bucket_url import BucketURL
+from usp_s3_wsgi.config.proxy_set import ProxySet
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.proxy_set import ProxySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +72,33 @@ class Setting(NamedTuple):
 
 TABLE = (
     Setting("S3BucketURL", "bucket_url", bucket_url.parse),
-    Setting("S3Bucket", None, values.token),
-    Setting("S3AccessKey", "access_key", values.token),
-    Setting("S3SecretKey", "secret_key", values.token),
-    Setting("S3SecurityToken", "security_token", values.token),
-    Setting("S3AccessKeyFile", "access_key_file", values.file),
-    Setting("S3SecretKeyFile", "secret_key_file", values.file),
-    Setting("S3SecurityTokenFile", "security_token_file", values.file),
-    Setting("S3Region", "region", values.region),
-    Setting("S3UseHeaders", "use_headers", values.on_off),
+    Setting("S3Bucket", None, parsers.token),
+    Setting("S3AccessKey", "access_key", parsers.token),
+    Setting("S3SecretKey", "secret_key", parsers.token),
+    Setting("S3SecurityToken", "security_token", parsers.token),
+    Setting("S3AccessKeyFile", "access_key_file", parsers.file),
+    Setting("S3SecretKeyFile", "secret_key_file", parsers.file),
+    Setting("S3SecurityTokenFile", "security_token_file", parsers.file),
+    Setting("S3Region", "region", parsers.region),
+    Setting("S3UseHeaders", "use_headers", parsers.on_off),
     Setting("S3ProxySet", "proxy_set", proxy_set.parse),
-    Setting("S3CredentialSource", "credential_source", values.credential_source),
-    Setting("S3Profile", "profile", values.profile),
-    Setting("S3RoleARN", "role_arn", values.role_arn),
-    Setting("S3RoleSessionName", "role_session_name", values.role_session_name),
-    Setting("S3RoleDuration", "role_duration", values.integer(900, 43_200)),
-    Setting("S3RoleExternalId", "role_external_id", values.external_id),
-    Setting("S3STSEndpoint", "sts_endpoint", values.endpoint),
-    Setting("S3RequesterPays", "requester_pays", values.on_off),
-    Setting("S3Expires", "expires", values.integer(1, 604_800)),
-    Setting("S3Retries", "retries", values.integer(0, 10)),
-    Setting("S3PassQuery", "pass_query", values.query_names),
-    Setting("S3PassHeaders", "pass_headers", values.header_prefixes),
-    Setting("S3PassAcceptEncoding", "pass_accept_encoding", values.on_off),
-    Setting("S3DeniedStatus", "denied_status", values.denied_status),
-    Setting("S3CAFile", "ca_file", values.file),
+    Setting("S3CredentialSource", "credential_source", parsers.credential_source),
+    Setting("S3Profile", "profile", parsers.profile),
+    Setting("S3RoleARN", "role_arn", parsers.role_arn),
+    Setting("S3RoleSessionName", "role_session_name", parsers.role_session_name),
+    Setting("S3RoleDuration", "role_duration", parsers.integer(900, 43_200)),
+    Setting("S3RoleExternalId", "role_external_id", parsers.external_id),
+    Setting("S3STSEndpoint", "sts_endpoint", parsers.endpoint),
+    Setting("S3RequesterPays", "requester_pays", parsers.on_off),
+    Setting("S3Expires", "expires", parsers.integer(1, 604_800)),
+    Setting("S3Retries", "retries", parsers.integer(0, 10)),
+    Setting("S3PassQuery", "pass_query", parsers.query_names),
+    Setting("S3PassHeaders", "pass_headers", parsers.header_prefixes),
+    Setting("S3PassAcceptEncoding", "pass_accept_encoding", parsers.on_off),
+    Setting("S3DeniedStatus", "denied_status", parsers.denied_status),
+    Setting("S3CAFile", "ca_file", parsers.file),
     Setting("S3FallbackURL", None, bucket_url.parse),
-    Setting("S3FallbackOn404", "fallback_on_404", values.on_off),
+    Setting("S3FallbackOn404", "fallback_on_404", parsers.on_off),
 )
 _BY_NAME = {row.name: row for row in TABLE}
 #: Settings of the client's side, which are the same for both buckets; every other one may differ.
