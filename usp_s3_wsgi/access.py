@@ -16,18 +16,17 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import credentials, error_log, errors, framing, request, response, s3_error, signing
+from usp_s3_wsgi import credentials, error_log, errors, framing, request, response, s3_error
 from usp_s3_wsgi.clock_trials import ClockTrials, Signature
 from usp_s3_wsgi.config import bucket_url, settings
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ProxyFailed, RangeNotSatisfiable, SettingError
 from usp_s3_wsgi.learned import OWN, learned
 from usp_s3_wsgi.remedies import Remedy, rule_for
-from usp_s3_wsgi.request import S3Request
 from usp_s3_wsgi.s3_error import S3Error
-from usp_s3_wsgi.signing import sign
+from usp_s3_wsgi.signing.signer import sign, signing_template
+from usp_s3_wsgi.signing.types import Credentials, S3Request
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -138,7 +137,7 @@ def sign_proxied(
         chosen = learned.whereabouts(section_settings, same_host=True)
         unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, merged_after, chosen)
         keys, now = credentials.resolve(section_settings), learned.now(chosen.bucket_url)
-        signed = sign(unsigned, chosen, keys, now)
+        signed = sign(unsigned, chosen.signing, keys, now)
         alike = _alike(unsigned, chosen, keys, now, second)
     except Exception as error:
         return _refused(error, method, url)
@@ -149,7 +148,7 @@ def sign_proxied(
         signed.headers,
         chosen.pass_headers,
         chosen.pass_accept_encoding,
-        unsigned.is_by_number,
+        unsigned.is_for_part_number,
         int(now.timestamp()),
         version,
         alike,
@@ -157,20 +156,20 @@ def sign_proxied(
 
 
 def _alike(unsigned: S3Request, chosen: Settings, keys: Credentials, now: datetime, second: int) -> Alike | None:
-    common = signing.common(unsigned, chosen, keys, now)
-    if common is None or unsigned.query:
+    template = signing_template(unsigned, chosen.signing, keys, now)
+    if template is None or unsigned.query:
         return None
-    query = "&".join([f"{name}={value}" for name, value in common.sent]) + "&X-Amz-Signature="
+    query = "&".join([f"{name}={value}" for name, value in template.added]) + "&X-Amz-Signature="
     return Alike(
         second,
         bool(chosen.pass_query),
         f"{unsigned.scheme}://{unsigned.host}",
         chosen.bucket_url.prefix,
-        f"{common.query}\n{common.canonical}",
-        common.to_sign,
-        common.key,
-        common.authorization or None,
-        None if common.authorization else query,
+        f"{template.canonical_query}\n{template.canonical_request_tail}",
+        template.string_to_sign_prefix,
+        template.signing_key,
+        template.authorization_prefix or None,
+        None if template.authorization_prefix else query,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from usp_s3_wsgi import errors, framing, pool, s3_error
 from usp_s3_wsgi.errors import BodyTruncated, BodyUnusable, GatewayError, describe
 from usp_s3_wsgi.framing import Part
-from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.upstream import Upstream
 
 if TYPE_CHECKING:

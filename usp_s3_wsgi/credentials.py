@@ -7,15 +7,14 @@ import threading
 
 from usp_s3_wsgi import identity
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.identity import Credentials, Identity
+from usp_s3_wsgi.identity import Identity
 from usp_s3_wsgi.refresher import Refresher
 from usp_s3_wsgi.secret_files import files
+from usp_s3_wsgi.signing.types import Credentials
 
 #: The secret is not that of the access key. AWS hands out both together, so it is the request that S3 reads in another
 #: way, such as one for a key that is not UTF-8; what clients ask for must not cost the credentials of all others.
 _WRONG_SIGNATURE = "SignatureDoesNotMatch"
-
-__all__ = ["Credentials", "doubt", "renew", "resolve"]
 
 
 def resolve(settings: Settings) -> Credentials:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from usp_s3_wsgi.errors import RangeNotSatisfiable, UpstreamRefused
-from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.signing.types import S3Request
 
 if TYPE_CHECKING:
     from usp_s3_wsgi.strict_http import S3Response
@@ -51,7 +51,7 @@ def part_sent(response: S3Response, request: S3Request) -> Part | None:
         RangeNotSatisfiable: what was asked for is the last nothing of the object.
     """
     length = _length(response)
-    return validate_part(response.status, response.headers, length, request.header("Range"), request.is_by_number)
+    return validate_part(response.status, response.headers, length, request.header("Range"), request.is_for_part_number)
 
 
 def validate_part(status: int, headers: Headers, length: int | None, asked: str | None, by_number: bool) -> Part | None:

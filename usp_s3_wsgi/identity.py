@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.signing.types import Credentials
 
 #: What is said of credentials that cannot be used when they come.
 EXPIRED = "what came had expired already; is this server's clock right?"
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A key pair, with the session token of temporary ones. The repr shows neither secret nor token."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    security_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

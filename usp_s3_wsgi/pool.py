@@ -27,7 +27,7 @@ from usp_s3_wsgi.errors import (
     UpstreamUntrusted,
     describe,
 )
-from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.strict_http import HandshakeError, S3Response, SpeaksTLS, StrictHTTPConnection, StrictHTTPSConnection
 
 #: What is worth reading to the end, so that the connection can serve again, and for how many seconds.

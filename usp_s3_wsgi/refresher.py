@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from usp_s3_wsgi import error_log, errors
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
-from usp_s3_wsgi.identity import EXPIRED, Credentials, Temporary
+from usp_s3_wsgi.identity import EXPIRED, Temporary
+from usp_s3_wsgi.signing.types import Credentials
 
 #: botocore's own periods, in seconds before the end: from the first on new ones are asked for, from the second on they
 #: are asked for often. https://github.com/boto/botocore/blob/develop/botocore/credentials.py

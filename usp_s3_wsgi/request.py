@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from usp_s3_wsgi import http_date
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound, SettingError
-from usp_s3_wsgi.signing.encoding import percent_encode
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.signing.types import S3Request
 
 #: What S3 needs to know of the client's headers: RFC 9110, sections 13 and 14. Never Authorization, Cookie, x-amz-*.
 FORWARDED_HEADERS = {
@@ -40,54 +41,6 @@ _MAYBE_MERGED = re.compile("//|%2f", re.IGNORECASE)
 _MAYBE_DOTS = re.compile(r"(?:/|%2f)(?:\.|%2e)", re.IGNORECASE)
 #: A path that decodes and encodes to itself, as most do; dots at a segment's begin are for others to judge.
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
-
-
-class S3Request(NamedTuple):
-    """A request to S3, before or after it is signed.
-
-    ``host``: the Host header, with the port unless it is the scheme's default. ``path``: percent-encoded once, begins
-    with ``/``. ``query``: names and values, each percent-encoded once. ``headers``: all that is sent but Host and
-    Accept-Encoding, which is not signed: Google changes it on the way.
-    """
-
-    method: str
-    scheme: str
-    host: str
-    path: str
-    query: tuple[tuple[str, str], ...] = ()
-    headers: tuple[tuple[str, str], ...] = ()
-    accept_encoding: str = "identity"
-
-    @property
-    def target(self) -> str:
-        """The request target in origin form: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.1."""
-        if not self.query:
-            return self.path
-        return self.path + "?" + "&".join([f"{name}={value}" for name, value in self.query])
-
-    @property
-    def place(self) -> str:
-        """What is asked, for a log: signed requests hold a signature, so only what cannot be one."""
-        return f"{self.method} {self.scheme}://{self.host}{self.path}"
-
-    @property
-    def is_by_number(self) -> bool:
-        """Whether a part of an upload is asked for by its number."""
-        return bool(self.query) and any(name == "partNumber" for name, _ in self.query)
-
-    def header(self, name: str) -> str | None:
-        """Return the value of the first header of that name, in any case."""
-        if not self.headers:
-            return None  # as most have none
-        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
-
-    def without(self, *names: str) -> S3Request:
-        """Return the request without the headers of these names, in any case."""
-        unwanted = {name.lower() for name in names}
-        return self._replace(headers=tuple(item for item in self.headers if item[0].lower() not in unwanted))
-
-    def __repr__(self) -> str:
-        return f"S3Request({self.place})"
 
 
 def from_environ(

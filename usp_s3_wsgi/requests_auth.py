@@ -11,11 +11,9 @@ import requests
 from requests.auth import AuthBase
 
 from usp_s3_wsgi.config import bucket_url
-from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.credentials import Credentials
-from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.signing import sign
-from usp_s3_wsgi.signing.encoding import percent_encode
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.signing.signer import sign
+from usp_s3_wsgi.signing.types import Credentials, S3Request, SigningContext
 
 
 class S3Auth(AuthBase):
@@ -53,8 +51,8 @@ class S3Auth(AuthBase):
         headers = tuple((str(name), str(value)) for name, value in prepared.headers.items() if name.lower() != "host")
         signed_query = tuple((name, value) for name, _, value in query)
         unsigned = S3Request(prepared.method or "GET", place.scheme, place.authority, path, signed_query, headers)
-        settings = replace(Settings(place), region=self._region, use_headers=True)
-        signed = sign(unsigned, settings, self._credentials, datetime.now(UTC), _payload_hash(prepared.body))
+        context = SigningContext(self._region, use_headers=True, bucket=None if place.path_style else place.bucket)
+        signed = sign(unsigned, context, self._credentials, datetime.now(UTC), _payload_hash(prepared.body))
         prepared.url = urlunsplit((parts.scheme, parts.netloc, path, "&".join(map("".join, query)), ""))
         prepared.headers.update({"Host": place.authority, **dict(signed.headers)})
         return prepared

@@ -17,7 +17,7 @@ from usp_s3_wsgi.errors import (
     UpstreamBusy,
     UpstreamRefused,
 )
-from usp_s3_wsgi.signing import validity
+from usp_s3_wsgi.signing.signer import validity
 
 #: 403 that is about the object; every other one is about this server's keys.
 _DENIED = frozenset({"AccessDenied", "InvalidObjectState", ""})
@@ -184,7 +184,7 @@ def is_maybe_clock(error: S3Error, settings: Settings, signed_at: datetime) -> b
     """Whether S3 refuses without a reason what was not valid by its clock; ``signed_at``: the time that was signed."""
     if error.date is None or error.is_foreign or error.status not in {400, 403} or error.code not in _MAYBE_CLOCK:
         return False
-    begin, end = validity(settings, signed_at)
+    begin, end = validity(settings.signing, signed_at)
     return not begin <= error.date < end
 
 

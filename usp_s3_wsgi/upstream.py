@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from usp_s3_wsgi import credentials, error_document, errors, framing, pool, s3_error
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
 from usp_s3_wsgi.learned import Clock, learned
 from usp_s3_wsgi.remedies import Remedy, rule_for
-from usp_s3_wsgi.request import S3Request, is_unusual
+from usp_s3_wsgi.request import is_unusual
 from usp_s3_wsgi.s3_error import CLOCK_CODES, S3Error
-from usp_s3_wsgi.signing import sign
+from usp_s3_wsgi.signing.signer import sign
+from usp_s3_wsgi.signing.types import Credentials, S3Request
 
 if TYPE_CHECKING:
     from usp_s3_wsgi.strict_http import S3Response
@@ -115,7 +115,7 @@ class Upstream:
 
     def _try(self, request: S3Request) -> S3Response:
         response, asked = self._send(request), request.header("Range")
-        response.status = framing.status_of(response.status, response.headers, asked, request.is_by_number)
+        response.status = framing.status_of(response.status, response.headers, asked, request.is_for_part_number)
         if framing.is_without_ranges(response.status, asked):
             return response
         if response.status in ANSWERS:
@@ -139,7 +139,7 @@ class Upstream:
             self._place = request.place
         now = self._trial.clock.now() if self._trial else learned.now(url)
         signed = self._signed = _Signed(section, credentials.resolve(self._section), now)
-        worker, signed_request = pool.workers.get(section), sign(request, section, signed.keys, signed.at)
+        worker, signed_request = pool.workers.get(section), sign(request, section.signing, signed.keys, signed.at)
         self._is_signed = True
         return worker.send(signed_request)
 

@@ -21,7 +21,7 @@ from tests.bench.server import BenchError
 from tests.leaks import ACCESS_KEY, SECRET_KEY
 from usp_s3_wsgi import access, credentials, request
 from usp_s3_wsgi.config import settings
-from usp_s3_wsgi.signing import sign
+from usp_s3_wsgi.signing.signer import sign
 
 SIGN = "sign v4 header"
 _REGION = "eu-central-1"
@@ -129,7 +129,7 @@ def _ours(mode: dict[str, str]) -> Callable[[], object]:
     environ = _environ(mode)
     section = settings.from_environ(environ)
     unsigned, keys = request.from_environ(environ, section), credentials.resolve(section)
-    return lambda: sign(unsigned, section, keys, datetime.now(UTC))
+    return lambda: sign(unsigned, section.signing, keys, datetime.now(UTC))
 
 
 def _botocore(name: str, mode: dict[str, str]) -> Callable[[], object]:

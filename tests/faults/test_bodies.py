@@ -13,8 +13,9 @@ from tests.certificates import Certificate
 from tests.faults.named import OBJECT, chunked_part, cut, rest
 from tests.faults.server import WAIT, Connection, Request, ScriptedS3, Step, answer, close, first, reset, stall
 from tests.wsgi import begin, call, environ, s3_settings
-from usp_s3_wsgi import signing, upstream
-from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi import upstream
+from usp_s3_wsgi.signing import signer
+from usp_s3_wsgi.signing.types import S3Request
 
 CHUNKED = answer(200, b"5\r\nhello\r\n", ("Transfer-Encoding", "chunked"), length=None)
 CUT = answer(200, b"hello", length=50)
@@ -111,7 +112,7 @@ def test_no_request_has_a_header_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def sign(request: S3Request, *given: Any) -> S3Request:
         names.append([name for name, _ in request.headers])
-        return signing.sign(request, *given)
+        return signer.sign(request, *given)
 
     monkeypatch.setattr(upstream, "sign", sign)
     monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)

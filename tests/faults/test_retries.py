@@ -11,8 +11,9 @@ import pytest
 from tests.certificates import Certificate
 from tests.faults.server import ScriptedS3, Step, answer, close, error, reset, stall
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import signing, upstream
-from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi import upstream
+from usp_s3_wsgi.signing import signer
+from usp_s3_wsgi.signing.types import S3Request
 
 HELLO = answer(200, b"hello")
 
@@ -69,7 +70,7 @@ def test_each_try_is_signed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def sign(*given: Any) -> S3Request:
         signed.append(given)
-        return signing.sign(*given)
+        return signer.sign(*given)
 
     monkeypatch.setattr(upstream, "sign", sign)
     with ScriptedS3(close, close, HELLO) as s3:

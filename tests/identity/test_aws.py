@@ -35,7 +35,8 @@ from usp_s3_wsgi import aws as product
 from usp_s3_wsgi import identity
 from usp_s3_wsgi.config.settings import from_environ
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
-from usp_s3_wsgi.identity import Credentials, Temporary
+from usp_s3_wsgi.identity import Temporary
+from usp_s3_wsgi.signing.types import Credentials
 
 BASE = {"S3AccessKey": "", "S3SecretKey": "", "S3CredentialSource": "aws"}
 KEYS = Credentials(ACCESS_KEY, SECRET_KEY)

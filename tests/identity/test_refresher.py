@@ -10,8 +10,9 @@ import pytest
 
 from usp_s3_wsgi import refresher
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
-from usp_s3_wsgi.identity import Credentials, Temporary
+from usp_s3_wsgi.identity import Temporary
 from usp_s3_wsgi.refresher import Refresher
+from usp_s3_wsgi.signing.types import Credentials
 
 NOW = 1_800_000_000.0
 WAIT = 10.0

@@ -157,9 +157,9 @@ def test_any_text_is_a_url_that_can_be_sent_or_is_refused(text: str, start: str)
 def test_s3bucket_names_what_the_url_does_not_show() -> None:
     for url in ("https://films.ceph.example/", "https://films.minio:9000/", "https://films/", "https://FILMS.x/2024/"):
         read = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
-        assert (read.bucket, read.path_style) == ("films", False)
+        assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("films", False)
     read = from_environ({**BASE, "S3BucketURL": "https://media.example.com/", "S3Bucket": "media.example.com"})
-    assert (read.bucket, read.path_style) == ("media.example.com", False)
+    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("media.example.com", False)
 
 
 @pytest.mark.parametrize(
@@ -184,14 +184,14 @@ def test_a_value_written_into_the_name_is_not_shown() -> None:
 
 def test_s3bucket_corrects_a_wrong_guess() -> None:
     url = "https://films.ceph.example/2024/"
-    assert (from_environ({**BASE, "S3BucketURL": url}).bucket) == "2024"
+    assert (from_environ({**BASE, "S3BucketURL": url}).bucket_url.bucket) == "2024"
     read = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
-    assert (read.bucket, read.path_style) == ("films", False)
+    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("films", False)
 
 
 def test_s3bucket_at_the_start_of_the_path() -> None:
     read = from_environ({**PATH_STYLE, "S3Bucket": "bucket"})
-    assert (read.bucket, read.path_style) == ("bucket", True)
+    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("bucket", True)
 
 
 @pytest.mark.parametrize(
@@ -240,11 +240,11 @@ def test_s3bucket_does_not_open_the_whole_service(url: str) -> None:
 )
 def test_signature_v4_needs_no_name_where_the_host_begins_with_it(url: str) -> None:
     read = from_environ({**BASE, "S3BucketURL": url, "S3Region": "r"})
-    assert (read.bucket, read.path_style, read.bucket_url.prefix) == ("", False, "/")
+    assert (read.bucket_url.bucket, read.bucket_url.path_style, read.bucket_url.prefix) == ("", False, "/")
     message = refused(S3BucketURL=url)
     assert message.startswith("S3Bucket is not set: Signature v2 signs") and "S3Region" in message
     name = "my.films" if "//my." in url else "films"
-    assert from_environ({**BASE, "S3BucketURL": url, "S3Bucket": name}).bucket == name
+    assert from_environ({**BASE, "S3BucketURL": url, "S3Bucket": name}).bucket_url.bucket == name
 
 
 @pytest.mark.parametrize(
@@ -296,12 +296,12 @@ def test_s3bucket_is_not_the_first_word_of_a_service(url: str, bucket: str) -> N
 
 def test_s3bucket_in_both_host_and_path_is_the_path() -> None:
     read = from_environ({**BASE, "S3BucketURL": "https://storage.example/storage/", "S3Bucket": "storage"})
-    assert (read.bucket, read.path_style) == ("storage", True)
+    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("storage", True)
 
 
 def test_s3bucket_may_be_the_host_itself() -> None:
     read = from_environ({**BASE, "S3BucketURL": "http://films/", "S3Bucket": "films"})
-    assert (read.bucket, read.path_style) == ("films", False)
+    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("films", False)
 
 
 # --- Amazon's endpoints of another region

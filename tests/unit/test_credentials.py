@@ -10,8 +10,9 @@ import pytest
 
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.credentials import Credentials, renew, resolve
+from usp_s3_wsgi.credentials import renew, resolve
 from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.signing.types import Credentials
 
 URL = bucket_url("https://b.s3.amazonaws.com/")
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

@@ -16,7 +16,7 @@ from tests.unit.test_response import SETTINGS, Wire, from_s3
 from usp_s3_wsgi import access, error_document, error_log, framing, request, response, s3_error, trust_boundary
 from usp_s3_wsgi.config import bucket_url, proxy_set
 from usp_s3_wsgi.convert import apache_config
-from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.strict_http import S3Response
 
 #: What error_document.py reads of a document, and strict_http.py of a header.

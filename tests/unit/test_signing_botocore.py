@@ -20,10 +20,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from usp_s3_wsgi.config.settings import Settings, from_environ
-from usp_s3_wsgi.credentials import Credentials
-from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.signing import sign
-from usp_s3_wsgi.signing.encoding import percent_encode
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.signing.signer import sign
+from usp_s3_wsgi.signing.types import Credentials, S3Request
 
 UTC = UTC
 EDGES = [
@@ -121,7 +120,7 @@ class Scene:
 
     def sign(self, *, use_headers: bool, payload_hash: str | None = None) -> S3Request:
         settings = self.settings(use_headers=use_headers)
-        return sign(self.request, settings, self.credentials, self.moment, payload_hash)
+        return sign(self.request, settings.signing, self.credentials, self.moment, payload_hash)
 
     def boto_credentials(self) -> Any:
         keys = self.credentials

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 import pytest
 
 from usp_s3_wsgi.config.settings import Settings, from_environ
-from usp_s3_wsgi.credentials import Credentials
-from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.signing import sign, sigv2
-from usp_s3_wsgi.signing.encoding import percent_encode
+from usp_s3_wsgi.signing import sigv2
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.signing.signer import sign
+from usp_s3_wsgi.signing.types import Credentials, S3Request, SigningContext
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 CREDENTIALS = Credentials(access_key="AKIAIOSFODNN7EXAMPLE", secret_key=SECRET, security_token=None)
@@ -110,6 +110,10 @@ def settings(url: str = "https://johnsmith.s3.amazonaws.com/", **extra: str) -> 
     return from_environ({"S3BucketURL": url, "S3AccessKey": CREDENTIALS.access_key, "S3SecretKey": SECRET, **extra})
 
 
+def context(url: str = "https://johnsmith.s3.amazonaws.com/", **extra: str) -> SigningContext:
+    return settings(url, **extra).signing
+
+
 def header(request: S3Request, name: str) -> str | None:
     values = [value for key, value in request.headers if key.lower() == name.lower()]
     assert len(values) <= 1, f"{name} is sent {len(values)} times"
@@ -128,7 +132,7 @@ def test_documented_examples(example: str) -> None:
 def test_documented_query_example_as_a_request() -> None:
     request = S3Request("GET", "https", "johnsmith.s3.amazonaws.com", "/photos/puppy.jpg")
     now = datetime.fromtimestamp(1175139620 - 300, UTC)
-    assert sign(request, settings(), CREDENTIALS, now).target == (
+    assert sign(request, context(), CREDENTIALS, now).target == (
         "/photos/puppy.jpg?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1175139620"
         "&Signature=NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D"
     )
@@ -136,7 +140,7 @@ def test_documented_query_example_as_a_request() -> None:
 
 def test_header_request() -> None:
     request = S3Request("GET", "https", "johnsmith.s3.amazonaws.com", "/k", (), (("Range", "bytes=0-9"),))
-    signed = sign(request, settings(S3UseHeaders="on"), TEMPORARY, NOW)
+    signed = sign(request, context(S3UseHeaders="on"), TEMPORARY, NOW)
     assert header(signed, "Date") == "Tue, 27 Mar 2007 19:36:42 GMT"
     assert header(signed, "x-amz-security-token") == TOKEN
     assert header(signed, "Range") == "bytes=0-9"
@@ -149,7 +153,7 @@ def test_header_request() -> None:
 def test_query_request_with_a_token_signs_it_as_a_header_and_sends_it_in_the_query() -> None:
     query, headers = (("versionId", "3"),), (("Range", "bytes=0-9"),)
     request = S3Request("GET", "https", "johnsmith.s3.amazonaws.com", "/k", query, headers)
-    signed = sign(request, settings(S3Expires="60"), TEMPORARY, NOW)
+    signed = sign(request, context(S3Expires="60"), TEMPORARY, NOW)
     deadline = int(NOW.timestamp()) + 60
     to_sign = f"GET\n\n\n{deadline}\nx-amz-security-token:{TOKEN}\n/johnsmith/k?versionId=3"
     parameters = dict(signed.query)
@@ -166,8 +170,8 @@ def test_query_request_with_a_token_signs_it_as_a_header_and_sends_it_in_the_que
 def test_bucket_of_path_style_is_not_signed_twice() -> None:
     virtual = S3Request("GET", "https", "johnsmith.s3.amazonaws.com", "/a%20b")
     path = S3Request("GET", "https", "s3.amazonaws.com", "/johnsmith/a%20b")
-    one = sign(virtual, settings(), CREDENTIALS, NOW)
-    other = sign(path, settings("https://s3.amazonaws.com/johnsmith/"), CREDENTIALS, NOW)
+    one = sign(virtual, context(), CREDENTIALS, NOW)
+    other = sign(path, context("https://s3.amazonaws.com/johnsmith/"), CREDENTIALS, NOW)
     assert one.query == other.query
 
 
@@ -207,7 +211,12 @@ def test_a_signature_that_is_there_is_replaced(use_headers: str) -> None:
         ("X-Amz-Security-Token", "old"),
     )
     one, other = (
-        sign(S3Request("GET", "https", host, "/k", (), headers), settings(S3UseHeaders=use_headers), CREDENTIALS, NOW)
+        sign(
+            S3Request("GET", "https", host, "/k", (), headers),
+            context(S3UseHeaders=use_headers),
+            CREDENTIALS,
+            NOW,
+        )
         for headers in (stale, ())
     )
     assert one == other

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from usp_s3_wsgi.config.settings import Settings, from_environ
-from usp_s3_wsgi.credentials import Credentials
-from usp_s3_wsgi.request import S3Request
-from usp_s3_wsgi.signing import sign, sigv4
+from usp_s3_wsgi.signing import sigv4
+from usp_s3_wsgi.signing.signer import sign
+from usp_s3_wsgi.signing.types import Credentials, S3Request, SigningContext
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 CREDENTIALS = Credentials(access_key="AKIAIOSFODNN7EXAMPLE", secret_key=SECRET, security_token=None)
@@ -35,6 +35,10 @@ def settings(**extra: str) -> Settings:
             **extra,
         }
     )
+
+
+def context(**extra: str) -> SigningContext:
+    return settings(**extra).signing
 
 
 def header(request: S3Request, name: str) -> str | None:
@@ -112,7 +116,7 @@ def test_documented_header_examples_as_requests(example: str) -> None:
     # Of the other two Amazon signs Range and Date as well, which S3 does not demand.
     method, path, query, _, _, _, signature = EXAMPLES[example]
     request = S3Request(method, "https", HOST, path, tuple(reversed(query)))
-    signed = sign(request, settings(S3UseHeaders="on"), CREDENTIALS, NOW)
+    signed = sign(request, context(S3UseHeaders="on"), CREDENTIALS, NOW)
     assert header(signed, "Authorization") == (
         f"AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/{SCOPE}, "
         f"SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature={signature}"
@@ -121,7 +125,7 @@ def test_documented_header_examples_as_requests(example: str) -> None:
 
 def test_documented_query_example() -> None:
     request = S3Request("GET", "https", HOST, "/test.txt")
-    signed = sign(request, settings(S3Expires="86400"), CREDENTIALS, NOW)
+    signed = sign(request, context(S3Expires="86400"), CREDENTIALS, NOW)
     assert signed.headers == ()
     assert signed.target == (
         "/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256"
@@ -133,7 +137,7 @@ def test_documented_query_example() -> None:
 
 def test_header_request_is_otherwise_unchanged() -> None:
     request = S3Request("HEAD", "https", HOST, "//a%2B//b", (("versionId", "x"),), (("Range", "bytes=0-9"),))
-    signed = sign(request, settings(S3UseHeaders="on"), TEMPORARY, NOW)
+    signed = sign(request, context(S3UseHeaders="on"), TEMPORARY, NOW)
     assert (signed.method, signed.scheme, signed.host, signed.target) == ("HEAD", "https", HOST, request.target)
     assert header(signed, "range") == "bytes=0-9"
     assert header(signed, "x-amz-date") == "20130524T000000Z"
@@ -147,7 +151,7 @@ def test_header_request_is_otherwise_unchanged() -> None:
 
 def test_query_request_keeps_its_own_parameters_and_sends_the_token_there() -> None:
     request = S3Request("GET", "https", HOST, "/k", (("versionId", "x"),), (("Range", "bytes=0-9"),))
-    signed = sign(request, settings(), TEMPORARY, NOW)
+    signed = sign(request, context(), TEMPORARY, NOW)
     assert signed.query[0] == ("versionId", "x")
     assert ("X-Amz-Security-Token", "AQoDYXdz%2F%2Ftoken%2Bwith%2Fodd%3D%3Dcharacters") in signed.query
     assert ("X-Amz-Expires", "300") in signed.query
@@ -158,7 +162,7 @@ def test_query_request_keeps_its_own_parameters_and_sends_the_token_there() -> N
 def test_no_token_no_token_header_or_parameter() -> None:
     request = S3Request("GET", "https", HOST, "/k")
     for use_headers in ("on", "off"):
-        signed = sign(request, settings(S3UseHeaders=use_headers), CREDENTIALS, NOW)
+        signed = sign(request, context(S3UseHeaders=use_headers), CREDENTIALS, NOW)
         assert "token" not in repr((signed.headers, signed.query)).lower()
 
 
@@ -166,7 +170,7 @@ def test_no_token_no_token_header_or_parameter() -> None:
 def test_headers_that_a_proxy_may_change_are_not_signed(use_headers: str) -> None:
     plain = S3Request("GET", "https", HOST, "/k")
     ranged = S3Request("GET", "https", HOST, "/k", (), (("Range", "bytes=0-9"), ("If-None-Match", '"e"')))
-    one, other = (sign(request, settings(S3UseHeaders=use_headers), CREDENTIALS, NOW) for request in (plain, ranged))
+    one, other = (sign(request, context(S3UseHeaders=use_headers), CREDENTIALS, NOW) for request in (plain, ranged))
     assert header(one, "Authorization") == header(other, "Authorization")
     assert one.query == other.query
 
@@ -175,31 +179,31 @@ def test_amz_headers_and_content_type_are_signed() -> None:
     # S3 refuses a request with an x-amz- header that is not signed.
     extra = (("X-Amz-Request-Payer", "requester"), ("Content-Type", "text/plain"))
     request = S3Request("GET", "https", HOST, "/k", (), extra)
-    signed = sign(request, settings(S3UseHeaders="on"), CREDENTIALS, NOW)
+    signed = sign(request, context(S3UseHeaders="on"), CREDENTIALS, NOW)
     names = "SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date;x-amz-request-payer,"
     assert names in str(header(signed, "Authorization"))
     assert header(signed, "x-amz-request-payer") == "requester"
-    signed = sign(request, settings(), CREDENTIALS, NOW)
+    signed = sign(request, context(), CREDENTIALS, NOW)
     assert ("X-Amz-SignedHeaders", "content-type%3Bhost%3Bx-amz-request-payer") in signed.query
     assert signed.headers == extra
 
 
 def test_signing_again_replaces_the_signature_of_the_headers() -> None:
     request = S3Request("GET", "https", HOST, "/k", (), (("Range", "bytes=0-9"),))
-    once = sign(request, settings(S3UseHeaders="on"), TEMPORARY, NOW - timedelta(hours=1))
-    assert sign(once, settings(S3UseHeaders="on"), CREDENTIALS, NOW) == sign(
-        request, settings(S3UseHeaders="on"), CREDENTIALS, NOW
+    once = sign(request, context(S3UseHeaders="on"), TEMPORARY, NOW - timedelta(hours=1))
+    assert sign(once, context(S3UseHeaders="on"), CREDENTIALS, NOW) == sign(
+        request, context(S3UseHeaders="on"), CREDENTIALS, NOW
     )
     # Two ways to sign in one request, and S3 refuses it.
-    assert sign(once, settings(), CREDENTIALS, NOW).headers == (("Range", "bytes=0-9"),)
+    assert sign(once, context(), CREDENTIALS, NOW).headers == (("Range", "bytes=0-9"),)
 
 
 def test_payload_hash_of_a_body() -> None:
     request = S3Request("PUT", "https", HOST, "/k")
-    signed = sign(request, settings(S3UseHeaders="on"), CREDENTIALS, NOW, "UNSIGNED-PAYLOAD")
+    signed = sign(request, context(S3UseHeaders="on"), CREDENTIALS, NOW, "UNSIGNED-PAYLOAD")
     assert header(signed, "x-amz-content-sha256") == "UNSIGNED-PAYLOAD"
     assert header(signed, "Authorization") != header(
-        sign(request, settings(S3UseHeaders="on"), CREDENTIALS, NOW), "Authorization"
+        sign(request, context(S3UseHeaders="on"), CREDENTIALS, NOW), "Authorization"
     )
 
 
@@ -209,16 +213,16 @@ def test_a_time_that_is_not_utc_is_refused(region: str | None, zone: timezone | 
     environ = {"S3Region": region} if region else {}
     section = from_environ({"S3BucketURL": f"https://{HOST}/", "S3AccessKey": "A", "S3SecretKey": SECRET, **environ})
     with pytest.raises(ValueError, match="utc"):
-        sign(S3Request("GET", "https", HOST, "/k"), section, CREDENTIALS, datetime(2013, 5, 24, tzinfo=zone))
+        sign(S3Request("GET", "https", HOST, "/k"), section.signing, CREDENTIALS, datetime(2013, 5, 24, tzinfo=zone))
 
 
 def test_uploads_do_not_fill_the_caches() -> None:
-    before = sigv4._daily_headers.cache_info().currsize, sigv4._at.cache_info().currsize
+    before = sigv4._daily_header_template.cache_info().currsize, sigv4._template_at.cache_info().currsize
     request = S3Request("PUT", "https", "b.example", "/a", (), (("Content-Type", "video/mp4"),))
     for number in range(50):
         sigv4.sign_headers(request, Credentials("A", SECRET), "us-east-1", NOW, f"{number:064x}")
         sigv4.sign_query(request._replace(headers=(("x-amz-a", str(number)),)), Credentials("A", SECRET), "r", NOW, 60)
-    assert (sigv4._daily_headers.cache_info().currsize, sigv4._at.cache_info().currsize) == before
+    assert (sigv4._daily_header_template.cache_info().currsize, sigv4._template_at.cache_info().currsize) == before
 
 
 def test_signing_keys_are_not_shared() -> None:
@@ -237,4 +241,4 @@ def test_signing_keys_are_not_shared() -> None:
 def test_a_secret_that_is_not_utf_8_signs_too() -> None:
     # Such bytes come as surrogates; an encode that refuses them raises an error with the whole secret in it.
     odd = Credentials(access_key="A", secret_key="s3cret\udce9", security_token=None)
-    assert header(sign(S3Request("GET", "https", HOST, "/k"), settings(S3UseHeaders="on"), odd, NOW), "Authorization")
+    assert header(sign(S3Request("GET", "https", HOST, "/k"), context(S3UseHeaders="on"), odd, NOW), "Authorization")

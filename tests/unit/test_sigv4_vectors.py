@@ -16,9 +16,9 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from usp_s3_wsgi.credentials import Credentials
 from usp_s3_wsgi.signing import sigv4
-from usp_s3_wsgi.signing.encoding import percent_encode
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.signing.types import Credentials
 
 CASES: dict[str, Any] = json.loads(Path(__file__).with_name("sigv4_vectors.json").read_text("utf-8"))["cases"]
 Pairs = list[tuple[str, str]]

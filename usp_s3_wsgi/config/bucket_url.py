@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from usp_s3_wsgi.signing.encoding import percent_encode
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
 
 #: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4, without the length's byte and the root's.
 _LONGEST_NAME = 253

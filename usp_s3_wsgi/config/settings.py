@@ -17,11 +17,15 @@ from usp_s3_wsgi.config import bucket_url, parsers, proxy_set
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.proxy_set import ProxySet
 from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.signing.types import SigningContext
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one section, checked. ``region`` set: Signature v4, else v2. Secrets are not in the repr."""
+    """The settings of one bucket, checked. ``region`` set: Signature v4, else v2. Secrets are not in the repr.
+
+    ``signing``: what the signer needs of them.
+    """
 
     bucket_url: BucketURL
     access_key: str | None = field(default=None, repr=False)
@@ -50,16 +54,12 @@ class Settings:
     sts_endpoint: str | None = None
     fallback: Settings | None = None
     fallback_on_404: bool = False
+    signing: SigningContext = field(init=False, repr=False, compare=False)
 
-    @property
-    def bucket(self) -> str:
-        """The bucket's name, which Signature v2 signs; empty where only v4 can sign, for the URL does not show it."""
-        return self.bucket_url.bucket
-
-    @property
-    def path_style(self) -> bool:
-        """Whether the bucket is the first segment of the URL's path; else it is in the host's name."""
-        return self.bucket_url.path_style
+    def __post_init__(self) -> None:
+        url = self.bucket_url
+        context = SigningContext(self.region, self.use_headers, self.expires, None if url.path_style else url.bucket)
+        object.__setattr__(self, "signing", context)  # frozen: https://docs.python.org/3/library/dataclasses.html
 
 
 class Setting(NamedTuple):

@@ -11,14 +11,10 @@ import hmac
 from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from usp_s3_wsgi.signing.encoding import percent_encode
-
-if TYPE_CHECKING:
-    from usp_s3_wsgi.credentials import Credentials
-    from usp_s3_wsgi.request import S3Request
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.signing.types import Credentials, S3Request
 
 #: Query parameters that are part of the resource: those of Amazon, and Google's defaultObjectAcl and storageClass.
 #: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheCanonicalizedResourceElement
@@ -30,8 +26,8 @@ SUBRESOURCES = frozenset(
     "response-content-type response-expires".split()
 )
 
-#: Headers that a signature sets itself. x-amz-date goes with them, because it would count instead of Date.
-_OWN_HEADERS = frozenset({"authorization", "date", "x-amz-date", "x-amz-security-token"})
+#: Headers that the signer sets, and x-amz-date, which S3 would use instead of Date.
+_SIGNER_HEADERS = frozenset({"authorization", "date", "x-amz-date", "x-amz-security-token"})
 
 
 def canonicalized_amz_headers(headers: Iterable[tuple[str, str]]) -> str:
@@ -59,7 +55,7 @@ def canonicalized_resource(path: str, query: Iterable[tuple[str, str]] = (), buc
     subresources = sorted([pair for pair in query if pair[0] in SUBRESOURCES], key=lambda pair: pair[0])
     if not subresources:
         return resource
-    # "surrogateescape" here and in signature() lets bytes pass that are not UTF-8.
+    # "surrogateescape" here and in signature() keeps bytes that are not UTF-8.
     decoded = [f"{name}={unquote(value, errors='surrogateescape')}" if value else name for name, value in subresources]
     return f"{resource}?{'&'.join(decoded)}"
 
@@ -77,14 +73,14 @@ def string_to_sign(method: str, headers: Iterable[tuple[str, str]], date: str, r
     return positional + canonicalized_amz_headers(headers) + resource
 
 
-def signature(secret_key: str, to_sign: str) -> str:
-    """Return the signature of a string to sign: HMAC-SHA1 with the secret key, in Base64 (28 characters).
+def signature(secret_key: str, text: str) -> str:
+    """Return the signature of a string to sign (``text``): HMAC-SHA1 with the secret key, in Base64 (28 characters).
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheAuthenticationHeader
     """
-    # "surrogateescape", for the error of a plain encode would carry the secret.
+    # "surrogateescape", because the exception of a plain encode would hold the secret.
     key = secret_key.encode("utf-8", "surrogateescape")
-    return base64.b64encode(hmac.digest(key, to_sign.encode("utf-8", "surrogateescape"), "sha1")).decode()
+    return base64.b64encode(hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha1")).decode()
 
 
 def sign_headers(request: S3Request, credentials: Credentials, bucket: str | None, now: datetime) -> S3Request:
@@ -94,10 +90,11 @@ def sign_headers(request: S3Request, credentials: Credentials, bucket: str | Non
     https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheAuthenticationHeader
     """
     date = _http_date(now.replace(microsecond=0))
-    headers = [*_without_own(request.headers), ("Date", date), *_token(credentials)]
+    headers = [*_without_signer_headers(request.headers), ("Date", date), *_token_header(credentials)]
     resource = canonicalized_resource(request.path, request.query, bucket)
-    signed = signature(credentials.secret_key, string_to_sign(request.method, headers, date, resource))
-    headers.append(("Authorization", f"AWS {credentials.access_key}:{signed}"))
+    text = string_to_sign(request.method, headers, date, resource)
+    signature_base64 = signature(credentials.secret_key, text)
+    headers.append(("Authorization", f"AWS {credentials.access_key}:{signature_base64}"))
     return request._replace(headers=tuple(headers))
 
 
@@ -111,30 +108,30 @@ def sign_query(
     https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationQueryStringAuth
     """
     deadline = str(int(now.timestamp()) + expires)
-    headers, token = _without_own(request.headers), _token(credentials)
+    headers, token = _without_signer_headers(request.headers), _token_header(credentials)
     resource = canonicalized_resource(request.path, request.query, bucket)
-    # The token is signed like the header that it stands for: S3 and Ceph read it back from the query in this way.
-    to_sign = string_to_sign(request.method, headers + token, deadline, resource)
-    added = [
+    # The token is signed as a header would be: S3 and Ceph read it from the query in this way.
+    text = string_to_sign(request.method, headers + token, deadline, resource)
+    parameters = [
         ("AWSAccessKeyId", credentials.access_key),
         ("Expires", deadline),
-        ("Signature", signature(credentials.secret_key, to_sign)),
+        ("Signature", signature(credentials.secret_key, text)),
         *token,
     ]
-    encoded = [(name, percent_encode(value.encode(), safe="")) for name, value in added]
+    encoded = [(name, percent_encode(value.encode(), safe="")) for name, value in parameters]
     return request._replace(headers=tuple(headers), query=(*request.query, *encoded))
 
 
 @lru_cache(maxsize=16)  # a busy server signs many requests in a second
 def _http_date(now: datetime) -> str:
-    from email.utils import format_datetime  # which version 4 does without, and so most children at their start
+    from email.utils import format_datetime  # version 4 does not need it, and so most children start without it
 
     return format_datetime(now, usegmt=True)
 
 
-def _without_own(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [header for header in headers if header[0].lower() not in _OWN_HEADERS]
+def _without_signer_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [header for header in headers if header[0].lower() not in _SIGNER_HEADERS]
 
 
-def _token(credentials: Credentials) -> list[tuple[str, str]]:
+def _token_header(credentials: Credentials) -> list[tuple[str, str]]:
     return [("x-amz-security-token", credentials.security_token)] if credentials.security_token else []

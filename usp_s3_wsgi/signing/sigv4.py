@@ -15,13 +15,11 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from usp_s3_wsgi.signing.encoding import percent_encode
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.signing.types import Credentials, S3Request
 
 if TYPE_CHECKING:
     import hashlib
-
-    from usp_s3_wsgi.credentials import Credentials
-    from usp_s3_wsgi.request import S3Request
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SERVICE = "s3"
@@ -29,8 +27,8 @@ SERVICE = "s3"
 EMPTY_PAYLOAD_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
-#: Headers that a signature sets itself; two of one of them, or two signatures, and S3 refuses the request.
-_OWN_HEADERS = frozenset({"authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
+#: Headers that the signer sets: S3 rejects a request that has one of them twice, or two signatures.
+_SIGNER_HEADERS = frozenset({"authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
 _Pairs = tuple[tuple[str, str], ...]
 
 
@@ -65,19 +63,19 @@ def signed_headers(headers: Iterable[tuple[str, str]]) -> str:
     return ";".join(sorted({name.lower() for name, _ in headers}))
 
 
-def canonical_request(method: str, path: str, query: str, headers: str, names: str, payload_hash: str) -> str:
+def canonical_request(method: str, path: str, query: str, headers: str, signed_names: str, payload_hash: str) -> str:
     """Return the canonical request.
 
-    ``path`` is percent-encoded once, as it is sent. ``query``, ``headers`` and ``names`` are the results of
+    ``path`` is percent-encoded once, as it is sent. ``query``, ``headers`` and ``signed_names`` are the results of
     :func:`canonical_query_string`, :func:`canonical_headers` and :func:`signed_headers`. ``payload_hash`` is the
     body's SHA-256 in lowercase hex, or ``UNSIGNED-PAYLOAD``.
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
-    return f"{method}\n{path}\n{query}\n{_end_of_canonical_request(headers, names, payload_hash)}"
+    return f"{method}\n{path}\n{query}\n{_canonical_request_tail(headers, signed_names, payload_hash)}"
 
 
-def _end_of_canonical_request(headers: str, names: str, payload_hash: str) -> str:
-    return f"{headers}\n{names}\n{payload_hash}"
+def _canonical_request_tail(headers: str, signed_names: str, payload_hash: str) -> str:
+    return f"{headers}\n{signed_names}\n{payload_hash}"
 
 
 def timestamp(now: datetime) -> str:
@@ -103,173 +101,183 @@ def string_to_sign(time: str, scope: str, canonical: str) -> str:
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
-    return _before_hash(time, scope) + sha256(canonical.encode()).hexdigest()
+    return _string_to_sign_prefix(time, scope) + sha256(canonical.encode()).hexdigest()
 
 
-def _before_hash(time: str, scope: str) -> str:
+def _string_to_sign_prefix(time: str, scope: str) -> str:
     return f"{ALGORITHM}\n{time}\n{scope}\n"
 
 
-# A key serves a whole day, and deriving it costs as much as all the rest of a signature. Bounded, for a server that
-# signs for more buckets or more short-lived credentials than this only derives some keys again.
+# A key is valid for a whole day, and deriving it costs as much as the rest of a signature. Bounded: a server that signs
+# for more buckets or more short-lived credentials than this derives some keys again.
 @lru_cache(maxsize=16_384)
 def signing_key(secret_key: str, date: str, region: str, service: str = SERVICE) -> bytes:
     """Derive the signing key (32 bytes) of a secret key for one date (``YYYYMMDD`` in UTC), region and service.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
-    # "surrogateescape", for the error of a plain encode would carry the secret.
+    # "surrogateescape", because the exception of a plain encode would hold the secret.
     key = b"AWS4" + secret_key.encode("utf-8", "surrogateescape")
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
 
 
-def signature(key: bytes, to_sign: str) -> str:
-    """Return the signature of a string to sign: HMAC-SHA256 with the signing key, 64 characters of lowercase hex.
+def signature(key: bytes, text: str) -> str:
+    """Return the signature of a string to sign (``text``): HMAC-SHA256 with the signing key, 64 lowercase hex digits.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
-    return _mac(_keyed(key), to_sign)
+    return _hmac_hex(_hmac_state(key), text)
 
 
-def authorization(access_key: str, scope: str, names: str, signed: str) -> str:
+def authorization(access_key: str, scope: str, signed_names: str, signature_hex: str) -> str:
     """Return the value of the Authorization header.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html
     """
-    return f"{ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signed}"
+    return f"{ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={signed_names}, Signature={signature_hex}"
 
 
 def query_parameters(
-    access_key: str, token: str | None, scope: str, time: str, expires: int, names: str
+    access_key: str, token: str | None, scope: str, time: str, expires: int, signed_names: str
 ) -> list[tuple[str, str]]:
-    """Return the query parameters that are signed, percent-encoded once; only ``X-Amz-Signature`` is still to come.
+    """Return the query parameters of a signature, percent-encoded once, except ``X-Amz-Signature`` itself.
 
-    ``expires`` is in seconds from ``time``, 1 to 604800; ``names`` that of :func:`signed_headers`.
+    ``expires`` is in seconds from ``time``, 1 to 604800; ``signed_names`` is the result of :func:`signed_headers`.
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
     """
     parameters = [
         ("X-Amz-Algorithm", ALGORITHM),
-        ("X-Amz-Credential", _component(f"{access_key}/{scope}")),
+        ("X-Amz-Credential", _encode_component(f"{access_key}/{scope}")),
         ("X-Amz-Date", time),
         ("X-Amz-Expires", str(expires)),
-        ("X-Amz-SignedHeaders", _component(names)),
+        ("X-Amz-SignedHeaders", _encode_component(signed_names)),
     ]
     if token:
-        parameters.append(("X-Amz-Security-Token", _component(token)))
+        parameters.append(("X-Amz-Security-Token", _encode_component(token)))
     return parameters
 
 
-_Keyed = tuple["hashlib._Hash", "hashlib._Hash"]
-_INNER, _OUTER = (bytes([byte ^ pad for byte in range(256)]) for pad in (0x36, 0x5C))
+_HmacState = tuple["hashlib._Hash", "hashlib._Hash"]
+_INNER_PAD, _OUTER_PAD = (bytes([byte ^ pad for byte in range(256)]) for pad in (0x36, 0x5C))
 
 
-class Common(NamedTuple):
-    """What signatures of the same second have in common, if bucket, keys and signed headers are the same.
+class SigningTemplate(NamedTuple):
+    """What is the same in all signatures of one second with the same host, credentials and signed headers.
 
-    A busy server makes many of them, so this is most of the work. ``sent``: headers or query parameters; ``query``:
-    those parameters, as canonical query string. ``canonical``: the canonical request's end, from its headers on.
-    ``to_sign``: the string to sign up to the hash. ``key``: the signing key, also ``keyed`` for HMAC.
-    ``authorization``: the header's value up to the signature, empty for one in the query.
+    Only method, path and query differ between them, so most of a signature's work is done once.
+    ``added``: the headers, or the query parameters, that the signer adds, without the signature. ``canonical_query``:
+    the canonical query string of those parameters, empty for a signature in headers. ``canonical_request_tail``: the
+    canonical request from its headers on. ``string_to_sign_prefix``: the string to sign up to the hash.
+    ``hmac_state``: HMAC after the signing key. ``authorization_prefix``: the Authorization header's value up to the
+    signature, empty for a signature in the query.
     """
 
-    sent: tuple[tuple[str, str], ...]
-    query: str
-    canonical: str
-    to_sign: str
-    key: bytes
-    keyed: _Keyed
-    authorization: str
+    added: tuple[tuple[str, str], ...]
+    canonical_query: str
+    canonical_request_tail: str
+    string_to_sign_prefix: str
+    signing_key: bytes
+    hmac_state: _HmacState
+    authorization_prefix: str
 
     def __repr__(self) -> str:
-        return "Common()"  # all of it is next to a secret
+        return "SigningTemplate()"  # it holds the signing key
 
 
-#: Signed headers that all of a bucket's requests may have; others, and the hash of a body, are of one request alone.
-_USUAL: frozenset[_Pairs] = frozenset({(), (("x-amz-request-payer", "requester"),)})
-#: Stands where the time will: no header's value holds it.
-_TIME = "\0"
+#: The signed headers for which templates are cached. Others, and the hash of a body, belong to a single request.
+_CACHED_SIGNED_HEADERS: frozenset[_Pairs] = frozenset({(), (("x-amz-request-payer", "requester"),)})
+#: Stands for the time in a template of a day: no header's value holds it.
+_TIME_PLACEHOLDER = "\0"
 
 
-# Both by day and by second, for a server of thousands of buckets signs for most of them once in a second.
+# Cached by day as well as by second: a server of thousands of buckets signs for most of them once in a second.
 @lru_cache(maxsize=16_384)
-def _daily_headers(
-    host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, payload: str, day: str
-) -> Common:
-    sent = [("x-amz-content-sha256", payload), ("x-amz-date", _TIME)]
+def _daily_header_template(
+    host: str, extra: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, payload: str, day: str
+) -> SigningTemplate:
+    added = [("x-amz-content-sha256", payload), ("x-amz-date", _TIME_PLACEHOLDER)]
     if token:
-        sent.append(("x-amz-security-token", token))
-    to_sign = [("host", host), *signed, *sent]
+        added.append(("x-amz-security-token", token))
+    headers = [("host", host), *extra, *added]
     key = signing_key(secret_key, day, region)
-    names, scope = signed_headers(to_sign), credential_scope(day, region)
-    return Common(
-        tuple(sent),
+    signed_names, scope = signed_headers(headers), credential_scope(day, region)
+    return SigningTemplate(
+        tuple(added),
         "",
-        _end_of_canonical_request(canonical_headers(to_sign), names, payload),
-        _before_hash(_TIME, scope),
+        _canonical_request_tail(canonical_headers(headers), signed_names, payload),
+        _string_to_sign_prefix(_TIME_PLACEHOLDER, scope),
         key,
-        _keyed(key),
-        authorization(access_key, scope, names, ""),
+        _hmac_state(key),
+        authorization(access_key, scope, signed_names, ""),
     )
 
 
 @lru_cache(maxsize=16_384)
-def _daily_query(
-    host: str, signed: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, expires: int, day: str
-) -> Common:
-    to_sign = [("host", host), *signed]
+def _daily_query_template(
+    host: str, extra: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, expires: int, day: str
+) -> SigningTemplate:
+    headers = [("host", host), *extra]
     key = signing_key(secret_key, day, region)
-    names, scope = signed_headers(to_sign), credential_scope(day, region)
-    sent = query_parameters(access_key, token, scope, _TIME, expires, names)
-    return Common(
-        tuple(sent),
-        canonical_query_string(sent),
-        _end_of_canonical_request(canonical_headers(to_sign), names, UNSIGNED_PAYLOAD),
-        _before_hash(_TIME, scope),
+    signed_names, scope = signed_headers(headers), credential_scope(day, region)
+    added = query_parameters(access_key, token, scope, _TIME_PLACEHOLDER, expires, signed_names)
+    return SigningTemplate(
+        tuple(added),
+        canonical_query_string(added),
+        _canonical_request_tail(canonical_headers(headers), signed_names, UNSIGNED_PAYLOAD),
+        _string_to_sign_prefix(_TIME_PLACEHOLDER, scope),
         key,
-        _keyed(key),
+        _hmac_state(key),
         "",
     )
 
 
-# Few, for past seconds stay in it.
+# Small: the templates of past seconds stay in it until new ones take their place.
 @lru_cache(maxsize=256)
-def _at(time: str, daily: Callable[..., Common], *given: Any) -> Common:
-    common = daily(*given, time[:8])
-    return common._replace(
-        sent=tuple([(name, value.replace(_TIME, time)) for name, value in common.sent]),
-        query=common.query.replace(_TIME, time),
-        canonical=common.canonical.replace(_TIME, time),
-        to_sign=common.to_sign.replace(_TIME, time),
+def _template_at(time: str, daily_template: Callable[..., SigningTemplate], *arguments: Any) -> SigningTemplate:
+    template = daily_template(*arguments, time[:8])
+    return template._replace(
+        added=tuple([(name, value.replace(_TIME_PLACEHOLDER, time)) for name, value in template.added]),
+        canonical_query=template.canonical_query.replace(_TIME_PLACEHOLDER, time),
+        canonical_request_tail=template.canonical_request_tail.replace(_TIME_PLACEHOLDER, time),
+        string_to_sign_prefix=template.string_to_sign_prefix.replace(_TIME_PLACEHOLDER, time),
     )
 
 
-def common_headers(
+def header_template(
     request: S3Request, credentials: Credentials, region: str, now: datetime, payload_hash: str = EMPTY_PAYLOAD_HASH
-) -> tuple[_Pairs, Common]:
-    """Return the headers that :func:`sign_headers` keeps, and what it has in common with others; arguments as there."""
-    kept, to_sign = _sorted_out(request.headers) if request.headers else ((), ())
-    usual = payload_hash == EMPTY_PAYLOAD_HASH and to_sign in _USUAL
-    at, daily = (_at, _daily_headers) if usual else (_at.__wrapped__, _daily_headers.__wrapped__)
-    common = at(
-        timestamp(now), daily, request.host, to_sign, credentials.access_key, credentials.secret_key,
+) -> tuple[_Pairs, SigningTemplate]:
+    """Return the request's own headers, and the template of :func:`sign_headers` for it; arguments as there."""
+    own, signed = _own_and_signed(request.headers) if request.headers else ((), ())
+    is_cached = payload_hash == EMPTY_PAYLOAD_HASH and signed in _CACHED_SIGNED_HEADERS
+    at, daily_template = (
+        (_template_at, _daily_header_template)
+        if is_cached
+        else (_template_at.__wrapped__, _daily_header_template.__wrapped__)
+    )
+    template = at(
+        timestamp(now), daily_template, request.host, signed, credentials.access_key, credentials.secret_key,
         credentials.security_token, region, payload_hash,
     )  # fmt: skip
-    return kept, common
+    return own, template
 
 
-def common_query(
+def query_template(
     request: S3Request, credentials: Credentials, region: str, now: datetime, expires: int
-) -> tuple[_Pairs, Common]:
-    """Return the headers that :func:`sign_query` keeps, and what it has in common with others; arguments as there."""
-    kept, to_sign = _sorted_out(request.headers) if request.headers else ((), ())
-    at, daily = (_at, _daily_query) if to_sign in _USUAL else (_at.__wrapped__, _daily_query.__wrapped__)
-    common = at(
-        timestamp(now), daily, request.host, to_sign, credentials.access_key, credentials.secret_key,
+) -> tuple[_Pairs, SigningTemplate]:
+    """Return the request's own headers, and the template of :func:`sign_query` for it; arguments as there."""
+    own, signed = _own_and_signed(request.headers) if request.headers else ((), ())
+    at, daily_template = (
+        (_template_at, _daily_query_template)
+        if signed in _CACHED_SIGNED_HEADERS
+        else (_template_at.__wrapped__, _daily_query_template.__wrapped__)
+    )
+    template = at(
+        timestamp(now), daily_template, request.host, signed, credentials.access_key, credentials.secret_key,
         credentials.security_token, region, expires,
     )  # fmt: skip
-    return kept, common
+    return own, template
 
 
 def sign_headers(
@@ -284,13 +292,13 @@ def sign_headers(
     ``now`` is in UTC. ``payload_hash`` is the body's SHA-256 in lowercase hex, or ``UNSIGNED-PAYLOAD``.
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html
     """
-    kept, common = common_headers(request, credentials, region, now, payload_hash)
+    own, template = header_template(request, credentials, region, now, payload_hash)
     query = canonical_query_string(request.query) if request.query else ""
-    signed = _signature(common, request.method, request.path, query)
-    sent = (*kept, *common.sent, ("Authorization", common.authorization + signed))
-    # Half the time of _replace, which is a tenth of it all.
-    return type(request)(
-        request.method, request.scheme, request.host, request.path, request.query, sent, request.accept_encoding
+    signature_hex = _signature_with(template, request.method, request.path, query)
+    headers = (*own, *template.added, ("Authorization", template.authorization_prefix + signature_hex))
+    # Not _replace, which takes twice as long: a tenth of the whole signature.
+    return S3Request(
+        request.method, request.scheme, request.host, request.path, request.query, headers, request.accept_encoding
     )
 
 
@@ -300,37 +308,39 @@ def sign_query(request: S3Request, credentials: Credentials, region: str, now: d
     ``now`` is in UTC; ``expires`` is in seconds from then, 1 to 604800.
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
     """
-    kept, common = common_query(request, credentials, region, now, expires)
-    query = (*request.query, *common.sent)
-    canonical = canonical_query_string(query) if request.query else common.query
-    signed = _signature(common, request.method, request.path, canonical)
-    return request._replace(headers=kept, query=(*query, ("X-Amz-Signature", signed)))
+    own, template = query_template(request, credentials, region, now, expires)
+    query = (*request.query, *template.added)
+    canonical_query = canonical_query_string(query) if request.query else template.canonical_query
+    signature_hex = _signature_with(template, request.method, request.path, canonical_query)
+    return request._replace(headers=own, query=(*query, ("X-Amz-Signature", signature_hex)))
 
 
-def _signature(common: Common, method: str, path: str, query: str) -> str:
-    digest = sha256(f"{method}\n{path}\n{query}\n{common.canonical}".encode()).hexdigest()
-    return _mac(common.keyed, common.to_sign + digest)
+def _signature_with(template: SigningTemplate, method: str, path: str, canonical_query: str) -> str:
+    canonical = f"{method}\n{path}\n{canonical_query}\n{template.canonical_request_tail}"
+    digest = sha256(canonical.encode()).hexdigest()
+    return _hmac_hex(template.hmac_state, template.string_to_sign_prefix + digest)
 
 
-def _mac(keyed: _Keyed, text: str) -> str:
-    inner, outer = keyed[0].copy(), keyed[1].copy()
+def _hmac_hex(state: _HmacState, text: str) -> str:
+    inner, outer = state[0].copy(), state[1].copy()
     inner.update(text.encode())
     outer.update(inner.digest())
     return outer.hexdigest()
 
 
-def _keyed(key: bytes) -> _Keyed:
-    """Hash what HMAC puts before each text, once for all: https://www.rfc-editor.org/rfc/rfc2104#section-4."""
-    return sha256(key.ljust(64, b"\0").translate(_INNER)), sha256(key.ljust(64, b"\0").translate(_OUTER))
+def _hmac_state(key: bytes) -> _HmacState:
+    """Hash the padded key, which HMAC puts before each text, once: https://www.rfc-editor.org/rfc/rfc2104#section-4."""
+    padded = key.ljust(64, b"\0")
+    return sha256(padded.translate(_INNER_PAD)), sha256(padded.translate(_OUTER_PAD))
 
 
-def _sorted_out(headers: _Pairs) -> tuple[_Pairs, _Pairs]:
-    """Return the headers without those of another signature, and which of them are signed, names in lowercase."""
-    kept = tuple([header for header in headers if header[0].lower() not in _OWN_HEADERS])
-    # Those that S3 demands and no others: what a proxy on the way may drop or change (Range, If-*) is not signed.
-    named = [(name.lower(), value) for name, value in kept]
-    return kept, tuple([pair for pair in named if pair[0].startswith("x-amz-") or pair[0] == "content-type"])
+def _own_and_signed(headers: _Pairs) -> tuple[_Pairs, _Pairs]:
+    """Return the headers without those of another signature, and those of them that are signed, names in lowercase."""
+    own = tuple([header for header in headers if header[0].lower() not in _SIGNER_HEADERS])
+    # Only those that S3 demands: headers that a proxy on the way may drop or change (Range, If-*) are not signed.
+    lowercase = [(name.lower(), value) for name, value in own]
+    return own, tuple([pair for pair in lowercase if pair[0].startswith("x-amz-") or pair[0] == "content-type"])
 
 
-def _component(text: str) -> str:
+def _encode_component(text: str) -> str:
     return percent_encode(text.encode(), safe="")

@@ -1,4 +1,4 @@
-"""Percent-encoding as Amazon S3 wants it, for what is sent and for what is signed alike."""
+"""Percent-encoding by the rules of Amazon S3, the same for what is sent and what is signed."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usp_s3_wsgi.signing.encoding import percent_encode
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
 
 Safe = Literal["/", ""]
 SAFE: st.SearchStrategy[Safe] = st.sampled_from(("/", ""))
