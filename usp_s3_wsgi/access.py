@@ -16,11 +16,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import credentials, error_log, errors, framing, request, response, s3_error
+from usp_s3_wsgi import error_log, errors, framing, request, response, s3_error
 from usp_s3_wsgi.clock_trials import ClockTrials, Signature
 from usp_s3_wsgi.config import bucket_url, settings
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ProxyFailed, RangeNotSatisfiable, SettingError
 from usp_s3_wsgi.learned import OWN, learned
 from usp_s3_wsgi.remedies import Remedy, rule_for
@@ -136,7 +137,7 @@ def sign_proxied(
         version, second = learned.version, int(time.time())
         chosen = learned.whereabouts(section_settings, same_host=True)
         unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, merged_after, chosen)
-        keys, now = credentials.resolve(section_settings), learned.now(chosen.bucket_url)
+        keys, now = resolver.resolve(section_settings), learned.now(chosen.bucket_url)
         signed = sign(unsigned, chosen.signing, keys, now)
         alike = _alike(unsigned, chosen, keys, now, second)
     except Exception as error:
@@ -238,7 +239,7 @@ def explain_refusal(
         failure.tried = _tried(attempt, seconds)
         if told.code in s3_error.KEY_CODES and not told.out_of_time:
             with suppress(GatewayError):  # the next request will tell
-                credentials.doubt(chosen, told.code)
+                resolver.doubt(chosen, told.code)
         return _refused(failure, method, url, _learn(failure, told, chosen, refused))
     except Exception as error:
         return _refused(error, method, url)

@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from usp_s3_wsgi import credentials, error_document, errors, framing, pool, s3_error
+from usp_s3_wsgi import error_document, errors, framing, pool, s3_error
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
 from usp_s3_wsgi.learned import Clock, learned
 from usp_s3_wsgi.remedies import Remedy, rule_for
@@ -138,7 +139,7 @@ class Upstream:
             request = request._replace(host=url.authority)
             self._place = request.place
         now = self._trial.clock.now() if self._trial else learned.now(url)
-        signed = self._signed = _Signed(section, credentials.resolve(self._section), now)
+        signed = self._signed = _Signed(section, resolver.resolve(self._section), now)
         worker, signed_request = pool.workers.get(section), sign(request, section.signing, signed.keys, signed.at)
         self._is_signed = True
         return worker.send(signed_request)
@@ -194,7 +195,7 @@ class Upstream:
             return self._try_clock(told, None)
         if remedy is Remedy.REGION:
             return learned.take_region(self._section, section, told.region)
-        return credentials.renew(self._section, keys, deadline - time.monotonic(), told.code)
+        return resolver.renew(self._section, keys, deadline - time.monotonic(), told.code)
 
     # --- a clock that is tried: what S3 said of its own may be another server's, and one denied object is no clock
 

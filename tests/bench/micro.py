@@ -19,8 +19,9 @@ from botocore.credentials import Credentials as BotoCredentials
 
 from tests.bench.server import BenchError
 from tests.leaks import ACCESS_KEY, SECRET_KEY
-from usp_s3_wsgi import access, credentials, request
+from usp_s3_wsgi import access, request
 from usp_s3_wsgi.config import settings
+from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.signing.signer import sign
 
 SIGN = "sign v4 header"
@@ -128,7 +129,7 @@ def _parse_anew(environ: dict[str, Any]) -> Callable[[], object]:
 def _ours(mode: dict[str, str]) -> Callable[[], object]:
     environ = _environ(mode)
     section = settings.from_environ(environ)
-    unsigned, keys = request.from_environ(environ, section), credentials.resolve(section)
+    unsigned, keys = request.from_environ(environ, section), resolver.resolve(section)
     return lambda: sign(unsigned, section.signing, keys, datetime.now(UTC))
 
 

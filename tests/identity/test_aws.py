@@ -31,11 +31,11 @@ from tests.identity.endpoints import (
     leaks,
 )
 from tests.wsgi import s3_settings
-from usp_s3_wsgi import aws as product
-from usp_s3_wsgi import identity
 from usp_s3_wsgi.config.settings import from_environ
+from usp_s3_wsgi.credentials import aws as product
+from usp_s3_wsgi.credentials import identity
+from usp_s3_wsgi.credentials.identity import Temporary
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
-from usp_s3_wsgi.identity import Temporary
 from usp_s3_wsgi.signing.types import Credentials
 
 BASE = {"S3AccessKey": "", "S3SecretKey": "", "S3CredentialSource": "aws"}

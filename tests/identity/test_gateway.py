@@ -12,7 +12,8 @@ from tests.faults.server import ScriptedS3, answer, error
 from tests.identity.conftest import Aws
 from tests.identity.endpoints import ACCESS_KEY, ROLE_ARN, SECRET_KEY, STS, Role, leaks
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import access, credentials, refresher
+from usp_s3_wsgi import access
+from usp_s3_wsgi.credentials import refresher, resolver
 
 HELLO = answer(200, b"hello")
 #: Nobody may assume ours.
@@ -21,10 +22,10 @@ OTHERS = Role("arn:aws:iam::123456789012:role/other")
 
 @pytest.fixture(autouse=True)
 def _new_process(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    credentials._refreshers.forget()
+    resolver._refreshers.forget()
     monkeypatch.setattr(refresher, "_TOO_NEW_TO_RENEW", 0.0)
     yield
-    credentials._refreshers.forget()
+    resolver._refreshers.forget()
 
 
 def ask(s3: ScriptedS3, sts: STS, **changes: str) -> Reply:
@@ -92,9 +93,9 @@ def test_a_forked_process_begins_anew() -> None:
         assert ask(s3, sts).status == 200
         child = os.fork()
         if child == 0:
-            os._exit(0 if not credentials._refreshers._known and not credentials._refreshers._lock.locked() else 1)
+            os._exit(0 if not resolver._refreshers._known and not resolver._refreshers._lock.locked() else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert credentials._refreshers._known
+        assert resolver._refreshers._known
 
 
 def test_in_proxy_sections_the_next_request_has_others() -> None:

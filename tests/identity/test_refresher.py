@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from usp_s3_wsgi import refresher
+from usp_s3_wsgi.credentials import refresher
+from usp_s3_wsgi.credentials.identity import Temporary
+from usp_s3_wsgi.credentials.refresher import Refresher
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
-from usp_s3_wsgi.identity import Temporary
-from usp_s3_wsgi.refresher import Refresher
 from usp_s3_wsgi.signing.types import Credentials
 
 NOW = 1_800_000_000.0
@@ -64,8 +64,8 @@ def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 def monotonic(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The clock of pauses, which stands still otherwise."""
     now = [1000.0]
-    monkeypatch.setattr("usp_s3_wsgi.refresher.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("usp_s3_wsgi.refresher.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("usp_s3_wsgi.credentials.refresher.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("usp_s3_wsgi.credentials.refresher.random.uniform", lambda low, high: high)
     return now
 
 

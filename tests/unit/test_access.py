@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usp_s3_wsgi import access, credentials
+from usp_s3_wsgi import access
 from usp_s3_wsgi.access import Refused, Signed, explain_refusal, sign_proxied
 from usp_s3_wsgi.config import settings
+from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import S3Request
 
@@ -55,7 +56,7 @@ def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: access.Pairs, key
     # The same second, unless it has just begun.
     for back in (0, 1):
         now = datetime.fromtimestamp(int(datetime.now(UTC).timestamp()) - back, UTC)
-        whole = sign(S3Request("GET", "https", HOST, path), chosen.signing, credentials.resolve(chosen), now)
+        whole = sign(S3Request("GET", "https", HOST, path), chosen.signing, resolver.resolve(chosen), now)
         if (answer.url, answer.headers) == (f"https://{HOST}{whole.target}", whole.headers):
             return
     raise AssertionError("another signature")

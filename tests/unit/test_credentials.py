@@ -10,7 +10,7 @@ import pytest
 
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.credentials import renew, resolve
+from usp_s3_wsgi.credentials.resolver import renew, resolve
 from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.signing.types import Credentials
 
@@ -136,7 +136,7 @@ def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path, monkeypatc
     file = tmp_path / "secret"
     file.write_text(SECRET)
     resolve(from_file(file))
-    monkeypatch.setattr("usp_s3_wsgi.secret_files.read_key", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("usp_s3_wsgi.credentials.key_files.read_key", lambda path: pytest.fail("read again"))
     assert resolve(from_file(file)).secret_key == SECRET
 
 

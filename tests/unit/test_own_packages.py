@@ -12,7 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from usp_s3_wsgi import aws, import_path
+from usp_s3_wsgi import import_path
+from usp_s3_wsgi.credentials import aws
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "apache" / "own_packages.py"

@@ -6,7 +6,7 @@ import os
 import ssl
 
 from usp_s3_wsgi.configtest.findings import Findings, SecretFile
-from usp_s3_wsgi.secret_files import read_key, shown_path
+from usp_s3_wsgi.credentials.key_files import read_key, shown_path
 
 
 def check(findings: Findings, may_lack_permission: bool) -> None:

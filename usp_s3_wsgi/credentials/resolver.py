@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 
-from usp_s3_wsgi import identity
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.identity import Identity
-from usp_s3_wsgi.refresher import Refresher
-from usp_s3_wsgi.secret_files import files
+from usp_s3_wsgi.credentials import identity
+from usp_s3_wsgi.credentials.identity import Identity
+from usp_s3_wsgi.credentials.key_files import files
+from usp_s3_wsgi.credentials.refresher import Refresher
 from usp_s3_wsgi.signing.types import Credentials
 
 #: The secret is not that of the access key. AWS hands out both together, so it is the request that S3 reads in another
@@ -89,7 +89,7 @@ class _Refreshers:
         return known
 
     def _new(self, asked_for: Identity, settings: Settings) -> Refresher:
-        from usp_s3_wsgi import aws  # not at the start of each child, which few need it for
+        from usp_s3_wsgi.credentials import aws
 
         is_static = settings.credential_source == "static"
         return Refresher(

@@ -15,8 +15,8 @@ from datetime import datetime
 from typing import Any, cast
 
 from usp_s3_wsgi import import_path
+from usp_s3_wsgi.credentials.identity import EXPIRED, Identity, Temporary
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
-from usp_s3_wsgi.identity import EXPIRED, Identity, Temporary
 from usp_s3_wsgi.signing.types import Credentials
 
 #: Seconds that STS and the like may take, to connect and to answer; with one more try.
