@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.certificates import Certificate, make_certificate
-from usp_s3_wsgi import access, clock_trials, error_log, learned, pool, upstream
+from usp_s3_wsgi import access, clock_trials, learned, pool, upstream
+from usp_s3_wsgi.observability import error_log
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import error_log, errors, framing, request, response, s3_error
+from usp_s3_wsgi import errors, framing, request, response, s3_error
 from usp_s3_wsgi.clock_trials import ClockTrials, Signature
 from usp_s3_wsgi.config import bucket_url, settings
 from usp_s3_wsgi.config.bucket_url import BucketURL
@@ -24,6 +24,7 @@ from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ProxyFailed, RangeNotSatisfiable, SettingError
 from usp_s3_wsgi.learned import OWN, learned
+from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.remedies import Remedy, rule_for
 from usp_s3_wsgi.s3_error import S3Error
 from usp_s3_wsgi.signing.signer import sign, signing_template

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from usp_s3_wsgi import client, error_log, errors, framing, pool, remedies, request, response, trust_boundary
+from usp_s3_wsgi import client, errors, framing, pool, remedies, request, response, trust_boundary
 from usp_s3_wsgi.body import Body
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import identity
 from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, ObjectNotFound, SettingError, UpstreamRefused
+from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.response import Answer
 from usp_s3_wsgi.trust_boundary import Trusted
 from usp_s3_wsgi.upstream import Upstream

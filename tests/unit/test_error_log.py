@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from usp_s3_wsgi import error_log
 from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, SettingError, UpstreamTimeout, UpstreamUnreachable
+from usp_s3_wsgi.observability import error_log
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr("usp_s3_wsgi.error_log.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("usp_s3_wsgi.observability.error_log.time.monotonic", lambda: now[0])
     return now
 
 

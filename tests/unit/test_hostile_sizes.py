@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from tests.unit.test_response import SETTINGS, Wire, from_s3
-from usp_s3_wsgi import access, error_document, error_log, framing, request, response, s3_error, trust_boundary
+from usp_s3_wsgi import access, error_document, framing, request, response, s3_error, trust_boundary
 from usp_s3_wsgi.config import bucket_url, proxy_set
 from usp_s3_wsgi.convert import apache_config
+from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.strict_http import S3Response
 

@@ -27,6 +27,7 @@ GATEWAY = {
 #: What each module may import of the package when it runs.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
+    "observability": set(),
     "credentials": set(),
     "config": set(),
     "errors": set(),
@@ -36,8 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "config.proxy_set": {"config.parsers"},
     "config.settings": {"config.bucket_url", "errors", "config.proxy_set", "config.parsers", "signing.types"},
     "credentials.identity": {"config.settings", "signing.types"},
-    "credentials.key_files": {"error_log", "errors", "config.parsers"},
-    "credentials.refresher": {"error_log", "errors", "credentials.identity", "signing.types"},
+    "credentials.key_files": {"observability.error_log", "errors", "config.parsers"},
+    "credentials.refresher": {"observability.error_log", "errors", "credentials.identity", "signing.types"},
     "import_path": set(),
     "credentials.aws": {"errors", "credentials.identity", "import_path", "signing.types"},
     "credentials.resolver": {
@@ -81,7 +82,7 @@ ALLOWED: dict[str, set[str]] = {
     "framing": {"errors", "signing.types"},
     "response": {"errors", "config.settings"},
     "body": {"errors", "framing", "pool", "s3_error", "signing.types", "upstream"},
-    "error_log": {"errors"},
+    "observability.error_log": {"errors"},
     "client": {"errors"},
     "trust_boundary": {"errors", "request", "config.settings"},
     "application": GATEWAY - {"application", "clock_trials"},
@@ -175,7 +176,7 @@ OUTSIDE: dict[str, set[str]] = {
         "clock_trials",
         "import_path",
         "credentials.resolver",
-        "error_log",
+        "observability.error_log",
         "learned",
         "pool",
         "credentials.refresher",

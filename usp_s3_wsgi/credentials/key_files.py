@@ -7,9 +7,9 @@ import threading
 import time
 from pathlib import PurePath
 
-from usp_s3_wsgi import error_log
 from usp_s3_wsgi.config import parsers
 from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.observability import error_log
 
 #: Larger than any key or token: a wrong path must not read a whole film into memory.
 _LARGEST = 65_536

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from usp_s3_wsgi import error_log, errors
+from usp_s3_wsgi import errors
 from usp_s3_wsgi.credentials.identity import EXPIRED, Temporary
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
+from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.signing.types import Credentials
 
 #: botocore's own periods, in seconds before the end: from the first on new ones are asked for, from the second on they
