@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.certificates import Certificate, make_certificate
-from usp_s3_wsgi import access, clock_trials, learned, pool, upstream
+from usp_s3_wsgi import access, clock_trials, pool, upstream
 from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.s3 import endpoint_state
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +18,7 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     own = pool.Workers()
     monkeypatch.setattr(pool, "workers", own)
     for module in (upstream, access):
-        monkeypatch.setattr(module, "learned", state := learned.Learned())
+        monkeypatch.setattr(module, "learned", state := endpoint_state.Learned())
     monkeypatch.setattr(access, "clock_trials", clock_trials.ClockTrials(state))
     monkeypatch.setattr(error_log, "limiter", error_log.Limiter())
     yield

@@ -1,6 +1,6 @@
 /*
  * What was learned of S3, as far as httpd's threads must know of it without Python: the version that counts (each change in
- * usp_s3_wsgi/learned.py makes a new one), and by which one S3 has granted something last.
+ * usp_s3_wsgi/s3/endpoint_state.py makes a new one), and by which one S3 has granted something last.
  */
 
 #include "_httpd.h"

@@ -16,17 +16,18 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import errors, framing, request, response, s3_error
+from usp_s3_wsgi import errors, response
 from usp_s3_wsgi.clock_trials import ClockTrials, Signature
 from usp_s3_wsgi.config import bucket_url, settings
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ProxyFailed, RangeNotSatisfiable, SettingError
-from usp_s3_wsgi.learned import OWN, learned
 from usp_s3_wsgi.observability import error_log
-from usp_s3_wsgi.remedies import Remedy, rule_for
-from usp_s3_wsgi.s3_error import S3Error
+from usp_s3_wsgi.s3 import byte_range, error_response, object_request
+from usp_s3_wsgi.s3.endpoint_state import OWN, learned
+from usp_s3_wsgi.s3.error_response import S3Error
+from usp_s3_wsgi.s3.retry_policy import Remedy, rule_for
 from usp_s3_wsgi.signing.signer import sign, signing_template
 from usp_s3_wsgi.signing.types import Credentials, S3Request
 
@@ -42,8 +43,8 @@ GATEWAY_ONLY = {
 _REGION_OF_SIGNATURE = 400
 #: What S3 learns of the client's headers, by method.
 FORWARDED: dict[str, tuple[str, ...]] = {
-    "GET": tuple(request.FORWARDED_HEADERS.values()),
-    "HEAD": tuple(request.FORWARDED_BY_HEAD.values()),
+    "GET": tuple(object_request.FORWARDED_HEADERS.values()),
+    "HEAD": tuple(object_request.FORWARDED_BY_HEAD.values()),
 }
 #: What the client learns of S3's headers, by status; an answer with any other status is a refusal.
 PASSED_ON: dict[int, tuple[str, ...]] = {
@@ -137,7 +138,9 @@ def sign_proxied(
         section_settings = _settings(section, pairs, target)
         version, second = learned.version, int(time.time())
         chosen = learned.whereabouts(section_settings, same_host=True)
-        unsigned = request.from_proxy(method, target.path, query, client_uri, undecoded_slash, merged_after, chosen)
+        unsigned = object_request.from_proxy(
+            method, target.path, query, client_uri, undecoded_slash, merged_after, chosen
+        )
         keys, now = resolver.resolve(section_settings), learned.now(chosen.bucket_url)
         signed = sign(unsigned, chosen.signing, keys, now)
         alike = _alike(unsigned, chosen, keys, now, second)
@@ -192,14 +195,14 @@ def judge_part(
     status: int, headers: Mapping[str, str], asked: str | None, if_range: str | None, by_number: bool
 ) -> Judgement:
     """Judge S3's answer to a request for a part. Arguments as in :func:`framing.status_of`; nothing is raised."""
-    status = framing.status_of(status, headers, asked, by_number)
-    if framing.must_ask_for_all(status, headers, asked, if_range):
+    status = byte_range.status_of(status, headers, asked, by_number)
+    if byte_range.must_ask_for_all(status, headers, asked, if_range):
         return Judgement(status, must_ask_for_all=True)
     if status not in {200, 206}:
         return Judgement(status)
     stated = headers.get("content-length")
     try:
-        part = framing.validate_part(status, headers, int(stated) if stated else None, asked, by_number)
+        part = byte_range.validate_part(status, headers, int(stated) if stated else None, asked, by_number)
     except RangeNotSatisfiable as error:
         return Judgement(error.status, headers=error.headers)
     except GatewayError as error:
@@ -229,16 +232,16 @@ def explain_refusal(
     :func:`sign_proxied`.
     """
     try:
-        told = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
+        told = error_response.parse(status, headers, body.decode("utf-8", "replace"))
         target, query = _split(url)
         chosen = _settings(section, pairs, target)
         refused = Signature(datetime.fromtimestamp(signed_at, UTC), version, granted)
         if _is_clock(told, chosen, refused):
             told = replace(told, out_of_time=True)
-        has_query = bool(request.passed_query(query, chosen.pass_query))
-        failure = s3_error.refusal(told, chosen, request.is_unusual(target.path, has_query, chosen))
+        has_query = bool(object_request.passed_query(query, chosen.pass_query))
+        failure = error_response.refusal(told, chosen, object_request.is_unusual(target.path, has_query, chosen))
         failure.tried = _tried(attempt, seconds)
-        if told.code in s3_error.KEY_CODES and not told.out_of_time:
+        if told.code in error_response.KEY_CODES and not told.out_of_time:
             with suppress(GatewayError):  # the next request will tell
                 resolver.doubt(chosen, told.code)
         return _refused(failure, method, url, _learn(failure, told, chosen, refused))
@@ -248,7 +251,7 @@ def explain_refusal(
 
 def _is_clock(told: S3Error, chosen: Settings, refused: Signature) -> bool:
     """Whether a refusal without a reason is taken for the clock's."""
-    if told.date is None or not s3_error.is_maybe_clock(told, chosen, refused.at):
+    if told.date is None or not error_response.is_maybe_clock(told, chosen, refused.at):
         return False
     return clock_trials.denied_out_of_time(chosen.bucket_url, told.date, refused)
 
@@ -282,7 +285,7 @@ def describe_answer(
     method: str, url: str, status: int, body: bytes, headers: Mapping[str, str], attempt: int, seconds: float
 ) -> str:
     """Return the error log's line of an answer of S3's that is no success, for LogLevel debug; as explain_refusal."""
-    answer = s3_error.parse(status, headers, body.decode("utf-8", "replace"))
+    answer = error_response.parse(status, headers, body.decode("utf-8", "replace"))
     return error_log.printable(error_log.with_details(answer.words, _place(method, url), _tried(attempt, seconds)))
 
 

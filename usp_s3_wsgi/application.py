@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from usp_s3_wsgi import client, errors, framing, pool, remedies, request, response, trust_boundary
+from usp_s3_wsgi import client, errors, pool, response, trust_boundary
 from usp_s3_wsgi.body import Body
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import identity
 from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, ObjectNotFound, SettingError, UpstreamRefused
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.response import Answer
+from usp_s3_wsgi.s3 import byte_range, object_request, retry_policy
 from usp_s3_wsgi.trust_boundary import Trusted
 from usp_s3_wsgi.upstream import Upstream
 
 if TYPE_CHECKING:
-    from usp_s3_wsgi.s3_error import S3Error
+    from usp_s3_wsgi.s3.error_response import S3Error
     from usp_s3_wsgi.strict_http import S3Response
 
 _WITHOUT_CHUNKS = frozenset({"HTTP/0.9", "HTTP/1.0"})
@@ -48,7 +49,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 def _error(environ: dict[str, Any], status: int, headers: Iterable[tuple[str, str]]) -> Answer:
     answer = response.plain(status, headers, environ["REQUEST_METHOD"])
-    if request.is_subrequest(environ):
+    if object_request.is_subrequest(environ):
         # Nobody sees it, and WSGIErrorOverride leaves it where it leaves out the body: that would look cut short.
         kept = [header for header in answer.headers if header[0] != "Content-Length"]
         return answer._replace(headers=kept)
@@ -60,7 +61,7 @@ def _answer(environ: dict[str, Any], trusted: Trusted) -> Answer:
     try:
         return _Exchange(environ, trusted, section).answer()
     except GatewayError as error:
-        if section.fallback is None or not remedies.may_ask_elsewhere(error, section.fallback_on_404):
+        if section.fallback is None or not retry_policy.may_ask_elsewhere(error, section.fallback_on_404):
             raise
         failure = error
         errors.forget_traceback(failure)
@@ -82,7 +83,7 @@ class _Exchange:
             # A thread that asks AWS may be at work when such an interpreter ends, and Python ends the process then.
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
         self._environ, self._trusted, self._section = environ, trusted, section
-        self._unsigned = request.from_environ(environ, section, trusted.served_path, trusted.error_status)
+        self._unsigned = object_request.from_environ(environ, section, trusted.served_path, trusted.error_status)
         # Not methods: what refers to itself stays, with all that it holds, until Python's collector comes to it.
         log = partial(_report, environ, trusted, then="asking again")
         self._bucket = Upstream(section, log, partial(_log_answer, environ) if trusted.is_debug else None)
@@ -104,7 +105,7 @@ class _Exchange:
     def _asked(self) -> S3Response:
         from_s3 = self._bucket.fetch(self._unsigned)
         asked, if_range = self._unsigned.header("Range"), self._unsigned.header("If-Range")
-        if not framing.must_ask_for_all(from_s3.status, from_s3.headers, asked, if_range):
+        if not byte_range.must_ask_for_all(from_s3.status, from_s3.headers, asked, if_range):
             return from_s3
         pool.discard(from_s3)
         self._unsigned = self._unsigned.without("Range", "If-Range")
@@ -115,7 +116,7 @@ class _Exchange:
             headers = response.passed_on(from_s3, self._section)
             pool.discard(from_s3)
             return response.plain(from_s3.status, headers, self._unsigned.method)
-        part = framing.part_sent(from_s3, self._unsigned)
+        part = byte_range.part_sent(from_s3, self._unsigned)
         status = self._trusted.error_status or from_s3.status
         headers = response.object_headers(from_s3, self._section)
         if self._unsigned.method == "HEAD":

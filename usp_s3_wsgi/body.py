@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from typing import TYPE_CHECKING, NoReturn
 
-from usp_s3_wsgi import errors, framing, pool, s3_error
+from usp_s3_wsgi import errors, pool
 from usp_s3_wsgi.errors import BodyTruncated, BodyUnusable, GatewayError, describe
-from usp_s3_wsgi.framing import Part
+from usp_s3_wsgi.s3 import byte_range, error_response
+from usp_s3_wsgi.s3.byte_range import Part
 from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.upstream import Upstream
 
@@ -87,7 +88,7 @@ class Body:
         """Ask for the rest. Raises: BodyTruncated."""
         missing = "some" if self._missing is None else self._missing
         kind = BodyTruncated if resumable and self._can_resume else BodyUnusable
-        said = s3_error.request_id(self._response.headers)
+        said = error_response.request_id(self._response.headers)
         failure = kind(f"S3 ended the body early, {missing} bytes are missing: {reason}, request id {said or '(none)'}")
         self.close()
         try:
@@ -126,12 +127,12 @@ class Body:
         Raises:
             UpstreamError: it is not.
         """
-        said = s3_error.request_id(response.headers) or "(none)"
+        said = error_response.request_id(response.headers) or "(none)"
         if response.status == 412 or (response.status == 206 and response.headers.get("etag") != self._etag):
             raise BodyUnusable(f"the object changed meanwhile, request id {said}")
         if response.status != 206:
             raise BodyUnusable(f"S3 answered {response.status} to the request for the rest, request id {said}")
-        begun, rest = self._part, framing.part_sent(response, request)
+        begun, rest = self._part, byte_range.part_sent(response, request)
         if response.headers.get("content-encoding") != self._coding:  # Google unpacks under the same ETag
             raise BodyUnusable("S3 sent the rest in another coding")
         if begun is None or rest is None or rest.total is None or begun.total not in {None, rest.total}:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from usp_s3_wsgi.config.bucket_url import BucketURL
-from usp_s3_wsgi.learned import Clock, Learned
+from usp_s3_wsgi.s3.endpoint_state import Clock, Learned
 
 #: So many denials end a trial: some objects may be denied by any clock.
 _LONGEST_TRIAL = 5

@@ -1,4 +1,4 @@
-"""S3's error document, read from its connection. What it says is for :mod:`usp_s3_wsgi.s3_error`."""
+"""S3's error document, read from its connection. What it says is for :mod:`usp_s3_wsgi.s3.error_response`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 
-from usp_s3_wsgi import pool, s3_error
+from usp_s3_wsgi import pool
 from usp_s3_wsgi.errors import UpstreamUnreachable
-from usp_s3_wsgi.s3_error import S3Error
+from usp_s3_wsgi.s3 import error_response
+from usp_s3_wsgi.s3.error_response import S3Error
 
 if TYPE_CHECKING:
     from usp_s3_wsgi.strict_http import S3Response
@@ -27,7 +28,7 @@ def read(response: S3Response, patience: float) -> S3Error:
     """
     document, is_whole = _document(response, time.monotonic() + patience)
     pool.discard(response)
-    error = s3_error.parse(response.status, response.headers, document.decode("utf-8", "replace"))
+    error = error_response.parse(response.status, response.headers, document.decode("utf-8", "replace"))
     if not is_whole and not error.code and error.status in _CODE_DECIDES:
         raise UpstreamUnreachable(f"S3 answered {error.status} and broke off before it said why")
     return error

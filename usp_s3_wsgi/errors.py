@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from usp_s3_wsgi.s3_error import S3Error
+    from usp_s3_wsgi.s3.error_response import S3Error
 
 
 class GatewayError(Exception):
@@ -112,7 +112,7 @@ class RangeNotSatisfiable(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """S3 failed, or the way to it: what :mod:`usp_s3_wsgi.remedies` has rules for."""
+    """S3 failed, or the way to it: what :mod:`usp_s3_wsgi.s3.retry_policy` has rules for."""
 
 
 class UpstreamRefused(UpstreamError):

@@ -12,10 +12,10 @@ from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import request
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.s3 import object_request
 
 #: The proof and two netstrings, of settings and of what is about this request alone; each holds names and values.
 _HANDED_OVER = "USP_S3_SETTINGS"
@@ -57,7 +57,7 @@ def from_environ(environ: Mapping[str, Any]) -> Trusted:
     if _proof is not None:
         return _of_module(environ.get(_HANDED_OVER, ""), _proof)
     found = settings.from_environ(environ)
-    if not request.is_direct(environ):
+    if not object_request.is_direct(environ):
         raise SettingError(_NEEDS_MODULE)
     return Trusted(found, environ.get("USP_S3_PATH"))
 

@@ -9,15 +9,16 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from usp_s3_wsgi import error_document, errors, framing, pool, s3_error
+from usp_s3_wsgi import error_document, errors, pool
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
-from usp_s3_wsgi.learned import Clock, learned
-from usp_s3_wsgi.remedies import Remedy, rule_for
-from usp_s3_wsgi.request import is_unusual
-from usp_s3_wsgi.s3_error import CLOCK_CODES, S3Error
+from usp_s3_wsgi.s3 import byte_range, error_response
+from usp_s3_wsgi.s3.endpoint_state import Clock, learned
+from usp_s3_wsgi.s3.error_response import CLOCK_CODES, S3Error
+from usp_s3_wsgi.s3.object_request import is_unusual
+from usp_s3_wsgi.s3.retry_policy import Remedy, rule_for
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import Credentials, S3Request
 
@@ -116,8 +117,8 @@ class Upstream:
 
     def _try(self, request: S3Request) -> S3Response:
         response, asked = self._send(request), request.header("Range")
-        response.status = framing.status_of(response.status, response.headers, asked, request.is_for_part_number)
-        if framing.is_without_ranges(response.status, asked):
+        response.status = byte_range.status_of(response.status, response.headers, asked, request.is_for_part_number)
+        if byte_range.is_without_ranges(response.status, asked):
             return response
         if response.status in ANSWERS:
             self._end_trial(None)
@@ -128,7 +129,7 @@ class Upstream:
                 )
             return response
         may_be_clients = is_unusual(request.path, bool(request.query), self._section)
-        failure = s3_error.refusal(self._why(request, response), self._section, may_be_clients)
+        failure = error_response.refusal(self._why(request, response), self._section, may_be_clients)
         self._end_trial(failure)
         raise failure
 
@@ -148,7 +149,7 @@ class Upstream:
         """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""
         patience = self._section.proxy_set.timeout
         told = error_document.read(response, patience)
-        is_told = told.code or told.status == 404 or told.status >= 500 or told.status in s3_error.BUSY_STATUSES
+        is_told = told.code or told.status == 404 or told.status >= 500 or told.status in error_response.BUSY_STATUSES
         if request.method == "GET" or is_told:
             return told
         query = tuple(pair for pair in request.query if pair[0] != "partNumber")  # not together with a range
@@ -204,7 +205,7 @@ class Upstream:
         told, signed = failure.told, self._signed
         if told is None or signed is None or Remedy.CLOCK not in self._remedies_left or time.monotonic() > deadline:
             return False
-        if not s3_error.is_maybe_clock(told, signed.section, signed.at) or not self._try_clock(told, failure):
+        if not error_response.is_maybe_clock(told, signed.section, signed.at) or not self._try_clock(told, failure):
             return False
         self._remedies_left.remove(Remedy.CLOCK)
         return True
@@ -241,7 +242,7 @@ class Upstream:
     def _of_clock(self, denied: GatewayError) -> GatewayError:
         """Return what a denial is that was none of the object."""
         assert denied.told is not None
-        failure = s3_error.refusal(replace(denied.told, out_of_time=True), self._section)
+        failure = error_response.refusal(replace(denied.told, out_of_time=True), self._section)
         failure.place, failure.tried = denied.place, denied.tried
         return failure
 

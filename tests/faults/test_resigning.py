@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, error, head_of, reset
 from tests.wsgi import MODES, SECRET_KEY, Reply, call, environ, s3_settings
-from usp_s3_wsgi import learned
+from usp_s3_wsgi.s3 import endpoint_state
 
 HELLO = answer(200, b"hello")
 
@@ -291,7 +291,7 @@ def test_this_servers_clock_may_jump(monkeypatch: pytest.MonkeyPatch) -> None:
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) + jump
 
-    monkeypatch.setattr(learned, "datetime", Jumping)
+    monkeypatch.setattr(endpoint_state, "datetime", Jumping)
     with ScriptedS3(then=Clocked(timedelta(hours=1))) as s3:
         assert ask(s3).status == 200
         jump = timedelta(hours=1)

@@ -9,7 +9,7 @@ import pytest
 
 from usp_s3_wsgi.clock_trials import ClockTrials, Signature
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
-from usp_s3_wsgi.learned import OWN, Learned
+from usp_s3_wsgi.s3.endpoint_state import OWN, Learned
 
 CEPH = bucket_url("http://ceph.example:8080/films/")
 HOUR = timedelta(hours=1)

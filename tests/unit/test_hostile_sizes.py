@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from tests.unit.test_response import SETTINGS, Wire, from_s3
-from usp_s3_wsgi import access, error_document, framing, request, response, s3_error, trust_boundary
+from usp_s3_wsgi import access, error_document, response, trust_boundary
 from usp_s3_wsgi.config import bucket_url, proxy_set
 from usp_s3_wsgi.convert import apache_config
 from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.s3 import byte_range, error_response, object_request
 from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.strict_http import S3Response
 
@@ -80,8 +81,8 @@ def body(text: bytes) -> None:
 
 
 def proxied(path: str) -> None:
-    request.from_proxy("GET", path, path, path, False, "/media", SETTINGS)
-    request.from_proxy("GET", "/a", "", path, False, "", SETTINGS)
+    object_request.from_proxy("GET", path, path, path, False, "/media", SETTINGS)
+    object_request.from_proxy("GET", "/a", "", path, False, "", SETTINGS)
 
 
 def environ(path: str) -> dict[str, str]:
@@ -93,10 +94,10 @@ def environ(path: str) -> dict[str, str]:
 
 
 def of_client(path: str) -> None:
-    quietly(request.from_environ, environ(path), SETTINGS)
-    quietly(request.from_environ, environ(path), SETTINGS, f"/media{path}")
-    quietly(request.is_direct, environ(path))
-    quietly(request.passed_query, path, frozenset({"versionId"}))
+    quietly(object_request.from_environ, environ(path), SETTINGS)
+    quietly(object_request.from_environ, environ(path), SETTINGS, f"/media{path}")
+    quietly(object_request.is_direct, environ(path))
+    quietly(object_request.passed_query, path, frozenset({"versionId"}))
 
 
 def of_values(value: str) -> None:
@@ -115,15 +116,15 @@ def of_values(value: str) -> None:
         "content-type",
     )
     answer = dict.fromkeys(names, value)
-    s3_error.parse(403, answer, "")
-    quietly(framing.must_ask_for_all, 206, answer, value, value)
+    error_response.parse(403, answer, "")
+    quietly(byte_range.must_ask_for_all, 206, answer, value, value)
     asked = S3Request("GET", "http", "h", "/a", (), (("Range", value[:LINE]),))
     for status in (200, 206):
         wire = from_s3(status)
         wire.headers.update({"content-range": value})
-        quietly(framing.part_sent, wire, asked)
+        quietly(byte_range.part_sent, wire, asked)
         wire.headers.update(answer)
-        quietly(framing.part_sent, wire, asked)
+        quietly(byte_range.part_sent, wire, asked)
         quietly(response.object_headers, wire, SETTINGS)
     quietly(header, f"HTTP/1.1 200 X\r\na: {value}\r\n{value}\r\n\r\n".encode("latin-1"))
     quietly(header, f"HTTP/1.1 200{value}\r\n\r\n".encode("latin-1"))
@@ -146,7 +147,7 @@ WIRES = [
     )
 ]  # fmt: skip
 CASES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
-    "error documents": (lambda text: s3_error.parse(403, {}, text), DOCUMENTS),
+    "error documents": (lambda text: error_response.parse(403, {}, text), DOCUMENTS),
     "dates and other values": (of_values, VALUES),
     "the wire": (of_wire, WIRES),
     "a header in small pieces": (lambda text: quietly(header, text, 64), WIRES),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from usp_s3_wsgi.http_date import canonical
+from usp_s3_wsgi.s3.http_date import canonical
 
 DATES = st.datetimes(datetime(1970, 1, 2), datetime(2069, 12, 31)).map(lambda date: date.replace(microsecond=0))
 

@@ -9,7 +9,7 @@ import pytest
 
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.learned import OWN, Learned
+from usp_s3_wsgi.s3.endpoint_state import OWN, Learned
 
 AMAZON = bucket_url("https://films.s3.us-east-1.amazonaws.com/")
 CEPH = bucket_url("http://ceph.example:8080/films/")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from usp_s3_wsgi import errors, s3_error
+from usp_s3_wsgi import errors
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.remedies import RULES, Remedy, may_ask_elsewhere, rule_for
-from usp_s3_wsgi.s3_error import S3Error
+from usp_s3_wsgi.s3 import error_response
+from usp_s3_wsgi.s3.error_response import S3Error
+from usp_s3_wsgi.s3.retry_policy import RULES, Remedy, may_ask_elsewhere, rule_for
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
 
 
 def of_s3(status: int, code: str = "") -> errors.GatewayError:
-    return s3_error.refusal(S3Error(status, code), SETTINGS)
+    return error_response.refusal(S3Error(status, code), SETTINGS)
 
 
 #: Failure, remedy, whether the second bucket is asked: never, whenever there is one, or with S3FallbackOn404.

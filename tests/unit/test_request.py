@@ -14,7 +14,7 @@ from tests.wsgi import environ
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound
-from usp_s3_wsgi.request import _plain_key, from_environ, object_key, passed_query
+from usp_s3_wsgi.s3.object_request import _plain_key, from_environ, object_key, passed_query
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
 from usp_s3_wsgi.signing.types import S3Request
 

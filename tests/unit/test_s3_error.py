@@ -9,9 +9,10 @@ from email.utils import format_datetime
 import pytest
 
 from tests.unit.test_response import SETTINGS, Wire, from_s3
-from usp_s3_wsgi import error_document, errors, s3_error
+from usp_s3_wsgi import error_document, errors
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.s3_error import S3Error
+from usp_s3_wsgi.s3 import error_response
+from usp_s3_wsgi.s3.error_response import S3Error
 from usp_s3_wsgi.strict_http import S3Response
 
 
@@ -122,7 +123,7 @@ def test_retry_after_as_a_date(seconds: int, low: float, high: float) -> None:
 )
 def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayError], client: int) -> None:
     settings = Settings(SETTINGS.bucket_url, denied_status=404)
-    error = s3_error.refusal(told := S3Error(status, code, "4442"), settings)
+    error = error_response.refusal(told := S3Error(status, code, "4442"), settings)
     assert type(error) is kind and error.told is told
     assert error.status == client
     assert error.logged == (kind in {errors.UpstreamRefused, errors.UpstreamBusy})
@@ -131,7 +132,7 @@ def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayE
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (403, ""), (400, "InvalidRequest")])
 def test_a_denial_that_the_clock_explains_is_this_servers_fault(status: int, code: str) -> None:
     told = S3Error(status, code, ahead=3600.0, out_of_time=True)
-    error = s3_error.refusal(told, Settings(SETTINGS.bucket_url, denied_status=404), may_be_clients=True)
+    error = error_response.refusal(told, Settings(SETTINGS.bucket_url, denied_status=404), may_be_clients=True)
     assert type(error) is errors.UpstreamRefused and error.status == 502
     assert str(error).endswith(", this server's clock is 3600 s behind S3's: set it right")
 

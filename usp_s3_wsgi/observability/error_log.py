@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from usp_s3_wsgi.errors import GatewayError
 
 if TYPE_CHECKING:
-    from usp_s3_wsgi.s3_error import S3Error
+    from usp_s3_wsgi.s3.error_response import S3Error
 
 #: So many lines of a kind are written in so many seconds; how many more there were is told by the first one after.
 _LINES, _SECONDS = 10, 10.0

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from usp_s3_wsgi import http_date
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound, SettingError
+from usp_s3_wsgi.s3 import http_date
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
 from usp_s3_wsgi.signing.types import S3Request
 

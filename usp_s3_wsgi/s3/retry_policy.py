@@ -19,7 +19,7 @@ from usp_s3_wsgi.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
-from usp_s3_wsgi.s3_error import BUSY_CODES, BUSY_STATUSES, CLOCK_CODES, KEY_CODES
+from usp_s3_wsgi.s3.error_response import BUSY_CODES, BUSY_STATUSES, CLOCK_CODES, KEY_CODES
 
 
 class Remedy(Enum):
