@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.certificates import Certificate, make_certificate
-from usp_s3_wsgi import access, clock_trials, pool, upstream
+from usp_s3_wsgi import access, clock_trials, upstream
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.s3 import endpoint_state
+from usp_s3_wsgi.transport import pool
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from usp_s3_wsgi import client, errors, pool, response, trust_boundary
+from usp_s3_wsgi import client, errors, response, trust_boundary
 from usp_s3_wsgi.body import Body
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import identity
@@ -14,12 +14,13 @@ from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, Object
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.response import Answer
 from usp_s3_wsgi.s3 import byte_range, object_request, retry_policy
+from usp_s3_wsgi.transport import pool
 from usp_s3_wsgi.trust_boundary import Trusted
 from usp_s3_wsgi.upstream import Upstream
 
 if TYPE_CHECKING:
     from usp_s3_wsgi.s3.error_response import S3Error
-    from usp_s3_wsgi.strict_http import S3Response
+    from usp_s3_wsgi.transport.connection import S3Response
 
 _WITHOUT_CHUNKS = frozenset({"HTTP/0.9", "HTTP/1.0"})
 

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from typing import TYPE_CHECKING, NoReturn
 
-from usp_s3_wsgi import errors, pool
+from usp_s3_wsgi import errors
 from usp_s3_wsgi.errors import BodyTruncated, BodyUnusable, GatewayError, describe
 from usp_s3_wsgi.s3 import byte_range, error_response
 from usp_s3_wsgi.s3.byte_range import Part
 from usp_s3_wsgi.signing.types import S3Request
+from usp_s3_wsgi.transport import pool
 from usp_s3_wsgi.upstream import Upstream
 
 if TYPE_CHECKING:
-    from usp_s3_wsgi.strict_http import S3Response
+    from usp_s3_wsgi.transport.connection import S3Response
 
 #: Bytes of one read: large ones cost less; a stream that waits for its client holds about one.
 READ_SIZE = 3 << 18

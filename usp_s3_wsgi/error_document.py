@@ -6,13 +6,13 @@ import time
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 
-from usp_s3_wsgi import pool
 from usp_s3_wsgi.errors import UpstreamUnreachable
 from usp_s3_wsgi.s3 import error_response
 from usp_s3_wsgi.s3.error_response import S3Error
+from usp_s3_wsgi.transport import pool
 
 if TYPE_CHECKING:
-    from usp_s3_wsgi.strict_http import S3Response
+    from usp_s3_wsgi.transport.connection import S3Response
 
 #: S3's error documents are far shorter.
 _SIZE = 65_536

@@ -10,7 +10,7 @@ from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import UpstreamRefused
 
 if TYPE_CHECKING:
-    from usp_s3_wsgi.strict_http import S3Response
+    from usp_s3_wsgi.transport.connection import S3Response
 
 Headers = list[tuple[str, str]]
 

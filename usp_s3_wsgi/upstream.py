@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from usp_s3_wsgi import error_document, errors, pool
+from usp_s3_wsgi import error_document, errors
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import resolver
@@ -21,9 +21,10 @@ from usp_s3_wsgi.s3.object_request import is_unusual
 from usp_s3_wsgi.s3.retry_policy import Remedy, rule_for
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import Credentials, S3Request
+from usp_s3_wsgi.transport import pool
 
 if TYPE_CHECKING:
-    from usp_s3_wsgi.strict_http import S3Response
+    from usp_s3_wsgi.transport.connection import S3Response
 
 #: S3's answers to what the client asked; every other one is a refusal.
 ANSWERS = frozenset({200, 206, 304, 412, 416})

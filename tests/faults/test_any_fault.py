@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.faults.server import Connection, Request, ScriptedS3, answer, error, head_of
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import pool
 from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.transport import pool
 
 LENGTH = 3_000
 #: What the key holds, one after the other; no two bytes at the same place are alike.

@@ -167,7 +167,7 @@ def test_the_log_names_the_host_that_was_asked() -> None:
     settings = s3_settings("http://b.s3.eu-central-1.amazonaws.com")
     asked = [error(301, "PermanentRedirect", region="eu-west-3"), error(403, "SignatureDoesNotMatch")]
     with ScriptedS3(*asked) as s3, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("usp_s3_wsgi.addresses.connect", lambda *given: s3_socket(s3))
+        patch.setattr("usp_s3_wsgi.transport.happy_eyeballs.connect", lambda *given: s3_socket(s3))
         reply = call(environ("/media/film.mp4", settings))
     assert "(GET http://b.s3.eu-central-1.amazonaws.com/bucket/film.mp4, attempt 1, " in reply.log
     assert "(GET http://b.s3.eu-west-3.amazonaws.com/bucket/film.mp4, attempt 2, " in reply.log

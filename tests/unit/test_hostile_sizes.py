@@ -19,7 +19,7 @@ from usp_s3_wsgi.convert import apache_config
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.s3 import byte_range, error_response, object_request
 from usp_s3_wsgi.signing.types import S3Request
-from usp_s3_wsgi.strict_http import S3Response
+from usp_s3_wsgi.transport.connection import S3Response
 
 #: What error_document.py reads of a document, and strict_http.py of a header.
 LARGEST = 65_536

@@ -12,10 +12,11 @@ import pytest
 from urllib3.exceptions import NewConnectionError, ProtocolError
 from urllib3.exceptions import SSLError as Urllib3SSLError
 
-from usp_s3_wsgi import errors, pool
+from usp_s3_wsgi import errors
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.proxy_set import ProxySet
 from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.transport import pool
 
 SETTINGS = Settings(bucket_url("http://b.ceph.example/"))
 

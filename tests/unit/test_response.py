@@ -11,7 +11,7 @@ import pytest
 from usp_s3_wsgi import errors, response
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.strict_http import S3Response, StrictHTTPConnection
+from usp_s3_wsgi.transport.connection import S3Response, StrictHTTPConnection
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
 

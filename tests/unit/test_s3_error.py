@@ -13,7 +13,7 @@ from usp_s3_wsgi import error_document, errors
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.s3 import error_response
 from usp_s3_wsgi.s3.error_response import S3Error
-from usp_s3_wsgi.strict_http import S3Response
+from usp_s3_wsgi.transport.connection import S3Response
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_response import Wire
-from usp_s3_wsgi import strict_http
+from usp_s3_wsgi.transport import connection
 
 HEAD = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 5\r\n\r\n'
 
@@ -23,16 +23,16 @@ class Exchange:
     """What became of a connection."""
 
     def __init__(self, near: socket.socket) -> None:
-        self.connection = strict_http.StrictHTTPConnection("s3.example")
+        self.connection = connection.StrictHTTPConnection("s3.example")
         self.connection.sock = near
         self.connection.watch(5)
         self.given_back = 0
 
-    def answer(self, method: str = "GET", patience: float = 5) -> strict_http.S3Response:
+    def answer(self, method: str = "GET", patience: float = 5) -> connection.S3Response:
         """Send a request and read the header of the answer to it."""
         return self.connection.exchange(method, b"GET / HTTP/1.1\r\n\r\n", patience, self._take)
 
-    def _take(self, connection: strict_http.StrictHTTPConnection) -> None:
+    def _take(self, connection: connection.StrictHTTPConnection) -> None:
         assert connection is self.connection
         self.given_back += 1
 
@@ -64,7 +64,7 @@ def answered(*pieces: bytes, end: bool = True) -> Iterator[Exchange]:
         far.close()
 
 
-def body(answer: strict_http.S3Response, size: int = 100) -> bytes:
+def body(answer: connection.S3Response, size: int = 100) -> bytes:
     """Read to the end."""
     return b"".join(iter(lambda: answer.read1(size), b""))
 
@@ -289,7 +289,7 @@ class Without(socket.socket):
 
 def test_time_limits_where_the_kernel_has_none() -> None:
     near, far = socket.socketpair()
-    connection = strict_http.StrictHTTPConnection("s3.example")
+    connection = connection.StrictHTTPConnection("s3.example")
     with Without(fileno=near.detach()) as sock, far:
         connection.sock = sock
         connection.watch(0.05)
@@ -332,7 +332,7 @@ def test_chunks_however_they_arrive(chunks: list[bytes], piece: int, size: int) 
     sent = b"".join(b"%x ;a=b\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: x\r\n\r\n"
     wire = Wire(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + sent, piece)
     freed: list[object] = []
-    answer = strict_http.S3Response(wire, "GET", freed.append)
+    answer = connection.S3Response(wire, "GET", freed.append)
     assert answer.length_remaining is None and answer.chunked
     assert body(answer, size) == b"".join(chunks)
     assert freed == [wire] and not wire.stream.read()
@@ -370,7 +370,7 @@ def test_a_read_takes_no_more_memory_than_has_come(length: int) -> None:
     """What malloc gets back of a larger piece lies between the others, and keeps them apart for ever."""
     near, far = socket.socketpair()
     far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    connection = strict_http.StrictHTTPConnection("s3.example")
+    connection = connection.StrictHTTPConnection("s3.example")
     connection.sock = measured = Measured(near)
     with near, far:
         far.sendall(bytes(length))

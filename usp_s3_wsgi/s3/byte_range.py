@@ -10,7 +10,7 @@ from usp_s3_wsgi.errors import RangeNotSatisfiable, UpstreamRefused
 from usp_s3_wsgi.signing.types import S3Request
 
 if TYPE_CHECKING:
-    from usp_s3_wsgi.strict_http import S3Response
+    from usp_s3_wsgi.transport.connection import S3Response
 
 Headers = Mapping[str, str]
 

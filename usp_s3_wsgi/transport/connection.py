@@ -25,7 +25,7 @@ from typing import cast
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 
-from usp_s3_wsgi import addresses
+from usp_s3_wsgi.transport import happy_eyeballs
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
 #: Servers are known that end a line without CR.
@@ -98,7 +98,7 @@ class StrictHTTPConnection(HTTPConnection):
         """Connect to the host, in urllib3's place, which waits for each address as long as for all."""
         seconds = cast("float", self.timeout)
         try:
-            return addresses.connect(self.host, self.port, seconds, self.socket_options or ())
+            return happy_eyeballs.connect(self.host, self.port, seconds, self.socket_options or ())
         except UnicodeError:
             raise LocationParseError(f"'{self.host}', label empty or too long") from None
         except socket.gaierror as error:

@@ -28,7 +28,13 @@ from usp_s3_wsgi.errors import (
     describe,
 )
 from usp_s3_wsgi.signing.types import S3Request
-from usp_s3_wsgi.strict_http import HandshakeError, S3Response, SpeaksTLS, StrictHTTPConnection, StrictHTTPSConnection
+from usp_s3_wsgi.transport.connection import (
+    HandshakeError,
+    S3Response,
+    SpeaksTLS,
+    StrictHTTPConnection,
+    StrictHTTPSConnection,
+)
 
 #: What is worth reading to the end, so that the connection can serve again, and for how many seconds.
 _SHORT_BODY = 65_536
