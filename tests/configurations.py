@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from usp_s3_wsgi.convert.apache_config import Line, Node, parse
+from usp_s3_wsgi.configtest.apache_syntax import Line, Node, parse
 
 KEYS = "SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK"
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.certificates import Certificate, make_certificate
-from usp_s3_wsgi import access, clock_trials, upstream
+from usp_s3_wsgi.gateway import fetcher
 from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.proxy import callbacks, clock_correction
 from usp_s3_wsgi.s3 import endpoint_state
 from usp_s3_wsgi.transport import pool
 
@@ -18,9 +19,9 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test the process's state anew: pools, which are closed after it, what was learned, counted lines."""
     own = pool.Workers()
     monkeypatch.setattr(pool, "workers", own)
-    for module in (upstream, access):
+    for module in (fetcher, callbacks):
         monkeypatch.setattr(module, "learned", state := endpoint_state.Learned())
-    monkeypatch.setattr(access, "clock_trials", clock_trials.ClockTrials(state))
+    monkeypatch.setattr(callbacks, "clock_trials", clock_correction.ClockTrials(state))
     monkeypatch.setattr(error_log, "limiter", error_log.Limiter())
     yield
     for worker in own._known.values():

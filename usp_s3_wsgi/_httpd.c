@@ -2,7 +2,7 @@
  * Signing inside mod_proxy. One shared object with two faces: httpd loads it as usp_s3_module (LoadModule), and the
  * Python of each child imports it as usp_s3_wsgi._httpd, to hand over the functions that know how to sign.
  *
- * Whatever is to be known of S3 is in Python (usp_s3_wsgi/access.py). Here are the hooks, mod_proxy's own:
+ * Whatever is to be known of S3 is in Python (usp_s3_wsgi/proxy/callbacks.py). Here are the hooks, mod_proxy's own:
  *
  *   pre_request     mod_proxy is about to send: settings and URL go to Python, the signed URL comes back
  *   fixups          the headers that go out: those that S3 may see of the client's, and the signature's (_httpd_headers.c)

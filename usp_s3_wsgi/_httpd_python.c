@@ -1,5 +1,5 @@
 /*
- * What Python is asked: functions of usp_s3_wsgi/access.py, which each child registers when it starts. They raise nothing;
+ * What Python is asked: functions of usp_s3_wsgi/proxy/callbacks.py, which each child registers when it starts. They raise nothing;
  * what they return is checked all the same. Strings go to Python as Latin-1, as WSGI has them in its environ.
  */
 

@@ -19,9 +19,9 @@ from botocore.credentials import Credentials as BotoCredentials
 
 from tests.bench.server import BenchError
 from tests.leaks import ACCESS_KEY, SECRET_KEY
-from usp_s3_wsgi import access
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.credentials import resolver
+from usp_s3_wsgi.proxy import callbacks
 from usp_s3_wsgi.s3 import object_request
 from usp_s3_wsgi.signing.signer import sign
 
@@ -81,7 +81,7 @@ def _measure(repeats: int) -> Iterator[Timing]:
     uri = f"/media{_PATH}"
     yield Timing(
         "<Proxy>: the whole call for a request",
-        _best(lambda: access.sign_proxied(f"{_ORIGIN}/", pairs, "GET", _ORIGIN + _PATH, uri, False, None), repeats),
+        _best(lambda: callbacks.sign_proxied(f"{_ORIGIN}/", pairs, "GET", _ORIGIN + _PATH, uri, False, None), repeats),
     )
 
 

@@ -218,7 +218,7 @@ def test_any_other_status_is_a_502(status: int) -> None:
     ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (502, "BadGateway"), (504, "GatewayTimeout")]
 )
 def test_503_with_retry_after_when_s3_stays_busy(status: int, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usp_s3_wsgi.upstream._backoff", lambda retry: 0.0)
+    monkeypatch.setattr("usp_s3_wsgi.gateway.fetcher._backoff", lambda retry: 0.0)
     reply = ask(error(status, code), error(status, code), settings={"S3Retries": "1"})
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
     assert f"S3 answered {status} {code}" in reply.log

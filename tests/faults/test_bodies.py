@@ -13,7 +13,7 @@ from tests.certificates import Certificate
 from tests.faults.named import OBJECT, chunked_part, cut, rest
 from tests.faults.server import WAIT, Connection, Request, ScriptedS3, Step, answer, close, first, reset, stall
 from tests.wsgi import begin, call, environ, s3_settings
-from usp_s3_wsgi import upstream
+from usp_s3_wsgi.gateway import fetcher
 from usp_s3_wsgi.signing import signer
 from usp_s3_wsgi.signing.types import S3Request
 
@@ -98,7 +98,7 @@ def test_in_daemon_mode_no_connection_is_touched(client: tuple[socket.socket, di
 @pytest.mark.parametrize("end", [close, reset, stall])
 def test_the_rest_comes_after_the_end_of_the_broken_connection(end: Step, monkeypatch: pytest.MonkeyPatch) -> None:
     """With max=1 there is no other one for it; S3 must not go on to send on the first."""
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
     assert callable(end)
     with ScriptedS3(first(cut(2000), end), rest(2000)) as s3:
         settings = s3_settings(s3.url, S3Retries="1", S3ProxySet="max=1 acquire=1 timeout=250ms")
@@ -114,8 +114,8 @@ def test_no_request_has_a_header_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         names.append([name for name, _ in request.headers])
         return signer.sign(request, *given)
 
-    monkeypatch.setattr(upstream, "sign", sign)
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "sign", sign)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
     with ScriptedS3(first(cut(2000), close), rest(2000)) as s3:
         headers = {"If-Match": '"other", "9b2cf535f27731c974343645a3985328"'}
         call(environ("/media/film.mp4", s3_settings(s3.url, S3Retries="1"), headers=headers))
@@ -123,7 +123,7 @@ def test_no_request_has_a_header_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_part_that_ends_in_order_and_too_early_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
     too_short = chunked_part(0, 4000, OBJECT[:1000]) + b"0\r\n\r\n"
     with ScriptedS3(too_short, rest(1000, 4000)) as s3:
         settings = s3_settings(s3.url, S3Retries="1", S3ProxySet="max=1 acquire=1")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.server import WAIT, Connection, Request, ScriptedS3, Step, answer, close, error, first, head_of, stall
 from tests.wsgi import MODES, Begun, Reply, begin, call, environ, s3_settings
-from usp_s3_wsgi import upstream
+from usp_s3_wsgi.gateway import fetcher
 
 HELLO = answer(200, b"hello")
 NEXT = answer(200, b"next")
@@ -77,7 +77,7 @@ def test_a_connection_that_s3_closed_meanwhile_is_replaced() -> None:
 
 
 def test_a_connection_that_s3_closes_just_now_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
     with ScriptedS3(HELLO, close, NEXT) as s3:
         assert ask(s3) == 200
         assert ask(s3, S3Retries="1") == 200
@@ -100,7 +100,7 @@ def four_idle(settings: dict[str, str]) -> None:
 
 
 def test_connections_that_s3_closed_all_at_once_are_all_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
     with ScriptedS3(*[HELLO] * 4, then=after_a_restart) as s3:
         settings = s3_settings(s3.url, S3Retries="1")
         four_idle(settings)
@@ -309,7 +309,7 @@ def test_502_without_a_connection_in_time(full: str) -> None:
 
 
 def test_no_connection_in_time_is_tried_again(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
     reply = knock(full, "connectiontimeout=60ms timeout=30", retries="2")
     assert reply.status == 502
     assert [line.endswith("; asking again") for line in reply.log.splitlines()] == [True, True, False]

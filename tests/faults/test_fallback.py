@@ -7,7 +7,7 @@ import pytest
 from tests.certificates import Certificate
 from tests.faults.server import ScriptedS3, Step, answer, close, error, first, reset, stall
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import upstream
+from usp_s3_wsgi.gateway import fetcher
 
 COPY = answer(200, b"the copy", ("ETag", '"copy"'))
 TIMEOUT = "timeout=100ms"
@@ -15,7 +15,7 @@ TIMEOUT = "timeout=100ms"
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
 
 
 def ask(url: str, copies: ScriptedS3, method: str = "GET", headers: dict[str, str] | None = None, **more: str) -> Reply:

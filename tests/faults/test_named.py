@@ -9,7 +9,7 @@ import pytest
 from tests.faults.named import ETAG, FAULTS, TIMEOUT, Fault
 from tests.faults.server import Request, ScriptedS3
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import upstream
+from usp_s3_wsgi.gateway import fetcher
 
 #: Conditions of the client, each of which holds; S3 has judged them when the body begins.
 CONDITIONS = {
@@ -22,7 +22,7 @@ CONDITIONS = {
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
 
 
 def play(fault: Fault, **more: str) -> tuple[Reply, list[Request]]:

@@ -10,8 +10,8 @@ import pytest
 from tests.faults.named import ETAG, OBJECT, chunked, cut, rest
 from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, error, first, head_of, stall
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import upstream
-from usp_s3_wsgi.body import Body
+from usp_s3_wsgi.gateway import fetcher
+from usp_s3_wsgi.gateway.body import Body
 from usp_s3_wsgi.s3 import endpoint_state
 
 HELLO = answer(200, b"hello", ETAG)
@@ -20,8 +20,8 @@ HEAD = answer(200, b"", ETAG, ("Transfer-Encoding", "chunked"), length=None)
 
 @pytest.fixture(autouse=True)
 def _no_pauses_and_nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
-    monkeypatch.setattr(upstream, "learned", endpoint_state.Learned())
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "learned", endpoint_state.Learned())
 
 
 def ask(s3: ScriptedS3, *, method: str = "GET", query: str = "", **settings: str) -> Reply:

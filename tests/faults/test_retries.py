@@ -11,7 +11,7 @@ import pytest
 from tests.certificates import Certificate
 from tests.faults.server import ScriptedS3, Step, answer, close, error, reset, stall
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import upstream
+from usp_s3_wsgi.gateway import fetcher
 from usp_s3_wsgi.signing import signer
 from usp_s3_wsgi.signing.types import S3Request
 
@@ -21,7 +21,7 @@ HELLO = answer(200, b"hello")
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing between two tries."""
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
 
 
 def ask(s3: ScriptedS3, method: str = "GET", **changes: str) -> Reply:
@@ -72,14 +72,14 @@ def test_each_try_is_signed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         signed.append(given)
         return signer.sign(*given)
 
-    monkeypatch.setattr(upstream, "sign", sign)
+    monkeypatch.setattr(fetcher, "sign", sign)
     with ScriptedS3(close, close, HELLO) as s3:
         assert ask(s3, S3Retries="2").status == 200
     assert len(signed) == 3
 
 
 def test_no_try_begins_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 31.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 31.0)
     with ScriptedS3(error(503, "SlowDown")) as s3:
         assert ask(s3, S3Retries="5", S3ProxySet="timeout=30").status == 503
     assert len(s3.requests) == 1
@@ -88,7 +88,7 @@ def test_no_try_begins_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
-    longest = [upstream._backoff(attempt) for attempt in range(8)]
+    longest = [fetcher._backoff(attempt) for attempt in range(8)]
     assert longest == sorted(longest)
     assert longest[0] < longest[1] and longest[-1] == longest[-2] <= 2.0
 

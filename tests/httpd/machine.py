@@ -135,7 +135,7 @@ def check_apache_user() -> None:
     python = str(Path(sys.prefix).resolve() / "bin" / Path(sys.executable).name)
     try:
         tried = subprocess.run(
-            [python, "-c", "import usp_s3_wsgi.application"],
+            [python, "-c", "import usp_s3_wsgi.gateway.handler"],
             user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", env={"PATH": "/usr/bin:/bin"},
             capture_output=True, text=True, timeout=60, check=False, start_new_session=True,
         )  # fmt: skip

@@ -28,7 +28,7 @@ from tests.httpd.machine import (
     modules_directory,
 )
 from tests.leaks import leaks
-from usp_s3_wsgi import cli
+from usp_s3_wsgi.cli import apache_config
 
 MPM = "event"
 #: What the shipped configuration and its examples use of httpd, besides an MPM.
@@ -250,9 +250,7 @@ DocumentRoot "${{ROOT}}/htdocs"
 
     def gateway_lines(self) -> str:
         """What an operator gets of ``usp-s3 apache-config``, or the same for another mod_wsgi."""
-        chosen = [*(["--no-module"] if self.mod_wsgi else []), *(["--tune"] if self.tune else [])]
-        arguments = cli.options(["apache-config", *chosen])
-        lines = cli.apache_config(arguments)
+        lines = apache_config.render(no_module=bool(self.mod_wsgi), tune=self.tune)
         return f'LoadModule wsgi_module "{self.mod_wsgi}"\n{lines}' if self.mod_wsgi else lines
 
     # --- requests

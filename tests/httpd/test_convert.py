@@ -30,7 +30,7 @@ from tests.httpd.server import Httpd, WithoutModule
 from tests.httpd.test_configtest import HCHECK, NEEDS_HCHECK, answers
 from tests.s3 import EmbeddedS3
 from tests.vendor_configurations import CASES, Bucket, expected
-from usp_s3_wsgi import cli
+from usp_s3_wsgi.cli.main import main
 
 #: The virtual host of mod_unified_s3_auth's documentation, with another bucket beside the Origin's.
 VENDORS = """
@@ -78,7 +78,7 @@ def test_the_vendors_virtual_host(
     url = f"{s3.url}/{BUCKET}"
     file = tmp_path / "site.conf"
     file.write_text(VENDORS.format(url=url, secret=s3.secret_key, access=s3.access_key, region=s3.region))
-    assert cli.main(["convert", "--to", plane, str(file)]) == 0
+    assert main(["convert", "--to", plane, str(file)]) == 0
     text, warnings = capsys.readouterr()
     assert s3.secret_key not in warnings
     port = free_port()
@@ -126,7 +126,7 @@ def test_a_bucket_with_a_certificate_like_a_providers(
     keys = {"secret": s3_tls.secret_key, "access": s3_tls.access_key, "region": s3_tls.region}
     file = tmp_path / "site.conf"
     file.write_text(TLS.format(url=f"https://localhost:{s3_tls.port}/{BUCKET}", root=certificate.root, **keys))
-    assert cli.main(["convert", "--to", plane, str(file)]) == 0
+    assert main(["convert", "--to", plane, str(file)]) == 0
     text, told = capsys.readouterr()
     assert told == ""
     httpd = Httpd(text)
@@ -140,7 +140,7 @@ def test_a_converted_section_is_not_served_without_the_signer(
 ) -> None:
     file = tmp_path / "site.conf"
     file.write_text(VENDORS.format(url=f"{s3.url}/{BUCKET}", secret="x", access="y", region="z"))
-    assert cli.main(["convert", str(file)]) == 0
+    assert main(["convert", str(file)]) == 0
     httpd = WithoutModule(capsys.readouterr().out)
     with pytest.raises(HttpdError, match="usp_s3_module is not loaded, so requests to S3 would go out unsigned"):
         httpd.start()
@@ -185,7 +185,7 @@ def converted(
     plane: str, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> tuple[int, str, list[tuple[int, str, str]]]:
     """The exit status, what is printed, and of each message line, level and text."""
-    status = cli.main(["convert", "--to", plane, str(file)])
+    status = main(["convert", "--to", plane, str(file)])
     text, said = capsys.readouterr()
     found = []
     for line in said.splitlines():

@@ -20,7 +20,7 @@ from tests.httpd.machine import apache_user, httpd_binary, httpd_environment
 from tests.httpd.server import Httpd
 from tests.httpd.test_process import DATA, load
 from tests.leaks import ACCESS_KEY, SECRET_KEY
-from usp_s3_wsgi import httpd_user
+from usp_s3_wsgi.cli import httpd_user
 
 #: What pip puts into an environment for this package: its own files, and the libraries that it needs in httpd.
 INSTALLED = ("usp_s3_wsgi", "usp_s3_wsgi-*.dist-info", "urllib3", "mod_wsgi", "mod_wsgi_packages")
@@ -56,7 +56,7 @@ def install(prefix: Path, agent: str) -> str:
     pool = packages / "usp_s3_wsgi" / "pool.py"
     pool.write_text(pool.read_text().replace(AGENT, f"User-Agent: {agent}"))
     printed = subprocess.run(
-        [prefix / "bin" / "python", "-c", "from usp_s3_wsgi.cli import main; main(['apache-config'])"],
+        [prefix / "bin" / "python", "-c", "from usp_s3_wsgi.cli.main import main; main(['apache-config'])"],
         capture_output=True, text=True, timeout=60, check=True, cwd="/",
     )  # fmt: skip
     assert str(ours) not in printed.stdout and printed.stdout.count(str(prefix)) >= 5

@@ -12,8 +12,8 @@ from tests.faults.server import ScriptedS3, answer, error
 from tests.identity.conftest import Aws
 from tests.identity.endpoints import ACCESS_KEY, ROLE_ARN, SECRET_KEY, STS, Role, leaks
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi import access
 from usp_s3_wsgi.credentials import refresher, resolver
+from usp_s3_wsgi.proxy import callbacks
 
 HELLO = answer(200, b"hello")
 #: Nobody may assume ours.
@@ -61,10 +61,10 @@ def test_one_key_that_the_server_signs_differently_costs_no_credentials() -> Non
     with STS(Role()) as sts:
         role = {"S3AccessKey": ACCESS_KEY, "S3SecretKey": SECRET_KEY, "S3RoleARN": ROLE_ARN, "S3STSEndpoint": sts.url}
         pairs = tuple({**role, "S3Region": "eu-central-1"}.items())
-        asked = access.sign_proxied(section, pairs, "GET", f"{section}%FF", "/%FF", False, None)
-        assert isinstance(asked, access.Signed)
+        asked = callbacks.sign_proxied(section, pairs, "GET", f"{section}%FF", "/%FF", False, None)
+        assert isinstance(asked, callbacks.Signed)
         body = b"<Error><Code>SignatureDoesNotMatch</Code></Error>"
-        refused = access.explain_refusal(section, pairs, "GET", f"{section}%FF", 403, body, {}, 1, 0.1)
+        refused = callbacks.explain_refusal(section, pairs, "GET", f"{section}%FF", 403, body, {}, 1, 0.1)
         assert refused.status == 502 and refused.message and "S3SecretKeyFile" in refused.message
         time.sleep(0.2)  # a refresh would have begun
         assert len(sts.issued) == 1
@@ -106,14 +106,14 @@ def test_in_proxy_sections_the_next_request_has_others() -> None:
         pairs = tuple({**role, "S3Region": "eu-central-1", "S3UseHeaders": "on"}.items())
 
         def signed_by() -> str:
-            signed = access.sign_proxied(section, pairs, "GET", f"{section}a.ts", "/a.ts", False, None)
-            assert isinstance(signed, access.Signed)
+            signed = callbacks.sign_proxied(section, pairs, "GET", f"{section}a.ts", "/a.ts", False, None)
+            assert isinstance(signed, callbacks.Signed)
             return dict(signed.headers)["Authorization"].partition("Credential=")[2].partition("/")[0]
 
         assert signed_by() == sts.issue(1).access_key
         body = b"<Error><Code>ExpiredToken</Code></Error>"
         by = (int(time.time()), 0, -1)
-        refused = access.explain_refusal(section, pairs, "GET", f"{section}a.ts", 400, body, {}, 1, 0.1, *by)
+        refused = callbacks.explain_refusal(section, pairs, "GET", f"{section}a.ts", 400, body, {}, 1, 0.1, *by)
         assert refused.status == 502 and refused.message is not None and "ExpiredToken" in refused.message
         deadline = time.monotonic() + 10
         while signed_by() == sts.issue(1).access_key:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usp_s3_wsgi import access
-from usp_s3_wsgi.access import Refused, Signed, explain_refusal, sign_proxied
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.credentials import resolver
+from usp_s3_wsgi.proxy import callbacks
+from usp_s3_wsgi.proxy.callbacks import Refused, Signed, explain_refusal, sign_proxied
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import S3Request
 
@@ -26,13 +26,13 @@ V4 = (*KEYS, ("S3Region", "eu-central-1"))
 ON = ("S3UseHeaders", "on")
 
 
-def signed(url: str, pairs: access.Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET") -> Signed:
+def signed(url: str, pairs: callbacks.Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET") -> Signed:
     answer = sign_proxied(section, pairs, method, url, None, False, None)
     assert isinstance(answer, Signed), answer
     return answer
 
 
-def refused(url: str, pairs: access.Pairs = (*V4, ON), section: str | None = SECTION, **more: object) -> Refused:
+def refused(url: str, pairs: callbacks.Pairs = (*V4, ON), section: str | None = SECTION, **more: object) -> Refused:
     arguments = {"method": "GET", "client_uri": None, "undecoded_slash": False, "merged_after": None, **more}
     answer = sign_proxied(section, pairs, url=url, **arguments)  # type: ignore[arg-type]
     assert isinstance(answer, Refused), answer
@@ -48,7 +48,7 @@ def test_headers_of_v4() -> None:
 
 @pytest.mark.parametrize("pairs", [(*V4, ON), V4, (*KEYS, ON), KEYS])
 @given(key=st.binary(min_size=1, max_size=40).filter(lambda key: not re.search(rb"\0|(^|/)\.\.?(/|$)", key)))
-def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: access.Pairs, key: bytes) -> None:
+def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: callbacks.Pairs, key: bytes) -> None:
     answer = signed(f"https://{HOST}/{quote(key, safe='/~')}", pairs)
     chosen = settings.parse((*pairs, ("S3BucketURL", SECTION)))
     path = answer.url.removeprefix(f"https://{HOST}").partition("?")[0]
@@ -77,7 +77,7 @@ def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: access.Pairs, key
         ("HTTPS://Films.S3.eu-central-1.AmazonAWS.com:443", (), f"https://{HOST}/a"),
     ],
 )
-def test_the_bucket_is_that_of_the_section(section: str | None, more: access.Pairs, url: str) -> None:
+def test_the_bucket_is_that_of_the_section(section: str | None, more: callbacks.Pairs, url: str) -> None:
     assert signed(url, (*V4, ON, *more), section).url == url
 
 
@@ -103,7 +103,7 @@ def test_nothing_is_signed_for_another_place(section: str | None, url: str, reas
 
 
 @pytest.mark.parametrize("pairs", [KEYS, (*KEYS, ON)])
-def test_signature_v2_needs_the_bucket_by_name(pairs: access.Pairs) -> None:
+def test_signature_v2_needs_the_bucket_by_name(pairs: callbacks.Pairs) -> None:
     section = "http://films.s3.example:9000/"
     answer = refused(f"{section}a", pairs, section)
     assert answer.status == 500 and answer.message
@@ -207,7 +207,7 @@ def test_an_error_of_our_own_shows_no_secret(monkeypatch: pytest.MonkeyPatch) ->
     def broken(*arguments: object) -> None:
         raise ValueError("a+secret/key")
 
-    monkeypatch.setattr(access, "sign", broken)
+    monkeypatch.setattr(callbacks, "sign", broken)
     answer = refused(f"{SECTION}a?X=1")
     assert answer.status == 500
     assert answer.message and re.fullmatch(
@@ -230,7 +230,7 @@ def test_what_a_refusal_means() -> None:
 
 
 def explained(
-    pairs: access.Pairs, status: int, code: str, region: str, section: str = SECTION, method: str = "GET"
+    pairs: callbacks.Pairs, status: int, code: str, region: str, section: str = SECTION, method: str = "GET"
 ) -> str:
     """The end of the line, after what was asked."""
     body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
@@ -272,8 +272,8 @@ def test_a_host_that_is_no_endpoint_of_amazon_is_every_regions() -> None:
 
 
 def test_what_the_gateway_has_learned_of_another_host_is_not_asked() -> None:
-    chosen = access.parse_settings((*V4, ON), SECTION)
-    assert vars(access)["learned"].take_region(chosen, chosen, "eu-west-3")
+    chosen = callbacks.parse_settings((*V4, ON), SECTION)
+    assert vars(callbacks)["learned"].take_region(chosen, chosen, "eu-west-3")
     assert signed(f"{SECTION}a").host == HOST
 
 
@@ -283,7 +283,7 @@ def test_signature_v2_learns_no_region() -> None:
 
 
 @pytest.mark.parametrize("pairs", [(*V4, ON), V4, (*KEYS, ON), KEYS])
-def test_s3s_clock_is_that_of_the_host(pairs: access.Pairs) -> None:
+def test_s3s_clock_is_that_of_the_host(pairs: callbacks.Pairs) -> None:
     now = datetime.now(UTC)
     date = format_datetime(now + timedelta(hours=2), usegmt=True)
     by, body = (int(now.timestamp()), 0, -1), b"<Error><Code>AccessDenied</Code></Error>"
@@ -303,14 +303,14 @@ def test_s3s_clock_is_that_of_the_host(pairs: access.Pairs) -> None:
 def test_what_s3_answered_in_words() -> None:
     body = b"<Error><Code>NoSuchKey</Code><RequestId>in the body</RequestId></Error>"
     url = f"{SECTION}a%0Ab\n\xe9?X-Amz-Signature=1"
-    line = access.describe_answer("GET", url, 404, body, {"x-amz-request-id": "R1"}, 2, 0.25)
+    line = callbacks.describe_answer("GET", url, 404, body, {"x-amz-request-id": "R1"}, 2, 0.25)
     place = SECTION + r"a%0Ab\x0a\xe9"
     assert line == f"S3 answered 404 NoSuchKey, request id R1 (GET {place}, attempt 2, 0.250 s)"
 
 
 def test_outside_of_httpd_there_is_no_signer(capsys: pytest.CaptureFixture[str]) -> None:
-    access.install()
+    callbacks.install()
     assert "usp_s3_wsgi: <Proxy> sections cannot be signed in this process: " in capsys.readouterr().err
     log = io.StringIO()
-    assert access.allow_access({"wsgi.errors": log}, None) is False
+    assert callbacks.allow_access({"wsgi.errors": log}, None) is False
     assert log.getvalue().count("\n") == 1

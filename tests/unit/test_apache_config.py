@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usp_s3_wsgi.convert.apache_config import ApacheConfigError, Line, Section, Word, parse, quoted, render, walk
+from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, Line, Section, Word, parse, quoted, render, walk
 
 SPACE = st.sampled_from(("", " ", "  ", "\t", "\\\n", " \\\r\n  "))
 END = st.sampled_from(("\n", "\r\n", " \n"))

@@ -9,8 +9,8 @@ import pytest
 
 from tests.faults.server import ScriptedS3, answer
 from tests.wsgi import SECRET_KEY, call, environ, s3_settings
-from usp_s3_wsgi import application, client, response
 from usp_s3_wsgi.errors import UpstreamRefused
+from usp_s3_wsgi.gateway import client_connection, client_response, handler
 
 NOWHERE = s3_settings("http://127.0.0.1:9")
 
@@ -87,7 +87,7 @@ def test_an_unexpected_exception(method: str, monkeypatch: pytest.MonkeyPatch) -
     def explode(*given: object) -> None:
         raise ZeroDivisionError("words that may hold a key")
 
-    monkeypatch.setattr(response, "object_headers", explode)
+    monkeypatch.setattr(client_response, "object_headers", explode)
     with ScriptedS3(answer(200, b"hello" if method == "GET" else b"", length=5)) as s3:
         reply = call(environ(settings=s3_settings(s3.url), method=method))
     assert reply.status == 500
@@ -101,7 +101,7 @@ def test_an_unexpected_exception_uses_up_no_connection_of_max(monkeypatch: pytes
     with ScriptedS3(answer(200, b"hello"), answer(200, b"next")) as s3:
         settings = s3_settings(s3.url, S3ProxySet="max=1 acquire=1")
         with monkeypatch.context() as patched:
-            patched.setattr(response, "object_headers", lambda *given: 1 // 0)
+            patched.setattr(client_response, "object_headers", lambda *given: 1 // 0)
             assert call(environ(settings=settings)).status == 500
         assert call(environ(settings=settings)).body == b"next"
 
@@ -113,7 +113,7 @@ def test_an_answer_that_is_refused_late_uses_up_no_connection_of_max(monkeypatch
     with ScriptedS3(answer(200, b"hello"), answer(200, b"next")) as s3:
         settings = s3_settings(s3.url, S3ProxySet="max=1 acquire=1")
         with monkeypatch.context() as patched:
-            patched.setattr(response, "passed_on", refuse)
+            patched.setattr(client_response, "passed_on", refuse)
             assert call(environ(settings=settings)).status == 502
         assert call(environ(settings=settings)).body == b"next"
 
@@ -126,17 +126,17 @@ def test_each_request_reads_its_own_section() -> None:
 
 def test_the_client_of_another_connection_is_left_alone() -> None:
     place = {"mod_wsgi.process_group": "", "REMOTE_PORT": "1", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80"}
-    assert not client.abort(place)
-    assert not client.abort({**place, "mod_wsgi.process_group": "daemons"})
-    assert not client.abort({})
+    assert not client_connection.abort(place)
+    assert not client_connection.abort({**place, "mod_wsgi.process_group": "daemons"})
+    assert not client_connection.abort({})
 
 
 def test_a_search_for_the_client_leaves_no_file_open() -> None:
     place = {"mod_wsgi.process_group": "", "REMOTE_PORT": "1", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80"}
-    before = client._socket_fds()
-    assert not client.abort(place)
-    assert len(client._socket_fds()) == len(before)
+    before = client_connection._socket_fds()
+    assert not client_connection.abort(place)
+    assert len(client_connection._socket_fds()) == len(before)
 
 
 def test_what_apache_loads() -> None:
-    assert callable(application.application)
+    assert callable(handler.application)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import usp_s3_wsgi
-from usp_s3_wsgi import cli
+from usp_s3_wsgi.cli import apache_config
+from usp_s3_wsgi.cli.main import main
 
 APACHE_FILES = (
     "usp_s3.wsgi", "own_packages.py", "gateway.conf", "mpm_event.conf", "usp_s3_access.py", "proxy.conf",
@@ -27,15 +28,15 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for name in APACHE_FILES:
         (folder / name).touch()
-    monkeypatch.setattr(cli, "share_directory", lambda: folder)
-    monkeypatch.setattr(cli, "_extension", lambda: None)
+    monkeypatch.setattr(apache_config, "share_directory", lambda: folder)
+    monkeypatch.setattr(apache_config, "_extension", lambda: None)
     return folder
 
 
 def test_apache_config_prints_lines_whose_files_exist(capsys: pytest.CaptureFixture[str]) -> None:
     # Of this very installation, and with the module if it has one.
     no_module = ["--no-module"] if not _has_mod_wsgi() else []
-    assert cli.main(["apache-config", *no_module]) == 0
+    assert main(["apache-config", *no_module]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("LoadModule wsgi_module" if not no_module else "Define USP_S3_PYTHON_HOME")
     for line in lines:
@@ -47,7 +48,7 @@ def test_apache_config_prints_lines_whose_files_exist(capsys: pytest.CaptureFixt
 
 def _has_mod_wsgi() -> bool:
     try:
-        return cli._mod_wsgi().is_file()
+        return apache_config._mod_wsgi().is_file()
     except FileNotFoundError:
         return False
 
@@ -58,7 +59,7 @@ def active(text: str) -> list[str]:
 
 
 def test_the_lines(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["apache-config", "--no-module"]) == 0
+    assert main(["apache-config", "--no-module"]) == 0
     text = capsys.readouterr().out
     # Nothing but what makes the gateway known: no WSGIPythonHome, no MPM, no buffers, which count for other sites too.
     assert active(text) == [
@@ -77,18 +78,18 @@ def test_what_counts_for_the_whole_server_is_printed_on_request(
     share: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = [line.format(share=share) for line in TUNING]
-    assert cli.main(["apache-config", "--no-module"]) == 0
+    assert main(["apache-config", "--no-module"]) == 0
     plain = capsys.readouterr().out
     assert plain.splitlines()[-4:] == [f"# {line}" for line in expected]
-    assert cli.main(["apache-config", "--no-module", "--tune"]) == 0
+    assert main(["apache-config", "--no-module", "--tune"]) == 0
     assert active(capsys.readouterr().out) == [*active(plain), *expected]
 
 
 def test_with_the_extension_proxy_sections_sign(
     share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_extension", lambda: Path("/lib/_httpd.so"))
-    assert cli.main(["apache-config", "--no-module"]) == 0
+    monkeypatch.setattr(apache_config, "_extension", lambda: Path("/lib/_httpd.so"))
+    assert main(["apache-config", "--no-module"]) == 0
     assert active(capsys.readouterr().out)[3:] == [
         "<IfModule proxy_module>",
         '  LoadModule usp_s3_module "/lib/_httpd.so"',
@@ -101,8 +102,8 @@ def test_with_the_extension_proxy_sections_sign(
 def test_the_module_comes_first(
     share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_mod_wsgi", lambda: Path("/lib/mod_wsgi.so"))
-    assert cli.main(["apache-config"]) == 0
+    monkeypatch.setattr(apache_config, "_mod_wsgi", lambda: Path("/lib/mod_wsgi.so"))
+    assert main(["apache-config"]) == 0
     assert capsys.readouterr().out.startswith('LoadModule wsgi_module "/lib/mod_wsgi.so"\nDefine USP_S3_PYTHON_HOME ')
 
 
@@ -110,7 +111,7 @@ def test_without_mod_wsgi_it_says_what_to_do(
     share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert cli.main(["apache-config"]) == 1
+    assert main(["apache-config"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("usp-s3: there is no mod_wsgi in ") and err.count("\n") == 1
@@ -127,7 +128,7 @@ def test_without_its_files_it_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "distributions", nothing_installed)
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
-    assert cli.main(["apache-config", "--no-module"]) == 1
+    assert main(["apache-config", "--no-module"]) == 1
     assert "does not hold gateway.conf: install usp_s3_wsgi with pip" in capsys.readouterr().err
 
 
@@ -138,12 +139,12 @@ def test_where_the_metadata_do_not_tell_the_folder_is_found(tmp_path: Path, monk
     (folder / "gateway.conf").touch()
     monkeypatch.setattr(importlib.metadata, "distributions", nothing_installed)
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
-    assert cli.share_directory() == folder
+    assert apache_config.share_directory() == folder
 
 
 def test_an_egg_info_in_the_path_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build leaves one in the working directory: it lists the sources, gateway.conf among them and no extension."""
-    installed = cli.share_directory(), cli._extension()
+    installed = apache_config.share_directory(), apache_config._extension()
     egg = tmp_path / "usp_s3_wsgi.egg-info"
     egg.mkdir()
     (egg / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: usp_s3_wsgi\nVersion: 0.1\n")
@@ -152,20 +153,20 @@ def test_an_egg_info_in_the_path_changes_nothing(tmp_path: Path, monkeypatch: py
     (tmp_path / "apache" / "gateway.conf").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert next(iter(importlib.metadata.distributions(name="usp_s3_wsgi"))).version == "0.1"
-    assert (cli.share_directory(), cli._extension()) == installed
+    assert (apache_config.share_directory(), apache_config._extension()) == installed
 
 
 @pytest.mark.parametrize("arguments", [[], ["apache-konfig"], ["apache-config", "--module"]])
 def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
+        main(arguments)
     assert caught.value.code == 2
     assert "usage: usp-s3" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.main(["--version"])
+        main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"{usp_s3_wsgi.__version__}\n"
 
@@ -181,14 +182,14 @@ def test_convert(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> N
     file = tmp_path / "site.conf"
     old = b'# caf\xe9\r\n<Proxy "http://b.example/b/">\r\n  S3SecretKey  geheim\r\n  S3RoleARN x\r\n</Proxy>'
     file.write_bytes(old)
-    assert cli.main(["convert", str(file)]) == 3
+    assert main(["convert", str(file)]) == 3
     out, err = capfdbinary.readouterr()
     assert b"# caf\xe9\r\n" in out and out.endswith(b"</Proxy>")
     assert b"  SetEnv S3SecretKey  geheim\r\n" in out
     assert f"usp-s3: {file}: line 4: error: S3RoleARN must be the ARN of a role".encode() in err
     assert f"usp-s3: {file}: line 4: warning: S3RoleARN needs botocore".encode() in err and b"geheim" not in err
     assert file.read_bytes() == old
-    assert cli.main(["convert", "--to", "gateway", str(file)]) == 3
+    assert main(["convert", "--to", "gateway", str(file)]) == 3
     assert b'WSGIScriptAlias /b ${USP_S3_WSGI}\r\n<Location "/b">\r\n' in capfdbinary.readouterr().out
 
 
@@ -197,22 +198,22 @@ def test_convert_what_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     keys = "S3AccessKey AK\nS3SecretKey SK\nS3RoleARN arn:aws:iam::123456789012:role/reader\n"
     file.write_text(f"ProxyPass /b http://b.example/b\n<Proxy http://b.example/b/>\n{keys}</Proxy>\n")
     for plane in ("proxy", "gateway"):
-        assert cli.main(["convert", "--to", plane, str(file)]) == 0
+        assert main(["convert", "--to", plane, str(file)]) == 0
         assert f"usp-s3: {file}: line 5: warning: S3RoleARN needs botocore" in capsys.readouterr().err
 
 
 def test_convert_says_what_its_exit_statuses_mean(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["convert", "--help"])
+        main(["convert", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for status in ("0: httpd takes", "3: it does not", "1: nothing is printed", "2: a wrong command line"):
         assert status in text
 
 
 def test_convert_what_is_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["convert", str(tmp_path / "none.conf")]) == 1
+    assert main(["convert", str(tmp_path / "none.conf")]) == 1
     assert "none.conf" in capsys.readouterr().err
     file = tmp_path / "site.conf"
     file.write_text("<Proxy x>\n  S3SecretKey geheim\n")
-    assert cli.main(["convert", str(file)]) == 1
+    assert main(["convert", str(file)]) == 1
     assert capsys.readouterr().err == "usp-s3: line 1: this section is not closed\n"

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from usp_s3_wsgi.clock_trials import ClockTrials, Signature
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
+from usp_s3_wsgi.proxy.clock_correction import ClockTrials, Signature
 from usp_s3_wsgi.s3.endpoint_state import OWN, Learned
 
 CEPH = bucket_url("http://ceph.example:8080/films/")

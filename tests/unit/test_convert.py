@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vendor_configurations import CASES, Bucket, expected
-from usp_s3_wsgi.convert.apache_config import ApacheConfigError, parse, walk
-from usp_s3_wsgi.convert.conversion import convert
-from usp_s3_wsgi.convert.edits import KEYS, Converted
+from usp_s3_wsgi.cli.convert.conversion import convert
+from usp_s3_wsgi.cli.convert.edits import KEYS, Converted
+from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, parse, walk
 
 Plane = Literal["proxy", "gateway"]
 PLANES: tuple[Plane, ...] = ("proxy", "gateway")

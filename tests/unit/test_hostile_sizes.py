@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from tests.unit.test_response import SETTINGS, Wire, from_s3
-from usp_s3_wsgi import access, error_document, response, trust_boundary
 from usp_s3_wsgi.config import bucket_url, proxy_set
-from usp_s3_wsgi.convert import apache_config
+from usp_s3_wsgi.configtest import apache_syntax
+from usp_s3_wsgi.gateway import client_response, error_document, operator_settings
 from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.proxy import callbacks
 from usp_s3_wsgi.s3 import byte_range, error_response, object_request
 from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.transport.connection import S3Response
@@ -125,7 +126,7 @@ def of_values(value: str) -> None:
         quietly(byte_range.part_sent, wire, asked)
         wire.headers.update(answer)
         quietly(byte_range.part_sent, wire, asked)
-        quietly(response.object_headers, wire, SETTINGS)
+        quietly(client_response.object_headers, wire, SETTINGS)
     quietly(header, f"HTTP/1.1 200 X\r\na: {value}\r\n{value}\r\n\r\n".encode("latin-1"))
     quietly(header, f"HTTP/1.1 200{value}\r\n\r\n".encode("latin-1"))
     quietly(error_log.printable, value)
@@ -153,16 +154,16 @@ CASES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "a header in small pieces": (lambda text: quietly(header, text, 64), WIRES),
     "paths and queries of clients": (of_client, PATHS),
     "paths that mod_proxy sends": (lambda path: quietly(proxied, path), PATHS),
-    "URLs that mod_proxy sends": (lambda url: quietly(access._split, url), [*HOSTS, *PATHS]),
+    "URLs that mod_proxy sends": (lambda url: quietly(callbacks._split, url), [*HOSTS, *PATHS]),
     "buckets' URLs": (lambda url: quietly(bucket_url.parse, url), HOSTS),
     "regions of hosts": (
         lambda url: quietly(lambda: bucket_url.parse(url).is_buckets_host and bucket_url.parse(url).in_region("r")),
         HOSTS,
     ),
-    "what usp_s3_module hands over": (lambda text: quietly(trust_boundary._netstring, text, 0), VALUES),
+    "what usp_s3_module hands over": (lambda text: quietly(operator_settings._netstring, text, 0), VALUES),
     "S3ProxySet": (lambda text: quietly(proxy_set.parse, text), [value[:LINE] for value in VALUES]),
     "lines of a configuration": (
-        lambda text: quietly(apache_config.parse, f"SetEnv {text}\n"),
+        lambda text: quietly(apache_syntax.parse, f"SetEnv {text}\n"),
         [value[:LINE] for value in [*VALUES, *DOCUMENTS, filled('"\\'), filled("\\", before='"'), filled("\\\n")]],
     ),
 }

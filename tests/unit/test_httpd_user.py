@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.httpd.machine import apache_user
-from usp_s3_wsgi import cli, httpd_user
+from usp_s3_wsgi.cli import apache_config, httpd_user
+from usp_s3_wsgi.cli.main import main
 
 #: Nobody's: a user that no file here belongs to, and no group is that of.
 STRANGER = 4_000_000_000
@@ -69,7 +70,7 @@ def test_the_operator_hears_of_it(
     monkeypatch.setattr(httpd_user, "user_id", lambda programs: STRANGER)
     monkeypatch.setattr(httpd_user, "files", lambda share: [installation])
     monkeypatch.setattr(httpd_user, "is_readable", lambda path, uid, groups: path != installation)
-    assert cli.main(["apache-config", "--no-module"]) == 0
+    assert main(["apache-config", "--no-module"]) == 0
     out, err = capsys.readouterr()
     assert "Define USP_S3_WSGI" in out
     assert err == (
@@ -80,12 +81,17 @@ def test_the_operator_hears_of_it(
 
 def test_this_installation_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     """What is looked at: Python's own library, the package, what it imports, and the scripts."""
-    looked_at = {str(path) for path in httpd_user.files(cli.share_directory())}
-    for part in (os.__file__, "usp_s3_wsgi/application.py", "urllib3/connection.py", "share/usp_s3_wsgi/usp_s3.wsgi"):
+    looked_at = {str(path) for path in httpd_user.files(apache_config.share_directory())}
+    for part in (
+        os.__file__,
+        "usp_s3_wsgi/gateway/handler.py",
+        "urllib3/connection.py",
+        "share/usp_s3_wsgi/usp_s3.wsgi",
+    ):
         assert any(path.endswith(part) for path in looked_at), part
     if os.geteuid() == 0 and Path(sys.prefix).resolve().stat().st_mode & 0o005:
         user = pwd.getpwnam(apache_user().pw_name)
-        assert httpd_user.first_unreadable(user.pw_uid, [cli.share_directory() / "usp_s3.wsgi"]) is None
+        assert httpd_user.first_unreadable(user.pw_uid, [apache_config.share_directory() / "usp_s3.wsgi"]) is None
 
 
 def test_a_machine_without_apache_says_nothing(monkeypatch: pytest.MonkeyPatch, installation: Path) -> None:

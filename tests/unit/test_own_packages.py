@@ -38,7 +38,7 @@ def test_a_package_for_another_python_is_told(own_packages: ModuleType, monkeypa
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     words = f"not installed for Python {version}, .* it is not in {own_packages.PACKAGES}"
     with pytest.raises(ImportError, match=words):
-        own_packages.load("usp_s3_wsgi.application")
+        own_packages.load("usp_s3_wsgi.gateway.handler")
     assert "usp_s3_wsgi" not in sys.modules
 
 

@@ -13,7 +13,8 @@ import pytest
 from tests.faults.server import Request, ScriptedS3, Step, answer, close, error, first, reset, stall
 from tests.leaks import leaks
 from tests.wsgi import MODES, SECRET_KEY, TOKEN, begin, call, environ, s3_settings
-from usp_s3_wsgi import access, upstream
+from usp_s3_wsgi.gateway import fetcher
+from usp_s3_wsgi.proxy import callbacks
 from usp_s3_wsgi.signing import sigv2, sigv4
 
 HELLO = answer(200, b"hello")
@@ -62,7 +63,7 @@ def test_nothing_of_it_is_seen(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(upstream, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
     caplog.set_level(logging.DEBUG)
     with ScriptedS3(*SCENARIOS[scenario]) as s3:
         more = {
@@ -96,7 +97,7 @@ def test_an_unexpected_exception_is_one_line_without_its_words(mode: str, monkey
     def explode(*given: object) -> None:
         raise RuntimeError(f"it failed with\n{given}, {SECRET_KEY}, {TOKEN}")
 
-    monkeypatch.setattr(upstream, "sign", explode)
+    monkeypatch.setattr(fetcher, "sign", explode)
     reply = call(environ("/media/film.mp4", s3_settings("http://127.0.0.1:9", mode, S3SecurityToken=TOKEN)))
     assert reply.status == 500
     assert reply.body == b"500 Internal Server Error\n"
@@ -139,7 +140,7 @@ def test_no_object_of_the_package_prints_a_secret(mode: str) -> None:
     with ScriptedS3(error(503, "SlowDown"), answer(200, b"x" * 100_000, ("ETag", '"e"')), HELLO) as s3:
         settings = s3_settings(s3.url, mode, S3SecurityToken=TOKEN, S3Retries="2", S3FallbackURL=f"{s3.url}/other/")
         begun = begin(environ("/media/film.mp4", settings))
-        signed = access.sign_proxied(
+        signed = callbacks.sign_proxied(
             s3.url + "/bucket/", access_pairs(mode), "GET", f"{s3.url}/bucket/a", "/a", False, None
         )
         ours = [thing for thing in gc.get_objects() if str(type(thing).__module__).startswith("usp_s3_wsgi")]
@@ -153,6 +154,6 @@ def test_no_object_of_the_package_prints_a_secret(mode: str) -> None:
             assert secret not in printed
 
 
-def access_pairs(mode: str) -> access.Pairs:
+def access_pairs(mode: str) -> callbacks.Pairs:
     given = s3_settings("http://127.0.0.1", mode, S3SecurityToken=TOKEN)
     return tuple(pair for pair in given.items() if pair[0] not in {"S3BucketURL", "S3Retries"})

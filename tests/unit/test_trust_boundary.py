@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wsgi import PROOF, call, environ, handed_over, netstring, pairs, s3_settings
-from usp_s3_wsgi import trust_boundary
 from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.gateway import operator_settings
 
 SETTINGS = s3_settings("http://127.0.0.1:9")
 
@@ -18,14 +18,14 @@ SETTINGS = s3_settings("http://127.0.0.1:9")
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process whose httpd has loaded usp_s3_module."""
-    monkeypatch.setattr(trust_boundary, "_proof", PROOF)
+    monkeypatch.setattr(operator_settings, "_proof", PROOF)
 
 
 @pytest.mark.usefixtures("module")
 def test_what_the_module_hands_over_counts_alone() -> None:
     about = {"S3BucketURL": "http://elsewhere.example/b/", "S3FallbackURL": "http://elsewhere.example/c/"}
     given = environ(settings=about, USP_S3_SETTINGS=handed_over(SETTINGS), USP_S3_PATH="/x", REDIRECT_STATUS="404")
-    trusted = trust_boundary.from_environ(given)
+    trusted = operator_settings.from_environ(given)
     assert trusted.settings.bucket_url.host == "127.0.0.1"
     assert trusted.settings.fallback is None
     assert (trusted.served_path, trusted.error_status, trusted.is_guarded, trusted.is_debug) == (
@@ -39,7 +39,7 @@ def test_what_the_module_hands_over_counts_alone() -> None:
 @pytest.mark.usefixtures("module")
 def test_what_is_about_the_request_alone() -> None:
     text = handed_over(SETTINGS, served_path="/media//a,1:x", error_status="404", debug="")
-    trusted = trust_boundary.from_environ(environ(USP_S3_SETTINGS=text, SERVER_PROTOCOL="INCLUDED"))
+    trusted = operator_settings.from_environ(environ(USP_S3_SETTINGS=text, SERVER_PROTOCOL="INCLUDED"))
     assert (trusted.served_path, trusted.error_status, trusted.is_debug) == ("/media//a,1:x", 404, True)
 
 
@@ -55,10 +55,10 @@ def test_a_refusal_is_the_answer() -> None:
 @given(st.dictionaries(st.text("abS3,:é\n 0", min_size=1), st.text("abS3,:é\n 0")), st.text("a,:1\n"))
 def test_any_value_comes_through(settings: dict[str, str], path: str) -> None:
     text = handed_over(settings, served_path=path)
-    taken, position = trust_boundary._netstring(text, len(PROOF))
-    assert dict(trust_boundary._pairs(taken)) == settings
-    control, end = trust_boundary._netstring(text, position)
-    assert (dict(trust_boundary._pairs(control)), end) == ({"served path": path}, len(text))
+    taken, position = operator_settings._netstring(text, len(PROOF))
+    assert dict(operator_settings._pairs(taken)) == settings
+    control, end = operator_settings._netstring(text, position)
+    assert (dict(operator_settings._pairs(control)), end) == ({"served path": path}, len(text))
 
 
 FORGED = [
@@ -73,10 +73,10 @@ FORGED = [
 def test_without_the_module_there_is_no_proof(text: str) -> None:
     """Nor where a page writes the variable itself."""
     given = environ(settings=SETTINGS, USP_S3_SETTINGS=text, USP_S3_GUARDED="1", REDIRECT_STATUS="404")
-    trusted = trust_boundary.from_environ(given)
+    trusted = operator_settings.from_environ(given)
     assert (trusted.is_guarded, trusted.error_status, trusted.is_debug) == (False, None, False)
     with pytest.raises(SettingError, match="usp_s3_module"):
-        trust_boundary.from_environ({**given, "SERVER_PROTOCOL": "INCLUDED"})
+        operator_settings.from_environ({**given, "SERVER_PROTOCOL": "INCLUDED"})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_without_the_module_only_what_a_client_asks_for_is_served(changes: dict[
     ],
 )
 def test_a_direct_request_however_its_url_is_written(uri: str) -> None:
-    assert trust_boundary.from_environ(environ(settings=SETTINGS) | {"REQUEST_URI": uri}).served_path is None
+    assert operator_settings.from_environ(environ(settings=SETTINGS) | {"REQUEST_URI": uri}).served_path is None
 
 
 @pytest.mark.usefixtures("module")
@@ -135,4 +135,6 @@ def test_an_encoded_slash_that_httpd_left_is_direct() -> None:
 
 
 def test_the_operators_path_of_a_direct_request() -> None:
-    assert trust_boundary.from_environ(environ(settings=SETTINGS, USP_S3_PATH="/media//x")).served_path == "/media//x"
+    assert (
+        operator_settings.from_environ(environ(settings=SETTINGS, USP_S3_PATH="/media//x")).served_path == "/media//x"
+    )

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from usp_s3_wsgi import access
 from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.findings import Findings
@@ -25,6 +24,7 @@ from usp_s3_wsgi.configtest.urls import (
     is_in_bucket,
     is_path_below,
 )
+from usp_s3_wsgi.proxy import callbacks
 
 _KEYS = (
     "s3accesskey", "s3accesskeyfile", "s3secretkey", "s3secretkeyfile", "s3credentialsource", "s3profile", "s3rolearn",
@@ -75,7 +75,7 @@ def _check_places(section: Section, findings: Findings) -> None:
     """What is for the gateway alone, wherever the rest of the settings comes from."""
     assert section.directive is not None
     for name, value in section.variables.items():
-        if value.value and (value.name in access.GATEWAY_ONLY or value.name.startswith("S3Fallback")):
+        if value.value and (value.name in callbacks.GATEWAY_ONLY or value.name.startswith("S3Fallback")):
             judge(findings, {name: value}, "http://bucket.invalid/b/", value.directive)
 
 

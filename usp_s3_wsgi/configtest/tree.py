@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from usp_s3_wsgi.convert.apache_config import split
+from usp_s3_wsgi.configtest.apache_syntax import split
 
 _HEADER = 5
 _FIELDS = 5

@@ -1,1 +1,1 @@
-"""What the S3 protocol means: requests for objects, errors, retries, byte ranges, clocks and regions. No input or output."""
+"""What the S3 protocol means: object requests, errors, retries, byte ranges, clocks and regions. Without I/O."""

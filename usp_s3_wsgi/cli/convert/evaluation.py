@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from usp_s3_wsgi.cli.convert.edits import KEYS, set_env
+from usp_s3_wsgi.cli.convert.includes import INCLUDES, included
+from usp_s3_wsgi.cli.convert.mounts import WRAPPERS
+from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, Line, Node, Section, parse, quoted, render, walk
 from usp_s3_wsgi.configtest.tree import Directive
-from usp_s3_wsgi.convert.apache_config import ApacheConfigError, Line, Node, Section, parse, quoted, render, walk
-from usp_s3_wsgi.convert.edits import KEYS, set_env
-from usp_s3_wsgi.convert.includes import INCLUDES, included
-from usp_s3_wsgi.convert.mounts import WRAPPERS
 
 #: What an ``<IfDefine>`` or the like asks for: the section's name in lowercase and its argument without the "!".
 Condition = tuple[str, str]

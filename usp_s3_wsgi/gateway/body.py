@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from usp_s3_wsgi import errors
 from usp_s3_wsgi.errors import BodyTruncated, BodyUnusable, GatewayError, describe
+from usp_s3_wsgi.gateway.fetcher import Upstream
 from usp_s3_wsgi.s3 import byte_range, error_response
 from usp_s3_wsgi.s3.byte_range import Part
 from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.transport import pool
-from usp_s3_wsgi.upstream import Upstream
 
 if TYPE_CHECKING:
     from usp_s3_wsgi.transport.connection import S3Response

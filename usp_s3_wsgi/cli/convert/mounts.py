@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
+from usp_s3_wsgi.cli.convert.edits import KEYS, Edits, is_vendors
 from usp_s3_wsgi.config import bucket_url
-from usp_s3_wsgi.convert.apache_config import Around, Line, Section, quoted, walk
-from usp_s3_wsgi.convert.edits import KEYS, Edits, is_vendors
+from usp_s3_wsgi.configtest.apache_syntax import Around, Line, Section, quoted, walk
 
 Places: TypeAlias = Sequence[tuple[Line, Around]]
 

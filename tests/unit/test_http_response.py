@@ -289,12 +289,12 @@ class Without(socket.socket):
 
 def test_time_limits_where_the_kernel_has_none() -> None:
     near, far = socket.socketpair()
-    connection = connection.StrictHTTPConnection("s3.example")
+    tested = connection.StrictHTTPConnection("s3.example")
     with Without(fileno=near.detach()) as sock, far:
-        connection.sock = sock
-        connection.watch(0.05)
+        tested.sock = sock
+        tested.watch(0.05)
         with pytest.raises(TimeoutError):
-            connection.exchange("GET", b"GET / HTTP/1.1\r\n\r\n", 0.05, lambda connection: None)
+            tested.exchange("GET", b"GET / HTTP/1.1\r\n\r\n", 0.05, lambda connection: None)
 
 
 @pytest.mark.parametrize(
@@ -370,10 +370,10 @@ def test_a_read_takes_no_more_memory_than_has_come(length: int) -> None:
     """What malloc gets back of a larger piece lies between the others, and keeps them apart for ever."""
     near, far = socket.socketpair()
     far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    connection = connection.StrictHTTPConnection("s3.example")
-    connection.sock = measured = Measured(near)
+    tested = connection.StrictHTTPConnection("s3.example")
+    tested.sock = measured = Measured(near)
     with near, far:
         far.sendall(bytes(length))
-        received = connection.receive(786_432)
+        received = tested.receive(786_432)
     assert received == bytes(len(received)) and (len(received) == length if length > 65_536 else received)
     assert all(taken == came for taken, came in measured.pieces)

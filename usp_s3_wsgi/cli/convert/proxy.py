@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from usp_s3_wsgi.convert.apache_config import Line, Node, walk
-from usp_s3_wsgi.convert.edits import KEYS, Edits, convert_key, convert_module, indent
-from usp_s3_wsgi.convert.mounts import (
+from usp_s3_wsgi.cli.convert.edits import KEYS, Edits, convert_key, convert_module, indent
+from usp_s3_wsgi.cli.convert.mounts import (
     Home,
     Places,
     Target,
@@ -25,6 +24,7 @@ from usp_s3_wsgi.convert.mounts import (
     tags,
     targets,
 )
+from usp_s3_wsgi.configtest.apache_syntax import Line, Node, walk
 
 #: Our module that signs inside <Proxy>.
 SIGNER = "usp_s3_module"

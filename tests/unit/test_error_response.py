@@ -9,8 +9,9 @@ from email.utils import format_datetime
 import pytest
 
 from tests.unit.test_response import SETTINGS, Wire, from_s3
-from usp_s3_wsgi import error_document, errors
+from usp_s3_wsgi import errors
 from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.gateway import error_document
 from usp_s3_wsgi.s3 import error_response
 from usp_s3_wsgi.s3.error_response import S3Error
 from usp_s3_wsgi.transport.connection import S3Response

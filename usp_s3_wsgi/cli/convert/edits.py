@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from usp_s3_wsgi.convert.apache_config import Line, Node, Section, walk
+from usp_s3_wsgi.configtest.apache_syntax import Line, Node, Section, walk
 
 #: The vendor's directives as they are written here, by what httpd compares: their lowercase.
 KEYS = {

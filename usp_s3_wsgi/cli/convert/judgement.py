@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from usp_s3_wsgi.cli.convert.edits import KEYS, Message
+from usp_s3_wsgi.cli.convert.evaluation import Condition, Evaluation, conditions_of_keys
 from usp_s3_wsgi.configtest import gateway, healthchecks, proxied, unused
+from usp_s3_wsgi.configtest.apache_syntax import Node, parse, walk
 from usp_s3_wsgi.configtest.findings import Finding, Findings
 from usp_s3_wsgi.configtest.servers import Server, build
 from usp_s3_wsgi.configtest.urls import Lead, Leads
-from usp_s3_wsgi.convert.apache_config import Node, parse, walk
-from usp_s3_wsgi.convert.edits import KEYS, Message
-from usp_s3_wsgi.convert.evaluation import Condition, Evaluation, conditions_of_keys
 
 
 def judge(text: str, origins: Sequence[int], file: Path | None) -> list[Message]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from glob import glob
 from pathlib import Path
 
-from usp_s3_wsgi.convert.apache_config import ApacheConfigError, Line, Node, parse, walk
-from usp_s3_wsgi.convert.edits import Edits, is_vendors
-from usp_s3_wsgi.convert.mounts import owner
+from usp_s3_wsgi.cli.convert.edits import Edits, is_vendors
+from usp_s3_wsgi.cli.convert.mounts import owner
+from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, Line, Node, parse, walk
 
 INCLUDES = {"include", "includeoptional"}
 #: httpd's own limit is 128. What is nested deeper than this is not looked into.

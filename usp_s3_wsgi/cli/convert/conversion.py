@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from usp_s3_wsgi.convert import includes
-from usp_s3_wsgi.convert.apache_config import parse, walk
-from usp_s3_wsgi.convert.edits import Converted, Edits, Message, check_lines, is_vendors
-from usp_s3_wsgi.convert.gateway import to_gateway
-from usp_s3_wsgi.convert.judgement import judge
-from usp_s3_wsgi.convert.proxy import to_proxy
+from usp_s3_wsgi.cli.convert import includes
+from usp_s3_wsgi.cli.convert.edits import Converted, Edits, Message, check_lines, is_vendors
+from usp_s3_wsgi.cli.convert.gateway import to_gateway
+from usp_s3_wsgi.cli.convert.judgement import judge
+from usp_s3_wsgi.cli.convert.proxy import to_proxy
+from usp_s3_wsgi.configtest.apache_syntax import parse, walk
 
 
 def convert(text: str, to: Literal["proxy", "gateway"], file: Path | None = None) -> Converted:

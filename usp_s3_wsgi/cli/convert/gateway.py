@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from usp_s3_wsgi.config import proxy_set
-from usp_s3_wsgi.convert.apache_config import Line, Node, Section, quoted, walk
-from usp_s3_wsgi.convert.checks import check, check_left
-from usp_s3_wsgi.convert.edits import (
+from usp_s3_wsgi.cli.convert.checks import check, check_left
+from usp_s3_wsgi.cli.convert.edits import (
     KEYS,
     Edits,
     commented,
@@ -17,7 +15,7 @@ from usp_s3_wsgi.convert.edits import (
     indent,
     set_env,
 )
-from usp_s3_wsgi.convert.mounts import (
+from usp_s3_wsgi.cli.convert.mounts import (
     ACCESS,
     WRAPPERS,
     Mount,
@@ -33,6 +31,8 @@ from usp_s3_wsgi.convert.mounts import (
     tags,
     targets,
 )
+from usp_s3_wsgi.config import proxy_set
+from usp_s3_wsgi.configtest.apache_syntax import Line, Node, Section, quoted, walk
 
 #: mod_proxy's parameters of a worker, which a warning may name; another word may be anything, also a secret.
 _WORKER = set(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from usp_s3_wsgi.convert.apache_config import Line
-from usp_s3_wsgi.convert.edits import KEYS, Edits, convert_key
-from usp_s3_wsgi.convert.mounts import (
+from usp_s3_wsgi.cli.convert.edits import KEYS, Edits, convert_key
+from usp_s3_wsgi.cli.convert.mounts import (
     ACCESS,
     Mount,
     Places,
@@ -18,6 +17,7 @@ from usp_s3_wsgi.convert.mounts import (
     proxied,
     reach,
 )
+from usp_s3_wsgi.configtest.apache_syntax import Line
 
 #: What in a later <Location> around a mount would count for the mount too.
 _COUNTS = {*ACCESS, "proxypass", *KEYS}

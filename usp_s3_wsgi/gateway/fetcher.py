@@ -9,11 +9,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from usp_s3_wsgi import error_document, errors
+from usp_s3_wsgi import errors
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
+from usp_s3_wsgi.gateway import error_document
 from usp_s3_wsgi.s3 import byte_range, error_response
 from usp_s3_wsgi.s3.endpoint_state import Clock, learned
 from usp_s3_wsgi.s3.error_response import CLOCK_CODES, S3Error

@@ -1,4 +1,4 @@
-"""The command ``usp-s3``."""
+"""``usp-s3 apache-config``: print the lines that load this installation into Apache's configuration."""
 
 from __future__ import annotations
 
@@ -9,76 +9,47 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import usp_s3_wsgi
-from usp_s3_wsgi import httpd_user
-from usp_s3_wsgi.convert.apache_config import ApacheConfigError
-from usp_s3_wsgi.convert.conversion import convert
-
-#: Exit statuses; argparse has 2 for a wrong command line.
-FINE, NO_OUTPUT, LOOK = 0, 1, 3
+from usp_s3_wsgi.cli import httpd_user
+from usp_s3_wsgi.cli.exit_status import ExitStatus
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    chosen = options(arguments)
-    try:
-        text, status = chosen.run(chosen)
-    except (OSError, ApacheConfigError) as error:
-        print(f"usp-s3: {error}", file=sys.stderr)
-        return NO_OUTPUT
-    # Bytes, for a configuration may hold any.
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-    sys.stdout.flush()
-    return int(status)
-
-
-def options(arguments: list[str] | None) -> argparse.Namespace:
-    """Parse the command line; ``run`` of the result is the command's function."""
-    parser = argparse.ArgumentParser(prog="usp-s3", description="Serve private S3 buckets from Apache httpd.")
-    parser.add_argument("--version", action="version", version=usp_s3_wsgi.__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    config = commands.add_parser(
+def add_parser(commands: Any) -> None:
+    """Add the subcommand to the command line; ``commands``: what ``ArgumentParser.add_subparsers`` returned."""
+    parser = commands.add_parser(
         "apache-config", help="print the lines that load this installation into Apache's configuration"
     )
-    config.add_argument("--no-module", action="store_true", help="leave out LoadModule: Apache has mod_wsgi already")
-    config.add_argument(
+    parser.add_argument("--no-module", action="store_true", help="leave out LoadModule: Apache loads mod_wsgi already")
+    parser.add_argument(
         "--tune",
         action="store_true",
-        help="set the processes, threads and buffers that suit this, for the whole server",
+        help="set processes, threads and buffers that suit this application, for the whole server",
     )
-    config.set_defaults(run=checked_apache_config)
-    conversion = commands.add_parser(
-        "convert",
-        help="print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi",
-        description="Print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi.",
-        epilog="What is to be looked at goes to stderr, with its line in FILE. Exit status: 0: httpd takes what is "
-        "printed, and serves (there may be warnings); 3: it does not, or not without a change: see the errors; "
-        "1: nothing is printed, for FILE cannot be read or its sections do not close; 2: a wrong command line.",
-    )
-    conversion.add_argument(
-        "--to",
-        choices=("proxy", "gateway"),
-        default="proxy",
-        help="who carries the bytes: mod_proxy in the sections as they are (the default), or the gateway in mounts",
-    )
-    conversion.add_argument("file", metavar="FILE", help="a file of Apache's configuration; it is only read")
-    conversion.set_defaults(run=converted)
-    return parser.parse_args(arguments)
+    parser.set_defaults(run=run)
 
 
-def apache_config(options: argparse.Namespace) -> str:
+def run(options: argparse.Namespace) -> tuple[str, int]:
+    """Return the lines, and warn on stderr where Apache's user cannot read the files. Raises: as :func:`render`."""
+    text = render(options.no_module, options.tune)
+    for warning in httpd_user.warnings(share_directory()):
+        print(f"usp-s3: {warning}", file=sys.stderr)
+    return text, ExitStatus.OK
+
+
+def render(no_module: bool, tune: bool) -> str:
     """Return the lines for Apache's main configuration, outside of any section.
 
     Raises:
-        FileNotFoundError: the installation lacks what Apache includes, or mod_wsgi without ``--no-module``.
+        FileNotFoundError: the installation lacks a file that Apache includes, or mod_wsgi without ``no_module``.
     """
     share = share_directory()
-    module = "" if options.no_module else f'LoadModule wsgi_module "{_mod_wsgi()}"\n'
+    module = "" if no_module else f'LoadModule wsgi_module "{_mod_wsgi()}"\n'
     extension = _extension()
     proxy = _SIGNER.format(extension=extension, share=share) if extension else _NO_SIGNER
     tuning = _TUNING.format(share=share)
-    if not options.tune:
+    if not tune:
         tuning = _TUNING_IS_OPTIONAL + "".join(f"# {line}\n" for line in tuning.splitlines())
     return (
         f'{module}Define USP_S3_PYTHON_HOME "{Path(sys.prefix).resolve()}"\n'
@@ -88,31 +59,6 @@ def apache_config(options: argparse.Namespace) -> str:
         f"{proxy}"
         f"{tuning}"
     )
-
-
-def checked_apache_config(options: argparse.Namespace) -> tuple[str, int]:
-    """Return the lines, and warn the operator where Apache's user cannot read what they name. Raises: as above."""
-    text = apache_config(options)
-    for warning in httpd_user.warnings(share_directory()):
-        print(f"usp-s3: {warning}", file=sys.stderr)
-    return text, FINE
-
-
-def converted(options: argparse.Namespace) -> tuple[str, int]:
-    """Return the file's text with usp_s3_wsgi in the vendor's place, and print what the operator must look at.
-
-    The exit status is ``LOOK`` where httpd will refuse the text, or each request to one of its buckets.
-
-    Raises:
-        OSError: the file cannot be read.
-        ApacheConfigError: its sections do not close as they open.
-    """
-    with open(options.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        result = convert(file.read(), options.to, Path(options.file))
-    for message in result.messages:
-        level = "error" if message.is_error else "warning"
-        print(f"usp-s3: {options.file}: line {message.line}: {level}: {message.text}", file=sys.stderr)
-    return result.text, LOOK if result.errors else FINE
 
 
 #: For <Proxy> sections, after mod_proxy and mod_wsgi: it is linked with both.

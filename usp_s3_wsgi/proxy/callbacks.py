@@ -16,14 +16,15 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi import errors, response
-from usp_s3_wsgi.clock_trials import ClockTrials, Signature
+from usp_s3_wsgi import errors
 from usp_s3_wsgi.config import bucket_url, settings
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ProxyFailed, RangeNotSatisfiable, SettingError
+from usp_s3_wsgi.gateway import client_response
 from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.proxy.clock_correction import ClockTrials, Signature
 from usp_s3_wsgi.s3 import byte_range, error_response, object_request
 from usp_s3_wsgi.s3.endpoint_state import OWN, learned
 from usp_s3_wsgi.s3.error_response import S3Error
@@ -49,7 +50,7 @@ FORWARDED: dict[str, tuple[str, ...]] = {
 #: What the client learns of S3's headers, by status; an answer with any other status is a refusal.
 PASSED_ON: dict[int, tuple[str, ...]] = {
     status: (*names, "Content-Length") if status in {200, 206} else names
-    for status, names in response.PASSED_ON.items()
+    for status, names in client_response.PASSED_ON.items()
 }
 
 

@@ -1,0 +1,1 @@
+"""The command ``usp-s3``: a module for each subcommand."""
