@@ -7,6 +7,6 @@ _spec = importlib.util.spec_from_file_location("_", Path(__file__).with_name("ow
 _own_packages = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_own_packages)
 
-_access = _own_packages.load("usp_s3_wsgi.proxy.callbacks")
-allow_access = _access.allow_access  # for WSGIAccessScript
-_access.install()
+_startup = _own_packages.load("usp_s3_wsgi.proxy.startup")
+allow_access = _startup.allow_access  # for WSGIAccessScript
+_startup.install()

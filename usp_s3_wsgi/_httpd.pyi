@@ -6,11 +6,11 @@ def proof() -> str | None: ...
 def guarded_body() -> object | None: ...
 def cut_body(body: object) -> None: ...
 def register(
-    sign: Callable[..., tuple[object, ...]],
-    refused: Callable[..., tuple[object, ...]],
-    failed: Callable[..., str | None],
-    answered: Callable[..., str],
-    judged: Callable[..., tuple[object, ...]],
-    forwarded: dict[str, tuple[str, ...]],
-    passed_on: dict[int, tuple[str, ...]],
+    sign_request: Callable[..., tuple[object, ...]],
+    explain_error: Callable[..., tuple[object, ...]],
+    describe_failure: Callable[..., str | None],
+    describe_response: Callable[..., str],
+    validate_response: Callable[..., tuple[object, ...]],
+    request_headers: dict[str, tuple[str, ...]],
+    response_headers: dict[int, tuple[str, ...]],
 ) -> None: ...

@@ -113,7 +113,7 @@ static int take_refusal(request_rec *r, PyObject *result, int *logged)
     *logged = line != NULL;
     if (line) {
         Py_BEGIN_ALLOW_THREADS; /* a piped log may block */
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", line);
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s", line);
         Py_END_ALLOW_THREADS;
     }
     if (status == HTTP_METHOD_NOT_ALLOWED)
@@ -224,7 +224,7 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
     if (!request->place.refusal && usp_s3_sign_alike(r, request, url))
         return OK;
     enter_python();
-    result = PyObject_CallFunction(sign_function, "NNNNNiNN", text_or_none(request->place.url),
+    result = PyObject_CallFunction(sign_function, "((NNNNNiNN))", text_or_none(request->place.url),
                                    settings(request->place.settings), text(r->method), text(*url),
                                    text_or_none(r->main ? NULL : r->unparsed_uri), usp_s3_has_undecoded_slash(r),
                                    text_or_none(mount_with_merged_slashes(r)), text_or_none(request->place.refusal));
@@ -331,7 +331,7 @@ int usp_s3_explain(request_rec *r, signed_request *request, int refused)
     if (!Py_IsInitialized())
         return HTTP_BAD_GATEWAY;
     enter_python();
-    result = PyObject_CallFunction(refusal_function, "NNNNiy#NidLLL", text_or_none(request->place.url),
+    result = PyObject_CallFunction(refusal_function, "(NNNN)(iy#N)(id)(LLL)", text_or_none(request->place.url),
                                    settings(request->place.settings), text(r->method), text(request->url), refused,
                                    request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
                                    request->attempt, seconds_since(r), (long long)request->signed_at,
@@ -354,7 +354,7 @@ void usp_s3_log_answer(request_rec *r, signed_request *request)
         return;
     request->logged = 1;
     enter_python();
-    result = PyObject_CallFunction(answer_function, "NNiy#Nid", text(r->method), text(request->url), request->s3_status,
+    result = PyObject_CallFunction(answer_function, "(NN)(iy#N)(id)", text(r->method), text(request->url), request->s3_status,
                                    request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
                                    request->attempt, seconds_since(r));
     if (!(line = copied(r->pool, result)))
@@ -362,7 +362,7 @@ void usp_s3_log_answer(request_rec *r, signed_request *request)
     Py_XDECREF(result);
     leave_python();
     if (line)
-        ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r, "usp_s3_wsgi: %s", line);
+        ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r, "%s", line);
 }
 
 void usp_s3_report(request_rec *r, signed_request *request, const char *what)
@@ -373,14 +373,14 @@ void usp_s3_report(request_rec *r, signed_request *request, const char *what)
     if (!Py_IsInitialized())
         return;
     enter_python();
-    result = PyObject_CallFunction(failure_function, "NNNid", text(r->method), text(request->url), text(what),
+    result = PyObject_CallFunction(failure_function, "(NN)N(id)", text(r->method), text(request->url), text(what),
                                    request->attempt, seconds_since(r));
     if (!result || (result != Py_None && !(line = copied(r->pool, result))))
         internal_error(r);
     Py_XDECREF(result);
     leave_python();
     if (line)
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", line);
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s", line);
 }
 
 /* ---------------------------------------------------------------- the lists of headers */

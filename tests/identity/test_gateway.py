@@ -61,11 +61,11 @@ def test_one_key_that_the_server_signs_differently_costs_no_credentials() -> Non
     with STS(Role()) as sts:
         role = {"S3AccessKey": ACCESS_KEY, "S3SecretKey": SECRET_KEY, "S3RoleARN": ROLE_ARN, "S3STSEndpoint": sts.url}
         pairs = tuple({**role, "S3Region": "eu-central-1"}.items())
-        asked = callbacks.sign_proxied(section, pairs, "GET", f"{section}%FF", "/%FF", False, None)
-        assert isinstance(asked, callbacks.Signed)
+        asked = callbacks.sign_request((section, pairs, "GET", f"{section}%FF", "/%FF", False, None))
+        assert isinstance(asked, callbacks.SignedRequest)
         body = b"<Error><Code>SignatureDoesNotMatch</Code></Error>"
-        refused = callbacks.explain_refusal(section, pairs, "GET", f"{section}%FF", 403, body, {}, 1, 0.1)
-        assert refused.status == 502 and refused.message and "S3SecretKeyFile" in refused.message
+        refused = callbacks.explain_error((section, pairs, "GET", f"{section}%FF"), (403, body, {}), (1, 0.1))
+        assert refused.status == 502 and refused.log_line and "S3SecretKeyFile" in refused.log_line
         time.sleep(0.2)  # a refresh would have begun
         assert len(sts.issued) == 1
 
@@ -76,7 +76,7 @@ def test_without_credentials_a_second_bucket_is_asked() -> None:
         reply = ask(s3, sts, S3FallbackURL=f"{copies.url}/bucket/", **own)
         assert reply.body == b"hello"
         assert keys(copies) == ["OTHERKEY"]
-    assert "STS answered 403 AccessDenied" in reply.log and "; asking S3FallbackURL" in reply.log
+    assert "STS answered 403 AccessDenied" in reply.log and "; using S3FallbackURL" in reply.log
     assert not leaks(reply.log)
 
 
@@ -106,15 +106,15 @@ def test_in_proxy_sections_the_next_request_has_others() -> None:
         pairs = tuple({**role, "S3Region": "eu-central-1", "S3UseHeaders": "on"}.items())
 
         def signed_by() -> str:
-            signed = callbacks.sign_proxied(section, pairs, "GET", f"{section}a.ts", "/a.ts", False, None)
-            assert isinstance(signed, callbacks.Signed)
+            signed = callbacks.sign_request((section, pairs, "GET", f"{section}a.ts", "/a.ts", False, None))
+            assert isinstance(signed, callbacks.SignedRequest)
             return dict(signed.headers)["Authorization"].partition("Credential=")[2].partition("/")[0]
 
         assert signed_by() == sts.issue(1).access_key
         body = b"<Error><Code>ExpiredToken</Code></Error>"
         by = (int(time.time()), 0, -1)
-        refused = callbacks.explain_refusal(section, pairs, "GET", f"{section}a.ts", 400, body, {}, 1, 0.1, *by)
-        assert refused.status == 502 and refused.message is not None and "ExpiredToken" in refused.message
+        refused = callbacks.explain_error((section, pairs, "GET", f"{section}a.ts"), (400, body, {}), (1, 0.1), by)
+        assert refused.status == 502 and refused.log_line is not None and "ExpiredToken" in refused.log_line
         deadline = time.monotonic() + 10
         while signed_by() == sts.issue(1).access_key:
             assert time.monotonic() < deadline

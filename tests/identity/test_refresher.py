@@ -163,7 +163,7 @@ def test_a_failure_keeps_the_last_ones_until_they_end(
     assert number(subject.get(WAIT)) == 1
     settle(subject)
     assert capsys.readouterr().err == (
-        "usp_s3_wsgi: role x: STS answered 500; going on with the credentials that are there, which end in 700 s\n"
+        "USPS30603: usp_s3_wsgi: role x: STS answered 500; going on with the credentials that are there, which end in 700 s\n"
     )
     source.now += 690
     assert number(subject.get(WAIT)) == 1
@@ -374,7 +374,7 @@ def test_an_attempt_that_never_ends_has_failed(source: Source, monotonic: list[f
     hanging, source.may_answer = source.may_answer, threading.Event()
     source.may_answer.set()
     monotonic[0] += 61
-    assert "no answer within 60 s" in str(unavailable(lambda: subject.get(0.0)))
+    assert "no response within 60 s" in str(unavailable(lambda: subject.get(0.0)))
     monotonic[0] += 1
     assert number(subject.get(WAIT)) == 2
     hanging.set()
@@ -416,5 +416,5 @@ def test_the_line_at_first_use(source: Source, capsys: pytest.CaptureFixture[str
     subject.get(WAIT)
     settle(subject)
     assert capsys.readouterr().err == (
-        "usp_s3_wsgi: role x: credentials from a test, access key ASIA...0001, until 2027-01-15T09:00:00Z\n"
+        "USPS30602: usp_s3_wsgi: role x: credentials from a test, access key ASIA...0001, until 2027-01-15T09:00:00Z\n"
     )

@@ -91,7 +91,7 @@ def test_a_clock_that_is_not_s3s(rgw: Rgw, role: str, servers: Callable[[str], H
             f"<Location /media>\nSetEnv S3BucketURL {url}/{BUCKET}/\n{lines}\n</Location>\n"
             f'ProxyPass /proxied {url}/{BUCKET}\n<Proxy "{url}/{BUCKET}/">\n{lines}\n</Proxy>\n{ONE_CHILD}'
         )
-        httpd.expect_error("set it right")
+        httpd.expect_error("correct it")
         refused = mode.endswith("header") or clock > 0  # RGW takes a query of the future
         assert httpd.fetch(f"/proxied/{PATH}").status == (502 if refused else 200)
         for mount in ("/proxied", "/media"):
@@ -111,5 +111,5 @@ def test_the_gateway_before_a_clock_that_is_not_s3s(
             + ONE_CHILD
         )
         assert [httpd.fetch(f"/media/{PATH}").status for _ in range(2)] == [200, 200]
-        httpd.wait_for_error("S3 answered 403 AccessDenied, .* s behind S3's: set it right .*; asking again$")
+        httpd.wait_for_error("S3 answered 403 AccessDenied, .* s behind S3's: correct it .*; retrying$")
         assert len(httpd.errors()) == 1

@@ -206,7 +206,7 @@ def test_convert_says_what_its_exit_statuses_mean(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         main(["convert", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for status in ("0: httpd takes", "3: it does not", "1: nothing is printed", "2: a wrong command line"):
+    for status in ("0: httpd accepts", "3: it does not", "1: nothing is printed", "2: wrong command line"):
         assert status in text
 
 

@@ -104,7 +104,7 @@ def test_a_file_that_holds_no_key_any_more(
         os.utime(file, (1_000_000_000, time.time() - 5))
     assert resolve(settings).secret_key == SECRET
     warning = capsys.readouterr().err
-    assert warning.startswith("usp_s3_wsgi: S3SecretKeyFile: the ") and SECRET not in warning
+    assert warning.startswith("USPS30604: usp_s3_wsgi: S3SecretKeyFile: the ") and SECRET not in warning
     assert warning.endswith("; what it held before is still used\n") and warning.count("\n") == 1
     write(file, "second-key")
     assert resolve(settings).secret_key == "second-key"

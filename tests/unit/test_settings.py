@@ -27,7 +27,7 @@ def refused(**changes: str | None) -> str:
     merged = {name: value for name, value in {**BASE, **changes}.items() if value is not None}
     with pytest.raises(SettingError) as caught:
         from_environ(merged)
-    assert caught.value.status == 500 and caught.value.logged
+    assert caught.value.status == 500 and caught.value.should_log
     return str(caught.value)
 
 

@@ -7,7 +7,7 @@ from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.servers import Value, Variables
 from usp_s3_wsgi.configtest.tree import Directive
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.proxy import callbacks
+from usp_s3_wsgi.proxy import section_settings
 
 _BY_LOWERCASE = {name.lower(): name for name in settings.NAMES}
 
@@ -56,7 +56,7 @@ def judge(
     given = of_settings(variables)
     pairs = tuple((value.name, value.value) for value in given)
     try:
-        return settings.parse(pairs) if proxied is None else callbacks.parse_settings(pairs, proxied)
+        return settings.parse(pairs) if proxied is None else section_settings.parse(pairs, proxied)
     except SettingError as error:
         text = str(error)
         named = [value for value in given if value.value and text.startswith(f"{value.name} ")]

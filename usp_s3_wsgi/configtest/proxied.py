@@ -24,7 +24,7 @@ from usp_s3_wsgi.configtest.urls import (
     is_in_bucket,
     is_path_below,
 )
-from usp_s3_wsgi.proxy import callbacks
+from usp_s3_wsgi.proxy import section_settings
 
 _KEYS = (
     "s3accesskey", "s3accesskeyfile", "s3secretkey", "s3secretkeyfile", "s3credentialsource", "s3profile", "s3rolearn",
@@ -75,7 +75,7 @@ def _check_places(section: Section, findings: Findings) -> None:
     """What is for the gateway alone, wherever the rest of the settings comes from."""
     assert section.directive is not None
     for name, value in section.variables.items():
-        if value.value and (value.name in callbacks.GATEWAY_ONLY or value.name.startswith("S3Fallback")):
+        if value.value and (value.name in section_settings.GATEWAY_ONLY or value.name.startswith("S3Fallback")):
             judge(findings, {name: value}, "http://bucket.invalid/b/", value.directive)
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import PurePath
 
 from usp_s3_wsgi.config import parsers
-from usp_s3_wsgi.errors import SettingError
+from usp_s3_wsgi.errors import LogCode, SettingError
 from usp_s3_wsgi.observability import error_log
 
 #: Larger than any key or token: a wrong path must not read a whole film into memory.
@@ -52,7 +52,7 @@ class SecretFiles:
             reason = f"{name}: the content of the file {error}"
         if known is None:
             raise SettingError(reason)
-        error_log.warn(f"{reason}; what it held before is still used")
+        error_log.warn(LogCode.KEY_FILE_UNREADABLE, f"{reason}; what it held before is still used")
         return known[1]
 
 

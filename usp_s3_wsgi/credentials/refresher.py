@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from usp_s3_wsgi import errors
 from usp_s3_wsgi.credentials.identity import EXPIRED, Temporary
-from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
+from usp_s3_wsgi.errors import CredentialsUnavailable, LogCode, SettingError
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.signing.types import Credentials
 
@@ -169,7 +169,7 @@ class Refresher:
         except (CredentialsUnavailable, SettingError) as error:
             outcome = type(error)(f"{self._name}: {error}")
         except BaseException as error:  # nothing else may end the thread, or nobody would ever ask again
-            outcome = CredentialsUnavailable(f"{self._name}: {errors.internal(error)}")
+            outcome = CredentialsUnavailable(f"{self._name}: {errors.describe_internal_error(error)}")
         with self._changed:
             if attempt != self._attempt:
                 return
@@ -190,7 +190,11 @@ class Refresher:
         # Where there are none, each request that goes without tells so.
         if left > _MARGIN:
             ends = "" if left == float("inf") else f", which end in {left:.0f} s"
-            error_log.warn(f"{failure}; going on with the credentials that are there{ends}", kind=self._name)
+            error_log.warn(
+                LogCode.REFRESH_FAILED,
+                f"{failure}; going on with the credentials that are there{ends}",
+                kind=self._name,
+            )
 
     def _succeed(self, fetched: Temporary) -> None:
         is_news = self._held is None or self._failures > 0
@@ -203,7 +207,7 @@ class Refresher:
         self._failures, self._failure, self._not_before = 0, None, float("-inf")
         self._changed.notify_all()
         if is_news:
-            error_log.warn(f"{self._name}: {_described(fetched)}", kind=self._name)
+            error_log.warn(LogCode.CREDENTIALS_REFRESHED, f"{self._name}: {_described(fetched)}", kind=self._name)
 
 
 def _described(held: Temporary) -> str:

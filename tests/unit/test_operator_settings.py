@@ -28,7 +28,7 @@ def test_what_the_module_hands_over_counts_alone() -> None:
     trusted = operator_settings.from_environ(given)
     assert trusted.settings.bucket_url.host == "127.0.0.1"
     assert trusted.settings.fallback is None
-    assert (trusted.served_path, trusted.error_status, trusted.is_guarded, trusted.is_debug) == (
+    assert (trusted.served_path, trusted.error_status, trusted.counts_length, trusted.is_debug) == (
         None,
         None,
         True,
@@ -74,7 +74,7 @@ def test_without_the_module_there_is_no_proof(text: str) -> None:
     """Nor where a page writes the variable itself."""
     given = environ(settings=SETTINGS, USP_S3_SETTINGS=text, USP_S3_GUARDED="1", REDIRECT_STATUS="404")
     trusted = operator_settings.from_environ(given)
-    assert (trusted.is_guarded, trusted.error_status, trusted.is_debug) == (False, None, False)
+    assert (trusted.counts_length, trusted.error_status, trusted.is_debug) == (False, None, False)
     with pytest.raises(SettingError, match="usp_s3_module"):
         operator_settings.from_environ({**given, "SERVER_PROTOCOL": "INCLUDED"})
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.credentials import resolver
-from usp_s3_wsgi.proxy import callbacks
-from usp_s3_wsgi.proxy.callbacks import Refused, Signed, explain_refusal, sign_proxied
+from usp_s3_wsgi.proxy import callbacks, section_settings, startup
+from usp_s3_wsgi.proxy.callbacks import ErrorResponse, SignedRequest, explain_error, sign_request
+from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest
+from usp_s3_wsgi.s3.endpoint_state import endpoint_state
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import S3Request
 
@@ -26,16 +28,21 @@ V4 = (*KEYS, ("S3Region", "eu-central-1"))
 ON = ("S3UseHeaders", "on")
 
 
-def signed(url: str, pairs: callbacks.Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET") -> Signed:
-    answer = sign_proxied(section, pairs, method, url, None, False, None)
-    assert isinstance(answer, Signed), answer
+def signed(
+    url: str, pairs: callbacks.Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET"
+) -> SignedRequest:
+    answer = sign_request((section, pairs, method, url, None, False, None))
+    assert isinstance(answer, SignedRequest), answer
     return answer
 
 
-def refused(url: str, pairs: callbacks.Pairs = (*V4, ON), section: str | None = SECTION, **more: object) -> Refused:
-    arguments = {"method": "GET", "client_uri": None, "undecoded_slash": False, "merged_after": None, **more}
-    answer = sign_proxied(section, pairs, url=url, **arguments)  # type: ignore[arg-type]
-    assert isinstance(answer, Refused), answer
+def refused(
+    url: str, pairs: callbacks.Pairs = (*V4, ON), section: str | None = SECTION, **more: object
+) -> ErrorResponse:
+    arguments = {"method": "GET", "client_target": None, "has_encoded_slash": False, "merging_mount": None, **more}
+    request = ProxiedRequest(section_url=section, variables=pairs, url=url, **arguments)  # type: ignore[arg-type]
+    answer = sign_request(request)
+    assert isinstance(answer, ErrorResponse), answer
     return answer
 
 
@@ -99,15 +106,15 @@ def test_the_bucket_is_that_of_the_section(section: str | None, more: callbacks.
 def test_nothing_is_signed_for_another_place(section: str | None, url: str, reason: str) -> None:
     answer = refused(url, section=section)
     assert answer.status == 500
-    assert answer.message and reason in answer.message
+    assert answer.log_line and reason in answer.log_line
 
 
 @pytest.mark.parametrize("pairs", [KEYS, (*KEYS, ON)])
 def test_signature_v2_needs_the_bucket_by_name(pairs: callbacks.Pairs) -> None:
     section = "http://films.s3.example:9000/"
     answer = refused(f"{section}a", pairs, section)
-    assert answer.status == 500 and answer.message
-    assert "S3Bucket is not set: Signature v2 signs the bucket's name" in answer.message
+    assert answer.status == 500 and answer.log_line
+    assert "S3Bucket is not set: Signature v2 signs the bucket's name" in answer.log_line
     assert signed(f"{section}a", (*pairs, ("S3Bucket", "films")), section)
 
 
@@ -119,15 +126,15 @@ def test_a_bucket_whose_name_only_the_host_knows_is_never_listed(path: str) -> N
 
 def test_what_no_client_may_ask() -> None:
     for client_uri in ("//media", "/media//", "//media//"):
-        assert refused(SECTION, client_uri=client_uri, merged_after="/media").status == 404
+        assert refused(SECTION, client_target=client_uri, merging_mount="/media").status == 404
     assert refused(SECTION).status == 404
     assert refused(f"https://{HOST}").status == 404
-    assert refused(f"{SECTION}a", method="PUT") == Refused(405, None, (("Allow", "GET, HEAD"),))
+    assert refused(f"{SECTION}a", method="PUT") == ErrorResponse(405, None, (("Allow", "GET, HEAD"),))
     assert refused(f"{SECTION}a/%2e%2e/b").status == 400
-    assert refused(f"{SECTION}b", client_uri="/media/a/../b").status == 400
-    assert refused(f"{SECTION}b", client_uri="/media/a%2F%2E%2E%2Fb").status == 400
+    assert refused(f"{SECTION}b", client_target="/media/a/../b").status == 400
+    assert refused(f"{SECTION}b", client_target="/media/a%2F%2E%2E%2Fb").status == 400
     assert refused(f"{SECTION}a%zz").status == 400
-    assert refused(f"{SECTION}a", undecoded_slash=True).status == 400
+    assert refused(f"{SECTION}a", has_encoded_slash=True).status == 400
 
 
 @pytest.mark.parametrize(
@@ -155,10 +162,10 @@ def test_what_no_client_may_ask() -> None:
 )
 def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, mount: str, url: str, key: str) -> None:
     arguments = (SECTION, (*V4, ON), "GET", f"{SECTION}{url}", client_uri, False)
-    answer = sign_proxied(*arguments, mount)
-    assert isinstance(answer, Signed) and answer.url == f"{SECTION}{key}"
-    as_it_is = sign_proxied(*arguments, None)
-    assert isinstance(as_it_is, Signed) and as_it_is.url == f"{SECTION}{url}"
+    answer = sign_request((*arguments, mount))
+    assert isinstance(answer, SignedRequest) and answer.url == f"{SECTION}{key}"
+    as_it_is = sign_request((*arguments, None))
+    assert isinstance(as_it_is, SignedRequest) and as_it_is.url == f"{SECTION}{url}"
 
 
 @pytest.mark.parametrize(
@@ -172,10 +179,10 @@ def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, mount: 
 )
 def test_merged_slashes_before_a_rule_are_refused(client_uri: str, mount: str, url: str) -> None:
     """Another key than the client asked for may be there."""
-    assert refused(f"{SECTION}{url}", client_uri=client_uri, merged_after=mount).status == 400
+    assert refused(f"{SECTION}{url}", client_target=client_uri, merging_mount=mount).status == 400
     once = re.sub("//", "/", client_uri)
-    answer = sign_proxied(SECTION, (*V4, ON), "GET", f"{SECTION}{url}", once, False, mount)
-    assert isinstance(answer, Signed) and answer.url == f"{SECTION}{url}"
+    answer = sign_request((SECTION, (*V4, ON), "GET", f"{SECTION}{url}", once, False, mount))
+    assert isinstance(answer, SignedRequest) and answer.url == f"{SECTION}{url}"
 
 
 @pytest.mark.parametrize(
@@ -186,15 +193,17 @@ def test_slashes_before_the_sections_prefix_are_none_of_the_key(client_uri: str,
     """ProxyPass "/m" leads to the bucket, and its section is about a folder in it."""
     section = "https://ceph.example/bucket/films/"
     url = re.sub("(?<!:)/+", "/", f"https://ceph.example/bucket{client_uri.removeprefix('/m')}")
-    answer = sign_proxied(section, (*V4, ON), "GET", url, client_uri, False, "/m")
-    assert isinstance(answer, Signed) and answer.url == f"{section}{key}"
+    answer = sign_request((section, (*V4, ON), "GET", url, client_uri, False, "/m"))
+    assert isinstance(answer, SignedRequest) and answer.url == f"{section}{key}"
 
 
 @pytest.mark.parametrize("name", ["S3ProxySet", "S3CAFile", "S3Retries"])
 def test_settings_of_the_gateway_are_not_silently_ignored(name: str) -> None:
     answer = refused(f"{SECTION}a", (*V4, (name, "1")))
     assert answer.status == 500
-    assert answer.message and answer.message.startswith(f"{name} is for the gateway: in a <Proxy> section there is ")
+    assert answer.log_line and answer.log_line.startswith(
+        f"USPS30101: usp_s3_wsgi: {name} is for the gateway: in a <Proxy> section there is "
+    )
     assert signed(f"{SECTION}a", (*V4, (name, "")))  # as if the line were not there
 
 
@@ -210,23 +219,22 @@ def test_an_error_of_our_own_shows_no_secret(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(callbacks, "sign", broken)
     answer = refused(f"{SECTION}a?X=1")
     assert answer.status == 500
-    assert answer.message and re.fullmatch(
-        rf"internal error: ValueError in broken, .*test_access.py:\d+ \(GET {SECTION}a\)", answer.message
-    )
+    line = rf"internal error: ValueError in broken, .*test_proxy_callbacks.py:\d+ \(GET {SECTION}a\)"
+    assert answer.log_line and re.fullmatch(f"USPS30001: usp_s3_wsgi: {line}", answer.log_line)
 
 
 def test_what_a_refusal_means() -> None:
     body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
     headers = {"x-amz-request-id": "REQ1"}
     by = (int(datetime.now(UTC).timestamp()), 0, -1)
-    answer = explain_refusal(SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1", 403, body, headers, 2, 0.25, *by)
-    told = f"S3 answered 403 RequestTimeTooSkewed, request id REQ1 (GET {SECTION}a, attempt 2, 0.250 s)"
-    assert answer == Refused(502, told, ())
-    busy = explain_refusal(SECTION, V4, "GET", f"{SECTION}a", 503, b"", {"retry-after": "7"}, 1, 0.1, *by)
+    answer = explain_error((SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1"), (403, body, headers), (2, 0.25), by)
+    line = f"S3 answered 403 RequestTimeTooSkewed, request id REQ1 (GET {SECTION}a, attempt 2, 0.250 s)"
+    assert answer == ErrorResponse(502, f"USPS30305: usp_s3_wsgi: {line}", ())
+    busy = explain_error((SECTION, V4, "GET", f"{SECTION}a"), (503, b"", {"retry-after": "7"}), (1, 0.1), by)
     assert (busy.status, busy.headers) == (503, (("Retry-After", "7"),))
     denied = (*V4, ("S3DeniedStatus", "404"))
-    hidden = explain_refusal(SECTION, denied, "GET", f"{SECTION}a", 403, b"", {}, 1, 0.1, *by)
-    assert hidden == Refused(404, None, ())
+    hidden = explain_error((SECTION, denied, "GET", f"{SECTION}a"), (403, b"", {}), (1, 0.1), by)
+    assert hidden == ErrorResponse(404, None, ())
 
 
 def explained(
@@ -236,12 +244,12 @@ def explained(
     body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
     by = (int(datetime.now(UTC).timestamp()), 0, -1)
     headers = {"x-amz-bucket-region": region}
-    answer = explain_refusal(section, pairs, method, f"{section}a", status, body, headers, 1, 0.1, *by)
-    assert answer.status == 502 and answer.message is not None
-    return answer.message.rpartition(" s)")[2]
+    answer = explain_error((section, pairs, method, f"{section}a"), (status, body, headers), (1, 0.1), by)
+    assert answer.status == 502 and answer.log_line is not None
+    return answer.log_line.rpartition(" s)")[2]
 
 
-def region_of(answer: Signed) -> str:
+def region_of(answer: SignedRequest) -> str:
     return dict(answer.headers)["Authorization"].split("/")[2]
 
 
@@ -272,8 +280,8 @@ def test_a_host_that_is_no_endpoint_of_amazon_is_every_regions() -> None:
 
 
 def test_what_the_gateway_has_learned_of_another_host_is_not_asked() -> None:
-    chosen = callbacks.parse_settings((*V4, ON), SECTION)
-    assert vars(callbacks)["learned"].take_region(chosen, chosen, "eu-west-3")
+    chosen = section_settings.parse((*V4, ON), SECTION)
+    assert endpoint_state.record_region(chosen, chosen, "eu-west-3")
     assert signed(f"{SECTION}a").host == HOST
 
 
@@ -287,15 +295,13 @@ def test_s3s_clock_is_that_of_the_host(pairs: callbacks.Pairs) -> None:
     now = datetime.now(UTC)
     date = format_datetime(now + timedelta(hours=2), usegmt=True)
     by, body = (int(now.timestamp()), 0, -1), b"<Error><Code>AccessDenied</Code></Error>"
-    answer = explain_refusal(SECTION, pairs, "GET", f"{SECTION}a", 403, body, {"date": date}, 1, 0.1, *by)
-    assert answer.status == 502 and answer.version == 1 and answer.message is not None
-    assert re.search(
-        r"clock is 7[12]\d\d s behind S3's: set it right \(GET .*\); the next requests are", answer.message
-    )
+    answer = explain_error((SECTION, pairs, "GET", f"{SECTION}a"), (403, body, {"date": date}), (1, 0.1), by)
+    assert answer.status == 502 and answer.state_version == 1 and answer.log_line is not None
+    assert re.search(r"clock is 7[12]\d\d s behind S3's: correct it \(GET .*\); the next requests are", answer.log_line)
     after = signed(f"{SECTION}a", pairs)
-    assert abs(after.signed_at - now.timestamp() - 7200) < 5 and after.version == 1
-    if after.alike is not None:  # it is found by this server's second
-        assert abs(after.alike.second - now.timestamp()) < 5
+    assert abs(after.signed_at - now.timestamp() - 7200) < 5 and after.state_version == 1
+    if after.template is not None:  # it is found by this server's second
+        assert abs(after.template.second - now.timestamp()) < 5
     other = "https://ceph.example/films/"
     assert abs(signed(f"{other}a", pairs, other).signed_at - now.timestamp()) < 5
 
@@ -303,14 +309,14 @@ def test_s3s_clock_is_that_of_the_host(pairs: callbacks.Pairs) -> None:
 def test_what_s3_answered_in_words() -> None:
     body = b"<Error><Code>NoSuchKey</Code><RequestId>in the body</RequestId></Error>"
     url = f"{SECTION}a%0Ab\n\xe9?X-Amz-Signature=1"
-    line = callbacks.describe_answer("GET", url, 404, body, {"x-amz-request-id": "R1"}, 2, 0.25)
+    line = callbacks.describe_response(("GET", url), (404, body, {"x-amz-request-id": "R1"}), (2, 0.25))
     place = SECTION + r"a%0Ab\x0a\xe9"
-    assert line == f"S3 answered 404 NoSuchKey, request id R1 (GET {place}, attempt 2, 0.250 s)"
+    assert line == f"USPS30301: usp_s3_wsgi: S3 answered 404 NoSuchKey, request id R1 (GET {place}, attempt 2, 0.250 s)"
 
 
 def test_outside_of_httpd_there_is_no_signer(capsys: pytest.CaptureFixture[str]) -> None:
-    callbacks.install()
-    assert "usp_s3_wsgi: <Proxy> sections cannot be signed in this process: " in capsys.readouterr().err
+    startup.install()
+    assert "USPS30705: usp_s3_wsgi: <Proxy> sections cannot be signed in this process: " in capsys.readouterr().err
     log = io.StringIO()
-    assert callbacks.allow_access({"wsgi.errors": log}, None) is False
+    assert startup.allow_access({"wsgi.errors": log}, None) is False
     assert log.getvalue().count("\n") == 1

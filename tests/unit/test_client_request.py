@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.wsgi import environ
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.errors import BadPath, MethodNotAllowed, ObjectNotFound
-from usp_s3_wsgi.s3.object_request import _plain_key, from_environ, object_key, passed_query
+from usp_s3_wsgi.errors import BadRequestTarget, MethodNotAllowed, ObjectNotFound
+from usp_s3_wsgi.gateway.client_request import _plain_key, from_environ, object_key
+from usp_s3_wsgi.s3.object_request import allowed_parameters
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
 from usp_s3_wsgi.signing.types import S3Request
 
@@ -32,6 +33,10 @@ def included(url: str, **more: Any) -> dict[str, Any]:
     whole = subrequest["SCRIPT_NAME"] + subrequest["PATH_INFO"]
     about = {"SERVER_PROTOCOL": "INCLUDED", "SCRIPT_NAME": whole, "REQUEST_URI": "/page.shtml"}
     return {**subrequest, **about, **more}
+
+
+def for_s3(given: dict[str, Any]) -> S3Request:
+    return from_environ(given).for_bucket(SETTINGS)
 
 
 # --- the key
@@ -156,7 +161,7 @@ def test_the_path_for_s3_decodes_to_the_key(pair: tuple[bytes, str]) -> None:
     key, path = pair
     if not key:
         return
-    request = from_environ(environ("/media" + path), SETTINGS)
+    request = for_s3(environ("/media" + path))
     assert re.fullmatch(r"/pre/fix/(?:[A-Za-z0-9._~/-]|%[0-9A-F]{2})*", request.path)
     decoded = re.sub(r"%(..)", lambda match: chr(int(match[1], 16)), request.path).encode("latin-1")
     assert decoded == b"/pre/fix/" + key
@@ -170,12 +175,12 @@ def test_what_takes_a_glance_is_what_takes_a_look(path: str, mount: str, inner: 
     folded = re.sub("/+", "/", "/" + path.partition("?")[0].replace("%2F", "/"))
     asked = environ(mount + "/" + path, mount=mount) | {"PATH_INFO": folded}
     asked |= {"SERVER_PROTOCOL": "INCLUDED"} if inner else {}
-    if glance := _plain_key(asked, None):
+    if glance := _plain_key(asked, None, inner):
         assert glance == percent_encode(object_key(asked))
 
 
 def test_most_paths_take_a_glance() -> None:
-    assert _plain_key(environ("/media/film-1/seg_2.m4s?x=%2F"), None) == "film-1/seg_2.m4s"
+    assert _plain_key(environ("/media/film-1/seg_2.m4s?x=%2F"), None, False) == "film-1/seg_2.m4s"
 
 
 # --- what cannot be a key
@@ -187,27 +192,27 @@ def test_most_paths_take_a_glance() -> None:
 )
 @pytest.mark.parametrize("by", [environ, included], ids=["main", "subrequest"])
 def test_dot_segments(path: str, by: Any) -> None:
-    with pytest.raises(BadPath):
+    with pytest.raises(BadRequestTarget):
         object_key(by("/media" + path))
 
 
 @pytest.mark.parametrize("uri", ["/media/a/../b", "/media/x/%2e%2e/b", "/media/./b"])
 def test_dot_segments_that_httpd_has_resolved(uri: str) -> None:
-    with pytest.raises(BadPath):
+    with pytest.raises(BadRequestTarget):
         object_key({**environ("/media/b"), "REQUEST_URI": uri})
 
 
 @pytest.mark.parametrize("path", ["/%00", "/a%00b", "/a/%00/b"])
 def test_nul(path: str) -> None:
-    with pytest.raises(BadPath):
+    with pytest.raises(BadRequestTarget):
         key_of("/media" + path)
-    with pytest.raises(BadPath):
+    with pytest.raises(BadRequestTarget):
         object_key(included("/media" + path))
 
 
 @pytest.mark.parametrize("path", ["/%", "/%4", "/%zz", "/a%-1", "/100%", "/%%41", "/%u0041"])
 def test_broken_encoding(path: str) -> None:
-    with pytest.raises(BadPath):
+    with pytest.raises(BadRequestTarget):
         object_key({**environ("/media/a"), "REQUEST_URI": f"/media{path}"})
 
 
@@ -215,14 +220,14 @@ def test_broken_encoding(path: str) -> None:
 def test_an_encoded_slash_that_httpd_did_not_decode(name: str) -> None:
     # AllowEncodedSlashes NoDecode: access rules have seen one segment, S3 would see two.
     undecoded = {**environ("/media/x"), "REQUEST_URI": f"/media/{name}", "PATH_INFO": f"/{name}"}
-    with pytest.raises(BadPath):
+    with pytest.raises(BadRequestTarget):
         object_key(undecoded)
 
 
 @pytest.mark.parametrize("url", ["/media", "/media/", "/media?list-type=2", "/media/?prefix=a"])
 def test_the_bucket_itself_is_not_found(url: str) -> None:
     with pytest.raises(ObjectNotFound):
-        from_environ(environ(url), SETTINGS)
+        for_s3(environ(url))
 
 
 # --- method, headers, query
@@ -231,18 +236,18 @@ def test_the_bucket_itself_is_not_found(url: str) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND", "get"])
 def test_other_methods(method: str) -> None:
     with pytest.raises(MethodNotAllowed) as caught:
-        from_environ(environ(method=method), SETTINGS)
+        for_s3(environ(method=method))
     assert caught.value.headers == (("Allow", "GET, HEAD"),)
 
 
 def test_the_request_for_s3() -> None:
-    request = from_environ(environ("/media/a b?x=1".replace(" ", "%20"), method="HEAD"), SETTINGS)
+    request = for_s3(environ("/media/a b?x=1".replace(" ", "%20"), method="HEAD"))
     assert request == S3Request("HEAD", "https", "b.s3.amazonaws.com", "/pre/fix/a%20b", (), ())
     assert request.target == "/pre/fix/a%20b"
 
 
 def test_no_query_passes_by_default() -> None:
-    assert from_environ(environ("/media/a?versionId=1&acl&X-Amz-Signature=x"), SETTINGS).query == ()
+    assert for_s3(environ("/media/a?versionId=1&acl&X-Amz-Signature=x")).query == ()
 
 
 @pytest.mark.parametrize(
@@ -265,13 +270,13 @@ def test_no_query_passes_by_default() -> None:
     ],
 )
 def test_s3passquery(query: str, passed: tuple[tuple[str, str], ...]) -> None:
-    assert passed_query(query, frozenset({"versionId", "partNumber"})) == passed
+    assert allowed_parameters(query, frozenset({"versionId", "partNumber"})) == passed
 
 
 @pytest.mark.parametrize("query", ["versionId=%", "versionId=%zz", "versionId=a%4"])
 def test_a_broken_query(query: str) -> None:
-    with pytest.raises(BadPath):
-        passed_query(query, frozenset({"versionId"}))
+    with pytest.raises(BadRequestTarget):
+        allowed_parameters(query, frozenset({"versionId"}))
 
 
 def test_the_repr_shows_no_signature() -> None:

@@ -12,12 +12,13 @@ from usp_s3_wsgi import errors
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.gateway import client_response
-from usp_s3_wsgi.transport.connection import S3Response, StrictHTTPConnection
+from usp_s3_wsgi.transport.connection import S3Connection
+from usp_s3_wsgi.transport.http_response import S3Response, read_response
 
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
 
 
-class Wire(StrictHTTPConnection):
+class Wire(S3Connection):
     """A connection on which an answer comes in, in pieces of some size."""
 
     def __init__(self, received: bytes, piece: int = 1 << 20) -> None:
@@ -33,7 +34,7 @@ class Wire(StrictHTTPConnection):
 
 def from_s3(status: int, body: bytes = b"", **headers: str) -> S3Response:
     """An answer of S3."""
-    response = S3Response(Wire(b"HTTP/1.1 %d X\r\n\r\n" % status + body), "GET", lambda connection: None)
+    response = read_response(Wire(b"HTTP/1.1 %d X\r\n\r\n" % status + body), "GET", lambda connection: None)
     response.headers.update({name.replace("_", "-").lower(): value for name, value in headers.items()})
     return response
 
@@ -45,23 +46,23 @@ def test_what_is_never_passed_on(status: int) -> None:
         "Transfer-Encoding": "chunked", "Date": "now", "WWW-Authenticate": "x", "X-Trans-Id": "x", "Location": "/",
         "Content-Security-Policy": "x", "Alt-Svc": "h3", "X-Amz-Request-Id": "x", "Trailer": "x", "Content-MD5": "x",
     }  # fmt: skip
-    assert client_response.passed_on(from_s3(status, b"", **never), SETTINGS) == []
+    assert client_response.forwarded_headers(from_s3(status, b"", **never), SETTINGS) == []
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b=c", "a\nb", "a\0b", "a\x7fb", "a\x0bb"])
 def test_a_header_that_would_split_the_answer_is_refused(value: str) -> None:
-    with pytest.raises(errors.UpstreamRefused, match="control characters: ETag"):
-        client_response.passed_on(from_s3(200, ETag=value), SETTINGS)
+    with pytest.raises(errors.BadUpstreamResponse, match="control characters: ETag"):
+        client_response.forwarded_headers(from_s3(200, ETag=value), SETTINGS)
 
 
 def test_such_a_header_that_is_not_passed_on_does_no_harm() -> None:
-    assert client_response.passed_on(from_s3(200, Server="a\nb"), SETTINGS) == []
+    assert client_response.forwarded_headers(from_s3(200, Server="a\nb"), SETTINGS) == []
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_error_bodies_are_our_own(status: int, method: str) -> None:
-    answer = client_response.plain(status, (("Retry-After", "1"),), method)
+    answer = client_response.short_response(status, (("Retry-After", "1"),), method)
     headers = dict(answer.headers)
     text = b"".join(answer.body)
     assert answer.status_line.startswith(f"{status} ")
@@ -75,14 +76,14 @@ def test_error_bodies_are_our_own(status: int, method: str) -> None:
     ["413 Content Too Large", "414 URI Too Long", "416 Range Not Satisfiable", "422 Unprocessable Content"],
 )
 def test_phrases_are_those_of_rfc_9110_under_every_python(line: str) -> None:
-    answer = client_response.plain(int(line[:3]), (), "GET")
+    answer = client_response.short_response(int(line[:3]), (), "GET")
     assert answer.status_line == line
     assert b"".join(answer.body) == f"{line}\n".encode()
 
 
 @pytest.mark.parametrize("status", range(400, 600))
 def test_every_error_that_an_error_document_can_be_of_has_a_status_line(status: int) -> None:
-    assert re.fullmatch(rf"{status} [A-Z].+", client_response.plain(status, (), "GET").status_line)
+    assert re.fullmatch(rf"{status} [A-Z].+", client_response.short_response(status, (), "GET").status_line)
     if not any(status == known for known in HTTPStatus):
         assert client_response.status_line(status) in {f"{status} Client Error", f"{status} Server Error"}
     elif status != HTTPStatus.IM_A_TEAPOT:  # registered as unused

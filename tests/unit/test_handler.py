@@ -9,8 +9,9 @@ import pytest
 
 from tests.faults.server import ScriptedS3, answer
 from tests.wsgi import SECRET_KEY, call, environ, s3_settings
-from usp_s3_wsgi.errors import UpstreamRefused
-from usp_s3_wsgi.gateway import client_connection, client_response, handler
+from usp_s3_wsgi.application import application
+from usp_s3_wsgi.errors import BadUpstreamResponse
+from usp_s3_wsgi.gateway import client_connection, client_response
 
 NOWHERE = s3_settings("http://127.0.0.1:9")
 
@@ -46,7 +47,7 @@ def test_what_never_reaches_s3(url: str, status: int, method: str) -> None:
 def test_a_bad_setting_is_a_500_and_one_line(changes: dict[str, str], named: str) -> None:
     reply = call(environ(settings={**NOWHERE, **changes}))
     assert (reply.status, reply.body) == (500, b"500 Internal Server Error\n")
-    assert reply.log.startswith("usp_s3_wsgi: /media: ") and reply.log.count("\n") == 1
+    assert reply.log.startswith("USPS30101: usp_s3_wsgi: /media: ") and reply.log.count("\n") == 1
     assert named in reply.log
     assert SECRET_KEY not in reply.log
 
@@ -79,7 +80,7 @@ def test_no_request_can_forge_a_line_of_the_error_log(mount: str) -> None:
 
 def test_the_root_mount_has_a_name_in_the_log() -> None:
     reply = call(environ("/film.mp4", NOWHERE, mount=""))
-    assert reply.log.startswith("usp_s3_wsgi: /: ")
+    assert reply.log.startswith("USPS30402: usp_s3_wsgi: /: ")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -93,7 +94,8 @@ def test_an_unexpected_exception(method: str, monkeypatch: pytest.MonkeyPatch) -
     assert reply.status == 500
     assert reply.body == (b"500 Internal Server Error\n" if method == "GET" else b"")
     assert re.fullmatch(
-        r"usp_s3_wsgi: /media: internal error: ZeroDivisionError in explode, .+/test_application\.py:\d+\n", reply.log
+        r"USPS30001: usp_s3_wsgi: /media: internal error: ZeroDivisionError in explode, .+/test_handler\.py:\d+\n",
+        reply.log,
     )
 
 
@@ -108,12 +110,12 @@ def test_an_unexpected_exception_uses_up_no_connection_of_max(monkeypatch: pytes
 
 def test_an_answer_that_is_refused_late_uses_up_no_connection_of_max(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object) -> None:
-        raise UpstreamRefused("no")
+        raise BadUpstreamResponse("no")
 
     with ScriptedS3(answer(200, b"hello"), answer(200, b"next")) as s3:
         settings = s3_settings(s3.url, S3ProxySet="max=1 acquire=1")
         with monkeypatch.context() as patched:
-            patched.setattr(client_response, "passed_on", refuse)
+            patched.setattr(client_response, "forwarded_headers", refuse)
             assert call(environ(settings=settings)).status == 502
         assert call(environ(settings=settings)).body == b"next"
 
@@ -126,17 +128,17 @@ def test_each_request_reads_its_own_section() -> None:
 
 def test_the_client_of_another_connection_is_left_alone() -> None:
     place = {"mod_wsgi.process_group": "", "REMOTE_PORT": "1", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80"}
-    assert not client_connection.abort(place)
-    assert not client_connection.abort({**place, "mod_wsgi.process_group": "daemons"})
-    assert not client_connection.abort({})
+    assert not client_connection.reset(place)
+    assert not client_connection.reset({**place, "mod_wsgi.process_group": "daemons"})
+    assert not client_connection.reset({})
 
 
 def test_a_search_for_the_client_leaves_no_file_open() -> None:
     place = {"mod_wsgi.process_group": "", "REMOTE_PORT": "1", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80"}
-    before = client_connection._socket_fds()
-    assert not client_connection.abort(place)
-    assert len(client_connection._socket_fds()) == len(before)
+    before = client_connection._open_fds()
+    assert not client_connection.reset(place)
+    assert len(client_connection._open_fds()) == len(before)
 
 
 def test_what_apache_loads() -> None:
-    assert callable(handler.application)
+    assert callable(application)

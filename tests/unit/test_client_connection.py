@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from usp_s3_wsgi.errors import RequestBroken
+from usp_s3_wsgi.errors import BadRequestBody
 from usp_s3_wsgi.gateway import client_connection
 
 Pair = tuple[socket.socket, dict[str, Any]]
@@ -60,7 +60,7 @@ def stack() -> Iterator[ExitStack]:
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_only_the_clients_connection_ends(stack: ExitStack, address: str) -> None:
     pairs = [connect(stack, address) for _ in range(4)]
-    assert client_connection.abort(pairs[2][1])
+    assert client_connection.reset(pairs[2][1])
     assert [is_open(near) for near, _ in pairs] == [True, True, False, True]
 
 
@@ -68,7 +68,7 @@ def test_only_the_clients_connection_ends(stack: ExitStack, address: str) -> Non
 def test_no_end_is_orderly(stack: ExitStack, address: str) -> None:
     """It would be the body's end for a client of HTTP/1.0, where a filter took the length away."""
     near, environ = connect(stack, address)
-    assert client_connection.abort(environ)
+    assert client_connection.reset(environ)
     near.settimeout(5)
     with pytest.raises(ConnectionResetError):
         near.recv(1)
@@ -79,14 +79,14 @@ def test_locks_on_files_are_kept(stack: ExitStack, tmp_path: Path) -> None:
     lock = stack.enter_context((tmp_path / "lock").open("w"))
     fcntl.lockf(lock, fcntl.LOCK_EX)
     _, environ = connect(stack, "127.0.0.1")
-    assert client_connection.abort(environ)
+    assert client_connection.reset(environ)
     ask = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
     assert b"BlockingIOError" in subprocess.run([sys.executable, "-c", ask, lock.name], capture_output=True).stderr
 
 
 def test_behind_a_proxy_whose_address_was_replaced(stack: ExitStack) -> None:
     near, environ = connect(stack, "127.0.0.1")
-    assert client_connection.abort({**environ, "REMOTE_ADDR": "203.0.113.9"})
+    assert client_connection.reset({**environ, "REMOTE_ADDR": "203.0.113.9"})
     assert not is_open(near)
 
 
@@ -111,8 +111,8 @@ def test_two_clients_with_the_same_port(stack: ExitStack) -> None:
         "SERVER_ADDR": "127.0.0.1",
         "REMOTE_PORT": str(near_port),
     }
-    assert not client_connection.abort({**environ, "REMOTE_ADDR": "203.0.113.9"})
-    assert client_connection.abort({**environ, "REMOTE_ADDR": "127.0.0.2"})
+    assert not client_connection.reset({**environ, "REMOTE_ADDR": "203.0.113.9"})
+    assert client_connection.reset({**environ, "REMOTE_ADDR": "127.0.0.2"})
     assert (is_open(one), is_open(other)) == (True, False)
 
 
@@ -143,7 +143,7 @@ def test_one_client_port_and_two_ends_of_this_server(stack: ExitStack, other: st
         "REMOTE_ADDR": "127.0.0.1",
         "REMOTE_PORT": str(one.getsockname()[1]),
     }
-    assert client_connection.abort(environ)
+    assert client_connection.reset(environ)
     assert (is_open(one), is_open(two)) == (False, True)
 
 
@@ -151,7 +151,7 @@ def test_one_client_port_and_two_ends_of_this_server(stack: ExitStack, other: st
 def test_a_connection_to_another_end_is_not_the_clients(stack: ExitStack, place: dict[str, str]) -> None:
     """The client's own has ended; one that looks like it belongs to somebody else."""
     near, environ = connect(stack, "127.0.0.1")
-    assert not client_connection.abort({**environ, **place})
+    assert not client_connection.reset({**environ, **place})
     assert is_open(near)
 
 
@@ -161,7 +161,7 @@ def test_elsewhere_nothing_is_touched(stack: ExitStack, group: str | None) -> No
     environ.pop("mod_wsgi.process_group")
     if group is not None:
         environ["mod_wsgi.process_group"] = group
-    assert not client_connection.abort(environ)
+    assert not client_connection.reset(environ)
     assert is_open(near)
 
 
@@ -169,8 +169,8 @@ def test_no_file_stays_open(stack: ExitStack) -> None:
     _, environ = connect(stack, "127.0.0.1")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        client_connection.abort({**environ, "REMOTE_PORT": "1"})
-        client_connection.abort(environ)
+        client_connection.reset({**environ, "REMOTE_PORT": "1"})
+        client_connection.reset(environ)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -189,12 +189,12 @@ class Input:
 @pytest.mark.parametrize("announced", [{"CONTENT_LENGTH": "4"}, {"HTTP_TRANSFER_ENCODING": "chunked"}])
 def test_a_requests_body_is_read_to_its_end(announced: dict[str, str]) -> None:
     body = Input(b"ab", b"cd")
-    client_connection.drop_body({"wsgi.input": body, **announced})
+    client_connection.discard_request_body({"wsgi.input": body, **announced})
     assert body.pieces == []
-    with pytest.raises(RequestBroken):
-        client_connection.drop_body({"wsgi.input": Input(b"ab", broken=True), **announced})
+    with pytest.raises(BadRequestBody):
+        client_connection.discard_request_body({"wsgi.input": Input(b"ab", broken=True), **announced})
 
 
 @pytest.mark.parametrize("announced", [{}, {"CONTENT_LENGTH": ""}, {"CONTENT_LENGTH": "0"}])
 def test_without_a_body_nothing_is_read(announced: dict[str, str]) -> None:
-    client_connection.drop_body({"wsgi.input": Input(broken=True), **announced})
+    client_connection.discard_request_body({"wsgi.input": Input(broken=True), **announced})

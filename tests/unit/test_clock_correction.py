@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
-from usp_s3_wsgi.proxy.clock_correction import ClockTrials, Signature
-from usp_s3_wsgi.s3.endpoint_state import OWN, Learned
+from usp_s3_wsgi.proxy.clock_correction import ClockCorrection, RejectedSignature
+from usp_s3_wsgi.s3.endpoint_state import SYSTEM_CLOCK, EndpointState
 
 CEPH = bucket_url("http://ceph.example:8080/films/")
 HOUR = timedelta(hours=1)
@@ -24,21 +24,21 @@ class Bucket:
 
     def __init__(self, ahead: timedelta = timedelta(0), dated: timedelta | None = None) -> None:
         self.ahead, self.dated = ahead, ahead if dated is None else dated
-        self.learned = Learned()
-        self.trials = ClockTrials(self.learned)
+        self.state = EndpointState()
+        self.trials = ClockCorrection(self.state)
         self.granted = -1
 
     def ask(self, denied: bool = False) -> str:
         """One request with a query signature, or for an object that is denied; what the client gets."""
-        version, at = self.learned.version, self.learned.now(CEPH)
+        version, at = self.state.version, self.state.now(CEPH)
         if not denied and at - timedelta(minutes=15) <= now() + self.ahead < at + timedelta(minutes=5):
             self.granted = version
             return "granted"
-        refused, date = Signature(at, version, self.granted), now() + self.dated
+        refused, date = RejectedSignature(at, version, self.granted), now() + self.dated
         if at - timedelta(minutes=15) <= date < at + timedelta(minutes=5):
-            self.trials.denied(CEPH, refused)
+            self.trials.record_denial(CEPH, refused)
             return "denied"
-        return "clock" if self.trials.denied_out_of_time(CEPH, date, refused) else "denied"
+        return "clock" if self.trials.record_denial_outside_validity(CEPH, date, refused) else "denied"
 
     def asks(self, count: int, denied: Callable[[int], bool] = lambda number: False) -> list[str]:
         return [self.ask(denied(number)) for number in range(count)]
@@ -64,7 +64,7 @@ def test_denied_objects_among_the_others_change_nothing(every: int) -> None:
     assert bucket.ask() == "granted"
     answers = bucket.asks(60, lambda number: number % every == 0)
     assert answers == ["denied" if number % every == 0 else "granted" for number in range(60)]
-    assert bucket.learned.clock(CEPH) == OWN
+    assert bucket.state.clock(CEPH) == SYSTEM_CLOCK
 
 
 @pytest.mark.parametrize("pattern", ["x", "xy", "xxy", "xxxxy", "yx"])
@@ -100,26 +100,26 @@ def test_any_date_that_differs_each_time() -> None:
 
 
 def test_several_at_once() -> None:
-    """Those that were on their way when it was learned are no evidence against it."""
+    """Those that were on their way when it was state are no evidence against it."""
     bucket = Bucket(HOUR)
-    old = [Signature(now(), bucket.learned.version, -1) for _ in range(10)]
-    assert all(bucket.trials.denied_out_of_time(CEPH, now() + HOUR, refused) for refused in old)
-    assert not bucket.trials.denied_out_of_time(CEPH, now() + 2 * HOUR, old[0])
-    assert bucket.learned.version == 1 and bucket.ask() == "granted"
+    old = [RejectedSignature(now(), bucket.state.version, -1) for _ in range(10)]
+    assert all(bucket.trials.record_denial_outside_validity(CEPH, now() + HOUR, refused) for refused in old)
+    assert not bucket.trials.record_denial_outside_validity(CEPH, now() + 2 * HOUR, old[0])
+    assert bucket.state.version == 1 and bucket.ask() == "granted"
 
 
 def test_s3_names_the_clock() -> None:
     bucket = Bucket()
-    assert bucket.trials.clock_refused(CEPH, now() + HOUR, Signature(now(), 0, 0))
-    assert bucket.learned.clock(CEPH).shows(now() + HOUR)
+    assert bucket.trials.record_skew(CEPH, now() + HOUR, RejectedSignature(now(), 0, 0))
+    assert bucket.state.clock(CEPH).shows(now() + HOUR)
     # The same of another request that was signed before, and nothing new.
-    assert bucket.trials.clock_refused(CEPH, now() + HOUR, Signature(now(), 0, 0))
-    assert bucket.learned.version == 1
+    assert bucket.trials.record_skew(CEPH, now() + HOUR, RejectedSignature(now(), 0, 0))
+    assert bucket.state.version == 1
 
 
 def test_s3_names_the_clock_and_tells_none_or_the_one_that_it_refuses() -> None:
     bucket = Bucket()
-    assert not bucket.trials.clock_refused(CEPH, None, Signature(now(), 0, -1))
-    assert bucket.trials.clock_refused(CEPH, now() + HOUR, Signature(now(), 0, -1))
-    assert bucket.trials.clock_refused(CEPH, now() + HOUR, Signature(now() + HOUR, 1, -1))
-    assert bucket.learned.clock(CEPH) == OWN
+    assert not bucket.trials.record_skew(CEPH, None, RejectedSignature(now(), 0, -1))
+    assert bucket.trials.record_skew(CEPH, now() + HOUR, RejectedSignature(now(), 0, -1))
+    assert bucket.trials.record_skew(CEPH, now() + HOUR, RejectedSignature(now() + HOUR, 1, -1))
+    assert bucket.state.clock(CEPH) == SYSTEM_CLOCK
