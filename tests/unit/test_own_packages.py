@@ -128,4 +128,4 @@ def test_the_lowest_versions_are_those_of_setup_cfg() -> None:
     config.read(ROOT / "setup.cfg")
     script = (ROOT / "apache" / "usp_s3.wsgi").read_text("utf-8")
     assert f'urllib3="{lowest(config["options"]["install_requires"], "urllib3")}"' in script
-    assert ".".join(map(str, aws._OLDEST)) == lowest(config["options.extras_require"]["aws"], "botocore")
+    assert ".".join(map(str, aws.MIN_BOTOCORE)) == lowest(config["options.extras_require"]["aws"], "botocore")
