@@ -198,7 +198,7 @@ class Upstream:
             return self._try_clock(told, None)
         if remedy is Remedy.REGION:
             return learned.take_region(self._section, section, told.region)
-        return resolver.renew(self._section, keys, deadline - time.monotonic(), told.code)
+        return resolver.replace_rejected(self._section, keys, deadline - time.monotonic(), told.code)
 
     # --- a clock that is tried: what S3 said of its own may be another server's, and one denied object is no clock
 

@@ -81,7 +81,7 @@ class _Exchange:
     """A client's request, asked of one bucket."""
 
     def __init__(self, environ: dict[str, Any], trusted: Trusted, section: Settings) -> None:
-        if environ.get("mod_wsgi.application_group") and identity.of(section):
+        if environ.get("mod_wsgi.application_group") and identity.from_settings(section):
             # A thread that asks AWS may be at work when such an interpreter ends, and Python ends the process then.
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
         self._environ, self._trusted, self._section = environ, trusted, section

@@ -244,7 +244,7 @@ def explain_refusal(
         failure.tried = _tried(attempt, seconds)
         if told.code in error_response.KEY_CODES and not told.out_of_time:
             with suppress(GatewayError):  # the next request will tell
-                resolver.doubt(chosen, told.code)
+                resolver.invalidate(chosen, told.code)
         return _refused(failure, method, url, _learn(failure, told, chosen, refused))
     except Exception as error:
         return _refused(error, method, url)
