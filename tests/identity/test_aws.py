@@ -189,7 +189,7 @@ def test_without_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_botocore_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another application in the same interpreter may have loaded its own."""
     monkeypatch.setattr(botocore, "__version__", "1.29.27")
-    with pytest.raises(SettingError, match=r"botocore 1\.29\.27 in .*/botocore is older than 1\.40\.4: .* daemon mode"):
+    with pytest.raises(SettingError, match=r"botocore 1\.29\.27 of .*/botocore is older than 1\.40\.4: .* daemon mode"):
         fetch()
 
 

@@ -66,7 +66,7 @@ def _create_session(identity: Identity) -> Any:
         ) from None
     if tuple(map(int, botocore.__version__.split(".")[:3])) < MIN_BOTOCORE:
         raise SettingError(
-            f"botocore {botocore.__version__} in {botocore.__path__[0]} is older than "
+            f"botocore {botocore.__version__} of {botocore.__path__[0]} is older than "
             f"{'.'.join(map(str, MIN_BOTOCORE))}: if another application loaded it into this process, run one of the "
             "two applications in daemon mode"
         )
