@@ -166,8 +166,8 @@ class Container(Endpoint):
     def _answer(self, request: Request, *, expired: bool) -> Answer:
         if request.method != "GET":
             return self._error(405)
-        given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode("latin-1"), self.token.encode("latin-1")):
+        authorization = request.headers.get("authorization", "")
+        if not hmac.compare_digest(authorization.encode("latin-1"), self.token.encode("latin-1")):
             return self._error(401)
         if request.path != self.path:
             return self._error(404)
@@ -181,10 +181,10 @@ class Container(Endpoint):
 
 
 _CONTAINER_ERRORS: Mapping[int, tuple[str, str]] = {
-    401: ("Unauthorized", "The authorization token is missing or not the one expected"),
-    403: ("AccessDenied", "No credentials for whom this token stands"),
-    404: ("NotFound", "Nothing is here"),
-    405: ("MethodNotAllowed", "Only GET"),
+    401: ("Unauthorized", "The authorization token is missing or wrong"),
+    403: ("AccessDenied", "No credentials for this token"),
+    404: ("NotFound", "No such path"),
+    405: ("MethodNotAllowed", "Only GET is allowed"),
     500: ("InternalServerError", "Failed to get credentials"),
 }
 

@@ -51,8 +51,8 @@ def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fetch(keys: Credentials | None = None, **settings: str) -> TemporaryCredentials:
-    given = s3_settings("http://127.0.0.1:1", **{**({} if keys else BASE), **settings})
-    aws_identity = identity.from_settings(from_environ(given))
+    values = s3_settings("http://127.0.0.1:1", **{**({} if keys else BASE), **settings})
+    aws_identity = identity.from_settings(from_environ(values))
     assert aws_identity is not None
     return product.fetch(aws_identity, keys)
 
@@ -211,8 +211,8 @@ def test_botocore_is_imported_only_if_it_is_needed() -> None:
 def test_a_role_with_the_configured_keys(aws: Aws) -> None:
     with STS(Role(external_id="films-7"), region="eu-west-9") as sts:
         own = {"S3RoleSessionName": "origin-1", "S3RoleDuration": "1800", "S3RoleExternalId": "films-7"}
-        given = {**at(sts), **own, "S3Region": "eu-west-9"}
-        found = fetch(KEYS, **given)
+        values = {**at(sts), **own, "S3Region": "eu-west-9"}
+        found = fetch(KEYS, **values)
         issue = sts.issue(1)
         assert found.credentials == Credentials(issue.access_key, issue.secret_key, issue.token)
         assert abs(seconds(found.expires) - sts.now() - 1800) < 30
@@ -245,8 +245,8 @@ def test_the_regional_sts_endpoint(aws: Aws, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_each_call_returns_new_credentials(aws: Aws) -> None:
     with STS(Role()) as sts:
-        given = at(sts)
-        assert fetch(KEYS, **given) != fetch(KEYS, **given)
+        values = at(sts)
+        assert fetch(KEYS, **values) != fetch(KEYS, **values)
         assert len(sts.issued) == 2
 
 
@@ -259,18 +259,18 @@ def test_each_call_returns_new_credentials(aws: Aws) -> None:
 )
 def test_a_role_that_sts_refuses(aws: Aws, wrong: dict[str, str], message: str) -> None:
     with STS(Role(external_id="films-7")) as sts:
-        given = {**at(sts), "S3RoleExternalId": "films-7"}
-        assert failure(KEYS, **{**given, **wrong}) == message
+        values = {**at(sts), "S3RoleExternalId": "films-7"}
+        assert failure(KEYS, **{**values, **wrong}) == message
 
 
 def test_keys_that_sts_does_not_know(aws: Aws) -> None:
     with STS(Role()) as sts:
-        given = at(sts)
+        values = at(sts)
         assert (
-            failure(Credentials(ACCESS_KEY, f"{SECRET_PREFIX}wrong"), **given)
+            failure(Credentials(ACCESS_KEY, f"{SECRET_PREFIX}wrong"), **values)
             == "STS answered 403 SignatureDoesNotMatch"
         )
-        assert failure(Credentials("AKIAOTHER", SECRET_KEY), **given) == "STS answered 403 InvalidClientTokenId"
+        assert failure(Credentials("AKIAOTHER", SECRET_KEY), **values) == "STS answered 403 InvalidClientTokenId"
 
 
 # --- faults
@@ -283,20 +283,20 @@ def test_the_message_for_a_fault_does_not_show_the_response(aws: Aws, kind: str,
         "ecs": Container, "instance": Metadata, "sts": lambda: STS(Role()), "web identity": lambda: STS(Role()),
     }  # fmt: skip
     with made[kind]() as endpoint:
-        given: dict[str, str] = {}
+        values: dict[str, str] = {}
         if isinstance(endpoint, STS):
-            given = at(endpoint)
+            values = at(endpoint)
         if kind == "web identity":
             assert isinstance(endpoint, STS)
             aws.set(endpoint.environment(aws.directory / "web-identity"))
-            given = {}
+            values = {}
         elif kind != "sts":
             aws.set(endpoint.environment())
         endpoint.fault = fault
         endpoint.garbage = f'{{"Code": "Success", "Message": "{SECRET_PREFIX}"'.encode()
-        failure(KEYS if kind == "sts" else None, **given)
+        failure(KEYS if kind == "sts" else None, **values)
         endpoint.fault = None
-        assert fetch(KEYS if kind == "sts" else None, **given).credentials.access_key.startswith("ASIA")
+        assert fetch(KEYS if kind == "sts" else None, **values).credentials.access_key.startswith("ASIA")
 
 
 def test_the_error_code_of_sts_is_sanitized(aws: Aws) -> None:
@@ -336,8 +336,8 @@ def test_botocore_logs_nothing_at_any_level(
         aws.set(container.environment())
 
         def work() -> None:
-            given = at(sts)
-            fetch(KEYS, **given)
+            values = at(sts)
+            fetch(KEYS, **values)
             fetch()
             container.fault = "garbage"
             container.garbage = SECRET_PREFIX.encode()

@@ -57,14 +57,14 @@ def test_a_signature_mismatch_does_not_invalidate_temporary_credentials() -> Non
         assert fetch(s3, sts).status == 502
         assert fetch(s3, sts).body == b"hello"
         assert len(sts.issued) == 1 and len(s3.requests) == 2
-    section = "http://127.0.0.1:1/bucket/"
+    section_url = "http://127.0.0.1:1/bucket/"
     with STS(Role()) as sts:
         role = {"S3AccessKey": ACCESS_KEY, "S3SecretKey": SECRET_KEY, "S3RoleARN": ROLE_ARN, "S3STSEndpoint": sts.url}
         pairs = tuple({**role, "S3Region": "eu-central-1"}.items())
-        signed = callbacks.sign_proxied(section, pairs, "GET", f"{section}%FF", "/%FF", False, None)
+        signed = callbacks.sign_proxied(section_url, pairs, "GET", f"{section_url}%FF", "/%FF", False, None)
         assert isinstance(signed, callbacks.Signed)
         body = b"<Error><Code>SignatureDoesNotMatch</Code></Error>"
-        refused = callbacks.explain_refusal(section, pairs, "GET", f"{section}%FF", 403, body, {}, 1, 0.1)
+        refused = callbacks.explain_refusal(section_url, pairs, "GET", f"{section_url}%FF", 403, body, {}, 1, 0.1)
         assert refused.status == 502 and refused.message and "S3SecretKeyFile" in refused.message
         time.sleep(0.2)  # a refresh would have started
         assert len(sts.issued) == 1
@@ -100,20 +100,20 @@ def test_a_forked_child_has_no_refreshers() -> None:
 
 def test_in_proxy_sections_the_next_requests_use_new_credentials() -> None:
     """The rejected request does not wait for them, and its error is returned."""
-    section = "http://127.0.0.1:1/bucket/"
+    section_url = "http://127.0.0.1:1/bucket/"
     with STS(Role()) as sts:
         role = {"S3AccessKey": ACCESS_KEY, "S3SecretKey": SECRET_KEY, "S3RoleARN": ROLE_ARN, "S3STSEndpoint": sts.url}
         pairs = tuple({**role, "S3Region": "eu-central-1", "S3UseHeaders": "on"}.items())
 
         def signed_by() -> str:
-            signed = callbacks.sign_proxied(section, pairs, "GET", f"{section}a.ts", "/a.ts", False, None)
+            signed = callbacks.sign_proxied(section_url, pairs, "GET", f"{section_url}a.ts", "/a.ts", False, None)
             assert isinstance(signed, callbacks.Signed)
             return dict(signed.headers)["Authorization"].partition("Credential=")[2].partition("/")[0]
 
         assert signed_by() == sts.issue(1).access_key
         body = b"<Error><Code>ExpiredToken</Code></Error>"
         by = (int(time.time()), 0, -1)
-        refused = callbacks.explain_refusal(section, pairs, "GET", f"{section}a.ts", 400, body, {}, 1, 0.1, *by)
+        refused = callbacks.explain_refusal(section_url, pairs, "GET", f"{section_url}a.ts", 400, body, {}, 1, 0.1, *by)
         assert refused.status == 502 and refused.message is not None and "ExpiredToken" in refused.message
         deadline = time.monotonic() + 10
         while signed_by() == sts.issue(1).access_key:

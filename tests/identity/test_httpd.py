@@ -220,14 +220,14 @@ def test_a_wrong_role_does_not_affect_other_sections(aws: Aws, servers: Callable
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
         bad = [*OWN_KEYS, f"SetEnv S3RoleARN {other}", f"SetEnv S3STSEndpoint {sts.url}"]
         config = both(s3, *role(sts, *OWN_KEYS))
-        for mount, lines in (("/bad", bad), ("/nobody", AWS)):
+        for mount, lines in (("/bad", bad), ("/no-credentials", AWS)):
             body = "\n".join([f"SetEnv S3BucketURL {s3.url}/b/", "SetEnv S3Region eu-central-1", *lines])
             config += f"WSGIScriptAlias {mount} ${{USP_S3_WSGI}}\n<Location {mount}>\n{body}\n</Location>\n"
         httpd = servers(config + ONE_CHILD)
-        httpd.expect_error("usp_s3_wsgi: /(bad|nobody): ")
+        httpd.expect_error("usp_s3_wsgi: /(bad|no-credentials): ")
         for _ in range(2):
             assert httpd.fetch("/bad/a.ts").status == 503
-            assert httpd.fetch("/nobody/a.ts").status == 503
+            assert httpd.fetch("/no-credentials/a.ts").status == 503
             for mount in BOTH:
                 assert httpd.fetch(f"{mount}/a.ts").body == DATA
         httpd.wait_for_error(rf"{other} \(S3CredentialSource static\): STS answered 403 AccessDenied")

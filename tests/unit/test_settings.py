@@ -176,8 +176,8 @@ def test_a_value_and_a_file_must_not_both_be_set(name: str) -> None:
 
 
 def test_a_file_instead_of_a_value() -> None:
-    given_files = {"S3BucketURL": BASE["S3BucketURL"], "S3AccessKeyFile": "/run/a", "S3SecretKeyFile": "/run/s"}
-    read = from_environ(given_files)
+    files = {"S3BucketURL": BASE["S3BucketURL"], "S3AccessKeyFile": "/run/a", "S3SecretKeyFile": "/run/s"}
+    read = from_environ(files)
     assert (read.access_key, read.access_key_file, read.secret_key_file) == (None, "/run/a", "/run/s")
 
 
@@ -272,14 +272,14 @@ def test_role_arns_of_other_clouds(arn: str) -> None:
 
 
 def test_the_fallback_bucket_inherits_credentials_or_has_its_own() -> None:
-    given = {**BASE, **NO_KEYS, "S3RoleARN": ARN, "S3FallbackURL": "https://copy.s3.amazonaws.com/"}
-    read = from_environ(given).fallback
+    values = {**BASE, **NO_KEYS, "S3RoleARN": ARN, "S3FallbackURL": "https://copy.s3.amazonaws.com/"}
+    read = from_environ(values).fallback
     assert read is not None and (read.credential_source, read.role_arn) == ("aws", ARN)
-    read = from_environ({**given, "S3FallbackRoleARN": f"{ARN}2"}).fallback
+    read = from_environ({**values, "S3FallbackRoleARN": f"{ARN}2"}).fallback
     assert read is not None and (read.credential_source, read.role_arn) == ("aws", f"{ARN}2")
     keys = {"S3FallbackCredentialSource": "static", "S3FallbackAccessKey": "A", "S3FallbackSecretKey": "B"}
     for own in (keys, dict(list(keys.items())[1:])):
-        read = from_environ({**given, **own}).fallback
+        read = from_environ({**values, **own}).fallback
         assert read is not None
         assert (read.credential_source, read.role_arn, read.access_key) == ("static", None, "A")
 
