@@ -1,6 +1,6 @@
-"""Imports this installation's modules into httpd, whatever WSGIPythonHome says, and beside other applications.
+"""Imports the modules of this installation into httpd, whatever WSGIPythonHome is, and beside other applications.
 
-Nothing is configured in this file.
+There is nothing to configure in this file.
 """
 
 import importlib
@@ -12,23 +12,23 @@ from types import ModuleType
 
 PREFIX = Path(__file__).resolve().parents[2]
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-#: Of a virtual environment, or where Debian's pip installs outside of one.
-_PLACES = [PREFIX / "lib" / f"python{VERSION}" / name for name in ("site-packages", "dist-packages")]
-PACKAGES = next((place for place in _PLACES if (place / "usp_s3_wsgi").is_dir()), _PLACES[0])
+#: In a virtual environment, and where Debian's pip installs outside of one.
+_CANDIDATES = [PREFIX / "lib" / f"python{VERSION}" / name for name in ("site-packages", "dist-packages")]
+SITE_PACKAGES = next((path for path in _CANDIDATES if (path / "usp_s3_wsgi").is_dir()), _CANDIDATES[0])
 
 
-def load(name: str, **least: str) -> ModuleType:
-    """Import a module of the package usp_s3_wsgi; ``least``: libraries that it needs, and their lowest versions.
+def load(name: str, **min_versions: str) -> ModuleType:
+    """Import a module of the package usp_s3_wsgi. ``min_versions``: the lowest versions of libraries that it needs.
 
-    Its libraries are found before those of WSGIPythonHome, and by it alone: another application that shares the
-    interpreter (WSGIApplicationGroup %{GLOBAL}) finds its own.
+    The package finds its libraries before those of WSGIPythonHome. Another application in the same interpreter
+    (WSGIApplicationGroup %{GLOBAL}) finds its own.
 
     Raises:
-        ImportError: the package is not installed for the Python that httpd runs, or a library that another application
-            has loaded into this interpreter is too old.
+        ImportError: the package is not installed for httpd's Python, or another application in this interpreter has
+            loaded a library that is too old.
     """
-    for library, version in least.items():
-        _check(library, version)
+    for library, min_version in min_versions.items():
+        _check_version(library, min_version)
     if "usp_s3_wsgi" not in sys.modules:
         _load_package()
     with importlib.import_module("usp_s3_wsgi.import_path").own_packages_first():
@@ -36,28 +36,30 @@ def load(name: str, **least: str) -> ModuleType:
 
 
 def _load_package() -> None:
-    """Load the package itself, which is in no path. Raises: ImportError."""
-    spec = PathFinder.find_spec("usp_s3_wsgi", [str(PACKAGES)])
+    """Load the package itself, which is not in sys.path. Raises: ImportError."""
+    spec = PathFinder.find_spec("usp_s3_wsgi", [str(SITE_PACKAGES)])
     if spec is None or spec.loader is None:
         raise ImportError(
-            f"usp_s3_wsgi is not installed for Python {VERSION}, which httpd's mod_wsgi runs: it is not in {PACKAGES}. "
-            f"Make the virtual environment with python{VERSION}, or load the mod_wsgi that was compiled for its Python"
+            f"usp_s3_wsgi is not installed for Python {VERSION}, which httpd's mod_wsgi runs: it is not in "
+            f"{SITE_PACKAGES}. Create the virtual environment with python{VERSION}, or load a mod_wsgi that was "
+            "compiled for the environment's Python"
         )
     package = importlib.util.module_from_spec(spec)
     sys.modules["usp_s3_wsgi"] = package
     spec.loader.exec_module(package)
 
 
-def _check(library: str, least: str) -> None:
-    """An interpreter has one of each library: that of the application which came first. Raises: ImportError."""
+def _check_version(library: str, min_version: str) -> None:
+    """Check a library that is loaded already: an interpreter has one version of each library. Raises: ImportError."""
     loaded = sys.modules.get(library)
-    version = getattr(loaded, "__version__", None)  # None too while another thread is at importing it
-    if loaded is not None and version is not None and _numbers(version) < _numbers(least):
+    version = getattr(loaded, "__version__", None)  # also None while another thread imports the library
+    if loaded is not None and version is not None and _version_numbers(version) < _version_numbers(min_version):
         raise ImportError(
             f"{library} {version} of {', '.join(loaded.__path__)} is loaded in this process, by another application in "
-            f"WSGIApplicationGroup %{{GLOBAL}}, and usp_s3_wsgi needs {least} or later: run one of them in daemon mode"
+            f"WSGIApplicationGroup %{{GLOBAL}}, and usp_s3_wsgi needs {min_version} or later: run one of the two "
+            "applications in daemon mode"
         )
 
 
-def _numbers(version: str) -> list[int]:
+def _version_numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")[:2] if part.isdigit()]

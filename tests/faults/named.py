@@ -123,6 +123,9 @@ A_PART = {"Range": "bytes=1000-2999"}
 PLACE = {"Content-Range": "bytes 1000-2999/5000"}
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 BUSY = "503 Service Unavailable"
+OTHER_OBJECT = "the rest belongs to an object of another length"
+OTHER_REST = "Content-Range is not the rest that was requested"
+CONTRADICTION = "Content-Length does not match Content-Range"
 BAD_HEADER = "response header is not valid HTTP, or too large"
 
 
@@ -211,7 +214,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "Content-Length does not match Content-Range": Fault(
         (answer(206, OBJECT[1000:2000], ETAG, *PLACE.items()),), 502, b"502 Bad Gateway\n",
-        log=("Content-Length does not match Content-Range",), asks=A_PART,
+        log=(CONTRADICTION,), asks=A_PART,
     ),
     # --- the body
     "reset after the header": Fault(
@@ -324,20 +327,20 @@ FAULTS: dict[str, Fault] = {
         first(cut(2000), close), rest(2000, 5000, OTHER_ETAG), log="the object was changed meanwhile"
     ),
     "another length": broken_off(
-        first(cut(2000), close), rest(2000, 5000, ETAG, total=9000), log="the rest belongs to an object of another length"
+        first(cut(2000), close), rest(2000, 5000, ETAG, total=9000), log=OTHER_OBJECT
     ),
     "another part": broken_off(first(cut(2000), close), rest(1000, 5000), log="Content-Range is not the requested range"),
     "the rest of another length than it says": broken_off(
-        first(cut(2000), close), cut(2000, rest(2000)).replace(b": 3000", b": 2000"), log="Content-Length does not match Content-Range"
+        first(cut(2000), close), cut(2000, rest(2000)).replace(b": 3000", b": 2000"), log=CONTRADICTION
     ),
     "the rest of an object of unknown length": broken_off(
-        first(cut(2000), close), of_unknown_total(2000, 5000, OBJECT[2000:]), log="the rest belongs to an object of another length"
+        first(cut(2000), close), of_unknown_total(2000, 5000, OBJECT[2000:]), log=OTHER_OBJECT
     ),
     "the rest of chunks, of an object of unknown length": replace(
         broken_off(
             first(chunked(OBJECT[:2000], end=b""), close),
             of_unknown_total(2000, 5000, OBJECT[2000:]),
-            log="the rest belongs to an object of another length",
+            log=OTHER_OBJECT,
             missing="some",
             rest="bytes=2000-",
         ),
@@ -351,12 +354,12 @@ FAULTS: dict[str, Fault] = {
         status=206,
         body=OBJECT[1000:1100],
         whole=False,
-        log=(EARLY.format(1900, 1), "the rest belongs to an object of another length"),
+        log=(EARLY.format(1900, 1), OTHER_OBJECT),
         ranges=("bytes=1000-2999", "bytes=1100-2999"),
         asks=A_PART,
         besides={"Content-Length": "2000", "Content-Range": "bytes 1000-2999/*"},
     ),
-    "only a piece of the rest": broken_off(first(cut(2000), close), rest(2000, 2500), log="Content-Range is not the rest that was requested"),
+    "only a piece of the rest": broken_off(first(cut(2000), close), rest(2000, 2500), log=OTHER_REST),
     "the range is ignored": broken_off(
         first(cut(2000), close), WHOLE, log="S3 answered 200 to the request for the rest"
     ),

@@ -47,8 +47,8 @@ def test_an_object_by_a_role(rgw: Rgw, role: str, aws: Aws, servers: Callable[[s
         assert (reply.status, reply.body) == (200, DATA)
         assert httpd.fetch(f"{mount}/{PATH}", range="bytes=1-2").body == DATA[1:3]
         assert httpd.fetch(f"{mount}/{PATH}", method="HEAD").headers["Content-Length"] == str(len(DATA))
-    line = httpd.wait_for_error("credentials from AssumeRole by the settings")
-    assert f"{role} (by the settings' keys)" in line
+    line = httpd.wait_for_error("credentials refreshed from AssumeRole with static credentials")
+    assert f"{role} (S3CredentialSource static)" in line
 
 
 def test_a_role_that_is_not_there(rgw: Rgw, role: str, aws: Aws, servers: Callable[[str], Httpd]) -> None:

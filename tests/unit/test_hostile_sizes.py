@@ -164,7 +164,9 @@ CASES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     ),
     "buckets' URLs": (lambda url: quietly(bucket_url.parse, url), HOSTS),
     "regions of hosts": (
-        lambda url: quietly(lambda: bucket_url.parse(url).is_buckets_host and bucket_url.parse(url).in_region("r")),
+        lambda url: quietly(
+            lambda: bucket_url.parse(url).host_includes_bucket and bucket_url.parse(url).in_region("r")
+        ),
         HOSTS,
     ),
     "what usp_s3_module hands over": (lambda text: quietly(operator_settings._netstring, text, 0), VALUES),

@@ -209,7 +209,7 @@ class Fetcher:
         if action is RetryAction.FOLLOW_REGION:
             return endpoint_state.record_region(self._settings, settings, s3_error.region)
         timeout = deadline - time.monotonic()
-        return resolver.renew(self._settings, credentials, timeout, s3_error.code)
+        return resolver.replace_rejected(self._settings, credentials, timeout, s3_error.code)
 
     # --- a trial of S3's clock: its Date may be another server's, and a denied object says nothing about the clock
 

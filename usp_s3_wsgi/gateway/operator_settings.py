@@ -56,7 +56,7 @@ class OperatorSettings(NamedTuple):
 
         When a sub-interpreter ends while such a thread is at work, Python ends the process.
         """
-        if not self.is_main_interpreter and identity.of(settings):
+        if not self.is_main_interpreter and identity.from_settings(settings):
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
 
 

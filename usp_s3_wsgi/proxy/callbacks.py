@@ -227,7 +227,7 @@ def explain_error(
         failure = error_codes.to_exception(s3_error, settings.denied_status, is_clients)
         if s3_error.code in error_codes.CREDENTIAL_CODES and not s3_error.is_outside_validity:
             with suppress(GatewayError):  # the next request reports it
-                resolver.doubt(settings, s3_error.code)
+                resolver.invalidate(settings, s3_error.code)
         action = _record(failure, s3_error, settings, rejected)
     except Exception as error:
         return _error_response(error, logged_attempt)
