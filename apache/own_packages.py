@@ -1,6 +1,6 @@
-"""Imports this installation's modules into httpd, whatever WSGIPythonHome says, and beside other applications.
+"""Import the modules of this installation into httpd, with any WSGIPythonHome and beside other applications.
 
-Nothing is configured in this file.
+There is nothing to configure in this file.
 """
 
 import importlib
@@ -12,20 +12,20 @@ from types import ModuleType
 
 PREFIX = Path(__file__).resolve().parents[2]
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-#: Of a virtual environment, or where Debian's pip installs outside of one.
+#: The folders of a virtual environment, and of Debian's pip outside of one.
 _PLACES = [PREFIX / "lib" / f"python{VERSION}" / name for name in ("site-packages", "dist-packages")]
 PACKAGES = next((place for place in _PLACES if (place / "usp_s3_wsgi").is_dir()), _PLACES[0])
 
 
 def load(name: str, **least: str) -> ModuleType:
-    """Import a module of the package usp_s3_wsgi; ``least``: libraries that it needs, and their lowest versions.
+    """Import a module of the package usp_s3_wsgi; ``least``: the libraries that it needs, and their lowest versions.
 
-    Its libraries are found before those of WSGIPythonHome, and by it alone: another application that shares the
-    interpreter (WSGIApplicationGroup %{GLOBAL}) finds its own.
+    The module finds the libraries of this installation before those of WSGIPythonHome. Another application that shares
+    the interpreter (WSGIApplicationGroup %{GLOBAL}) still finds its own libraries.
 
     Raises:
-        ImportError: the package is not installed for the Python that httpd runs, or a library that another application
-            has loaded into this interpreter is too old.
+        ImportError: the package is not installed for the Python version of httpd, or another application has loaded a
+            library into this interpreter that is too old.
     """
     for library, version in least.items():
         _check(library, version)
@@ -36,7 +36,7 @@ def load(name: str, **least: str) -> ModuleType:
 
 
 def _load_package() -> None:
-    """Load the package itself, which is in no path. Raises: ImportError."""
+    """Load the package itself, which is not in sys.path. Raises: ImportError."""
     spec = PathFinder.find_spec("usp_s3_wsgi", [str(PACKAGES)])
     if spec is None or spec.loader is None:
         raise ImportError(
@@ -49,9 +49,13 @@ def _load_package() -> None:
 
 
 def _check(library: str, least: str) -> None:
-    """An interpreter has one of each library: that of the application which came first. Raises: ImportError."""
+    """Check the version of a library that another application has already loaded into this interpreter.
+
+    Raises:
+        ImportError: it is too old.
+    """
     loaded = sys.modules.get(library)
-    version = getattr(loaded, "__version__", None)  # None too while another thread is at importing it
+    version = getattr(loaded, "__version__", None)  # also None while another thread imports it
     if loaded is not None and version is not None and _numbers(version) < _numbers(least):
         raise ImportError(
             f"{library} {version} of {', '.join(loaded.__path__)} is loaded in this process, by another application in "
