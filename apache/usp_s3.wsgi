@@ -1,4 +1,4 @@
-"""What WSGIScriptAlias points at: Apache finds the gateway here. There is nothing to configure in this file."""
+"""The script for WSGIScriptAlias: it loads the gateway. There is nothing to configure in this file."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""What WSGIImportScript loads into each child of httpd: it makes <Proxy> sections sign. Nothing is configured here."""
+"""The script for WSGIImportScript: each child process of httpd loads the signer for <Proxy> sections with it.
+
+There is nothing to configure in this file.
+"""
 
 import importlib.util
 from pathlib import Path
