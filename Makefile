@@ -11,10 +11,10 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.package ## run it: an embedded private S3, Apache with the gateway before it, a film to look at (PORT=8080 chooses the port)
-	@$(BIN)/python -m apache.demo
+	@$(BIN)/python -m tests.demo
 
 demo-check: $(VENV)/.package ## the same, checked by itself, then stopped
-	@$(BIN)/python -m apache.demo --check
+	@$(BIN)/python -m tests.demo --check
 
 test: $(VENV)/.package ## all tests: unit, vectors, botocore, and end to end in a real httpd
 	@$(BIN)/python -m pytest -q

@@ -81,7 +81,7 @@ def test_httpd_takes_each_block(
 
 def commented(name: str, first: str, last: str) -> str:
     """The example in the comments of a file that httpd includes."""
-    text = (ROOT / "apache" / name).read_text("utf-8").replace("#   ", "")
+    text = (ROOT / "apache" / "include" / name).read_text("utf-8").replace("#   ", "")
     return text[text.index(first) : text.index(last) + len(last)] + "\n"
 
 

@@ -16,7 +16,7 @@ from usp_s3_wsgi import import_path
 from usp_s3_wsgi.credentials import aws
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "apache" / "own_packages.py"
+SCRIPT = ROOT / "apache" / "scripts" / "own_packages.py"
 
 
 @pytest.fixture
@@ -126,6 +126,6 @@ def lowest(text: str, name: str) -> str:
 def test_the_lowest_versions_are_those_of_setup_cfg() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    script = (ROOT / "apache" / "usp_s3.wsgi").read_text("utf-8")
+    script = (ROOT / "apache" / "scripts" / "usp_s3.wsgi").read_text("utf-8")
     assert f'urllib3="{lowest(config["options"]["install_requires"], "urllib3")}"' in script
     assert ".".join(map(str, aws.MIN_BOTOCORE)) == lowest(config["options.extras_require"]["aws"], "botocore")

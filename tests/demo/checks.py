@@ -8,8 +8,8 @@ from pathlib import Path
 
 import requests
 
-from apache.demo import browser
-from apache.demo.stage import FILM, HERE, ODD_KEYS, PLAYLIST, TYPES, Stage, content, film_files
+from tests.demo import browser
+from tests.demo.stage import FILM, HERE, ODD_KEYS, PLAYLIST, TYPES, Stage, content, film_files
 
 #: Seconds to wait for one answer.
 TIMEOUT = 20.0

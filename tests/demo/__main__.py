@@ -1,4 +1,4 @@
-"""The demo: ``python -m apache.demo`` from the repository's root, or ``make demo``."""
+"""The demo: ``python -m tests.demo`` from the repository's root, or ``make demo``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from apache.demo import checks
-from apache.demo.stage import FILM, ODD_KEYS, PLAYLIST, Stage, running
+from tests.demo import checks
+from tests.demo.stage import FILM, ODD_KEYS, PLAYLIST, Stage, running
 from tests.httpd.machine import HttpdError
 from tests.s3 import S3Error
 from usp_s3_wsgi import __version__
@@ -57,9 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def options(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m apache.demo", description="A film in a private S3, through Apache."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description="A film in a private S3, through Apache.")
     parser.add_argument(
         "--port",
         type=port,
