@@ -1,4 +1,4 @@
-"""What mod_wsgi loads into each child of httpd (``apache/scripts/usp_s3_access.py``): usp_s3_module gets its callbacks."""
+"""What mod_wsgi loads into each child of httpd, by ``usp_s3_access.py``: usp_s3_module gets its callbacks."""
 
 from __future__ import annotations
 
