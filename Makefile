@@ -2,7 +2,7 @@
 VENV    := .venv
 LOCKED  := tests/requirements/newest
 BIN     := $(VENV)/bin
-SOURCES := $(wildcard usp_s3_wsgi/*.py usp_s3_wsgi/*.pyi usp_s3_wsgi/*.c usp_s3_wsgi/*/*.py apache/*.wsgi apache/*.py apache/*.conf) setup.py setup.cfg README.md
+SOURCES := $(shell find usp_s3_wsgi -name '*.py' -o -name '*.pyi' -o -name '*.[ch]') $(wildcard apache/*.wsgi apache/*.py apache/*.conf) setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers soak bench lint lock format clean

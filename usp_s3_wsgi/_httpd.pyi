@@ -1,4 +1,4 @@
-"""The part of ``_httpd.c`` that Python sees; it can be imported inside httpd alone."""
+"""What Python sees of ``proxy/mod_usp_s3``; it can be imported only inside httpd."""
 
 from collections.abc import Callable
 

@@ -4,7 +4,7 @@
  * header is read here as it comes. https://www.rfc-editor.org/rfc/rfc9112#section-6
  */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 /* More digits are no length of an object; as in framing.py. */
 #define MOST_DIGITS 18

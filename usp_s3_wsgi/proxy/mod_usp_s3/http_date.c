@@ -2,7 +2,7 @@
 
 #define _DEFAULT_SOURCE /* timegm: APR's own knows no date before 1970 */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 #include "apr_date.h"
 

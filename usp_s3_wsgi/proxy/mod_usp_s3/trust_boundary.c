@@ -13,7 +13,7 @@
  *   handler            hide that, too, when the gateway has had it
  */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 #define SERVED_PATH "USP_S3_PATH"
 #define SETTINGS "USP_S3_SETTINGS"

@@ -1,6 +1,6 @@
 /* Here and not from OpenSSL, whose headers httpd's own do not bring: tests/httpd/test_sha256.py holds it against hashlib. */
 
-#include "_sha256.h"
+#include "sha256.h"
 
 #include <stdint.h>
 #include <string.h>

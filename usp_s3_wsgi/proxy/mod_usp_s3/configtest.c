@@ -11,7 +11,7 @@
  * closed to that user's other processes (ptrace, /proc/PID/mem), such as CGI scripts; a program started by it does not.
  */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -5,8 +5,8 @@
  * Whatever is to be known of S3 is in Python (usp_s3_wsgi/access.py). Here are the hooks, mod_proxy's own:
  *
  *   pre_request     mod_proxy is about to send: settings and URL go to Python, the signed URL comes back
- *   fixups          the headers that go out: those that S3 may see of the client's, and the signature's (_httpd_headers.c)
- *   create_req      how the end of S3's body will be known (_httpd_framing.c)
+ *   fixups          the headers that go out: those that S3 may see of the client's, and the signature's (request_headers.c)
+ *   create_req      how the end of S3's body will be known (response_framing.c)
  *   answer filter   the headers of S3's answer that the client may see; the body of a refusal is kept away from it
  *   post_request    which status "failonstatus" of a balancer sees
  *   request_status  a refusal becomes the client's status, and a line in the error log
@@ -16,7 +16,7 @@
  * https://httpd.apache.org/docs/2.4/developer/modguide.html, and httpd's mod_proxy.h.
  */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 /* As much of S3's error document as is read: as in error_document.py. */
 #define REFUSAL_SIZE 65536

@@ -1,16 +1,16 @@
-/* What the parts of the rule have in common: _httpd_settings.c (names, values and URLs), _httpd_index.c (the <Proxy> sections of
- * a server), and _httpd_sections.c (the rule itself). */
+/* What the parts of the rule have in common: setting_names.c (names, values and URLs), section_index.c (the <Proxy> sections of
+ * a server), and section_match.c (the rule itself). */
 
-#ifndef USP_S3_HTTPD_SECTIONS_H
-#define USP_S3_HTTPD_SECTIONS_H
+#ifndef USP_S3_SECTIONS_H
+#define USP_S3_SECTIONS_H
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 #include "apr_hash.h"
 
 #define BUCKET "S3BucketURL"
 
-/* _httpd_settings.c */
+/* setting_names.c */
 
 /* Whether that many letters are the name of a setting, in any case. */
 int usp_s3_is_name_of_setting(const char *name, size_t length);
@@ -47,7 +47,7 @@ const char *usp_s3_folder_of(apr_pool_t *pool, const apr_uri_t *uri);
 /* Whether a URL is below another one, however their hosts are written. What is no URL has nothing below it. */
 int usp_s3_is_below(apr_pool_t *pool, const char *url, const char *other);
 
-/* _httpd_index.c */
+/* section_index.c */
 
 /* A section with settings, and its place among all those of its server. */
 typedef struct {

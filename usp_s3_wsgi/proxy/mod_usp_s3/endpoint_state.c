@@ -3,7 +3,7 @@
  * usp_s3_wsgi/learned.py makes a new one), and by which one S3 has granted something last.
  */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 #include <pthread.h>
 

@@ -4,7 +4,7 @@
  * A child with Python in it needs a moment to end, longer than the configuration takes: so that moment is waited for here.
  */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 #include "ap_mpm.h"
 #include "scoreboard.h"

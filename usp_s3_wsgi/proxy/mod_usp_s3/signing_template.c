@@ -4,7 +4,7 @@
  * its lock, where nothing but the signature is new: a path that decodes and encodes to itself, and no query to pass.
  */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 #include <pthread.h>
 

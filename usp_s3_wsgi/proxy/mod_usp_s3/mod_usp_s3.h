@@ -1,10 +1,10 @@
-/* What the parts of the extension have in common: _httpd.c (mod_proxy's hooks), _httpd_operator.c (what the operator says, and
- * not a page), _httpd_sections.c (which requests are ours), _httpd_python.c (what Python is asked), _httpd_alike.c (signatures of
- * one second), _httpd_learned.c (what was learned of S3), _httpd_headers.c and _httpd_date.c (what S3 gets), _httpd_framing.c (what S3 says of the
- * body), _httpd_guard.c (bodies that are cut short), and _httpd_configtest.c (what is said at a start). */
+/* What the parts of the extension have in common: mod_usp_s3.c (mod_proxy's hooks), trust_boundary.c (what the operator says, and
+ * not a page), section_match.c (which requests are ours), python_callbacks.c (what Python is asked), signing_template.c (signatures of
+ * one second), endpoint_state.c (what was learned of S3), request_headers.c and http_date.c (what S3 gets), response_framing.c (what S3 says of the
+ * body), body_guard.c (bodies that are cut short), and configtest.c (what is said at a start). */
 
-#ifndef USP_S3_HTTPD_H
-#define USP_S3_HTTPD_H
+#ifndef MOD_USP_S3_H
+#define MOD_USP_S3_H
 
 #include "httpd.h"
 #include "http_config.h"
@@ -16,7 +16,7 @@
 #include "apr_lib.h"
 #include "apr_strings.h"
 #include "mod_proxy.h"
-#include "_sha256.h"
+#include "sha256.h"
 
 extern module AP_MODULE_DECLARE_DATA usp_s3_module;
 APLOG_USE_MODULE(usp_s3);
@@ -120,7 +120,7 @@ typedef struct {
     const char *query;          /* up to the signature */
 } usp_s3_alike;
 
-/* _httpd.c */
+/* mod_usp_s3.c */
 
 /* Whether httpd has loaded this as a module: Python can import it all the same. */
 int usp_s3_is_loaded(void);
@@ -131,16 +131,16 @@ int usp_s3_discard_body(request_rec *r);
 /* Let mod_proxy_http write no warnings about this answer of S3: our own line says what is wrong with it. */
 void usp_s3_silence_proxy(request_rec *r);
 
-/* _httpd_date.c */
+/* http_date.c */
 
 /* A date as S3 is to see it, NULL for what is no date: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7 */
 const char *usp_s3_http_date(apr_pool_t *pool, const char *text);
 
-/* _httpd_headers.c */
+/* request_headers.c */
 
 void usp_s3_register_headers(void);
 
-/* _httpd_framing.c */
+/* response_framing.c */
 
 void usp_s3_register_framing(void);
 
@@ -153,7 +153,7 @@ const char *usp_s3_range_error(request_rec *r, signed_request *request);
 /* Whether a part that comes in chunks ends before it is whole, or goes on after that. */
 int usp_s3_ends_early(signed_request *request, apr_bucket_brigade *brigade);
 
-/* _httpd_guard.c */
+/* body_guard.c */
 
 void usp_s3_register_guard(void);
 
@@ -172,7 +172,7 @@ apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade);
 /* Let the answer to a HEAD say that an object is empty. */
 void usp_s3_keep_zero_length(request_rec *r);
 
-/* _httpd_operator.c */
+/* trust_boundary.c */
 
 void usp_s3_register_operator(void);
 
@@ -216,17 +216,17 @@ int usp_s3_is_gateway(request_rec *r);
 /* What only the operator's variables come with, and no page can know; NULL where httpd has not loaded this. */
 const char *usp_s3_proof(void);
 
-/* _httpd_configtest.c */
+/* configtest.c */
 
 /* Tell at "httpd -t" and at each start what is wrong with the settings. */
 void usp_s3_register_configtest(void);
 
-/* _httpd_restart.c */
+/* graceful_restart.c */
 
 /* At a graceful restart: give idle children the moment that they need to end, or httpd replaces them a second later. */
 void usp_s3_await_children(void);
 
-/* _httpd_sections.c */
+/* section_match.c */
 
 /* Look through the configuration, when it has been read, for what would take long at each request. */
 void usp_s3_find_sections(apr_pool_t *pool, server_rec *servers);
@@ -258,7 +258,7 @@ int usp_s3_is_bucket(proxy_server_conf *conf, const char *url);
 /* Whether what mod_proxy is about to ask is ours, and then what counts; unchosen is the URL before a balancer chose a member. */
 int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, const char *unchosen, usp_s3_place *place);
 
-/* _httpd_alike.c */
+/* signing_template.c */
 
 /* Sign like the last request of this section, if that was in this second and nothing else is new; whether it was done. */
 int usp_s3_sign_alike(request_rec *r, signed_request *request, char **url);
@@ -266,7 +266,7 @@ int usp_s3_sign_alike(request_rec *r, signed_request *request, char **url);
 /* Remember how Python has signed for this URL, as mod_proxy gave it. */
 void usp_s3_remember(request_rec *r, const signed_request *request, const char *url, const usp_s3_alike *alike);
 
-/* _httpd_learned.c */
+/* endpoint_state.c */
 
 /* Take the version of what was learned from Python; return the newest one. What was signed by an older one is outdated. */
 void usp_s3_set_version(apr_int64_t version);
@@ -278,7 +278,7 @@ void usp_s3_set_granted(const signed_request *request);
 /* The newest version by which a request was signed that this one's host has granted, -1 for none. */
 apr_int64_t usp_s3_granted(const signed_request *request);
 
-/* _httpd_python.c */
+/* python_callbacks.c */
 
 /* With NoDecode or mapping=encoded: whether access rules of httpd have seen a path that is not the key's. */
 int usp_s3_has_undecoded_slash(request_rec *r);

@@ -9,7 +9,7 @@
  * A signature goes to no URL that the operator has not named so. The lines of the server are defaults.
  */
 
-#include "_httpd_sections.h"
+#include "sections.h"
 
 #include "apr_fnmatch.h"
 

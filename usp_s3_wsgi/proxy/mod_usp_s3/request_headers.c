@@ -1,6 +1,6 @@
 /* The headers that S3 gets of a request through mod_proxy: some of the client's, and the signature's. As in request.py. */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 /* Whether a subrequest has a header only because its page has it: a Range of the page is none of its parts. */
 static int is_inherited(request_rec *r, const char *name, const char *value)

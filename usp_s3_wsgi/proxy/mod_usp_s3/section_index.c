@@ -1,6 +1,6 @@
 /* The <Proxy> sections of a server, by whether and where they hold settings. */
 
-#include "_httpd_sections.h"
+#include "sections.h"
 
 #include "apr_fnmatch.h"
 

@@ -1,6 +1,6 @@
 /* The names of settings among the variables of sections, what they hold, and the URLs of buckets. */
 
-#include "_httpd_sections.h"
+#include "sections.h"
 
 /*
  * The names of settings.py, which tests hold against these. A section is signed for where one of them is set: other

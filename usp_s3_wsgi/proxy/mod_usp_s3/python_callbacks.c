@@ -6,7 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 /* Names of headers by a request's method or an answer's status; ended by NULL. */
 typedef struct {

@@ -6,7 +6,7 @@
  * says that the body is cut short, which it can in httpd's own processes alone.
  */
 
-#include "_httpd.h"
+#include "mod_usp_s3.h"
 
 #include "apr_portable.h"
 
