@@ -271,7 +271,7 @@ def framings() -> Iterator[tuple[str, Case]]:
         "HTTP/1.1",
     ):
         odd = first(head("Content-Length: 5", status=line) + b"hello", close)
-        yield line, Case((odd,), 502, log="not HTTP" if "/2" not in line else "not HTTP|mod_proxy got no answer")
+        yield line, Case((odd,), 502, log="not HTTP" if "/2" not in line else "not HTTP|mod_proxy got no response")
     yield "no phrase", Case((head("Content-Length: 5", status="HTTP/1.1 200") + b"hello",), 200, b"hello")
     yield "leading zeros", Case((head("Content-Length: 005") + b"hello",), 200, b"hello")
     yield "after an early hint", Case((b"HTTP/1.1 103 Early\r\nContent-Length: x\r\n\r\n" + HELLO,), 200, b"hello")

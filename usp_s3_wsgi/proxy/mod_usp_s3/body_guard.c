@@ -1,9 +1,9 @@
 /*
- * Bodies that S3 did not send whole end abnormally, whatever filters, protocols and processes are in between.
+ * An incomplete response body ends abnormally for the client, with any filter, protocol and process in between.
  *
- * mod_proxy knows that a body is not whole. For the gateway it is counted here: WSGI has no means to say so, and httpd takes
- * the end of what the application (or mod_wsgi's daemon) sent for the body's. Where the length is not known, the application
- * says that the body is cut short, which it can in httpd's own processes alone.
+ * mod_proxy reports a body that S3 did not send whole. A WSGI application cannot: httpd takes the end of its data, or of the
+ * data of mod_wsgi's daemon, for the end of the body. So the bytes of the gateway's bodies are counted here. If the length is
+ * not known, the gateway marks the body as cut (_httpd.cut_body), which it can in httpd's own processes only.
  */
 
 #include "mod_usp_s3.h"
@@ -13,17 +13,17 @@
 #include <sys/socket.h>
 
 typedef struct {
-    int begun;
-    apr_off_t left; /* bytes that are still to come, where their number is known */
-    int cut;        /* the application says that there will be no more, though there should be */
+    int has_started;
+    apr_off_t bytes_left; /* if the response has Content-Length */
+    int is_cut;           /* the gateway has marked the body as incomplete */
 } guarded_body;
 
-/* That of the request which this thread is about to hand to the application. */
-static __thread guarded_body *current;
+/* The body of the request that this thread handles. */
+static __thread guarded_body *current_body;
 
-static ap_filter_rec_t *guard_handle, *broken_handle, *sink_handle, *empty_handle;
+static ap_filter_rec_t *guard_filter_handle, *discard_filter_handle, *content_end_handle, *zero_length_handle;
 
-request_rec *usp_s3_client(request_rec *r)
+request_rec *usp_s3_main_request(request_rec *r)
 {
     while (r->main)
         r = r->main;
@@ -32,7 +32,7 @@ request_rec *usp_s3_client(request_rec *r)
 
 /* ---------------------------------------------------------------- an abnormal end */
 
-/* End the connection by a reset, which is the only mark of a body's abnormal end where nothing else frames it. */
+/* Reset the connection (TCP RST): the only sign of an incomplete body without Content-Length or chunked encoding. */
 static void reset_on_close(conn_rec *connection)
 {
     struct linger at_once = {1, 0};
@@ -45,18 +45,18 @@ static void reset_on_close(conn_rec *connection)
 }
 
 /*
- * Whether the client sees that bytes are missing, now that its header is out: fewer than its Content-Length says, no last
- * chunk, which httpd's chunk filter leaves out for the error, or a reset of the stream in HTTP/2.
+ * Whether the client sees that the body is incomplete after the header was sent: fewer bytes than Content-Length, no last
+ * chunk (httpd's chunk filter omits it after an error), or a reset of the stream in HTTP/2.
  */
-static int is_visible(request_rec *client)
+static int client_sees_truncation(request_rec *client)
 {
     if (client->assbackwards)
         return 0; /* HTTP/0.9 has no header */
     return client->connection->master || client->chunked || apr_table_get(client->headers_out, "Content-Length");
 }
 
-/* Whatever comes after an abnormal end, above all the orderly one that httpd makes for every request. */
-static apr_status_t broken_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
+/* Discard everything after the abnormal end, mainly the regular end that httpd sends for each request. */
+static apr_status_t discard_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     if (!filter->ctx) {
         ap_remove_output_filter(filter);
@@ -66,8 +66,8 @@ static apr_status_t broken_filter(ap_filter_t *filter, apr_bucket_brigade *briga
     return APR_SUCCESS;
 }
 
-/* Where the filters of a page go on, which this filter passes a part to; NULL where there is no page. */
-static ap_filter_t *filters_of_page(ap_filter_t *filter)
+/* The filters of the request that includes this subrequest; NULL in a main request. */
+static ap_filter_t *parent_filters(ap_filter_t *filter)
 {
     while (filter && ap_cstr_casecmp(filter->frec->name, "SUBREQ_CORE") != 0)
         filter = filter->next;
@@ -75,23 +75,22 @@ static ap_filter_t *filters_of_page(ap_filter_t *filter)
 }
 
 /*
- * Let the filters of the content come to their end, with nothing of it for the client. Those that hold a whole body back, as
- * mod_security does to inspect it, would put what they hold before the error page. They come before mod_cache, which takes
- * the end for that of a whole body.
+ * End the content filters, and discard what they send. Some buffer a whole body, as mod_security does to inspect it, and
+ * would send it before the error page. The filter that discards runs before mod_cache, which would store the body as whole.
  */
-static void end_content(ap_filter_t *filter, apr_bucket_brigade *brigade, request_rec *client)
+static void end_content_filters(ap_filter_t *filter, apr_bucket_brigade *brigade, request_rec *client)
 {
     ap_filter_t *ended;
 
-    ap_add_output_filter_handle(sink_handle, client, client, client->connection);
-    for (; filter && filter->frec->ftype <= AP_FTYPE_CONTENT_SET; filter = filters_of_page(filter)) {
+    ap_add_output_filter_handle(content_end_handle, client, client, client->connection);
+    for (; filter && filter->frec->ftype <= AP_FTYPE_CONTENT_SET; filter = parent_filters(filter)) {
         apr_brigade_cleanup(brigade);
         APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(brigade->bucket_alloc));
         ap_pass_brigade(filter, brigade);
-        /* A page goes on after a part that was cut: mod_brotli cannot, once it has come to its end. */
+        /* A page continues after an incomplete subrequest. Ended filters must not be called again: mod_brotli would fail. */
         for (ended = filter; ended && ended->frec->ftype <= AP_FTYPE_CONTENT_SET; ended = ended->next) {
             if (ended->r == filter->r && ap_cstr_casecmp(ended->frec->name, "SUBREQ_CORE") != 0) {
-                ended->frec = sink_handle;
+                ended->frec = content_end_handle;
                 ended->ctx = client;
             }
         }
@@ -99,9 +98,9 @@ static void end_content(ap_filter_t *filter, apr_bucket_brigade *brigade, reques
     apr_brigade_cleanup(brigade);
 }
 
-apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
+apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
-    request_rec *r = filter->r, *client = usp_s3_client(r), *page;
+    request_rec *r = filter->r, *client = usp_s3_main_request(r), *page;
     ap_filter_t *next = filter->next;
     apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
 
@@ -115,25 +114,25 @@ apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade)
     for (page = r; page; page = page->main)
         page->no_cache = 1;
     APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
-    ap_add_output_filter_handle(broken_handle, r, r, r->connection);
+    ap_add_output_filter_handle(discard_filter_handle, r, r, r->connection);
     ap_remove_output_filter(filter);
     ap_pass_brigade(next, brigade);
-    end_content(next, brigade, client);
-    /* The error goes past the filters of the content: mod_sed swallows it, and others all that they have. */
+    end_content_filters(next, brigade, client);
+    /* The error bypasses the content filters: mod_sed drops it, others would drop their data because of it. */
     APR_BRIGADE_INSERT_TAIL(brigade, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, brigade->bucket_alloc));
-    /* RATE_LIMIT waits for more where nothing follows. */
+    /* Without it mod_ratelimit would wait for more data. */
     APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
-    /* AP_FILTER_ERROR: no header was out yet, and the client has got an error page, which has taken all filters away. */
+    /* AP_FILTER_ERROR: the header was not sent yet, so httpd has sent an error page, and has removed all filters. */
     if (ap_pass_brigade(client->proto_output_filters, brigade) == AP_FILTER_ERROR)
-        ap_add_output_filter_handle(broken_handle, client, client, client->connection);
-    else if (!is_visible(client))
+        ap_add_output_filter_handle(discard_filter_handle, client, client, client->connection);
+    else if (!client_sees_truncation(client))
         reset_on_close(client->connection);
-    return APR_SUCCESS; /* or mod_wsgi adds an error page of its own in daemon mode */
+    return APR_SUCCESS; /* or mod_wsgi in daemon mode would add an error page */
 }
 
-/* ---------------------------------------------------------------- empty objects */
+/* ---------------------------------------------------------------- HEAD requests of empty objects */
 
-/* Drop what would be a body; whether one of an error is to come in its place. */
+/* Remove the data of a body. Returns whether there is an error bucket, which an error page will replace. */
 static int drop_data(apr_bucket_brigade *brigade)
 {
     apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
@@ -151,16 +150,16 @@ static int drop_data(apr_bucket_brigade *brigade)
 }
 
 /*
- * Of the answer to a HEAD httpd's core takes a Content-Length of 0 away, for a handler may have sent no body only because of
- * the method. Here it is the object's: while the header goes out, the request is one for the body, too, which is empty.
+ * httpd removes "Content-Length: 0" from the response to a HEAD request, as a handler may have sent no body because of the
+ * method. Here it is the object's length: clear r->header_only while the header is sent.
  */
-static apr_status_t empty_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
+static apr_status_t zero_length_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     request_rec *r = filter->r;
     const char *length = apr_table_get(r->headers_out, "Content-Length");
     apr_status_t status;
 
-    if (r->main || !r->header_only) { /* SetOutputFilter: it is nobody's to name */
+    if (r->main || !r->header_only) { /* added by a SetOutputFilter directive: not supported */
         ap_remove_output_filter(filter);
         return ap_pass_brigade(filter->next, brigade);
     }
@@ -170,10 +169,10 @@ static apr_status_t empty_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
     return status;
 }
 
-void usp_s3_keep_zero_length(request_rec *r)
+void usp_s3_keep_zero_content_length(request_rec *r)
 {
     if (!r->main && r->header_only)
-        ap_add_output_filter_handle(empty_handle, NULL, r, r->connection);
+        ap_add_output_filter_handle(zero_length_handle, NULL, r, r->connection);
 }
 
 /* ---------------------------------------------------------------- the gateway's bodies */
@@ -183,60 +182,60 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
     guarded_body *body = filter->ctx;
     apr_bucket *bucket;
 
-    if (!body) { /* SetOutputFilter: it is nobody's to name */
+    if (!body) { /* added by a SetOutputFilter directive: not supported */
         ap_remove_output_filter(filter);
         return ap_pass_brigade(filter->next, brigade);
     }
-    if (!body->begun) {
+    if (!body->has_started) {
         const char *length = apr_table_get(filter->r->headers_out, "Content-Length");
 
-        body->begun = 1;
-        usp_s3_hide_handed_over(filter->r); /* the application has it, or mod_wsgi's daemon */
+        body->has_started = 1;
+        usp_s3_hide_handover(filter->r); /* the gateway has received the settings */
         if (filter->r->header_only || AP_STATUS_IS_HEADER_ONLY(filter->r->status)) {
             ap_remove_output_filter(filter);
             return ap_pass_brigade(filter->next, brigade);
         }
-        body->left = length ? apr_atoi64(length) : 0;
+        body->bytes_left = length ? apr_atoi64(length) : 0;
     }
     for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket)) {
-        if (APR_BUCKET_IS_EOS(bucket) && (body->left > 0 || body->cut))
-            return usp_s3_break_off(filter, brigade);
-        /* mod_wsgi passes on nothing but bytes in memory and files, whose lengths are known. */
+        if (APR_BUCKET_IS_EOS(bucket) && (body->bytes_left > 0 || body->is_cut))
+            return usp_s3_abort_response(filter, brigade);
+        /* mod_wsgi sends data in memory and files only, whose lengths are known. */
         if (!APR_BUCKET_IS_METADATA(bucket) && bucket->length != (apr_size_t)-1)
-            body->left -= bucket->length;
+            body->bytes_left -= bucket->length;
     }
     return ap_pass_brigade(filter->next, brigade);
 }
 
-/* The application knows by the proof that it may end a body early: in daemon mode it has no other way to do so. */
-static void guard_gateway(request_rec *r)
+/* The proof tells the gateway that this filter is present. In daemon mode there is no other way to abort a response. */
+static void guard_gateway_body(request_rec *r)
 {
-    current = NULL;
-    if (!usp_s3_is_gateway(r))
+    current_body = NULL;
+    if (!usp_s3_is_gateway_request(r))
         return;
-    current = apr_pcalloc(r->pool, sizeof(*current));
-    ap_add_output_filter_handle(guard_handle, current, r, r->connection);
-    usp_s3_keep_zero_length(r);
+    current_body = apr_pcalloc(r->pool, sizeof(*current_body));
+    ap_add_output_filter_handle(guard_filter_handle, current_body, r, r->connection);
+    usp_s3_keep_zero_content_length(r);
 }
 
 void *usp_s3_guarded_body(void)
 {
-    return current;
+    return current_body;
 }
 
-void usp_s3_cut_body(void *body)
+void usp_s3_cut_guarded_body(void *body)
 {
-    ((guarded_body *)body)->cut = 1;
+    ((guarded_body *)body)->is_cut = 1;
 }
 
-void usp_s3_register_guard(void)
+void usp_s3_register_body_guard(void)
 {
-    ap_hook_insert_filter(guard_gateway, NULL, NULL, APR_HOOK_FIRST);
-    /* Before every filter that others add. */
-    guard_handle = ap_register_output_filter("USP_S3_GUARD", guard_filter, NULL, AP_FTYPE_RESOURCE - 1);
-    /* After every filter of the content, and before those of the protocol. */
-    empty_handle = ap_register_output_filter("USP_S3_EMPTY", empty_filter, NULL, AP_FTYPE_PROTOCOL - 1);
-    broken_handle = ap_register_output_filter("USP_S3_BROKEN", broken_filter, NULL, AP_FTYPE_RESOURCE - 1);
-    /* After every filter of the content, and before mod_cache's. */
-    sink_handle = ap_register_output_filter("USP_S3_SINK", broken_filter, NULL, AP_FTYPE_CONTENT_SET);
+    ap_hook_insert_filter(guard_gateway_body, NULL, NULL, APR_HOOK_FIRST);
+    /* Runs before the filters of other modules. */
+    guard_filter_handle = ap_register_output_filter("USP_S3_GUARD", guard_filter, NULL, AP_FTYPE_RESOURCE - 1);
+    /* Runs after the content filters and before the protocol filters. */
+    zero_length_handle = ap_register_output_filter("USP_S3_ZERO_LENGTH", zero_length_filter, NULL, AP_FTYPE_PROTOCOL - 1);
+    discard_filter_handle = ap_register_output_filter("USP_S3_DISCARD", discard_filter, NULL, AP_FTYPE_RESOURCE - 1);
+    /* Runs after the content filters and before mod_cache's. */
+    content_end_handle = ap_register_output_filter("USP_S3_CONTENT_END", discard_filter, NULL, AP_FTYPE_CONTENT_SET);
 }

@@ -1,14 +1,14 @@
 /*
- * What is wrong with the S3 settings, said by "httpd -t" and at each start and restart rather than by the first request.
+ * Check the S3 settings in "httpd -t" and at each start and restart, so that an error does not wait for the first request.
  *
- * Python is not in httpd yet, and the parser of settings is Python: so httpd's own parse result (includes, macros, Define
- * and IfModule are resolved in it) goes to a process of its own, which runs usp_s3_wsgi/configtest. It goes there on
- * standard input, for arguments and environments of processes can be read by others and the configuration holds secrets.
- * What comes back is a list of findings, each with the file and line of a directive.
+ * The parser of the settings is in Python, which is not running in httpd yet. So a separate process runs
+ * usp_s3_wsgi/configtest. It gets the directives as httpd has parsed them, with includes, macros, Define and IfModule
+ * resolved, on standard input: other users can read the arguments and the environment of a process, and the configuration
+ * contains secrets. It returns a list of findings, each with the file and line of a directive.
  *
- * The process starts as httpd's user, root, and becomes the user of httpd's children by itself, when it has read all it
- * needs and before it opens the files that settings name. Not here, before exec: a process that became another user stays
- * closed to that user's other processes (ptrace, /proc/PID/mem), such as CGI scripts; a program started by it does not.
+ * The process starts as root and changes to the user of httpd's children itself, after it has read all it needs and before it
+ * opens the files that settings name. It cannot do so here, before exec: a process that changed its user is protected from
+ * that user's other processes (ptrace, /proc/PID/mem), such as CGI scripts; a program that it executes is not.
  */
 
 #include "mod_usp_s3.h"
@@ -28,18 +28,18 @@
 #include "unixd.h"
 #include "util_cfgtree.h"
 
-/* Seconds after which the process is ended: a start must not wait for a file on a server that does not answer. */
-#define TIME_LIMIT 30
-/* More than this it never says. */
-#define LARGEST_ANSWER (16 * 1024 * 1024)
-/* What the answer ends with, if it is whole. */
-#define END "end"
+/* Seconds after which the process is killed: a start must not wait for a file on a server that does not respond. */
+#define TIMEOUT_SECONDS 30
+/* More bytes than any output has. */
+#define MAX_OUTPUT_SIZE (16 * 1024 * 1024)
+/* The end of a complete output. */
+#define END_MARK "end"
 
 extern char **environ;
 
-/* ---------------------------------------------------------------- what is told of the configuration */
+/* ---------------------------------------------------------------- the input: the configuration */
 
-/* Whether a directive sets a variable whose name begins as those of settings. */
+/* Whether a directive sets a variable whose name begins with S3. */
 static int is_setting(const ap_directive_t *directive)
 {
     const char *name = directive->args;
@@ -48,7 +48,7 @@ static int is_setting(const ap_directive_t *directive)
         return 0;
     if (strncasecmp(name + strspn(name, "\"'"), "S3", 2) == 0)
         return 1;
-    while ((name = strpbrk(name, " \t"))) { /* PassEnv has several; of SetEnv this may be the value */
+    while ((name = strpbrk(name, " \t"))) { /* PassEnv has several names; for SetEnv this may be the value */
         name += strspn(name, " \t\"'");
         if (strncasecmp(name, "S3", 2) == 0)
             return 1;
@@ -65,14 +65,14 @@ static int has_settings(const ap_directive_t *directive)
     return 0;
 }
 
-/* Where a text is put together: measured first, with bytes NULL. */
+/* If bytes is NULL, the length is only measured. */
 typedef struct {
     char *bytes;
     apr_size_t length;
-} writer;
+} buffer;
 
-/* One field. A zero byte ends it, which no C string can hold, so that nothing need be escaped. */
-static void put(writer *to, const char *field)
+/* A field is terminated by a zero byte, so nothing needs to be escaped. */
+static void append(buffer *to, const char *field)
 {
     apr_size_t size = strlen(field) + 1;
 
@@ -81,47 +81,47 @@ static void put(writer *to, const char *field)
     to->length += size;
 }
 
-static void put_number(writer *to, long number)
+static void append_number(buffer *to, long number)
 {
     char text[24];
 
     apr_snprintf(text, sizeof(text), "%ld", number);
-    put(to, text);
+    append(to, text);
 }
 
-static void put_directives(writer *to, const ap_directive_t *directive, int depth)
+static void append_directives(buffer *to, const ap_directive_t *directive, int depth)
 {
     for (; directive; directive = directive->next) {
-        put_number(to, depth);
-        put(to, directive->filename ? directive->filename : "");
-        put_number(to, directive->line_num);
-        put(to, directive->directive);
-        put(to, directive->args ? directive->args : "");
-        put_directives(to, directive->first_child, depth + 1);
+        append_number(to, depth);
+        append(to, directive->filename ? directive->filename : "");
+        append_number(to, directive->line_num);
+        append(to, directive->directive);
+        append(to, directive->args ? directive->args : "");
+        append_directives(to, directive->first_child, depth + 1);
     }
 }
 
-/* As tree.py reads it. */
-static void put_all(writer *to, int is_test)
+/* As usp_s3_wsgi/configtest parses it. */
+static void append_configuration(buffer *to, int is_test)
 {
-    put(to, is_test ? "test" : "start");
-    put_number(to, (long)ap_unixd_config.user_id);
-    put_number(to, (long)ap_unixd_config.group_id);
-    put(to, ap_unixd_config.user_name ? ap_unixd_config.user_name : "");
-    put(to, ap_unixd_config.chroot_dir ? ap_unixd_config.chroot_dir : "");
-    put_directives(to, ap_conftree, 0);
+    append(to, is_test ? "test" : "start");
+    append_number(to, (long)ap_unixd_config.user_id);
+    append_number(to, (long)ap_unixd_config.group_id);
+    append(to, ap_unixd_config.user_name ? ap_unixd_config.user_name : "");
+    append(to, ap_unixd_config.chroot_dir ? ap_unixd_config.chroot_dir : "");
+    append_directives(to, ap_conftree, 0);
 }
 
-/* ---------------------------------------------------------------- the process that checks */
+/* ---------------------------------------------------------------- the process */
 
-/* The folder above one that a path names, or NULL. */
+/* The parent folder of a path, or NULL. */
 static char *parent(apr_pool_t *pool, const char *path)
 {
     const char *slash = path ? strrchr(path, '/') : NULL;
     return slash && slash != path ? apr_pstrmemdup(pool, path, (apr_size_t)(slash - path)) : NULL;
 }
 
-/* This shared object's own folder: the package that it belongs to. */
+/* The folder of this shared object, which is the Python package. */
 static char *package_folder(apr_pool_t *pool)
 {
     Dl_info info;
@@ -134,7 +134,7 @@ static char *package_folder(apr_pool_t *pool)
     return folder;
 }
 
-/* What "usp-s3 apache-config" says, or else the environment that this package is in: PREFIX/lib/python3.x/site-packages. */
+/* As "usp-s3 apache-config" defines it, else that of the package's environment: PREFIX/lib/python3.x/site-packages. */
 static char *python_program(apr_pool_t *pool, const char *package)
 {
     const char *home;
@@ -158,8 +158,8 @@ static void close_from(int first)
         close(first);
 }
 
-/* In a process of its own: signals mean what they mean by default, and none is for httpd's whole group. */
-static void leave_httpd(void)
+/* Restore the default signal handlers, and leave httpd's process group, whose signals are not for this process. */
+static void detach_from_httpd(void)
 {
     struct sigaction standard;
     sigset_t none;
@@ -174,13 +174,13 @@ static void leave_httpd(void)
     setsid();
 }
 
-/* Between fork and exec: nothing but system calls. No file of httpd's stays open, and its terminal is not used. */
-static void become(char *const *arguments, int channel)
+/* Between fork and exec: system calls only. All of httpd's files are closed, its terminal too. */
+static void exec_check(char *const *arguments, int channel)
 {
     int null;
 
-    leave_httpd();
-    channel = fcntl(channel, F_DUPFD, 3); /* httpd may have been started without these three */
+    detach_from_httpd();
+    channel = fcntl(channel, F_DUPFD, 3); /* httpd may have been started without files 0 to 2 */
     null = open("/dev/null", O_WRONLY);
     null = null >= 0 ? fcntl(null, F_DUPFD, 3) : -1;
     if (channel >= 0 && null >= 0 && dup2(channel, 0) == 0 && dup2(channel, 1) == 1 && dup2(null, 2) == 2) {
@@ -190,7 +190,7 @@ static void become(char *const *arguments, int channel)
     _exit(127);
 }
 
-/* Milliseconds, by a clock that nobody sets. */
+/* Milliseconds of the monotonic clock. */
 static long long now(void)
 {
     struct timespec time;
@@ -200,22 +200,22 @@ static long long now(void)
 }
 
 /*
- * Send the configuration and read the answer, both at once: neither side ever waits for the other to read. Returns NULL,
- * or why there is no whole answer.
+ * Send the configuration and read the output at the same time, so that neither side waits for the other to read. Returns
+ * NULL, or an error message if the output is not complete.
  */
-static const char *talk(int channel, const writer *configuration, writer *answer, long long deadline)
+static const char *exchange(int channel, const buffer *configuration, buffer *output, long long deadline)
 {
     apr_size_t sent = 0, room = 65536;
 
-    answer->length = 0;
-    answer->bytes = malloc(room);
-    while (answer->bytes) {
+    output->length = 0;
+    output->bytes = malloc(room);
+    while (output->bytes) {
         struct pollfd poll_for = {channel, (short)(POLLIN | (sent < configuration->length ? POLLOUT : 0)), 0};
         long long left = deadline - now();
         ssize_t count;
 
         if (left <= 0)
-            return "it did not end in time";
+            return "the check timed out";
         if (poll(&poll_for, 1, (int)left) < 0 && errno != EINTR)
             return "poll failed";
         if (sent < configuration->length) {
@@ -223,31 +223,32 @@ static const char *talk(int channel, const writer *configuration, writer *answer
             if (count > 0)
                 sent += (apr_size_t)count;
             else if (errno == EPIPE || errno == ECONNRESET)
-                sent = configuration->length; /* it has ended, and what it said can still be read */
+                sent = configuration->length; /* the process has exited; its output can still be read */
             if (sent == configuration->length)
                 shutdown(channel, SHUT_WR);
         }
-        count = recv(channel, answer->bytes + answer->length, room - answer->length, MSG_DONTWAIT);
+        count = recv(channel, output->bytes + output->length, room - output->length, MSG_DONTWAIT);
         if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR))
             break;
         if (count < 0)
             continue;
-        answer->length += (apr_size_t)count;
-        if (answer->length == room) {
-            char *larger = room < LARGEST_ANSWER ? realloc(answer->bytes, room *= 2) : NULL;
+        output->length += (apr_size_t)count;
+        if (output->length == room) {
+            char *larger = room < MAX_OUTPUT_SIZE ? realloc(output->bytes, room *= 2) : NULL;
 
             if (!larger)
-                return "it said too much";
-            answer->bytes = larger;
+                return "the check has too much output";
+            output->bytes = larger;
         }
     }
-    if (answer->length < sizeof(END) || memcmp(answer->bytes + answer->length - sizeof(END), END, sizeof(END)) != 0)
-        return "it failed";
+    if (output->length < sizeof(END_MARK)
+        || memcmp(output->bytes + output->length - sizeof(END_MARK), END_MARK, sizeof(END_MARK)) != 0)
+        return "the check failed";
     return NULL;
 }
 
-/* Wait for its end; it has said all it will, and is not waited for any longer than until then. */
-static void reap(pid_t process, long long deadline)
+/* Wait until the process exits, and kill it at the deadline. */
+static void wait_for_exit(pid_t process, long long deadline)
 {
     struct timespec pause = {0, 2000000};
 
@@ -264,59 +265,59 @@ static void reap(pid_t process, long long deadline)
         continue;
 }
 
-/* Run the check; returns NULL, or why there is no answer. */
-static const char *ask(apr_pool_t *pool, const writer *configuration, writer *answer)
+/* Run the check. Returns NULL, or an error message if there is no complete output. */
+static const char *run_check(apr_pool_t *pool, const buffer *configuration, buffer *output)
 {
-    const char *package = package_folder(pool), *python = python_program(pool, package), *failure;
+    const char *package = package_folder(pool), *python = python_program(pool, package), *error;
     char *script = package ? apr_pstrcat(pool, package, "/configtest/__main__.py", NULL) : NULL;
-    /* Isolated: no variable, no current folder and no site's startup files decide what runs there. Nothing is written. */
+    /* Isolated from environment variables, the current folder and site's startup files. No bytecode is written. */
     char *const arguments[] = {(char *)python, "-I", "-S", "-B", script, NULL};
-    long long deadline = now() + TIME_LIMIT * 1000;
+    long long deadline = now() + TIMEOUT_SECONDS * 1000;
     int channel[2];
     pid_t process;
 
     if (!script || access(script, R_OK) != 0)
-        return "its program is not beside usp_s3_module";
+        return "usp_s3_wsgi/configtest is not installed beside usp_s3_module";
     if (!python || access(python, X_OK) != 0)
-        return apr_psprintf(pool, "there is no Python: %s", python ? python : "USP_S3_PYTHON_HOME is not defined");
+        return apr_psprintf(pool, "cannot find Python: %s", python ? python : "USP_S3_PYTHON_HOME is not defined");
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) != 0)
-        return "no socket";
+        return "socketpair failed";
     process = fork();
     if (process == 0)
-        become(arguments, channel[1]);
+        exec_check(arguments, channel[1]);
     close(channel[1]);
     if (process < 0) {
         close(channel[0]);
-        return "no process";
+        return "fork failed";
     }
-    failure = talk(channel[0], configuration, answer, deadline);
+    error = exchange(channel[0], configuration, output, deadline);
     close(channel[0]);
-    reap(process, failure ? now() : deadline);
-    return failure;
+    wait_for_exit(process, error ? now() : deadline);
+    return error;
 }
 
-/* ---------------------------------------------------------------- what is said of it */
+/* ---------------------------------------------------------------- the output: findings */
 
-/* As httpd itself does: on the terminal with -t, without the time; else in the error log. */
-static void say(server_rec *server, int is_test, int level, const char *place, const char *text)
+/* As httpd's own errors: with -t on the terminal, without the time; else in the error log. */
+static void log_line(server_rec *server, int is_test, int level, const char *location, const char *text)
 {
     if (is_test)
-        ap_log_error(APLOG_MARK, APLOG_STARTUP | level, 0, NULL, "usp_s3_wsgi: %s%s", place, text);
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | level, 0, NULL, "usp_s3_wsgi: %s%s", location, text);
     else
-        ap_log_error(APLOG_MARK, level, 0, server, "usp_s3_wsgi: %s%s", place, text);
+        ap_log_error(APLOG_MARK, level, 0, server, "usp_s3_wsgi: %s%s", location, text);
 }
 
 /*
- * Each finding is four fields: error or warning, file, line, text. Returns how many errors there are. The terminal shows no
- * levels, as the error log does.
+ * A finding has four fields: error or warning, file, line, text. Returns the number of errors. The error log shows the level
+ * of a line, the terminal does not.
  */
-static int say_all(apr_pool_t *pool, server_rec *server, int is_test, const writer *answer)
+static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const buffer *output)
 {
-    const char *field = answer->bytes, *end = answer->bytes + answer->length - sizeof(END);
+    const char *field = output->bytes, *end = output->bytes + output->length - sizeof(END_MARK);
     int errors = 0;
 
     while (field < end) {
-        const char *fields[4], *place;
+        const char *fields[4], *location;
         int i, is_error;
 
         for (i = 0; i < 4 && field < end; i++, field += strlen(field) + 1)
@@ -325,35 +326,35 @@ static int say_all(apr_pool_t *pool, server_rec *server, int is_test, const writ
             break;
         is_error = strcmp(fields[0], "error") == 0;
         errors += is_error;
-        place = *fields[1] ? apr_psprintf(pool, "%s:%s: ", fields[1], fields[2]) : "";
+        location = *fields[1] ? apr_psprintf(pool, "%s:%s: ", fields[1], fields[2]) : "";
         if (is_test && !is_error)
-            place = apr_pstrcat(pool, place, "warning: ", NULL);
-        say(server, is_test, is_error ? APLOG_ERR : APLOG_WARNING, place, fields[3]);
+            location = apr_pstrcat(pool, location, "warning: ", NULL);
+        log_line(server, is_test, is_error ? APLOG_ERR : APLOG_WARNING, location, fields[3]);
     }
     return errors;
 }
 
-/* Check, and tell; returns how many errors there are. */
+/* Check the settings and log the findings. Returns the number of errors. */
 static int check(apr_pool_t *pool, server_rec *server, int is_test)
 {
-    writer configuration = {NULL, 0}, answer = {NULL, 0};
-    const char *failure;
+    buffer configuration = {NULL, 0}, output = {NULL, 0};
+    const char *error;
     int errors = 0;
 
-    put_all(&configuration, is_test);
+    append_configuration(&configuration, is_test);
     configuration.bytes = apr_palloc(pool, configuration.length);
     configuration.length = 0;
-    put_all(&configuration, is_test);
-    if ((failure = ask(pool, &configuration, &answer)))
-        say(server, is_test, APLOG_WARNING, "could not check the S3 settings: ", failure);
+    append_configuration(&configuration, is_test);
+    if ((error = run_check(pool, &configuration, &output)))
+        log_line(server, is_test, APLOG_WARNING, "could not check the S3 settings: ", error);
     else
-        errors = say_all(pool, server, is_test, &answer);
-    free(answer.bytes);
+        errors = log_findings(pool, server, is_test, &output);
+    free(output.bytes);
     memset(configuration.bytes, 0, configuration.length);
     return errors;
 }
 
-/* What a process that httpd does not know of must not keep: nobody could listen there after httpd's end. */
+/* A process that outlives httpd must not keep its listening sockets: another httpd could not listen there. */
 static void close_listeners(void)
 {
     long fd, last = sysconf(_SC_OPEN_MAX);
@@ -367,8 +368,8 @@ static void close_listeners(void)
     }
 }
 
-/* httpd has seen that the process which checks has ended. */
-static void forget(int reason, void *process, int status)
+/* httpd calls this when the process has exited. */
+static void unregister_process(int reason, void *process, int status)
 {
     (void)status;
     if (reason == APR_OC_REASON_DEATH || reason == APR_OC_REASON_LOST)
@@ -377,19 +378,19 @@ static void forget(int reason, void *process, int status)
 
 static void check_and_exit(apr_pool_t *pool, server_rec *server)
 {
-    leave_httpd();
+    detach_from_httpd();
     close_listeners();
-    setpriority(PRIO_PROCESS, 0, 10); /* the children need the processors more */
+    setpriority(PRIO_PROCESS, 0, 10); /* httpd's children have priority */
     check(pool, server, 0);
     _exit(0);
 }
 
 /*
- * At a restart the old children are gone, and the new ones begin soon: it is not waited for. httpd wonders about children that it
- * does not know, so the process is a grandchild; but where httpd is the first process of a container, which inherits those, one
- * that it knows until the next restart.
+ * A restart does not wait for the check: the old children have exited already. httpd warns about child processes that it does
+ * not know, so the process is a grandchild. If httpd is process 1 of a container, which inherits grandchildren, the process is
+ * a child that is registered with httpd.
  */
-static void check_aside(apr_pool_t *config, apr_pool_t *temporary, server_rec *server)
+static void check_in_background(apr_pool_t *config, apr_pool_t *temporary, server_rec *server)
 {
     apr_proc_t *process = apr_pcalloc(config, sizeof(*process));
     int is_first = getpid() == 1;
@@ -403,7 +404,7 @@ static void check_aside(apr_pool_t *config, apr_pool_t *temporary, server_rec *s
         _exit(0);
     }
     else if (is_first)
-        apr_proc_other_child_register(process, forget, process, NULL, config);
+        apr_proc_other_child_register(process, unregister_process, process, NULL, config);
     else {
         while (waitpid(process->pid, NULL, 0) < 0 && errno == EINTR)
             continue;
@@ -419,14 +420,14 @@ static int check_at_restart(apr_pool_t *config, apr_pool_t *log, apr_pool_t *tem
 {
     (void)log;
     if (is_restart() && has_settings(ap_conftree))
-        check_aside(config, temporary, server);
+        check_in_background(config, temporary, server);
     return OK;
 }
 
 /*
- * An error ends "httpd -t", so that whoever tests before a reload does not reload. It never ends a start or a restart: a
- * secret file that is missing for a moment must not take down the other sites of the server, and at a graceful restart an
- * error of this hook ends httpd.
+ * An error makes "httpd -t" fail, so that a reload that tests first is not done. It does not make a start or a restart fail: a
+ * missing secret file must not take down the other sites of the server, and an error of this hook at a graceful restart ends
+ * httpd.
  */
 static int check_configuration(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)
 {
@@ -434,14 +435,14 @@ static int check_configuration(apr_pool_t *config, apr_pool_t *log, apr_pool_t *
 
     (void)config;
     (void)log;
-    /* A start reads the configuration twice, and has its error log at the second time. */
+    /* A start reads the configuration twice, and opens the error log at the second time. */
     if (!is_test && (mode != AP_SQ_RM_NORMAL || ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG))
         return OK;
     if (!has_settings(ap_conftree))
         return OK;
     if (is_restart()) {
-        usp_s3_await_children();
-        return OK; /* until the new error log is open */
+        usp_s3_wait_for_exiting_children();
+        return OK; /* check_at_restart runs when the new error log is open */
     }
     return check(temporary, server, is_test) && is_test ? HTTP_INTERNAL_SERVER_ERROR : OK;
 }

@@ -1,71 +1,73 @@
 /*
- * What was learned of S3, as far as httpd's threads must know of it without Python: the version that counts (each change in
- * usp_s3_wsgi/learned.py makes a new one), and by which one S3 has granted something last.
+ * The version of Python's endpoint state (S3's clock and the regions of buckets), for httpd's threads that do not call Python.
+ *
+ * Each change of the state makes a new version, and templates of an older one are not used any more. For each host, the newest
+ * version is kept whose signatures S3 has accepted: the retry policy needs it to explain a rejected signature.
  */
 
 #include "mod_usp_s3.h"
 
 #include <pthread.h>
 
-/* As many hosts as can be remembered; a second one with the same number takes the place of the first. */
+/* A hash table without chains: a host replaces another one with the same hash. */
 #define SLOTS 1024
 
 typedef struct {
     char *host;
     apr_int64_t version;
-} granted_slot;
+} host_slot;
 
-static granted_slot slots[SLOTS];
-static apr_int64_t newest;
+static host_slot slots[SLOTS];
+static apr_int64_t state_version;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-static granted_slot *slot_of(const char *host)
+static host_slot *find_slot(const char *host)
 {
     apr_ssize_t length = APR_HASH_KEY_STRING;
 
     return &slots[apr_hashfunc_default(host, &length) % SLOTS];
 }
 
-void usp_s3_set_version(apr_int64_t version)
+void usp_s3_set_state_version(apr_int64_t version)
 {
     pthread_mutex_lock(&mutex);
-    if (version > newest)
-        newest = version;
+    if (version > state_version)
+        state_version = version;
     pthread_mutex_unlock(&mutex);
 }
 
-apr_int64_t usp_s3_version(void)
+apr_int64_t usp_s3_get_state_version(void)
 {
     apr_int64_t version;
 
     pthread_mutex_lock(&mutex);
-    version = newest;
+    version = state_version;
     pthread_mutex_unlock(&mutex);
     return version;
 }
 
-void usp_s3_set_granted(const signed_request *request)
+void usp_s3_record_accepted_version(const signed_request *request)
 {
-    granted_slot *place = slot_of(request->host);
+    host_slot *slot = find_slot(request->host);
 
     pthread_mutex_lock(&mutex);
-    if (!place->host || strcmp(place->host, request->host) != 0) {
-        free(place->host);
-        place->host = strdup(request->host);
-        place->version = request->version;
+    if (!slot->host || strcmp(slot->host, request->host) != 0) {
+        free(slot->host);
+        slot->host = strdup(request->host);
+        slot->version = request->state_version;
     }
-    else if (place->version < request->version)
-        place->version = request->version;
+    else if (slot->version < request->state_version)
+        slot->version = request->state_version;
     pthread_mutex_unlock(&mutex);
 }
 
-apr_int64_t usp_s3_granted(const signed_request *request)
+apr_int64_t usp_s3_get_accepted_version(const signed_request *request)
 {
-    granted_slot *place = slot_of(request->host);
+    host_slot *slot = find_slot(request->host);
     apr_int64_t version;
 
     pthread_mutex_lock(&mutex);
-    version = place->host && strcmp(place->host, request->host) == 0 ? place->version : -1;
+    version = slot->host && strcmp(slot->host, request->host) == 0 ? slot->version : -1;
     pthread_mutex_unlock(&mutex);
     return version;
 }

@@ -1,7 +1,7 @@
 /*
- * At a graceful restart httpd sends its idle children away, reads the configuration, and then replaces each child that it
- * finds ended; where it finds none, it sleeps for a second before it starts any (ap_wait_or_timeout), and nobody answers.
- * A child with Python in it needs a moment to end, longer than the configuration takes: so that moment is waited for here.
+ * Faster graceful restarts. httpd tells its idle children to exit, reads the configuration, and then replaces each child that
+ * has exited. If none has, it sleeps for a second before it starts any (ap_wait_or_timeout), and no request is handled. A
+ * child with Python in it takes longer to exit than httpd to read the configuration, so that is waited for here.
  */
 
 #include "mod_usp_s3.h"
@@ -11,16 +11,16 @@
 
 #include <sys/wait.h>
 
-/* Milliseconds: between two looks; without a child that ends; since the last one ended; and in all. */
-#define PAUSE 5
-#define PATIENCE 200
-#define AFTER_THE_LAST 50
-#define AT_MOST 600
+/* Milliseconds. */
+#define POLL_INTERVAL 5
+#define FIRST_EXIT_TIMEOUT 200 /* until the first child exits */
+#define NEXT_EXIT_TIMEOUT 50   /* since the last child exited */
+#define TOTAL_TIMEOUT 600
 
-/* How many of httpd's children have ended, and wait for httpd to notice; the others that there are, in *alive. */
-static int count_ended(int *alive)
+/* The number of children that have exited and that httpd has not reaped yet; *alive is the number of the others. */
+static int count_exited(int *alive)
 {
-    int limit = 0, ended = 0, i;
+    int limit = 0, exited = 0, i;
 
     *alive = 0;
     ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &limit);
@@ -32,25 +32,25 @@ static int count_ended(int *alive)
         if (!child || child->pid <= 0 || waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0)
             continue;
         if (info.si_pid)
-            ended++;
+            exited++;
         else
             (*alive)++;
     }
-    return ended;
+    return exited;
 }
 
-void usp_s3_await_children(void)
+void usp_s3_wait_for_exiting_children(void)
 {
-    int passed, quiet = 0, before = 0;
+    int elapsed, idle = 0, previous = 0;
 
-    for (passed = 0; passed < AT_MOST; passed += PAUSE, quiet += PAUSE) {
-        int alive, ended = count_ended(&alive);
+    for (elapsed = 0; elapsed < TOTAL_TIMEOUT; elapsed += POLL_INTERVAL, idle += POLL_INTERVAL) {
+        int alive, exited = count_exited(&alive);
 
-        if (ended != before)
-            quiet = 0;
-        before = ended;
-        if (!alive || quiet >= (ended ? AFTER_THE_LAST : PATIENCE))
+        if (exited != previous)
+            idle = 0;
+        previous = exited;
+        if (!alive || idle >= (exited ? NEXT_EXIT_TIMEOUT : FIRST_EXIT_TIMEOUT))
             return;
-        apr_sleep(PAUSE * 1000);
+        apr_sleep(POLL_INTERVAL * 1000);
     }
 }

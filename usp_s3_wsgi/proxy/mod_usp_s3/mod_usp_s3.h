@@ -1,7 +1,22 @@
-/* What the parts of the extension have in common: mod_usp_s3.c (mod_proxy's hooks), trust_boundary.c (what the operator says, and
- * not a page), section_match.c (which requests are ours), python_callbacks.c (what Python is asked), signing_template.c (signatures of
- * one second), endpoint_state.c (what was learned of S3), request_headers.c and http_date.c (what S3 gets), response_framing.c (what S3 says of the
- * body), body_guard.c (bodies that are cut short), and configtest.c (what is said at a start). */
+/*
+ * The types and functions that the sources of usp_s3_module share.
+ *
+ *   mod_usp_s3.c         the module declaration and mod_proxy's hooks: sign a request, forward or reject the response
+ *   section_match.c      which requests go to a bucket, and with which settings
+ *   section_index.c      an index of the <Proxy> sections
+ *   setting_names.c      the names of the settings, and functions for URLs
+ *   trust_boundary.c     which variables of a request the operator has set
+ *   htaccess_author.c    whether a value or a URL comes from an .htaccess file
+ *   settings_handover.c  the gateway's settings, handed over to mod_wsgi with a proof
+ *   python_callbacks.c   calls to Python, and the extension module usp_s3_wsgi._httpd
+ *   signing_template.c   signatures without Python, for requests of the same second
+ *   endpoint_state.c     the version of what Python has recorded of S3's endpoints
+ *   request_headers.c    the headers that are sent to S3; http_date.c normalizes the dates in them
+ *   response_framing.c   the header of S3's response: where the body ends, and whether it is the requested range
+ *   body_guard.c         responses that must not look complete
+ *   configtest.c         checks of the settings by "httpd -t" and at start
+ *   graceful_restart.c   faster graceful restarts
+ */
 
 #ifndef MOD_USP_S3_H
 #define MOD_USP_S3_H
@@ -21,288 +36,302 @@
 extern module AP_MODULE_DECLARE_DATA usp_s3_module;
 APLOG_USE_MODULE(usp_s3);
 
-/* Variables are apr_table_entry_t. */
+/* Arrays of variables have elements of apr_table_entry_t. */
 
-/* What the operator says of a request besides SetEnv and PassEnv. */
+/* The variables of a request that rules of the operator have set. Those of SetEnv are in r->per_dir_config. */
 typedef struct {
-    apr_array_header_t *computed;        /* variables of SetEnvIf and RewriteRule [E=] */
-    const struct htaccess_result *files; /* that were read for the request, or for the page around it */
-    const char *refusal;          /* why a setting is an .htaccess author's, NULL for nothing */
-    const char *doubt;            /* why a computed or missing one may be, NULL for nothing */
-} usp_s3_operator;
+    apr_array_header_t *computed;                 /* variables set by SetEnvIf and RewriteRule [E=] */
+    const struct htaccess_result *htaccess_files; /* read for the request, or for the page that includes it */
+    const char *htaccess_error;  /* error message if a setting is set in an .htaccess file, else NULL */
+    const char *ambiguity_error; /* error message if a rule of an .htaccess file may have set or unset one, else NULL */
+} usp_s3_trusted_variables;
 
-/* What counts for a request that mod_proxy sends. */
+/* The settings of a request that mod_proxy sends to a bucket. */
 typedef struct {
-    const apr_array_header_t *settings; /* variables */
-    const char *url;                    /* that names the bucket, unless S3BucketURL does; NULL where a pattern matched */
-    const char *refusal;                /* why it cannot be signed whatever the settings are, NULL for nothing */
-} usp_s3_place;
+    const apr_array_header_t *variables; /* of the sections that apply */
+    const char *section_url; /* the bucket's URL if S3BucketURL is not set; NULL if a pattern matched */
+    const char *error;       /* error message if the request must not be signed, else NULL */
+} usp_s3_settings;
 
-/* The header of S3's answer, as it comes; the answer's last one, where there are interim ones. */
+/* The header of S3's response while it is read. An interim response (1xx) resets it. */
 typedef struct {
-    char line[512];       /* the beginning of the line that is being read */
-    apr_size_t length;    /* of that beginning */
-    int is_cut;           /* the line goes on after it */
-    int is_after_cr;      /* the last byte was one */
-    apr_size_t line_size; /* of the whole line so far */
-    apr_size_t last_size; /* of the last line of which something came */
-    apr_size_t size;      /* of the header so far */
-    int status;           /* 0 where the first line is no status line: */
-    int is_bad_status;    /* then this says so */
-    int is_old;           /* HTTP/1.0 */
-    int is_over;          /* its end has come */
-    int has_length, has_coding, has_range, has_content_coding; /* Content-Length, Transfer-Encoding, Content-Range... */
-    const char *error;    /* why nobody knows where the body ends, NULL for nothing */
-} usp_s3_header;
+    char line[512];             /* the beginning of the current line */
+    apr_size_t line_length;     /* bytes in line */
+    int is_line_truncated;      /* the current line is longer than that */
+    int is_after_cr;            /* the last byte was a CR */
+    apr_size_t line_size;       /* bytes of the current line so far */
+    apr_size_t last_line_size;  /* bytes of the last line that was read, whole or not */
+    apr_size_t size;            /* bytes of the header so far */
+    int status;                 /* 0 before the status line, and if that is invalid */
+    int is_status_line_invalid;
+    int is_http_1_0;
+    int is_complete;            /* the empty line after the header was read */
+    int has_content_length, has_transfer_encoding, has_content_range, has_content_encoding;
+    const char *error;          /* error message if the end of the body is ambiguous, else NULL */
+} usp_s3_response_header;
 
-/* A request on its way through mod_proxy: set by pre_request, read by the other hooks. */
+/* A signed request that mod_proxy sends: filled by the hook pre_request, read by the other hooks. */
 typedef struct {
-    usp_s3_place place;
-    int client_status;          /* before S3 is asked: an error's where this is its ErrorDocument, else 200 */
-    int attempt;                /* from 1: more where a balancer asks its next member */
-    const char *url;            /* as mod_proxy would have sent it: without signature */
-    const char *host;           /* the Host header that is signed */
-    const char *server_name;    /* the same without port, for TLS */
-    int lent;                   /* the next two are not in the request, but what mod_proxy needs in their place */
-    const char *client_host;
-    const struct ap_logconf *client_log;
-    ap_filter_t *filter;        /* answer_filter, while it is in r->output_filters */
-    apr_table_t *headers;       /* the signature's */
-    int passes_coding;          /* the section passes the client's Accept-Encoding */
-    int by_number;              /* S3 is asked for a part of an upload (partNumber) */
-    const char *range;          /* what S3 is asked for, NULL for no such header */
-    const char *if_range;
-    usp_s3_header header;       /* of S3's answer */
-    int is_counted;             /* a part that comes in chunks: */
-    apr_int64_t left;           /* bytes of it that are still to come */
-    apr_int64_t signed_at;      /* the time that was signed, in unix time: S3's, where that was learned */
-    apr_int64_t version;        /* of what was learned, by which it was signed */
-    apr_array_header_t *passed; /* const char *: prefixes of further answer headers for the client, lowercase */
-    int answered;               /* the answer's header has come */
-    int s3_status;              /* what S3 answered; 0 where that is no HTTP */
-    int logged;                 /* the error log says so already */
-    int refused;                /* it is none for the client, */
-    int is_decided;             /* by its header alone */
-    int status;                 /* who gets this one instead */
-    int cut;                    /* S3 ended the body early, after its beginning went out */
-    int ask_for_all;            /* it is a part of another object than the client has the beginning of */
-    char *body;                 /* of a refusal */
-    apr_size_t length;
+    usp_s3_settings settings;
+    int initial_status;         /* r->status before: 200, or the error that this ErrorDocument is for */
+    int attempt;                /* from 1; more if a balancer tries its next member */
+    const char *url;            /* mod_proxy's own URL, without the signature */
+    const char *host;           /* the Host header, which is signed */
+    const char *server_name;    /* the host without port, for TLS */
+    int is_overridden;          /* r->hostname and r->log have values for mod_proxy; the next two are the client's */
+    const char *saved_hostname;
+    const struct ap_logconf *saved_log;
+    ap_filter_t *response_filter;     /* while it is in r->output_filters, else NULL */
+    apr_table_t *signature_headers;
+    int pass_accept_encoding;         /* setting S3PassAcceptEncoding */
+    int has_part_number;              /* the query has partNumber */
+    const char *range;                /* the Range header sent to S3, or NULL */
+    const char *if_range;             /* the If-Range header sent to S3, or NULL */
+    usp_s3_response_header response_header;
+    int is_length_enforced;           /* a range in chunked encoding: the bytes are counted */
+    apr_int64_t bytes_left;           /* bytes of it that are still missing */
+    apr_int64_t signed_at;            /* time in the signature (unix time), corrected for S3's clock */
+    apr_int64_t state_version;        /* version of the endpoint state that was used for the signature */
+    apr_array_header_t *pass_headers; /* const char *: lowercase prefixes, setting S3PassHeaders */
+    int has_response;                 /* the header of the response was handled */
+    int s3_status;                    /* status of S3's response; 0 if that is not HTTP */
+    int is_logged;                    /* the error log has a line about the response */
+    int is_rejected;                  /* the response is not forwarded to the client, */
+    int is_rejected_by_header;        /* whatever its body says */
+    int client_status;                /* status for the client if the response is rejected, once that is known */
+    int is_truncated;                 /* S3 ended the body early, after its beginning was forwarded */
+    int refetch_whole;                /* the range is of a changed object: send the request again without Range */
+    char *error_body;                 /* beginning of the body of an error response */
+    apr_size_t error_body_length;
 } signed_request;
 
-/* What is kept of a request. */
+/* What this module stores in r->request_config. */
 typedef struct {
-    const apr_array_header_t *of_server; /* variables that SetEnvIf of the server had set when the request was read */
-    const apr_array_header_t *mapped;    /* variables that were there before any .htaccess file was read */
-    const char *mapped_url;              /* what a ProxyPass or RewriteRule of the server made of it, as that is written */
-    const char *file;                    /* the file's name before rules of sections have made a URL of it */
-    signed_request *sent;                /* on its way through mod_proxy */
-    int is_handled;                      /* the gateway's handler has been called */
-} usp_s3_request;
+    const apr_array_header_t *server_variables; /* variables set by SetEnvIf of the server when the request was read */
+    const apr_array_header_t *mapped_variables; /* variables set before any .htaccess file was read */
+    const char *mapped_url;         /* URL by a ProxyPass or RewriteRule of the server, as written there */
+    const char *file;               /* r->filename before rules of sections replaced it by a URL */
+    signed_request *signed_request; /* while mod_proxy sends it */
+    int is_handled;                 /* the handler for gateway requests was called */
+} usp_s3_request_config;
 
-/* How Python has signed a request of this second: what is the same for the next one. */
+/* The parts of a signature by Python that are the same for other paths of the same section in the same second. */
 typedef struct {
-    apr_int64_t second;         /* this one, by this server's clock, in unix time */
-    apr_int64_t signed_at;      /* as in signed_request, and so the next one */
-    apr_int64_t version;
-    int passes_query;           /* the section passes parameters of the client, so that a query is for Python */
-    const char *origin;         /* of the URL that is asked: scheme and authority */
-    const char *host;           /* as in signed_request, and so the next three; headers without Authorization */
+    apr_int64_t second;               /* unix time of this server's clock: the template is valid during it */
+    apr_int64_t signed_at;            /* the next fields are as in signed_request */
+    apr_int64_t state_version;
+    const char *host;
     const char *server_name;
-    apr_table_t *headers;
-    apr_array_header_t *passed;
-    int passes_coding;
-    const char *prefix;         /* of the bucket: each path begins with it */
-    const char *canonical;      /* the canonical request, from its query on */
-    const char *to_sign;        /* the string to sign, up to the hash */
-    unsigned char key[USP_S3_SHA256_SIZE];
-    const char *authorization;  /* that header up to the signature, or NULL where it is in the query: */
-    const char *query;          /* up to the signature */
-} usp_s3_alike;
+    apr_table_t *signature_headers;   /* without Authorization */
+    apr_array_header_t *pass_headers;
+    int pass_accept_encoding;
+    int pass_query;                   /* setting S3PassQuery is set: Python must sign URLs with a query */
+    const char *origin;               /* scheme and authority of the signed URL */
+    const char *path_prefix;          /* the bucket's path: each key's path begins with it */
+    const char *canonical_request;    /* the canonical request from its query string on */
+    const char *string_to_sign;       /* the string to sign up to the hash of the canonical request */
+    unsigned char signing_key[USP_S3_SHA256_SIZE];
+    const char *authorization;        /* the Authorization header up to the signature; NULL if that is in the query: */
+    const char *query;                /* the query up to the signature */
+} usp_s3_signing_template;
 
-/* mod_usp_s3.c */
+/* For usp_s3_any_section: a test of a configuration, with an argument of its own. */
+typedef int usp_s3_section_test(ap_conf_vector_t *config, const void *argument);
 
-/* Whether httpd has loaded this as a module: Python can import it all the same. */
+/* ---------------------------------------------------------------- mod_usp_s3.c */
+
+/* Whether httpd has loaded this shared object as a module. Python can import it even if not. */
 int usp_s3_is_loaded(void);
 
-/* Read the client's body and drop it, so that the next request begins after it; returns OK or the status of the refusal. */
+/* Read and discard the client's request body, so that the next request begins after it. Returns OK or an error. */
 int usp_s3_discard_body(request_rec *r);
 
-/* Let mod_proxy_http write no warnings about this answer of S3: our own line says what is wrong with it. */
-void usp_s3_silence_proxy(request_rec *r);
+/* Keep mod_proxy_http from logging warnings about this response: our own line says what is wrong with it. */
+void usp_s3_silence_proxy_log(request_rec *r);
 
-/* http_date.c */
+/* ---------------------------------------------------------------- section_match.c */
 
-/* A date as S3 is to see it, NULL for what is no date: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7 */
-const char *usp_s3_http_date(apr_pool_t *pool, const char *text);
+/*
+ * Whether a request that mod_proxy is about to send goes to a bucket; if so, fill settings. balancer_url: the URL before
+ * a balancer chose a member, which is url where there is no balancer.
+ */
+int usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
+                         usp_s3_settings *settings);
 
-/* request_headers.c */
+/* The path of the ProxyPass that matches the request's path, else NULL. */
+const char *usp_s3_proxy_pass_path(request_rec *r);
 
-void usp_s3_register_headers(void);
+/* ---------------------------------------------------------------- section_index.c */
 
-/* response_framing.c */
+/* Index the <Proxy> sections of all servers after the configuration was read. */
+void usp_s3_index_sections(apr_pool_t *pool, server_rec *servers);
 
-void usp_s3_register_framing(void);
+/* Whether a URL has a <Proxy> section with settings. */
+int usp_s3_is_bucket_member(proxy_server_conf *conf, const char *url);
 
-/* Why the end of S3's body is not certain, or not for this client; NULL where it is. */
-const char *usp_s3_framing_error(request_rec *r, const signed_request *request);
+/* ---------------------------------------------------------------- setting_names.c */
 
-/* Why what S3 sends is not what was asked for, NULL for nothing; the answer may mean another status, or another request. */
-const char *usp_s3_range_error(request_rec *r, signed_request *request);
+/*
+ * Whether a variable is a known setting, in upper or lower case. Names in capitals only, such as another program's
+ * S3_BUCKET, count if capitals is true.
+ */
+int usp_s3_is_setting(const apr_table_entry_t *entry, int capitals);
 
-/* Whether a part that comes in chunks ends before it is whole, or goes on after that. */
-int usp_s3_ends_early(signed_request *request, apr_bucket_brigade *brigade);
+/* Whether the name of a variable begins with S3: it may be a misspelt setting. */
+int usp_s3_has_setting_prefix(const apr_table_entry_t *entry);
 
-/* body_guard.c */
+/* Whether there is a known setting among variables; whether there is S3BucketURL with a value. */
+int usp_s3_contains_setting(const apr_array_header_t *all);
+int usp_s3_has_bucket_url(const apr_array_header_t *all);
 
-void usp_s3_register_guard(void);
+/* Whether the scheme of a URL is one of HTTP, or mod_proxy_balancer's. */
+int usp_s3_is_http_url(const char *url);
+int usp_s3_is_balancer_url(const char *url);
 
-/* The request of the client itself, which a subrequest is a part of. */
-request_rec *usp_s3_client(request_rec *r);
+/* ---------------------------------------------------------------- trust_boundary.c */
 
-/* The body that the gateway is about to send from this thread of httpd, for as long as its request lasts; else NULL. */
-void *usp_s3_guarded_body(void);
+void usp_s3_register_trust_boundary(void);
 
-/* Let that body end abnormally, whatever its length, when the gateway ends it. */
-void usp_s3_cut_body(void *body);
+/* The variables of a request that the operator has set, not an .htaccess file or a page that includes it. */
+const usp_s3_trusted_variables *usp_s3_get_trusted_variables(request_rec *r);
 
-/* Pass on what is left of a body that S3 did not send whole, and make its end an abnormal one for whoever reads it. */
-apr_status_t usp_s3_break_off(ap_filter_t *filter, apr_bucket_brigade *brigade);
-
-/* Let the answer to a HEAD say that an object is empty. */
-void usp_s3_keep_zero_length(request_rec *r);
-
-/* trust_boundary.c */
-
-void usp_s3_register_operator(void);
-
-/* What SetEnv and PassEnv say in these sections, and what UnsetEnv does; NULL for nothing. */
+/* The variables of SetEnv and PassEnv, or of UnsetEnv, in a configuration; NULL if there are none. */
 const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config);
 const apr_array_header_t *usp_s3_unset_variables(ap_conf_vector_t *config);
 
-/* Whether this variable is among them with this very value: the same string, not an equal one. */
-int usp_s3_holds(const apr_array_header_t *all, const apr_table_entry_t *wanted);
+/* Whether an array contains this very entry: the value is the same pointer, not an equal string. */
+int usp_s3_contains_entry(const apr_array_header_t *all, const apr_table_entry_t *wanted);
 
-/* Whether something is so of a configuration, or of an <If> or <Files> in it. */
-int usp_s3_any(ap_conf_vector_t *config, int (*is_so)(ap_conf_vector_t *, const void *), const void *of);
+/* Whether a test is true for a configuration, or for an <If> or <Files> section in it. */
+int usp_s3_any_section(ap_conf_vector_t *config, usp_s3_section_test *test, const void *argument);
 
-/* For usp_s3_any: whether SetEnv or PassEnv has set this very entry there. */
-int usp_s3_has_entry(ap_conf_vector_t *config, const void *entry);
+/* For usp_s3_any_section: whether SetEnv or PassEnv sets this very entry. */
+int usp_s3_sets_entry(ap_conf_vector_t *config, const void *entry);
 
-/* Whether there are directives of modules that compute variables. */
-int usp_s3_computes(ap_conf_vector_t *config);
+/* Whether there are directives of mod_setenvif or mod_rewrite, which can set variables. */
+int usp_s3_has_rules(ap_conf_vector_t *config);
 
-/* Why what mod_proxy is to send may be another author's than the operator's, NULL for nothing. */
-const char *usp_s3_author(request_rec *r);
+/* What this module stores for a request; created if there is nothing yet. */
+usp_s3_request_config *usp_s3_get_request_config(request_rec *r);
 
-/* What is kept of this request, made where there is nothing yet. */
-usp_s3_request *usp_s3_request_of(request_rec *r);
+/* The URL by a ProxyPass or RewriteRule of the server, as written there, else NULL. */
+const char *usp_s3_get_mapped_url(request_rec *r);
 
-/* What a ProxyPass or RewriteRule of the server made of this request, as that is written; NULL where none did. */
-const char *usp_s3_mapped_url(request_rec *r);
+/* The signed request while mod_proxy sends it; NULL if this request does not go to a bucket. */
+signed_request *usp_s3_get_signed_request(request_rec *r);
 
-/* The request on its way through mod_proxy; NULL where that is none of ours. */
-signed_request *usp_s3_sent(request_rec *r);
+/* ---------------------------------------------------------------- htaccess_author.c */
 
-/* What the operator says of a request, and not a page or an .htaccess file. */
-const usp_s3_operator *usp_s3_operator_of(request_rec *r);
+/* Error message if an .htaccess file may have chosen the URL that mod_proxy is about to send, else NULL. */
+const char *usp_s3_get_url_error(request_rec *r);
 
-/* Take what the gateway has been handed over out of the environment of a request. */
-void usp_s3_hide_handed_over(request_rec *r);
+/* ---------------------------------------------------------------- settings_handover.c */
 
 /* Whether the gateway is about to handle a request. */
-int usp_s3_is_gateway(request_rec *r);
+int usp_s3_is_gateway_request(request_rec *r);
 
-/* What only the operator's variables come with, and no page can know; NULL where httpd has not loaded this. */
-const char *usp_s3_proof(void);
+/* Remove the settings that were handed over to the gateway from the environment of a request. */
+void usp_s3_hide_handover(request_rec *r);
 
-/* configtest.c */
+/* The secret that proves the settings in the environment are the operator's; NULL if httpd has not loaded this module. */
+const char *usp_s3_get_proof(void);
 
-/* Tell at "httpd -t" and at each start what is wrong with the settings. */
-void usp_s3_register_configtest(void);
+/* ---------------------------------------------------------------- python_callbacks.c */
 
-/* graceful_restart.c */
-
-/* At a graceful restart: give idle children the moment that they need to end, or httpd replaces them a second later. */
-void usp_s3_await_children(void);
-
-/* section_match.c */
-
-/* Look through the configuration, when it has been read, for what would take long at each request. */
-void usp_s3_find_sections(apr_pool_t *pool, server_rec *servers);
-
-/*
- * Whether a variable is a setting that is known, in any case; names all in capitals, which may be another program's as
- * S3_BUCKET is, count if asked for. One that begins with S3 may be a misspelt one.
- */
-int usp_s3_is_setting(const apr_table_entry_t *entry, int capitals);
-int usp_s3_may_be_setting(const apr_table_entry_t *entry);
-
-/* Whether variables, or those of these sections, are about a bucket: there is a setting that is known. */
-int usp_s3_holds_setting(const apr_array_header_t *all);
-int usp_s3_has_settings(ap_conf_vector_t *config);
-
-/* Whether there is S3BucketURL among variables. */
-int usp_s3_names_bucket(const apr_array_header_t *all);
-
-/* The path of the ProxyPass that this request's path is below, NULL where there is none. */
-const char *usp_s3_mount(request_rec *r);
-
-/* Whether a URL may be S3's, or is a balancer's. */
-int usp_s3_is_http(const char *url);
-int usp_s3_is_balancer(const char *url);
-
-/* Whether a URL has a <Proxy> section with settings. */
-int usp_s3_is_bucket(proxy_server_conf *conf, const char *url);
-
-/* Whether what mod_proxy is about to ask is ours, and then what counts; unchosen is the URL before a balancer chose a member. */
-int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, const char *unchosen, usp_s3_place *place);
-
-/* signing_template.c */
-
-/* Sign like the last request of this section, if that was in this second and nothing else is new; whether it was done. */
-int usp_s3_sign_alike(request_rec *r, signed_request *request, char **url);
-
-/* Remember how Python has signed for this URL, as mod_proxy gave it. */
-void usp_s3_remember(request_rec *r, const signed_request *request, const char *url, const usp_s3_alike *alike);
-
-/* endpoint_state.c */
-
-/* Take the version of what was learned from Python; return the newest one. What was signed by an older one is outdated. */
-void usp_s3_set_version(apr_int64_t version);
-apr_int64_t usp_s3_version(void);
-
-/* Remember that S3 has granted a request, whatever came of that. */
-void usp_s3_set_granted(const signed_request *request);
-
-/* The newest version by which a request was signed that this one's host has granted, -1 for none. */
-apr_int64_t usp_s3_granted(const signed_request *request);
-
-/* python_callbacks.c */
-
-/* With NoDecode or mapping=encoded: whether access rules of httpd have seen a path that is not the key's. */
-int usp_s3_has_undecoded_slash(request_rec *r);
-
-/* Sign for *url, which is changed, and request, which is filled; returns OK or the status of the refusal. */
+/* Sign a request: change *url and fill request. Returns OK or the status for the client. */
 int usp_s3_sign(request_rec *r, signed_request *request, char **url);
 
-/* Say what S3's refusal means: log it, and return the client's status. */
-int usp_s3_explain(request_rec *r, signed_request *request, int refused);
+/* Map S3's error response to the status for the client, which is returned, and log what the operator must know. */
+int usp_s3_handle_error_response(request_rec *r, signed_request *request, int s3_status);
 
-/* Write the error log's line of another failure, if it is not one too many. */
-void usp_s3_report(request_rec *r, signed_request *request, const char *what);
+/* Log another failure of a request, subject to rate limiting. */
+void usp_s3_log_failure(request_rec *r, signed_request *request, const char *message);
 
-/* At LogLevel debug: say what S3 answered, if that is no success and no line says it yet. */
-void usp_s3_log_answer(request_rec *r, signed_request *request);
+/* Log S3's response at LogLevel debug, unless it is a success or logged already. */
+void usp_s3_log_response(request_rec *r, signed_request *request);
 
 /*
- * What S3's answer to a range means: r->status, request->ask_for_all and request->status are set. Returns why it is not what was
- * asked for, NULL for nothing.
+ * Validate S3's response to a range request. Sets r->status, request->refetch_whole and request->client_status. Returns
+ * an error message if the response is not the requested range, else NULL.
  */
-const char *usp_s3_judge_part(request_rec *r, signed_request *request);
+const char *usp_s3_validate_part(request_rec *r, signed_request *request);
 
-/* Names of headers, ended by NULL: those that S3 may see, and those that the client may see; NULL for no such list. */
-const char **usp_s3_forwarded(const char *method);
-const char **usp_s3_passed_on(int status);
+/* Whether httpd left a %2F in the path that access rules checked (AllowEncodedSlashes NoDecode, mapping=encoded). */
+int usp_s3_has_encoded_slash(request_rec *r);
+
+/* Header names, terminated by NULL: those sent to S3 by method, those forwarded to the client by status; or NULL. */
+const char **usp_s3_forwarded_request_headers(const char *method);
+const char **usp_s3_forwarded_response_headers(int status);
+
+/* ---------------------------------------------------------------- signing_template.c */
+
+/* Sign a request if there is a template of this second for its settings and URL; returns whether it was signed. */
+int usp_s3_sign_with_template(request_rec *r, signed_request *request, char **url);
+
+/* Store how Python has signed a request. url: mod_proxy's own URL, before signing. */
+void usp_s3_remember_template(request_rec *r, const signed_request *request, const char *url,
+                              const usp_s3_signing_template *template);
+
+/* ---------------------------------------------------------------- endpoint_state.c */
+
+/* Set and get the newest version of Python's endpoint state. Templates of an older version are not used any more. */
+void usp_s3_set_state_version(apr_int64_t version);
+apr_int64_t usp_s3_get_state_version(void);
+
+/* Record that S3 has accepted the signature of a request. */
+void usp_s3_record_accepted_version(const signed_request *request);
+
+/* The newest state version of a signature that this request's host has accepted, or -1. */
+apr_int64_t usp_s3_get_accepted_version(const signed_request *request);
+
+/* ---------------------------------------------------------------- request_headers.c */
+
+void usp_s3_register_request_headers(void);
+
+/* ---------------------------------------------------------------- http_date.c */
+
+/* A date in HTTP's preferred format, NULL if it is invalid: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7 */
+const char *usp_s3_normalize_http_date(apr_pool_t *pool, const char *text);
+
+/* ---------------------------------------------------------------- response_framing.c */
+
+void usp_s3_register_response_framing(void);
+
+/* Error message if the end of the response body is ambiguous, or cannot be passed on to this client; else NULL. */
+const char *usp_s3_framing_error(request_rec *r, const signed_request *request);
+
+/* Error message if the response is not the requested range, else NULL. May set another status, or refetch_whole. */
+const char *usp_s3_range_error(request_rec *r, signed_request *request);
+
+/* Whether the body of a range in chunked encoding ends early or is too long. */
+int usp_s3_has_wrong_length(signed_request *request, apr_bucket_brigade *brigade);
+
+/* ---------------------------------------------------------------- body_guard.c */
+
+void usp_s3_register_body_guard(void);
+
+/* The client's request: r itself, or the one that a subrequest belongs to. */
+request_rec *usp_s3_main_request(request_rec *r);
+
+/* The response body of the gateway request that this thread handles, else NULL. Valid until the request ends. */
+void *usp_s3_guarded_body(void);
+
+/* Make that body end abnormally, whatever its length, when the gateway ends it. */
+void usp_s3_cut_guarded_body(void *body);
+
+/* Forward the data of an incomplete body, and make its end abnormal for every filter and client. */
+apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brigade);
+
+/* Keep "Content-Length: 0" in the response to a HEAD request of an empty object. */
+void usp_s3_keep_zero_content_length(request_rec *r);
+
+/* ---------------------------------------------------------------- configtest.c */
+
+void usp_s3_register_configtest(void);
+
+/* ---------------------------------------------------------------- graceful_restart.c */
+
+/* Wait at a graceful restart for idle children to exit: httpd would replace them only a second later. */
+void usp_s3_wait_for_exiting_children(void);
 
 #endif

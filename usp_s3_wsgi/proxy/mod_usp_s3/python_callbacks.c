@@ -1,6 +1,8 @@
 /*
- * What Python is asked: functions of usp_s3_wsgi/access.py, which each child registers when it starts. They raise nothing;
- * what they return is checked all the same. Strings go to Python as Latin-1, as WSGI has them in its environ.
+ * Calls to Python, and the extension module usp_s3_wsgi._httpd.
+ *
+ * Each child of httpd imports usp_s3_wsgi when it starts, and registers its callbacks here. They raise nothing, but their
+ * results are checked all the same. Strings go to Python as Latin-1, as in WSGI's environ.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -8,20 +10,22 @@
 
 #include "mod_usp_s3.h"
 
-/* Names of headers by a request's method or an answer's status; ended by NULL. */
+#define INVALID_PART "S3's response could not be validated"
+
+/* The header names for a request method or a response status, terminated by NULL. */
 typedef struct {
     const char *method;
     int status;
     const char **names;
 } header_list;
 
-/* What Python registered at the start of this child. Written once, before any request, and never again. */
-static PyObject *sign_function, *refusal_function, *failure_function, *answer_function, *part_function;
-static header_list *forwarded, *passed_on;
+/* Registered at the start of this child, before any request, and never changed. */
+static PyObject *sign_callback, *error_callback, *failure_callback, *response_callback, *part_callback;
+static header_list *request_headers, *response_headers;
 
 /*
- * Begin to use Python in this thread, always in its main interpreter: PyGILState_Ensure would take whichever one mod_wsgi
- * used first in this thread, of another application's group. The state is kept for the next request, as the thread is.
+ * Attach this thread to the main interpreter. PyGILState_Ensure would use the interpreter that mod_wsgi used first in this
+ * thread, which may be that of another application group. The thread state is kept for the next request of the thread.
  */
 static void enter_python(void)
 {
@@ -37,27 +41,27 @@ static void leave_python(void)
     PyEval_SaveThread();
 }
 
-/* ---------------------------------------------------------------- to Python */
+/* ---------------------------------------------------------------- from C to Python */
 
-static PyObject *text(const char *bytes)
+static PyObject *to_str(const char *bytes)
 {
     return PyUnicode_DecodeLatin1(bytes, (Py_ssize_t)strlen(bytes), NULL);
 }
 
-static PyObject *text_or_none(const char *bytes)
+static PyObject *to_str_or_none(const char *bytes)
 {
-    return bytes ? text(bytes) : Py_NewRef(Py_None);
+    return bytes ? to_str(bytes) : Py_NewRef(Py_None);
 }
 
-/* Name and value pairs, as WSGI has them in its environ. */
-static PyObject *settings(const apr_array_header_t *all)
+/* A tuple of name and value pairs. */
+static PyObject *to_pairs(const apr_array_header_t *all)
 {
     PyObject *pairs = PyList_New(0), *tuple = NULL;
     int i;
 
     for (i = 0; pairs && i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
-        PyObject *pair = Py_BuildValue("(NN)", text(entry->key), text(entry->val));
+        PyObject *pair = Py_BuildValue("(NN)", to_str(entry->key), to_str(entry->val));
         if (!pair || PyList_Append(pairs, pair) < 0)
             Py_CLEAR(pairs);
         Py_XDECREF(pair);
@@ -68,10 +72,39 @@ static PyObject *settings(const apr_array_header_t *all)
     return tuple;
 }
 
-/* ---------------------------------------------------------------- from Python */
+static int add_to_dict(void *dict, const char *name, const char *value)
+{
+    PyObject *key = to_str(name), *lowercase = key ? PyObject_CallMethod(key, "lower", NULL) : NULL;
+    PyObject *known = lowercase ? PyDict_GetItemWithError(dict, lowercase) : NULL, *object = to_str(value);
 
-/* Copy text out of Python; NULL, with an exception set, where it is none. */
-static const char *copied(apr_pool_t *pool, PyObject *object)
+    if (known && object)
+        Py_SETREF(object, PyUnicode_FromFormat("%U, %U", known, object));
+    if (lowercase && object)
+        PyDict_SetItem(dict, lowercase, object);
+    Py_XDECREF(key);
+    Py_XDECREF(lowercase);
+    Py_XDECREF(object);
+    return !PyErr_Occurred();
+}
+
+/* The headers of S3's response in a dict, whose keys are in lowercase. */
+static PyObject *to_header_dict(request_rec *r)
+{
+    PyObject *headers = PyDict_New();
+
+    if (headers)
+        apr_table_do(add_to_dict, headers, r->headers_out, NULL);
+    if (headers && r->content_type)
+        add_to_dict(headers, "Content-Type", r->content_type);
+    if (PyErr_Occurred())
+        Py_CLEAR(headers);
+    return headers;
+}
+
+/* ---------------------------------------------------------------- from Python to C */
+
+/* Copy a str. Returns NULL, with an exception set, if the object is not a str. */
+static const char *copy_str(apr_pool_t *pool, PyObject *object)
 {
     const char *bytes = object && PyUnicode_Check(object) ? PyUnicode_AsUTF8(object) : NULL;
 
@@ -96,8 +129,22 @@ static int copy_headers(apr_table_t *to, PyObject *pairs)
     return !PyErr_Occurred();
 }
 
-/* Take (status, message or None, headers, version) of Python: log, which sets *logged, and return the status. */
-static int take_refusal(request_rec *r, PyObject *result, int *logged)
+/* Log an exception, or an invalid result. Only the type is logged: the message of an exception may contain a secret. */
+static int log_internal_error(request_rec *r)
+{
+    PyObject *type = PyErr_Occurred();
+
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: internal error: %s",
+                  type ? ((PyTypeObject *)type)->tp_name : "unexpected result of a Python callback");
+    PyErr_Clear();
+    return HTTP_INTERNAL_SERVER_ERROR;
+}
+
+/*
+ * Parse (status, message or None, headers, state version), the result for a request that fails. Logs the message, which sets
+ * *is_logged. Returns the status, 0 if the result is invalid.
+ */
+static int parse_error(request_rec *r, PyObject *result, int *is_logged)
 {
     PyObject *message, *headers;
     const char *line = NULL;
@@ -107,10 +154,10 @@ static int take_refusal(request_rec *r, PyObject *result, int *logged)
     if (!PyArg_ParseTuple(result, "iOO!L", &status, &message, &PyTuple_Type, &headers, &version)
         || !copy_headers(r->err_headers_out, headers))
         return 0;
-    if (message != Py_None && !(line = copied(r->pool, message)))
+    if (message != Py_None && !(line = copy_str(r->pool, message)))
         return 0;
-    usp_s3_set_version(version);
-    *logged = line != NULL;
+    usp_s3_set_state_version(version);
+    *is_logged = line != NULL;
     if (line) {
         Py_BEGIN_ALLOW_THREADS; /* a piped log may block */
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", line);
@@ -121,200 +168,171 @@ static int take_refusal(request_rec *r, PyObject *result, int *logged)
     return status;
 }
 
-/* Take of Python how it has signed, so that the next requests of this second need not ask it. */
-static int take_alike(request_rec *r, const signed_request *request, PyObject *tuple, const char *asked)
+/*
+ * Parse (second, pass_query, origin, path prefix, canonical request, string to sign, signing key, authorization or None,
+ * query or None) and store the template. Returns whether it is valid.
+ */
+static int parse_template(request_rec *r, const signed_request *request, PyObject *tuple, const char *url)
 {
-    PyObject *origin, *prefix, *canonical, *to_sign, *authorization, *query;
-    usp_s3_alike alike = {.host = request->host, .server_name = request->server_name, .passed = request->passed,
-                          .passes_coding = request->passes_coding, .signed_at = request->signed_at,
-                          .version = request->version};
+    PyObject *origin, *path_prefix, *canonical_request, *string_to_sign, *authorization, *query;
+    usp_s3_signing_template template = {.host = request->host, .server_name = request->server_name,
+                                        .pass_headers = request->pass_headers,
+                                        .pass_accept_encoding = request->pass_accept_encoding,
+                                        .signed_at = request->signed_at, .state_version = request->state_version};
     long long second;
     const char *key;
     Py_ssize_t size;
 
-    if (!PyArg_ParseTuple(tuple, "LpUUUUy#OO", &second, &alike.passes_query, &origin, &prefix, &canonical, &to_sign, &key,
-                          &size, &authorization, &query)
-        || size != sizeof(alike.key) || !(alike.origin = copied(r->pool, origin))
-        || !(alike.prefix = copied(r->pool, prefix)) || !(alike.canonical = copied(r->pool, canonical))
-        || !(alike.to_sign = copied(r->pool, to_sign))
-        || (authorization != Py_None && !(alike.authorization = copied(r->pool, authorization)))
-        || (query != Py_None && !(alike.query = copied(r->pool, query))))
+    if (!PyArg_ParseTuple(tuple, "LpUUUUy#OO", &second, &template.pass_query, &origin, &path_prefix, &canonical_request,
+                          &string_to_sign, &key, &size, &authorization, &query)
+        || size != sizeof(template.signing_key) || !(template.origin = copy_str(r->pool, origin))
+        || !(template.path_prefix = copy_str(r->pool, path_prefix))
+        || !(template.canonical_request = copy_str(r->pool, canonical_request))
+        || !(template.string_to_sign = copy_str(r->pool, string_to_sign))
+        || (authorization != Py_None && !(template.authorization = copy_str(r->pool, authorization)))
+        || (query != Py_None && !(template.query = copy_str(r->pool, query))))
         return 0;
-    alike.second = second;
-    memcpy(alike.key, key, sizeof(alike.key));
-    alike.headers = apr_table_clone(r->pool, request->headers);
-    apr_table_unset(alike.headers, "Authorization");
-    usp_s3_remember(r, request, asked, &alike);
+    template.second = second;
+    memcpy(template.signing_key, key, sizeof(template.signing_key));
+    template.signature_headers = apr_table_clone(r->pool, request->signature_headers);
+    apr_table_unset(template.signature_headers, "Authorization");
+    usp_s3_remember_template(r, request, url, &template);
     return 1;
 }
 
 /*
- * Take of Python: URL, host, server name, headers, prefixes, whether the client's Accept-Encoding passes, whether a part is asked
- * for by its number, time, version, how the next ones are signed or None.
+ * Parse (URL, host, server name, headers, pass_headers, pass_accept_encoding, has_part_number, signed_at, state version,
+ * signing template or None), the result for a signed request. Returns whether it is valid.
  */
-static int take_signature(request_rec *r, signed_request *request, PyObject *result, char **url)
+static int parse_signed(request_rec *r, signed_request *request, PyObject *result, char **url)
 {
-    PyObject *signed_url, *host, *server_name, *headers, *prefixes, *alike;
-    const char *asked = *url;
+    PyObject *signed_url, *host, *server_name, *headers, *prefixes, *template;
+    const char *unsigned_url = *url;
     long long signed_at, version;
     Py_ssize_t i;
 
     if (!PyArg_ParseTuple(result, "UUUO!O!ppLLO", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
-                          &prefixes, &request->passes_coding, &request->by_number, &signed_at, &version, &alike)
-        || !(*url = (char *)copied(r->pool, signed_url)) || !(request->host = copied(r->pool, host))
-        || !(request->server_name = copied(r->pool, server_name)))
+                          &prefixes, &request->pass_accept_encoding, &request->has_part_number, &signed_at, &version,
+                          &template)
+        || !(*url = (char *)copy_str(r->pool, signed_url)) || !(request->host = copy_str(r->pool, host))
+        || !(request->server_name = copy_str(r->pool, server_name)))
         return 0;
     request->signed_at = signed_at;
-    request->version = version;
-    usp_s3_set_version(version);
-    request->headers = apr_table_make(r->pool, 6);
-    request->passed = apr_array_make(r->pool, 1, sizeof(const char *));
+    request->state_version = version;
+    usp_s3_set_state_version(version);
+    request->signature_headers = apr_table_make(r->pool, 6);
+    request->pass_headers = apr_array_make(r->pool, 1, sizeof(const char *));
     for (i = 0; i < PyTuple_Size(prefixes); i++)
-        APR_ARRAY_PUSH(request->passed, const char *) = copied(r->pool, PyTuple_GetItem(prefixes, i));
-    return copy_headers(request->headers, headers) && (alike == Py_None || take_alike(r, request, alike, asked));
+        APR_ARRAY_PUSH(request->pass_headers, const char *) = copy_str(r->pool, PyTuple_GetItem(prefixes, i));
+    return copy_headers(request->signature_headers, headers)
+           && (template == Py_None || parse_template(r, request, template, unsigned_url));
 }
 
-/* An exception that Python did not handle: its type alone is logged, for its words may hold a key. */
-static int internal_error(request_rec *r)
+/* Parse (status, refetch_whole, error message or None, length or -1, headers), the result for a range response. */
+static const char *parse_part(request_rec *r, signed_request *request, PyObject *result)
 {
-    PyObject *type = PyErr_Occurred();
+    PyObject *message, *headers;
+    const char *error = NULL;
+    long long length;
+    int status;
 
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: internal error: %s",
-                  type ? ((PyTypeObject *)type)->tp_name : "not what was expected of Python");
-    PyErr_Clear();
-    return HTTP_INTERNAL_SERVER_ERROR;
+    if (!PyArg_ParseTuple(result, "ipOLO!", &status, &request->refetch_whole, &message, &length, &PyTuple_Type, &headers)
+        || !copy_headers(r->err_headers_out, headers)
+        || (message != Py_None && !(error = copy_str(r->pool, message)))) {
+        log_internal_error(r);
+        return INVALID_PART;
+    }
+    if (r->main && request->refetch_whole) {
+        const char *content_length = apr_table_get(r->headers_out, "Content-Length");
+
+        /* A subrequest cannot be sent again. An empty response for an empty object is right all the same. */
+        request->refetch_whole = 0;
+        if (status == HTTP_PARTIAL_CONTENT && (!content_length || strcmp(content_length, "0") != 0))
+            error = "S3 sent another part than was asked for";
+    }
+    request->is_length_enforced = length >= 0 && !request->response_header.has_content_length && !r->header_only;
+    request->bytes_left = length;
+    if (ap_is_HTTP_ERROR(status) && status != r->status) {
+        request->is_rejected = request->is_rejected_by_header = 1;
+        request->client_status = status;
+    }
+    r->status = status;
+    return error;
 }
 
-/* ---------------------------------------------------------------- the questions */
+/* ---------------------------------------------------------------- the callbacks */
 
-int usp_s3_has_undecoded_slash(request_rec *r)
+int usp_s3_has_encoded_slash(request_rec *r)
 {
     core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
     int is_undecoded = core->allow_encoded_slashes && !core->decode_encoded_slashes;
 
-    /* ProxyPass with mapping=encoded: the whole path is left as it is. */
+    /* ProxyPass with mapping=encoded does not decode the path at all. */
     return (is_undecoded || apr_table_get(r->notes, "proxy-noencode")) && ap_strcasestr(r->uri, "%2f");
 }
 
 /*
- * With MergeSlashes, httpd's default: the path of the ProxyPass that led here, after which the client's slashes are those
- * of the key; empty where another rule made the URL. NULL where slashes are not merged.
+ * With MergeSlashes (httpd's default): the path of the ProxyPass that made the URL, after which the slashes of the client's
+ * path belong to the key; "" if another rule made it. NULL if slashes are not merged.
  */
-static const char *mount_with_merged_slashes(request_rec *r)
+static const char *proxy_pass_path_if_merged(request_rec *r)
 {
     core_server_config *core = ap_get_core_module_config(r->server->module_config);
-    const char *mount;
+    const char *path;
 
     if (r->main || r->proxyreq == PROXYREQ_PROXY || core->merge_slashes == AP_CORE_CONFIG_OFF)
         return NULL;
-    mount = usp_s3_mount(r);
-    return mount ? mount : "";
+    path = usp_s3_proxy_pass_path(r);
+    return path ? path : "";
 }
 
 int usp_s3_sign(request_rec *r, signed_request *request, char **url)
 {
     PyObject *result;
-    int status = OK, logged;
+    int status = OK, is_logged;
 
-    if (!sign_function || !Py_IsInitialized()) {
+    if (!sign_callback || !Py_IsInitialized()) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: this process has no signer: proxy.conf is not included, "
                       "or its WSGIImportScript failed at the start of this process (see above)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    if (!request->place.refusal && usp_s3_sign_alike(r, request, url))
+    if (!request->settings.error && usp_s3_sign_with_template(r, request, url))
         return OK;
     enter_python();
-    result = PyObject_CallFunction(sign_function, "NNNNNiNN", text_or_none(request->place.url),
-                                   settings(request->place.settings), text(r->method), text(*url),
-                                   text_or_none(r->main ? NULL : r->unparsed_uri), usp_s3_has_undecoded_slash(r),
-                                   text_or_none(mount_with_merged_slashes(r)), text_or_none(request->place.refusal));
+    result = PyObject_CallFunction(sign_callback, "NNNNNiNN", to_str_or_none(request->settings.section_url),
+                                   to_pairs(request->settings.variables), to_str(r->method), to_str(*url),
+                                   to_str_or_none(r->main ? NULL : r->unparsed_uri), usp_s3_has_encoded_slash(r),
+                                   to_str_or_none(proxy_pass_path_if_merged(r)),
+                                   to_str_or_none(request->settings.error));
+    /* The result for a request that fails begins with a status, that for a signed request with a URL. */
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
-        if (!(status = take_refusal(r, result, &logged)))
-            status = internal_error(r);
+        if (!(status = parse_error(r, result, &is_logged)))
+            status = log_internal_error(r);
     }
-    else if (!result || !take_signature(r, request, result, url))
-        status = internal_error(r);
+    else if (!result || !parse_signed(r, request, result, url))
+        status = log_internal_error(r);
     Py_XDECREF(result);
     leave_python();
     return status;
 }
 
-static int add_header(void *dict, const char *name, const char *value)
+const char *usp_s3_validate_part(request_rec *r, signed_request *request)
 {
-    PyObject *key = text(name), *lowercase = key ? PyObject_CallMethod(key, "lower", NULL) : NULL, *object = text(value);
-    PyObject *known = lowercase ? PyDict_GetItemWithError(dict, lowercase) : NULL;
-
-    if (known && object)
-        Py_SETREF(object, PyUnicode_FromFormat("%U, %U", known, object));
-    if (lowercase && object)
-        PyDict_SetItem(dict, lowercase, object);
-    Py_XDECREF(key);
-    Py_XDECREF(lowercase);
-    Py_XDECREF(object);
-    return !PyErr_Occurred();
-}
-
-/* The headers of S3's answer, in a dict by names in lowercase. */
-static PyObject *answer_headers(request_rec *r)
-{
-    PyObject *headers = PyDict_New();
-
-    if (headers)
-        apr_table_do(add_header, headers, r->headers_out, NULL);
-    if (headers && r->content_type)
-        add_header(headers, "Content-Type", r->content_type);
-    if (PyErr_Occurred())
-        Py_CLEAR(headers);
-    return headers;
-}
-
-/* Take (status, whether all must be asked for, why it is refused or None, length or -1, headers) of Python. */
-static const char *take_judgement(request_rec *r, signed_request *request, PyObject *result)
-{
-    PyObject *doubt, *headers;
-    const char *why = NULL;
-    long long length;
-    int status;
-
-    if (!PyArg_ParseTuple(result, "ipOLO!", &status, &request->ask_for_all, &doubt, &length, &PyTuple_Type, &headers)
-        || !copy_headers(r->err_headers_out, headers) || (doubt != Py_None && !(why = copied(r->pool, doubt)))) {
-        internal_error(r);
-        return "S3's answer could not be judged";
-    }
-    if (r->main && request->ask_for_all) {
-        const char *stated = apr_table_get(r->headers_out, "Content-Length");
-
-        request->ask_for_all = 0; /* a part of a page cannot be asked for once more: but nothing of an empty object is right */
-        if (status == HTTP_PARTIAL_CONTENT && (!stated || strcmp(stated, "0") != 0))
-            why = "S3 sent another part than was asked for";
-    }
-    request->is_counted = length >= 0 && !request->header.has_length && !r->header_only;
-    request->left = length;
-    if (ap_is_HTTP_ERROR(status) && status != r->status) {
-        request->refused = request->is_decided = 1;
-        request->status = status;
-    }
-    r->status = status;
-    return why;
-}
-
-const char *usp_s3_judge_part(request_rec *r, signed_request *request)
-{
-    const char *why = "S3's answer could not be judged";
+    const char *error = INVALID_PART;
     PyObject *result;
 
     if (!Py_IsInitialized())
-        return why;
+        return error;
     enter_python();
-    result = PyObject_CallFunction(part_function, "iNNNi", r->status, answer_headers(r), text_or_none(request->range),
-                                   text_or_none(request->if_range), request->by_number);
+    result = PyObject_CallFunction(part_callback, "iNNNi", r->status, to_header_dict(r), to_str_or_none(request->range),
+                                   to_str_or_none(request->if_range), request->has_part_number);
     if (result)
-        why = take_judgement(r, request, result);
+        error = parse_part(r, request, result);
     else
-        internal_error(r);
+        log_internal_error(r);
     Py_XDECREF(result);
     leave_python();
-    return why;
+    return error;
 }
 
 static double seconds_since(request_rec *r)
@@ -322,8 +340,7 @@ static double seconds_since(request_rec *r)
     return (double)(apr_time_now() - r->request_time) / APR_USEC_PER_SEC;
 }
 
-/* What S3's refusal means, and what the operator must know of it. */
-int usp_s3_explain(request_rec *r, signed_request *request, int refused)
+int usp_s3_handle_error_response(request_rec *r, signed_request *request, int s3_status)
 {
     PyObject *result;
     int status;
@@ -331,41 +348,41 @@ int usp_s3_explain(request_rec *r, signed_request *request, int refused)
     if (!Py_IsInitialized())
         return HTTP_BAD_GATEWAY;
     enter_python();
-    result = PyObject_CallFunction(refusal_function, "NNNNiy#NidLLL", text_or_none(request->place.url),
-                                   settings(request->place.settings), text(r->method), text(request->url), refused,
-                                   request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
-                                   request->attempt, seconds_since(r), (long long)request->signed_at,
-                                   (long long)request->version, (long long)usp_s3_granted(request));
-    status = result ? take_refusal(r, result, &request->logged) : 0;
+    result = PyObject_CallFunction(error_callback, "NNNNiy#NidLLL", to_str_or_none(request->settings.section_url),
+                                   to_pairs(request->settings.variables), to_str(r->method), to_str(request->url), s3_status,
+                                   request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
+                                   to_header_dict(r), request->attempt, seconds_since(r), (long long)request->signed_at,
+                                   (long long)request->state_version, (long long)usp_s3_get_accepted_version(request));
+    status = result ? parse_error(r, result, &request->is_logged) : 0;
     if (!status)
-        status = internal_error(r);
+        status = log_internal_error(r);
     Py_XDECREF(result);
     leave_python();
     return status;
 }
 
-void usp_s3_log_answer(request_rec *r, signed_request *request)
+void usp_s3_log_response(request_rec *r, signed_request *request)
 {
     const char *line = NULL;
     PyObject *result;
 
-    if (request->logged || !request->s3_status || request->s3_status == HTTP_OK
+    if (request->is_logged || !request->s3_status || request->s3_status == HTTP_OK
         || request->s3_status == HTTP_PARTIAL_CONTENT || !APLOGrdebug(r) || !Py_IsInitialized())
         return;
-    request->logged = 1;
+    request->is_logged = 1;
     enter_python();
-    result = PyObject_CallFunction(answer_function, "NNiy#Nid", text(r->method), text(request->url), request->s3_status,
-                                   request->body ? request->body : "", (Py_ssize_t)request->length, answer_headers(r),
-                                   request->attempt, seconds_since(r));
-    if (!(line = copied(r->pool, result)))
-        internal_error(r);
+    result = PyObject_CallFunction(response_callback, "NNiy#Nid", to_str(r->method), to_str(request->url), request->s3_status,
+                                   request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
+                                   to_header_dict(r), request->attempt, seconds_since(r));
+    if (!(line = copy_str(r->pool, result)))
+        log_internal_error(r);
     Py_XDECREF(result);
     leave_python();
     if (line)
         ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r, "usp_s3_wsgi: %s", line);
 }
 
-void usp_s3_report(request_rec *r, signed_request *request, const char *what)
+void usp_s3_log_failure(request_rec *r, signed_request *request, const char *message)
 {
     const char *line = NULL;
     PyObject *result;
@@ -373,19 +390,19 @@ void usp_s3_report(request_rec *r, signed_request *request, const char *what)
     if (!Py_IsInitialized())
         return;
     enter_python();
-    result = PyObject_CallFunction(failure_function, "NNNid", text(r->method), text(request->url), text(what),
+    result = PyObject_CallFunction(failure_callback, "NNNid", to_str(r->method), to_str(request->url), to_str(message),
                                    request->attempt, seconds_since(r));
-    if (!result || (result != Py_None && !(line = copied(r->pool, result))))
-        internal_error(r);
+    if (!result || (result != Py_None && !(line = copy_str(r->pool, result))))
+        log_internal_error(r);
     Py_XDECREF(result);
     leave_python();
     if (line)
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: %s", line);
 }
 
-/* ---------------------------------------------------------------- the lists of headers */
+/* ---------------------------------------------------------------- header lists */
 
-static const char **names_for(header_list *lists, const char *method, int status)
+static const char **find_names(header_list *lists, const char *method, int status)
 {
     for (; lists && lists->names; lists++) {
         if (method ? strcmp(lists->method, method) == 0 : lists->status == status)
@@ -394,20 +411,18 @@ static const char **names_for(header_list *lists, const char *method, int status
     return NULL;
 }
 
-const char **usp_s3_forwarded(const char *method)
+const char **usp_s3_forwarded_request_headers(const char *method)
 {
-    return names_for(forwarded, method, 0);
+    return find_names(request_headers, method, 0);
 }
 
-const char **usp_s3_passed_on(int status)
+const char **usp_s3_forwarded_response_headers(int status)
 {
-    return names_for(passed_on, NULL, status);
+    return find_names(response_headers, NULL, status);
 }
 
-/* ---------------------------------------------------------------- Python's face: usp_s3_wsgi._httpd */
-
-/* Take a dict of names by method or status; kept for ever, for it lives as long as the child. */
-static header_list *header_lists(PyObject *dict)
+/* Copy a dict of header names by method or by status. It is never freed: it is used until the child exits. */
+static header_list *copy_header_lists(PyObject *dict)
 {
     header_list *lists = calloc((size_t)PyDict_Size(dict) + 1, sizeof(*lists)), *list = lists;
     PyObject *key, *names;
@@ -430,13 +445,15 @@ static header_list *header_lists(PyObject *dict)
     return lists;
 }
 
+/* ---------------------------------------------------------------- the extension module usp_s3_wsgi._httpd */
+
 static PyObject *py_register(PyObject *self, PyObject *arguments)
 {
-    PyObject *sign_with, *refuse_with, *fail_with, *answer_with, *judge_with, *to_s3, *to_client;
+    PyObject *sign, *on_error, *on_failure, *on_response, *on_part, *by_method, *by_status;
 
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "OOOOOO!O!", &sign_with, &refuse_with, &fail_with, &answer_with, &judge_with,
-                          &PyDict_Type, &to_s3, &PyDict_Type, &to_client))
+    if (!PyArg_ParseTuple(arguments, "OOOOOO!O!", &sign, &on_error, &on_failure, &on_response, &on_part, &PyDict_Type,
+                          &by_method, &PyDict_Type, &by_status))
         return NULL;
     if (!usp_s3_is_loaded()) {
         PyErr_SetString(PyExc_RuntimeError, "httpd has not loaded usp_s3_module: \"usp-s3 apache-config\" prints the line");
@@ -446,15 +463,15 @@ static PyObject *py_register(PyObject *self, PyObject *arguments)
         PyErr_SetString(PyExc_RuntimeError, "the signer needs application-group=%{GLOBAL}");
         return NULL;
     }
-    if (sign_function)
+    if (sign_callback)
         Py_RETURN_NONE;
-    if (!(forwarded = header_lists(to_s3)) || !(passed_on = header_lists(to_client)))
+    if (!(request_headers = copy_header_lists(by_method)) || !(response_headers = copy_header_lists(by_status)))
         return NULL;
-    part_function = Py_NewRef(judge_with);
-    refusal_function = Py_NewRef(refuse_with);
-    failure_function = Py_NewRef(fail_with);
-    answer_function = Py_NewRef(answer_with);
-    sign_function = Py_NewRef(sign_with);
+    part_callback = Py_NewRef(on_part);
+    error_callback = Py_NewRef(on_error);
+    failure_callback = Py_NewRef(on_failure);
+    response_callback = Py_NewRef(on_response);
+    sign_callback = Py_NewRef(sign);
     Py_RETURN_NONE;
 }
 
@@ -462,10 +479,10 @@ static PyObject *py_proof(PyObject *self, PyObject *arguments)
 {
     (void)self;
     (void)arguments;
-    return text_or_none(usp_s3_proof());
+    return to_str_or_none(usp_s3_get_proof());
 }
 
-#define BODY "usp_s3_wsgi._httpd.body"
+#define BODY_CAPSULE "usp_s3_wsgi._httpd.body"
 
 static PyObject *py_guarded_body(PyObject *self, PyObject *arguments)
 {
@@ -473,26 +490,28 @@ static PyObject *py_guarded_body(PyObject *self, PyObject *arguments)
 
     (void)self;
     (void)arguments;
-    return body ? PyCapsule_New(body, BODY, NULL) : Py_NewRef(Py_None);
+    return body ? PyCapsule_New(body, BODY_CAPSULE, NULL) : Py_NewRef(Py_None);
 }
 
 static PyObject *py_cut_body(PyObject *self, PyObject *capsule)
 {
-    void *body = PyCapsule_GetPointer(capsule, BODY);
+    void *body = PyCapsule_GetPointer(capsule, BODY_CAPSULE);
 
     (void)self;
     if (!body)
         return NULL;
-    usp_s3_cut_body(body);
+    usp_s3_cut_guarded_body(body);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
-    {"register", py_register, METH_VARARGS, "Hand over what signs and what explains refusals, once per process."},
-    {"proof", py_proof, METH_NOARGS, "What httpd's usp_s3_module puts before what it hands over; None where it is not loaded."},
+    {"register", py_register, METH_VARARGS, "Register the callbacks and the header lists, once per process."},
+    {"proof", py_proof, METH_NOARGS,
+     "Return the proof at the beginning of USP_S3_SETTINGS; None if httpd has not loaded usp_s3_module."},
     {"guarded_body", py_guarded_body, METH_NOARGS,
-     "The body of the request that has just come to the gateway in this thread; None in mod_wsgi's daemons."},
-    {"cut_body", py_cut_body, METH_O, "Say, before the request ends, that its body is not whole: httpd will end it abnormally."},
+     "Return the response body of the gateway request that this thread handles; None in mod_wsgi's daemons."},
+    {"cut_body", py_cut_body, METH_O,
+     "Mark a body as incomplete: httpd ends it abnormally. Only valid while the request is handled."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,72 +1,74 @@
 /*
- * The rule: which of the requests that mod_proxy sends are ours, and which settings count for one. It is the same for
- * ProxyPass, RewriteRule [P], SetHandler, balancers and subrequests; docs/security.md has it in an operator's words.
+ * Which of the requests that mod_proxy sends go to a bucket, and which settings apply to each. The rule is the same for
+ * ProxyPass, RewriteRule [P], SetHandler, balancers and subrequests; docs/security.md explains it to operators.
  *
- * A request is ours where a section of it holds a setting, and these are its sections:
- *   - a <Proxy> section of its URL, as mod_proxy applies it;
- *   - the <Location> that holds the ProxyPass which led to the URL, or is at or below the path of that;
- *   - another section around, whose S3BucketURL the URL is below.
- * A signature goes to no URL that the operator has not named so. The lines of the server are defaults.
+ * A request is signed if one of its sections contains a setting. Its sections are:
+ *   - <Proxy> sections of its URL, as mod_proxy applies them;
+ *   - the <Location> with the ProxyPass that made the URL, and those at or below that ProxyPass's path;
+ *   - other enclosing sections whose S3BucketURL the URL is below.
+ * So no signature is sent to a URL that the operator has not named. Settings outside of sections are defaults.
  */
 
 #include "sections.h"
 
 #include "apr_fnmatch.h"
 
-/* ---------------------------------------------------------------- what is asked */
+/* ---------------------------------------------------------------- the URL */
 
+/* The URL that mod_proxy is about to send a request to. */
 typedef struct {
     request_rec *r;
-    const usp_s3_index *index;
-    const char *url;        /* in mod_proxy's own spelling, without a socket; of a balancer the member's */
-    const char *as_written; /* as the configuration led to it, which is what mod_proxy looks for sections by */
-    size_t path_end;        /* of as_written: where its query begins */
-    int is_mapped;          /* by a rule of the server, before sections were looked for */
-    int is_socket;          /* it goes to a socket of this machine, whatever host it names */
-    const char *host;       /* of url, in lowercase */
-    const char *written_host; /* of as_written, likewise */
+    const usp_s3_section_index *index;
+    const char *url;          /* in mod_proxy's spelling, without a socket; the member's if there is a balancer */
+    const char *written_url;  /* as written in the configuration, by which mod_proxy looks for sections */
+    size_t path_end;          /* where the query of written_url begins */
+    int is_mapped;            /* the URL was known before mod_proxy merged sections */
+    int is_socket;            /* the request goes to a Unix domain socket, whatever the host is */
+    const char *host;         /* of url, in lowercase */
+    const char *written_host; /* of written_url, in lowercase */
 } proxied_url;
 
-/* Whether the URL is in the bucket of S3BucketURL, which may be further down: the path begins with the same name. */
-static int is_in_bucket(const proxied_url *asked, const char *bucket_url)
+/* Whether the URL is in the bucket of S3BucketURL. A deeper S3BucketURL matches too if the first segment is the same. */
+static int is_in_bucket(const proxied_url *target, const char *bucket_url)
 {
-    apr_pool_t *pool = asked->r->pool;
+    apr_pool_t *pool = target->r->pool;
     apr_uri_t one, bucket;
     const char *path;
 
     if (!usp_s3_parse_url(pool, bucket_url, &bucket))
-        return 1; /* Python says what is wrong with it */
-    if (asked->is_socket || !usp_s3_parse_url(pool, asked->url, &one) || !usp_s3_is_same_origin(&one, &bucket))
+        return 1; /* Python reports the error */
+    if (target->is_socket || !usp_s3_parse_url(pool, target->url, &one) || !usp_s3_is_same_origin(&one, &bucket))
         return 0;
-    path = usp_s3_folder_of(pool, &bucket);
-    return strncmp(usp_s3_folder_of(pool, &one), path, 1 + strcspn(path + 1, "/") + (path[1] != '\0')) == 0;
+    path = usp_s3_decoded_folder(pool, &bucket);
+    return strncmp(usp_s3_decoded_folder(pool, &one), path, 1 + strcspn(path + 1, "/") + (path[1] != '\0')) == 0;
 }
 
-/* Whether a section counts, for the request or for the balancer's member. */
-static int is_applied(const proxied_url *asked, ap_conf_vector_t *section)
+/* Whether a <Proxy> section matches the URL, or that of a balancer's member. */
+static int section_matches(const proxied_url *target, ap_conf_vector_t *section)
 {
-    const proxy_dir_conf *proxy = usp_s3_proxy_of(section);
+    const proxy_dir_conf *proxy = usp_s3_get_proxy_config(section);
 
-    return usp_s3_is_section_of(proxy, asked->as_written, asked->path_end)
-           || (usp_s3_is_balancer(asked->as_written) && usp_s3_is_section_of(proxy, asked->url, strcspn(asked->url, "?")));
+    return usp_s3_section_matches(proxy, target->written_url, target->path_end)
+           || (usp_s3_is_balancer_url(target->written_url)
+               && usp_s3_section_matches(proxy, target->url, strcspn(target->url, "?")));
 }
 
-/* Whether mod_proxy has merged a section before it asks, whether it counts or not. */
-static int is_walked(const proxied_url *asked, ap_conf_vector_t *section)
+/* Whether mod_proxy has merged a <Proxy> section into the request's configuration, whether its settings apply or not. */
+static int is_merged_section(const proxied_url *target, ap_conf_vector_t *section)
 {
-    return asked->is_mapped && usp_s3_is_applied_to(usp_s3_proxy_of(section), asked->as_written);
+    return target->is_mapped && usp_s3_mod_proxy_applies(usp_s3_get_proxy_config(section), target->written_url);
 }
 
 /* ---------------------------------------------------------------- ProxyPass and <Location> sections */
 
-/* Where the URL came from. */
+/* The ProxyPass that made the URL. */
 typedef struct {
-    const struct proxy_alias *alias;
-    const char *path; /* that it is for; of a ProxyPassMatch what its pattern begins with; NULL where that is nothing */
-} mount;
+    const struct proxy_alias *alias; /* NULL if another rule made the URL */
+    const char *path;                /* its path; of a ProxyPassMatch the literal prefix of the pattern, NULL if empty */
+} proxy_pass;
 
-/* What a pattern begins with, without the letter before a "?" or "*"; NULL where that is no more than a slash. */
-static const char *literal_beginning(apr_pool_t *pool, const char *pattern)
+/* The literal prefix of a pattern, without a character before "?" or "*"; NULL if it is only a slash. */
+static const char *literal_prefix(apr_pool_t *pool, const char *pattern)
 {
     const char *from = pattern + (*pattern == '^');
     size_t length = strcspn(from, ".[]()$*+?{}|\\^");
@@ -76,7 +78,7 @@ static const char *literal_beginning(apr_pool_t *pool, const char *pattern)
     return length > 1 ? apr_pstrmemdup(pool, from, length) : NULL;
 }
 
-/* Whether a path is another one or below it: as mod_proxy sees it, but for slashes that httpd has merged already. */
+/* Whether a path is another path or below it, as for mod_proxy. httpd has merged slashes already. */
 static int is_path_below(const char *path, const char *above)
 {
     size_t length = strlen(above);
@@ -86,45 +88,45 @@ static int is_path_below(const char *path, const char *above)
     return strncmp(path, above, length) == 0 && (path[length] == '/' || !path[length]);
 }
 
-static int leads_on(const struct proxy_alias *alias, request_rec *r)
+static int alias_matches(const struct proxy_alias *alias, request_rec *r)
 {
     const char *rest;
 
     if (alias->regex)
         return ap_regexec(alias->regex, r->uri, 0, NULL, 0) == 0;
-    rest = usp_s3_after(r->uri, alias->fake);
+    rest = usp_s3_skip_prefix(r->uri, alias->fake);
     return rest && rest != r->uri && (rest[-1] == '/' || *rest == '/' || !*rest);
 }
 
-static const struct proxy_alias *alias_of(request_rec *r)
+static const struct proxy_alias *find_alias(request_rec *r)
 {
     proxy_server_conf *conf = ap_get_module_config(r->server->module_config, &proxy_module);
     proxy_dir_conf *section = ap_get_module_config(r->per_dir_config, &proxy_module);
     int i;
 
-    if (section->alias && leads_on(section->alias, r))
+    if (section->alias && alias_matches(section->alias, r))
         return section->alias;
     for (i = 0; i < conf->aliases->nelts; i++) {
         const struct proxy_alias *alias = &APR_ARRAY_IDX(conf->aliases, i, struct proxy_alias);
 
-        if (leads_on(alias, r))
+        if (alias_matches(alias, r))
             return alias;
     }
     return NULL;
 }
 
-const char *usp_s3_mount(request_rec *r)
+const char *usp_s3_proxy_pass_path(request_rec *r)
 {
-    const struct proxy_alias *alias = alias_of(r);
+    const struct proxy_alias *alias = find_alias(r);
 
     return alias && !alias->regex && strcmp(alias->real, "!") != 0 ? alias->fake : NULL;
 }
 
-/* Whether a ProxyPass names the host that is asked; one with $1 or ${variable} there does not. */
-static int names_host(const proxied_url *asked, const struct proxy_alias *alias)
+/* Whether a ProxyPass has the host of the URL. False if its host contains $1 or ${variable}. */
+static int alias_has_host(const proxied_url *target, const struct proxy_alias *alias)
 {
-    apr_pool_t *pool = asked->r->pool;
-    const char *host = strstr(usp_s3_behind_socket(alias->real), "://"), *rest;
+    apr_pool_t *pool = target->r->pool;
+    const char *host = strstr(usp_s3_skip_socket(alias->real), "://"), *rest;
     apr_uri_t one, other;
     size_t length;
 
@@ -134,22 +136,22 @@ static int names_host(const proxied_url *asked, const struct proxy_alias *alias)
     length += strcspn(alias->real + length, "/$");
     if (alias->real[length] == '$')
         return 0;
-    if (usp_s3_is_balancer(alias->real) || asked->is_socket) {
-        rest = asked->as_written + length;
-        return ap_cstr_casecmpn(alias->real, asked->as_written, length) == 0 && (*rest == '/' || !*rest);
+    if (usp_s3_is_balancer_url(alias->real) || target->is_socket) {
+        rest = target->written_url + length;
+        return ap_cstr_casecmpn(alias->real, target->written_url, length) == 0 && (*rest == '/' || !*rest);
     }
     return usp_s3_parse_url(pool, apr_pstrcat(pool, apr_pstrmemdup(pool, alias->real, length), "/", NULL), &one)
-           && usp_s3_parse_url(pool, asked->url, &other) && usp_s3_is_same_origin(&one, &other);
+           && usp_s3_parse_url(pool, target->url, &other) && usp_s3_is_same_origin(&one, &other);
 }
 
-static mount mount_of(const proxied_url *asked)
+static proxy_pass find_proxy_pass(const proxied_url *target)
 {
-    mount found = {alias_of(asked->r), NULL};
+    proxy_pass found = {find_alias(target->r), NULL};
 
-    if (found.alias && !names_host(asked, found.alias))
+    if (found.alias && !alias_has_host(target, found.alias))
         found.alias = NULL;
     if (found.alias)
-        found.path = found.alias->regex ? literal_beginning(asked->r->pool, found.alias->fake) : found.alias->fake;
+        found.path = found.alias->regex ? literal_prefix(target->r->pool, found.alias->fake) : found.alias->fake;
     return found;
 }
 
@@ -158,8 +160,8 @@ static int is_pattern(const core_dir_config *location)
     return location->r || location->d_is_fnmatch;
 }
 
-/* Whether a <Location> counts for a path, as for httpd. */
-static int is_location_of(const core_dir_config *location, const char *path)
+/* Whether httpd applies a <Location> to a path. */
+static int location_matches(const core_dir_config *location, const char *path)
 {
     const char *rest;
 
@@ -167,141 +169,146 @@ static int is_location_of(const core_dir_config *location, const char *path)
         return ap_regexec(location->r, path, 0, NULL, 0) == 0;
     if (location->d_is_fnmatch)
         return apr_fnmatch(location->d, path, APR_FNM_PATHNAME) == 0;
-    rest = usp_s3_after(path, location->d);
+    rest = usp_s3_skip_prefix(path, location->d);
     return rest && (rest == path || rest[-1] == '/' || *rest == '/' || !*rest);
 }
 
-/* Whether a <Location> holds the ProxyPass that led to the URL. */
-static int holds_mount(ap_conf_vector_t *section, const mount *from)
+/* Whether a <Location> contains the ProxyPass that made the URL. */
+static int location_has_proxy_pass(ap_conf_vector_t *section, const proxy_pass *from)
 {
-    const proxy_dir_conf *proxy = usp_s3_proxy_of(section);
+    const proxy_dir_conf *proxy = usp_s3_get_proxy_config(section);
 
     return proxy && proxy->alias == from->alias;
 }
 
 /* Whether a <Location> is at or below the path of that ProxyPass. */
-static int is_at_mount(const proxied_url *asked, ap_conf_vector_t *section, const mount *from)
+static int is_below_proxy_pass(const proxied_url *target, ap_conf_vector_t *section, const proxy_pass *from)
 {
     const core_dir_config *location = ap_get_core_module_config(section);
-    const char *path = is_pattern(location) ? literal_beginning(asked->r->pool, location->d) : location->d;
+    const char *path = is_pattern(location) ? literal_prefix(target->r->pool, location->d) : location->d;
 
     return path && from->path && is_path_below(path, from->path);
 }
 
 /* ---------------------------------------------------------------- the sections of a request */
 
-/* What is known of a request while its sections are looked for. */
+/* The state while the sections of a request are matched. Sections are arrays of ap_conf_vector_t *. */
 typedef struct {
-    const proxied_url *asked;
-    mount from;
-    const apr_array_header_t *server, *merged; /* variables: of the server's lines, and of all that httpd has merged */
-    apr_array_header_t *applied;               /* ap_conf_vector_t *: <Proxy> sections that count */
-    apr_array_header_t *ignored;               /* the same: those that mod_proxy alone applies */
-    apr_array_header_t *around;                /* variables: of the sections around that count */
-    const char *computing;                     /* the name of a <Proxy> section with rules that compute settings */
-    int is_claimed;                            /* a section of the request holds a setting */
-    const char *url;                           /* of the section that names the bucket */
-    const char *refusal;
-} search;
+    const proxied_url *target;
+    proxy_pass from;
+    const apr_array_header_t *server_variables; /* outside of sections */
+    const apr_array_header_t *merged_variables; /* of all sections that httpd has merged */
+    apr_array_header_t *matched;                /* <Proxy> sections whose settings apply */
+    apr_array_header_t *unmatched;              /* <Proxy> sections that mod_proxy has merged, but that do not match */
+    apr_array_header_t *enclosing_variables;    /* of <Location>, <Directory> and <If> sections that apply */
+    const char *rule_section;                   /* the name of a <Proxy> section whose rules set settings */
+    int is_bucket;                              /* a section of the request contains a setting: it must be signed */
+    const char *section_url;                    /* the URL of the section that names the bucket */
+    const char *error;                          /* error message if the request must not be signed, else NULL */
+} match;
 
-/* <Proxy> sections; one of any host names a bucket by S3BucketURL alone. */
-static void find_proxy_sections(search *found)
+/* Match <Proxy> sections. One that matches any host needs S3BucketURL. */
+static void match_proxy_sections(match *found)
 {
-    const proxied_url *asked = found->asked;
+    const proxied_url *target = found->target;
+    const apr_array_header_t *sections = usp_s3_find_candidates(target->r->pool, target->index, target->host,
+                                                                target->written_host);
     int i;
-    const apr_array_header_t *sections = usp_s3_candidates(asked->r->pool, asked->index, asked->host, asked->written_host);
 
-    found->applied = apr_array_make(asked->r->pool, 2, sizeof(ap_conf_vector_t *));
-    found->ignored = apr_array_make(asked->r->pool, 2, sizeof(ap_conf_vector_t *));
+    found->matched = apr_array_make(target->r->pool, 2, sizeof(ap_conf_vector_t *));
+    found->unmatched = apr_array_make(target->r->pool, 2, sizeof(ap_conf_vector_t *));
     for (i = 0; i < sections->nelts; i++) {
-        ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, usp_s3_indexed).section;
-        const proxy_dir_conf *proxy = usp_s3_proxy_of(section);
+        ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, usp_s3_indexed_section).section;
+        const proxy_dir_conf *proxy = usp_s3_get_proxy_config(section);
         const apr_array_header_t *all;
         const char *bucket;
 
-        if (i && section == APR_ARRAY_IDX(sections, i - 1, usp_s3_indexed).section)
-            continue; /* it is in two of the arrays */
-        if (!is_applied(asked, section)) {
-            if (is_walked(asked, section))
-                APR_ARRAY_PUSH(found->ignored, ap_conf_vector_t *) = section;
+        if (i && section == APR_ARRAY_IDX(sections, i - 1, usp_s3_indexed_section).section)
+            continue; /* it is in two arrays of the index */
+        if (!section_matches(target, section)) {
+            if (is_merged_section(target, section))
+                APR_ARRAY_PUSH(found->unmatched, ap_conf_vector_t *) = section;
             continue;
         }
-        APR_ARRAY_PUSH(found->applied, ap_conf_vector_t *) = section;
-        if (usp_s3_is_computing(section)) {
-            found->is_claimed = 1;
-            found->computing = usp_s3_shown_url(asked->r->pool, proxy->p);
+        APR_ARRAY_PUSH(found->matched, ap_conf_vector_t *) = section;
+        if (usp_s3_section_has_setting_rules(section)) {
+            found->is_bucket = 1;
+            found->rule_section = usp_s3_url_for_log(target->r->pool, proxy->p);
         }
-        if (!usp_s3_any(section, usp_s3_has_any_setting, NULL))
+        if (!usp_s3_any_section(section, usp_s3_section_has_setting, NULL))
             continue;
         all = usp_s3_variables(section);
-        bucket = usp_s3_value_of(all, BUCKET);
-        if (!usp_s3_is_section_of_any(proxy) || (bucket && is_in_bucket(asked, bucket)))
-            found->is_claimed = 1;
-        else if (!bucket && usp_s3_holds_identity(all))
-            found->refusal = apr_psprintf(asked->r->pool, "<Proxy \"%s\"> is one of any host: it needs S3BucketURL",
-                                          usp_s3_shown_url(asked->r->pool, proxy->p));
-        if (usp_s3_is_literal(proxy) && usp_s3_is_http(proxy->p))
-            found->url = usp_s3_behind_socket(proxy->p);
+        bucket = usp_s3_get_value(all, BUCKET_URL);
+        if (!usp_s3_section_matches_any_host(proxy) || (bucket && is_in_bucket(target, bucket)))
+            found->is_bucket = 1;
+        else if (!bucket && usp_s3_has_credentials(all))
+            found->error = apr_psprintf(target->r->pool, "<Proxy \"%s\"> matches any host: it needs S3BucketURL",
+                                        usp_s3_url_for_log(target->r->pool, proxy->p));
+        if (usp_s3_is_literal_section(proxy) && usp_s3_is_http_url(proxy->p))
+            found->section_url = usp_s3_skip_socket(proxy->p);
     }
 }
 
-static int is_of_one(const apr_array_header_t *sections, const apr_table_entry_t *entry)
+static int any_sets_entry(const apr_array_header_t *sections, const apr_table_entry_t *entry)
 {
     int i;
 
     for (i = 0; i < sections->nelts; i++) {
-        if (usp_s3_holds(usp_s3_variables(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *)), entry))
+        if (usp_s3_contains_entry(usp_s3_variables(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *)), entry))
             return 1;
     }
     return 0;
 }
 
 /*
- * The settings that neither the server nor a <Proxy> section has set, but perhaps an <If> in one. All empty values are one
- * string for mod_env; where all sections are merged already, such a one is the last word, whoever has set it.
+ * Find the settings that neither the server nor a <Proxy> section has set; an <If> in a <Proxy> section may have. mod_env uses
+ * the same pointer for all empty values, so it is unknown who has set one: if all sections are merged, it overrides the
+ * others, whoever that was.
  */
-static void find_around(search *found)
+static void find_enclosing_variables(match *found)
 {
     int i;
 
-    found->around = apr_array_make(found->asked->r->pool, 4, sizeof(apr_table_entry_t));
-    for (i = 0; found->merged && i < found->merged->nelts; i++) {
-        const apr_table_entry_t *entry = &APR_ARRAY_IDX(found->merged, i, apr_table_entry_t);
-        int is_last_word = !*entry->val && found->asked->is_mapped;
+    found->enclosing_variables = apr_array_make(found->target->r->pool, 4, sizeof(apr_table_entry_t));
+    for (i = 0; found->merged_variables && i < found->merged_variables->nelts; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(found->merged_variables, i, apr_table_entry_t);
+        int overrides = !*entry->val && found->target->is_mapped;
 
-        if (usp_s3_may_be_setting(entry)
-            && (is_last_word
-                || (!usp_s3_holds(found->server, entry) && !is_of_one(found->applied, entry)
-                    && !is_of_one(found->ignored, entry))))
-            APR_ARRAY_PUSH(found->around, apr_table_entry_t) = *entry;
+        if (usp_s3_has_setting_prefix(entry)
+            && (overrides
+                || (!usp_s3_contains_entry(found->server_variables, entry) && !any_sets_entry(found->matched, entry)
+                    && !any_sets_entry(found->unmatched, entry))))
+            APR_ARRAY_PUSH(found->enclosing_variables, apr_table_entry_t) = *entry;
     }
 }
 
-/* Take away what a section, or one in it, has set. */
-static void take_away(apr_array_header_t *variables, ap_conf_vector_t *section, int with_inner)
+/* Remove the variables that a section has set, or a section in it. */
+static void remove_variables(apr_array_header_t *variables, ap_conf_vector_t *section, int with_inner)
 {
     int i, kept = 0;
 
     for (i = 0; i < variables->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(variables, i, apr_table_entry_t);
 
-        if (!(with_inner ? usp_s3_any(section, usp_s3_has_entry, entry) : usp_s3_has_entry(section, entry)))
+        if (!(with_inner ? usp_s3_any_section(section, usp_s3_sets_entry, entry) : usp_s3_sets_entry(section, entry)))
             APR_ARRAY_IDX(variables, kept++, apr_table_entry_t) = *entry;
     }
     variables->nelts = kept;
 }
 
 /*
- * Below a ProxyPass: a <Location> of its own makes the request ours, and one around it does not count, unless its S3BucketURL
- * says so. Of those that count, their own variables are taken: a later one that does not count may have taken their place in
- * what is merged. What is left of that then are variables of <If> sections.
+ * Match <Location> sections if a ProxyPass made the URL. One that contains it, or is at or below its path, makes the request
+ * one for a bucket. Others do not apply, unless their S3BucketURL is the URL's. The variables of those that apply are read
+ * from the sections themselves: in the merged variables a later section, which does not apply, may have replaced them. What
+ * is left of the merged variables then are those of <If> sections.
  */
-static void add_locations(search *found)
+static void match_locations(match *found)
 {
-    const proxied_url *asked = found->asked;
-    core_server_config *server = ap_get_core_module_config(asked->r->server->module_config);
-    apr_array_header_t *counting = apr_array_make(asked->r->pool, 4, sizeof(apr_table_entry_t));
-    char *path = apr_pstrdup(asked->r->pool, asked->r->uri);
+    const proxied_url *target = found->target;
+    core_server_config *server = ap_get_core_module_config(target->r->server->module_config);
+    apr_array_header_t *variables = apr_array_make(target->r->pool, 4, sizeof(apr_table_entry_t));
+    const char *real = found->from.alias->real;
+    char *path = apr_pstrdup(target->r->pool, target->r->uri);
     int i;
 
     ap_no2slash(path);
@@ -309,206 +316,219 @@ static void add_locations(search *found)
         ap_conf_vector_t *section = APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
         const core_dir_config *location = ap_get_core_module_config(section);
         const apr_array_header_t *all = usp_s3_variables(section);
-        const char *bucket = usp_s3_value_of(all, BUCKET);
+        const char *bucket = usp_s3_get_value(all, BUCKET_URL);
         int is_own;
 
-        if ((!all && !location->sec_if && !location->sec_file) || !is_location_of(location, path))
+        if ((!all && !location->sec_if && !location->sec_file) || !location_matches(location, path))
             continue;
-        is_own = holds_mount(section, &found->from)
-                 || (bucket ? is_in_bucket(asked, bucket) : is_at_mount(asked, section, &found->from));
+        is_own = location_has_proxy_pass(section, &found->from)
+                 || (bucket ? is_in_bucket(target, bucket) : is_below_proxy_pass(target, section, &found->from));
         if (is_own || (is_pattern(location) && !bucket)) {
-            found->is_claimed |= is_own && usp_s3_any(section, usp_s3_has_any_setting, NULL)
-                                 && usp_s3_first_setting(found->merged, 0);
-            take_away(found->around, section, 0);
+            found->is_bucket |= is_own && usp_s3_any_section(section, usp_s3_section_has_setting, NULL)
+                                && usp_s3_first_setting(found->merged_variables, 0);
+            remove_variables(found->enclosing_variables, section, 0);
             if (all)
-                apr_array_cat(counting, all);
+                apr_array_cat(variables, all);
         }
         else
-            take_away(found->around, section, 1);
+            remove_variables(found->enclosing_variables, section, 1);
     }
-    apr_array_cat(counting, found->around);
-    found->around = counting;
-    if (found->is_claimed && !found->url && usp_s3_is_http(found->from.alias->real) && !strchr(found->from.alias->real, '$'))
-        found->url = usp_s3_behind_socket(found->from.alias->real);
+    apr_array_cat(variables, found->enclosing_variables);
+    found->enclosing_variables = variables;
+    if (found->is_bucket && !found->section_url && usp_s3_is_http_url(real) && !strchr(real, '$'))
+        found->section_url = usp_s3_skip_socket(real);
 }
 
-/* What is around says by S3BucketURL, set or computed, whether it is about the URL; keys that say nothing are refused. */
-static void judge_around(search *found, const usp_s3_operator *operator)
+/* Enclosing sections apply if their S3BucketURL, set or computed, is the URL's. Credentials need S3BucketURL. */
+static void check_enclosing_bucket(match *found, const usp_s3_trusted_variables *trusted)
 {
-    const char *bucket = usp_s3_value_of(found->around, BUCKET);
+    const char *bucket = usp_s3_get_value(found->enclosing_variables, BUCKET_URL);
 
     if (!bucket)
-        bucket = usp_s3_value_of(operator->computed, BUCKET);
-    if (bucket && is_in_bucket(found->asked, bucket))
-        found->is_claimed = 1;
-    else if (bucket && !(found->from.alias && found->is_claimed))
-        found->around->nelts = 0;
-    else if (!bucket && !found->is_claimed && usp_s3_holds_identity(found->around))
-        found->refusal = "the section around holds keys, but nothing says that they are for this URL: a <Proxy> section of it "
-                         "or S3BucketURL";
+        bucket = usp_s3_get_value(trusted->computed, BUCKET_URL);
+    if (bucket && is_in_bucket(found->target, bucket))
+        found->is_bucket = 1;
+    else if (bucket && !(found->from.alias && found->is_bucket))
+        found->enclosing_variables->nelts = 0;
+    else if (!bucket && !found->is_bucket && usp_s3_has_credentials(found->enclosing_variables))
+        found->error = "the enclosing section contains credentials, but nothing says that they are for this URL: add a "
+                       "<Proxy> section of it, or S3BucketURL";
 }
 
-/* How mod_proxy would apply a section of a URL that it does not apply now, NULL where that is none of the request's. */
-static const char *spelling_of(const proxied_url *asked, const proxy_dir_conf *proxy)
+/* ---------------------------------------------------------------- requests that are rejected */
+
+/* How a section of the URL must be written for mod_proxy to apply it; NULL if it is not a section of the URL. */
+static const char *applied_spelling(const proxied_url *target, const proxy_dir_conf *proxy)
 {
-    apr_pool_t *pool = asked->r->pool;
-    const char *written = usp_s3_is_balancer(asked->as_written) ? asked->url : asked->as_written, *end;
+    apr_pool_t *pool = target->r->pool;
+    const char *written = usp_s3_is_balancer_url(target->written_url) ? target->url : target->written_url, *end;
     apr_uri_t section;
 
-    if (!usp_s3_is_below(pool, asked->url, proxy->p) || !usp_s3_parse_url(pool, proxy->p, &section))
+    if (!usp_s3_is_url_below(pool, target->url, proxy->p) || !usp_s3_parse_url(pool, proxy->p, &section))
         return NULL;
-    if (!(end = strstr(usp_s3_behind_socket(written), "://")))
+    if (!(end = strstr(usp_s3_skip_socket(written), "://")))
         return NULL;
     end += 3 + strcspn(end + 3, "/");
-    written = usp_s3_shown_url(pool, apr_pstrmemdup(pool, written, (apr_size_t)(end - written)));
-    if ((end = strchr(written, '['))) /* of an IPv6 address: a pattern for httpd. A backslash would be doubled in the log. */
+    written = usp_s3_url_for_log(pool, apr_pstrmemdup(pool, written, (apr_size_t)(end - written)));
+    if ((end = strchr(written, '['))) /* an IPv6 address is a pattern for httpd; "[[]" as the log would double a backslash */
         return apr_psprintf(pool, "<ProxyMatch \"^%.*s[[]%s%s\">", (int)(end - written), written, end + 1,
                             section.path ? section.path : "/");
     return apr_psprintf(pool, "<Proxy \"%s%s\">", written, section.path ? section.path : "/");
 }
 
-/* A section in another spelling: mod_proxy does not apply what else it holds, such as SSLProxyVerify and Require. */
-static void refuse_spelling(search *found)
+/*
+ * Reject the request if there is a section of its URL in another spelling: mod_proxy does not apply the other directives in
+ * that section, such as SSLProxyVerify and Require.
+ */
+static void reject_other_spelling(match *found)
 {
-    const apr_array_header_t *sections = apr_hash_get(found->asked->index->by_host, found->asked->host, APR_HASH_KEY_STRING);
-    apr_pool_t *pool = found->asked->r->pool;
+    const proxied_url *target = found->target;
+    const apr_array_header_t *sections = apr_hash_get(target->index->by_host, target->host, APR_HASH_KEY_STRING);
+    apr_pool_t *pool = target->r->pool;
     int i;
 
     for (i = 0; sections && i < sections->nelts; i++) {
-        ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, usp_s3_indexed).section;
-        const char *name = usp_s3_shown_url(pool, usp_s3_proxy_of(section)->p);
-        const char *right = is_applied(found->asked, section) ? NULL : spelling_of(found->asked, usp_s3_proxy_of(section));
+        ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, usp_s3_indexed_section).section;
+        const proxy_dir_conf *proxy = usp_s3_get_proxy_config(section);
+        const char *name = usp_s3_url_for_log(pool, proxy->p);
+        const char *spelling = section_matches(target, section) ? NULL : applied_spelling(target, proxy);
 
-        if (!right || !usp_s3_any(section, usp_s3_has_any_setting, NULL))
+        if (!spelling || !usp_s3_any_section(section, usp_s3_section_has_setting, NULL))
             continue;
-        found->refusal = apr_psprintf(pool, "mod_proxy does not apply <Proxy \"%s\"> to this request: write %s", name, right);
-        if (strcmp(right, apr_psprintf(pool, "<Proxy \"%s\">", name)) == 0)
-            found->refusal = apr_psprintf(pool, "mod_proxy does not apply <Proxy \"%s\"> to this request, whose path is encoded "
-                                          "otherwise", name);
+        if (strcmp(spelling, apr_psprintf(pool, "<Proxy \"%s\">", name)) == 0)
+            found->error = apr_psprintf(pool, "mod_proxy does not apply <Proxy \"%s\"> to this request: its path is "
+                                        "percent-encoded differently", name);
+        else
+            found->error = apr_psprintf(pool, "mod_proxy does not apply <Proxy \"%s\"> to this request: write %s", name,
+                                        spelling);
     }
 }
 
 /*
- * What is not the operator's, and what rules have computed: mod_proxy's hooks come at another time than rules, so that these
- * would count now and then. Keys that were computed are refused wherever they may be meant.
+ * Reject settings that are not the operator's, and those that rules set: mod_proxy's hooks and rules run at different times,
+ * so such settings would apply sometimes only. Computed credentials are rejected for any URL.
  */
-static void refuse_others(search *found, const usp_s3_operator *operator)
+static void reject_settings(match *found, const usp_s3_trusted_variables *trusted)
 {
-    const apr_table_entry_t *setting = usp_s3_first_setting(operator->computed, 0);
-    const char *bucket = usp_s3_value_of(operator->computed, BUCKET);
-    const char *author = found->is_claimed ? usp_s3_author(found->asked->r) : NULL;
-    apr_pool_t *pool = found->asked->r->pool;
+    const apr_table_entry_t *setting = usp_s3_first_setting(trusted->computed, 0);
+    const char *bucket = usp_s3_get_value(trusted->computed, BUCKET_URL);
+    const char *url_error = found->is_bucket ? usp_s3_get_url_error(found->target->r) : NULL;
+    apr_pool_t *pool = found->target->r->pool;
 
     if (!bucket)
-        bucket = usp_s3_value_of(found->merged, BUCKET);
-    if (bucket && !is_in_bucket(found->asked, bucket))
+        bucket = usp_s3_get_value(found->merged_variables, BUCKET_URL);
+    if (bucket && !is_in_bucket(found->target, bucket))
         setting = NULL;
-    if (operator->refusal)
-        found->refusal = operator->refusal;
-    else if (found->is_claimed && operator->doubt)
-        found->refusal = operator->doubt;
-    else if (author)
-        found->refusal = author;
-    else if (found->computing)
-        found->refusal = apr_psprintf(pool, "<Proxy \"%s\"> computes settings by SetEnvIf or a RewriteRule, which count for the "
-                                      "gateway alone: where mod_proxy sends, settings are SetEnv lines", found->computing);
-    else if (setting && (found->is_claimed || bucket || usp_s3_holds_identity(operator->computed)))
-        found->refusal = apr_psprintf(pool, "%s is set by SetEnvIf or a RewriteRule, which count for the gateway alone: where "
-                                      "mod_proxy sends, settings are SetEnv lines", setting->key);
+    if (trusted->htaccess_error)
+        found->error = trusted->htaccess_error;
+    else if (found->is_bucket && trusted->ambiguity_error)
+        found->error = trusted->ambiguity_error;
+    else if (url_error)
+        found->error = url_error;
+    else if (found->rule_section)
+        found->error = apr_psprintf(pool, "SetEnvIf or RewriteRule sets settings in <Proxy \"%s\">, which only the gateway "
+                                    "supports: use SetEnv", found->rule_section);
+    else if (setting && (found->is_bucket || bucket || usp_s3_has_credentials(trusted->computed)))
+        found->error = apr_psprintf(pool, "SetEnvIf or RewriteRule sets %s, which only the gateway supports: use SetEnv for "
+                                    "requests through mod_proxy", setting->key);
 }
 
 /* ---------------------------------------------------------------- the settings of a request */
 
-static int is_merged(const search *found, const char *name)
+static int is_merged(const match *found, const char *name)
 {
     int i;
 
-    for (i = 0; found->merged && i < found->merged->nelts; i++) {
-        if (ap_cstr_casecmp(APR_ARRAY_IDX(found->merged, i, apr_table_entry_t).key, name) == 0)
+    for (i = 0; found->merged_variables && i < found->merged_variables->nelts; i++) {
+        if (ap_cstr_casecmp(APR_ARRAY_IDX(found->merged_variables, i, apr_table_entry_t).key, name) == 0)
             return 1;
     }
     return 0;
 }
 
-/* if_merged: but what a section around has unset (UnsetEnv). The last one's spelling counts: tables keep the first one's. */
-static void set_all(const search *found, apr_table_t *to, const apr_array_header_t *all, int if_merged)
+/*
+ * Copy settings to a table, with the last spelling of the name: tables keep the first one. only_merged: not those that an
+ * enclosing section has unset (UnsetEnv).
+ */
+static void copy_settings(const match *found, apr_table_t *to, const apr_array_header_t *all, int only_merged)
 {
     int i;
 
     for (i = 0; all && i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (usp_s3_may_be_setting(entry) && (!if_merged || is_merged(found, entry->key))) {
+        if (usp_s3_has_setting_prefix(entry) && (!only_merged || is_merged(found, entry->key))) {
             apr_table_unset(to, entry->key);
             apr_table_addn(to, entry->key, entry->val);
         }
     }
 }
 
-/* In httpd's order: the server's lines, <Proxy> sections, sections around. */
-static apr_table_t *settings_of(const search *found)
+/* Merge settings in httpd's order: the server's, <Proxy> sections, enclosing sections. */
+static apr_table_t *merge_settings(const match *found)
 {
-    apr_table_t *settings = apr_table_make(found->asked->r->pool, 8);
-    const char *bucket = usp_s3_value_of(found->server, BUCKET);
+    apr_table_t *settings = apr_table_make(found->target->r->pool, 8);
+    const char *bucket = usp_s3_get_value(found->server_variables, BUCKET_URL);
     int i, j;
 
-    set_all(found, settings, found->server, 1);
-    if (bucket && !is_in_bucket(found->asked, bucket))
-        apr_table_unset(settings, BUCKET); /* a gateway's */
-    for (i = 0; i < found->applied->nelts; i++) {
-        ap_conf_vector_t *section = APR_ARRAY_IDX(found->applied, i, ap_conf_vector_t *);
+    copy_settings(found, settings, found->server_variables, 1);
+    if (bucket && !is_in_bucket(found->target, bucket))
+        apr_table_unset(settings, BUCKET_URL); /* it is for the gateway */
+    for (i = 0; i < found->matched->nelts; i++) {
+        ap_conf_vector_t *section = APR_ARRAY_IDX(found->matched, i, ap_conf_vector_t *);
         const apr_array_header_t *unset = usp_s3_unset_variables(section);
 
         for (j = 0; unset && j < unset->nelts; j++)
             apr_table_unset(settings, APR_ARRAY_IDX(unset, j, apr_table_entry_t).key);
-        set_all(found, settings, usp_s3_variables(section), is_walked(found->asked, section));
+        copy_settings(found, settings, usp_s3_variables(section), is_merged_section(found->target, section));
     }
-    set_all(found, settings, found->around, 0);
+    copy_settings(found, settings, found->enclosing_variables, 0);
     return settings;
 }
 
-/* The URL as the configuration led to it; of a socket, its name is in a note already. */
-static const char *as_written(request_rec *r, const char *unchosen, const char *mapped_url)
+/* The URL as written in the configuration. mod_proxy has moved the name of a socket to r->notes. */
+static const char *get_written_url(request_rec *r, const char *balancer_url, const char *mapped_url)
 {
     const char *socket = apr_table_get(r->notes, "uds_path");
 
     if (mapped_url)
         return mapped_url;
-    return socket ? apr_pstrcat(r->pool, "unix:", socket, "|", unchosen, NULL) : unchosen;
+    return socket ? apr_pstrcat(r->pool, "unix:", socket, "|", balancer_url, NULL) : balancer_url;
 }
 
-int usp_s3_find_place(request_rec *r, proxy_server_conf *conf, const char *url, const char *unchosen, usp_s3_place *place)
+int usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
+                         usp_s3_settings *settings)
 {
-    const char *mapped_url = usp_s3_mapped_url(r);
-    proxied_url asked = {.r = r, .url = url, .index = usp_s3_index_of(r->pool, conf),
-                         .as_written = as_written(r, unchosen, mapped_url),
-                         .is_mapped = mapped_url != NULL, .is_socket = apr_table_get(r->notes, "uds_path") != NULL};
-    const usp_s3_operator *operator = usp_s3_operator_of(r);
-    search found = {.asked = &asked,
-                    .server = usp_s3_variables(r->server->lookup_defaults),
-                    .merged = usp_s3_variables(r->per_dir_config)};
+    const char *mapped_url = usp_s3_get_mapped_url(r);
+    proxied_url target = {.r = r, .url = url, .index = usp_s3_get_section_index(r->pool, conf),
+                          .written_url = get_written_url(r, balancer_url, mapped_url),
+                          .is_mapped = mapped_url != NULL, .is_socket = apr_table_get(r->notes, "uds_path") != NULL};
+    const usp_s3_trusted_variables *trusted = usp_s3_get_trusted_variables(r);
+    match found = {.target = &target,
+                   .server_variables = usp_s3_variables(r->server->lookup_defaults),
+                   .merged_variables = usp_s3_variables(r->per_dir_config)};
     apr_uri_t uri;
 
-    asked.path_end = strcspn(asked.as_written, "?");
-    asked.host = usp_s3_parse_url(r->pool, url, &uri) ? usp_s3_lowercase(r->pool, uri.hostname) : "";
-    asked.written_host = usp_s3_parse_url(r->pool, asked.as_written, &uri) ? usp_s3_lowercase(r->pool, uri.hostname) : "";
-    find_proxy_sections(&found);
-    find_around(&found);
-    if (found.around->nelts) {
-        found.from = mount_of(&asked);
+    target.path_end = strcspn(target.written_url, "?");
+    target.host = usp_s3_parse_url(r->pool, url, &uri) ? usp_s3_lowercase(r->pool, uri.hostname) : "";
+    target.written_host = usp_s3_parse_url(r->pool, target.written_url, &uri) ? usp_s3_lowercase(r->pool, uri.hostname) : "";
+    match_proxy_sections(&found);
+    find_enclosing_variables(&found);
+    if (found.enclosing_variables->nelts) {
+        found.from = find_proxy_pass(&target);
         if (found.from.alias)
-            add_locations(&found);
-        judge_around(&found, operator);
+            match_locations(&found);
+        check_enclosing_bucket(&found, trusted);
     }
-    if (found.is_claimed)
-        found.refusal = NULL;
+    if (found.is_bucket)
+        found.error = NULL;
     else
-        refuse_spelling(&found);
-    refuse_others(&found, operator);
-    if (!found.is_claimed && !found.refusal)
+        reject_other_spelling(&found);
+    reject_settings(&found, trusted);
+    if (!found.is_bucket && !found.error)
         return 0;
-    place->settings = apr_table_elts(settings_of(&found));
-    place->url = found.url;
-    place->refusal = found.refusal;
+    settings->variables = apr_table_elts(merge_settings(&found));
+    settings->section_url = found.section_url;
+    settings->error = found.error;
     return 1;
 }

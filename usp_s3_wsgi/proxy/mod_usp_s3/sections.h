@@ -1,5 +1,4 @@
-/* What the parts of the rule have in common: setting_names.c (names, values and URLs), section_index.c (the <Proxy> sections of
- * a server), and section_match.c (the rule itself). */
+/* What section_match.c (which sections apply to a request), section_index.c and setting_names.c share. */
 
 #ifndef USP_S3_SECTIONS_H
 #define USP_S3_SECTIONS_H
@@ -8,83 +7,87 @@
 
 #include "apr_hash.h"
 
-#define BUCKET "S3BucketURL"
+#define BUCKET_URL "S3BucketURL"
 
-/* setting_names.c */
+/* ---------------------------------------------------------------- setting_names.c: names and values */
 
-/* Whether that many letters are the name of a setting, in any case. */
-int usp_s3_is_name_of_setting(const char *name, size_t length);
+/* Whether so many letters are the name of a setting, in upper or lower case. */
+int usp_s3_is_setting_name(const char *name, size_t length);
 
-/* The first setting among variables; names all in capitals count if asked for. */
+/* The first setting among variables, else NULL; names in capitals only count if capitals is true. */
 const apr_table_entry_t *usp_s3_first_setting(const apr_array_header_t *all, int capitals);
 
-/* The last value of a variable that is not empty, NULL where there is none. */
-const char *usp_s3_value_of(const apr_array_header_t *all, const char *name);
+/* The last value of a variable, NULL if there is none or if it is empty. */
+const char *usp_s3_get_value(const apr_array_header_t *all, const char *name);
 
-/* Whether there is what signs. */
-int usp_s3_holds_identity(const apr_array_header_t *all);
+/* Whether variables contain credentials, or a source of them. */
+int usp_s3_has_credentials(const apr_array_header_t *all);
 
-/* What follows a beginning, NULL where the text begins otherwise. */
-const char *usp_s3_after(const char *text, const char *beginning);
+/* The rest of a text after a prefix, NULL if it has another one. */
+const char *usp_s3_skip_prefix(const char *text, const char *prefix);
 
 char *usp_s3_lowercase(apr_pool_t *pool, const char *text);
 
-/* The URL behind a socket: unix:/run/s3.sock|http://localhost/ */
-const char *usp_s3_behind_socket(const char *url);
+/* ---------------------------------------------------------------- setting_names.c: URLs */
 
-/* A URL, or a pattern of one, for a log: without user and password. */
-const char *usp_s3_shown_url(apr_pool_t *pool, const char *url);
+/* The URL without a socket before it: unix:/run/s3.sock|http://localhost/ */
+const char *usp_s3_skip_socket(const char *url);
 
-/* Whether a text is a URL with scheme and host, which are parsed. */
+/* A URL, or a pattern of one, without user and password. */
+const char *usp_s3_url_for_log(apr_pool_t *pool, const char *url);
+
+/* Parse a URL; returns whether it has a scheme and a host. */
 int usp_s3_parse_url(apr_pool_t *pool, const char *url, apr_uri_t *uri);
 
-/* Whether two URLs have the same scheme, host and port, however these are written. */
+/* Whether two URLs have the same scheme, host and port, in upper or lower case, with or without the default port. */
 int usp_s3_is_same_origin(const apr_uri_t *one, const apr_uri_t *other);
 
-/* The path of a URL, decoded, with a slash at its end. */
-const char *usp_s3_folder_of(apr_pool_t *pool, const apr_uri_t *uri);
+/* The decoded path of a URL, with a slash at its end. */
+const char *usp_s3_decoded_folder(apr_pool_t *pool, const apr_uri_t *uri);
 
-/* Whether a URL is below another one, however their hosts are written. What is no URL has nothing below it. */
-int usp_s3_is_below(apr_pool_t *pool, const char *url, const char *other);
+/* Whether a URL has the same origin as another one and a path below it. False if one of them is invalid. */
+int usp_s3_is_url_below(apr_pool_t *pool, const char *url, const char *other);
 
-/* section_index.c */
+/* ---------------------------------------------------------------- section_index.c */
 
-/* A section with settings, and its place among all those of its server. */
+/* A <Proxy> section with settings, and its position among all those of its server. */
 typedef struct {
     ap_conf_vector_t *section;
-    int place;
-} usp_s3_indexed;
+    int position;
+} usp_s3_indexed_section;
 
-/* The sections of a server that hold settings: there may be thousands. */
+/* The <Proxy> sections of a server that contain settings: there may be thousands. */
 typedef struct {
-    apr_hash_t *by_host;          /* by the host in lowercase: arrays of usp_s3_indexed */
-    apr_array_header_t *patterns; /* usp_s3_indexed: that may fall on several hosts */
-} usp_s3_index;
+    apr_hash_t *by_host;          /* by host in lowercase: arrays of usp_s3_indexed_section */
+    apr_array_header_t *patterns; /* usp_s3_indexed_section: patterns that may match several hosts */
+} usp_s3_section_index;
 
-const proxy_dir_conf *usp_s3_proxy_of(ap_conf_vector_t *section);
+/* mod_proxy's configuration of a section. */
+const proxy_dir_conf *usp_s3_get_proxy_config(ap_conf_vector_t *section);
 
-/* Whether a section is one of a URL, and not of a pattern. */
-int usp_s3_is_literal(const proxy_dir_conf *proxy);
+/* Whether a section has a URL and not a pattern. */
+int usp_s3_is_literal_section(const proxy_dir_conf *proxy);
 
 /* Whether mod_proxy applies a section to a URL. */
-int usp_s3_is_applied_to(const proxy_dir_conf *proxy, const char *url);
+int usp_s3_mod_proxy_applies(const proxy_dir_conf *proxy, const char *url);
 
-/* Whether a section counts for a URL, whose query begins at path_end. */
-int usp_s3_is_section_of(const proxy_dir_conf *proxy, const char *url, size_t path_end);
+/* Whether a section's settings count for a URL whose path ends before url[path_end]. */
+int usp_s3_section_matches(const proxy_dir_conf *proxy, const char *url, size_t path_end);
 
-/* Whether a section counts for any host: <Proxy "*"> */
-int usp_s3_is_section_of_any(const proxy_dir_conf *proxy);
+/* Whether a section matches any host: <Proxy "*"> */
+int usp_s3_section_matches_any_host(const proxy_dir_conf *proxy);
 
-/* For usp_s3_any: whether there is a setting, in capitals or not. */
-int usp_s3_has_any_setting(ap_conf_vector_t *section, const void *unused);
+/* For usp_s3_any_section: whether a section sets a setting, in capitals or not. */
+int usp_s3_section_has_setting(ap_conf_vector_t *section, const void *unused);
 
-/* Whether rules in a <Proxy> section compute a setting. */
-int usp_s3_is_computing(ap_conf_vector_t *section);
+/* Whether rules in a <Proxy> section set a setting (SetEnvIf, RewriteRule [E=]). */
+int usp_s3_section_has_setting_rules(ap_conf_vector_t *section);
 
-/* The sections of a server, made from the pool where they have not been looked through before. */
-const usp_s3_index *usp_s3_index_of(apr_pool_t *pool, const proxy_server_conf *conf);
+/* The index of a server; made from the pool if the server was not indexed after the configuration was read. */
+const usp_s3_section_index *usp_s3_get_section_index(apr_pool_t *pool, const proxy_server_conf *conf);
 
-/* The sections that may count for any of the hosts, in order (usp_s3_indexed); the hosts are in lowercase. */
-apr_array_header_t *usp_s3_candidates(apr_pool_t *pool, const usp_s3_index *index, const char *host, const char *other);
+/* The sections that may match URLs of two hosts (usp_s3_indexed_section), in order. The hosts are in lowercase. */
+apr_array_header_t *usp_s3_find_candidates(apr_pool_t *pool, const usp_s3_section_index *index, const char *host,
+                                           const char *other_host);
 
 #endif

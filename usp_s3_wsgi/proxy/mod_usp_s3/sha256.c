@@ -1,4 +1,4 @@
-/* Here and not from OpenSSL, whose headers httpd's own do not bring: tests/httpd/test_sha256.py holds it against hashlib. */
+/* Not OpenSSL's, whose headers are not installed with those of httpd. tests/httpd/test_sha256.py compares it with hashlib. */
 
 #include "sha256.h"
 
@@ -45,7 +45,7 @@ static void add_block(uint32_t state[8], const unsigned char block[BLOCK])
         state[i] += v[i];
 }
 
-/* Digest a text that follows upon one block, or upon none. */
+/* The digest of a text, with one block before it if head is not NULL. */
 static void digest_after(const unsigned char *head, const unsigned char *text, size_t length,
                          unsigned char digest[USP_S3_SHA256_SIZE])
 {

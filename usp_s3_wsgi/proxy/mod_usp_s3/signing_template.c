@@ -1,37 +1,39 @@
 /*
- * Signatures of the same second. Python signs the first request of a section in each second, and says how it did: what is
- * hashed and sent is the same for the next ones, but for the method and the path. Those are signed here, without Python and
- * its lock, where nothing but the signature is new: a path that decodes and encodes to itself, and no query to pass.
+ * Signatures without Python, for requests of the same second.
+ *
+ * Python signs the first request of a section in each second, and returns a signing template: what is hashed and sent is the
+ * same for the next requests, except for the method and the path. Those are signed here, without Python and its global lock
+ * (GIL), if the path needs no percent-encoding and no query is forwarded.
  */
 
 #include "mod_usp_s3.h"
 
 #include <pthread.h>
 
-/* As many sections as can be remembered; a second one with the same number takes the place of the first. */
+/* A hash table without chains: a template replaces another one with the same hash. */
 #define SLOTS 1024
 
 typedef struct {
     apr_pool_t *pool;
     const char *identity;
     apr_size_t identity_length;
-    usp_s3_alike alike;
-} slot;
+    usp_s3_signing_template template;
+} template_slot;
 
-static slot slots[SLOTS];
+static template_slot slots[SLOTS];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* ---------------------------------------------------------------- which requests are alike */
+/* ---------------------------------------------------------------- which requests can use a template */
 
-/* Not isalnum, which goes by the locale. */
+/* Not isalnum, which depends on the locale. */
 static int is_unreserved(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'
            || c == '~';
 }
 
-/* Whether a path decodes and encodes to itself; a segment that begins with a dot is for Python to judge. */
-static int is_plain(const char *path, const char *end)
+/* Whether a path is the same decoded and encoded. Python handles empty segments and segments that begin with a dot. */
+static int is_simple_path(const char *path, const char *end)
 {
     if (path == end || *path != '/')
         return 0;
@@ -47,14 +49,14 @@ static const char *end_of_path(const char *path)
     return path + strcspn(path, "?");
 }
 
-/* The path of a URL that is to be asked, NULL where the request is not to be signed here. */
-static const char *plain_path(request_rec *r, const char *url)
+/* The path of the URL, NULL if Python must sign the request. */
+static const char *simple_path(request_rec *r, const char *url)
 {
     const char *authority = strstr(url, "://"), *path = authority ? strchr(authority + 3, '/') : NULL;
 
-    if (!path || !is_plain(path, end_of_path(path)) || usp_s3_has_undecoded_slash(r))
+    if (!path || !is_simple_path(path, end_of_path(path)) || usp_s3_has_encoded_slash(r))
         return NULL;
-    if (!r->main && (!r->unparsed_uri || !is_plain(r->unparsed_uri, end_of_path(r->unparsed_uri))))
+    if (!r->main && (!r->unparsed_uri || !is_simple_path(r->unparsed_uri, end_of_path(r->unparsed_uri))))
         return NULL;
     return strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0 ? path : NULL;
 }
@@ -65,12 +67,12 @@ static void append(char **to, const char *text, apr_size_t length)
     *to += length;
 }
 
-/* All that Python goes by, but for method and path: section, settings, and the server that is asked. */
-static const char *identity_of(request_rec *r, const signed_request *request, const char *url, const char *path,
-                               apr_size_t *length)
+/* Everything that a signature depends on, except for method and path: the section's URL, the settings, the server. */
+static const char *template_identity(request_rec *r, const signed_request *request, const char *url, const char *path,
+                                     apr_size_t *length)
 {
-    const apr_array_header_t *all = request->place.settings;
-    const char *section = request->place.url ? request->place.url : "";
+    const apr_array_header_t *all = request->settings.variables;
+    const char *section = request->settings.section_url ? request->settings.section_url : "";
     apr_size_t size = strlen(section) + 1 + (apr_size_t)(path - url) + 1;
     char *identity, *end;
     int i;
@@ -94,16 +96,16 @@ static const char *identity_of(request_rec *r, const signed_request *request, co
     return identity;
 }
 
-static slot *slot_of(const char *identity, apr_size_t length)
+static template_slot *find_slot(const char *identity, apr_size_t length)
 {
     apr_ssize_t size = (apr_ssize_t)length;
 
     return &slots[apr_hashfunc_default(identity, &size) % SLOTS];
 }
 
-/* ---------------------------------------------------------------- to remember, and to sign alike */
+/* ---------------------------------------------------------------- store, find and use templates */
 
-static void copy(apr_pool_t *pool, usp_s3_alike *to, const usp_s3_alike *from)
+static void copy_template(apr_pool_t *pool, usp_s3_signing_template *to, const usp_s3_signing_template *from)
 {
     int i;
 
@@ -111,52 +113,54 @@ static void copy(apr_pool_t *pool, usp_s3_alike *to, const usp_s3_alike *from)
     to->origin = apr_pstrdup(pool, from->origin);
     to->host = apr_pstrdup(pool, from->host);
     to->server_name = apr_pstrdup(pool, from->server_name);
-    to->headers = apr_table_clone(pool, from->headers);
-    to->passed = apr_array_make(pool, from->passed->nelts, sizeof(const char *));
-    for (i = 0; i < from->passed->nelts; i++)
-        APR_ARRAY_PUSH(to->passed, const char *) = apr_pstrdup(pool, APR_ARRAY_IDX(from->passed, i, const char *));
-    to->prefix = apr_pstrdup(pool, from->prefix);
-    to->canonical = apr_pstrdup(pool, from->canonical);
-    to->to_sign = apr_pstrdup(pool, from->to_sign);
+    to->signature_headers = apr_table_clone(pool, from->signature_headers);
+    to->pass_headers = apr_array_make(pool, from->pass_headers->nelts, sizeof(const char *));
+    for (i = 0; i < from->pass_headers->nelts; i++)
+        APR_ARRAY_PUSH(to->pass_headers, const char *) = apr_pstrdup(pool, APR_ARRAY_IDX(from->pass_headers, i, const char *));
+    to->path_prefix = apr_pstrdup(pool, from->path_prefix);
+    to->canonical_request = apr_pstrdup(pool, from->canonical_request);
+    to->string_to_sign = apr_pstrdup(pool, from->string_to_sign);
     to->authorization = from->authorization ? apr_pstrdup(pool, from->authorization) : NULL;
     to->query = from->query ? apr_pstrdup(pool, from->query) : NULL;
 }
 
-void usp_s3_remember(request_rec *r, const signed_request *request, const char *url, const usp_s3_alike *alike)
+void usp_s3_remember_template(request_rec *r, const signed_request *request, const char *url,
+                              const usp_s3_signing_template *template)
 {
-    const char *path = plain_path(r, url), *identity;
+    const char *path = simple_path(r, url), *identity;
     apr_size_t length;
-    slot *place;
+    template_slot *slot;
 
     if (!path)
         return;
-    identity = identity_of(r, request, url, path, &length);
-    place = slot_of(identity, length);
+    identity = template_identity(r, request, url, path, &length);
+    slot = find_slot(identity, length);
     pthread_mutex_lock(&mutex);
-    if (place->pool)
-        apr_pool_clear(place->pool);
-    else if (apr_pool_create(&place->pool, NULL) != APR_SUCCESS)
-        place->pool = NULL;
-    place->identity = NULL;
-    if (place->pool) {
-        copy(place->pool, &place->alike, alike);
-        place->identity = apr_pmemdup(place->pool, identity, length);
-        place->identity_length = length;
+    if (slot->pool)
+        apr_pool_clear(slot->pool);
+    else if (apr_pool_create(&slot->pool, NULL) != APR_SUCCESS)
+        slot->pool = NULL;
+    slot->identity = NULL;
+    if (slot->pool) {
+        copy_template(slot->pool, &slot->template, template);
+        slot->identity = apr_pmemdup(slot->pool, identity, length);
+        slot->identity_length = length;
     }
     pthread_mutex_unlock(&mutex);
 }
 
-static int recall(request_rec *r, const char *identity, apr_size_t length, usp_s3_alike *alike)
+static int find_template(request_rec *r, const char *identity, apr_size_t length, usp_s3_signing_template *template)
 {
-    apr_int64_t version = usp_s3_version();
-    slot *place = slot_of(identity, length);
+    apr_int64_t version = usp_s3_get_state_version();
+    template_slot *slot = find_slot(identity, length);
     int found;
 
     pthread_mutex_lock(&mutex);
-    found = place->identity && place->alike.second == apr_time_sec(apr_time_now()) && place->alike.version == version
-            && place->identity_length == length && memcmp(place->identity, identity, length) == 0;
+    found = slot->identity && slot->template.second == apr_time_sec(apr_time_now())
+            && slot->template.state_version == version
+            && slot->identity_length == length && memcmp(slot->identity, identity, length) == 0;
     if (found)
-        copy(r->pool, alike, &place->alike);
+        copy_template(r->pool, template, &slot->template);
     pthread_mutex_unlock(&mutex);
     return found;
 }
@@ -175,48 +179,51 @@ static const char *hex(apr_pool_t *pool, const unsigned char digest[USP_S3_SHA25
     return text;
 }
 
-/* https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html, as in signing/sigv4.py. */
-static const char *signature(request_rec *r, const usp_s3_alike *alike, const char *path)
+/* As in signing/sigv4.py: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
+static const char *sign(request_rec *r, const usp_s3_signing_template *template, const char *path)
 {
-    const char *canonical = apr_pstrcat(r->pool, r->method, "\n", path, "\n", alike->canonical, NULL), *to_sign;
+    const char *string_to_sign, *canonical_request = apr_pstrcat(r->pool, r->method, "\n", path, "\n",
+                                                                template->canonical_request, NULL);
     unsigned char digest[USP_S3_SHA256_SIZE];
 
-    usp_s3_sha256(canonical, strlen(canonical), digest);
-    to_sign = apr_pstrcat(r->pool, alike->to_sign, hex(r->pool, digest), NULL);
-    usp_s3_hmac_sha256(alike->key, to_sign, strlen(to_sign), digest);
+    usp_s3_sha256(canonical_request, strlen(canonical_request), digest);
+    string_to_sign = apr_pstrcat(r->pool, template->string_to_sign, hex(r->pool, digest), NULL);
+    usp_s3_hmac_sha256(template->signing_key, string_to_sign, strlen(string_to_sign), digest);
     return hex(r->pool, digest);
 }
 
-int usp_s3_sign_alike(request_rec *r, signed_request *request, char **url)
+int usp_s3_sign_with_template(request_rec *r, signed_request *request, char **url)
 {
-    const char *path = plain_path(r, *url), *end, *identity, *signed_with;
-    usp_s3_alike alike;
+    const char *path = simple_path(r, *url), *end, *identity, *hex_signature;
+    usp_s3_signing_template template;
     apr_size_t length;
 
     if (!path)
         return 0;
-    identity = identity_of(r, request, *url, path, &length);
-    if (!recall(r, identity, length, &alike))
+    identity = template_identity(r, request, *url, path, &length);
+    if (!find_template(r, identity, length, &template))
         return 0;
     end = end_of_path(path);
-    length = strlen(alike.prefix);
-    /* A query is dropped, unless the section passes parameters; the bucket itself is no object. */
-    if ((*end && alike.passes_query) || (apr_size_t)(end - path) <= length || strncmp(path, alike.prefix, length) != 0)
+    length = strlen(template.path_prefix);
+    /* A query is dropped, unless S3PassQuery is set. The bucket itself is not an object. */
+    if ((*end && template.pass_query) || (apr_size_t)(end - path) <= length
+        || strncmp(path, template.path_prefix, length) != 0)
         return 0;
     path = apr_pstrmemdup(r->pool, path, (apr_size_t)(end - path));
-    signed_with = signature(r, &alike, path);
-    if (alike.query)
-        *url = apr_pstrcat(r->pool, alike.origin, path, "?", alike.query, signed_with, NULL);
+    hex_signature = sign(r, &template, path);
+    if (template.query)
+        *url = apr_pstrcat(r->pool, template.origin, path, "?", template.query, hex_signature, NULL);
     else {
-        *url = apr_pstrcat(r->pool, alike.origin, path, NULL);
-        apr_table_setn(alike.headers, "Authorization", apr_pstrcat(r->pool, alike.authorization, signed_with, NULL));
+        *url = apr_pstrcat(r->pool, template.origin, path, NULL);
+        apr_table_setn(template.signature_headers, "Authorization",
+                       apr_pstrcat(r->pool, template.authorization, hex_signature, NULL));
     }
-    request->host = alike.host;
-    request->server_name = alike.server_name;
-    request->headers = alike.headers;
-    request->passed = alike.passed;
-    request->passes_coding = alike.passes_coding;
-    request->signed_at = alike.signed_at;
-    request->version = alike.version;
+    request->host = template.host;
+    request->server_name = template.server_name;
+    request->signature_headers = template.signature_headers;
+    request->pass_headers = template.pass_headers;
+    request->pass_accept_encoding = template.pass_accept_encoding;
+    request->signed_at = template.signed_at;
+    request->state_version = template.state_version;
     return 1;
 }
