@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 typedef struct {
+    request_rec *r;
     int has_started;
     apr_off_t bytes_left; /* if the response has Content-Length */
     int is_cut;           /* the gateway has marked the body as incomplete */
@@ -214,6 +215,7 @@ static void guard_gateway_body(request_rec *r)
     if (!usp_s3_is_gateway_request(r))
         return;
     current_body = apr_pcalloc(r->pool, sizeof(*current_body));
+    current_body->r = r;
     ap_add_output_filter_handle(guard_filter_handle, current_body, r, r->connection);
     usp_s3_keep_zero_content_length(r);
 }
@@ -226,6 +228,11 @@ void *usp_s3_guarded_body(void)
 void usp_s3_cut_guarded_body(void *body)
 {
     ((guarded_body *)body)->is_cut = 1;
+}
+
+request_rec *usp_s3_guarded_request(void *body)
+{
+    return ((guarded_body *)body)->r;
 }
 
 void usp_s3_register_body_guard(void)

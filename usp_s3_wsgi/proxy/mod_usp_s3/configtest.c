@@ -11,6 +11,7 @@
  * that user's other processes (ptrace, /proc/PID/mem), such as CGI scripts; a program that it executes is not.
  */
 
+#include "log_codes.h"
 #include "mod_usp_s3.h"
 
 #include <dlfcn.h>
@@ -299,12 +300,12 @@ static const char *run_check(apr_pool_t *pool, const buffer *configuration, buff
 /* ---------------------------------------------------------------- the output: findings */
 
 /* As httpd's own errors: with -t on the terminal, without the time; else in the error log. */
-static void log_line(server_rec *server, int is_test, int level, const char *location, const char *text)
+static void log_line(server_rec *server, int is_test, int level, const char *line)
 {
     if (is_test)
-        ap_log_error(APLOG_MARK, APLOG_STARTUP | level, 0, NULL, "usp_s3_wsgi: %s%s", location, text);
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | level, 0, NULL, "%s", line);
     else
-        ap_log_error(APLOG_MARK, level, 0, server, "usp_s3_wsgi: %s%s", location, text);
+        ap_log_error(APLOG_MARK, level, 0, server, "%s", line);
 }
 
 /*
@@ -329,7 +330,8 @@ static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const
         location = *fields[1] ? apr_psprintf(pool, "%s:%s: ", fields[1], fields[2]) : "";
         if (is_test && !is_error)
             location = apr_pstrcat(pool, location, "warning: ", NULL);
-        log_line(server, is_test, is_error ? APLOG_ERR : APLOG_WARNING, location, fields[3]);
+        log_line(server, is_test, is_error ? APLOG_ERR : APLOG_WARNING,
+                 apr_pstrcat(pool, "usp_s3_wsgi: ", location, fields[3], NULL));
     }
     return errors;
 }
@@ -346,7 +348,8 @@ static int check(apr_pool_t *pool, server_rec *server, int is_test)
     configuration.length = 0;
     append_configuration(&configuration, is_test);
     if ((error = run_check(pool, &configuration, &output)))
-        log_line(server, is_test, APLOG_WARNING, "could not check the S3 settings: ", error);
+        log_line(server, is_test, APLOG_WARNING, apr_pstrcat(pool, USP_S3_LOGNO(USP_S3_CODE_NOT_CHECKED)
+                                                             "could not check the S3 settings: ", error, NULL));
     else
         errors = log_findings(pool, server, is_test, &output);
     free(output.bytes);

@@ -319,6 +319,9 @@ void *usp_s3_guarded_body(void);
 /* Make that body end abnormally, whatever its length, when the gateway ends it. */
 void usp_s3_cut_guarded_body(void *body);
 
+/* The request of that body. */
+request_rec *usp_s3_guarded_request(void *body);
+
 /* Forward the data of an incomplete body, and make its end abnormal for every filter and client. */
 apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brigade);
 

@@ -8,6 +8,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "log_codes.h"
 #include "mod_usp_s3.h"
 
 #define INVALID_PART "S3's response could not be validated"
@@ -134,7 +135,7 @@ static int log_internal_error(request_rec *r)
 {
     PyObject *type = PyErr_Occurred();
 
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: internal error: %s",
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_CALLBACK_FAILED) "internal error: %s",
                   type ? ((PyTypeObject *)type)->tp_name : "unexpected result of a Python callback");
     PyErr_Clear();
     return HTTP_INTERNAL_SERVER_ERROR;
@@ -292,8 +293,8 @@ int usp_s3_sign(request_rec *r, signed_request *request, char **url)
     int status = OK, is_logged;
 
     if (!sign_callback || !Py_IsInitialized()) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "usp_s3_wsgi: this process has no signer: proxy.conf is not included, "
-                      "or its WSGIImportScript failed at the start of this process (see above)");
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_NO_SIGNER) "this process has no signer: "
+                      "proxy.conf is not included, or its WSGIImportScript failed at the start of this process (see above)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     if (!request->settings.error && usp_s3_sign_with_template(r, request, url))
@@ -504,6 +505,32 @@ static PyObject *py_cut_body(PyObject *self, PyObject *capsule)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_log(PyObject *self, PyObject *arguments)
+{
+    PyObject *capsule;
+    const char *message;
+    request_rec *r;
+    void *body;
+    int level;
+
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "Ois", &capsule, &level, &message))
+        return NULL;
+    if (level < APLOG_EMERG || level > APLOG_TRACE8) {
+        PyErr_Format(PyExc_ValueError, "a level from %d to %d expected", APLOG_EMERG, APLOG_TRACE8);
+        return NULL;
+    }
+    if (!(body = PyCapsule_GetPointer(capsule, BODY_CAPSULE)))
+        return NULL;
+    r = usp_s3_guarded_request(body);
+    if (APLOG_R_IS_LEVEL(r, level)) {
+        Py_BEGIN_ALLOW_THREADS; /* a piped log may block */
+        ap_log_rerror(APLOG_MARK, level, 0, r, "%s", message);
+        Py_END_ALLOW_THREADS;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"register", py_register, METH_VARARGS, "Register the callbacks and the header lists, once per process."},
     {"proof", py_proof, METH_NOARGS,
@@ -512,6 +539,9 @@ static PyMethodDef methods[] = {
      "Return the response body of the gateway request that this thread handles; None in mod_wsgi's daemons."},
     {"cut_body", py_cut_body, METH_O,
      "Mark a body as incomplete: httpd ends it abnormally. Only valid while the request is handled."},
+    {"log", py_log, METH_VARARGS,
+     "Write a line to the error log for the request of a body, if its LogLevel allows the level (3 error, 4 warn, 6 info, "
+     "7 debug). Only valid in the thread that handles the request, while it does."},
     {NULL, NULL, 0, NULL},
 };
 

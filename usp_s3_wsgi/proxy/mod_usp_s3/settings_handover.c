@@ -9,6 +9,7 @@
  *   handler        remove the variable when the gateway has received it (body_guard.c does so before the response is sent)
  */
 
+#include "log_codes.h"
 #include "trust_boundary.h"
 
 #define PROOF_SIZE 16
@@ -24,7 +25,8 @@ int usp_s3_make_proof(server_rec *server)
     apr_status_t status = apr_generate_random_bytes(random, sizeof(random));
 
     if (status != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_EMERG, status, server, "usp_s3_wsgi: cannot get random bytes");
+        ap_log_error(APLOG_MARK, APLOG_EMERG, status, server,
+                     USP_S3_LOGNO(USP_S3_CODE_NO_RANDOM_BYTES) "cannot get random bytes");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     ap_bin2hex(random, sizeof(random), proof);
