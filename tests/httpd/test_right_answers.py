@@ -228,7 +228,7 @@ def parts() -> Iterator[tuple[str, Case]]:
 
 
 def framings() -> Iterator[tuple[str, Case]]:
-    refused = "S3 sent (a|several) (Content-Length|Transfer-Encoding)|that is not HTTP|not HTTP"
+    refused = "S3 sent (a|more than one) (Content-Length|Transfer-Encoding)|that is not HTTP|not HTTP"
     lengths = [
         "-1",
         "+5",
@@ -291,7 +291,7 @@ def white_space_and_many_fields() -> Iterator[tuple[str, Case]]:
     yield "400 fields", Case((answer(200, b"hello", *many),), 200, b"hello", headers={"x-amz-meta-399": "y" * 20})
     long = answer(200, b"hello", ("x-amz-meta-a", "y" * 9000))
     yield "a field of 9 KB", Case((long,), 200, b"hello", headers={"x-amz-meta-a": "y" * 9000}, bucket="large")
-    yield "a field of 9 KB, by default", Case((long,), 502, log="set responsefieldsize", ways=("proxy",))
+    yield "a field of 9 KB, by default", Case((long,), 502, log="increase responsefieldsize", ways=("proxy",))
     odd = answer(200, b"hello", ("x-amz-meta-a(b)", "1"), ("x-amz-meta-b", "2"))
     wanted = {"x-amz-meta-a(b)": None, "x-amz-meta-b": "2"}
     yield "a name that is none", Case((odd,), 200, b"hello", headers=wanted)
