@@ -262,8 +262,8 @@ static int any_sets_entry(const apr_array_header_t *sections, const apr_table_en
 
 /*
  * Find the settings that neither the server nor a <Proxy> section has set; an <If> in a <Proxy> section may have. mod_env uses
- * the same pointer for all empty values, so it is unknown who has set one: if all sections are merged, it overrides the
- * others, whoever that was.
+ * the same pointer for all empty values, so it is unknown which section has set one: if all sections are merged, it
+ * overrides the others.
  */
 static void find_enclosing_variables(match *found)
 {
