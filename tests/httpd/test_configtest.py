@@ -319,7 +319,7 @@ def test_a_check_that_fails_is_a_warning(folder: Path, name: str) -> None:
     done = Httpd(with_python(folder, BROKEN[name], written(WRONG["an empty value"]))).configtest()
     assert (done.returncode, done.stdout) == (
         0,
-        "usp_s3_wsgi: could not check the S3 settings: it failed\nSyntax OK\n",
+        "USPS30704: usp_s3_wsgi: could not check the S3 settings: the check failed\nSyntax OK\n",
     )
 
 
@@ -333,12 +333,13 @@ def test_without_python(folder: Path, checked: list[Httpd]) -> None:
     done = Httpd(config).configtest()
     assert (done.returncode, done.stdout) == (
         0,
-        f"usp_s3_wsgi: could not check the S3 settings: there is no Python: {folder}/none/bin/python3\nSyntax OK\n",
+        "USPS30704: usp_s3_wsgi: could not check the S3 settings: "
+        f"cannot find Python: {folder}/none/bin/python3\nSyntax OK\n",
     )
     httpd = Httpd(config)
     checked.append(httpd)
     httpd.start()
-    httpd.wait_for_error(r"\[usp_s3:warn\] usp_s3_wsgi: could not check the S3 settings: there is no Python")
+    httpd.wait_for_error(r"\[usp_s3:warn\] USPS30704: usp_s3_wsgi: could not check the S3 settings: cannot find Python")
 
 
 @pytest.mark.parametrize("script", ["#!/bin/sh\nsleep 300 &\nwait\n", "#!/bin/sh\ntrap '' TERM\ncat\nsleep 300\n"])
@@ -347,7 +348,7 @@ def test_a_check_that_hangs_is_ended(folder: Path, script: str) -> None:
     done = Httpd(with_python(folder, script, written(RIGHT["a <Proxy> section"]))).configtest()
     assert (done.returncode, done.stdout) == (
         0,
-        "usp_s3_wsgi: could not check the S3 settings: it did not end in time\nSyntax OK\n",
+        "USPS30704: usp_s3_wsgi: could not check the S3 settings: the check timed out\nSyntax OK\n",
     )
     assert 29 < time.monotonic() - begun < 90
 

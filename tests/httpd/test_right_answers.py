@@ -231,7 +231,7 @@ def parts() -> Iterator[tuple[str, Case]]:
 
 
 def framings() -> Iterator[tuple[str, Case]]:
-    refused = "S3 sent (a|several) (Content-Length|Transfer-Encoding)|that is not HTTP|not HTTP"
+    refused = "S3 sent (a|more than one) (Content-Length|Transfer-Encoding)|that is not HTTP|not HTTP"
     lengths = [
         "-1",
         "+5",
@@ -274,7 +274,7 @@ def framings() -> Iterator[tuple[str, Case]]:
         "HTTP/1.1",
     ):
         odd = first(head("Content-Length: 5", status=line) + b"hello", close)
-        yield line, Case((odd,), 502, log="not HTTP" if "/2" not in line else "not HTTP|mod_proxy got no answer")
+        yield line, Case((odd,), 502, log="not HTTP" if "/2" not in line else "not HTTP|mod_proxy got no response")
     yield "no phrase", Case((head("Content-Length: 5", status="HTTP/1.1 200") + b"hello",), 200, b"hello")
     yield "leading zeros", Case((head("Content-Length: 005") + b"hello",), 200, b"hello")
     yield "after an early hint", Case((b"HTTP/1.1 103 Early\r\nContent-Length: x\r\n\r\n" + HELLO,), 200, b"hello")
@@ -294,7 +294,7 @@ def white_space_and_many_fields() -> Iterator[tuple[str, Case]]:
     yield "400 fields", Case((answer(200, b"hello", *many),), 200, b"hello", headers={"x-amz-meta-399": "y" * 20})
     long = answer(200, b"hello", ("x-amz-meta-a", "y" * 9000))
     yield "a field of 9 KB", Case((long,), 200, b"hello", headers={"x-amz-meta-a": "y" * 9000}, bucket="large")
-    yield "a field of 9 KB, by default", Case((long,), 502, log="set responsefieldsize", ways=("proxy",))
+    yield "a field of 9 KB, by default", Case((long,), 502, log="increase responsefieldsize", ways=("proxy",))
     odd = answer(200, b"hello", ("x-amz-meta-a(b)", "1"), ("x-amz-meta-b", "2"))
     wanted = {"x-amz-meta-a(b)": None, "x-amz-meta-b": "2"}
     yield "a name that is none", Case((odd,), 200, b"hello", headers=wanted)

@@ -45,6 +45,8 @@ def test_no_identifier_is_one_of_the_banned_words(path: Path) -> None:
 
 
 def test_names_are_found() -> None:
-    assert {"answer", "told"} <= set(python_names("answer = told  # alike\n'learned'\n")) and not words("untold") & BANNED
+    assert {"answer", "told"} <= set(python_names("answer = told  # alike\n'learned'\n")) and not words(
+        "untold"
+    ) & BANNED
     assert set(c_names('int usp_s3_learned; /* told */ char *s = "remedy";')) == {"int", "usp_s3_learned", "char", "s"}
     assert words("SigningTemplate_isTold") == {"signing", "template", "is", "told"}

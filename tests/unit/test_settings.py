@@ -214,7 +214,7 @@ def test_an_inherited_misspelt_name_can_be_unset() -> None:
 
 def test_the_c_module_has_the_same_names() -> None:
     """It needs them to find the sections of buckets even if its Python did not start."""
-    source = Path(settings.__file__).parents[1].joinpath("_httpd_settings.c").read_text()
+    source = (Path(__file__).parents[2] / "usp_s3_wsgi" / "proxy" / "mod_usp_s3" / "setting_names.c").read_text()
     names = re.findall(r'"(\w+)"', source.partition("setting_names[] = {")[2].partition("}")[0])
     assert names == sorted(settings.NAMES)
 

@@ -91,6 +91,7 @@ def _from_module(text: str, proof: str, is_main_interpreter: bool) -> OperatorSe
         int(status) if status else None,
         counts_length=True,
         mark_truncated=partial(_module.cut_body, guarded_body) if _module and guarded_body is not None else None,
+        write_at_level=partial(_module.log, guarded_body) if _module and guarded_body is not None else None,
         is_debug="debug" in facts,
         is_main_interpreter=is_main_interpreter,
     )

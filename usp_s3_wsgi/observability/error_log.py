@@ -6,7 +6,7 @@ import sys
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from usp_s3_wsgi.errors import GatewayError, LogCode, S3Error
+from usp_s3_wsgi.errors import GatewayError, LogCode
 from usp_s3_wsgi.observability.rate_limiter import FrequencyAlarm, RateLimiter
 
 
@@ -40,11 +40,6 @@ def format_failure(failure: GatewayError, attempt: Attempt | None = None, action
         return None
     hint_and_action = "; ".join([part for part in (failure.hint, action) if part])
     return with_details(str(failure), attempt, hint_and_action) + _suppressed(suppressed)
-
-
-def format_s3_response(s3_error: S3Error, attempt: Attempt | None, action: str = "") -> str:
-    """Return the line of a response of S3 that is not a success, for LogLevel debug; these lines are not limited."""
-    return f"debug: {with_details(str(s3_error), attempt, action)}"
 
 
 def format_frequent_retries(failure: GatewayError, attempt: Attempt) -> str | None:

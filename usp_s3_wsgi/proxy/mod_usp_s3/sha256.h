@@ -7,10 +7,10 @@
 
 #define USP_S3_SHA256_SIZE 32
 
-/* The digest of a text. */
+/* The SHA-256 digest of a text. */
 void usp_s3_sha256(const void *text, size_t length, unsigned char digest[USP_S3_SHA256_SIZE]);
 
-/* The authentication code of a text, with a key of that same size, as those of Signature v4 are. */
+/* The HMAC-SHA-256 of a text. The key has the size of a digest, as those of Signature Version 4 have. */
 void usp_s3_hmac_sha256(const unsigned char key[USP_S3_SHA256_SIZE], const void *text, size_t length,
                         unsigned char code[USP_S3_SHA256_SIZE]);
 

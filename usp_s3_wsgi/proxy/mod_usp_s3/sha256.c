@@ -1,6 +1,9 @@
-/* Here and not from OpenSSL, whose headers httpd's own do not bring: tests/httpd/test_sha256.py holds it against hashlib. */
+/*
+ * SHA-256 and HMAC-SHA-256. OpenSSL's are not used, as its headers are not installed with those of httpd.
+ * tests/httpd/test_sha256.py compares the results with hashlib's.
+ */
 
-#include "_sha256.h"
+#include "sha256.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -26,7 +29,8 @@ static void add_block(uint32_t state[8], const unsigned char block[BLOCK])
     int i;
 
     for (i = 0; i < 16; i++)
-        w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 | (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
+        w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 | (uint32_t)block[4 * i + 2] << 8
+               | block[4 * i + 3];
     for (; i < 64; i++)
         w[i] = w[i - 16] + (ROTATE(w[i - 15], 7) ^ ROTATE(w[i - 15], 18) ^ w[i - 15] >> 3) + w[i - 7]
                + (ROTATE(w[i - 2], 17) ^ ROTATE(w[i - 2], 19) ^ w[i - 2] >> 10);
@@ -45,7 +49,7 @@ static void add_block(uint32_t state[8], const unsigned char block[BLOCK])
         state[i] += v[i];
 }
 
-/* Digest a text that follows upon one block, or upon none. */
+/* The digest of a text, with one block before it if head is not NULL. */
 static void digest_after(const unsigned char *head, const unsigned char *text, size_t length,
                          unsigned char digest[USP_S3_SHA256_SIZE])
 {

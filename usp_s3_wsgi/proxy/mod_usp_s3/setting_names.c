@@ -1,11 +1,11 @@
-/* The names of settings among the variables of sections, what they hold, and the URLs of buckets. */
+/* The names of the settings, functions for arrays of variables, and functions for URLs. */
 
-#include "_httpd_sections.h"
+#include "sections.h"
 
 /*
- * The names of settings.py, which tests hold against these. A section is signed for where one of them is set: other
- * variables that begin with S3 are those of other programs. It must be known here, for a process whose Python did not
- * start must refuse what it cannot sign.
+ * A test compares the names with Python's table of settings. Requests of a section that sets one of them are signed. Other
+ * variables that begin with S3 belong to other programs. The names are needed here too: a process whose Python did not start
+ * must reject requests that it cannot sign.
  */
 static const char *const setting_names[] = {
     "S3AccessKey", "S3AccessKeyFile", "S3Bucket", "S3BucketURL", "S3CAFile", "S3CredentialSource", "S3DeniedStatus",
@@ -20,7 +20,7 @@ static const char *const setting_names[] = {
     NULL,
 };
 
-int usp_s3_may_be_setting(const apr_table_entry_t *entry)
+int usp_s3_has_setting_prefix(const apr_table_entry_t *entry)
 {
     return (entry->key[0] == 'S' || entry->key[0] == 's') && entry->key[1] == '3';
 }
@@ -34,7 +34,7 @@ static int has_lowercase(const char *name)
     return 0;
 }
 
-int usp_s3_is_name_of_setting(const char *name, size_t length)
+int usp_s3_is_setting_name(const char *name, size_t length)
 {
     const char *const *setting;
 
@@ -46,13 +46,13 @@ int usp_s3_is_name_of_setting(const char *name, size_t length)
 }
 
 /*
- * Also where the value is empty: keys that were lost must not make a bucket's section nobody's. And in any case, for
- * S3Accesskey would silently not count, and Python says so.
+ * Also true for an empty value: a request must not be sent unsigned because a key is missing. Upper and lower case are
+ * ignored, so that Python reports a misspelt name such as S3Accesskey.
  */
 int usp_s3_is_setting(const apr_table_entry_t *entry, int capitals)
 {
-    return usp_s3_may_be_setting(entry) && (capitals || has_lowercase(entry->key))
-           && usp_s3_is_name_of_setting(entry->key, strlen(entry->key));
+    return usp_s3_has_setting_prefix(entry) && (capitals || has_lowercase(entry->key))
+           && usp_s3_is_setting_name(entry->key, strlen(entry->key));
 }
 
 const apr_table_entry_t *usp_s3_first_setting(const apr_array_header_t *all, int capitals)
@@ -68,18 +68,12 @@ const apr_table_entry_t *usp_s3_first_setting(const apr_array_header_t *all, int
     return NULL;
 }
 
-int usp_s3_holds_setting(const apr_array_header_t *all)
+int usp_s3_contains_setting(const apr_array_header_t *all)
 {
     return usp_s3_first_setting(all, 0) != NULL;
 }
 
-int usp_s3_has_settings(ap_conf_vector_t *config)
-{
-    return usp_s3_holds_setting(usp_s3_variables(config));
-}
-
-/* The last value of a variable that is not empty, NULL where there is none. */
-const char *usp_s3_value_of(const apr_array_header_t *all, const char *name)
+const char *usp_s3_get_value(const apr_array_header_t *all, const char *name)
 {
     int i;
 
@@ -92,30 +86,28 @@ const char *usp_s3_value_of(const apr_array_header_t *all, const char *name)
     return NULL;
 }
 
-int usp_s3_names_bucket(const apr_array_header_t *all)
+int usp_s3_has_bucket_url(const apr_array_header_t *all)
 {
-    return usp_s3_value_of(all, BUCKET) != NULL;
+    return usp_s3_get_value(all, BUCKET_URL) != NULL;
 }
 
-/* Whether there is what signs. */
-int usp_s3_holds_identity(const apr_array_header_t *all)
+int usp_s3_has_credentials(const apr_array_header_t *all)
 {
-    static const char *const identities[] = {"S3AccessKey", "S3AccessKeyFile", "S3SecretKey", "S3SecretKeyFile",
-                                             "S3CredentialSource", "S3Profile", "S3RoleARN", NULL};
+    static const char *const names[] = {"S3AccessKey", "S3AccessKeyFile", "S3SecretKey", "S3SecretKeyFile",
+                                        "S3CredentialSource", "S3Profile", "S3RoleARN", NULL};
     const char *const *name;
 
-    for (name = identities; *name; name++) {
-        if (usp_s3_value_of(all, *name))
+    for (name = names; *name; name++) {
+        if (usp_s3_get_value(all, *name))
             return 1;
     }
     return 0;
 }
 
-/* What follows a beginning, NULL where the text begins otherwise. */
-const char *usp_s3_after(const char *text, const char *beginning)
+const char *usp_s3_skip_prefix(const char *text, const char *prefix)
 {
-    for (; *beginning; text++, beginning++) {
-        if (*text != *beginning)
+    for (; *prefix; text++, prefix++) {
+        if (*text != *prefix)
             return NULL;
     }
     return text;
@@ -131,15 +123,14 @@ char *usp_s3_lowercase(apr_pool_t *pool, const char *text)
 
 /* ---------------------------------------------------------------- URLs */
 
-/* The URL behind a socket: unix:/run/s3.sock|http://localhost/ */
-const char *usp_s3_behind_socket(const char *url)
+const char *usp_s3_skip_socket(const char *url)
 {
     const char *bar = ap_cstr_casecmpn(url, "unix:", 5) == 0 ? strchr(url, '|') : NULL;
 
     return bar ? bar + 1 : url;
 }
 
-const char *usp_s3_shown_url(apr_pool_t *pool, const char *url)
+const char *usp_s3_url_for_log(apr_pool_t *pool, const char *url)
 {
     const char *host = strstr(url, "://"), *user;
     size_t length;
@@ -149,20 +140,20 @@ const char *usp_s3_shown_url(apr_pool_t *pool, const char *url)
     host += 3;
     length = strcspn(host, "/?#");
     for (user = host + length; user > host && user[-1] != '@'; user--)
-        continue; /* what follows the last one is the host */
+        continue; /* the host begins after the last "@" */
     return apr_pstrcat(pool, apr_pstrmemdup(pool, url, (apr_size_t)(host - url)), user, NULL);
 }
 
 /*
- * S3 is HTTP: what goes to FastCGI, AJP or a WebSocket is none of ours, whatever its section holds. HTTP/2 is; Python
- * refuses it, for it cannot be signed.
+ * Requests to FastCGI, AJP or a WebSocket are never signed, whatever their section contains. HTTP/2 is included: Python
+ * rejects such requests, as they cannot be signed.
  */
-int usp_s3_is_http(const char *url)
+int usp_s3_is_http_url(const char *url)
 {
     static const char *const schemes[] = {"http:", "https:", "h2:", "h2c:", NULL};
     const char *const *scheme;
 
-    url = usp_s3_behind_socket(url);
+    url = usp_s3_skip_socket(url);
     for (scheme = schemes; *scheme; scheme++) {
         if (ap_cstr_casecmpn(url, *scheme, strlen(*scheme)) == 0)
             return 1;
@@ -170,14 +161,14 @@ int usp_s3_is_http(const char *url)
     return 0;
 }
 
-int usp_s3_is_balancer(const char *url)
+int usp_s3_is_balancer_url(const char *url)
 {
     return ap_cstr_casecmpn(url, BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0;
 }
 
 int usp_s3_parse_url(apr_pool_t *pool, const char *url, apr_uri_t *uri)
 {
-    return apr_uri_parse(pool, usp_s3_behind_socket(url), uri) == APR_SUCCESS && uri->scheme && uri->hostname;
+    return apr_uri_parse(pool, usp_s3_skip_socket(url), uri) == APR_SUCCESS && uri->scheme && uri->hostname;
 }
 
 static int port_of(const apr_uri_t *uri)
@@ -185,15 +176,13 @@ static int port_of(const apr_uri_t *uri)
     return uri->port ? uri->port : apr_uri_port_of_scheme(uri->scheme);
 }
 
-/* Whether two URLs have the same scheme, host and port, however these are written. */
 int usp_s3_is_same_origin(const apr_uri_t *one, const apr_uri_t *other)
 {
     return ap_cstr_casecmp(one->scheme, other->scheme) == 0 && ap_cstr_casecmp(one->hostname, other->hostname) == 0
            && port_of(one) == port_of(other);
 }
 
-/* The path of a URL, decoded, with a slash at its end. */
-const char *usp_s3_folder_of(apr_pool_t *pool, const apr_uri_t *uri)
+const char *usp_s3_decoded_folder(apr_pool_t *pool, const apr_uri_t *uri)
 {
     char *path = apr_pstrdup(pool, uri->path ? uri->path : "/");
     size_t length;
@@ -203,14 +192,13 @@ const char *usp_s3_folder_of(apr_pool_t *pool, const apr_uri_t *uri)
     return length && path[length - 1] == '/' ? path : apr_pstrcat(pool, path, "/", NULL);
 }
 
-/* Whether a URL is below another one, however their hosts are written. What is no URL has nothing below it. */
-int usp_s3_is_below(apr_pool_t *pool, const char *url, const char *other)
+int usp_s3_is_url_below(apr_pool_t *pool, const char *url, const char *other)
 {
     apr_uri_t one, above;
     const char *folder;
 
     if (!usp_s3_parse_url(pool, url, &one) || !usp_s3_parse_url(pool, other, &above) || !usp_s3_is_same_origin(&one, &above))
         return 0;
-    folder = usp_s3_folder_of(pool, &above);
-    return strncmp(usp_s3_folder_of(pool, &one), folder, strlen(folder)) == 0;
+    folder = usp_s3_decoded_folder(pool, &above);
+    return strncmp(usp_s3_decoded_folder(pool, &one), folder, strlen(folder)) == 0;
 }
