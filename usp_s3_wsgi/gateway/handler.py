@@ -14,7 +14,7 @@ from usp_s3_wsgi.gateway.client_request import ClientRequest
 from usp_s3_wsgi.gateway.client_response import Response
 from usp_s3_wsgi.gateway.fetcher import Fetcher
 from usp_s3_wsgi.gateway.operator_settings import OperatorSettings
-from usp_s3_wsgi.gateway.request_log import RequestLog
+from usp_s3_wsgi.gateway.request_log import Level, RequestLog
 from usp_s3_wsgi.observability.error_log import Attempt
 from usp_s3_wsgi.s3 import byte_range, retry_policy
 from usp_s3_wsgi.signing.types import S3Request
@@ -65,7 +65,7 @@ def _respond(environ: dict[str, Any], log: RequestLog) -> Response:
         if fallback is None or not retry_policy.should_use_fallback(failure, on_404):
             log.failure(failure, exchange.last_attempt())
             raise
-        log.failure(failure, exchange.last_attempt(), "using S3FallbackURL")
+        log.failure(failure, exchange.last_attempt(), "using S3FallbackURL", Level.WARNING)
         forget_traceback(failure)
         first_failure = failure
     return _respond_from_fallback(_Exchange(request, fallback, operator, client, log), first_failure, log)

@@ -42,9 +42,12 @@ class RequestLog:
         elif failure.s3_error is not None:
             self.s3_response(failure.s3_error, attempt, action)
 
-    def retry(self, failure: GatewayError, attempt: Attempt | None) -> None:
-        """Log a failure after which the request is retried: at level info, and a warning where that is frequent."""
-        self.failure(failure, attempt, "retrying", Level.INFO)
+    def retry(self, failure: GatewayError, attempt: Attempt | None, is_misconfigured: bool = False) -> None:
+        """Log a failure after which the request is retried: at level info, and a warning where that is frequent.
+
+        ``is_misconfigured``: a warning, because the clock or the region of this server is wrong.
+        """
+        self.failure(failure, attempt, "retrying", Level.WARNING if is_misconfigured else Level.INFO)
         if self.write_at_level is not None and failure.should_log and attempt is not None:
             frequent = error_log.format_frequent_retries(failure, attempt)
             if frequent is not None:
