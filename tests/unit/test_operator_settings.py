@@ -38,14 +38,14 @@ def test_what_the_module_hands_over_counts_alone() -> None:
 
 @pytest.mark.usefixtures("module")
 def test_what_is_about_the_request_alone() -> None:
-    text = handed_over(SETTINGS, served_path="/media//a,1:x", error_status="404", debug="")
+    text = handed_over(SETTINGS, path="/media//a,1:x", error_status="404", debug="")
     trusted = operator_settings.from_environ(environ(USP_S3_SETTINGS=text, SERVER_PROTOCOL="INCLUDED"))
     assert (trusted.served_path, trusted.error_status, trusted.is_debug) == ("/media//a,1:x", 404, True)
 
 
 @pytest.mark.usefixtures("module")
 def test_a_refusal_is_the_answer() -> None:
-    text = handed_over(SETTINGS, refusal="S3Region is set in an .htaccess file of /srv/: ...")
+    text = handed_over(SETTINGS, error="S3Region is set in an .htaccess file of /srv/: ...")
     reply = call(environ(USP_S3_SETTINGS=text))
     assert reply.status == 500
     assert "S3Region is set in an .htaccess file of /srv/" in reply.log
@@ -54,11 +54,11 @@ def test_a_refusal_is_the_answer() -> None:
 @pytest.mark.usefixtures("module")
 @given(st.dictionaries(st.text("abS3,:é\n 0", min_size=1), st.text("abS3,:é\n 0")), st.text("a,:1\n"))
 def test_any_value_comes_through(settings: dict[str, str], path: str) -> None:
-    text = handed_over(settings, served_path=path)
+    text = handed_over(settings, path=path)
     taken, position = operator_settings._netstring(text, len(PROOF))
     assert dict(operator_settings._pairs(taken)) == settings
     control, end = operator_settings._netstring(text, position)
-    assert (dict(operator_settings._pairs(control)), end) == ({"served path": path}, len(text))
+    assert (dict(operator_settings._pairs(control)), end) == ({"path": path}, len(text))
 
 
 FORGED = [

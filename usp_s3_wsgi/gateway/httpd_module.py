@@ -13,7 +13,7 @@ class GuardedBody:
 
     def mark_truncated(self) -> None:
         """Tell httpd, before the body ends, that it is not complete: httpd ends the response abnormally."""
-        self._module.cut_body(self._capsule)
+        self._module.mark_body_truncated(self._capsule)
 
     def log(self, level: int, line: str) -> None:
         """Write a line to httpd's error log, unless LogLevel is below the level (3 error, 4 warn, 6 info, 7 debug)."""

@@ -1,9 +1,15 @@
 /*
- * An incomplete response body ends abnormally for the client, with any filter, protocol and process in between.
+ * Abort the client's response if its body is truncated, with any filter, protocol and process in between.
  *
- * mod_proxy reports a body that S3 did not send whole. A WSGI application cannot: httpd takes the end of its data, or of the
- * data of mod_wsgi's daemon, for the end of the body. So the bytes of the gateway's bodies are counted here. If the length is
- * not known, the gateway marks the body as cut (_httpd.cut_body), which it can in httpd's own processes only.
+ * mod_proxy reports a truncated body of S3. A WSGI application cannot: httpd takes the end of its data, or of the data of
+ * mod_wsgi's daemon, for the end of the body. So the bytes of the gateway's bodies are counted here. If the length is not
+ * known, the gateway marks the body as truncated, which it can in httpd's own processes only:
+ *
+ *   gateway/body.py               S3's body is truncated, and cannot be resumed
+ *   gateway/client_connection.py  abort_response: the client must see that
+ *   gateway/httpd_module.py       GuardedBody.mark_truncated
+ *   python_callbacks.c            _httpd.mark_body_truncated
+ *   body_guard.c                  usp_s3_mark_body_truncated; guard_filter then aborts the response at the body's end
  */
 
 #include "mod_usp_s3.h"
@@ -15,8 +21,8 @@
 typedef struct {
     request_rec *r;
     int has_started;
-    apr_off_t bytes_left; /* if the response has Content-Length */
-    int is_cut;           /* the gateway has marked the body as incomplete */
+    apr_off_t bytes_left;    /* if the response has Content-Length */
+    int is_marked_truncated; /* by the gateway */
 } guarded_body;
 
 /* The body of the request that this thread handles. */
@@ -33,7 +39,7 @@ request_rec *usp_s3_main_request(request_rec *r)
 
 /* ---------------------------------------------------------------- an abnormal end */
 
-/* Reset the connection (TCP RST): the only sign of an incomplete body without Content-Length or chunked encoding. */
+/* Reset the connection (TCP RST): the only sign of a truncated body without Content-Length or chunked encoding. */
 static void reset_on_close(conn_rec *connection)
 {
     struct linger at_once = {1, 0};
@@ -46,7 +52,7 @@ static void reset_on_close(conn_rec *connection)
 }
 
 /*
- * Whether the client sees that the body is incomplete after the header was sent: fewer bytes than Content-Length, no last
+ * Whether the client sees that the body is truncated after the header was sent: fewer bytes than Content-Length, no last
  * chunk (httpd's chunk filter omits it after an error), or a reset of the stream in HTTP/2.
  */
 static int client_sees_truncation(request_rec *client)
@@ -77,7 +83,7 @@ static ap_filter_t *parent_filters(ap_filter_t *filter)
 
 /*
  * End the content filters, and discard what they send. Some buffer a whole body, as mod_security does to inspect it, and
- * would send it before the error page. The filter that discards runs before mod_cache, which would store the body as whole.
+ * would send it before the error page. The filter that discards runs before mod_cache, which would store the truncated body.
  */
 static void end_content_filters(ap_filter_t *filter, apr_bucket_brigade *brigade, request_rec *client)
 {
@@ -88,7 +94,10 @@ static void end_content_filters(ap_filter_t *filter, apr_bucket_brigade *brigade
         apr_brigade_cleanup(brigade);
         APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(brigade->bucket_alloc));
         ap_pass_brigade(filter, brigade);
-        /* A page continues after an incomplete subrequest. Ended filters must not be called again: mod_brotli would fail. */
+        /*
+         * The including request continues after a truncated subrequest. Ended filters must not be called again: mod_brotli
+         * would fail.
+         */
         for (ended = filter; ended && ended->frec->ftype <= AP_FTYPE_CONTENT_SET; ended = ended->next) {
             if (ended->r == filter->r && ap_cstr_casecmp(ended->frec->name, "SUBREQ_CORE") != 0) {
                 ended->frec = content_end_handle;
@@ -101,7 +110,7 @@ static void end_content_filters(ap_filter_t *filter, apr_bucket_brigade *brigade
 
 apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
-    request_rec *r = filter->r, *client = usp_s3_main_request(r), *page;
+    request_rec *r = filter->r, *client = usp_s3_main_request(r), *each;
     ap_filter_t *next = filter->next;
     apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
 
@@ -112,14 +121,14 @@ apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brig
         if (APR_BUCKET_IS_METADATA(this))
             apr_bucket_delete(this);
     }
-    for (page = r; page; page = page->main)
-        page->no_cache = 1;
+    for (each = r; each; each = each->main)
+        each->no_cache = 1;
     APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
     ap_add_output_filter_handle(discard_filter_handle, r, r, r->connection);
     ap_remove_output_filter(filter);
     ap_pass_brigade(next, brigade);
     end_content_filters(next, brigade, client);
-    /* The error bypasses the content filters: mod_sed drops it, others would drop their data because of it. */
+    /* The error bypasses the content filters: mod_sed drops it, other filters would discard buffered data. */
     APR_BRIGADE_INSERT_TAIL(brigade, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, brigade->bucket_alloc));
     /* Without it mod_ratelimit would wait for more data. */
     APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
@@ -199,7 +208,7 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
         body->bytes_left = length ? apr_atoi64(length) : 0;
     }
     for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket)) {
-        if (APR_BUCKET_IS_EOS(bucket) && (body->bytes_left > 0 || body->is_cut))
+        if (APR_BUCKET_IS_EOS(bucket) && (body->bytes_left > 0 || body->is_marked_truncated))
             return usp_s3_abort_response(filter, brigade);
         /* mod_wsgi sends data in memory and files only, whose lengths are known. */
         if (!APR_BUCKET_IS_METADATA(bucket) && bucket->length != (apr_size_t)-1)
@@ -225,9 +234,9 @@ void *usp_s3_guarded_body(void)
     return current_body;
 }
 
-void usp_s3_cut_guarded_body(void *body)
+void usp_s3_mark_body_truncated(void *body)
 {
-    ((guarded_body *)body)->is_cut = 1;
+    ((guarded_body *)body)->is_marked_truncated = 1;
 }
 
 request_rec *usp_s3_guarded_request(void *body)

@@ -141,7 +141,7 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
     request->url = *url;
     request->initial_status = r->status;
     /* The body is read before the request is signed: a signature expires. */
-    if ((status = usp_s3_discard_body(r)) != OK || (status = usp_s3_sign(r, request, url)) != OK)
+    if ((status = usp_s3_discard_body(r)) != OK || (status = usp_s3_sign_request(r, request, url)) != OK)
         return status;
     if (r->main && !r->kept_body && !client_has_body(r)) {
         /* Or mod_proxy would close the connection to S3 after each subrequest. */
@@ -228,8 +228,11 @@ static int is_forwarded(const char *name, const char **names, signed_request *re
     return 0;
 }
 
-/* Remove the coding aws-chunked, which some servers store from an upload. As in the gateway's response.py. */
-static void drop_aws_chunked(apr_pool_t *pool, apr_table_t *headers)
+/*
+ * Remove the coding aws-chunked, which some servers store from an upload. As _without_upload_coding in
+ * gateway/client_response.py.
+ */
+static void remove_upload_coding(apr_pool_t *pool, apr_table_t *headers)
 {
     const char *all = apr_table_getm(pool, headers, "Content-Encoding");
     char *coding, *rest, *text = apr_pstrdup(pool, all);
@@ -260,7 +263,7 @@ static apr_table_t *forwarded_headers(request_rec *r, signed_request *request, c
         if (is_forwarded(entry->key, names, request) && *entry->key && !*ap_scan_http_token(entry->key))
             apr_table_addn(forwarded, entry->key, entry->val);
     }
-    drop_aws_chunked(r->pool, forwarded);
+    remove_upload_coding(r->pool, forwarded);
     if (request->pass_accept_encoding)
         apr_table_mergen(forwarded, "Vary", "Accept-Encoding");
     return forwarded;
@@ -289,7 +292,7 @@ static void set_client_status(request_rec *r, signed_request *request, int s3_st
 {
     const char **names = usp_s3_forwarded_response_headers(s3_status);
 
-    if (request->client_status || request->refetch_whole)
+    if (request->client_status || request->must_refetch_whole)
         return;
     if (names) {
         /* 412, 416: S3's response to a condition or range of the client. */
@@ -297,7 +300,7 @@ static void set_client_status(request_rec *r, signed_request *request, int s3_st
         request->client_status = s3_status;
     }
     else
-        request->client_status = usp_s3_handle_error_response(r, request, s3_status);
+        request->client_status = usp_s3_explain_error(r, request, s3_status);
     r->status = request->client_status;
 }
 
@@ -326,7 +329,7 @@ static apr_status_t keep_error_body(request_rec *r, signed_request *request, apr
     }
     apr_brigade_cleanup(brigade);
     /* Stop reading if the rest is not needed. */
-    return request->refetch_whole || request->is_rejected_by_header || request->error_body_length == ERROR_BODY_SIZE
+    return request->must_refetch_whole || request->is_rejected || request->error_body_length == ERROR_BODY_SIZE
                ? APR_EGENERAL
                : APR_SUCCESS;
 }
@@ -335,7 +338,7 @@ static apr_status_t keep_error_body(request_rec *r, signed_request *request, apr
 static void reject_response(request_rec *r, signed_request *request, const char *error)
 {
     usp_s3_log_failure(r, request, error);
-    request->is_rejected = request->is_rejected_by_header = 1;
+    request->is_body_withheld = request->is_rejected = 1;
     request->client_status = HTTP_BAD_GATEWAY;
 }
 
@@ -375,7 +378,7 @@ static void handle_response_header(request_rec *r, signed_request *request)
 
     request->s3_status = r->status;
     if (usp_s3_forwarded_response_headers(r->status) || r->status == HTTP_NOT_FOUND)
-        usp_s3_record_accepted_version(request);
+        usp_s3_record_granted_version(request);
     if (!(error = usp_s3_framing_error(r, request)))
         error = usp_s3_range_error(r, request);
     names = usp_s3_forwarded_response_headers(r->status);
@@ -385,8 +388,8 @@ static void handle_response_header(request_rec *r, signed_request *request)
     }
     if (error)
         reject_response(r, request, error);
-    else if (!names || ap_is_HTTP_ERROR(r->status) || request->refetch_whole)
-        request->is_rejected = 1;
+    else if (!names || ap_is_HTTP_ERROR(r->status) || request->must_refetch_whole)
+        request->is_body_withheld = 1;
     else {
         usp_s3_log_response(r, request);
         forward_headers(r, request, forwarded);
@@ -421,7 +424,7 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
         else
             reject_response(r, request, "response is not valid HTTP"); /* HTTP/0.9 with status 200 for mod_proxy */
     }
-    if (request->is_rejected)
+    if (request->is_body_withheld)
         return keep_error_body(r, request, brigade);
     if (contains_bucket(brigade, &ap_bucket_type_error) || usp_s3_has_wrong_length(request, brigade)) {
         request->response_filter = NULL;
@@ -459,7 +462,7 @@ static int set_balancer_status(proxy_worker *worker, proxy_balancer *balancer, r
 
     (void)worker;
     (void)conf;
-    if (!request || !request->is_rejected)
+    if (!request || !request->is_body_withheld)
         return DECLINED;
     set_client_status(r, request, request->s3_status); /* if the body was not read to its end */
     if (!ap_is_HTTP_SERVER_ERROR(request->client_status))
@@ -523,7 +526,7 @@ static int set_request_status(int *status, request_rec *r)
     else if (!request->has_response && !overridden && *status >= HTTP_INTERNAL_SERVER_ERROR)
         usp_s3_log_failure(r, request, apr_psprintf(r->pool, "mod_proxy got no response: %d%s", *status,
                                                connection_failure_hint(r, request)));
-    if (!request->is_rejected && !overridden) {
+    if (!request->is_body_withheld && !overridden) {
         if (request->is_truncated && r->main)
             *status = HTTP_BAD_GATEWAY;
         record_subrequest_error(r, *status);
@@ -543,7 +546,7 @@ static int set_request_status(int *status, request_rec *r)
     r->headers_out = apr_table_make(r->pool, 4);
     r->content_type = NULL;
     r->sent_bodyct = 0;
-    *status = request->refetch_whole ? refetch_whole_object(r) : request->client_status;
+    *status = request->must_refetch_whole ? refetch_whole_object(r) : request->client_status;
     record_subrequest_error(r, *status);
     return OK;
 }

@@ -13,7 +13,7 @@
  *   endpoint_state.c     the version of what Python has recorded of S3's endpoints
  *   request_headers.c    the headers that are sent to S3; http_date.c normalizes the dates in them
  *   response_framing.c   the header of S3's response: where the body ends, and whether it is the requested range
- *   body_guard.c         responses that must not look complete
+ *   body_guard.c         abort responses whose body is truncated
  *   configtest.c         checks of the settings by "httpd -t" and at start
  *   graceful_restart.c   faster graceful restarts
  */
@@ -50,7 +50,7 @@ typedef struct {
 typedef struct {
     const apr_array_header_t *variables; /* of the sections that apply */
     const char *section_url; /* the bucket's URL if S3BucketURL is not set; NULL if a pattern matched */
-    const char *error;       /* error message if the request must not be signed, else NULL */
+    const char *rejection;   /* error message if the request must not be signed, else NULL */
 } usp_s3_settings;
 
 /* The header of S3's response while it is read. An interim response (1xx) resets it. */
@@ -84,7 +84,7 @@ typedef struct {
     ap_filter_t *response_filter;     /* while it is in r->output_filters, else NULL */
     apr_table_t *signature_headers;
     int pass_accept_encoding;         /* setting S3PassAcceptEncoding */
-    int has_part_number;              /* the query has partNumber */
+    int is_for_part_number;           /* the query has partNumber */
     const char *range;                /* the Range header sent to S3, or NULL */
     const char *if_range;             /* the If-Range header sent to S3, or NULL */
     usp_s3_response_header response_header;
@@ -96,11 +96,11 @@ typedef struct {
     int has_response;                 /* the header of the response was handled */
     int s3_status;                    /* status of S3's response; 0 if that is not HTTP */
     int is_logged;                    /* the error log has a line about the response */
-    int is_rejected;                  /* the response is not forwarded to the client, */
-    int is_rejected_by_header;        /* whatever its body says */
-    int client_status;                /* status for the client if the response is rejected, once that is known */
+    int is_body_withheld;             /* nothing of the response's body is forwarded: an error, or the next two */
+    int is_rejected;                  /* the header check has rejected the response, whatever its body says */
+    int client_status;                /* status for the client if the body is withheld, once that is known */
     int is_truncated;                 /* response body truncated, after its beginning was forwarded */
-    int refetch_whole;                /* the range is of a changed object: send the request again without Range */
+    int must_refetch_whole;           /* the range is of a changed object: send the request again without Range */
     char *error_body;                 /* beginning of the body of an error response */
     apr_size_t error_body_length;
 } signed_request;
@@ -125,7 +125,7 @@ typedef struct {
     apr_table_t *signature_headers;   /* without Authorization */
     apr_array_header_t *pass_headers;
     int pass_accept_encoding;
-    int pass_query;                   /* setting S3PassQuery is set: Python must sign URLs with a query */
+    int requires_empty_query;         /* setting S3PassQuery is set: Python must sign URLs with a query */
     const char *origin;               /* scheme and authority of the signed URL */
     const char *path_prefix;          /* the bucket's path: each key's path begins with it */
     const char *canonical_request;    /* the canonical request from its query string on */
@@ -239,22 +239,22 @@ const char *usp_s3_get_proof(void);
 /* ---------------------------------------------------------------- python_callbacks.c */
 
 /* Sign a request: change *url and fill request. Returns OK or the status for the client. */
-int usp_s3_sign(request_rec *r, signed_request *request, char **url);
+int usp_s3_sign_request(request_rec *r, signed_request *request, char **url);
 
 /* Map S3's error response to the status for the client, which is returned, and log what the operator must know. */
-int usp_s3_handle_error_response(request_rec *r, signed_request *request, int s3_status);
+int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status);
 
-/* Log another failure of a request, subject to rate limiting. */
+/* Log another failure of a request, in the words of Python's describe_failure, subject to rate limiting. */
 void usp_s3_log_failure(request_rec *r, signed_request *request, const char *message);
 
-/* Log S3's response at LogLevel debug, unless it is a success or logged already. */
+/* Log S3's response in the words of describe_response at LogLevel debug, unless it is a success or logged already. */
 void usp_s3_log_response(request_rec *r, signed_request *request);
 
 /*
- * Validate S3's response to a range request. Sets r->status, request->refetch_whole and request->client_status. Returns
+ * Validate S3's response to a range request. Sets r->status, request->must_refetch_whole and request->client_status. Returns
  * an error message if the response is not the requested range, else NULL.
  */
-const char *usp_s3_validate_part(request_rec *r, signed_request *request);
+const char *usp_s3_validate_response(request_rec *r, signed_request *request);
 
 /* Whether httpd left a %2F in the path that access rules checked (AllowEncodedSlashes NoDecode, mapping=encoded). */
 int usp_s3_has_encoded_slash(request_rec *r);
@@ -279,10 +279,10 @@ void usp_s3_set_state_version(apr_int64_t version);
 apr_int64_t usp_s3_get_state_version(void);
 
 /* Record that S3 has accepted the signature of a request. */
-void usp_s3_record_accepted_version(const signed_request *request);
+void usp_s3_record_granted_version(const signed_request *request);
 
 /* The newest state version of a signature that this request's host has accepted, or -1. */
-apr_int64_t usp_s3_get_accepted_version(const signed_request *request);
+apr_int64_t usp_s3_get_granted_version(const signed_request *request);
 
 /* ---------------------------------------------------------------- request_headers.c */
 
@@ -300,7 +300,7 @@ void usp_s3_register_response_framing(void);
 /* Error message if the end of the response body is ambiguous, or cannot be passed on to this client; else NULL. */
 const char *usp_s3_framing_error(request_rec *r, const signed_request *request);
 
-/* Error message if the response is not the requested range, else NULL. May set another status, or refetch_whole. */
+/* Error message if the response is not the requested range, else NULL. May set another status, or must_refetch_whole. */
 const char *usp_s3_range_error(request_rec *r, signed_request *request);
 
 /* Whether the body of a range in chunked encoding ends early or is too long. */
@@ -316,13 +316,13 @@ request_rec *usp_s3_main_request(request_rec *r);
 /* The response body of the gateway request that this thread handles, else NULL. Valid until the request ends. */
 void *usp_s3_guarded_body(void);
 
-/* Make that body end abnormally, whatever its length, when the gateway ends it. */
-void usp_s3_cut_guarded_body(void *body);
+/* Mark that body as truncated, whatever its length: the response is aborted when the gateway ends the body. */
+void usp_s3_mark_body_truncated(void *body);
 
 /* The request of that body. */
 request_rec *usp_s3_guarded_request(void *body);
 
-/* Forward the data of an incomplete body, and make its end abnormal for every filter and client. */
+/* Forward the data of a truncated body, and make its end abnormal for every filter and client. */
 apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brigade);
 
 /* Keep "Content-Length: 0" in the response to a HEAD request of an empty object. */

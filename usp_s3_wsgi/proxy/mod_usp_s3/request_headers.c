@@ -1,6 +1,6 @@
 /*
- * The headers that mod_proxy sends to S3: conditions and ranges of the client, and the headers of the signature. As in the
- * gateway's request.py.
+ * The headers that mod_proxy sends to S3: conditions and ranges of the client, and the headers of the signature. As in
+ * gateway/client_request.py.
  */
 
 #include "mod_usp_s3.h"

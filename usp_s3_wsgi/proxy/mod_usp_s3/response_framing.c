@@ -263,14 +263,14 @@ const char *usp_s3_range_error(request_rec *r, signed_request *request)
     switch (r->status) {
     case HTTP_OK:
         return apr_table_get(r->headers_out, "Content-Range") || is_multipart(r, request)
-                   ? usp_s3_validate_part(r, request)
+                   ? usp_s3_validate_response(r, request)
                    : NULL;
     case HTTP_PARTIAL_CONTENT:
-        return is_requested_part(r, request) ? NULL : usp_s3_validate_part(r, request);
+        return is_requested_part(r, request) ? NULL : usp_s3_validate_response(r, request);
     case HTTP_RANGE_NOT_SATISFIABLE:
-        return request->if_range ? usp_s3_validate_part(r, request) : NULL;
+        return request->if_range ? usp_s3_validate_response(r, request) : NULL;
     case HTTP_NOT_IMPLEMENTED:
-        return request->range ? usp_s3_validate_part(r, request) : NULL;
+        return request->range ? usp_s3_validate_response(r, request) : NULL;
     }
     return NULL;
 }

@@ -529,6 +529,6 @@ int usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *ur
         return 0;
     settings->variables = apr_table_elts(merge_settings(&found));
     settings->section_url = found.section_url;
-    settings->error = found.error;
+    settings->rejection = found.error;
     return 1;
 }

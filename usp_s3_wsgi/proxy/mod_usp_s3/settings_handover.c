@@ -149,7 +149,7 @@ static void append_variables(buffer *settings, buffer *control, const apr_array_
         if (usp_s3_has_setting_prefix(entry))
             append_pair(settings, entry->key, entry->val);
         else if (usp_s3_is_own_variable(entry))
-            append_pair(control, "served path", entry->val);
+            append_pair(control, "path", entry->val);
     }
 }
 
@@ -191,7 +191,7 @@ static void hand_over_settings(request_rec *r)
     if (!error && !has_own_path_info(r))
         error = "the path differs from the one that access rules checked (exec cgi)";
     if (error)
-        append_pair(&control, "refusal", error);
+        append_pair(&control, "error", error);
     else {
         /* Variables of sections come last, as in the environment: they override the others. */
         append_variables(&settings, &control, trusted->computed);
