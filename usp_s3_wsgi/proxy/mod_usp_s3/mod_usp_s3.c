@@ -133,8 +133,9 @@ static int sign_request(proxy_worker **worker, proxy_balancer **balancer, reques
         if ((result = choose_balancer_member(worker, balancer, r, conf, url)) != OK)
             return result;
     }
-    if (!usp_s3_is_http_url(*url) || !usp_s3_find_settings(r, conf, *url, balancer_url, &settings))
-        return result;
+    if (!usp_s3_is_http_url(*url)
+        || usp_s3_find_settings(r, conf, *url, balancer_url, &settings) == USP_S3_NOT_A_BUCKET)
+        return result; /* Python returns the error of a rejected request */
     request = apr_pcalloc(r->pool, sizeof(*request));
     request->settings = settings;
     request->attempt = attempts + 1;

@@ -40,8 +40,8 @@ APLOG_USE_MODULE(usp_s3);
 
 /* The variables of a request that rules of the operator have set. Those of SetEnv are in r->per_dir_config. */
 typedef struct {
-    apr_array_header_t *computed;                 /* variables set by SetEnvIf and RewriteRule [E=] */
-    const struct htaccess_result *htaccess_files; /* read for the request, or for the page that includes it */
+    apr_array_header_t *rule_variables;           /* variables set by SetEnvIf and RewriteRule [E=] */
+    const struct htaccess_result *htaccess_files; /* read for the request, or for the including request */
     const char *htaccess_error;  /* error message if a setting is set in an .htaccess file, else NULL */
     const char *ambiguity_error; /* error message if a rule of an .htaccess file may have set or unset one, else NULL */
 } usp_s3_trusted_variables;
@@ -52,6 +52,9 @@ typedef struct {
     const char *section_url; /* the bucket's URL if S3BucketURL is not set; NULL if a pattern matched */
     const char *rejection;   /* error message if the request must not be signed, else NULL */
 } usp_s3_settings;
+
+/* What to do with a request of mod_proxy. One that is rejected is answered with an error, and never sent unsigned. */
+typedef enum { USP_S3_NOT_A_BUCKET, USP_S3_SIGN, USP_S3_REJECT } usp_s3_action;
 
 /* The header of S3's response while it is read. An interim response (1xx) resets it. */
 typedef struct {
@@ -107,8 +110,8 @@ typedef struct {
 
 /* What this module stores in r->request_config. */
 typedef struct {
-    const apr_array_header_t *server_variables; /* variables set by SetEnvIf of the server when the request was read */
-    const apr_array_header_t *mapped_variables; /* variables set before any .htaccess file was read */
+    const apr_array_header_t *setenvif_variables; /* set by SetEnvIf of the server when the request was read */
+    const apr_array_header_t *variables_before_htaccess; /* set before any .htaccess file was read */
     const char *mapped_url;         /* URL by a ProxyPass or RewriteRule of the server, as written there */
     const char *file;               /* r->filename before rules of sections replaced it by a URL */
     signed_request *signed_request; /* while mod_proxy sends it */
@@ -155,8 +158,8 @@ void usp_s3_silence_proxy_log(request_rec *r);
  * Whether a request that mod_proxy is about to send goes to a bucket; if so, fill settings. balancer_url: the URL before
  * a balancer chose a member, which is url where there is no balancer.
  */
-int usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
-                         usp_s3_settings *settings);
+usp_s3_action usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
+                                   usp_s3_settings *settings);
 
 /* The path of the ProxyPass that matches the request's path, else NULL. */
 const char *usp_s3_proxy_pass_path(request_rec *r);
@@ -192,21 +195,24 @@ int usp_s3_is_balancer_url(const char *url);
 
 void usp_s3_register_trust_boundary(void);
 
-/* The variables of a request that the operator has set, not an .htaccess file or a page that includes it. */
-const usp_s3_trusted_variables *usp_s3_get_trusted_variables(request_rec *r);
+/*
+ * The variables of a request that the operator has set, not an .htaccess file or the including request. Computed once: the
+ * result is stored in r->per_dir_config, which is replaced.
+ */
+const usp_s3_trusted_variables *usp_s3_ensure_trusted_variables(request_rec *r);
 
 /* The variables of SetEnv and PassEnv, or of UnsetEnv, in a configuration; NULL if there are none. */
-const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config);
-const apr_array_header_t *usp_s3_unset_variables(ap_conf_vector_t *config);
+const apr_array_header_t *usp_s3_setenv_variables(ap_conf_vector_t *config);
+const apr_array_header_t *usp_s3_unsetenv_variables(ap_conf_vector_t *config);
 
-/* Whether an array contains this very entry: the value is the same pointer, not an equal string. */
-int usp_s3_contains_entry(const apr_array_header_t *all, const apr_table_entry_t *wanted);
+/* Whether an array contains the same entry: the value is the same pointer, not an equal string. */
+int usp_s3_contains_same_entry(const apr_array_header_t *all, const apr_table_entry_t *wanted);
 
 /* Whether a test is true for a configuration, or for an <If> or <Files> section in it. */
 int usp_s3_any_section(ap_conf_vector_t *config, usp_s3_section_test *test, const void *argument);
 
-/* For usp_s3_any_section: whether SetEnv or PassEnv sets this very entry. */
-int usp_s3_sets_entry(ap_conf_vector_t *config, const void *entry);
+/* For usp_s3_any_section: whether SetEnv or PassEnv sets the same entry. */
+int usp_s3_sets_same_entry(ap_conf_vector_t *config, const void *entry);
 
 /* Whether there are directives of mod_setenvif or mod_rewrite, which can set variables. */
 int usp_s3_has_rules(ap_conf_vector_t *config);
