@@ -28,14 +28,7 @@ typedef struct {
 /* The body of the request that this thread handles. */
 static __thread guarded_body *current_body;
 
-static ap_filter_rec_t *guard_filter_handle, *discard_filter_handle, *content_end_handle, *zero_length_handle;
-
-request_rec *usp_s3_main_request(request_rec *r)
-{
-    while (r->main)
-        r = r->main;
-    return r;
-}
+static ap_filter_rec_t *guard_filter_handle, *discard_filter_handle, *content_end_handle;
 
 /* ---------------------------------------------------------------- an abnormal end */
 
@@ -100,6 +93,7 @@ static void end_content_filters(ap_filter_t *filter, apr_bucket_brigade *brigade
          */
         for (ended = filter; ended && ended->frec->ftype <= AP_FTYPE_CONTENT_SET; ended = ended->next) {
             if (ended->r == filter->r && ap_cstr_casecmp(ended->frec->name, "SUBREQ_CORE") != 0) {
+                /* An ap_filter_t belongs to one request: its frec can be replaced without an effect on others. */
                 ended->frec = content_end_handle;
                 ended->ctx = client;
             }
@@ -140,51 +134,6 @@ apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brig
     return APR_SUCCESS; /* or mod_wsgi in daemon mode would add an error page */
 }
 
-/* ---------------------------------------------------------------- HEAD requests of empty objects */
-
-/* Remove the data of a body. Returns whether there is an error bucket, which an error page will replace. */
-static int drop_data(apr_bucket_brigade *brigade)
-{
-    apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
-    int has_error = 0;
-
-    while (bucket != APR_BRIGADE_SENTINEL(brigade)) {
-        apr_bucket *this = bucket;
-
-        bucket = APR_BUCKET_NEXT(bucket);
-        has_error |= AP_BUCKET_IS_ERROR(this);
-        if (!APR_BUCKET_IS_METADATA(this))
-            apr_bucket_delete(this);
-    }
-    return has_error;
-}
-
-/*
- * httpd removes "Content-Length: 0" from the response to a HEAD request, as a handler may have sent no body because of the
- * method. Here it is the object's length: clear r->header_only while the header is sent.
- */
-static apr_status_t zero_length_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
-{
-    request_rec *r = filter->r;
-    const char *length = apr_table_get(r->headers_out, "Content-Length");
-    apr_status_t status;
-
-    if (r->main || !r->header_only) { /* added by a SetOutputFilter directive: not supported */
-        ap_remove_output_filter(filter);
-        return ap_pass_brigade(filter->next, brigade);
-    }
-    r->header_only = drop_data(brigade) || !length || strcmp(length, "0") != 0;
-    status = ap_pass_brigade(filter->next, brigade);
-    r->header_only = 1;
-    return status;
-}
-
-void usp_s3_keep_zero_content_length(request_rec *r)
-{
-    if (!r->main && r->header_only)
-        ap_add_output_filter_handle(zero_length_handle, NULL, r, r->connection);
-}
-
 /* ---------------------------------------------------------------- the gateway's bodies */
 
 static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
@@ -217,7 +166,6 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
     return ap_pass_brigade(filter->next, brigade);
 }
 
-/* The proof tells the gateway that this filter is present. In daemon mode there is no other way to abort a response. */
 static void guard_gateway_body(request_rec *r)
 {
     current_body = NULL;
@@ -249,8 +197,6 @@ void usp_s3_register_body_guard(void)
     ap_hook_insert_filter(guard_gateway_body, NULL, NULL, APR_HOOK_FIRST);
     /* Runs before the filters of other modules. */
     guard_filter_handle = ap_register_output_filter("USP_S3_GUARD", guard_filter, NULL, AP_FTYPE_RESOURCE - 1);
-    /* Runs after the content filters and before the protocol filters. */
-    zero_length_handle = ap_register_output_filter("USP_S3_ZERO_LENGTH", zero_length_filter, NULL, AP_FTYPE_PROTOCOL - 1);
     discard_filter_handle = ap_register_output_filter("USP_S3_DISCARD", discard_filter, NULL, AP_FTYPE_RESOURCE - 1);
     /* Runs after the content filters and before mod_cache's. */
     content_end_handle = ap_register_output_filter("USP_S3_CONTENT_END", discard_filter, NULL, AP_FTYPE_CONTENT_SET);

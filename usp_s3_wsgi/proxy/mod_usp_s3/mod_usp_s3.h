@@ -2,6 +2,7 @@
  * The types and functions that the sources of usp_s3_module share.
  *
  *   mod_usp_s3.c         the module declaration and mod_proxy's hooks: sign a request, forward or reject the response
+ *   request_util.c       functions for requests, used by several of the others
  *   section_match.c      which requests go to a bucket, and with which settings
  *   section_index.c      an index of the <Proxy> sections
  *   setting_names.c      the names of the settings, and functions for URLs
@@ -14,6 +15,7 @@
  *   request_headers.c    the headers that are sent to S3; http_date.c normalizes the dates in them
  *   response_framing.c   the header of S3's response: where the body ends, and whether it is the requested range
  *   body_guard.c         abort responses whose body is truncated
+ *   head_length.c        "Content-Length: 0" in responses to HEAD requests
  *   configtest.c         checks of the settings by "httpd -t" and at start
  *   graceful_restart.c   faster graceful restarts
  */
@@ -99,7 +101,7 @@ typedef struct {
     int has_response;                 /* the header of the response was handled */
     int s3_status;                    /* status of S3's response; 0 if that is not HTTP */
     int is_logged;                    /* the error log has a line about the response */
-    int is_body_withheld;             /* nothing of the response's body is forwarded: an error, or the next two */
+    int is_body_withheld;             /* the body is not forwarded: of an error such as 404, or of a rejected response */
     int is_rejected;                  /* the header check has rejected the response, whatever its body says */
     int client_status;                /* status for the client if the body is withheld, once that is known */
     int is_truncated;                 /* response body truncated, after its beginning was forwarded */
@@ -112,10 +114,10 @@ typedef struct {
 typedef struct {
     const apr_array_header_t *setenvif_variables; /* set by SetEnvIf of the server when the request was read */
     const apr_array_header_t *variables_before_htaccess; /* set before any .htaccess file was read */
-    const char *mapped_url;         /* URL by a ProxyPass or RewriteRule of the server, as written there */
-    const char *file;               /* r->filename before rules of sections replaced it by a URL */
-    signed_request *signed_request; /* while mod_proxy sends it */
-    int is_handled;                 /* the handler for gateway requests was called */
+    const char *mapped_url;                       /* URL by a ProxyPass or RewriteRule of the server, as written there */
+    const char *file;                             /* r->filename before rules of sections replaced it by a URL */
+    signed_request *signed_request;               /* while mod_proxy sends it */
+    int is_handled;                               /* the handler for gateway requests was called */
 } usp_s3_request_config;
 
 /* The parts of a signature by Python that are the same for other paths of the same section in the same second. */
@@ -146,11 +148,28 @@ typedef int usp_s3_section_test(ap_conf_vector_t *config, const void *argument);
 /* Whether httpd has loaded this shared object as a module. Python can import it even if not. */
 int usp_s3_is_loaded(void);
 
-/* Read and discard the client's request body, so that the next request begins after it. Returns OK or an error. */
-int usp_s3_discard_body(request_rec *r);
-
 /* Keep mod_proxy_http from logging warnings about this response: our own line says what is wrong with it. */
 void usp_s3_silence_proxy_log(request_rec *r);
+
+/* ---------------------------------------------------------------- request_util.c */
+
+/* The client's request: r itself, or the one that a subrequest belongs to. */
+request_rec *usp_s3_main_request(request_rec *r);
+
+/* What this module stores for a request; created if there is nothing yet. */
+usp_s3_request_config *usp_s3_get_request_config(request_rec *r);
+
+/* The URL by a ProxyPass or RewriteRule of the server, as written there, else NULL. */
+const char *usp_s3_get_mapped_url(request_rec *r);
+
+/* The signed request while mod_proxy sends it; NULL if this request does not go to a bucket. */
+signed_request *usp_s3_get_signed_request(request_rec *r);
+
+/* Whether the client's request has a body. A subrequest uses the main request's body. */
+int usp_s3_client_has_body(request_rec *r);
+
+/* Read and discard the client's request body, so that the next request begins after it. Returns OK or an error. */
+int usp_s3_discard_body(request_rec *r);
 
 /* ---------------------------------------------------------------- section_match.c */
 
@@ -216,15 +235,6 @@ int usp_s3_sets_same_entry(ap_conf_vector_t *config, const void *entry);
 
 /* Whether there are directives of mod_setenvif or mod_rewrite, which can set variables. */
 int usp_s3_has_rules(ap_conf_vector_t *config);
-
-/* What this module stores for a request; created if there is nothing yet. */
-usp_s3_request_config *usp_s3_get_request_config(request_rec *r);
-
-/* The URL by a ProxyPass or RewriteRule of the server, as written there, else NULL. */
-const char *usp_s3_get_mapped_url(request_rec *r);
-
-/* The signed request while mod_proxy sends it; NULL if this request does not go to a bucket. */
-signed_request *usp_s3_get_signed_request(request_rec *r);
 
 /* ---------------------------------------------------------------- htaccess_author.c */
 
@@ -304,20 +314,23 @@ const char *usp_s3_normalize_http_date(apr_pool_t *pool, const char *text);
 void usp_s3_register_response_framing(void);
 
 /* Error message if the end of the response body is ambiguous, or cannot be passed on to this client; else NULL. */
-const char *usp_s3_framing_error(request_rec *r, const signed_request *request);
+const char *usp_s3_check_framing(request_rec *r, const signed_request *request);
 
-/* Error message if the response is not the requested range, else NULL. May set another status, or must_refetch_whole. */
-const char *usp_s3_range_error(request_rec *r, signed_request *request);
+/*
+ * Check the response to a range request: it may change r->status, and sets what usp_s3_validate_response sets. Returns an error
+ * message if the response is not the requested range, else NULL.
+ */
+const char *usp_s3_check_range(request_rec *r, signed_request *request);
 
-/* Whether the body of a range in chunked encoding ends early or is too long. */
-int usp_s3_has_wrong_length(signed_request *request, apr_bucket_brigade *brigade);
+/*
+ * Count the bytes of a range in chunked encoding. Returns whether the body ends early or is too long; then the brigade may have
+ * been cleared.
+ */
+int usp_s3_count_body_bytes(signed_request *request, apr_bucket_brigade *brigade);
 
 /* ---------------------------------------------------------------- body_guard.c */
 
 void usp_s3_register_body_guard(void);
-
-/* The client's request: r itself, or the one that a subrequest belongs to. */
-request_rec *usp_s3_main_request(request_rec *r);
 
 /* The response body of the gateway request that this thread handles, else NULL. Valid until the request ends. */
 void *usp_s3_guarded_body(void);
@@ -330,6 +343,10 @@ request_rec *usp_s3_guarded_request(void *body);
 
 /* Forward the data of a truncated body, and make its end abnormal for every filter and client. */
 apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brigade);
+
+/* ---------------------------------------------------------------- head_length.c */
+
+void usp_s3_register_head_length(void);
 
 /* Keep "Content-Length: 0" in the response to a HEAD request of an empty object. */
 void usp_s3_keep_zero_content_length(request_rec *r);

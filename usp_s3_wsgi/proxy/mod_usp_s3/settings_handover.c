@@ -3,11 +3,12 @@
  *
  * The variable begins with a proof, a random number of this start of httpd. The gateway in mod_wsgi, or in its daemon,
  * believes the settings because of it: an including request (SSI) or an .htaccess file can set the variable, but cannot know
- * the proof.
+ * the proof. The proof also tells the gateway that body_guard.c aborts truncated responses. In daemon mode there is no other
+ * way to do that.
  *
- *   post_config    make the proof
- *   insert_filter  set the variable
- *   handler        remove the variable when the gateway has received it (body_guard.c does so before the response is sent)
+ *   post_config    make the proof (called by trust_boundary.c)
+ *   insert_filter  set the variable (here)
+ *   handler        remove the variable when the gateway has received it (here; body_guard.c does so before the response)
  */
 
 #include "log_codes.h"

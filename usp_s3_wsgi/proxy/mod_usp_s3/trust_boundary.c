@@ -4,7 +4,7 @@
  * The operator writes the server configuration. The environment of a request also has variables that others have set: the
  * author of an .htaccess file, the including request of a subrequest, the directory that an internal fast redirect came from.
  * Here the operator's variables are separated from theirs, once for each request. The environment of requests that neither
- * the gateway nor mod_proxy handles is not changed.
+ * the gateway nor mod_proxy handles is not changed. The hooks, all in this file:
  *
  *   post_read_request  SetEnvIf of the server has run: keep its variables, for subrequests too
  *   map_to_storage     RewriteRule [E=] of the server has run: keep its variables before any .htaccess file is read
@@ -94,33 +94,6 @@ int usp_s3_any_section(ap_conf_vector_t *config, usp_s3_section_test *test, cons
 int usp_s3_sets_same_entry(ap_conf_vector_t *config, const void *entry)
 {
     return usp_s3_contains_same_entry(usp_s3_setenv_variables(config), entry);
-}
-
-/* ---------------------------------------------------------------- the request's configuration */
-
-usp_s3_request_config *usp_s3_get_request_config(request_rec *r)
-{
-    usp_s3_request_config *config = ap_get_module_config(r->request_config, &usp_s3_module);
-
-    if (!config) {
-        config = apr_pcalloc(r->pool, sizeof(*config));
-        ap_set_module_config(r->request_config, &usp_s3_module, config);
-    }
-    return config;
-}
-
-const char *usp_s3_get_mapped_url(request_rec *r)
-{
-    usp_s3_request_config *config = ap_get_module_config(r->request_config, &usp_s3_module);
-
-    return config ? config->mapped_url : NULL;
-}
-
-signed_request *usp_s3_get_signed_request(request_rec *r)
-{
-    usp_s3_request_config *config = ap_get_module_config(r->request_config, &usp_s3_module);
-
-    return config ? config->signed_request : NULL;
 }
 
 /* ---------------------------------------------------------------- hooks: variables of the server */
