@@ -7,7 +7,7 @@
  *
  *   gateway/body.py               S3's body is truncated, and cannot be resumed
  *   gateway/client_connection.py  abort_response: the client must see that
- *   gateway/httpd_module.py       GuardedBody.mark_truncated
+ *   gateway/httpd_module.py       HttpdRequest.mark_truncated
  *   python_callbacks.c            _httpd.mark_body_truncated
  *   body_guard.c                  usp_s3_mark_body_truncated; guard_filter then aborts the response at the body's end
  */
