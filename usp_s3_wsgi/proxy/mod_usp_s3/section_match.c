@@ -19,13 +19,13 @@
 typedef struct {
     request_rec *r;
     const usp_s3_section_index *index;
-    const char *url;          /* in mod_proxy's spelling, without a socket; the member's if there is a balancer */
-    const char *written_url;  /* as written in the configuration, by which mod_proxy looks for sections */
-    size_t path_end;          /* where the query of written_url begins */
-    int is_known_before_merge; /* the URL was known before mod_proxy merged sections */
-    int is_socket;            /* the request goes to a Unix domain socket, whatever the host is */
-    const char *host;         /* of url, in lowercase */
-    const char *written_host; /* of written_url, in lowercase */
+    const char *url;           /* in mod_proxy's spelling, without a socket; the member's if there is a balancer */
+    const char *written_url;   /* as written in the configuration, by which mod_proxy looks for sections */
+    size_t path_end;           /* where the query of written_url begins */
+    int is_known_before_merge; /* a ProxyPass or RewriteRule of the server made it, before mod_proxy merged sections */
+    int is_socket;             /* the request goes to a Unix domain socket, whatever the host is */
+    const char *host;          /* of url, in lowercase */
+    const char *written_host;  /* of written_url, in lowercase */
 } proxy_target;
 
 /* Whether the URL is in the bucket of S3BucketURL. A deeper S3BucketURL matches too if the first segment is the same. */
@@ -535,9 +535,9 @@ usp_s3_action usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, cons
 {
     const char *mapped_url = usp_s3_get_mapped_url(r);
     proxy_target target = {.r = r, .url = url, .index = usp_s3_get_section_index(r->pool, conf),
-                         .written_url = get_written_url(r, balancer_url, mapped_url),
-                         .is_known_before_merge = mapped_url != NULL,
-                         .is_socket = apr_table_get(r->notes, "uds_path") != NULL};
+                           .written_url = get_written_url(r, balancer_url, mapped_url),
+                           .is_known_before_merge = mapped_url != NULL,
+                           .is_socket = apr_table_get(r->notes, "uds_path") != NULL};
     const usp_s3_trusted_variables *trusted = usp_s3_ensure_trusted_variables(r);
     section_match match = {.target = &target,
                            .default_variables = usp_s3_setenv_variables(r->server->lookup_defaults),

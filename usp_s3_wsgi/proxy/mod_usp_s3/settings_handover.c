@@ -158,8 +158,8 @@ static void append_variables(buffer *settings, buffer *control, const apr_array_
 /* ---------------------------------------------------------------- hooks */
 
 /*
- * Whether PATH_INFO is the end of the request's own path. mod_include's "exec cgi" gives a subrequest that of
- * the including request.
+ * Whether PATH_INFO is the end of the request's own path. mod_include's "exec cgi" gives a subrequest that of the
+ * including request.
  */
 static int has_own_path_info(request_rec *r)
 {

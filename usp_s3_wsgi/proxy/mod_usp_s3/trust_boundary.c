@@ -17,7 +17,7 @@
 
 #include "trust_boundary.h"
 
-#define SERVED_PATH "USP_S3_PATH"
+#define PATH_VARIABLE "USP_S3_PATH"
 
 static module *env_module;
 
@@ -60,13 +60,13 @@ int usp_s3_contains_same_entry(const apr_array_header_t *all, const apr_table_en
 
 int usp_s3_is_package_variable(const apr_table_entry_t *entry)
 {
-    return usp_s3_has_setting_prefix(entry) || ap_cstr_casecmp(entry->key, SERVED_PATH) == 0;
+    return usp_s3_has_setting_prefix(entry) || ap_cstr_casecmp(entry->key, PATH_VARIABLE) == 0;
 }
 
 /* Whether a variable changes a request. Others that begin with S3 are misspelt, or another program's. */
 static int is_effective(const apr_table_entry_t *entry)
 {
-    return usp_s3_is_setting(entry, 0) || ap_cstr_casecmp(entry->key, SERVED_PATH) == 0;
+    return usp_s3_is_setting(entry, 0) || ap_cstr_casecmp(entry->key, PATH_VARIABLE) == 0;
 }
 
 int usp_s3_starts_with(const char *text, const char *prefix)
