@@ -15,10 +15,8 @@ from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import identity
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.gateway import client_request
-from usp_s3_wsgi.gateway.httpd_module import PROOF
+from usp_s3_wsgi.gateway import client_request, httpd_module
 
-_proof = PROOF
 #: The variable that usp_s3_module sets: the proof and two netstrings, of the settings and of facts about the request;
 #: each holds names and values as netstrings.
 _MODULE_VARIABLE = "USP_S3_SETTINGS"
@@ -32,7 +30,7 @@ _NO_SETTINGS = (
 )
 
 
-class OperatorSettings(NamedTuple):
+class RequestContext(NamedTuple):
     """The operator's settings of a request, and what httpd knows about it.
 
     ``served_path``: the decoded path that is served, where a directive of the operator sets it (``USP_S3_PATH``).
@@ -57,7 +55,7 @@ class OperatorSettings(NamedTuple):
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
 
 
-def from_environ(environ: Mapping[str, Any]) -> OperatorSettings:
+def from_environ(environ: Mapping[str, Any]) -> RequestContext:
     """Return the operator's settings of a request.
 
     Raises:
@@ -65,15 +63,15 @@ def from_environ(environ: Mapping[str, Any]) -> OperatorSettings:
         BadRequestTarget: the client's path cannot be a key.
     """
     is_main_interpreter = not environ.get("mod_wsgi.application_group")
-    if _proof is not None:
-        return _from_module(environ.get(_MODULE_VARIABLE, ""), _proof, is_main_interpreter)
+    if httpd_module.PROOF is not None:
+        return _from_module(environ.get(_MODULE_VARIABLE, ""), httpd_module.PROOF, is_main_interpreter)
     found = settings.from_environ(environ)
     if not client_request.is_direct(environ):
         raise SettingError(_MODULE_IS_NEEDED)
-    return OperatorSettings(found, environ.get("USP_S3_PATH"), is_main_interpreter=is_main_interpreter)
+    return RequestContext(found, environ.get("USP_S3_PATH"), is_main_interpreter=is_main_interpreter)
 
 
-def _from_module(text: str, proof: str, is_main_interpreter: bool) -> OperatorSettings:
+def _from_module(text: str, proof: str, is_main_interpreter: bool) -> RequestContext:
     if not text.startswith(proof):
         raise SettingError(_NO_SETTINGS)
     variables, rest = _netstring(text, len(proof))
@@ -81,7 +79,7 @@ def _from_module(text: str, proof: str, is_main_interpreter: bool) -> OperatorSe
     if "refusal" in facts:
         raise SettingError(facts["refusal"])
     status = facts.get("error status")
-    return OperatorSettings(
+    return RequestContext(
         _parse(variables),
         facts.get("served path"),
         int(status) if status else None,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.s3.endpoint_state import Clock, EndpointState
 
-#: A trial ends after so many denials: some objects are denied with any clock.
+#: A trial ends after this many denials: some objects are denied with any clock.
 _MAX_DENIALS_IN_TRIAL = 5
 _MAX_DENIALS_BEFORE_TRIAL = 1_000
 _MAX_HOSTS = 10_000
@@ -45,7 +45,7 @@ class _Host:
     needed: int = 1
 
 
-class ClockCorrection:
+class ClockCorrector:
     """The clock trials of a process, by host."""
 
     def __init__(self, state: EndpointState) -> None:
