@@ -87,11 +87,11 @@ def is_embedded(environ: Mapping[str, Any]) -> bool:
 
 
 def discard_request_body(environ: Mapping[str, Any]) -> None:
-    """Read the request's body and discard it, so that the next request begins after it. usp_s3_module does it earlier.
+    """Read the request's body and discard it, so that the next request begins after it.
 
     The client may wait for "100 Continue" before it sends the body
-    (https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1). mod_wsgi forgets that when it sends a response, and would
-    take the next request for the body.
+    (https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1). mod_wsgi does not wait for that body when it sends a
+    response, and would take the next request for it. Where usp_s3_module is loaded, it has read the body already.
 
     Raises:
         BadRequestBody: it is malformed or incomplete.
@@ -116,8 +116,8 @@ def reset(environ: Mapping[str, Any]) -> bool:
         if len(matching) != 1:
             return False
         with _duplicate(*matching) as connection:
-            # An orderly end is the end of the body for a client to which nothing else marks it: of HTTP/1.0, or treated
-            # so (downgrade-1.0, force-response-1.0), behind a filter of httpd that removed the Content-Length.
+            # RST and not FIN: without Content-Length and chunks (HTTP/1.0, downgrade-1.0, a filter of httpd that
+            # removed the length) a client takes FIN for the end of the body.
             if not _reset_socket(connection):
                 with suppress(OSError):  # it has ended already
                     connection.shutdown(socket.SHUT_RDWR)

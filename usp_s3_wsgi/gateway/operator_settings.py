@@ -1,8 +1,9 @@
-"""The settings of a request, as far as the operator wrote them: pages and .htaccess files write httpd's variables too.
+"""The trusted settings of a request: only those in the server configuration, which the operator writes.
 
-Where httpd has loaded usp_s3_module, the module tells whose a variable is (``mod_usp_s3/trust_boundary.c``), and passes
-the operator's in one variable, which begins with a proof that no page can know. Without it nobody can tell in a
-subrequest or after a redirect: then only requests are served that a client makes directly.
+An .htaccess file or an SSI page can set the same variables. usp_s3_module knows whose a variable is
+(``mod_usp_s3/trust_boundary.c``), and passes the operator's in one variable, which begins with a proof that no page can
+know. Without the module that is not known in a subrequest or after a redirect: then only requests are served that a
+client makes directly.
 """
 
 from __future__ import annotations
