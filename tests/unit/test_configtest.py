@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, expected, sent
-from usp_s3_wsgi.configtest import check, tree
+from usp_s3_wsgi.configtest import check, parsed_config
 from usp_s3_wsgi.configtest.findings import Finding
 
 
 def found(text: str) -> list[Finding]:
-    return check(tree.parse(sent(text))).sorted()
+    return check(parsed_config.parse(sent(text))).sorted()
 
 
 @pytest.mark.parametrize("text", [*WRONG.values(), *ORIGIN.values()], ids=[*WRONG, *ORIGIN])
@@ -61,7 +61,7 @@ def fields(nodes: list[tuple[tuple[str, int, str, str], list[Any]]], depth: int 
     return found
 
 
-def shape(directives: list[tree.Directive]) -> list[object]:
+def shape(directives: list[parsed_config.Directive]) -> list[object]:
     return [((one.file, one.line, one.name, one.text), shape(one.children)) for one in directives]
 
 
@@ -72,7 +72,7 @@ def lowercase(nodes: list[Any]) -> list[object]:
 @given(trees(), TEXT)
 def test_what_is_sent_is_what_is_read(nodes: list[Any], user: str) -> None:
     data = "".join(f"{field}\0" for field in ("test", "33", "34", user, "", *fields(nodes))).encode("latin-1")
-    configuration = tree.parse(data)
+    configuration = parsed_config.parse(data)
     assert (configuration.is_test, configuration.uid, configuration.gid) == (True, 33, 34)
     assert (configuration.user_name, configuration.chroot) == (user, "")
     assert shape(configuration.directives) == lowercase(nodes)
@@ -85,7 +85,7 @@ def test_what_is_cut_off_is_not_taken_for_whole(data: st.DataObject) -> None:
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     if cut.count(b"\0") % 5 or not cut.endswith(b"\0"):
         with pytest.raises(ValueError):
-            tree.parse(cut)
+            parsed_config.parse(cut)
 
 
 #: Directives that send requests somewhere, sections, and what is in them: put together at random.
@@ -145,7 +145,7 @@ def test_thousands_of_sections_take_seconds(kind: str) -> None:
         "@KEYS@\n</Location>\n",
         "unreached": proxied.replace("{host}", "s4.example"),
     }[kind]
-    configuration = tree.parse(sent("".join(part.format(n=n) for n in range(5_000))))
+    configuration = parsed_config.parse(sent("".join(part.format(n=n) for n in range(5_000))))
     begun = time.monotonic()
     findings = check(configuration).sorted()
     assert time.monotonic() - begun < 30  # a second or two, on a machine that does nothing else

@@ -8,11 +8,18 @@ decided here is left to the first request.
 
 from __future__ import annotations
 
-from usp_s3_wsgi.configtest import files, gateway, healthchecks, near, proxied, unused
+from usp_s3_wsgi.configtest import (
+    gateway_mounts,
+    health_checks,
+    proxied_requests,
+    referenced_files,
+    unreached_sections,
+    unused_settings,
+)
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.servers import build
-from usp_s3_wsgi.configtest.tree import Configuration
-from usp_s3_wsgi.configtest.urls import Leads
+from usp_s3_wsgi.configtest.parsed_config import Configuration
+from usp_s3_wsgi.configtest.proxy_rules import Leads
+from usp_s3_wsgi.configtest.server_config import build
 
 __all__ = ["check"]
 
@@ -23,11 +30,13 @@ def check(configuration: Configuration) -> Findings:
     servers = build(configuration.directives)
     leads = [Leads(server) for server in servers]
     mounts = [
-        mount for server, own in zip(servers, leads, strict=True) for mount in gateway.check(server, own, findings)
+        mount
+        for server, own in zip(servers, leads, strict=True)
+        for mount in gateway_mounts.check(server, own, findings)
     ]
-    reached, signed = proxied.check(servers, leads, findings)
-    near.check(servers, leads, reached, signed, findings)
-    unused.check(servers, mounts, leads, findings)
-    healthchecks.check(servers, findings)
-    files.check(findings, configuration.may_lack_permission)
+    reached, signed = proxied_requests.check(servers, leads, findings)
+    unreached_sections.check(servers, leads, reached, signed, findings)
+    unused_settings.check(servers, mounts, leads, findings)
+    health_checks.check(servers, findings)
+    referenced_files.check(findings, configuration.may_lack_permission)
     return findings

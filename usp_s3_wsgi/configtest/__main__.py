@@ -14,13 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from usp_s3_wsgi.configtest import check, tree
+from usp_s3_wsgi.configtest import check, parsed_config
 
 #: Seconds. httpd does not wait so long; should it be gone, this process must not stay.
 _TIME_LIMIT = 60
 
 
-def become(configuration: tree.Configuration) -> None:
+def become(configuration: parsed_config.Configuration) -> None:
     """Become the user of httpd's children, as httpd does (``ap_unixd_setup_child``); the files are opened as that."""
     if os.getuid() != 0:
         return
@@ -41,7 +41,7 @@ def main() -> None:
     """Read, check, print: four fields for each finding, each ended by a zero byte, and "end" after the last one."""
     signal.alarm(_TIME_LIMIT)
     gc.disable()  # this process ends before that would pay
-    configuration = tree.parse(sys.stdin.buffer.read())
+    configuration = parsed_config.parse(sys.stdin.buffer.read())
     become(configuration)
     fields = [field for finding in check(configuration).sorted() for field in finding.fields()]
     text = "".join(f"{field}\0" for field in (*fields, "end"))

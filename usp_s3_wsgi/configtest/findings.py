@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from usp_s3_wsgi.configtest.tree import Directive
+from usp_s3_wsgi.configtest.parsed_config import Directive
 
 #: More lines help nobody, where one mistake is in thousands of sections.
 _MOST = 100

@@ -15,7 +15,7 @@ from usp_s3_wsgi.cli.convert.edits import KEYS, set_env
 from usp_s3_wsgi.cli.convert.includes import INCLUDES, included
 from usp_s3_wsgi.cli.convert.mounts import WRAPPERS
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, Line, Node, Section, parse, quoted, render, walk
-from usp_s3_wsgi.configtest.tree import Directive
+from usp_s3_wsgi.configtest.parsed_config import Directive
 
 #: What an ``<IfDefine>`` or the like asks for: the section's name in lowercase and its argument without the "!".
 Condition = tuple[str, str]

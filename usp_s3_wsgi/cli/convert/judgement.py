@@ -13,11 +13,11 @@ from pathlib import Path
 
 from usp_s3_wsgi.cli.convert.edits import KEYS, Message
 from usp_s3_wsgi.cli.convert.evaluation import Condition, Evaluation, conditions_of_keys
-from usp_s3_wsgi.configtest import gateway, healthchecks, proxied, unused
+from usp_s3_wsgi.configtest import gateway_mounts, health_checks, proxied_requests, unused_settings
 from usp_s3_wsgi.configtest.apache_syntax import Node, parse, walk
 from usp_s3_wsgi.configtest.findings import Finding, Findings
-from usp_s3_wsgi.configtest.servers import Server, build
-from usp_s3_wsgi.configtest.urls import Lead, Leads
+from usp_s3_wsgi.configtest.proxy_rules import Lead, Leads
+from usp_s3_wsgi.configtest.server_config import Server, build
 
 
 def judge(text: str, origins: Sequence[int], file: Path | None) -> list[Message]:
@@ -63,13 +63,15 @@ def _findings(
     servers = build(evaluation.read(nodes, lambda number: origins[number - 1]))
     found, certain = Findings(), Findings()
     leads = [Leads(server) for server in servers]
-    mounts = [mount for server, own in zip(servers, leads, strict=True) for mount in gateway.check(server, own, found)]
-    unused.check(servers, mounts, leads, certain)
-    healthchecks.check(servers, certain)
-    reached, _ = proxied.check(servers, leads, found)
+    mounts = [
+        mount for server, own in zip(servers, leads, strict=True) for mount in gateway_mounts.check(server, own, found)
+    ]
+    unused_settings.check(servers, mounts, leads, certain)
+    health_checks.check(servers, certain)
+    reached, _ = proxied_requests.check(servers, leads, found)
     for own in leads:
         own.all += _leads_from_elsewhere(own.server, reached)
-    proxied.check(servers, leads, found)
+    proxied_requests.check(servers, leads, found)
     findings = [*found.found, *(one._replace(is_error=True) for one in certain.found)]
     return [Message(one.line, one.is_error, _with_variables(one, evaluation.samples)) for one in findings]
 

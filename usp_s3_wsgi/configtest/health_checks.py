@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.proxies import Proxies
-from usp_s3_wsgi.configtest.servers import Section, Server
-from usp_s3_wsgi.configtest.tree import Directive
-from usp_s3_wsgi.configtest.urls import behind_socket, canonical
+from usp_s3_wsgi.configtest.parsed_config import Directive
+from usp_s3_wsgi.configtest.proxy_rules import behind_socket, canonical
+from usp_s3_wsgi.configtest.proxy_sections import Proxies
+from usp_s3_wsgi.configtest.server_config import Section, Server
 
 #: The methods that send a request.
 _HTTP = {"OPTIONS", "HEAD", "GET", "OPTIONS11", "HEAD11", "GET11"}

@@ -6,8 +6,8 @@ import re
 import warnings
 from functools import lru_cache
 
-from usp_s3_wsgi.configtest.servers import Section
-from usp_s3_wsgi.configtest.urls import behind_socket, socket_of, without_secrets
+from usp_s3_wsgi.configtest.proxy_rules import behind_socket, socket_of, without_secrets
+from usp_s3_wsgi.configtest.server_config import Section
 
 #: What <Proxy "http://[::1]/"> is for httpd: a pattern, of one letter of "::1".
 _IPV6 = re.compile(r"(?i:https?)://(?:[^/@]*@)?\[[0-9a-fA-F:.]+\][^?*\[\]]*")

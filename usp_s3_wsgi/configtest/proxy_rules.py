@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
-from usp_s3_wsgi.configtest.servers import Section, Server
-from usp_s3_wsgi.configtest.tree import Directive
+from usp_s3_wsgi.configtest.parsed_config import Directive
+from usp_s3_wsgi.configtest.server_config import Section, Server
 
 _URL = re.compile(r"(?P<scheme>https?|h2c?):(?P<slashes>//)(?P<authority>[^/?#]*)(?P<path>.*)", re.I | re.S)
 _PORTS = {"http": "80", "https": "443", "h2": "443", "h2c": "80"}

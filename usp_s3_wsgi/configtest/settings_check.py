@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.servers import Value, Variables
-from usp_s3_wsgi.configtest.tree import Directive
+from usp_s3_wsgi.configtest.parsed_config import Directive
+from usp_s3_wsgi.configtest.server_config import Value, Variables
 from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.proxy import callbacks
 

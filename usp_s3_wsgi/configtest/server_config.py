@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from usp_s3_wsgi.config import settings
-from usp_s3_wsgi.configtest.prefixes import Prefixes
-from usp_s3_wsgi.configtest.tree import Directive
+from usp_s3_wsgi.configtest.parsed_config import Directive
+from usp_s3_wsgi.configtest.prefix_index import Prefixes
 
 #: The names of settings, in lowercase.
 KNOWN = {name.lower() for name in settings.NAMES}

@@ -6,9 +6,9 @@ import difflib
 import re
 
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.servers import Section, Server
-from usp_s3_wsgi.configtest.tree import Directive
-from usp_s3_wsgi.configtest.urls import Lead, Leads, canonical, without_secrets
+from usp_s3_wsgi.configtest.parsed_config import Directive
+from usp_s3_wsgi.configtest.proxy_rules import Lead, Leads, canonical, without_secrets
+from usp_s3_wsgi.configtest.server_config import Section, Server
 
 #: Names of this very machine.
 _LOOPBACK = re.compile(r"(?<=//)(?:localhost|127\.0\.0\.1|\[::1\])(?=[:/]|\Z)")

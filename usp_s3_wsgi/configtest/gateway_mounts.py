@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.judge import judge, judge_values
-from usp_s3_wsgi.configtest.servers import Section, Server, merged
-from usp_s3_wsgi.configtest.tree import Directive
-from usp_s3_wsgi.configtest.urls import Leads, literal_path
+from usp_s3_wsgi.configtest.parsed_config import Directive
+from usp_s3_wsgi.configtest.proxy_rules import Leads, literal_path
+from usp_s3_wsgi.configtest.server_config import Section, Server, merged
+from usp_s3_wsgi.configtest.settings_check import judge, judge_values
 
 #: The script of the gateway: USP_S3_WSGI.
 _SCRIPT = "usp_s3.wsgi"

@@ -9,11 +9,7 @@ from typing import NamedTuple
 from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.judge import judge, judge_values, warn_of_misspelt
-from usp_s3_wsgi.configtest.patterns import falls_on, falls_on_any_host, may_match, right_form
-from usp_s3_wsgi.configtest.proxies import Proxies
-from usp_s3_wsgi.configtest.servers import Section, Server, Variables, merged
-from usp_s3_wsgi.configtest.urls import (
+from usp_s3_wsgi.configtest.proxy_rules import (
     Lead,
     Leads,
     authority,
@@ -24,6 +20,10 @@ from usp_s3_wsgi.configtest.urls import (
     is_in_bucket,
     is_path_below,
 )
+from usp_s3_wsgi.configtest.proxy_sections import Proxies
+from usp_s3_wsgi.configtest.section_patterns import falls_on, falls_on_any_host, may_match, right_form
+from usp_s3_wsgi.configtest.server_config import Section, Server, Variables, merged
+from usp_s3_wsgi.configtest.settings_check import judge, judge_values, warn_of_misspelt
 from usp_s3_wsgi.proxy import callbacks
 
 _KEYS = (

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.gateway import Mount
-from usp_s3_wsgi.configtest.servers import KNOWN, Section, Server
-from usp_s3_wsgi.configtest.urls import Lead, Leads, is_in_bucket
+from usp_s3_wsgi.configtest.gateway_mounts import Mount
+from usp_s3_wsgi.configtest.proxy_rules import Lead, Leads, is_in_bucket
+from usp_s3_wsgi.configtest.server_config import KNOWN, Section, Server
 
 #: Handlers of httpd's own that no variable is for; others may be another program's, and so may the settings.
 _HANDLERS = set(

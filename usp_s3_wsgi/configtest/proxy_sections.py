@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from usp_s3_wsgi.configtest.patterns import falls_on, is_ipv6, is_literal, may_match
-from usp_s3_wsgi.configtest.prefixes import Prefixes
-from usp_s3_wsgi.configtest.servers import Section, Server
-from usp_s3_wsgi.configtest.urls import Lead, behind_socket, canonical, has_below, is_below
+from usp_s3_wsgi.configtest.prefix_index import Prefixes
+from usp_s3_wsgi.configtest.proxy_rules import Lead, behind_socket, canonical, has_below, is_below
+from usp_s3_wsgi.configtest.section_patterns import falls_on, is_ipv6, is_literal, may_match
+from usp_s3_wsgi.configtest.server_config import Section, Server
 
 
 class Proxies:
