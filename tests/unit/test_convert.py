@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.vendor_configurations import CASES, Bucket, expected
 from usp_s3_wsgi.cli.convert.conversion import convert
-from usp_s3_wsgi.cli.convert.edits import KEYS, Converted
+from usp_s3_wsgi.cli.convert.line_edits import KEYS, Converted
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, parse, walk
 
 Plane = Literal["proxy", "gateway"]

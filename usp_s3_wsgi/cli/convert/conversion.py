@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from usp_s3_wsgi.cli.convert import includes
-from usp_s3_wsgi.cli.convert.edits import Converted, Edits, Message, check_lines, is_vendors
+from usp_s3_wsgi.cli.convert.configtest_check import judge
 from usp_s3_wsgi.cli.convert.gateway import to_gateway
-from usp_s3_wsgi.cli.convert.judgement import judge
+from usp_s3_wsgi.cli.convert.line_edits import Converted, Edits, Message, check_lines, is_vendors
 from usp_s3_wsgi.cli.convert.proxy import to_proxy
 from usp_s3_wsgi.configtest.apache_syntax import parse, walk
 

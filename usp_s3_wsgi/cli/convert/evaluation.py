@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from usp_s3_wsgi.cli.convert.edits import KEYS, set_env
 from usp_s3_wsgi.cli.convert.includes import INCLUDES, included
-from usp_s3_wsgi.cli.convert.mounts import WRAPPERS
+from usp_s3_wsgi.cli.convert.line_edits import KEYS, set_env
+from usp_s3_wsgi.cli.convert.mount_plan import WRAPPERS
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, Line, Node, Section, parse, quoted, render, walk
 from usp_s3_wsgi.configtest.parsed_config import Directive
 

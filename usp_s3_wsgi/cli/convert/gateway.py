@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from usp_s3_wsgi.cli.convert.checks import check, check_left
-from usp_s3_wsgi.cli.convert.edits import (
+from usp_s3_wsgi.cli.convert.line_edits import (
     KEYS,
     Edits,
     commented,
@@ -15,7 +14,8 @@ from usp_s3_wsgi.cli.convert.edits import (
     indent,
     set_env,
 )
-from usp_s3_wsgi.cli.convert.mounts import (
+from usp_s3_wsgi.cli.convert.mount_checks import check, check_left
+from usp_s3_wsgi.cli.convert.mount_plan import (
     ACCESS,
     WRAPPERS,
     Mount,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from glob import glob
 from pathlib import Path
 
-from usp_s3_wsgi.cli.convert.edits import Edits, is_vendors
-from usp_s3_wsgi.cli.convert.mounts import owner
+from usp_s3_wsgi.cli.convert.line_edits import Edits, is_vendors
+from usp_s3_wsgi.cli.convert.mount_plan import owner
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, Line, Node, parse, walk
 
 INCLUDES = {"include", "includeoptional"}

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from usp_s3_wsgi.cli.convert.edits import KEYS, Edits, convert_key, convert_module, indent
-from usp_s3_wsgi.cli.convert.mounts import (
+from usp_s3_wsgi.cli.convert.line_edits import KEYS, Edits, convert_key, convert_module, indent
+from usp_s3_wsgi.cli.convert.mount_plan import (
     Home,
     Places,
     Target,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from usp_s3_wsgi.cli.convert.edits import KEYS, Edits, convert_key
-from usp_s3_wsgi.cli.convert.mounts import (
+from usp_s3_wsgi.cli.convert.line_edits import KEYS, Edits, convert_key
+from usp_s3_wsgi.cli.convert.mount_plan import (
     ACCESS,
     Mount,
     Places,

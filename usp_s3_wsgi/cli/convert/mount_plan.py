@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-from usp_s3_wsgi.cli.convert.edits import KEYS, Edits, is_vendors
+from usp_s3_wsgi.cli.convert.line_edits import KEYS, Edits, is_vendors
 from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.configtest.apache_syntax import Around, Line, Section, quoted, walk
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from usp_s3_wsgi.cli.convert.edits import KEYS, Message
 from usp_s3_wsgi.cli.convert.evaluation import Condition, Evaluation, conditions_of_keys
+from usp_s3_wsgi.cli.convert.line_edits import KEYS, Message
 from usp_s3_wsgi.configtest import gateway_mounts, health_checks, proxied_requests, unused_settings
 from usp_s3_wsgi.configtest.apache_syntax import Node, parse, walk
 from usp_s3_wsgi.configtest.findings import Finding, Findings
