@@ -1,7 +1,7 @@
-"""Configurations and what is to be told of them, for ``httpd -t`` and for tests without httpd.
+"""Configurations and the findings that configtest reports for them, for tests with and without httpd.
 
-A comment ``#! error TEXT`` or ``#! warning TEXT`` stands before the line that is to be named; TEXT is part of the
-message.
+A comment ``#! error CODE TEXT`` or ``#! warning CODE TEXT`` precedes the line that the finding names. CODE is the
+number without ``USPS``. TEXT is a part of the message, or several parts with `` ... `` between them.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from usp_s3_wsgi.configtest.apache_syntax import Line, Node, parse
 
 KEYS = "SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK"
 
-#: What is wrong, by what it is.
+#: Configurations with findings.
 WRONG = {
     "a value that is not allowed": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3Region must be a region's name
+  #! error 30801 S3Region must be a region's name
   SetEnv S3Region "eu central"
-  #! error S3UseHeaders must be on or off
+  #! error 30801 S3UseHeaders must be on or off
   SetEnv S3UseHeaders yes
 </Location>
 """,
@@ -32,13 +33,13 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3UseHeader is not a setting: did you mean S3UseHeaders?
+  #! error 30802 S3UseHeader is not a setting: did you mean S3UseHeaders?
   SetEnv S3UseHeader on
 </Location>
 """,
     "a setting that is missing": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   SetEnv S3AccessKey AK
@@ -49,13 +50,13 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3Profile is set, and S3CredentialSource is static
+  #! error 30803 S3Profile is set, and S3CredentialSource is static
   SetEnv S3Profile default
 </Location>
 """,
     "a server's default and a section's own": """
 SetEnv S3Region eu-central-1
-#! error S3Expires must be a whole number
+#! error 30801 S3Expires must be a whole number
 SetEnv S3Expires never
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
@@ -67,7 +68,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 SetEnv S3AccessKey AK
 SetEnv S3SecretKey SK
 WSGIScriptAlias /media ${USP_S3_WSGI}
-#! error S3AccessKey is not set
+#! error 30803 S3AccessKey is not set
 <Location /media>
   UnsetEnv S3AccessKey
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -75,7 +76,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
     "an empty value": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
@@ -89,7 +90,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   <Location /media>
     SetEnv S3Region eu-central-1
   </Location>
-  #! error S3SecretKey is not set
+  #! error 30803 S3SecretKey is not set
   <Location /media/eu>
     SetEnv S3BucketURL http://films.s3.amazonaws.com/
   </Location>
@@ -97,7 +98,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
     "a mount without settings": """
 SetEnv S3Region eu-central-1
-#! error S3BucketURL is not set
+#! error 30803 S3BucketURL is not set
 WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
     "one bucket of a mount": """
@@ -109,13 +110,13 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
 </Location>
 <Location /media/clips>
-  #! error S3BucketURL must be an http:// or https:// URL
+  #! error 30801 S3BucketURL must be an http:// or https:// URL
   SetEnv S3BucketURL films.s3.amazonaws.com
 </Location>
 """,
     "the second bucket": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
-#! error S3FallbackURL is not set
+#! error 30803 S3FallbackURL is not set
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
@@ -126,7 +127,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
-  #! error S3Retries is for the gateway
+  #! error 30804 S3Retries is for the gateway
   SetEnv S3Retries 3
 </Proxy>
 """,
@@ -135,9 +136,9 @@ SetEnvIf Host "^([a-z]+)" S3Bucket=$1
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
-  #! error S3CAFile is for the gateway
+  #! error 30804 S3CAFile is for the gateway
   SetEnv S3CAFile /etc/ssl/certs/ca-certificates.crt
-  #! error S3FallbackURL is for the gateway
+  #! error 30804 S3FallbackURL is for the gateway
   SetEnv S3FallbackURL http://copy.s3.amazonaws.com/
 </Proxy>
 """,
@@ -145,13 +146,13 @@ ProxyPass /films http://films.s3.amazonaws.com
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
-  #! error S3UseHeaders must be on or off
+  #! error 30801 S3UseHeaders must be on or off
   SetEnv S3UseHeaders 1
 </Proxy>
 """,
     "keys that are missing in <Proxy>": """
 ProxyPass /films http://films.s3.amazonaws.com
-#! error S3AccessKey is not set
+#! error 30803 S3AccessKey is not set
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3Region eu-central-1
 </Proxy>
@@ -160,7 +161,7 @@ ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films-eu.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Proxy "http://films-us.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
 </Proxy>
@@ -173,7 +174,7 @@ ProxyPass /films balancer://films
     "a virtual host whose main server has the section": """
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
-  #! error S3Region must be a region's name
+  #! error 30801 S3Region must be a region's name
   SetEnv S3Region "#"
 </Proxy>
 <VirtualHost *>
@@ -185,7 +186,7 @@ ProxyPass /films balancer://films
 <Location /films>
   ProxyPass http://films.s3.amazonaws.com
   @KEYS@
-  #! error S3BucketURL is not where
+  #! error 30816 S3BucketURL has another scheme, host or port than http://films.s3.amazonaws.com, where
   SetEnv S3BucketURL http://clips.s3.amazonaws.com/
 </Location>
 """,
@@ -194,14 +195,14 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   SetEnv S3AccessKey AK
-  #! error S3SecretKeyFile: /etc/no-such-secret: the file cannot be read: No such file or directory
+  #! error 30805 S3SecretKeyFile: /etc/no-such-secret: the file cannot be read: No such file or directory
   SetEnv S3SecretKeyFile /etc/no-such-secret
 </Location>
 """,
     "a secret file that is empty": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
-  #! error S3AccessKeyFile: /dev/null: the content of the file must be printable ASCII characters
+  #! error 30807 S3AccessKeyFile: /dev/null: the content of the file must be printable ASCII characters
   SetEnv S3AccessKeyFile /dev/null
   SetEnv S3SecretKey SK
 </Proxy>
@@ -209,7 +210,7 @@ ProxyPass /films http://films.s3.amazonaws.com
     "a secret file that is a folder": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
-  #! error S3AccessKeyFile: /etc/apt: the file cannot be read: Is a directory
+  #! error 30805 S3AccessKeyFile: /etc/apt: the file cannot be read: Is a directory
   SetEnv S3AccessKeyFile /etc/apt
   SetEnv S3SecretKey SK
 </Proxy>
@@ -218,7 +219,7 @@ ProxyPass /films http://films.s3.amazonaws.com
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
-  #! error S3SecretKeyFile: the file cannot be read: No such file or directory
+  #! error 30805 S3SecretKeyFile: the file cannot be read: No such file or directory
   SetEnv S3SecretKeyFile /abcdefghijklmn/opqrstuvwxyz
 </Proxy>
 """,
@@ -227,15 +228,15 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3CAFile: /etc/passwd: the file holds no certificate (PEM)
+  #! error 30806 S3CAFile: /etc/passwd: the file contains no certificate in PEM format
   SetEnv S3CAFile /etc/passwd
   SetEnv S3FallbackURL http://copy.s3.amazonaws.com/
-  #! warning S3FallbackCAFile: /etc/no-such-file: the file cannot be read
+  #! warning 30805 S3FallbackCAFile: /etc/no-such-file: the file cannot be read
   SetEnv S3FallbackCAFile /etc/no-such-file
 </Location>
 """,
     "a section that nothing leads to": """
-#! warning nothing leads to this section: no ProxyPass
+#! warning 30809 no request matches this section: no ProxyPass
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
   ProxySet timeout=5
@@ -243,7 +244,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
     "a typo": """
 ProxyPass /films http://flims.s3.amazonaws.com
-#! warning httpd.conf:@2@ leads to http://flims.s3.amazonaws.com, unsigned
+#! warning 30810 this section: httpd.conf:@2@ sends requests to http://flims.s3.amazonaws.com, unsigned
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -251,14 +252,14 @@ ProxyPass /films http://flims.s3.amazonaws.com
     "localhost for 127.0.0.1": """
 RewriteEngine On
 RewriteRule ^/films/(.*) http://localhost:9000/films/$1 [NC,P]
-#! warning httpd.conf:@3@ leads to http://localhost:9000/films/
+#! warning 30810 this section: httpd.conf:@3@ sends requests to http://localhost:9000/films/
 <Proxy "http://127.0.0.1:9000/films/">
   @KEYS@
 </Proxy>
 """,
     "http for https": """
 ProxyPass /films http://films.s3.amazonaws.com
-#! warning httpd.conf:@2@ leads to http://films.s3.amazonaws.com
+#! warning 30810 this section: httpd.conf:@2@ sends requests to http://films.s3.amazonaws.com
 <Proxy "https://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -268,7 +269,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   BalancerMember http://s3.example:9001/films
 </Proxy>
 ProxyPass /films balancer://films
-#! warning httpd.conf:@3@ leads to http://s3.example:9001/films
+#! warning 30810 this section: httpd.conf:@3@ sends requests to http://s3.example:9001/films
 <Proxy "http://s3.example:9000/films/">
   @KEYS@
 </Proxy>
@@ -277,7 +278,7 @@ ProxyPass /films balancer://films
 <Location /films>
   SetHandler "proxy:http://s3.example:9000/Films"
 </Location>
-#! warning httpd.conf:@3@ leads to http://s3.example:9000/Films
+#! warning 30810 this section: httpd.conf:@3@ sends requests to http://s3.example:9000/Films
 <Proxy "http://s3.example:9000/films/">
   @KEYS@
 </Proxy>
@@ -286,7 +287,7 @@ ProxyPass /films balancer://films
 ProxyPassReverse /films http://films.s3.amazonaws.com/
 Redirect /x http://films.s3.amazonaws.com/x
 ErrorDocument 404 http://films.s3.amazonaws.com/x
-#! warning nothing leads to this section: no ProxyPass
+#! warning 30809 no request matches this section: no ProxyPass
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -298,7 +299,7 @@ ErrorDocument 404 http://films.s3.amazonaws.com/x
 </VirtualHost>
 <VirtualHost *>
   ServerName b.example
-  #! warning nothing leads to this section
+  #! warning 30809 no request matches this section
   <Proxy "http://films.s3.amazonaws.com/">
     @KEYS@
   </Proxy>
@@ -307,7 +308,7 @@ ErrorDocument 404 http://films.s3.amazonaws.com/x
     "a target that is known at each request only": """
 RewriteEngine On
 RewriteRule ^/to/([^/]+)/(.*) http://$1/$2 [P]
-#! warning could not check whether something leads to this section (and 1 sections more): where httpd.conf:@3@ leads to
+#! warning 30811 whether any request matches this section (and 1 other section): the URLs that httpd.conf:@3@ sends
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -316,7 +317,7 @@ RewriteRule ^/to/([^/]+)/(.*) http://$1/$2 [P]
 </Proxy>
 """,
     "a bucket without a mount": """
-#! warning there is a bucket here, and nothing leads to this path
+#! warning 30820 this bucket is not used: no WSGIScriptAlias, ProxyPass or RewriteRule [P] handles this path
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
@@ -324,7 +325,7 @@ RewriteRule ^/to/([^/]+)/(.*) http://$1/$2 [P]
 """,
     "a mount of another path": """
 WSGIScriptAlias /medai ${USP_S3_WSGI}
-#! warning there is a bucket here, and nothing leads to this path
+#! warning 30820 this bucket is not used: no WSGIScriptAlias, ProxyPass or RewriteRule [P] handles this path
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
@@ -340,21 +341,21 @@ AddHandler type-map var
   SetHandler server-status
 </Location>
 ScriptAlias /cgi-bin/ /usr/lib/cgi-bin/
-#! warning there is a bucket here, and nothing leads to this path
+#! warning 30820 this bucket is not used: no WSGIScriptAlias, ProxyPass or RewriteRule [P] handles this path
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
 </Location>
 """,
     "settings for nothing": """
-#! warning S3AccessKey counts for no request
+#! warning 30823 S3AccessKey applies to no request: there is no WSGIScriptAlias that uses it
 SetEnv S3AccessKey AK
 SetEnv S3SecretKey SK
 ProxyPass /films http://films.s3.amazonaws.com
 """,
     "settings around a ProxyPass": """
 ProxyPass /media/films http://films.s3.amazonaws.com
-#! warning these settings do not count for what httpd.conf:@2@ sends
+#! warning 30821 these settings do not apply to the requests of httpd.conf:@2@: move them into a <Proxy> section
 <Location /media>
   @KEYS@
 </Location>
@@ -363,20 +364,20 @@ ProxyPass /media/films http://films.s3.amazonaws.com
 <Location /films>
   @KEYS@
   RewriteEngine On
-  #! error the requests sent there are refused: S3AccessKey at httpd.conf:@3@ is neither in
+  #! error 30818 the requests of this directive are rejected, because S3AccessKey at httpd.conf:@3@ ... known bucket
   RewriteRule ^.*/(.*) http://films.s3.amazonaws.com/$1 [P]
 </Location>
 """,
     "SetHandler with keys around and no section": """
 <Location /films>
   @KEYS@
-  #! error the requests sent there are refused: S3AccessKey at httpd.conf:@3@ is neither in
+  #! error 30818 the requests of this directive are rejected, because S3AccessKey at httpd.conf:@3@ ... known bucket
   SetHandler "proxy:http://films.s3.amazonaws.com"
 </Location>
 """,
     "[P] of the server with keys around and no section": """
 RewriteEngine On
-#! error the requests sent there are refused: S3AccessKey at httpd.conf:@6@ is neither in
+#! error 30818 the requests of this directive are rejected, because S3AccessKey at httpd.conf:@6@ ... known bucket
 RewriteRule ^/films/(.*) http://films.s3.amazonaws.com/$1 [P]
 <Location /films>
   @KEYS@
@@ -384,14 +385,14 @@ RewriteRule ^/films/(.*) http://films.s3.amazonaws.com/$1 [P]
 """,
     "capitals in scheme and host": """
 ProxyPass /films http://films.example/b
-#! error requests that httpd.conf:@2@ sends there, which are refused: write <Proxy "http://films.example/b/">
+#! error 30812 requests of httpd.conf:@2@, ... these requests are rejected: write <Proxy "http://films.example/b/">
 <Proxy "HTTP://Films.example/b/">
   @KEYS@
 </Proxy>
 """,
     "capitals in ProxyPass": """
 ProxyPass /films http://Films.example:80/b
-#! error which are refused: write <Proxy "http://Films.example:80/b/">
+#! error 30812 these requests are rejected: write <Proxy "http://Films.example:80/b/">
 <Proxy "http://films.example/b/">
   @KEYS@
 </Proxy>
@@ -401,7 +402,7 @@ ProxyPass /films http://Films.example:80/b
   RewriteEngine On
   RewriteRule ^.*/(.*) HTTP://Films.example/b/$1 [P]
 </Location>
-#! error which are refused: write <Proxy "http://films.example/b/">
+#! error 30812 these requests are rejected: write <Proxy "http://films.example/b/">
 <Proxy "HTTP://Films.example/b/">
   @KEYS@
 </Proxy>
@@ -411,7 +412,7 @@ ProxyPass /films http://films.example/b
 <Proxy "http://films.example/b/">
   @KEYS@
 </Proxy>
-#! warning mod_proxy never applies this section to the requests that httpd.conf:@2@ sends there: write
+#! warning 30812 mod_proxy does not apply this section to the requests of httpd.conf:@2@, ... written differently: write
 <Proxy "http://Films.example/b/">
   SetEnv S3Region eu-central-1
 </Proxy>
@@ -420,21 +421,21 @@ ProxyPass /films http://films.example/b
 <Location /films>
   SetHandler "proxy:unix:/run/s3.sock|http://s3.example/films"
 </Location>
-#! error which are refused: write <Proxy "unix:/run/s3.sock|http://s3.example/films/">
+#! error 30812 these requests are rejected: write <Proxy "unix:/run/s3.sock|http://s3.example/films/">
 <Proxy "http://s3.example/films/">
   @KEYS@
 </Proxy>
 """,
     "a number that a port only begins with": """
 ProxyPass /films http://s3.example:9000/films
-#! warning nothing leads to this section: httpd.conf:@2@ leads to http://s3.example:9000/films, unsigned
+#! warning 30810 this section: httpd.conf:@2@ sends requests to http://s3.example:9000/films, unsigned
 <Proxy "http://s3.example:90">
   @KEYS@
 </Proxy>
 """,
     "a name that a bucket's only begins with": """
 ProxyPass /films http://s3.example/films
-#! warning nothing leads to this section
+#! warning 30810 no request matches this section
 <Proxy "http://s3.example/film">
   @KEYS@
 </Proxy>
@@ -443,9 +444,9 @@ ProxyPass /films http://s3.example/films
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
-  #! error S3Region is set by a rule here
+  #! error 30813 S3Region is set by a rule, which only the gateway supports
   SetEnvIf Host ^ x=1 S3Region=eu-central-1
-  #! error S3Expires is set by a rule here
+  #! error 30813 S3Expires is set by a rule, which only the gateway supports
   BrowserMatch ^ !S3Expires
 </Proxy>
 """,
@@ -453,7 +454,7 @@ ProxyPass /films http://films.s3.amazonaws.com
 ProxyPass /films http://films.s3.amazonaws.com
 <ProxyMatch "^http://films[.]s3[.]amazonaws[.]com/">
   RewriteEngine On
-  #! error S3AccessKey is set by a rule here
+  #! error 30813 S3AccessKey is set by a rule, which only the gateway supports
   RewriteRule ^ - [NE,E=S3AccessKey:AK]
 </ProxyMatch>
 ProxyPass /clips http://clips.s3.amazonaws.com
@@ -465,12 +466,12 @@ ProxyPass /clips http://clips.s3.amazonaws.com
 ProxyPass /films http://films.s3.amazonaws.com
 <Location /films>
   @KEYS@
-  #! warning S3Region is set by a rule here
+  #! warning 30813 S3Region is set by a rule, which only the gateway supports
   SetEnvIfExpr "true" S3Region=eu-central-1
 </Location>
 """,
     "keys of a balancer whose members show no bucket": """
-#! error put these settings into a <Proxy "http://s3.example/films/"> section, one for each BalancerMember
+#! error 30815 put these settings into a <Proxy "http://s3.example/films/"> section, one for each BalancerMember
 <Proxy "balancer://films">
   BalancerMember http://s3.example/films
   @KEYS@
@@ -482,21 +483,21 @@ ProxyPass /films balancer://films
 <Proxy "balancer://films">
   BalancerMember http://films.s3.example
 </Proxy>
-#! error put these settings into a <Proxy "http://films.s3.example/"> section
+#! error 30815 does not name the bucket: put these settings into a <Proxy "http://films.s3.example/"> section
 <Location /films>
   @KEYS@
 </Location>
 """,
     "a pattern of URLs that show no bucket": """
 ProxyPass /films http://films.s3.example
-#! error a pattern needs S3BucketURL
+#! error 30815 does not name the bucket: a URL pattern needs S3BucketURL
 <ProxyMatch "^http://[a-z]+[.]s3[.]example/">
   @KEYS@
 </ProxyMatch>
 """,
     "a Location of another bucket": """
 ProxyPass /films http://s3.example/films
-#! warning these settings do not count for what httpd.conf:@2@ sends: S3BucketURL is another bucket's
+#! warning 30822 these settings do not apply to the requests of httpd.conf:@2@: S3BucketURL is another bucket
 <Location /films>
   SetEnv S3BucketURL http://s3.example/clips/
   SetEnv S3AccessKey AK
@@ -504,7 +505,7 @@ ProxyPass /films http://s3.example/films
 """,
     "a Location of the bucket around": """
 ProxyPass /films http://s3.example/films
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location />
   SetEnv S3BucketURL http://s3.example/films/
   SetEnv S3AccessKey AK
@@ -513,7 +514,7 @@ ProxyPass /films http://s3.example/films
     "a Location of the bucket around a rule": """
 RewriteEngine On
 RewriteRule ^/films/(.*) http://s3.example/films/$1 [P]
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location /films>
   SetEnv S3BucketURL http://s3.example/films/
   SetEnv S3AccessKey AK
@@ -523,13 +524,13 @@ RewriteRule ^/films/(.*) http://s3.example/films/$1 [P]
 SetEnv S3BucketURL http://films.s3.amazonaws.com/
 <Location /films>
   @KEYS@
-  #! error the requests sent there are refused
+  #! error 30818 the requests of this directive are rejected, because S3AccessKey at httpd.conf:
   SetHandler "proxy:http://films.s3.amazonaws.com"
 </Location>
 """,
     "a Location of a ProxyPassMatch": """
 ProxyPassMatch ^/films/(.*)$ http://films.s3.amazonaws.com/$1
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location /films>
   SetEnv S3AccessKey AK
 </Location>
@@ -543,13 +544,13 @@ ProxyPassMatch ^/films/(.*)$ http://films.s3.amazonaws.com/$1
 </Directory>
 WSGIScriptAlias /clips ${USP_S3_WSGI}
 ProxyPass /films http://films.s3.amazonaws.com
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
 </Proxy>
 """,
     "the server's spelling, alone": """
-#! error S3REGION is not a setting: did you mean S3Region?
+#! error 30802 S3REGION is not a setting: did you mean S3Region?
 SetEnv S3REGION eu-central-1
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
@@ -562,27 +563,27 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3REGION is not a setting: did you mean S3Region?
+  #! error 30802 S3REGION is not a setting: did you mean S3Region?
   SetEnv S3Region eu-central-1
 </Location>
 """,
     "the scheme's own port": """
 RewriteEngine On
 RewriteRule ^/films/(.*) http://films.example/b/$1 [P]
-#! error which are refused: write <Proxy "http://films.example/b/">
+#! error 30812 these requests are rejected: write <Proxy "http://films.example/b/">
 <Proxy "http://films.example:80/b/">
   @KEYS@
 </Proxy>
 """,
     "an IPv6 address": r"""
 ProxyPass /films http://[::1]/b
-#! error which are refused: write <ProxyMatch "^http://[[]::1]/b/">
+#! error 30812 these requests are rejected: write <ProxyMatch "^http://[[]::1]/b/">
 <Proxy "http://[::1]/b/">
   @KEYS@
 </Proxy>
 """,
     "HTTP/2": """
-#! error h2c: HTTP/2 cannot be signed
+#! error 30814 h2c:// requests (HTTP/2) cannot be signed
 ProxyPass /films h2c://films.s3.amazonaws.com
 <Proxy "h2c://films.s3.amazonaws.com/">
   @KEYS@
@@ -590,21 +591,21 @@ ProxyPass /films h2c://films.s3.amazonaws.com
 """,
     "any host": """
 ProxyPass /films http://films.s3.amazonaws.com
-#! error this section falls on any host
+#! error 30819 this section matches any host, so that its keys would sign requests to any host
 <Proxy "*">
   @KEYS@
 </Proxy>
 """,
     "any host of a regular expression": """
 ProxyPass /films http://films.s3.amazonaws.com
-#! error this section falls on any host
+#! error 30819 this section matches any host, so that its keys would sign requests to any host
 <ProxyMatch "^https?://.*">
   @KEYS@
 </ProxyMatch>
 """,
     "any host by https": """
 ProxyPass /films https://films.s3.amazonaws.com
-#! error this section falls on any host
+#! error 30819 this section matches any host, so that its keys would sign requests to any host
 <Proxy "https://*">
   @KEYS@
 </Proxy>
@@ -612,7 +613,7 @@ ProxyPass /films https://films.s3.amazonaws.com
     "a name that is nearly a setting's, alone": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
-  #! warning S3AccesKey is not a setting: did you mean S3AccessKey?
+  #! warning 30802 S3AccesKey is not a setting: did you mean S3AccessKey?
   SetEnv S3AccesKey AK
 </Proxy>
 """,
@@ -622,14 +623,14 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   <If "%{HTTP_HOST} == 'a.example'">
     @KEYS@
-    #! error S3Expires must be a whole number
+    #! error 30801 S3Expires must be a whole number
     SetEnv S3Expires x
   </If>
 </Location>
 """,
 }
 
-#: What is right, or cannot be known: nothing is told.
+#: Configurations without findings: they are right, or it cannot be known whether they are.
 RIGHT = {
     "one parameter": "SetEnv S3CMD_CONFIG /etc/s3cmd\nSetEnv S3_BUCKET films",
     "PassEnv": "PassEnv S3_NOT_THERE_AT_ALL PATH",
@@ -1130,7 +1131,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
 }
 
-#: With directives of an Origin, which httpd knows where a module has them (``tests/httpd/origin.c``).
+#: Configurations with directives of Unified Origin, for which httpd needs a module (``tests/httpd/origin.c``).
 ORIGIN = {
     "IsmProxyPass": """
 <Location /vod>
@@ -1144,7 +1145,7 @@ ORIGIN = {
 <Location /vod>
   IsmProxyPass http://filmz.s3.amazonaws.com/
 </Location>
-#! warning nothing leads to this section: httpd.conf:@3@ leads to http://filmz.s3.amazonaws.com/, unsigned
+#! warning 30810 this section: httpd.conf:@3@ sends requests to http://filmz.s3.amazonaws.com/, unsigned
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -1153,7 +1154,7 @@ ORIGIN = {
 <Location />
   UspEnableSubreq on
 </Location>
-#! warning could not check whether something leads to this section: where httpd.conf:@3@ leads to is known at each
+#! warning 30811 could not check whether any request matches this section: the URLs that httpd.conf:@3@ ... known
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -1168,7 +1169,7 @@ ORIGIN = {
   <Proxy "http://films.s3.amazonaws.com/">
     @KEYS@
   </Proxy>
-  #! warning could not check whether something leads to this section (and 1 sections more): where httpd.conf:@4@
+  #! warning 30811 whether any request matches this section (and 1 other section): the URLs that httpd.conf:@4@ sends
   <Proxy "http://news.s3.example/b/">
     @KEYS@
   </Proxy>
@@ -1180,7 +1181,7 @@ ORIGIN = {
     "one of them is misspelt": """
 UspEnableSubreq on
 ProxyPass /films https://films.s3.amazonaws.com
-#! warning nothing leads to this section: httpd.conf:@3@ leads to https://films.s3.amazonaws.com, unsigned
+#! warning 30810 this section: httpd.conf:@3@ sends requests to https://films.s3.amazonaws.com, unsigned
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -1189,7 +1190,7 @@ ProxyPass /films https://films.s3.amazonaws.com
 <Location />
   UspEnableSubreq off
 </Location>
-#! warning nothing leads to this section: no ProxyPass
+#! warning 30809 no request matches this section: no ProxyPass
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -1199,7 +1200,7 @@ ProxyPass /films https://films.s3.amazonaws.com
   UspEnableSubreq on
 </VirtualHost>
 <VirtualHost *>
-  #! warning nothing leads to this section: no ProxyPass
+  #! warning 30809 no request matches this section: no ProxyPass
   <Proxy "http://films.s3.amazonaws.com/">
     @KEYS@
   </Proxy>
@@ -1209,22 +1210,31 @@ ProxyPass /films https://films.s3.amazonaws.com
 
 
 def written(text: str) -> str:
-    """A configuration as httpd takes it."""
+    """Return a configuration as httpd reads it."""
     return text.replace("@KEYS@", KEYS)
 
 
-def expected(text: str) -> list[tuple[int, str, str]]:
-    """Line, level and text of each finding that the comments announce."""
+class Expected(NamedTuple):
+    """A finding that a comment announces. ``parts``: texts that are all in its message."""
+
+    line: int
+    level: str
+    code: str
+    parts: tuple[str, ...]
+
+
+def expected(text: str) -> list[Expected]:
+    """Return the findings that the comments announce."""
     lines = written(text).splitlines()
     found = []
     for number, line in enumerate(lines, 1):
-        if match := re.match(r"\s*#! (error|warning) (.*)", line):
-            found.append((number + 1, match[1], match[2]))
+        if match := re.match(r"\s*#! (error|warning) (\d{5}) (.*)", line):
+            found.append(Expected(number + 1, match[1], f"USPS{match[2]}", tuple(match[3].split(" ... "))))
     return found
 
 
 def sent(text: str, *, purpose: str = "start", file: str = "httpd.conf") -> bytes:
-    """What httpd sends of it to the process that checks it, for a server of this process's user."""
+    """Return what httpd sends to configtest for a configuration, if its children run as the user of this process."""
     fields = [purpose, str(os.getuid()), str(os.getgid()), "", ""]
     text = written(text).replace("${USP_S3_WSGI}", "/opt/share/usp_s3.wsgi")
     fields += _fields(parse(text), 0, file)

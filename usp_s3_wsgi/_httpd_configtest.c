@@ -34,6 +34,8 @@
 #define LARGEST_ANSWER (16 * 1024 * 1024)
 /* What the answer ends with, if it is whole. */
 #define END "end"
+/* The code of the only finding that is made here: FindingCode.CHECK_FAILED in configtest/codes.py. */
+#define CHECK_FAILED "USPS30826"
 
 extern char **environ;
 
@@ -101,7 +103,7 @@ static void put_directives(writer *to, const ap_directive_t *directive, int dept
     }
 }
 
-/* As tree.py reads it. */
+/* As parsed_config.py reads it. */
 static void put_all(writer *to, int is_test)
 {
     put(to, is_test ? "test" : "start");
@@ -298,16 +300,16 @@ static const char *ask(apr_pool_t *pool, const writer *configuration, writer *an
 /* ---------------------------------------------------------------- what is said of it */
 
 /* As httpd itself does: on the terminal with -t, without the time; else in the error log. */
-static void say(server_rec *server, int is_test, int level, const char *place, const char *text)
+static void say(server_rec *server, int is_test, int level, const char *code, const char *place, const char *text)
 {
     if (is_test)
-        ap_log_error(APLOG_MARK, APLOG_STARTUP | level, 0, NULL, "usp_s3_wsgi: %s%s", place, text);
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | level, 0, NULL, "%s: usp_s3_wsgi: %s%s", code, place, text);
     else
-        ap_log_error(APLOG_MARK, level, 0, server, "usp_s3_wsgi: %s%s", place, text);
+        ap_log_error(APLOG_MARK, level, 0, server, "%s: usp_s3_wsgi: %s%s", code, place, text);
 }
 
 /*
- * Each finding is four fields: error or warning, file, line, text. Returns how many errors there are. The terminal shows no
+ * Each finding is five fields: error or warning, file, line, code, text. Returns how many errors there are. The terminal shows no
  * levels, as the error log does.
  */
 static int say_all(apr_pool_t *pool, server_rec *server, int is_test, const writer *answer)
@@ -316,19 +318,19 @@ static int say_all(apr_pool_t *pool, server_rec *server, int is_test, const writ
     int errors = 0;
 
     while (field < end) {
-        const char *fields[4], *place;
+        const char *fields[5], *place;
         int i, is_error;
 
-        for (i = 0; i < 4 && field < end; i++, field += strlen(field) + 1)
+        for (i = 0; i < 5 && field < end; i++, field += strlen(field) + 1)
             fields[i] = field;
-        if (i < 4)
+        if (i < 5)
             break;
         is_error = strcmp(fields[0], "error") == 0;
         errors += is_error;
         place = *fields[1] ? apr_psprintf(pool, "%s:%s: ", fields[1], fields[2]) : "";
         if (is_test && !is_error)
             place = apr_pstrcat(pool, place, "warning: ", NULL);
-        say(server, is_test, is_error ? APLOG_ERR : APLOG_WARNING, place, fields[3]);
+        say(server, is_test, is_error ? APLOG_ERR : APLOG_WARNING, fields[3], place, fields[4]);
     }
     return errors;
 }
@@ -345,7 +347,7 @@ static int check(apr_pool_t *pool, server_rec *server, int is_test)
     configuration.length = 0;
     put_all(&configuration, is_test);
     if ((failure = ask(pool, &configuration, &answer)))
-        say(server, is_test, APLOG_WARNING, "could not check the S3 settings: ", failure);
+        say(server, is_test, APLOG_WARNING, CHECK_FAILED, "could not check the S3 settings: ", failure);
     else
         errors = say_all(pool, server, is_test, &answer);
     free(answer.bytes);

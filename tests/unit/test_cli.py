@@ -197,8 +197,8 @@ def test_convert_what_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     file = tmp_path / "site.conf"
     keys = "S3AccessKey AK\nS3SecretKey SK\nS3RoleARN arn:aws:iam::123456789012:role/reader\n"
     file.write_text(f"ProxyPass /b http://b.example/b\n<Proxy http://b.example/b/>\n{keys}</Proxy>\n")
-    for plane in ("proxy", "gateway"):
-        assert main(["convert", "--to", plane, str(file)]) == 0
+    for mode in ("proxy", "gateway"):
+        assert main(["convert", "--to", mode, str(file)]) == 0
         assert f"usp-s3: {file}: line 5: warning: S3RoleARN needs botocore" in capsys.readouterr().err
 
 
@@ -206,7 +206,12 @@ def test_convert_says_what_its_exit_statuses_mean(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         main(["convert", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for status in ("0: httpd takes", "3: it does not", "1: nothing is printed", "2: a wrong command line"):
+    for status in (
+        "0: httpd accepts the printed text",
+        "3: the printed text must be changed",
+        "1: nothing is printed",
+        "2: wrong command line",
+    ):
         assert status in text
 
 

@@ -1,8 +1,9 @@
-"""httpd's parse result, as ``_httpd_configtest.c`` sends it.
+"""httpd's parsed configuration, as ``_httpd_configtest.c`` sends it to this process.
 
-Fields that end with a zero byte: what for ("test" or "start"), then uid, gid, user and chroot folder of httpd's
-children, then five for each directive: depth, file, line, name, arguments. Sections have what is in them behind them,
-one deeper. Includes, macros, variables and IfModule are resolved. Text is Latin-1, as WSGI has it in its environ.
+Fields, each terminated by a zero byte: the purpose ("test" or "start"); uid, gid, user name and chroot directory of
+httpd's children; then five for each directive: depth, file, line, name, arguments. The directives within a section
+follow it, one level deeper. Includes, macros, variables and IfModule are already resolved. Text is Latin-1, as in the
+environ of WSGI.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from functools import cached_property
 
 from usp_s3_wsgi.configtest.apache_syntax import split
 
-_HEADER = 5
-_FIELDS = 5
+_HEADER_FIELDS = 5
+_DIRECTIVE_FIELDS = 5
 
 
 @dataclass
 class Directive:
-    """A directive or a section. ``name`` is lowercase, of a section with the ``<``. The arguments may be secrets."""
+    """A directive or a section. ``name`` is lowercase; that of a section begins with ``<``. ``text`` may be secret."""
 
     name: str
     text: str = field(repr=False)
@@ -30,16 +31,16 @@ class Directive:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """The arguments as httpd takes them one by one, of a section without what ends the tag."""
+        """The arguments as httpd splits them; for a section, without the ``>`` at the end."""
         return split(self.text.rpartition(">")[0] if self.name.startswith("<") else self.text)
 
     @property
-    def place(self) -> str:
-        """Where it stands, for a message about another one."""
+    def location(self) -> str:
+        """File and line, for the message of another directive."""
         return f"{self.file}:{self.line}"
 
     def walk(self) -> Iterator[Directive]:
-        """All that is in this section, however deep, in order."""
+        """Yield all directives within this section, at any depth, in order."""
         for child in self.children:
             yield child
             yield from child.walk()
@@ -47,7 +48,7 @@ class Directive:
 
 @dataclass
 class Configuration:
-    """What httpd says: the directives outside of any section with all they hold, and whose files it will read."""
+    """The whole configuration: the top-level directives with their children, and the user of the child processes."""
 
     is_test: bool
     uid: int
@@ -58,20 +59,20 @@ class Configuration:
 
     @property
     def may_lack_permission(self) -> bool:
-        """Whether this process is not the user of httpd's children, and cannot become it."""
+        """Whether this process neither is the user of httpd's children nor can become it."""
         return self.is_test and os.getuid() not in {0, self.uid}
 
 
 def parse(data: bytes) -> Configuration:
-    """Return what was sent. Raises: ValueError."""
+    """Return the configuration that httpd sent. Raises: ValueError: it is truncated."""
     fields = data.decode("latin-1").split("\0")
-    if fields.pop() or len(fields) < _HEADER or (len(fields) - _HEADER) % _FIELDS:
-        raise ValueError("the configuration is cut off")
-    purpose, uid, gid, user_name, chroot = fields[:_HEADER]
+    if fields.pop() or len(fields) < _HEADER_FIELDS or (len(fields) - _HEADER_FIELDS) % _DIRECTIVE_FIELDS:
+        raise ValueError("the configuration is truncated")
+    purpose, uid, gid, user_name, chroot = fields[:_HEADER_FIELDS]
     configuration = Configuration(purpose == "test", int(uid), int(gid), user_name, chroot)
     levels = [configuration.directives]
-    for index in range(_HEADER, len(fields), _FIELDS):
-        depth, file, line, name, text = fields[index : index + _FIELDS]
+    for index in range(_HEADER_FIELDS, len(fields), _DIRECTIVE_FIELDS):
+        depth, file, line, name, text = fields[index : index + _DIRECTIVE_FIELDS]
         directive = Directive(name.lower(), text, file, int(line))
         del levels[int(depth) + 1 :]
         levels[-1].append(directive)

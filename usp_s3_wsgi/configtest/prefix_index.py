@@ -1,4 +1,4 @@
-"""Texts and what they begin with, for thousands of them: not each is compared with each."""
+"""An index of values by strings, for prefix searches in both directions, without pairwise comparisons."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Prefixes(Generic[T]):
-    """Things by their texts."""
+class PrefixIndex(Generic[T]):
+    """Values by their keys."""
 
-    def __init__(self, things: Mapping[str, T]) -> None:
-        self._things = dict(things)
-        self._texts = sorted(self._things)
+    def __init__(self, values: Mapping[str, T]) -> None:
+        self._values = dict(values)
+        self._keys = sorted(self._values)
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._keys)
 
     def starting_with(self, text: str) -> Iterator[T]:
-        """What has a text that begins with this one, or is it."""
-        for index in range(bisect.bisect_left(self._texts, text), len(self._texts)):
-            if not self._texts[index].startswith(text):
+        """Yield the values whose key is the text or begins with it."""
+        for index in range(bisect.bisect_left(self._keys, text), len(self._keys)):
+            if not self._keys[index].startswith(text):
                 return
-            yield self._things[self._texts[index]]
+            yield self._values[self._keys[index]]
 
-    def beginning(self, text: str) -> Iterator[T]:
-        """What has a text that this one begins with, or is, the shortest first."""
+    def prefixes_of(self, text: str) -> Iterator[T]:
+        """Yield the values whose key is the text or a prefix of it, the shortest key first."""
         for end in range(len(text) + 1):
-            if (thing := self._things.get(text[:end])) is not None:
-                yield thing
+            if (value := self._values.get(text[:end])) is not None:
+                yield value

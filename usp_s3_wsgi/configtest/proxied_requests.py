@@ -1,4 +1,4 @@
-"""Requests that mod_proxy sends: the settings of ``<Proxy>`` sections, and of what stands around."""
+"""Checks requests that mod_proxy sends, with the settings of ``<Proxy>`` sections and of sections around the rule."""
 
 from __future__ import annotations
 
@@ -8,318 +8,361 @@ from typing import NamedTuple
 
 from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.configtest.codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.proxy_rules import (
-    Lead,
-    Leads,
-    authority,
-    behind_socket,
-    canonical,
-    has_below,
-    is_below,
-    is_in_bucket,
-    is_path_below,
+from usp_s3_wsgi.configtest.proxy_rules import ProxyRule, ProxyRules
+from usp_s3_wsgi.configtest.proxy_sections import ProxySections
+from usp_s3_wsgi.configtest.section_patterns import (
+    corrected_tag,
+    matches_all_below,
+    matches_any_host,
+    may_match_below,
 )
-from usp_s3_wsgi.configtest.proxy_sections import Proxies
-from usp_s3_wsgi.configtest.section_patterns import falls_on, falls_on_any_host, may_match, right_form
-from usp_s3_wsgi.configtest.server_config import Section, Server, Variables, merged
-from usp_s3_wsgi.configtest.settings_check import judge, judge_values, warn_of_misspelt
-from usp_s3_wsgi.proxy import callbacks
+from usp_s3_wsgi.configtest.server_config import Section, Server, Variables, merge
+from usp_s3_wsgi.configtest.settings_check import (
+    check_settings,
+    check_values,
+    is_gateway_only,
+    warn_of_misspelled,
+)
+from usp_s3_wsgi.configtest.urls import (
+    authority,
+    canonical,
+    is_below,
+    is_partly_below,
+    is_path_below,
+    without_socket,
+)
 
-_KEYS = (
+_CREDENTIAL_SETTINGS = (
     "s3accesskey", "s3accesskeyfile", "s3secretkey", "s3secretkeyfile", "s3credentialsource", "s3profile", "s3rolearn",
 )  # fmt: skip
 
 
-def check(servers: list[Server], leads: list[Leads], findings: Findings) -> tuple[set[int], set[int]]:
-    """Tell what is wrong with the settings of proxied requests; ``leads``: of each server.
+def check(servers: list[Server], all_rules: list[ProxyRules], findings: Findings) -> tuple[set[int], set[int]]:
+    """Check the settings of proxied requests; ``all_rules``: of each server.
 
-    Returns the ids of the ``<Proxy>`` sections that something leads to, and of the leads to some section.
+    Returns the ids of the ``<Proxy>`` sections that requests match, and of the rules whose requests match a section.
     """
     reached: set[int] = set()
     signed: set[int] = set()
-    for server, own in zip(servers, leads, strict=True):
-        proxies = Proxies(server)
-        inherited = leads[0].all if server.main and server.has_settings else []
-        everything = [*own.all, *own.members, *inherited]
-        for lead in everything:
-            if authority(lead.canonical) and _check_lead(server, lead, proxies, reached, findings):
-                signed.add(id(lead))
-        for section in proxies.patterns:
-            _check_pattern(server, section, everything, signed, reached, findings)
-        is_forward = own.is_forward or leads[0].is_forward
-        for section in proxies.sections:
-            if section.computing and (id(section) in reached or is_forward):
-                _tell_of_computing(section, findings)
-    _check_sections(servers, leads, reached, findings)
+    for server, own in zip(servers, all_rules, strict=True):
+        proxy_sections = ProxySections(server)
+        inherited = all_rules[0].all if server.main and server.has_s3_variables else []
+        rules = [*own.all, *own.unused_members, *inherited]
+        for rule in rules:
+            if authority(rule.canonical) and _check_rule(server, rule, proxy_sections, reached, findings):
+                signed.add(id(rule))
+        for section in proxy_sections.patterns:
+            _check_pattern(server, section, rules, signed, reached, findings)
+        is_forward_proxy = own.is_forward_proxy or all_rules[0].is_forward_proxy
+        for section in proxy_sections.sections:
+            if section.settings_by_rule and (id(section) in reached or is_forward_proxy):
+                _report_settings_by_rule(section, findings)
+    _check_sections(servers, all_rules, reached, findings)
     return reached, signed
 
 
-def _check_sections(servers: list[Server], leads: list[Leads], reached: set[int], findings: Findings) -> None:
-    """What is wrong with a section by itself, whether anything leads to it or not."""
-    for server, own in zip(servers, leads, strict=True):
-        for section in server.proxies:
-            if not section.has_any:
+def _check_sections(servers: list[Server], all_rules: list[ProxyRules], reached: set[int], findings: Findings) -> None:
+    """Check each ``<Proxy>`` section by itself, whether requests match it or not."""
+    for server, own in zip(servers, all_rules, strict=True):
+        for section in server.proxy_sections:
+            if not section.has_s3_variables:
                 continue
             if section.has_settings:
-                judge_values(findings, section.variables)
-                _check_places(section, findings)
+                check_values(findings, section.variables)
+                _check_gateway_only(section, findings)
             else:
-                warn_of_misspelt(findings, section.variables)
-            balanced = (*leads[0].balanced, *own.balanced)
-            if section.name.lower().startswith("balancer:") and any(_are_one(lead.url, section) for lead in balanced):
+                warn_of_misspelled(findings, section.variables)
+            to_balancers = (*all_rules[0].to_balancers, *own.to_balancers)
+            is_balancer = section.argument.lower().startswith("balancer:")
+            if is_balancer and any(_is_same_balancer(rule.url, section) for rule in to_balancers):
                 reached.add(id(section))
 
 
-def _check_places(section: Section, findings: Findings) -> None:
-    """What is for the gateway alone, wherever the rest of the settings comes from."""
+def _check_gateway_only(section: Section, findings: Findings) -> None:
+    """Report settings that only the gateway has, wherever the other settings of the requests come from."""
     assert section.directive is not None
     for name, value in section.variables.items():
-        if value.value and (value.name in callbacks.GATEWAY_ONLY or value.name.startswith("S3Fallback")):
-            judge(findings, {name: value}, "http://bucket.invalid/b/", value.directive)
+        if value.value and is_gateway_only(value.name):
+            check_settings(findings, {name: value}, "http://bucket.invalid/b/", value.directive)
 
 
-def _are_one(url: str, section: Section) -> bool:
-    """Whether the URL of a balancer is in a section, or the section in it."""
-    return is_below(url, section.name) or has_below(url, section.name)
+def _is_same_balancer(url: str, section: Section) -> bool:
+    """Whether the URL of a balancer is below that of a section, or the other way round."""
+    return is_below(url, section.argument) or is_partly_below(url, section.argument)
 
 
-def _tell_of_computing(section: Section, findings: Findings) -> None:
-    for directive, name in section.computing:
+def _report_settings_by_rule(section: Section, findings: Findings) -> None:
+    for directive, name in section.settings_by_rule:
         findings.error(
+            FindingCode.SETTING_BY_RULE,
             directive,
-            f"{name} is set by a rule here, and such settings count for the gateway alone: the requests of this section"
-            " are refused. Where mod_proxy sends, settings are SetEnv lines",
+            f"{name} is set by a rule, which only the gateway supports: all requests that match this section are"
+            " rejected; use SetEnv instead",
         )
 
 
-def _check_spelling(lead: Lead, proxies: Proxies, is_refused: bool, reached: set[int], findings: Findings) -> bool:
-    """Tell of sections that mod_proxy does not apply; whether there are some. ``is_refused``: nothing else signs."""
-    sections = proxies.in_another_spelling(lead)
+def _check_spelling(
+    rule: ProxyRule, proxy_sections: ProxySections, is_rejected: bool, reached: set[int], findings: Findings
+) -> bool:
+    """Report sections that mod_proxy does not apply, and return whether there are some.
+
+    ``is_rejected``: the requests are rejected, because no other settings apply to them.
+    """
+    sections = proxy_sections.written_differently(rule)
     for section in sections:
         reached.add(id(section))
         assert section.directive is not None
-        tell = findings.error if is_refused else findings.warning
-        tell(
+        report = findings.error if is_rejected else findings.warning
+        report(
+            FindingCode.SECTION_URL_MISMATCH,
             section.directive,
-            f"mod_proxy never applies this section to the requests that {lead.directive.place} sends there"
-            f"{', which are refused' if is_refused else ''}: write {right_form(section, lead.asked)}",
+            f"mod_proxy does not apply this section to the requests of {rule.directive.location}, because its URL is"
+            f" written differently{'; these requests are rejected' if is_rejected else ''}: write"
+            f" {corrected_tag(section, rule.lookup_url)}",
         )
     return bool(sections)
 
 
-def _check_lead(server: Server, lead: Lead, proxies: Proxies, reached: set[int], findings: Findings) -> bool:
-    """Tell what is wrong with what a directive sends; whether some of that is signed or refused."""
-    covering, below = proxies.covering(lead.asked, lead.is_whole), proxies.below(lead.asked, lead.is_whole)
-    is_http = re.match(r"https?://", lead.canonical) is not None
-    balancers = [section for section in proxies.balancers if is_http and is_below(lead.balancer, section.name)]
+def _check_rule(
+    server: Server, rule: ProxyRule, proxy_sections: ProxySections, reached: set[int], findings: Findings
+) -> bool:
+    """Check the requests of a rule; return whether some of them are signed or rejected."""
+    covering = proxy_sections.covering(rule.lookup_url, rule.is_complete)
+    below = proxy_sections.below(rule.lookup_url, rule.is_complete)
+    is_http = re.match(r"https?://", rule.canonical) is not None
+    balancers = [one for one in proxy_sections.balancers if is_http and is_below(rule.balancer, one.argument)]
     reached.update(id(section) for section in (*covering, *below, *balancers))
-    if lead.canonical.startswith("h2") and any(section.has_settings for section in covering):
-        scheme = lead.canonical.partition(":")[0]
-        findings.error(lead.directive, f"{scheme}: HTTP/2 cannot be signed: write http:// or https://")
-    if not is_http or not lead.is_decided or not server_may_be_ours(server):
-        return bool(covering or below or _check_spelling(lead, proxies, False, reached, findings))
-    patterns = [section for section in proxies.patterns if falls_on(section, lead.asked)]
-    applied = sorted((*covering, *patterns, *balancers), key=lambda one: proxies.order[id(one)])
-    claims = {id(section): _claims(section, lead) for section in applied}
-    around = _around(server, lead)
-    base = [one.outside for one in server.visible]
-    own = merged(around.sections)
-    if lead.how not in {"pass", "match"}:  # from what httpd has merged, with the spelling of the first ones
-        spelt = merged((*base, *covering, *around.sections), keeps_spelling=True)
-        own = {name: spelt[name] for name in own}
-    bucket = _bucket_of(own)
-    is_in = is_in_bucket(lead, bucket) if bucket else False
-    is_own = lead.how in {"pass", "match"} and any(section.has_settings for section in around.sections)
-    is_claimed = True in claims.values() or is_own or is_in is True
-    is_partly = bool(below or around.is_partly or is_in is None) or proxies.has_doubtful_pattern(lead)
-    is_partly = is_partly or None in claims.values()
-    is_pass = lead.how in {"pass", "match"} and lead.path is not None
-    is_undecided = server.is_undecided_below(lead.path or "/") if is_pass else server.is_undecided
-    may_be_claimed = is_claimed or is_partly or (is_undecided and _has_conditional(server))
-    is_misspelt = _check_spelling(lead, proxies, not may_be_claimed, reached, findings)
-    if is_claimed:
-        _warn_of_computing(server, lead, findings)
-        variables = merged((*base, *applied))
+    if rule.canonical.startswith("h2") and any(section.has_settings for section in covering):
+        scheme = rule.canonical.partition(":")[0]
+        findings.error(
+            FindingCode.HTTP2_NOT_SIGNED,
+            rule.directive,
+            f"{scheme}:// requests (HTTP/2) cannot be signed: use http:// or https://",
+        )
+    if not is_http or not rule.has_known_host or not _has_settings(server):
+        return bool(covering or below or _check_spelling(rule, proxy_sections, False, reached, findings))
+    patterns = [one for one in proxy_sections.patterns if matches_all_below(one, rule.lookup_url)]
+    applied = sorted((*covering, *patterns, *balancers), key=lambda one: proxy_sections.order[id(one)])
+    signs = {id(section): _signs(section, rule) for section in applied}
+    locations = _locations(server, rule)
+    top_level = [one.top_level for one in server.merge_order]
+    own = merge(locations.sections)
+    if rule.kind not in {"pass", "match"}:  # httpd has merged these settings, with the first spelling of each name
+        merged = merge((*top_level, *covering, *locations.sections), keeps_spelling=True)
+        own = {name: merged[name] for name in own}
+    bucket = _bucket_url(own)
+    uses_bucket = rule.uses_bucket(bucket) if bucket else False
+    is_own = rule.kind in {"pass", "match"} and any(section.has_settings for section in locations.sections)
+    is_signed = True in signs.values() or is_own or uses_bucket is True
+    is_partly = bool(below or locations.is_partly or uses_bucket is None) or proxy_sections.may_match_partly(rule)
+    is_partly = is_partly or None in signs.values()
+    is_pass = rule.kind in {"pass", "match"} and rule.path is not None
+    is_unknown = server.has_unknown_settings_below(rule.path or "/") if is_pass else server.has_unknown_settings
+    may_be_signed = is_signed or is_partly or (is_unknown and _has_conditional_settings(server))
+    is_mismatch = _check_spelling(rule, proxy_sections, not may_be_signed, reached, findings)
+    if is_signed:
+        _warn_of_settings_by_rule(server, rule, findings)
+        variables = merge((*top_level, *applied))
         default = variables.get("s3bucketurl")
-        if default and any(default in section.variables.values() for section in base):
-            is_its_own = is_in_bucket(lead, default.value) if default.value else True
-            is_partly = is_partly or is_its_own is None
-            if not is_its_own:
-                del variables["s3bucketurl"]  # of a gateway
-        for section in around.sections:
+        if default and any(default in section.variables.values() for section in top_level):
+            uses_default = rule.uses_bucket(default.value) if default.value else True
+            is_partly = is_partly or uses_default is None
+            if not uses_default:
+                del variables["s3bucketurl"]  # meant for a gateway
+        for section in locations.sections:
             for name in section.unset:
                 variables.pop(name, None)
         variables |= own
-        if is_partly or is_undecided:
-            judge_values(findings, variables)
+        if is_partly or is_unknown:
+            check_values(findings, variables)
         else:
-            _judge_whole(server, lead, applied, around.sections, variables, findings)
-    elif lead.how in {"rewrite", "handler"} and not may_be_claimed and not is_undecided and not is_misspelt:
-        _check_keys_around(lead, own, findings)
-    if not is_undecided and not around.is_partly and not proxies.patterns:
+            _check_all_settings(server, rule, applied, locations.sections, variables, findings)
+    elif rule.kind in {"rewrite", "handler"} and not may_be_signed and not is_unknown and not is_mismatch:
+        _check_keys_without_bucket(rule, own, findings)
+    if not is_unknown and not locations.is_partly and not proxy_sections.patterns:
         for section in below:
             assert section.directive is not None
-            is_whole = lead.is_whole and not proxies.below(section.name)
-            if section.has_settings and is_whole and not any(_bucket_of(one.variables) for one in base):
-                variables = merged((*base, *proxies.covering(section.name), *around.sections))
-                judge(findings, variables, canonical(section.name), section.directive)
-    return bool(is_claimed or below or is_misspelt)
+            is_whole = rule.is_complete and not proxy_sections.below(section.argument)
+            if section.has_settings and is_whole and not any(_bucket_url(one.variables) for one in top_level):
+                variables = merge((*top_level, *proxy_sections.covering(section.argument), *locations.sections))
+                check_settings(findings, variables, canonical(section.argument), section.directive)
+    return bool(is_signed or below or is_mismatch)
 
 
-def _judge_whole(
+def _check_all_settings(
     server: Server,
-    lead: Lead,
+    rule: ProxyRule,
     applied: Sequence[Section],
-    around: Sequence[Section],
+    locations: Sequence[Section],
     variables: Variables,
     findings: Findings,
 ) -> None:
-    """All requests of a directive have the same settings."""
-    named = [section.name for section in applied if section.has_settings and not section.is_pattern]
-    named = [name for name in named if behind_socket(name).lower().startswith(("http:", "https:"))]
-    has_around = lead.path is not None and any(section.has_any for section in server.around(lead.path))
-    url = behind_socket(named[-1]) if named else lead.named if has_around else None
-    holders = [section.directive for section in (*applied, *around) if section.has_settings and section.directive]
-    where = holders[-1] if holders else lead.directive
-    if url is None and not _shows_bucket(lead, variables):
-        judge_values(findings, variables)
-        what = f"the bucket's name is not in the host of {authority(lead.canonical)}"
-        instead = (
-            f' put these settings into a <Proxy "{lead.canonical.rstrip("/")}/"> section, one for each BalancerMember,'
-            " or write S3BucketURL beside them"
-            if lead.balancer
-            else " a pattern needs S3BucketURL"
+    """Check the settings of a rule whose requests all have the same settings."""
+    urls = [section.argument for section in applied if section.has_settings and not section.is_pattern]
+    urls = [url for url in urls if without_socket(url).lower().startswith(("http:", "https:"))]
+    has_location = rule.path is not None and any(
+        section.has_s3_variables for section in server.locations_covering(rule.path)
+    )
+    url = without_socket(urls[-1]) if urls else rule.bucket_url if has_location else None
+    holders = [section.directive for section in (*applied, *locations) if section.has_settings and section.directive]
+    last = holders[-1] if holders else rule.directive
+    if url is None and not _names_bucket(rule, variables):
+        check_values(findings, variables)
+        advice = (
+            f'put these settings into a <Proxy "{rule.canonical.rstrip("/")}/"> section, one for each BalancerMember,'
+            " or set S3BucketURL beside them"
+            if rule.balancer
+            else "a URL pattern needs S3BucketURL"
         )
-        findings.error(where, f"{what}:{instead}")
+        findings.error(
+            FindingCode.BUCKET_NOT_NAMED,
+            last,
+            f"the host in {authority(rule.canonical)} does not name the bucket: {advice}",
+        )
         return
-    chosen = judge(findings, variables, url or f"{authority(lead.canonical)}/", where)
-    _check_bucket(chosen, lead, variables, findings)
+    chosen = check_settings(findings, variables, url or f"{authority(rule.canonical)}/", last)
+    _check_bucket_url(chosen, rule, variables, findings)
 
 
-def _shows_bucket(lead: Lead, variables: Variables) -> bool:
-    """Whether scheme, host and port or the settings say which bucket requests are sent to."""
+def _names_bucket(rule: ProxyRule, variables: Variables) -> bool:
+    """Whether scheme, host and port of the URL, or the settings, name the bucket."""
     if any(variables[name].value for name in ("s3bucketurl", "s3bucket") if name in variables):
         return True
     try:
-        return bool(bucket_url.parse(authority(lead.canonical)).bucket)
+        return bool(bucket_url.parse(authority(rule.canonical)).bucket)
     except ValueError:
-        return True  # the parser says what is wrong with it
+        return True  # the parser of settings reports what is wrong with it
 
 
-def _claims(section: Section, lead: Lead) -> bool | None:
-    """Whether a ``<Proxy>`` section makes requests a bucket's; None: some of them."""
+def _signs(section: Section, rule: ProxyRule) -> bool | None:
+    """Whether a ``<Proxy>`` section makes the module sign the requests of a rule; None: some of them."""
     if not section.has_settings:
         return False
-    if not section.is_pattern or not falls_on_any_host(section):
+    if not section.is_pattern or not matches_any_host(section):
         return True
-    bucket = _bucket_of(section.variables)
-    return is_in_bucket(lead, bucket) if bucket else False
+    bucket = _bucket_url(section.variables)
+    return rule.uses_bucket(bucket) if bucket else False
 
 
-def _bucket_of(variables: Variables) -> str:
+def _bucket_url(variables: Variables) -> str:
     return variables["s3bucketurl"].value if "s3bucketurl" in variables else ""
 
 
-def server_may_be_ours(server: Server) -> bool:
-    """Whether settings stand in what counts in a server."""
-    return any(one.has_settings for one in server.visible)
+def _has_settings(server: Server) -> bool:
+    """Whether any directive that applies in a server changes an S3 variable."""
+    return any(one.has_s3_variables for one in server.merge_order)
 
 
-def _has_conditional(server: Server) -> bool:
-    """Whether sections that count for some requests alone hold settings."""
-    return any(section.is_conditional and section.has_settings for one in server.visible for section in one.sections)
+def _has_conditional_settings(server: Server) -> bool:
+    """Whether sections that apply to some requests only contain settings."""
+    return any(
+        section.is_conditional and section.has_settings for one in server.merge_order for section in one.sections
+    )
 
 
-class _Around(NamedTuple):
-    """The Location sections whose settings count for all that a directive sends; whether others do for some of it."""
+class _Locations(NamedTuple):
+    """The Location sections that apply to all requests of a rule, and whether others apply to some of them."""
 
     sections: list[Section]
     is_partly: bool
 
 
-def _around(server: Server, lead: Lead) -> _Around:
-    if lead.path is None:
-        return _Around([lead.section] if lead.section and not lead.section.is_conditional else [], False)
-    around = server.around(lead.path)
-    inner = server.below(lead.path)
-    if lead.how == "rewrite" or lead.how == "handler":
-        bucket = _bucket_of(merged(around))
-        is_another = bool(bucket) and is_in_bucket(lead, bucket) is False
-        return _Around([], False) if is_another else _Around(around, bool(inner))
-    ways = {id(section): _is_own(section, lead) for section in (*around, *inner)}
-    return _Around(
-        [section for section in around if ways[id(section)]],
-        any(ways[id(section)] is not False for section in inner) or None in ways.values(),
+def _locations(server: Server, rule: ProxyRule) -> _Locations:
+    if rule.path is None:
+        return _Locations([rule.section] if rule.section and not rule.section.is_conditional else [], False)
+    covering = server.locations_covering(rule.path)
+    inner = server.locations_below(rule.path)
+    if rule.kind == "rewrite" or rule.kind == "handler":
+        bucket = _bucket_url(merge(covering))
+        is_other_bucket = bool(bucket) and rule.uses_bucket(bucket) is False
+        return _Locations([], False) if is_other_bucket else _Locations(covering, bool(inner))
+    applies = {id(section): _applies_to_proxypass(section, rule) for section in (*covering, *inner)}
+    return _Locations(
+        [section for section in covering if applies[id(section)]],
+        any(applies[id(section)] is not False for section in inner) or None in applies.values(),
     )
 
 
-def _is_own(section: Section, lead: Lead) -> bool | None:
-    """Whether the settings of a Location count for a ProxyPass; None: for some of its requests."""
-    if section is lead.section:
+def _applies_to_proxypass(section: Section, rule: ProxyRule) -> bool | None:
+    """Whether the settings of a Location apply to a ProxyPass; None: to some of its requests."""
+    if section is rule.section:
         return True
-    if bucket := _bucket_of(section.variables):
-        return is_in_bucket(lead, bucket)
-    return lead.mount is not None and is_path_below(section.name, lead.mount)
+    if bucket := _bucket_url(section.variables):
+        return rule.uses_bucket(bucket)
+    return rule.own_path is not None and is_path_below(section.argument, rule.own_path)
 
 
-def _warn_of_computing(server: Server, lead: Lead, findings: Findings) -> None:
-    places = [] if lead.path is None else server.around(lead.path)
-    if lead.section is not None and lead.section not in places:
-        places.append(lead.section)
-    for section in places:
-        if any(name.lower() == "s3bucketurl" for _, name in section.computing):
-            continue  # which may be another bucket's
-        for directive, name in section.computing:
+def _warn_of_settings_by_rule(server: Server, rule: ProxyRule, findings: Findings) -> None:
+    sections = [] if rule.path is None else server.locations_covering(rule.path)
+    if rule.section is not None and rule.section not in sections:
+        sections.append(rule.section)
+    for section in sections:
+        if any(name.lower() == "s3bucketurl" for _, name in section.settings_by_rule):
+            continue  # it may be another bucket
+        for directive, name in section.settings_by_rule:
             findings.warning(
+                FindingCode.SETTING_BY_RULE,
                 directive,
-                f"{name} is set by a rule here, and such settings count for the gateway alone: what"
-                f" {lead.directive.place} sends is refused where the rule applies. Write a SetEnv line",
+                f"{name} is set by a rule, which only the gateway supports: the requests of {rule.directive.location}"
+                " are rejected where the rule applies; use SetEnv instead",
             )
 
 
-def _check_bucket(chosen: Settings | None, lead: Lead, variables: Variables, findings: Findings) -> None:
-    """An S3BucketURL that is not where the requests go."""
+def _check_bucket_url(chosen: Settings | None, rule: ProxyRule, variables: Variables, findings: Findings) -> None:
+    """Compare S3BucketURL with the URL that the requests are sent to."""
     if chosen is None or "s3bucketurl" not in variables or not variables["s3bucketurl"].value:
         return
     try:
-        target = bucket_url.parse(authority(lead.canonical))
+        target = bucket_url.parse(authority(rule.canonical))
     except ValueError as error:
-        findings.error(lead.directive, f"the URL {error}")
+        findings.error(FindingCode.INVALID_PROXY_URL, rule.directive, f"the URL {error}")
         return
     bucket = chosen.bucket_url
     if (bucket.scheme, bucket.host, bucket.port) != (target.scheme, target.host, target.port):
         findings.error(
+            FindingCode.BUCKET_URL_MISMATCH,
             variables["s3bucketurl"].directive,
-            f"S3BucketURL is not where {lead.directive.place} sends these requests ({authority(lead.canonical)})",
+            f"S3BucketURL has another scheme, host or port than {authority(rule.canonical)}, where"
+            f" {rule.directive.location} sends these requests: use the same URL in both places",
         )
 
 
-def _check_keys_around(lead: Lead, own: Variables, findings: Findings) -> None:
-    keys = [own[name] for name in _KEYS if name in own and own[name].value]
-    if not keys or _bucket_of(own):
+def _check_keys_without_bucket(rule: ProxyRule, own: Variables, findings: Findings) -> None:
+    keys = [own[name] for name in _CREDENTIAL_SETTINGS if name in own and own[name].value]
+    if not keys or _bucket_url(own):
         return
     findings.error(
-        lead.directive,
-        f"the requests sent there are refused: {keys[0].name} at {keys[0].directive.place} is neither in a"
-        f' <Proxy "{authority(lead.canonical)}/..."> section nor is there an S3BucketURL with it: write one of the two',
+        FindingCode.KEYS_WITHOUT_BUCKET,
+        rule.directive,
+        f"the requests of this directive are rejected, because {keys[0].name} at {keys[0].directive.location} is not"
+        f' for a known bucket: move it into a <Proxy "{authority(rule.canonical)}/..."> section, or set S3BucketURL'
+        " beside it",
     )
 
 
 def _check_pattern(
-    server: Server, section: Section, leads: Sequence[Lead], signed: set[int], reached: set[int], findings: Findings
+    server: Server,
+    section: Section,
+    rules: Sequence[ProxyRule],
+    signed: set[int],
+    reached: set[int],
+    findings: Findings,
 ) -> None:
-    proxied = [lead for lead in leads if re.match(r"https?:", lead.canonical)]
-    if any(may_match(section, lead.asked) for lead in (proxied if section.computing else leads)):
+    http_rules = [rule for rule in rules if re.match(r"https?:", rule.canonical)]
+    matching = http_rules if section.settings_by_rule else rules
+    if any(may_match_below(section, rule.lookup_url) for rule in matching):
         reached.add(id(section))
-    has_keys = any(section.variables[name].value for name in _KEYS if name in section.variables)
-    if not has_keys or _bucket_of(section.variables) or not falls_on_any_host(section) or server.is_undecided:
+    has_keys = any(section.variables[name].value for name in _CREDENTIAL_SETTINGS if name in section.variables)
+    if not has_keys or _bucket_url(section.variables) or not matches_any_host(section) or server.has_unknown_settings:
         return
-    unsigned = (lead for lead in proxied if id(lead) not in signed)
-    if not leads or any(falls_on(section, lead.asked) or not lead.is_decided for lead in unsigned):
+    unsigned = (rule for rule in http_rules if id(rule) not in signed)
+    if not rules or any(matches_all_below(section, rule.lookup_url) or not rule.has_known_host for rule in unsigned):
         assert section.directive is not None
         findings.error(
+            FindingCode.KEYS_FOR_ANY_HOST,
             section.directive,
-            "this section falls on any host, so that these keys would sign for any of them: name the bucket with"
+            "this section matches any host, so that its keys would sign requests to any host: name the bucket with"
             " S3BucketURL, or in the section's own URL",
         )

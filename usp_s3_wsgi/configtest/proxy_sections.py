@@ -1,66 +1,82 @@
-"""The ``<Proxy>`` sections of a server: which of them a URL falls under."""
+"""The ``<Proxy>`` sections of a server, and which of them apply to a URL."""
 
 from __future__ import annotations
 
-from usp_s3_wsgi.configtest.prefix_index import Prefixes
-from usp_s3_wsgi.configtest.proxy_rules import Lead, behind_socket, canonical, has_below, is_below
-from usp_s3_wsgi.configtest.section_patterns import falls_on, is_ipv6, is_literal, may_match
+from usp_s3_wsgi.configtest.prefix_index import PrefixIndex
+from usp_s3_wsgi.configtest.proxy_rules import ProxyRule
+from usp_s3_wsgi.configtest.section_patterns import is_ipv6_url, is_meant_as_url, matches_all_below, may_match_below
 from usp_s3_wsgi.configtest.server_config import Section, Server
+from usp_s3_wsgi.configtest.urls import canonical, is_below, is_partly_below, without_socket
 
 
-class Proxies:
-    """The ``<Proxy>`` sections that count in a server, those with settings in order."""
+class ProxySections:
+    """The ``<Proxy>`` sections with S3 variables that apply in a server, in httpd's order."""
 
     def __init__(self, server: Server) -> None:
         self.sections = [
-            section for one in server.visible for section in one.proxies if section.has_any or section.computing
+            section
+            for one in server.merge_order
+            for section in one.proxy_sections
+            if section.has_s3_variables or section.settings_by_rule
         ]
         self.order = {id(section): index for index, section in enumerate(self.sections)}
-        literal: dict[str, list[Section]] = {}
-        meant: dict[str, list[Section]] = {}
+        by_url: dict[str, list[Section]] = {}
+        by_canonical_url: dict[str, list[Section]] = {}
         for section in self.sections:
             if not section.is_pattern:
-                literal.setdefault(section.name, []).append(section)
-            if is_literal(section) and section.has_settings:
-                meant.setdefault(canonical(behind_socket(section.name)), []).append(section)
-        self._literal, self._meant = Prefixes(literal), Prefixes(meant)
-        self.balancers = [section for section in self.sections if section.name.lower().startswith("balancer:")]
-        self.patterns = [section for section in self.sections if section.is_pattern and not is_ipv6(section)]
+                by_url.setdefault(section.argument, []).append(section)
+            if is_meant_as_url(section) and section.has_settings:
+                by_canonical_url.setdefault(_canonical_url(section), []).append(section)
+        self._by_url, self._by_canonical_url = PrefixIndex(by_url), PrefixIndex(by_canonical_url)
+        self.balancers = [section for section in self.sections if section.argument.lower().startswith("balancer:")]
+        self.patterns = [section for section in self.sections if section.is_pattern and not is_ipv6_url(section)]
 
-    def covering(self, url: str, is_whole: bool = True) -> list[Section]:
-        """The sections of URLs that all requests to a URL fall under, in order."""
+    def covering(self, url: str, is_complete: bool = True) -> list[Section]:
+        """Return the sections of URLs that apply to all requests to a URL, in order."""
         found = [
             section
-            for sections in self._literal.beginning(f"{url}/")
+            for sections in self._by_url.prefixes_of(f"{url}/")
             for section in sections
-            if is_below(url, section.name, is_whole)
+            if is_below(url, section.argument, is_complete)
         ]
         return sorted(found, key=lambda section: self.order[id(section)])
 
-    def below(self, url: str, is_whole: bool = True) -> list[Section]:
-        """Those that some of them fall under, but not all."""
+    def below(self, url: str, is_complete: bool = True) -> list[Section]:
+        """Return the sections of URLs that apply to some requests to a URL, but not to all."""
         found = [
             section
-            for sections in self._literal.starting_with(url)
+            for sections in self._by_url.starting_with(url)
             for section in sections
-            if has_below(url, section.name, is_whole) and not is_below(url, section.name, is_whole)
+            if is_partly_below(url, section.argument, is_complete) and not is_below(url, section.argument, is_complete)
         ]
         return sorted(found, key=lambda section: self.order[id(section)])
 
-    def in_another_spelling(self, lead: Lead) -> list[Section]:
-        """Those that are meant for what a directive sends, but written so that mod_proxy does not apply them."""
-        url, whole = lead.canonical, lead.is_whole
+    def written_differently(self, rule: ProxyRule) -> list[Section]:
+        """Return the sections of the rule's URL that mod_proxy does not apply, because it is written differently."""
+        url, is_complete = rule.canonical, rule.is_complete
         found = [
-            *(one for ones in self._meant.beginning(f"{url}/") for one in ones if is_below(url, _plain(one), whole)),
-            *(one for ones in self._meant.starting_with(url) for one in ones if has_below(url, _plain(one), whole)),
+            section
+            for sections in self._by_canonical_url.prefixes_of(f"{url}/")
+            for section in sections
+            if is_below(url, _canonical_url(section), is_complete)
         ]
-        applied = {id(one) for one in (*self.covering(lead.asked, whole), *self.below(lead.asked, whole))}
-        return [one for one in {id(one): one for one in found}.values() if id(one) not in applied]
+        found += [
+            section
+            for sections in self._by_canonical_url.starting_with(url)
+            for section in sections
+            if is_partly_below(url, _canonical_url(section), is_complete)
+        ]
+        applied = (*self.covering(rule.lookup_url, is_complete), *self.below(rule.lookup_url, is_complete))
+        applied_ids = {id(section) for section in applied}
+        return [one for one in {id(one): one for one in found}.values() if id(one) not in applied_ids]
 
-    def has_doubtful_pattern(self, lead: Lead) -> bool:
-        """Whether a pattern falls on some of what a directive sends, and perhaps not on all."""
-        return any(not falls_on(section, lead.asked) and may_match(section, lead.asked) for section in self.patterns)
+    def may_match_partly(self, rule: ProxyRule) -> bool:
+        """Whether a pattern matches some requests of a rule, and perhaps not all of them."""
+        return any(
+            not matches_all_below(section, rule.lookup_url) and may_match_below(section, rule.lookup_url)
+            for section in self.patterns
+        )
 
 
-def _plain(section: Section) -> str:
-    return canonical(behind_socket(section.name))
+def _canonical_url(section: Section) -> str:
+    return canonical(without_socket(section.argument))

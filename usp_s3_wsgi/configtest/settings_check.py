@@ -1,8 +1,9 @@
-"""One place's settings, by the settings' own parser: what is wrong with them, and in which line."""
+"""Checks the settings that apply to a request with the parser of settings, and finds the line of each error."""
 
 from __future__ import annotations
 
 from usp_s3_wsgi.config import settings
+from usp_s3_wsgi.configtest.codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
 from usp_s3_wsgi.configtest.server_config import Value, Variables
@@ -12,60 +13,70 @@ from usp_s3_wsgi.proxy import callbacks
 _BY_LOWERCASE = {name.lower(): name for name in settings.NAMES}
 
 
-def of_settings(variables: Variables) -> list[Value]:
-    """Return what the parser is told of variables: those that may be settings."""
+def is_gateway_only(name: str) -> bool:
+    """Whether only the gateway has this setting, so that it is not allowed where mod_proxy sends the requests."""
+    return name in callbacks.GATEWAY_ONLY or name.startswith("S3Fallback")
+
+
+def s3_variables(variables: Variables) -> list[Value]:
+    """Return the variables that may be settings: those that the parser of settings gets."""
     return [value for name, value in variables.items() if name.startswith("s3")]
 
 
-def judge_values(findings: Findings, variables: Variables, reads_files: bool = True) -> bool:
-    """Tell which values are not allowed, each by itself, and have the files read; whether there is none such.
+def check_values(findings: Findings, variables: Variables, reads_files: bool = True) -> bool:
+    """Report each value that is not allowed and each misspelled name; return whether there is none.
 
-    ``reads_files``: it is the user of httpd's children that reads them.
+    ``reads_files``: the files are read by the user of httpd's children, so that they can be checked.
     """
-    is_right = True
-    for value in of_settings(variables):
+    is_valid = True
+    for value in s3_variables(variables):
         try:
             settings.check_value(value.name, value.value)
         except SettingError as error:
-            findings.error(value.directive, str(error))
-            is_right = False
-    if is_right and reads_files:
-        _read_files(findings, variables)
-    return is_right
+            is_known = value.name in settings.NAMES
+            code = FindingCode.INVALID_VALUE if is_known else FindingCode.MISSPELLED_SETTING
+            findings.error(code, value.directive, str(error))
+            is_valid = False
+    if is_valid and reads_files:
+        _add_files(findings, variables)
+    return is_valid
 
 
-def warn_of_misspelt(findings: Findings, variables: Variables) -> None:
-    """Tell which names are nearly those of settings, where no setting shows that they are meant for us."""
-    for value in of_settings(variables):
+def warn_of_misspelled(findings: Findings, variables: Variables) -> None:
+    """Report names that are similar to those of settings, in a section where no setting shows that S3 is meant."""
+    for value in s3_variables(variables):
         try:
-            if not value.name.isupper():  # another program's
+            if not value.name.isupper():  # another program's variable
                 settings.check_value(value.name, value.value)
         except SettingError as error:
-            findings.warning(value.directive, str(error))
+            findings.warning(FindingCode.MISSPELLED_SETTING, value.directive, str(error))
 
 
-def judge(
-    findings: Findings, variables: Variables, proxied: str | None, where: Directive, reads_files: bool = True
+def check_settings(
+    findings: Findings, variables: Variables, proxied_url: str | None, default: Directive, reads_files: bool = True
 ) -> settings.Settings | None:
-    """Tell what is wrong with all the settings of a place; ``where``: the line to name for what is missing.
+    """Check all settings of a request together; return them, or None if there is an error.
 
-    ``proxied``: the URL of the ``<Proxy>`` section, or else of the ProxyPass; None for the gateway.
+    ``proxied_url``: the URL of the ``<Proxy>`` section, or else of the ProxyPass; None for the gateway. ``default``:
+    the directive whose line is reported for a missing setting.
     """
-    if not judge_values(findings, variables, reads_files):
+    if not check_values(findings, variables, reads_files):
         return None
-    given = of_settings(variables)
+    given = s3_variables(variables)
     pairs = tuple((value.name, value.value) for value in given)
     try:
-        return settings.parse(pairs) if proxied is None else callbacks.parse_settings(pairs, proxied)
+        return settings.parse(pairs) if proxied_url is None else callbacks.parse_settings(pairs, proxied_url)
     except SettingError as error:
         text = str(error)
         named = [value for value in given if value.value and text.startswith(f"{value.name} ")]
-        findings.error(named[0].directive if named else where, text)
+        is_forbidden = proxied_url is not None and any(is_gateway_only(value.name) for value in given if value.value)
+        code = FindingCode.GATEWAY_ONLY_SETTING if is_forbidden else FindingCode.INCONSISTENT_SETTINGS
+        findings.error(code, named[0].directive if named else default, text)
         return None
 
 
-def _read_files(findings: Findings, variables: Variables) -> None:
+def _add_files(findings: Findings, variables: Variables) -> None:
     for name, value in variables.items():
-        known = _BY_LOWERCASE.get(name, "")
-        if known.endswith("File") and value.value:
-            findings.read(known, value.value, value.directive, not known.startswith("S3Fallback"))
+        setting = _BY_LOWERCASE.get(name, "")
+        if setting.endswith("File") and value.value:
+            findings.add_file(setting, value.value, value.directive, not setting.startswith("S3Fallback"))

@@ -1,108 +1,121 @@
-"""``<Proxy>`` sections that nothing leads to, and which directive was probably meant to."""
+"""Finds ``<Proxy>`` sections that no proxied request matches, and the directive that was probably meant to."""
 
 from __future__ import annotations
 
 import difflib
 import re
 
+from usp_s3_wsgi.configtest.codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
-from usp_s3_wsgi.configtest.proxy_rules import Lead, Leads, canonical, without_secrets
+from usp_s3_wsgi.configtest.proxy_rules import ProxyRule, ProxyRules
 from usp_s3_wsgi.configtest.server_config import Section, Server
+from usp_s3_wsgi.configtest.urls import canonical, without_secrets
 
-#: Names of this very machine.
+#: Names of this machine.
 _LOOPBACK = re.compile(r"(?<=//)(?:localhost|127\.0\.0\.1|\[::1\])(?=[:/]|\Z)")
-#: From which ratio on a URL is taken for another one with a mistake in it, as difflib.SequenceMatcher computes it.
-_SIMILAR = 0.8
-#: So many sections are compared with so many directives: each with each takes its time.
-_MOST_SECTIONS = 20
-_MOST_LEADS = 1000
+#: From this ratio of difflib.SequenceMatcher on, a URL counts as another one with a typo.
+_MIN_SIMILARITY = 0.8
+#: Limits of the pairwise comparison of sections and rules.
+_MAX_SECTIONS = 20
+_MAX_RULES = 1000
 
 
-def check(servers: list[Server], leads: list[Leads], reached: set[int], signed: set[int], findings: Findings) -> None:
-    """Tell which sections nothing leads to.
+def check(
+    servers: list[Server], all_rules: list[ProxyRules], reached: set[int], signed: set[int], findings: Findings
+) -> None:
+    """Report the sections that no request matches.
 
-    ``reached``: the ids of those that something does; ``signed``: of the directives that lead to some section.
+    ``reached``: the ids of the sections that requests match; ``signed``: of the rules whose requests match a section.
     """
     undecided: list[tuple[Section, Directive]] = []
     compared = 0
-    for server, own in zip(servers, leads, strict=True):
-        seen = [own] if server.main is None else [leads[0], own]
-        seen = leads if server.main is None else seen
-        if any(one.is_forward for one in (*seen, leads[0])):
+    for server, own in zip(servers, all_rules, strict=True):
+        relevant = all_rules if server.main is None else [all_rules[0], own]
+        if any(rules.is_forward_proxy for rules in (*relevant, all_rules[0])):
             continue  # clients choose the URL
-        unreached = [section for section in server.proxies if section.has_settings and id(section) not in reached]
+        unreached = [
+            section for section in server.proxy_sections if section.has_settings and id(section) not in reached
+        ]
         if not unreached:
             continue
-        candidates = [lead for one in seen for lead in (*one.all, *one.members)]
-        undecided_leads = [lead for lead in candidates if not lead.is_decided]
-        of_manifests = next((one.of_manifests for one in seen if one.of_manifests), None)
-        others = [lead for lead in candidates if id(lead) not in signed][:_MOST_LEADS]
+        candidates = [rule for rules in relevant for rule in (*rules.all, *rules.unused_members)]
+        undecided_rules = [rule for rule in candidates if not rule.has_known_host]
+        subrequests = next((rules.subrequests for rules in relevant if rules.subrequests), None)
+        unsigned = [rule for rule in candidates if id(rule) not in signed][:_MAX_RULES]
         for section in unreached:
             assert section.directive is not None
-            maybe = next((lead for lead in undecided_leads if _may_lead(lead, section)), None)
-            if maybe is not None:
-                undecided.append((section, maybe.directive))
+            possible = next((rule for rule in undecided_rules if _may_match(rule, section)), None)
+            if possible is not None:
+                undecided.append((section, possible.directive))
                 continue
             compared += 1
-            meant = _meant(section, others) if compared <= _MOST_SECTIONS else None
-            if meant is None and of_manifests is not None:
-                undecided.append((section, of_manifests))
+            similar = _most_similar(section, unsigned) if compared <= _MAX_SECTIONS else None
+            if similar is None and subrequests is not None:
+                undecided.append((section, subrequests))
+            elif similar is None:
+                findings.warning(
+                    FindingCode.SECTION_NOT_USED,
+                    section.directive,
+                    "no request matches this section: no ProxyPass, BalancerMember, RewriteRule [P] or similar"
+                    " directive has a URL below that of the section",
+                )
             else:
-                findings.warning(section.directive, "nothing leads to this section" + _hint(meant))
+                findings.warning(
+                    FindingCode.SECTION_NOT_USED_SIMILAR_URL,
+                    section.directive,
+                    f"no request matches this section: {similar.directive.location} sends requests to"
+                    f" {without_secrets(similar.canonical)}, unsigned. If that is the bucket, write the same URL in"
+                    " both places",
+                )
     if undecided:
-        _tell_of_undecided(undecided, findings)
+        _report_undecided(undecided, findings)
 
 
-def _tell_of_undecided(undecided: list[tuple[Section, Directive]], findings: Findings) -> None:
-    """One line for all the sections; each comes with the directive that may lead to it."""
-    section, leading = undecided[0]
+def _report_undecided(undecided: list[tuple[Section, Directive]], findings: Findings) -> None:
+    """Report all undecided sections in one line; each comes with the directive whose requests may match it."""
+    section, directive = undecided[0]
     assert section.directive is not None
-    more = f" (and {len(undecided) - 1} sections more)" if len(undecided) > 1 else ""
+    others = len(undecided) - 1
+    more = f" (and {others} other section{'s' if others > 1 else ''})" if others else ""
     findings.warning(
+        FindingCode.SECTION_NOT_CHECKED,
         section.directive,
-        f"could not check whether something leads to this section{more}: where {leading.place} leads to"
-        " is known at each request only",
+        f"could not check whether any request matches this section{more}: the URLs that {directive.location} sends"
+        " requests to are only known at request time",
     )
 
 
-def _may_lead(lead: Lead, section: Section) -> bool:
-    """Whether a target that is known at each request only may be in a section: its literal part does not decide."""
+def _may_match(rule: ProxyRule, section: Section) -> bool:
+    """Whether requests of a rule with an unknown host may match a section: the literal part of its URL allows it."""
     return any(
-        url.startswith(start) for url in (section.name, canonical(section.name)) for start in (lead.url, lead.canonical)
+        url.startswith(prefix)
+        for url in (section.argument, canonical(section.argument))
+        for prefix in (rule.url, rule.canonical)
     )
 
 
-def _hint(lead: Lead | None) -> str:
-    if lead is None:
-        return ": no ProxyPass, BalancerMember, RewriteRule [P] or the like has a URL below it"
-    url = without_secrets(lead.canonical)
-    return (
-        f": {lead.directive.place} leads to {url}, unsigned. If that is the bucket, write the same URL in both places"
-    )
-
-
-def _meant(section: Section, leads: list[Lead]) -> Lead | None:
-    name = _plain(canonical(section.name))
-    best, best_ratio = None, _SIMILAR
-    matcher = difflib.SequenceMatcher(None, "", name, autojunk=False)
-    for lead in leads:
-        url = _plain(lead.canonical)
-        shorter = name[: len(url)] if len(name) > len(url) else name
+def _most_similar(section: Section, rules: list[ProxyRule]) -> ProxyRule | None:
+    section_url = _normalized(canonical(section.argument))
+    best, best_ratio = None, _MIN_SIMILARITY
+    matcher = difflib.SequenceMatcher(None, "", section_url, autojunk=False)
+    for rule in rules:
+        url = _normalized(rule.canonical)
+        shorter = section_url[: len(url)] if len(section_url) > len(url) else section_url
         other = url[: len(shorter) + 1]
         if shorter.rstrip("/") == other.rstrip("/"):
-            return lead
-        matcher.set_seq1(url[: len(name) + 1])
+            return rule
+        matcher.set_seq1(url[: len(section_url) + 1])
         if (
             matcher.real_quick_ratio() > best_ratio
             and matcher.quick_ratio() > best_ratio
             and (ratio := matcher.ratio()) > best_ratio
         ):
-            best, best_ratio = lead, ratio
+            best, best_ratio = rule, ratio
     return best
 
 
-def _plain(url: str) -> str:
-    """Without what is most often written differently: scheme, port, the name of this machine, upper case."""
+def _normalized(url: str) -> str:
+    """Return a URL without its most frequent variations: scheme, port, the name of this machine, upper case."""
     url = _LOOPBACK.sub("localhost", url.lower())
     return re.sub(r"\A[a-z]+://([^/]*?)(?::\d+)?(?=/|\Z)", r"\1", url)
