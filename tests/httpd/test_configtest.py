@@ -124,7 +124,7 @@ def test_an_error_does_not_keep_httpd_from_starting(s3: EmbeddedS3, checked: lis
     (folder / "secret").chmod(0o644)
     httpd.config += f'\n<Proxy "http://films.s3.amazonaws.com/">\n{KEYS}\n</Proxy>'
     httpd.reload()
-    wait_for_lines(httpd, "nothing leads to this section", 1)
+    wait_for_lines(httpd, "no request matches this section", 1)
     assert len([one for one in httpd.errors() if "S3SecretKeyFile" in one]) == 2
 
 
@@ -145,9 +145,9 @@ def test_a_piped_log_gets_the_findings_of_a_restart(s3: EmbeddedS3, checked: lis
     checked.append(httpd)
     httpd.start()
     for number in (1, 2, 3):
-        wait_for_lines(httpd, "nothing leads to this section", number)
+        wait_for_lines(httpd, "no request matches this section", number)
         httpd.reload()
-    wait_for_lines(httpd, "nothing leads to this section", 4)
+    wait_for_lines(httpd, "no request matches this section", 4)
 
 
 def test_a_restart_does_not_wait_for_the_check(s3: EmbeddedS3, checked: list[Httpd], folder: Path) -> None:
@@ -161,15 +161,15 @@ exec {Path(sys.prefix).resolve()}/bin/python3 "$@"
     httpd = Httpd(with_python(folder, script, buckets))
     checked.append(httpd)
     httpd.start()
-    wait_for_lines(httpd, "nothing leads to this section", 1)
+    wait_for_lines(httpd, "no request matches this section", 1)
     (folder / "hold").touch()
     try:
         httpd.reload()
         assert httpd.fetch("/media/a.ts").body == b"an object"
-        wait_for_lines(httpd, "nothing leads to this section", 1)
+        wait_for_lines(httpd, "no request matches this section", 1)
     finally:
         (folder / "hold").unlink()
-    wait_for_lines(httpd, "nothing leads to this section", 2)
+    wait_for_lines(httpd, "no request matches this section", 2)
     (folder / "hold").touch()
     try:
         httpd.reload()
@@ -295,11 +295,11 @@ def test_it_inherits_no_open_files_of_httpd(folder: Path, checked: list[Httpd]) 
     """Not at a restart either, when httpd has listening sockets."""
     httpd = Httpd(with_python(folder, SPY, f'<Proxy "http://films.example/">\n{KEYS}\n</Proxy>'))
     checked.append(httpd)
-    httpd.expect_error("nothing leads to this section")
+    httpd.expect_error("no request matches this section")
     httpd.start()
     (folder / "files").unlink()
     httpd.reload()
-    wait_for_lines(httpd, "nothing leads to this section", 2)
+    wait_for_lines(httpd, "no request matches this section", 2)
     open_files = dict(re.findall(r" (\d+) -> (\S+)$", (folder / "files").read_text(), re.MULTILINE))
     # Those of the shell, with the file that it writes to as standard output, and the directory that ls reads.
     assert set(open_files) <= {"0", "1", "2", "3"}
