@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -446,3 +449,68 @@ def test_included_files_are_looked_for_above_the_file(tmp_path: Path) -> None:
     assert (
         convert("Include sites\n", "proxy", tmp_path / "httpd.conf").errors[0].startswith("line 1: the included files")
     )
+
+
+# ---------------------------------------------------------------- large configurations
+
+#: One bucket each, of many.
+BUCKETS = {
+    "<Proxy> sections": """\
+ProxyPass /b{n}/x !
+ProxyPass /b{n} http://s3.example/b{n} retry=0
+ProxyPassReverse /b{n} http://s3.example/b{n}
+<Proxy "http://s3.example/b{n}/">
+{keys}
+ProxySet timeout=3
+</Proxy>
+""",
+    "a path each": 'ProxyPass /b{n} http://s3.example/b{n}\n<Proxy "http://s3.example/b{n}/">\n{keys}\n</Proxy>\n',
+    "<Location> sections": """\
+<Location /b{n}>
+ProxyPass https://b{n}.s3.amazonaws.com/
+ProxyPassReverse https://b{n}.s3.amazonaws.com/
+{keys}
+</Location>
+""",
+    "IsmProxyPass": "<Location /b{n}/>\nIsmProxyPass http://s3.example/b{n}/\n{keys}\n</Location>\n",
+    "virtual hosts": """\
+<VirtualHost *>
+SSLProxyVerify require
+SSLProxyCACertificateFile /ca.pem
+WSGIScriptAlias /other /other.wsgi
+ProxyPass /media https://s3.example/b
+<Proxy "https://s3.example/b/">
+{keys}
+</Proxy>
+</VirtualHost>
+""",
+    "unused sections": '<Proxy "http://s3.example/b{n}/">\n{keys}\n</Proxy>\n',
+}
+
+
+def bytecodes(function: Callable[[], object]) -> int:
+    """Return how many instructions of Python a function executes: a measure of work that does not depend on time."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[[FrameType, str, object], Any] | None:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(previous)
+    return count
+
+
+@pytest.mark.parametrize("to", MODES)
+@pytest.mark.parametrize("kind", BUCKETS)
+def test_work_is_proportional_to_the_number_of_buckets(kind: str, to: Mode) -> None:
+    keys = "S3AccessKey AK\nS3SecretKey SK\nS3Region r"
+    small, large = ("".join(BUCKETS[kind].format(n=n, keys=keys) for n in range(100, 100 + size)) for size in (20, 80))
+    convert(small, to)  # fills caches
+    assert bytecodes(lambda: convert(large, to)) < 5 * bytecodes(lambda: convert(small, to))
