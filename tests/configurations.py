@@ -28,7 +28,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3UseHeaders yes
 </Location>
 """,
-    "a setting that is misspelt": """
+    "a misspelled setting": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -37,7 +37,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3UseHeader on
 </Location>
 """,
-    "a setting that is missing": """
+    "a missing setting": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 #! error 30803 S3SecretKey is not set
 <Location /media>
@@ -54,7 +54,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3Profile default
 </Location>
 """,
-    "a server's default and a section's own": """
+    "a default of the server and settings of a section": """
 SetEnv S3Region eu-central-1
 #! error 30801 S3Expires must be a whole number
 SetEnv S3Expires never
@@ -64,7 +64,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   @KEYS@
 </Location>
 """,
-    "what a section unsets": """
+    "UnsetEnv in a section": """
 SetEnv S3AccessKey AK
 SetEnv S3SecretKey SK
 WSGIScriptAlias /media ${USP_S3_WSGI}
@@ -83,7 +83,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3SecretKey ""
 </Location>
 """,
-    "a mount in a virtual host, its settings around it": """
+    "a mount in a virtual host, with settings in sections around it": """
 <VirtualHost *>
   SetEnv S3AccessKey AK
   WSGIScriptAlias /media/eu ${USP_S3_WSGI}
@@ -101,7 +101,7 @@ SetEnv S3Region eu-central-1
 #! error 30803 S3BucketURL is not set
 WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
-    "one bucket of a mount": """
+    "one of two buckets of a mount": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   @KEYS@
@@ -131,7 +131,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   SetEnv S3Retries 3
 </Proxy>
 """,
-    "the gateway's, in a server with rules": """
+    "settings of the gateway in <Proxy>, in a server with rules": """
 SetEnvIf Host "^([a-z]+)" S3Bucket=$1
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
@@ -142,7 +142,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   SetEnv S3FallbackURL http://copy.s3.amazonaws.com/
 </Proxy>
 """,
-    "a value in <Proxy>": """
+    "a value in <Proxy> that is not allowed": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
@@ -150,14 +150,14 @@ ProxyPass /films http://films.s3.amazonaws.com
   SetEnv S3UseHeaders 1
 </Proxy>
 """,
-    "keys that are missing in <Proxy>": """
+    "missing keys in <Proxy>": """
 ProxyPass /films http://films.s3.amazonaws.com
 #! error 30803 S3AccessKey is not set
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3Region eu-central-1
 </Proxy>
 """,
-    "of members of a balancer, one's": """
+    "missing keys for one member of a balancer": """
 <Proxy "http://films-eu.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -171,7 +171,7 @@ ProxyPass /films http://films.s3.amazonaws.com
 </Proxy>
 ProxyPass /films balancer://films
 """,
-    "a virtual host whose main server has the section": """
+    "a virtual host with a section of the main server": """
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
   #! error 30801 S3Region must be a region's name
@@ -182,7 +182,7 @@ ProxyPass /films balancer://films
   ProxyPass /films http://films.s3.amazonaws.com
 </VirtualHost>
 """,
-    "S3BucketURL of another host than ProxyPass's": """
+    "S3BucketURL with another host than ProxyPass": """
 <Location /films>
   ProxyPass http://films.s3.amazonaws.com
   @KEYS@
@@ -190,7 +190,7 @@ ProxyPass /films balancer://films
   SetEnv S3BucketURL http://clips.s3.amazonaws.com/
 </Location>
 """,
-    "a secret file that is missing": """
+    "a missing secret file": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -199,7 +199,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3SecretKeyFile /etc/no-such-secret
 </Location>
 """,
-    "a secret file that is empty": """
+    "an empty secret file": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   #! error 30807 S3AccessKeyFile: /dev/null: the content of the file must be printable ASCII characters
@@ -207,7 +207,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   SetEnv S3SecretKey SK
 </Proxy>
 """,
-    "a secret file that is a folder": """
+    "a directory instead of a secret file": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   #! error 30805 S3AccessKeyFile: /etc/apt: the file cannot be read: Is a directory
@@ -215,7 +215,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   SetEnv S3SecretKey SK
 </Proxy>
 """,
-    "a secret where its file's path should be": """
+    "a secret instead of the path of its file": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
@@ -223,7 +223,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   SetEnv S3SecretKeyFile /abcdefghijklmn/opqrstuvwxyz
 </Proxy>
 """,
-    "certificates": """
+    "files of certificates": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -235,7 +235,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3FallbackCAFile /etc/no-such-file
 </Location>
 """,
-    "a section that nothing leads to": """
+    "a section that no request matches": """
 #! warning 30809 no request matches this section: no ProxyPass
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
@@ -283,7 +283,7 @@ ProxyPass /films balancer://films
   @KEYS@
 </Proxy>
 """,
-    "ProxyPassReverse and the like lead nowhere": """
+    "directives with URLs that do not proxy requests": """
 ProxyPassReverse /films http://films.s3.amazonaws.com/
 Redirect /x http://films.s3.amazonaws.com/x
 ErrorDocument 404 http://films.s3.amazonaws.com/x
@@ -305,7 +305,7 @@ ErrorDocument 404 http://films.s3.amazonaws.com/x
   </Proxy>
 </VirtualHost>
 """,
-    "a target that is known at each request only": """
+    "a URL that is only known at request time": """
 RewriteEngine On
 RewriteRule ^/to/([^/]+)/(.*) http://$1/$2 [P]
 #! warning 30811 whether any request matches this section (and 1 other section): the URLs that httpd.conf:@3@ sends
@@ -335,7 +335,7 @@ WSGIScriptAlias /medai ${USP_S3_WSGI}
   @KEYS@
 </Location>
 """,
-    "a bucket without a mount, beside httpd's own handlers": """
+    "a bucket without a mount, beside handlers of httpd": """
 AddHandler type-map var
 <Location /server-status>
   SetHandler server-status
@@ -347,7 +347,7 @@ ScriptAlias /cgi-bin/ /usr/lib/cgi-bin/
   @KEYS@
 </Location>
 """,
-    "settings for nothing": """
+    "settings that apply to no request": """
 #! warning 30823 S3AccessKey applies to no request: there is no WSGIScriptAlias that uses it
 SetEnv S3AccessKey AK
 SetEnv S3SecretKey SK
@@ -407,7 +407,7 @@ ProxyPass /films http://Films.example:80/b
   @KEYS@
 </Proxy>
 """,
-    "another spelling beside the right one": """
+    "a different spelling beside the right one": """
 ProxyPass /films http://films.example/b
 <Proxy "http://films.example/b/">
   @KEYS@
@@ -426,14 +426,14 @@ ProxyPass /films http://films.example/b
   @KEYS@
 </Proxy>
 """,
-    "a number that a port only begins with": """
+    "a port that is a prefix of another port": """
 ProxyPass /films http://s3.example:9000/films
 #! warning 30810 this section: httpd.conf:@2@ sends requests to http://s3.example:9000/films, unsigned
 <Proxy "http://s3.example:90">
   @KEYS@
 </Proxy>
 """,
-    "a name that a bucket's only begins with": """
+    "a bucket name that is a prefix of another name": """
 ProxyPass /films http://s3.example/films
 #! warning 30810 no request matches this section
 <Proxy "http://s3.example/film">
@@ -470,7 +470,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   SetEnvIfExpr "true" S3Region=eu-central-1
 </Location>
 """,
-    "keys of a balancer whose members show no bucket": """
+    "keys of a balancer, with the bucket in the path": """
 #! error 30815 put these settings into a <Proxy "http://s3.example/films/"> section, one for each BalancerMember
 <Proxy "balancer://films">
   BalancerMember http://s3.example/films
@@ -478,7 +478,7 @@ ProxyPass /films http://films.s3.amazonaws.com
 </Proxy>
 ProxyPass /films balancer://films
 """,
-    "keys around a balancer whose members show no bucket": """
+    "keys around a balancer, with the bucket in the path": """
 ProxyPass /films balancer://films
 <Proxy "balancer://films">
   BalancerMember http://films.s3.example
@@ -488,7 +488,7 @@ ProxyPass /films balancer://films
   @KEYS@
 </Location>
 """,
-    "a pattern of URLs that show no bucket": """
+    "a pattern of URLs with the bucket in the path": """
 ProxyPass /films http://films.s3.example
 #! error 30815 does not name the bucket: a URL pattern needs S3BucketURL
 <ProxyMatch "^http://[a-z]+[.]s3[.]example/">
@@ -503,7 +503,7 @@ ProxyPass /films http://s3.example/films
   SetEnv S3AccessKey AK
 </Location>
 """,
-    "a Location of the bucket around": """
+    "an outer Location with the URL of the bucket": """
 ProxyPass /films http://s3.example/films
 #! error 30803 S3SecretKey is not set
 <Location />
@@ -511,7 +511,7 @@ ProxyPass /films http://s3.example/films
   SetEnv S3AccessKey AK
 </Location>
 """,
-    "a Location of the bucket around a rule": """
+    "a Location with the URL of the bucket around a RewriteRule": """
 RewriteEngine On
 RewriteRule ^/films/(.*) http://s3.example/films/$1 [P]
 #! error 30803 S3SecretKey is not set
@@ -520,7 +520,7 @@ RewriteRule ^/films/(.*) http://s3.example/films/$1 [P]
   SetEnv S3AccessKey AK
 </Location>
 """,
-    "keys around a rule, and the URL of the server's bucket": """
+    "keys around SetHandler, and S3BucketURL of the server": """
 SetEnv S3BucketURL http://films.s3.amazonaws.com/
 <Location /films>
   @KEYS@
@@ -535,7 +535,7 @@ ProxyPassMatch ^/films/(.*)$ http://films.s3.amazonaws.com/$1
   SetEnv S3AccessKey AK
 </Location>
 """,
-    "what is missing, beside sections that count for other paths": """
+    "a missing key, beside sections for other paths": """
 <LocationMatch "^/clips/(eu|us)/">
   SetEnv S3Region eu-central-1
 </LocationMatch>
@@ -549,7 +549,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   SetEnv S3AccessKey AK
 </Proxy>
 """,
-    "the server's spelling, alone": """
+    "the wrong case in the server's defaults": """
 #! error 30802 S3REGION is not a setting: did you mean S3Region?
 SetEnv S3REGION eu-central-1
 ProxyPass /films http://films.s3.amazonaws.com
@@ -557,7 +557,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   @KEYS@
 </Proxy>
 """,
-    "the server's spelling, which a gateway's section keeps": """
+    "the wrong case in the server's defaults, which a mount inherits": """
 SetEnv S3REGION eu-central-1
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
@@ -567,7 +567,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3Region eu-central-1
 </Location>
 """,
-    "the scheme's own port": """
+    "the default port of the scheme": """
 RewriteEngine On
 RewriteRule ^/films/(.*) http://films.example/b/$1 [P]
 #! error 30812 these requests are rejected: write <Proxy "http://films.example/b/">
@@ -596,21 +596,21 @@ ProxyPass /films http://films.s3.amazonaws.com
   @KEYS@
 </Proxy>
 """,
-    "any host of a regular expression": """
+    "any host, with a regular expression": """
 ProxyPass /films http://films.s3.amazonaws.com
 #! error 30819 this section matches any host, so that its keys would sign requests to any host
 <ProxyMatch "^https?://.*">
   @KEYS@
 </ProxyMatch>
 """,
-    "any host by https": """
+    "any host with https": """
 ProxyPass /films https://films.s3.amazonaws.com
 #! error 30819 this section matches any host, so that its keys would sign requests to any host
 <Proxy "https://*">
   @KEYS@
 </Proxy>
 """,
-    "a name that is nearly a setting's, alone": """
+    "a section with only a misspelled setting": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   #! warning 30802 S3AccesKey is not a setting: did you mean S3AccessKey?
@@ -632,7 +632,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 
 #: Configurations without findings: they are right, or it cannot be known whether they are.
 RIGHT = {
-    "one parameter": "SetEnv S3CMD_CONFIG /etc/s3cmd\nSetEnv S3_BUCKET films",
+    "variables of other programs": "SetEnv S3CMD_CONFIG /etc/s3cmd\nSetEnv S3_BUCKET films",
     "PassEnv": "PassEnv S3_NOT_THERE_AT_ALL PATH",
     "a <Proxy> section": """
 ProxyPass "/films" "https://films.s3.amazonaws.com"
@@ -656,7 +656,7 @@ ProxyPass /clips http://s3.example/films/clips
   SetEnv S3Region eu-central-1
 </Proxy>
 """,
-    "a section of a part of what ProxyPass sends": """
+    "a section for a part of the requests of ProxyPass": """
 ProxyPass / http://s3.example/
 <Proxy "http://s3.example/films/">
   @KEYS@
@@ -735,7 +735,7 @@ RewriteRule ^/films(.*) balancer://films$1 [P]
 </Proxy>
 ProxyPass /films balancer://films
 """,
-    "interpolated": """
+    "ProxyPassInterpolateEnv": """
 ProxyPassInterpolateEnv On
 ProxyPass /films "http://s3.example/films/\\${x}" interpolate
 <Proxy "http://s3.example/films/">
@@ -752,14 +752,14 @@ ProxyPass /clips http://clips.s3.amazonaws.com
   SetEnv S3Region eu-central-1
 </Proxy>
 """,
-    "an IPv6 address, as it is right": r"""
+    "an IPv6 address in ProxyMatch": r"""
 ProxyPass /films http://[::1]/b
 <ProxyMatch "^http://\[::1\]/b/">
   @KEYS@
   SetEnv S3BucketURL http://[::1]/b/
 </ProxyMatch>
 """,
-    "an IPv6 address, as httpd writes it": r"""
+    "an IPv6 address in ProxyMatch, as httpd logs it": r"""
 ProxyPass /films http://[::1]/b
 <ProxyMatch "^http://\\[::1\\]/b/">
   @KEYS@
@@ -789,7 +789,7 @@ ProxyRequests On
   @KEYS@
 </Proxy>
 """,
-    "ProxyPass to a unix socket, which is no part of its URL": """
+    "ProxyPass to a unix socket, which is not part of the section's URL": """
 ProxyPass /films "unix:/run/s3.sock|http://s3.example/films"
 <Proxy "http://s3.example/films/">
   @KEYS@
@@ -801,7 +801,7 @@ ProxyPass /films HTTP://Films.example:80/b
   @KEYS@
 </Proxy>
 """,
-    "other spellings of what httpd makes its own": """
+    "different spellings of URLs that httpd makes canonical": """
 <Location /films>
   SetHandler "proxy:http://Films.example:80/b"
 </Location>
@@ -825,7 +825,7 @@ ProxyPass / http://s3.example:9000/
   @KEYS@
 </Location>
 """,
-    "ProxyPass and Locations of others": """
+    "ProxyPass and Locations of other buckets": """
 WSGIScriptAlias /films/clips ${USP_S3_WSGI}
 <Location /films/clips>
   SetEnv S3BucketURL http://clips.s3.amazonaws.com/
@@ -840,7 +840,7 @@ ProxyPass /films http://s3.example:9000/films
   @KEYS@
 </Location>
 """,
-    "a server's S3BucketURL, which is a gateway's": """
+    "S3BucketURL of the server, for a gateway": """
 SetEnv S3BucketURL http://clips.s3.amazonaws.com/
 WSGIScriptAlias /clips ${USP_S3_WSGI}
 <Location /clips>
@@ -851,7 +851,7 @@ ProxyPass /films http://s3.example:9000/films
   @KEYS@
 </Proxy>
 """,
-    "a server's spelling and a section's own": """
+    "the wrong case in the server's defaults, and the right one in a section": """
 SetEnv S3REGION eu-central-1
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
@@ -867,7 +867,7 @@ ProxyPass /films http://films.s3.amazonaws.com
 </Proxy>
 ProxyPass /films balancer://films
 """,
-    "rules of other names": """
+    "rules that set other variables": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnvIf Host ^ films=S3Region
@@ -876,21 +876,21 @@ ProxyPass /films http://films.s3.amazonaws.com
   @KEYS@
 </Proxy>
 """,
-    "a name that a rule ends": """
+    "a bucket name that a RewriteRule completes": """
 RewriteEngine On
 RewriteRule ^/b(.*) http://s3.example/b$1 [P]
 <Proxy "http://s3.example/bucket/">
   @KEYS@
 </Proxy>
 """,
-    "an IPv6 address, as usp_s3_module writes it": """
+    "an IPv6 address, as the finding says": """
 ProxyPass /films http://[::1]/b
 <ProxyMatch "^http://[[]::1]/b/">
   @KEYS@
   SetEnv S3BucketURL http://[::1]/b/
 </ProxyMatch>
 """,
-    "a gateway around others": """
+    "a gateway around other rules": """
 WSGIScriptAlias / ${USP_S3_WSGI}
 <Location />
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -903,7 +903,7 @@ ProxyPass /clips http://clips.s3.amazonaws.com
   @KEYS@
 </Proxy>
 """,
-    "a gateway around rules": """
+    "a gateway around RewriteRule and SetHandler": """
 WSGIScriptAlias / ${USP_S3_WSGI}
 <Location />
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -935,7 +935,7 @@ ProxyPass /clips http://clips.s3.amazonaws.com
   UnsetEnv S3BucketURL
 </Location>
 """,
-    "daemons of another user": """
+    "daemon processes of another user": """
 WSGIDaemonProcess s3 user=nobody
 WSGIScriptAlias /media ${USP_S3_WSGI} process-group=s3 application-group=%{GLOBAL}
 <Location /media>
@@ -986,7 +986,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   RequestHeader set S3AccessKey x
 </Location>
 """,
-    "sections below that a pattern completes": """
+    "sections that a pattern completes": """
 ProxyPass / http://s3.example/
 <ProxyMatch "^http://s3.example/[a-z]+/">
   @KEYS@
@@ -1022,14 +1022,14 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   @KEYS@
 </Location>
 """,
-    "settings of the script": """
+    "settings in <Files>": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Files usp_s3.wsgi>
   SetEnv S3BucketURL http://s3.example/films/
   @KEYS@
 </Files>
 """,
-    "other programs with names like ours": """
+    "other programs with variables like ours": """
 SetEnv S3Bucket films
 ScriptAlias /cgi-bin/ /usr/lib/cgi-bin/
 <Location /cgi-bin>
@@ -1079,7 +1079,7 @@ RewriteRule "\.phps$" - [T=application/x-httpd-php-source]
   RewriteRule ^.*/films/(.*) http://films.s3.amazonaws.com/$1 [P]
 </Location>
 """,
-    "ProxyPass of an inner path, of the bucket around": """
+    "ProxyPass of an inner path, for the bucket of the outer one": """
 <Location />
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
@@ -1104,7 +1104,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   </Limit>
 </Location>
 """,
-    "of another program in a bucket's section": """
+    "variables of another program in the section of a bucket": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 SetEnv S3_BUCKET films
 <Location /media>
@@ -1141,7 +1141,7 @@ ORIGIN = {
   @KEYS@
 </Proxy>
 """,
-    "IsmProxyPass, misspelt": """
+    "IsmProxyPass with a typo": """
 <Location /vod>
   IsmProxyPass http://filmz.s3.amazonaws.com/
 </Location>
@@ -1150,7 +1150,7 @@ ORIGIN = {
   @KEYS@
 </Proxy>
 """,
-    "a bucket that manifests may name": """
+    "a bucket that may be in manifests": """
 <Location />
   UspEnableSubreq on
 </Location>
@@ -1159,7 +1159,7 @@ ORIGIN = {
   @KEYS@
 </Proxy>
 """,
-    "several of them, of a virtual host": """
+    "several buckets that may be in manifests, in a virtual host": """
 <Location />
   UspHandleIsm on
   UspEnableSubreq On
@@ -1178,7 +1178,7 @@ ORIGIN = {
   </Proxy>
 </VirtualHost>
 """,
-    "one of them is misspelt": """
+    "a bucket with a typo, beside manifests": """
 UspEnableSubreq on
 ProxyPass /films https://films.s3.amazonaws.com
 #! warning 30810 this section: httpd.conf:@3@ sends requests to https://films.s3.amazonaws.com, unsigned
@@ -1186,7 +1186,7 @@ ProxyPass /films https://films.s3.amazonaws.com
   @KEYS@
 </Proxy>
 """,
-    "no subrequests": """
+    "UspEnableSubreq off": """
 <Location />
   UspEnableSubreq off
 </Location>
@@ -1195,7 +1195,7 @@ ProxyPass /films https://films.s3.amazonaws.com
   @KEYS@
 </Proxy>
 """,
-    "those of another virtual host": """
+    "UspEnableSubreq in another virtual host": """
 <VirtualHost *>
   UspEnableSubreq on
 </VirtualHost>

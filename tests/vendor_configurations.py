@@ -94,7 +94,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 """,
         ("/vod/a.mp4",),
     ),
-    "the container's": Case(
+    "the vendor's container": Case(
         """
 <IfModule !unified_s3_auth_module>
   LoadModule unified_s3_auth_module /usr/lib/apache2/mod_unified_s3_auth.so
@@ -143,7 +143,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
             "# public\nDefine REMOTE_STORAGE_URL {url}/\nDefine REMOTE_PATH remote\nDefine S3_REGION {region}\n",
         ),
     ),
-    "the Remix container's": Case(
+    "the vendor's Remix container": Case(
         """
 LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 <VirtualHost *>
@@ -261,7 +261,7 @@ ProxyPass /media {url}
 </Location>
 """,
     ),
-    "a <Location> that nothing leads to": Case(
+    "a <Location> that no directive uses": Case(
         """
 #! proxy error these settings are not used: no WSGIScriptAlias, ProxyPass or RewriteRule [P] handles this path
 #! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
@@ -328,7 +328,7 @@ RewriteRule "^/media/(.*)$" "{url}/$1" [P]
 </Proxy>
 """,
     ),
-    "RewriteRule to a host that is known at each request": Case(
+    "RewriteRule to a host that is only known at request time": Case(
         """
 #! proxy error the bucket of these keys is unknown: move them into the <Proxy> section of its URL
 #! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
@@ -372,7 +372,7 @@ ProxyPass "/media" "{url}"
 </VirtualHost>
 """,
     ),
-    "keys alone, as for Include": Case(
+    "only keys, as in an included file": Case(
         """
 #! error S3AccessKey applies to no request: there is no WSGIScriptAlias that uses it, and no <Proxy>
 @KEYS@
@@ -413,7 +413,7 @@ ProxyPass /media {url}
 </Proxy>
 """,
     ),
-    "two sections of a URL": Case(
+    "two sections for the same URL": Case(
         """
 ProxyPass /media {url}
 #! gateway error S3SecretKey is not set (nor S3SecretKeyFile)
@@ -465,7 +465,7 @@ ProxyPass "/media" "{url}"
 </Proxy>
 """,
     ),
-    "another spelling": Case(
+    "a different spelling of the URL": Case(
         """
 ProxyPass "/media" "HTTP:{spelt}"
 #! proxy error mod_proxy does not apply this section to the requests of
@@ -515,7 +515,7 @@ ProxyPass "/eu" "{url}"
 """,
         ("/eu/a.mp4", "/media/a.mp4"),
     ),
-    "variables of the file itself": Case(
+    "variables that the file defines": Case(
         """
 Define BUCKET "{url}"
 Define KEY {access}
@@ -527,7 +527,7 @@ ProxyPass "/media" "${BUCKET}"
 </Proxy>
 """,
     ),
-    "a part of a URL in a variable": Case(
+    "a variable in the URL": Case(
         """
 ProxyPass "/media" "{host}/${BUCKET_NAME}"
 <Proxy "{host}/${BUCKET_NAME}/">
@@ -536,7 +536,7 @@ ProxyPass "/media" "{host}/${BUCKET_NAME}"
 """,
         situations=("Define BUCKET_NAME private\n",),
     ),
-    "a variable whose default is in the file": Case(
+    "a variable with a default in the file": Case(
         """
 <IfDefine !STORAGE>
   Define STORAGE "{url}"
@@ -564,7 +564,7 @@ Use Bucket /media {url} {access} {secret}
 UndefMacro Bucket
 """,
     ),
-    "a macro with a wrong use": Case(
+    "a macro with a wrong argument": Case(
         """
 <Macro Bucket $path $url $headers>
   ProxyPass "$path" "$url"
@@ -633,7 +633,7 @@ ProxyPass "/media" "{url}"
 </IfFile>
 """,
     ),
-    "keys for either of two situations": Case(
+    "alternative keys in conditions": Case(
         """
 ProxyPass "/media" "{url}"
 <Proxy "{url}/">
@@ -651,7 +651,7 @@ ProxyPass "/media" "{url}"
 """,
         situations=("", "Define OTHER\n"),
     ),
-    "keys unless the bucket is open": Case(
+    "keys unless the bucket is public": Case(
         """
 ProxyPass "/media" "{url}"
 #! gateway error where <IfDefine !OPEN> does not apply: S3AccessKey is not set (nor S3AccessKeyFile)
@@ -679,7 +679,7 @@ ProxyPass "/media" "{url}"
         ("/vod/a.mp4",),
         ("Define PRIVATE\n", "# public\n"),
     ),
-    "either of two keys beside IsmProxyPass": Case(
+    "alternative keys in conditions beside IsmProxyPass": Case(
         """
 <Location "/vod/">
   #! gateway warning this URL uses port 80
@@ -697,7 +697,7 @@ ProxyPass "/media" "{url}"
 """,
         ("/vod/a.mp4",),
     ),
-    "a key that is not there": Case(
+    "a missing key": Case(
         """
 ProxyPass "/media" "{url}"
 #! error S3SecretKey is not set (nor S3SecretKeyFile)
@@ -718,7 +718,7 @@ ProxyPass "/media" "{url}"
 </Proxy>
 """,
     ),
-    "a directive that is not known": Case(
+    "an unknown directive": Case(
         """
 ProxyPass "/media" "{url}"
 <Proxy "{url}/">
@@ -793,7 +793,7 @@ ProxyPass "/media" "{url}"
 </Proxy>
 """,
     ),
-    "an included file that is not there": Case(
+    "a missing included file": Case(
         """
 ProxyPass "/media" "{url}"
 <Proxy "{url}/">
@@ -843,7 +843,7 @@ Use Origin /vod/ {url}/
 """,
         ("/media/a.mp4", "/vod/a.mp4"),
     ),
-    "a macro that is used elsewhere": Case(
+    "a macro that is used in another file": Case(
         """
 <Macro Bucket $path $url>
   ProxyPass "$path" "$url"
@@ -956,7 +956,7 @@ ProxyPass "/media" "{url}"
 """,
         ("/media/a.mp4", "/clips/a.mp4"),
     ),
-    "a file of the vendor's module in another file": Case(
+    "an included file with directives of the vendor": Case(
         """
 LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 ProxyPass "/media" "{url}"
