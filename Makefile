@@ -5,16 +5,16 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers soak bench lint lock format clean
+.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers soak bench lint lint-c lock format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.package ## run it: an embedded private S3, Apache with the gateway before it, a film to look at (PORT=8080 chooses the port)
-	@$(BIN)/python -m apache.demo
+	@$(BIN)/python -m tests.demo
 
 demo-check: $(VENV)/.package ## the same, checked by itself, then stopped
-	@$(BIN)/python -m apache.demo --check
+	@$(BIN)/python -m tests.demo --check
 
 test: $(VENV)/.package ## all tests: unit, vectors, botocore, and end to end in a real httpd
 	@$(BIN)/python -m pytest -q
@@ -41,10 +41,19 @@ bench: $(VENV)/.package ## half an hour: how fast it is, beside nginx and Traffi
 	@tests/bench/install.sh $(VENV)
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
 
-lint: $(VENV)/.package ## ruff and mypy --strict
+lint: lint-c ## ruff, mypy --strict, and the C code without a warning
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Not in setup.py: a warning of a newer compiler must not keep anybody from installing. The headers' own warnings do not count.
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wformat=2 -Werror
+HEADERS  := import runpy, sysconfig; print(*("-isystem " + folder for folder in \
+            [*runpy.run_path("setup.py")["header_folders"](), sysconfig.get_path("include")]))
+
+lint-c: $(VENV)/.package ## the C code of usp_s3_module: any warning is an error
+	@headers=$$($(BIN)/python -c '$(HEADERS)') && for source in usp_s3_wsgi/proxy/mod_usp_s3/*.c; do \
+	  $(CC) -O2 -c -o /dev/null $(WARNINGS) -D_REENTRANT -D_GNU_SOURCE $$headers $$source || exit 1; done
 
 format: $(VENV)/.package ## put the code into ruff's form
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""All is in setup.cfg but the extension, which is compiled where httpd's headers are: the gateway needs none."""
+"""Compile the extension where httpd's headers are installed: the gateway needs none. The rest is in setup.cfg."""
 
 import importlib.util
 import os
@@ -15,29 +15,15 @@ HEADERS = (
     ("apr.h", "APR_INCLUDEDIR", "libapr1-dev"),
     ("apu.h", "APU_INCLUDEDIR", "libaprutil1-dev"),
 )
-#: The C files of the extension, by what their names have behind _httpd.
-PARTS = (
-    "",
-    "_alike",
-    "_configtest",
-    "_date",
-    "_framing",
-    "_guard",
-    "_headers",
-    "_index",
-    "_learned",
-    "_operator",
-    "_python",
-    "_restart",
-    "_sections",
-    "_settings",
-)
-#: How the one line begins that says why there is no extension.
+ROOT = Path(__file__).parent
+#: The C sources of usp_s3_module.
+MODULE = ROOT / "usp_s3_wsgi" / "proxy" / "mod_usp_s3"
+#: The beginning of the line that says why the extension is not built.
 WITHOUT = "usp_s3_wsgi is built without usp_s3_module"
 
 
 def standalone_folders():
-    """The folders of headers of the httpd that mod_wsgi-standalone brings, whose apxs looks where it was built."""
+    """The header folders of mod_wsgi-standalone's httpd, whose apxs names the folders of its build machine."""
     spec = importlib.util.find_spec("mod_wsgi_packages")
     for place in (spec.submodule_search_locations or []) if spec else []:
         include = Path(place, "httpd", "include")
@@ -47,16 +33,16 @@ def standalone_folders():
 
 
 def apxs_program():
-    """The path of this machine's apxs, or None: as the variable APXS says, or else the search path."""
+    """The path of this machine's apxs, from the variable APXS or the search path; None if there is no apxs."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/apache2/bin"])
     names = [os.environ["APXS"]] if os.environ.get("APXS") else ["apxs", "apxs2"]
     return next((found for name in names if (found := shutil.which(name, path=path))), None)
 
 
 def apxs_folder(apxs, variable):
-    """What apxs says of a variable, or nothing. Where APR's own programs are missing it has status 1 all the same."""
+    """The value of a variable of apxs, or "". The exit status is 1 where APR's own programs are missing: ignored."""
     try:
-        asked = subprocess.run(
+        done = subprocess.run(
             [apxs, "-q", variable],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -66,11 +52,11 @@ def apxs_folder(apxs, variable):
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return asked.stdout.strip()
+    return done.stdout.strip()
 
 
 def header_folders():
-    """The folders of httpd's and APR's headers; none, and a line that says why, where one of them is missing."""
+    """The folders of httpd's and APR's headers; an empty list, and a line that says why, if a header is missing."""
     if standalone := standalone_folders():
         return standalone
     apxs = apxs_program()
@@ -90,18 +76,15 @@ def header_folders():
 
 
 def extensions():
-    """The extension, or nothing where it cannot be compiled; "usp-s3 apache-config" says so then."""
+    """The extension, or an empty list if it cannot be compiled; "usp-s3 apache-config" reports that."""
     folders = header_folders()
     if not folders:
         return []
     return [
         Extension(
             "usp_s3_wsgi._httpd",
-            [
-                *[f"usp_s3_wsgi/_httpd{part}.c" for part in PARTS],
-                "usp_s3_wsgi/_sha256.c",
-            ],
-            depends=["usp_s3_wsgi/_httpd.h", "usp_s3_wsgi/_httpd_sections.h", "usp_s3_wsgi/_sha256.h"],
+            sorted(str(path.relative_to(ROOT)) for path in MODULE.glob("*.c")),
+            depends=sorted(str(path.relative_to(ROOT)) for path in MODULE.glob("*.h")),
             include_dirs=folders,
             define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # APR's headers want both
             optional=True,

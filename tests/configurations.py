@@ -50,7 +50,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error 30803 S3Profile is set, and S3CredentialSource is static
+  #! error 30803 S3Profile is set, but S3CredentialSource is not aws
   SetEnv S3Profile default
 </Location>
 """,

@@ -7,25 +7,24 @@ from collections.abc import Iterator
 import pytest
 
 from tests.certificates import Certificate, make_certificate
-from usp_s3_wsgi.gateway import fetcher
-from usp_s3_wsgi.observability import error_log
-from usp_s3_wsgi.proxy import callbacks, clock_correction
-from usp_s3_wsgi.s3 import endpoint_state
-from usp_s3_wsgi.transport import pool
+from usp_s3_wsgi.observability.error_log import rate_limiter, retry_alarm
+from usp_s3_wsgi.proxy.callbacks import clock_correction
+from usp_s3_wsgi.s3.endpoint_state import endpoint_state
+from usp_s3_wsgi.transport.pool import pool_manager
 
 
 @pytest.fixture(autouse=True)
-def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test the process's state anew: pools, which are closed after it, what was learned, counted lines."""
-    own = pool.Workers()
-    monkeypatch.setattr(pool, "workers", own)
-    for module in (fetcher, callbacks):
-        monkeypatch.setattr(module, "learned", state := endpoint_state.Learned())
-    monkeypatch.setattr(callbacks, "clock_trials", clock_correction.ClockTrials(state))
-    monkeypatch.setattr(error_log, "limiter", error_log.Limiter())
+def state() -> Iterator[None]:
+    """Begin each test with the state of a new process: pools, records about endpoints, counted log lines."""
+    forget_state()
     yield
-    for worker in own._known.values():
-        worker._idle.close_all()
+    forget_state()
+
+
+def forget_state() -> None:
+    """Forget what this process has recorded."""
+    for part in (pool_manager, endpoint_state, clock_correction, rate_limiter, retry_alarm):
+        part.clear()
 
 
 @pytest.fixture(scope="session")

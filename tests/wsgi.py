@@ -86,7 +86,7 @@ def pairs(values: Mapping[str, str]) -> str:
 
 
 def handed_over(settings: Mapping[str, str], **control: str) -> str:
-    """What usp_s3_module hands over as USP_S3_SETTINGS (``_httpd_operator.c``)."""
+    """What usp_s3_module hands over as USP_S3_SETTINGS (``settings_handover.c``)."""
     about = {name.replace("_", " "): value for name, value in control.items()}
     return PROOF + netstring(pairs(settings)) + netstring(pairs(about))
 

@@ -1,11 +1,27 @@
 """Serve private S3 buckets from Apache httpd: the open counterpart of mod_unified_s3_auth, in Python.
 
-The pipeline of a request, a module a step::
+The way of a request through the gateway, a WSGI application (``gateway/handler.py`` has the steps in this order)::
 
-    environ -> settings -> request -> upstream (credentials, signing, remedies, pool) -> response, body -> client
+    environ
+      -> gateway.operator_settings   the operator's settings                  config.settings
+      -> gateway.client_request      method, key, headers for S3              s3.object_request
+      -> gateway.fetcher             one or more attempts:
+           credentials.resolver        the key pair                           credentials.refresher
+           signing.signer              the signature                          signing.sigv4, signing.sigv2
+           transport.pool              the exchange with S3                   transport.http_response
+           s3.error_codes              what an error response means           s3.error_response
+           s3.retry_policy             retry, correct, or raise               s3.endpoint_state
+      -> gateway.client_response     status and headers                       s3.byte_range, s3.forwarded_headers
+      -> gateway.body                bytes, resumed where S3 breaks off       gateway.client_connection
+      -> the client
 
-:mod:`gateway.handler` puts the steps in order; Apache loads it as :mod:`usp_s3_wsgi.application`. In ``<Proxy>``
-sections mod_proxy is the upstream: :mod:`proxy.callbacks` takes the steps before it.
+In ``<Proxy>`` sections mod_proxy carries the bytes. usp_s3_module (``proxy/mod_usp_s3``, in C) calls Python::
+
+    mod_proxy is about to send       -> proxy.callbacks.sign_request      settings, credentials, signature
+    S3 has answered with a range     -> proxy.callbacks.validate_response is it the requested one?
+    S3 has answered with an error    -> proxy.callbacks.explain_error     status, log line, corrections
+
+``configtest`` checks the settings at ``httpd -t``, ``cli`` is the command usp-s3. docs/architecture.md has more.
 """
 
-__version__ = "1.7.0"
+__version__ = "1.8.0"

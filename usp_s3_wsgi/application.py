@@ -1,4 +1,4 @@
-"""The WSGI application, under the name that ``apache/usp_s3.wsgi`` and installed configurations use."""
+"""The WSGI application, under the name that ``apache/scripts/usp_s3.wsgi`` and installed configurations use."""
 
 from usp_s3_wsgi.gateway.handler import application
 

@@ -1,67 +1,131 @@
-"""Every way a request can fail, each with the HTTP status that the client gets.
+"""Why a request fails: one exception for each reason, with the status for the client and the code of its log line.
 
-``str(error)`` is one line for the server's error log. It never holds a secret, a signature or a presigned query;
-the client sees the status and its phrase, nothing else.
+``str(error)`` is one line for the server's error log. It never holds a secret, a signature or a presigned query. The
+client sees the status and its phrase, nothing else. docs/errors.md explains every code.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 
-if TYPE_CHECKING:
-    from usp_s3_wsgi.s3.error_response import S3Error
+
+class LogCode(StrEnum):
+    """The code at the begin of each line of the error log, for searching: it stays when the words change.
+
+    The C module has its own in ``mod_usp_s3/log_codes.h`` (USPS307nn), ``httpd -t`` in ``configtest`` (USPS308nn).
+    """
+
+    INTERNAL_ERROR = "USPS30001"
+    INVALID_SETTING = "USPS30101"
+    BAD_REQUEST_TARGET = "USPS30201"
+    BAD_REQUEST_BODY = "USPS30202"
+    METHOD_NOT_ALLOWED = "USPS30203"
+    RANGE_NOT_SATISFIABLE = "USPS30204"
+    S3_RESPONSE = "USPS30301"
+    OBJECT_NOT_FOUND = "USPS30302"
+    ACCESS_DENIED = "USPS30303"
+    BLOCKED_BY_INTERMEDIARY = "USPS30304"
+    REQUEST_REJECTED = "USPS30305"
+    BAD_UPSTREAM_RESPONSE = "USPS30401"
+    UPSTREAM_CONNECTION_ERROR = "USPS30402"
+    UPSTREAM_TLS_ERROR = "USPS30403"
+    UPSTREAM_TIMEOUT = "USPS30404"
+    UPSTREAM_UNAVAILABLE = "USPS30405"
+    HOST_IN_ERROR_STATE = "USPS30406"
+    POOL_TIMEOUT = "USPS30407"
+    PROXIED_REQUEST_FAILED = "USPS30408"
+    FREQUENT_RETRIES = "USPS30409"
+    BODY_TRUNCATED = "USPS30501"
+    BODY_NOT_RESUMABLE = "USPS30502"
+    CLIENT_NOT_RESET = "USPS30503"
+    CREDENTIALS_UNAVAILABLE = "USPS30601"
+    CREDENTIALS_REFRESHED = "USPS30602"
+    REFRESH_FAILED = "USPS30603"
+    KEY_FILE_UNREADABLE = "USPS30604"
+    SIGNER_NOT_INSTALLED = "USPS30705"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Error:
+    """An error response of S3, as :mod:`usp_s3_wsgi.s3.error_response` parses it.
+
+    ``code``, ``request_id`` (in words, for a log) and ``region`` (the bucket's) are empty where the response has none.
+    ``retry_after``: seconds, None where the response has none. ``date``: S3's clock, None where the response has none;
+    ``clock_skew``: seconds that S3's clock is ahead of this server's. ``is_foreign``: the body is not S3's error
+    document; ``wants_tls``: it says that the port speaks TLS. ``is_delete_marker``: the version is a delete marker.
+    ``is_outside_validity``: the signature was not valid by S3's clock, and S3 gave no other reason.
+    """
+
+    status: int
+    code: str
+    request_id: str = ""
+    region: str = ""
+    retry_after: float | None = None
+    date: datetime | None = None
+    clock_skew: float = 0.0
+    is_foreign: bool = False
+    is_delete_marker: bool = False
+    wants_tls: bool = False
+    is_outside_validity: bool = False
+
+    def __str__(self) -> str:
+        return f"S3 answered {self.status} {self.code or '(no code)'}, request id {self.request_id or '(none)'}"
 
 
 class GatewayError(Exception):
-    """The base of all: ``status`` is the answer, ``logged`` says whether the operator must hear of it.
-
-    ``reported``: it is in the error log, or would be, and is not to be there twice.
-    ``told`` is what S3 said, where it is S3 that refused. The rest is for the log: ``place`` and ``tried``, what was
-    asked, and which attempt it was that took how long; ``advice``: what the operator is to look at.
-    """
+    """The base of all. ``s3_error``: S3's error response, where that is the reason; ``hint``: what to check."""
 
     status = 500
-    logged = True
-    reported = False
-    told: S3Error | None = None
-    place = ""
-    tried = ""
-    advice = ""
+    code = LogCode.INTERNAL_ERROR
+    #: False: a client can cause it at will, so it is logged at LogLevel debug only.
+    should_log = True
+
+    def __init__(self, message: str = "", *, s3_error: S3Error | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.s3_error, self.hint = s3_error, hint
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers that the answer needs besides those of every error."""
+        """Headers that the response needs besides those of every error."""
         return ()
 
     @property
-    def kind(self) -> str:
-        """What failures that have the same cause have in common."""
-        return f"{type(self).__name__} {self.told.status} {self.told.code}" if self.told else type(self).__name__
+    def rate_limit_key(self) -> str:
+        """What failures of the same cause have in common."""
+        name = type(self).__name__
+        return f"{name} {self.s3_error.status} {self.s3_error.code}" if self.s3_error else name
 
 
 class SettingError(GatewayError):
     """A setting is missing, unknown or not one of the allowed values. Holds the setting's name, never its value."""
 
-
-class BadPath(GatewayError):
-    """The URL's path cannot be a key: dot segments, NUL, broken percent-encoding, or refused by S3 as a key."""
-
-    status = 400
-    logged = False
+    code = LogCode.INVALID_SETTING
 
 
-class RequestBroken(GatewayError):
-    """The client's request has a body that broke off, or is none."""
+class BadRequestTarget(GatewayError):
+    """The URL cannot be an object's: dot segments, NUL, broken percent-encoding, or rejected by S3 as a key."""
 
     status = 400
-    logged = False
+    code = LogCode.BAD_REQUEST_TARGET
+    should_log = False
+
+
+class BadRequestBody(GatewayError):
+    """The body of the client's request is malformed or incomplete."""
+
+    status = 400
+    code = LogCode.BAD_REQUEST_BODY
+    should_log = False
 
 
 class MethodNotAllowed(GatewayError):
     """Only GET and HEAD are served."""
 
     status = 405
-    logged = False
+    code = LogCode.METHOD_NOT_ALLOWED
+    should_log = False
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -69,94 +133,99 @@ class MethodNotAllowed(GatewayError):
 
 
 class ObjectNotFound(GatewayError):
-    """There is no such object; the bucket itself (an empty key) is none either, so that nothing is listed."""
+    """There is no such object. The empty key, which is the bucket itself, is not found either: nothing is listed."""
 
     status = 404
-    logged = False
+    code = LogCode.OBJECT_NOT_FOUND
+    should_log = False
 
 
 class AccessDenied(GatewayError):
-    """S3 refuses this object to these keys; the operator chooses between 403 and 404 (``S3DeniedStatus``)."""
+    """S3 denies these keys access to the object; ``status``: 403 or 404, as the operator chose (S3DeniedStatus)."""
 
-    logged = False
+    code = LogCode.ACCESS_DENIED
+    should_log = False
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, status: int, *, s3_error: S3Error | None = None) -> None:
+        super().__init__(message, s3_error=s3_error)
         self.status = status
 
 
-class DeniedOnTheWay(AccessDenied):
-    """A 403 that is not S3's own: a device between this server and S3 refuses the request."""
+class BlockedByIntermediary(AccessDenied):
+    """A 403 that is not S3's own: a device between this server and S3 blocks the request."""
 
-    logged = True
+    code = LogCode.BLOCKED_BY_INTERMEDIARY
+    should_log = True
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, 403)
+    def __init__(self, message: str, *, s3_error: S3Error | None = None) -> None:
+        super().__init__(message, 403, s3_error=s3_error)
 
 
 class RangeNotSatisfiable(GatewayError):
-    """The client asks for a range that no object has, and S3 does not say so."""
+    """The client requests a range that no object has, and S3 does not say so."""
 
     status = 416
-    logged = False
+    code = LogCode.RANGE_NOT_SATISFIABLE
+    should_log = False
 
     def __init__(self, total: str) -> None:
         """``total``: the object's length in decimal digits; anything else where it is not known."""
-        super().__init__("a range that no object has")
+        super().__init__("no object has this range")
         self._total = total
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        known = self._total.isascii() and self._total.isdigit()
-        return (("Content-Range", f"bytes */{self._total}"),) if known else ()
+        is_known = self._total.isascii() and self._total.isdigit()
+        return (("Content-Range", f"bytes */{self._total}"),) if is_known else ()
 
 
 class UpstreamError(GatewayError):
-    """S3 failed, or the way to it: what :mod:`usp_s3_wsgi.s3.retry_policy` has rules for."""
+    """S3 failed, or the connection to it: :mod:`usp_s3_wsgi.s3.retry_policy` says which of these are retried."""
 
 
-class UpstreamRefused(UpstreamError):
-    """S3 refused what is this server's own fault: keys, clock, region, bucket; or its answer cannot be passed on."""
-
-    status = 502
-
-
-class UpstreamUnreachable(UpstreamError):
-    """No connection to S3, or one that broke before the answer's header was whole."""
+class BadUpstreamResponse(UpstreamError):
+    """S3's response is not valid HTTP, or not a valid response to the request, and cannot be forwarded."""
 
     status = 502
+    code = LogCode.BAD_UPSTREAM_RESPONSE
 
 
-class ProxyFailed(UpstreamError):
-    """mod_proxy failed, or S3 in what mod_proxy made of it; the message is one of few that are always the same."""
+class RequestRejected(BadUpstreamResponse):
+    """S3 rejects the request for a reason on this server: keys, clock, region, bucket."""
 
-    status = 502
-
-    @property
-    def kind(self) -> str:
-        return str(self)
+    code = LogCode.REQUEST_REJECTED
 
 
-class UpstreamUntrusted(UpstreamError):
-    """TLS failed in a way that time does not heal: the certificate, the protocol."""
+class UpstreamConnectionError(UpstreamError):
+    """No connection to S3, or one that broke before the response's header was complete."""
 
     status = 502
+    code = LogCode.UPSTREAM_CONNECTION_ERROR
+
+
+class UpstreamTLSError(UpstreamError):
+    """TLS failed in a way that a retry cannot help: the certificate, the protocol."""
+
+    status = 502
+    code = LogCode.UPSTREAM_TLS_ERROR
 
 
 class UpstreamTimeout(UpstreamError):
-    """S3 accepted the request and gave no answer in time."""
+    """S3 accepted the request and sent no response in time."""
 
     status = 504
+    code = LogCode.UPSTREAM_TIMEOUT
 
 
-class UpstreamBusy(UpstreamError):
-    """Try again later: S3 says so (5xx)."""
+class UpstreamUnavailable(UpstreamError):
+    """S3 asks to try again later (5xx, 429 and the like), or the connection to it is not available now."""
 
     status = 503
+    code = LogCode.UPSTREAM_UNAVAILABLE
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """``retry_after``: seconds, where they are known."""
-        super().__init__(message)
+    def __init__(self, message: str, retry_after: float | None = None, *, s3_error: S3Error | None = None) -> None:
+        """``retry_after``: seconds, None where they are not known."""
+        super().__init__(message, s3_error=s3_error)
         self.retry_after = retry_after
 
     @property
@@ -164,70 +233,62 @@ class UpstreamBusy(UpstreamError):
         return (("Retry-After", str(max(1, round(self.retry_after or 0)))),)
 
 
-class HostResting(UpstreamBusy):
-    """The bucket's host failed just now and is left alone for a while (``retry`` of ``S3ProxySet``)."""
+class HostInErrorState(UpstreamUnavailable):
+    """The bucket's host could not be reached a moment ago and is not tried for ``retry`` seconds (S3ProxySet)."""
+
+    code = LogCode.HOST_IN_ERROR_STATE
 
 
-class NoFreeConnection(UpstreamBusy):
-    """No connection came free in time (``max`` and ``acquire`` of ``S3ProxySet``)."""
+class PoolTimeout(UpstreamUnavailable):
+    """The connection pool was exhausted for as long as ``acquire`` allows (``max`` and ``acquire`` of S3ProxySet)."""
+
+    code = LogCode.POOL_TIMEOUT
 
 
-class CredentialsUnavailable(UpstreamBusy):
-    """There are no valid credentials now: a role or another identity of AWS could not be had."""
+class CredentialsUnavailable(UpstreamUnavailable):
+    """There are no valid credentials now: a role or an identity of AWS could not be resolved."""
+
+    code = LogCode.CREDENTIALS_UNAVAILABLE
+
+
+class ProxiedRequestFailed(UpstreamError):
+    """mod_proxy reported a failure without S3's response; the message is one of a few fixed ones."""
+
+    status = 502
+    code = LogCode.PROXIED_REQUEST_FAILED
+
+    @property
+    def rate_limit_key(self) -> str:
+        return str(self)
 
 
 class BodyTruncated(UpstreamError):
-    """S3 ended the body early, after the header went out: if it cannot be resumed, the client's connection ends too."""
+    """S3 ended the body early, after the response had begun. Unless it is resumed, the client's connection is reset."""
+
+    code = LogCode.BODY_TRUNCATED
 
 
-class BodyUnusable(BodyTruncated):
-    """What S3 sends is not the rest of the body that the client has the beginning of; to ask again cannot help."""
+class BodyNotResumable(BodyTruncated):
+    """The body cannot be resumed: S3 sends something else than the rest of it. A retry cannot help."""
+
+    code = LogCode.BODY_NOT_RESUMABLE
 
 
-def internal(error: BaseException) -> str:
-    """Say where an error of our own was raised. Not its words, nor a traceback: they may hold a key or a signature."""
-    import traceback  # seldom needed, and not at the start of each child
+def describe_internal_error(error: BaseException) -> str:
+    """Say where an unexpected exception was raised; without its message and traceback, which may hold a secret."""
+    import traceback  # seldom needed: not imported when a child of httpd starts
 
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"
 
 
 def forget_traceback(error: BaseException) -> None:
-    """Take the tracebacks off an error that is dealt with, and off its causes.
+    """Remove the tracebacks of an exception that was handled, and of its causes.
 
-    A traceback leads to the functions that had the error at hand: with such a circle the request, its connection and
-    its buffers would stay until Python's collector comes to them.
+    A traceback refers to the frames that hold the exception: through this circle the request, its connection and its
+    buffers would stay in memory until Python's garbage collector runs.
     """
-    passed: BaseException | None = error
-    while passed is not None:
-        passed.__traceback__ = None
-        passed = passed.__cause__ or passed.__context__
-
-
-#: OpenSSL's codes of a chain that does not lead to an authority which is trusted.
-#: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
-_UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
-_UNTRUSTED = (
-    " (S3CAFile, or the system's list, must hold the authority that issued it, and S3 must send the intermediate ones)"
-)
-
-
-def describe(error: BaseException) -> str:
-    """Say what went wrong, in one line without URL: urllib3's own words hold the target, signature included."""
-    import ssl  # which a child that signs for mod_proxy does without, as it does without http.client
-    from http.client import HTTPException, RemoteDisconnected
-
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, RemoteDisconnected):
-            return "S3 closed the connection without an answer"
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            hint = _UNTRUSTED if getattr(cause, "verify_code", 0) in _UNKNOWN_ISSUER else ""
-            return f"TLS: the certificate is refused: {cause.verify_message}{hint}"
-        if type(cause) is HTTPException and cause.args:
-            return f"that is not HTTP: {cause}"  # of this very class are only those of strict_http
-        if isinstance(cause, OSError) and cause.strerror:
-            return f"{type(error).__name__}: {cause.strerror}"
-        nested = next((part for part in cause.args if isinstance(part, BaseException)), None)
-        cause = nested or cause.__cause__ or cause.__context__
-    return type(error).__name__
+    current: BaseException | None = error
+    while current is not None:
+        current.__traceback__ = None
+        current = current.__cause__ or current.__context__

@@ -1,7 +1,7 @@
-"""Where this installation's libraries are found inside httpd: for the time of an import of ours, in its thread alone.
+"""Lets imports of this package find the libraries of its own installation inside httpd, in the importing thread alone.
 
-Not by sys.path: another application in the interpreter would find our libraries there instead of its own, and one that
-looks through that list just when an entry is taken away misses the next one.
+It does not change sys.path: another application in the interpreter would find these libraries instead of its own, and
+an import that iterates over the list while an entry is removed skips the next entry.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-#: What stands beside this package.
-_PACKAGES = str(Path(__file__).resolve().parents[1])
+#: The directory that this package is installed in.
+_SITE_PACKAGES = str(Path(__file__).resolve().parents[1])
 _thread = threading.local()
 
 
-class _OwnPackages:
-    """Finds our libraries before all others, where they are asked for by us."""
+class _SitePackagesFinder:
+    """A meta path finder: inside of :func:`own_packages_first` it finds the libraries of this installation first."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec of a top-level module, None for what is left to the finders of the interpreter."""
-        if path is None and getattr(_thread, "is_ours", False):
-            return PathFinder.find_spec(fullname, [_PACKAGES])
+        """Return the spec of a top-level module, None to leave it to the other finders."""
+        if path is None and getattr(_thread, "is_active", False):
+            return PathFinder.find_spec(fullname, [_SITE_PACKAGES])
         return None
 
 
-_finder = _OwnPackages()
+_finder = _SitePackagesFinder()
 
 
 @contextmanager
 def own_packages_first() -> Iterator[None]:
-    """Let the imports of this thread find what stands beside this package, whatever else is in the path."""
-    # Never taken away again: who looks through the list meanwhile would miss the next finder.
+    """Let imports of this thread find the libraries of this installation first, whatever sys.path holds."""
+    # Never removed: an import in another thread that iterates over the list would skip the next finder.
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
-    before = getattr(_thread, "is_ours", False)
-    _thread.is_ours = True
+    was_active = getattr(_thread, "is_active", False)
+    _thread.is_active = True
     try:
         yield
     finally:
-        _thread.is_ours = before
+        _thread.is_active = was_active

@@ -21,8 +21,8 @@ from tests.bench.server import BenchError
 from tests.leaks import ACCESS_KEY, SECRET_KEY
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.credentials import resolver
+from usp_s3_wsgi.gateway import client_request
 from usp_s3_wsgi.proxy import callbacks
-from usp_s3_wsgi.s3 import object_request
 from usp_s3_wsgi.signing.signer import sign
 
 SIGN = "sign v4 header"
@@ -76,12 +76,16 @@ def _measure(repeats: int) -> Iterator[Timing]:
     yield Timing("settings, parsed for the first time", _best(_parse_anew(environ), repeats))
     yield Timing("settings, known already", _best(lambda: settings.from_environ(environ), repeats))
     section = settings.from_environ(environ)
-    yield Timing("request of a WSGI environ", _best(lambda: object_request.from_environ(environ, section), repeats))
+    yield Timing(
+        "request of a WSGI environ", _best(lambda: client_request.from_environ(environ).for_bucket(section), repeats)
+    )
     pairs = tuple(_settings(_MODES[SIGN]).items())
     uri = f"/media{_PATH}"
     yield Timing(
         "<Proxy>: the whole call for a request",
-        _best(lambda: callbacks.sign_proxied(f"{_ORIGIN}/", pairs, "GET", _ORIGIN + _PATH, uri, False, None), repeats),
+        _best(
+            lambda: callbacks.sign_request((f"{_ORIGIN}/", pairs, "GET", _ORIGIN + _PATH, uri, False, None)), repeats
+        ),
     )
 
 
@@ -130,7 +134,7 @@ def _parse_anew(environ: dict[str, Any]) -> Callable[[], object]:
 def _ours(mode: dict[str, str]) -> Callable[[], object]:
     environ = _environ(mode)
     section = settings.from_environ(environ)
-    unsigned, keys = object_request.from_environ(environ, section), resolver.resolve(section)
+    unsigned, keys = client_request.from_environ(environ).for_bucket(section), resolver.resolve(section)
     return lambda: sign(unsigned, section.signing, keys, datetime.now(UTC))
 
 

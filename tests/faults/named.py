@@ -113,9 +113,9 @@ def only_in(region: str, refusal: bytes) -> Step:
     return judge
 
 
-AGAIN = r"GET http://.*/bucket/film\.mp4, attempt 1, [0-9.]+ s\); asking again"
-EARLY = r"S3 ended the body early, {} bytes are missing: .*\(GET http://.*/bucket/film\.mp4, attempt {}, [0-9.]+ s\)"
-ONE_BREAK = (EARLY.format(3000, 1) + "; asking again",)
+AGAIN = r"GET http://.*/bucket/film\.mp4, attempt 1, [0-9.]+ s\); retrying"
+EARLY = r"response body truncated: {} bytes are missing: .*\(GET http://.*/bucket/film\.mp4, attempt {}, [0-9.]+ s\)"
+ONE_BREAK = (EARLY.format(3000, 1) + "; retrying",)
 SPECIFIC = ("bytes=2000-4999",)
 #: What the client's headers are where S3 says no length.
 UNCOUNTED = {"Content-Length": None}
@@ -123,7 +123,10 @@ A_PART = {"Range": "bytes=1000-2999"}
 PLACE = {"Content-Range": "bytes 1000-2999/5000"}
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 BUSY = "503 Service Unavailable"
-BAD_HEADER = "S3 sent a header that is not HTTP, or too large"
+OTHER_OBJECT = "the rest belongs to an object of another length"
+OTHER_REST = "Content-Range is not the rest that was requested"
+CONTRADICTION = "Content-Length does not match Content-Range"
+BAD_HEADER = "response header is not valid HTTP, or too large"
 
 
 def refused(script: Step | tuple[Step, ...], *log: str, phrase: str = "502 Bad Gateway") -> Fault:
@@ -133,7 +136,7 @@ def refused(script: Step | tuple[Step, ...], *log: str, phrase: str = "502 Bad G
 
 
 def late(step: Step) -> Fault:
-    return refused(step, "no answer within 0.25 s", phrase="504 Gateway Timeout")
+    return refused(step, "no response within 0.25 s", phrase="504 Gateway Timeout")
 
 
 def resumed(begin: Step, *more: Step) -> Fault:
@@ -144,12 +147,12 @@ def broken_off(
     begin: Step, *more: Step, log: str, missing: int | str = 3000, body: bytes = OBJECT[:2000], rest: str = SPECIFIC[0]
 ) -> Fault:
     """The rest is asked for and is none: the client has what came before, and no more."""
-    first_line = EARLY.format(missing, 1) + "; asking again"
+    first_line = EARLY.format(missing, 1) + "; retrying"
     return Fault((begin, *more), body=body, whole=False, log=(first_line, log), ranges=(None, rest))
 
 
 def resumed_chunks(at: int, begin: Step) -> Fault:
-    log = (EARLY.format("some", 1) + "; asking again",)
+    log = (EARLY.format("some", 1) + "; retrying",)
     return Fault((begin, rest(at)), log=log, ranges=(None, f"bytes={at}-"), besides=UNCOUNTED)
 
 
@@ -191,7 +194,7 @@ FAULTS: dict[str, Fault] = {
     # --- the header
     "100 Continue": Fault((b"HTTP/1.1 100 Continue\r\n\r\n" + WHOLE,)),
     "early hints": Fault((HINTS + b"HTTP/1.1 102 Processing\r\n\r\n" + WHOLE,)),
-    "another protocol": refused(answer(101, length=None), "S3 answered 101"),
+    "another protocol": refused(answer(101, length=None), "unexpected status 101"),
     "not HTTP": refused(first(b"SSH-2.0-OpenSSH_9.2\r\n", close), BAD_HEADER),
     "garbage in the header": refused(WHOLE.replace(b"ETag: ", b"ETag "), BAD_HEADER),
     "a header line of 100 KB": refused(answer(200, OBJECT, ("X", "x" * 100_000)), BAD_HEADER),
@@ -200,8 +203,8 @@ FAULTS: dict[str, Fault] = {
     "a header that would split the answer": refused(
         answer(200, OBJECT, ETAG, ("Content-Language", "en\rSet-Cookie: a=b")), BAD_HEADER
     ),
-    "two contradicting lengths": refused(answer(200, OBJECT, ("Content-Length", "7")), "no number"),
-    "the same length twice": refused(answer(200, OBJECT, ("Content-Length", "5000")), "no number"),
+    "two contradicting lengths": refused(answer(200, OBJECT, ("Content-Length", "7")), "invalid Content-Length"),
+    "the same length twice": refused(answer(200, OBJECT, ("Content-Length", "5000")), "invalid Content-Length"),
     "a length and chunks": refused(
         answer(200, b"5\r\nhello\r\n0\r\n\r\n", ("Transfer-Encoding", "chunked")), "chunked alone"
     ),
@@ -209,9 +212,9 @@ FAULTS: dict[str, Fault] = {
     "gzip that nobody asked for": Fault(
         (answer(200, OBJECT, ETAG, ("Content-Encoding", "gzip")),), besides={"Content-Encoding": "gzip"}
     ),
-    "a part of another length than it says": Fault(
+    "Content-Length does not match Content-Range": Fault(
         (answer(206, OBJECT[1000:2000], ETAG, *PLACE.items()),), 502, b"502 Bad Gateway\n",
-        log=("a part of another length than it says",), asks=A_PART,
+        log=(CONTRADICTION,), asks=A_PART,
     ),
     # --- the body
     "reset after the header": Fault(
@@ -302,12 +305,12 @@ FAULTS: dict[str, Fault] = {
     "a part in chunks, then a stall": replace(WHOLE_PART, script=(first(chunked_part(1000, 3000), stall),)),
     "a part in chunks, with its last byte in one too many": Fault(
         (first(chunked_part(1000, 3000, OBJECT[1000:2500], OBJECT[2500:3001]), close),),
-        status=206, body=OBJECT[1000:2500], whole=False, log=("more bytes than it said",),
+        status=206, body=OBJECT[1000:2500], whole=False, log=("more bytes than the Content-Range states",),
         asks=A_PART, besides={**UNCOUNTED, **PLACE},
     ),
     "a part in chunks, and a chunk more": Fault(
         (first(chunked_part(1000, 3000, OBJECT[1000:3000], b"surplus"), close),),
-        status=206, body=OBJECT[1000:3000], whole=False, log=("more bytes than it said",),
+        status=206, body=OBJECT[1000:3000], whole=False, log=("more bytes than the Content-Range states",),
         asks=A_PART, besides={**UNCOUNTED, **PLACE},
     ),
     "cut before the last chunk's end": unfinished(first(chunked(OBJECT, end=b"0\r\n"), close)),
@@ -318,26 +321,26 @@ FAULTS: dict[str, Fault] = {
     "a chunk's size that can be read in two ways": no_chunks(b"5;\r0\r\nhello\r\n0\r\n\r\n"),
     # --- the rest is none
     "412: changed meanwhile": broken_off(
-        first(cut(2000), close), error(412, "PreconditionFailed"), log="the object changed meanwhile"
+        first(cut(2000), close), error(412, "PreconditionFailed"), log="the object was changed meanwhile"
     ),
     "another ETag": broken_off(
-        first(cut(2000), close), rest(2000, 5000, OTHER_ETAG), log="the object changed meanwhile"
+        first(cut(2000), close), rest(2000, 5000, OTHER_ETAG), log="the object was changed meanwhile"
     ),
     "another length": broken_off(
-        first(cut(2000), close), rest(2000, 5000, ETAG, total=9000), log="a part of another object"
+        first(cut(2000), close), rest(2000, 5000, ETAG, total=9000), log=OTHER_OBJECT
     ),
-    "another part": broken_off(first(cut(2000), close), rest(1000, 5000), log="another part than was asked for"),
+    "another part": broken_off(first(cut(2000), close), rest(1000, 5000), log="is not the requested range"),
     "the rest of another length than it says": broken_off(
-        first(cut(2000), close), cut(2000, rest(2000)).replace(b": 3000", b": 2000"), log="of another length than it"
+        first(cut(2000), close), cut(2000, rest(2000)).replace(b": 3000", b": 2000"), log=CONTRADICTION
     ),
     "the rest of an object of unknown length": broken_off(
-        first(cut(2000), close), of_unknown_total(2000, 5000, OBJECT[2000:]), log="a part of another object"
+        first(cut(2000), close), of_unknown_total(2000, 5000, OBJECT[2000:]), log=OTHER_OBJECT
     ),
     "the rest of chunks, of an object of unknown length": replace(
         broken_off(
             first(chunked(OBJECT[:2000], end=b""), close),
             of_unknown_total(2000, 5000, OBJECT[2000:]),
-            log="a part of another object",
+            log=OTHER_OBJECT,
             missing="some",
             rest="bytes=2000-",
         ),
@@ -351,12 +354,12 @@ FAULTS: dict[str, Fault] = {
         status=206,
         body=OBJECT[1000:1100],
         whole=False,
-        log=(EARLY.format(1900, 1), "a part of another object"),
+        log=(EARLY.format(1900, 1), OTHER_OBJECT),
         ranges=("bytes=1000-2999", "bytes=1100-2999"),
         asks=A_PART,
         besides={"Content-Length": "2000", "Content-Range": "bytes 1000-2999/*"},
     ),
-    "only a piece of the rest": broken_off(first(cut(2000), close), rest(2000, 2500), log="another part than the rest"),
+    "only a piece of the rest": broken_off(first(cut(2000), close), rest(2000, 2500), log=OTHER_REST),
     "the range is ignored": broken_off(
         first(cut(2000), close), WHOLE, log="S3 answered 200 to the request for the rest"
     ),
@@ -370,14 +373,14 @@ FAULTS: dict[str, Fault] = {
     "a method that is not implemented": refused(error(501, "NotImplemented"), "501"),
     "too many requests": refused((error(429, "TooManyRequests"),) * 3, "429", "429", "429", phrase=BUSY),
     "the clock is wrong": Fault(
-        (skewed, skewed), log=("this server's clock is .* s behind S3's: set it right.*; asking again",)
+        (skewed, skewed), log=("this server's clock is .* s behind S3's: correct it.*; retrying",)
     ),
     "the token has expired": refused(error(400, "ExpiredToken"), "400 ExpiredToken, request id 4442"),
     "wrong keys": refused(error(403, "SignatureDoesNotMatch"), "403 SignatureDoesNotMatch"),
     **{
         f"{status} {code}": Fault(
             (only_in("eu-west-3", refusal := error(status, code, region="eu-west-3")),) * 2,
-            log=("the bucket is in region eu-west-3: set S3Region to it.*; asking again",),
+            log=("the bucket is in region eu-west-3: set S3Region to it.*; retrying",),
         )
         for status, code in (
             (301, "PermanentRedirect"), (307, "TemporaryRedirect"), (308, "PermanentRedirect"),
@@ -385,11 +388,11 @@ FAULTS: dict[str, Fault] = {
         )
     },
     "a region that does not help": refused(
-        (error(301, "PermanentRedirect", region="eu-west-3"),) * 2, "eu-west-3.*; asking again", "eu-west-3.*s\\)$"
+        (error(301, "PermanentRedirect", region="eu-west-3"),) * 2, "eu-west-3.*; retrying", "eu-west-3.*s\\)$"
     ),
     "two regions in turn": refused(
         tuple(error(301, "PermanentRedirect", region=region) for region in ("eu-west-3", "eu-central-1")),
-        "eu-west-3.*; asking again", "eu-central-1: set S3Region to it.*s\\)$",
+        "eu-west-3.*; retrying", "eu-central-1: set S3Region to it.*s\\)$",
     ),
     "a redirect to nowhere": refused(answer(302, b"", ("Location", "https://evil.example/")), "302"),
 }  # fmt: skip

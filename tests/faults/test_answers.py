@@ -218,7 +218,7 @@ def test_any_other_status_is_a_502(status: int) -> None:
     ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (502, "BadGateway"), (504, "GatewayTimeout")]
 )
 def test_503_with_retry_after_when_s3_stays_busy(status: int, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usp_s3_wsgi.gateway.fetcher._backoff", lambda retry: 0.0)
+    monkeypatch.setattr("usp_s3_wsgi.gateway.fetcher.backoff_delay", lambda retry: 0.0)
     reply = ask(error(status, code), error(status, code), settings={"S3Retries": "1"})
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
     assert f"S3 answered {status} {code}" in reply.log
@@ -253,4 +253,4 @@ def test_502_for_what_is_not_http(garbage: bytes) -> None:
 def test_504_without_an_answer_in_time() -> None:
     reply = ask(stall, settings={"S3ProxySet": "timeout=60ms"})
     assert reply.status == 504
-    assert "no answer within 0.06 s" in reply.log
+    assert "no response within 0.06 s" in reply.log

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import forget_state
 from tests.faults.server import Connection, Request, ScriptedS3, answer, error, head_of
 from tests.wsgi import Reply, call, environ, s3_settings
-from usp_s3_wsgi.observability import error_log
-from usp_s3_wsgi.transport import pool
 
 LENGTH = 3_000
 #: What the key holds, one after the other; no two bytes at the same place are alike.
@@ -129,12 +128,9 @@ def play(flaws: list[Flaw], asked: str | None, retries: int) -> tuple[Reply, Fla
     flawed = FlawedS3(list(flaws))
     with pytest.MonkeyPatch.context() as patch, ScriptedS3(then=flawed.serve) as s3:
         patch.setattr(time, "sleep", lambda seconds: None)
-        patch.setattr(pool, "workers", workers := pool.Workers())
-        patch.setattr(error_log, "limiter", error_log.Limiter())
+        forget_state()
         section = s3_settings(s3.url, S3Retries=str(retries), S3ProxySet=PATIENCE)
         reply = call(environ("/media/film.mp4", section, headers={"Range": asked} if asked else {}))
-        for worker in workers._known.values():
-            worker._idle.close_all()
     return reply, flawed
 
 

@@ -30,7 +30,7 @@ def test_a_body_cut_short_raises_and_is_logged(start: bytes, end: Step) -> None:
     assert reply.status == 200
     assert reply.truncated is not None
     assert reply.log.count("\n") == 1
-    assert "S3 ended the body early" in reply.log and "/bucket/film.mp4" in reply.log
+    assert "response body truncated" in reply.log and "/bucket/film.mp4" in reply.log
 
 
 def test_the_log_says_how_much_is_missing() -> None:
@@ -98,7 +98,7 @@ def test_in_daemon_mode_no_connection_is_touched(client: tuple[socket.socket, di
 @pytest.mark.parametrize("end", [close, reset, stall])
 def test_the_rest_comes_after_the_end_of_the_broken_connection(end: Step, monkeypatch: pytest.MonkeyPatch) -> None:
     """With max=1 there is no other one for it; S3 must not go on to send on the first."""
-    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "backoff_delay", lambda retry: 0.0)
     assert callable(end)
     with ScriptedS3(first(cut(2000), end), rest(2000)) as s3:
         settings = s3_settings(s3.url, S3Retries="1", S3ProxySet="max=1 acquire=1 timeout=250ms")
@@ -115,7 +115,7 @@ def test_no_request_has_a_header_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         return signer.sign(request, *given)
 
     monkeypatch.setattr(fetcher, "sign", sign)
-    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "backoff_delay", lambda retry: 0.0)
     with ScriptedS3(first(cut(2000), close), rest(2000)) as s3:
         headers = {"If-Match": '"other", "9b2cf535f27731c974343645a3985328"'}
         call(environ("/media/film.mp4", s3_settings(s3.url, S3Retries="1"), headers=headers))
@@ -123,16 +123,16 @@ def test_no_request_has_a_header_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_part_that_ends_in_order_and_too_early_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "backoff_delay", lambda retry: 0.0)
     too_short = chunked_part(0, 4000, OBJECT[:1000]) + b"0\r\n\r\n"
     with ScriptedS3(too_short, rest(1000, 4000)) as s3:
         settings = s3_settings(s3.url, S3Retries="1", S3ProxySet="max=1 acquire=1")
         reply = call(environ("/media/film.mp4", settings, headers={"Range": "bytes=0-3999"}))
     assert (reply.body, reply.truncated) == (OBJECT[:4000], None)
-    assert "not the length of the part" in reply.log
+    assert "Content-Length is not that of the range" in reply.log
 
 
-# --- a body whose early end could not be told
+# --- a body truncation could not be detected
 
 WITHOUT_LENGTH = first(answer(200, b"hello", length=None), close)
 

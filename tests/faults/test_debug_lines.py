@@ -20,7 +20,7 @@ PROBE = head_of(answer(403, b"x"))
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "backoff_delay", lambda retry: 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -41,21 +41,21 @@ CASES: dict[str, tuple[str, tuple[Step, ...], list[str]]] = {
     "absent after a retry": (
         "GET",
         (error(503, "SlowDown"), error(404, "NoSuchKey")),
-        ["S3 answered 503 SlowDown.*; asking again", "debug: S3 answered 404 NoSuchKey"],
+        ["S3 answered 503 SlowDown.*; retrying", "debug: S3 answered 404 NoSuchKey"],
     ),
     "denied, and not by the clock": (
         "GET",
         (DENIED, DENIED),
         [
-            "debug: S3 answered 403 AccessDenied.*attempt 1.*; asking again",
+            "debug: S3 answered 403 AccessDenied.*attempt 1.*; retrying",
             "debug: S3 answered 403 AccessDenied.*attempt 2",
         ],
     ),
-    "denied by the clock": ("GET", (DENIED, FILM), ["S3 answered 403 AccessDenied.*attempt 1.*; asking again"]),
+    "denied by the clock": ("GET", (DENIED, FILM), ["S3 answered 403 AccessDenied.*attempt 1.*; retrying"]),
     "a clock that is not tried to its end": (
         "GET",
         (DENIED, error(501, "NotImplemented")),
-        ["debug: S3 answered 403 AccessDenied.*; asking again", "S3 answered 501 NotImplemented"],
+        ["debug: S3 answered 403 AccessDenied.*; retrying", "S3 answered 501 NotImplemented"],
     ),
     "a probe that says why": ("HEAD", (PROBE, error(403, "AccessDenied")), ["debug: S3 answered 403 AccessDenied"]),
     "a probe that is refused otherwise": (
@@ -68,15 +68,15 @@ CASES: dict[str, tuple[str, tuple[Step, ...], list[str]]] = {
         "GET",
         (CUT, error(412, "PreconditionFailed")),
         [
-            "S3 ended the body early, 2 bytes are missing.*; asking again",
+            "response body truncated: 2 bytes are missing.*; retrying",
             "debug: S3 answered 412 PreconditionFailed",
-            "the object changed meanwhile",
+            "the object was changed meanwhile",
         ],
     ),
     "an absent rest": (
         "GET",
         (CUT, error(404, "NoSuchKey")),
-        ["S3 ended the body early.*; asking again", "S3 ended the body early.*; then S3 answered 404 NoSuchKey"],
+        ["response body truncated.*; retrying", "response body truncated.*; then S3 answered 404 NoSuchKey"],
     ),
 }
 
@@ -91,7 +91,7 @@ def test_each_answer_is_in_one_line(name: str, mode: str) -> None:
     found = reply.log.splitlines()
     assert len(found) == len(lines), reply.log
     for line, expected in zip(found, lines, strict=True):
-        assert re.match(f"usp_s3_wsgi: /media: {expected}", line), line
+        assert re.match(rf"USPS30\d{{3}}: usp_s3_wsgi: /media: {expected}", line), line
         assert f"{s3.url}/bucket/film.mp4, attempt " in line
         assert "X-Amz" not in line and "Signature" not in line
 
@@ -128,9 +128,13 @@ def test_the_first_bucket_and_its_copy() -> None:
         failed, served = (call(at_debug(settings)) for _ in range(2))
     assert (failed.status, served.body) == (503, b"film")
     busy, absent = failed.log.splitlines()
-    assert re.fullmatch(rf"usp_s3_wsgi: /media: S3 answered 503 .* \(GET {one.url}.*; asking S3FallbackURL", busy)
-    assert re.fullmatch(rf"usp_s3_wsgi: /media: debug: S3 answered 404 .* \(GET {copies.url}/copies/.*\)", absent)
+    assert re.fullmatch(
+        rf"USPS30405: usp_s3_wsgi: /media: S3 answered 503 .* \(GET {one.url}.*; using S3FallbackURL", busy
+    )
+    assert re.fullmatch(
+        rf"USPS30301: usp_s3_wsgi: /media: debug: S3 answered 404 .* \(GET {copies.url}/copies/.*\)", absent
+    )
     (line,) = served.log.splitlines()
     assert re.fullmatch(
-        rf"usp_s3_wsgi: /media: debug: S3 answered 404 .* \(GET {one.url}.*; asking S3FallbackURL", line
+        rf"USPS30301: usp_s3_wsgi: /media: debug: S3 answered 404 .* \(GET {one.url}.*; using S3FallbackURL", line
     )

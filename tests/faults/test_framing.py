@@ -99,7 +99,7 @@ def test_a_part_must_have_the_length_that_its_range_says(length: int, method: st
     with ScriptedS3(part if method == "GET" else head_of(part)) as s3:
         reply = ask(s3, "/media/film.mp4?partNumber=2", method)
     assert reply.status == 502
-    assert "a part of another length than it says" in reply.log
+    assert "Content-Length does not match Content-Range" in reply.log
 
 
 def test_a_part_by_number_and_several_ranges_are_parts_too() -> None:
@@ -146,13 +146,13 @@ def test_the_rest_of_a_body_may_come_as_200() -> None:
     assert (reply.body, reply.truncated) == (b"hello", None)
 
 
-@pytest.mark.parametrize(("body", "passed_on"), [(b"he", b"he"), (b"hello you", b"")])
-def test_a_part_in_chunks_has_the_length_that_it_says(body: bytes, passed_on: bytes) -> None:
+@pytest.mark.parametrize(("body", "forwarded_headers"), [(b"he", b"he"), (b"hello you", b"")])
+def test_a_part_in_chunks_has_the_length_that_it_says(body: bytes, forwarded_headers: bytes) -> None:
     chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
     headers = [("Content-Range", "bytes 0-4/9"), ("Transfer-Encoding", "chunked")]
     with ScriptedS3(answer(206, chunks, *headers, length=None)) as s3:
         reply = ask(s3, Range="bytes=0-4")
-    assert (reply.body, reply.truncated is None) == (passed_on, False)
+    assert (reply.body, reply.truncated is None) == (forwarded_headers, False)
 
 
 def test_an_object_that_is_stored_as_several_parts_is_checked_all_the_same() -> None:

@@ -22,7 +22,7 @@ CONDITIONS = {
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "backoff_delay", lambda retry: 0.0)
 
 
 def play(fault: Fault, **more: str) -> tuple[Reply, list[Request]]:

@@ -63,7 +63,7 @@ def test_signed_with_s3s_clock_and_so_from_then_on(mode: str, ahead: timedelta) 
         assert len(s3.requests) == 4
     assert [reply.body for reply in replies] == [b"hello"] * 3
     # Once for all, and what to do about it.
-    assert "set it right" in replies[0].log and replies[0].log.count("\n") == 1
+    assert "correct it" in replies[0].log and replies[0].log.count("\n") == 1
     assert not replies[1].log and not replies[2].log
 
 
@@ -115,8 +115,8 @@ def test_a_refusal_without_a_reason_of_what_was_not_valid_by_s3s_clock(
         assert len(s3.requests) == (4 if method == "GET" else 5)
     assert [reply.status for reply in replies] == [200] * 3
     # Once for all, and what to do about it.
-    assert f"S3 answered {status} {code}, " in replies[0].log and "set it right" in replies[0].log
-    assert re.search(r" clock is \d+ s (behind|ahead of) S3's.* attempt 1, .*; asking again\n$", replies[0].log)
+    assert f"S3 answered {status} {code}, " in replies[0].log and "correct it" in replies[0].log
+    assert re.search(r" clock is \d+ s (behind|ahead of) S3's.* attempt 1, .*; retrying\n$", replies[0].log)
     assert replies[0].log.count("\n") == 1
     assert not replies[1].log and not replies[2].log
 
@@ -206,7 +206,7 @@ def test_any_answer_to_the_right_clock_proves_it(last: bytes) -> None:
     with ScriptedS3(then=clock) as s3:
         replies = [ask(s3, mode="v4-query") for _ in range(2)]
         assert len(s3.requests) == 3
-    assert "set it right" in replies[0].log and not replies[1].log
+    assert "correct it" in replies[0].log and not replies[1].log
 
 
 def test_a_clock_that_is_tried_meets_a_failure_on_the_way() -> None:
@@ -214,7 +214,7 @@ def test_a_clock_that_is_tried_meets_a_failure_on_the_way() -> None:
     with ScriptedS3(clock, error(503, "SlowDown"), reset, then=clock) as s3:
         reply = ask(s3, mode="v4-query", S3Retries="2")
         assert (reply.status, ask(s3, mode="v4-query").status, len(s3.requests)) == (200, 200, 5)
-    assert reply.log.count("\n") == 3 and reply.log.count("set it right") == 1
+    assert reply.log.count("\n") == 3 and reply.log.count("correct it") == 1
 
 
 def test_a_denial_that_has_expired_and_a_wrong_key() -> None:
@@ -403,7 +403,7 @@ def test_a_token_that_was_replaced_meanwhile_is_taken(tmp_path: Path, code: str)
         reply = ask(s3, S3SecurityTokenFile=str(token))
     assert (reply.status, reply.body) == (200, b"hello")
     assert [request.headers["x-amz-security-token"] for request in s3.requests] == ["old", "new"]
-    assert f"400 {code}" in reply.log and reply.log.endswith("; asking again\n")
+    assert f"400 {code}" in reply.log and reply.log.endswith("; retrying\n")
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -456,7 +456,7 @@ def test_what_s3_says_differently_each_time_is_followed_once(refusals: list[Step
     assert len(s3.requests) == len(refusals)
     *followed, last = reply.log.splitlines()
     assert len(followed) == len(refusals) - 1
-    assert all(line.endswith("; asking again") for line in followed) and not last.endswith("again")
+    assert all(line.endswith("; retrying") for line in followed) and not last.endswith("again")
 
 
 @pytest.mark.parametrize("before", [[], [of("eu-west-3")], [at(timedelta(hours=1)), of("eu-west-3")]])
@@ -480,4 +480,4 @@ def test_each_remedy_has_its_own_try(tmp_path: Path) -> None:
     with ScriptedS3(*steps) as s3:
         reply = ask(s3, S3Retries="1", S3SecretKey="", S3SecretKeyFile=str(tmp_path / "secret"))
     assert (reply.status, reply.body) == (200, b"hello")
-    assert reply.log.count("; asking again\n") == 4
+    assert reply.log.count("; retrying\n") == 4

@@ -21,7 +21,7 @@ HELLO = answer(200, b"hello")
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing between two tries."""
-    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 0.0)
+    monkeypatch.setattr(fetcher, "backoff_delay", lambda retry: 0.0)
 
 
 def ask(s3: ScriptedS3, method: str = "GET", **changes: str) -> Reply:
@@ -41,7 +41,7 @@ def test_the_first_try_that_succeeds_is_the_answer(step: Step) -> None:
     with ScriptedS3(step, step, HELLO) as s3:
         reply = ask(s3, S3Retries="5")
     assert (reply.status, reply.body) == (200, b"hello")
-    assert re.fullmatch(r"(.*bucket/film\.mp4, attempt 1, .* s\); asking again\n)(.*attempt 2.*\n)", reply.log)
+    assert re.fullmatch(r"(.*bucket/film\.mp4, attempt 1, .* s\); retrying\n)(.*attempt 2.*\n)", reply.log)
 
 
 def test_a_busy_answer_is_read_so_that_its_connection_serves_again() -> None:
@@ -79,7 +79,7 @@ def test_each_try_is_signed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_try_begins_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetcher, "_backoff", lambda retry: 31.0)
+    monkeypatch.setattr(fetcher, "backoff_delay", lambda retry: 31.0)
     with ScriptedS3(error(503, "SlowDown")) as s3:
         assert ask(s3, S3Retries="5", S3ProxySet="timeout=30").status == 503
     assert len(s3.requests) == 1
@@ -88,7 +88,7 @@ def test_no_try_begins_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
-    longest = [fetcher._backoff(attempt) for attempt in range(8)]
+    longest = [fetcher.backoff_delay(attempt) for attempt in range(8)]
     assert longest == sorted(longest)
     assert longest[0] < longest[1] and longest[-1] == longest[-2] <= 2.0
 

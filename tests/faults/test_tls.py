@@ -76,7 +76,7 @@ def test_an_unknown_ca_is_a_502(certificate: Certificate) -> None:
     with ScriptedS3(tls=certificate) as s3:
         reply = call(environ("/media/a", at_localhost(s3)))
     assert reply.status == 502
-    assert "TLS: the certificate is refused: unable to get local issuer certificate" in reply.log
+    assert "TLS: certificate verification failed: unable to get local issuer certificate" in reply.log
 
 
 def test_the_message_says_what_an_unknown_authority_needs(certificate: Certificate) -> None:
@@ -130,7 +130,7 @@ def test_a_wrong_name_is_a_502(tmp_path: Path) -> None:
     with ScriptedS3(tls=other) as s3:
         reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(other.root))))
     assert reply.status == 502
-    assert "TLS: the certificate is refused: Hostname mismatch" in reply.log
+    assert "TLS: certificate verification failed: Hostname mismatch" in reply.log
 
 
 def test_an_expired_certificate_is_a_502(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_an_expired_certificate_is_a_502(tmp_path: Path) -> None:
     with ScriptedS3(tls=expired) as s3:
         reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(expired.root))))
     assert reply.status == 502
-    assert "TLS: the certificate is refused: certificate has expired" in reply.log
+    assert "TLS: certificate verification failed: certificate has expired" in reply.log
 
 
 def test_no_environment_variable_turns_the_check_off(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_a_handshake_that_breaks_is_tried_again(certificate: Certificate, end: A
     with ScriptedS3(HELLO, tls=certificate, accepted=first_one) as s3:
         reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(certificate.root), S3Retries="1")))
     assert (reply.status, reply.body) == (200, b"hello")
-    assert reply.log.endswith("; asking again\n")
+    assert reply.log.endswith("; retrying\n")
 
 
 def test_a_handshake_that_stalls_ends_after_the_connection_timeout(certificate: Certificate) -> None:
@@ -233,7 +233,7 @@ def test_a_body_is_resumed_however_tls_breaks(certificate: Certificate, end: Ste
         reply = call(environ("/media/a", settings))
         s3.release()
     assert (reply.status, reply.body, reply.truncated) == (200, OBJECT, None)
-    assert "3000 bytes are missing" in reply.log and reply.log.endswith("; asking again\n")
+    assert "3000 bytes are missing" in reply.log and reply.log.endswith("; retrying\n")
     assert s3.requests[1].headers["range"] == "bytes=2000-4999"
     assert [request.connection for request in s3.requests] == [1, 2]
 
@@ -271,7 +271,7 @@ def test_tls_that_breaks_later_is_no_host_that_cannot_be_reached(certificate: Ce
         replies = [call(environ("/media/a", settings)) for _ in range(3)]
     assert [reply.body for reply in replies] == [b"hello"] * 3
     assert [request.connection for request in s3.requests] == [1, 1, 2, 2]
-    assert "SSL" in replies[1].log and "; asking again" in replies[1].log
+    assert "SSL" in replies[1].log and "; retrying" in replies[1].log
 
 
 def test_https_to_a_port_without_tls() -> None:
@@ -282,13 +282,19 @@ def test_https_to_a_port_without_tls() -> None:
     with ScriptedS3(accepted=not_tls) as s3:
         reply = call(environ("/media/a", s3_settings(s3.url.replace("http://", "https://"))))
     assert reply.status == 502
-    assert "TLS: the server does not speak it on this port: http:// in the URL, or another port (GET https" in reply.log
+    assert (
+        "TLS: the server does not speak TLS on this port: write http:// in the URL, or another port (GET https"
+        in reply.log
+    )
 
 
 def test_http_to_a_port_with_tls() -> None:
     with ScriptedS3(b"\x15\x03\x01\x00\x02\x02\x46") as s3:
         reply = call(environ("/media/a", s3_settings(s3.url)))
-    assert (reply.status, "S3 speaks TLS on this port: https:// in the URL (GET http://" in reply.log) == (502, True)
+    assert (reply.status, "S3 speaks TLS on this port: write https:// in the URL (GET http://" in reply.log) == (
+        502,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -302,4 +308,4 @@ def test_http_to_a_port_with_tls() -> None:
 def test_servers_that_say_so_in_a_page(page: bytes) -> None:
     with ScriptedS3(answer(400, page)) as s3:
         reply = call(environ("/media/a", s3_settings(s3.url)))
-    assert (reply.status, "the server speaks TLS on this port: https:// in the URL" in reply.log) == (502, True)
+    assert (reply.status, "the server speaks TLS on this port: write https:// in the URL" in reply.log) == (502, True)

@@ -63,7 +63,10 @@ FAULTS = {
     "/wrong-key": (502, r"S3 answered 403 SignatureDoesNotMatch"),  # Swift tells no difference
     "/no-bucket": (502, r"S3 answered 404 NoSuchBucket"),
     "/nobody-there": (502, r"Connection refused"),
-    "/unknown-ca": (502, r"TLS: the certificate is refused: unable to get local issuer certificate \(S3CAFile, or"),
+    "/unknown-ca": (
+        502,
+        r"TLS: certificate verification failed: unable to get local issuer certificate \(S3CAFile, or",
+    ),
     "/misspelt": (500, r"S3UseHeader is not a setting: did you mean S3UseHeaders\?"),
     "/not-on-off": (500, r"S3UseHeaders must be on or off"),
     "/role": (500, r"S3RoleARN must be the ARN of a role"),
@@ -96,7 +99,7 @@ def test_a_wrong_region_is_mended_and_told(httpd: Httpd, s3: EmbeddedS3) -> None
     assert httpd.fetch("/wrong-region/a.ts", method="HEAD").status == 200
     assert [httpd.fetch("/wrong-region/a.ts").body for _ in range(3)] == [DATA] * 3
     line = httpd.wait_for_error("S3 answered 400 AuthorizationHeaderMalformed")
-    assert f"the bucket is in region {s3.region}: set S3Region to it" in line and "; asking again" in line
+    assert f"the bucket is in region {s3.region}: set S3Region to it" in line and "; retrying" in line
 
 
 def test_the_client_learns_nothing_of_the_bucket(httpd: Httpd, s3: EmbeddedS3) -> None:

@@ -334,7 +334,7 @@ def test_a_check_that_fails_is_a_warning(folder: Path, name: str) -> None:
     done = Httpd(with_python(folder, BROKEN[name], written(WRONG["an empty value"]))).configtest()
     assert (done.returncode, done.stdout) == (
         0,
-        "USPS30826: usp_s3_wsgi: could not check the S3 settings: it failed\nSyntax OK\n",
+        "USPS30704: usp_s3_wsgi: could not check the S3 settings: the check failed\nSyntax OK\n",
     )
 
 
@@ -348,13 +348,13 @@ def test_without_python(folder: Path, checked: list[Httpd]) -> None:
     done = Httpd(config).configtest()
     assert (done.returncode, done.stdout) == (
         0,
-        f"USPS30826: usp_s3_wsgi: could not check the S3 settings: there is no Python: {folder}/none/bin/python3\n"
+        f"USPS30704: usp_s3_wsgi: could not check the S3 settings: cannot find Python: {folder}/none/bin/python3\n"
         "Syntax OK\n",
     )
     httpd = Httpd(config)
     checked.append(httpd)
     httpd.start()
-    httpd.wait_for_error(r"\[usp_s3:warn\] USPS30826: usp_s3_wsgi: could not check the S3 settings: there is no Python")
+    httpd.wait_for_error(r"\[usp_s3:warn\] USPS30704: usp_s3_wsgi: could not check the S3 settings: cannot find Python")
 
 
 @pytest.mark.parametrize("script", ["#!/bin/sh\nsleep 300 &\nwait\n", "#!/bin/sh\ntrap '' TERM\ncat\nsleep 300\n"])
@@ -363,7 +363,7 @@ def test_a_check_that_hangs_is_ended(folder: Path, script: str) -> None:
     done = Httpd(with_python(folder, script, written(RIGHT["a <Proxy> section"]))).configtest()
     assert (done.returncode, done.stdout) == (
         0,
-        "USPS30826: usp_s3_wsgi: could not check the S3 settings: it did not end in time\nSyntax OK\n",
+        "USPS30704: usp_s3_wsgi: could not check the S3 settings: the check timed out\nSyntax OK\n",
     )
     assert 29 < time.monotonic() - begun < 90
 

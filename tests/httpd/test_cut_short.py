@@ -200,7 +200,7 @@ def test_the_log_has_one_line_for_it(servers: dict[str, Httpd], mount: str) -> N
     before = len(httpd.errors())
     with ScriptedS3(then=s3, port=PORT):
         fetch(httpd.port, target(mount, "plain", "cut"), "1.1")
-        httpd.wait_for_error(f"usp_s3_wsgi: /{mount}-plain: S3 ended the body early, 70000 bytes are missing")
+        httpd.wait_for_error(f"usp_s3_wsgi: /{mount}-plain: response body truncated: 70000 bytes are missing")
     assert len(httpd.errors()) == before + 1
 
 

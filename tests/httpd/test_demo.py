@@ -20,7 +20,7 @@ import pytest
 from tests.httpd.machine import is_listening
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO = (sys.executable, "-m", "apache.demo")
+DEMO = (sys.executable, "-m", "tests.demo")
 TIMEOUT = 120
 
 

@@ -130,7 +130,7 @@ def test_a_host_that_is_down_does_not_flood_the_log(httpd: Httpd) -> None:
 
 
 def test_no_free_connection_in_time(httpd: Httpd) -> None:
-    httpd.expect_error("usp_s3_wsgi: /limited: no connection came free within 0.1 s")
+    httpd.expect_error("usp_s3_wsgi: /limited: the connection pool is exhausted: no connection within 0.1 s")
     with ScriptedS3(then=lambda connection, request: connection.wait(), port=PORT) as s3:
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(httpd.fetch, "/limited/film.mp4")

@@ -107,10 +107,10 @@ def test_each_answer_is_one_line(at_debug: Httpd, name: str, mount: str) -> None
     (line,) = lines(at_debug, before)
     where = re.escape(f"(GET {URL}/bucket/film.mp4, attempt 1, ")
     level = "debug" if status < 500 else "error"
-    begin = f"[usp_s3:{level}] usp_s3_wsgi: " if mount == "proxied" else "usp_s3_wsgi: /gateway: "
+    begin = rf"\[usp_s3:{level}\] USPS3\d{{4}}: usp_s3_wsgi: " if mount == "proxied" else "usp_s3_wsgi: /gateway: "
     if mount == "gateway" and status < 500:
         begin += "debug: "
-    begin = re.escape(f"{begin}S3 answered {words}, request id {ID}")
+    begin += re.escape(f"S3 answered {words}, request id {ID}")
     assert re.search(rf"{begin}(: [^(]*)? {where}[0-9.]+ s\)$", line), line
     assert "X-Amz" not in line and "Signature" not in line
 
@@ -164,7 +164,9 @@ def test_what_mod_proxy_overrides(at_debug: Httpd) -> None:
     with scripted(error(404, "NoSuchKey", HEADER)):
         assert at_debug.fetch("/overridden/film.mp4").status == 404
     (line,) = lines(at_debug, before)
-    assert f"[usp_s3:debug] usp_s3_wsgi: S3 answered 404 (no code), request id {ID} (GET {URL}/bucket/film.mp4" in line
+    assert (
+        f"[usp_s3:debug] USPS30301: usp_s3_wsgi: S3 answered 404 (no code), request id {ID} (GET {URL}/bucket/" in line
+    )
 
 
 @pytest.mark.parametrize("mount", ["proxied", "overridden", "gateway"])

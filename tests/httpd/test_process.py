@@ -158,11 +158,11 @@ def test_a_second_bucket(s3: EmbeddedS3, checked: list[Httpd]) -> None:
             httpd.start()
             assert httpd.fetch("/media/a.ts").body == b"the first"
             assert httpd.fetch("/media/only-here.ts").status == 404
-        httpd.expect_error("usp_s3_wsgi: /media: .*; asking again")
+        httpd.expect_error("usp_s3_wsgi: /media: .*; retrying")
         assert httpd.fetch("/media/a.ts").body == b"the copy"
         assert httpd.fetch("/media/a.ts", range="bytes=4-").body == b"copy"
         # What a copy has not got may well be in the bucket itself.
         assert httpd.fetch("/media/missing.ts").status == 502
-        httpd.wait_for_error("usp_s3_wsgi: /media: .*Connection refused.*; asking S3FallbackURL")
+        httpd.wait_for_error("usp_s3_wsgi: /media: .*Connection refused.*; using S3FallbackURL")
         assert httpd.fetch("/on404/a.ts").body == b"the first"
         assert httpd.fetch("/on404/only-here.ts").body == b"only here"

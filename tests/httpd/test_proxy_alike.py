@@ -1,4 +1,4 @@
-"""``<Proxy>``: requests of one second, of which Python signs the first and ``_httpd_alike.c`` the next ones."""
+"""``<Proxy>``: requests of one second, of which Python signs the first and ``signing_template.c`` the next ones."""
 
 from __future__ import annotations
 

@@ -152,7 +152,9 @@ def test_faults_of_the_server_itself(httpd: Httpd, s3: EmbeddedS3, name: str) ->
     reply = httpd.fetch(f"/{name}/a.ts")
     assert reply.status == status
     assert reply.body == b"the operator's own page" or status == 500
-    line = httpd.wait_for_error(rf"\[usp_s3:error\] usp_s3_wsgi: .*{reason}.* \(GET (http|h2c)://[^ ]*/a\.ts[,)]")
+    line = httpd.wait_for_error(
+        rf"\[usp_s3:error\] USPS3\d{{4}}: usp_s3_wsgi: .*{reason}.* \(GET (http|h2c)://[^ ]*/a\.ts[,)]"
+    )
     assert s3.secret_key not in line and "Signature=" not in line
     assert len(s3.requests()) == (0 if name in UNSENT else 1)
 

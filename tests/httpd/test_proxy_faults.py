@@ -74,7 +74,7 @@ KeepAliveTimeout 300
 @pytest.fixture(scope="module")
 def httpd() -> Iterator[Httpd]:
     with Httpd(CONFIG + PAGES) as server:
-        server.expect_error("usp_s3_wsgi: S3 ended the body early")
+        server.expect_error("usp_s3_wsgi: response body truncated")
         yield server
     assert "\n".join(server.unexpected) == ""
 
@@ -157,7 +157,7 @@ def test_a_body_without_any_end_is_refused(httpd: Httpd, data: bytes, end: Calla
 def test_two_lengths_are_refused(httpd: Httpd) -> None:
     with scripted(first(answer(200, b"0123456789", ("Content-Length", "5")), close)):
         answers = converse(httpd, closing())
-        httpd.wait_for_error("S3 sent several Content-Lengths")
+        httpd.wait_for_error("response has more than one Content-Length")
     assert answers.startswith(b"HTTP/1.1 502 ") and b"01234" not in answers
 
 
@@ -278,7 +278,7 @@ def test_what_is_not_http_is_refused(httpd: Httpd, method: str) -> None:
     with scripted(first(b"SSH-2.0-OpenSSH_9.2\r\nmore of it\r\n", close)):
         httpd.expect_error("AH01110|AH01102")
         reply = httpd.fetch("/m/film.mp4", method=method)
-        httpd.wait_for_error(rf"S3 sent what is not HTTP \({method} {URL}/bucket/film.mp4, attempt 1, ")
+        httpd.wait_for_error(rf"response is not valid HTTP \({method} {URL}/bucket/film.mp4, attempt 1, ")
     assert reply.status == 502 and b"SSH" not in reply.body
 
 
@@ -296,17 +296,17 @@ def test_https_to_a_port_without_tls(checked: list[Httpd]) -> None:
         server.expect_error("AH02003|AH01084|AH00898|AH01097|SSL Library Error|usp_s3_wsgi: ")
         assert server.fetch("/down/film.mp4").status in {500, 502}
         server.wait_for_error(
-            r"mod_proxy got no answer: 50[02], the TLS handshake failed: the certificate is not trusted, or"
+            r"mod_proxy got no response: 50[02], the TLS handshake failed: the certificate is not trusted, or"
         )
 
 
 def test_a_host_that_is_down_fills_no_log(httpd: Httpd) -> None:
     """Each line of ours names the object; mod_proxy's own lines are mod_proxy's."""
-    httpd.expect_error("AH00957|AH01114|AH00940|usp_s3_wsgi: mod_proxy got no answer: 503")
+    httpd.expect_error("AH00957|AH01114|AH00940|usp_s3_wsgi: mod_proxy got no response: 503")
     for number in range(100):
         assert httpd.fetch(f"/down/{number}.ts").status == 503
-    httpd.wait_for_error(rf"usp_s3_wsgi: mod_proxy got no answer: 503 \(GET {DOWN}/bucket/0.ts, attempt 1, ")
-    lines = [line for line in httpd.errors() if "mod_proxy got no answer" in line]
+    httpd.wait_for_error(rf"usp_s3_wsgi: mod_proxy got no response: 503 \(GET {DOWN}/bucket/0.ts, attempt 1, ")
+    lines = [line for line in httpd.errors() if "mod_proxy got no response" in line]
     assert len(lines) <= 10 * len(httpd.children()) < 100
 
 

@@ -97,7 +97,7 @@ def test_s3s_clock_in_the_words_of_each_server(
     said = code if method == "GET" else r"\(no code\)"
     [line] = bucket.lines
     side = "behind" if ahead > timedelta(0) else "ahead of"
-    assert re.search(rf"S3 answered {status} {said}, .* clock is (359\d|360\d) s {side} S3's: set it right", line)
+    assert re.search(rf"S3 answered {status} {said}, .* clock is (359\d|360\d) s {side} S3's: correct it", line)
     assert line.endswith("; the next requests are signed with S3's clock")
 
 

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import usp_s3_wsgi
 from tests.httpd.machine import compile_shared
 
-SOURCE = Path(usp_s3_wsgi.__file__).with_name("_sha256.c")
+SOURCE = Path(__file__).parents[2] / "usp_s3_wsgi" / "proxy" / "mod_usp_s3" / "sha256.c"
 #: Around the ends of blocks, and longer than any signed request.
 LENGTHS = [*range(0, 260), 1023, 1024, 1025, 70_000]
 

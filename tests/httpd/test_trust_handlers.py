@@ -181,7 +181,7 @@ def test_no_url_of_an_author_ends_a_child(bucket: Recorder, localhost_names: Pat
     assert signed == []
 
 
-FILTERS = ["USP_S3_ANSWER", "USP_S3_GUARD", "USP_S3_BROKEN"]
+FILTERS = ["USP_S3_RESPONSE", "USP_S3_GUARD", "USP_S3_DISCARD"]
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -219,7 +219,7 @@ def test_what_was_decided_for_a_fast_redirects_target_does_not_count_for_another
         localhost_names, around, section(url, *keys("KEY")), author={".htaccess": htaccess}, pub={"x": ""}
     ) as httpd:
         reply = httpd.fetch("/author/")
-        httpd.wait_for_error("an .htaccess file of .* may have led here")
+        httpd.wait_for_error("the .htaccess file of .* may have routed this request to mod_proxy")
     assert reply.status == 500
     assert bucket.asked == []
 

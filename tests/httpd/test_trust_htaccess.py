@@ -290,7 +290,7 @@ def test_a_rule_of_the_operators_directory_is_signed_beside_htaccess_files(
             write(httpd, ".", {".htaccess": UNRELATED["rules"]})
             reply = httpd.fetch("/films/a.ts")
             # Nobody can tell whose rule it was, for a rule may inherit.
-            httpd.wait_for_error("an .htaccess file of .* may have led here")
+            httpd.wait_for_error("the .htaccess file of .* may have routed this request to mod_proxy")
     assert (reply.body == b"/bucket/a.ts") == (place == "of-the-page")
     assert bucket.signers() == (["KEY/r"] if place == "of-the-page" else [])
 
@@ -319,9 +319,9 @@ def test_rules_of_another_virtual_hosts_section_refuse_nothing(bucket: Recorder,
 
 
 FILTERS = {
-    "USP_S3_ANSWER": "SetOutputFilter USP_S3_ANSWER\n",
+    "USP_S3_RESPONSE": "SetOutputFilter USP_S3_RESPONSE\n",
     "USP_S3_GUARD": "SetOutputFilter USP_S3_GUARD\n",
-    "USP_S3_FRAMING": "SetInputFilter USP_S3_FRAMING\nRewriteEngine On\nRewriteRule ^ @URL@/x [P]\n",
+    "USP_S3_RESPONSE_HEADER": "SetInputFilter USP_S3_RESPONSE_HEADER\nRewriteEngine On\nRewriteRule ^ @URL@/x [P]\n",
 }
 
 

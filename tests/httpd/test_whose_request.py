@@ -315,7 +315,7 @@ def computed(request: pytest.FixtureRequest, bucket_server: Recorder, localhost_
 
 @every_way
 def test_a_setting_that_a_rule_computes_is_refused(computed: Httpd, bucket: Recorder, way: str) -> None:
-    assert_refused(computed, way, "main", "S3(Expires|SecretKey|DeniedStatus|AccessKey) is set by|computes settings by")
+    assert_refused(computed, way, "main", "RewriteRule sets (S3(Expires|SecretKey|DeniedStatus|AccessKey)|settings in)")
     assert bucket.signers() == []
 
 

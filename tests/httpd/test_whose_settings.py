@@ -164,7 +164,7 @@ def test_the_line_about_a_spelling_does_not_say_what_is_written_already(
     text = f"{section(url, *keys('KEY'))}\nProxyPass /m {url.removesuffix('/bucket')} nocanon"
     httpd = start(checked, localhost_names, text)
     assert httpd.fetch("/m/%62ucket/a.ts").status == 500
-    assert "whose path is encoded otherwise" in httpd.wait_for_error("mod_proxy does not apply <Proxy")
+    assert "its path is percent-encoded differently" in httpd.wait_for_error("mod_proxy does not apply <Proxy")
 
 
 def test_no_password_of_a_url_is_in_the_line(checked: list[Httpd], localhost_names: Path, bucket: Recorder) -> None:

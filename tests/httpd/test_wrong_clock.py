@@ -48,9 +48,7 @@ def told(mode: str, shift: int) -> str:
     """What the line says of Swift's refusal."""
     code = "AccessDenied" if mode.endswith("query") else "RequestTimeTooSkewed"
     side = "behind" if shift < 0 else "ahead of"
-    return (
-        rf"S3 answered 403 {code}, .* this server's clock is (359\d|360\d) s {side} S3's: set it right \((GET|HEAD) .*"
-    )
+    return rf"S3 answered 403 {code}, .* this server's clock is (359\d|360\d) s {side} S3's: correct it \((GET|HEAD) .*"
 
 
 @pytest.mark.parametrize(("mode", "shift"), REFUSED)
@@ -59,7 +57,7 @@ def test_the_gateway_asks_again(s3: EmbeddedS3, start: Start, mode: str, shift: 
     httpd = start(section("/media", s3, "SetEnv S3DeniedStatus 404", mode=mode), shift)
     assert httpd.fetch("/media/a.ts", method="HEAD").status == 200
     assert [httpd.fetch("/media/a.ts").body for _ in range(3)] == [DATA] * 3
-    httpd.wait_for_error(rf"usp_s3_wsgi: /media: {told(mode, shift)}; asking again")
+    httpd.wait_for_error(rf"usp_s3_wsgi: /media: {told(mode, shift)}; retrying")
     assert len(httpd.errors()) == 1
 
 
@@ -83,7 +81,7 @@ def test_a_head_of_a_proxy_section_learns_it_too(s3: EmbeddedS3, start: Start, m
     s3.put(BUCKET, "a.ts", DATA)
     httpd = start(proxied(s3, mode), -3600)
     assert httpd.fetch("/proxied/a.ts", method="HEAD").status == 502
-    httpd.wait_for_error(r"S3 answered 403 \(no code\), .* s behind S3's: set it right .* signed with S3's clock$")
+    httpd.wait_for_error(r"S3 answered 403 \(no code\), .* s behind S3's: correct it .* signed with S3's clock$")
     assert httpd.fetch("/proxied/a.ts", method="HEAD").status == 200
     assert httpd.fetch("/proxied/a.ts").body == DATA
 
@@ -96,7 +94,7 @@ def test_requests_of_one_second_are_signed_alike_by_s3s_clock(s3: EmbeddedS3, st
     httpd = start(count + proxied(s3, mode), -3600)
     (httpd.root / "htdocs" / "count.wsgi").write_text(COUNTER)
     httpd.fetch("/count")
-    httpd.expect_error("set it right")
+    httpd.expect_error("correct it")
     assert httpd.fetch("/proxied/a.ts").status == 502
     before = int(httpd.fetch("/count").body)
     assert [httpd.fetch("/proxied/a.ts").body for _ in range(100)] == [DATA] * 100
@@ -106,7 +104,7 @@ def test_requests_of_one_second_are_signed_alike_by_s3s_clock(s3: EmbeddedS3, st
 def test_both_ways_in_share_what_is_learned(s3: EmbeddedS3, start: Start) -> None:
     s3.put(BUCKET, "a.ts", DATA)
     httpd = start(section("/media", s3, mode="v4-query") + proxied(s3, "v2-query"), -3600)
-    httpd.expect_error("set it right")
+    httpd.expect_error("correct it")
     assert [httpd.fetch(f"{mount}/a.ts").status for mount in ("/media", "/proxied")] == [200, 200]
     assert len(httpd.errors()) == 1
 
@@ -116,7 +114,7 @@ def test_many_at_once(s3: EmbeddedS3, start: Start, mode: str) -> None:
     """Those that are on their way when it is learned fail; no later one does."""
     s3.put(BUCKET, "a.ts", DATA)
     httpd = start(proxied(s3, mode), -3600)
-    httpd.expect_error("set it right")
+    httpd.expect_error("correct it")
 
     def work(number: int) -> list[int]:
         return [httpd.fetch("/proxied/a.ts").status for _ in range(20)]
@@ -142,5 +140,5 @@ def test_in_daemon_mode(s3: EmbeddedS3, start: Start) -> None:
     mount = section("/media", s3, "WSGIProcessGroup s3", "WSGIApplicationGroup %{GLOBAL}", mode="v4-query")
     httpd = start(f"WSGIDaemonProcess s3 processes=1 threads=4\n{mount}", -3600)
     assert [httpd.fetch("/media/a.ts").body for _ in range(2)] == [DATA] * 2
-    httpd.wait_for_error("set it right .*; asking again$")
+    httpd.wait_for_error("correct it .*; retrying$")
     assert len(httpd.errors()) == 1

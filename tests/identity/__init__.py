@@ -1,1 +1,1 @@
-"""Credentials that live: where they come from, and how they are renewed."""
+"""Temporary credentials: the AWS providers they come from, and how they are refreshed."""

@@ -1,4 +1,4 @@
-"""What every emulated credential endpoint is: an HTTP server that issues numbered credentials, and fails as told."""
+"""The base of the emulated credential endpoints: an HTTP server that issues credentials or simulates a fault."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 HOST = "127.0.0.1"
-#: Seconds that a test waits for a request; only one that is about to fail waits for so long.
+#: Seconds that a test waits for a request at most.
 WAIT = 10.0
-#: How every secret key and every token begins, of any kind, so that they can be searched for.
+#: Prefixes of all secret keys and tokens, so that they can be searched for.
 SECRET_PREFIX, TOKEN_PREFIX = "EmulatedSecretKey", "EmulatedToken"
-#: What a token of each kind looks like after its prefix: nothing that may stand in a URL as it is.
+#: The end of all tokens: characters that must be percent-encoded in a URL.
 TAIL = "//+="
-#: The answer of a faulty endpoint. One line: botocore takes what answers its PUT for a token, and sends it in a header.
+#: The body for the fault "garbage". One line: botocore sends the response to its PUT, the token, in a header.
 GARBAGE = b"<html><body>Welcome to the guest network!</body></html>"
-#: Seconds in which what the fault "expired" issues has been over on arrival.
+#: For the fault "expired": so many seconds ago the issued credentials expired.
 EXPIRED_FOR = 60
 
 Fault = Literal["slow", "hang", "500", "garbage", "refuse", "expired"]
@@ -38,7 +38,7 @@ Self = TypeVar("Self", bound="Endpoint")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What arrived. ``target`` is as sent; names of headers are lowercase, values of one name joined with a comma."""
+    """A received request. ``target`` is as sent; header names are lowercase, values of one name joined with a comma."""
 
     method: str
     target: str
@@ -64,9 +64,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Temporary credentials, numbered from 1 by the endpoint that gave them out; ``expiration`` is by its clock, UTC.
+    """Temporary credentials, numbered from 1 by the endpoint that issued them. ``expiration`` is by its clock, UTC.
 
-    ``role`` is the instance's role or the ARN that was assumed, ``session_name`` that of AssumeRole.
+    ``role`` is the role of the instance, or the ARN of the assumed role with its ``session_name``.
     """
 
     number: int
@@ -80,7 +80,7 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back; Date, Content-Length and Content-Type are set for it."""
+    """A response. Date, Content-Length and Content-Type are added to its headers."""
 
     status: int
     body: bytes
@@ -88,24 +88,24 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def leaks(written: bytes | str) -> list[bytes]:
-    """Return the secrets and tokens of these endpoints in what was written, each to its end."""
-    data = written.encode("utf-8", "surrogateescape") if isinstance(written, str) else written
+def leaks(text: bytes | str) -> list[bytes]:
+    """Return the secrets and tokens of these endpoints in a text, each in full."""
+    data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     return re.findall(rf"(?:{SECRET_PREFIX}|{TOKEN_PREFIX})[0-9A-Za-z%/+=-]*".encode(), data)
 
 
 def iso8601(moment: datetime) -> str:
-    """Return a moment (UTC, whole seconds) as AWS writes it: ``2024-05-24T00:00:00Z``."""
+    """Return a time (UTC, whole seconds) in the format of AWS: ``2024-05-24T00:00:00Z``."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Endpoint:
-    """An endpoint as a context manager, on a free port; what it does wrong can be set at any time.
+    """An endpoint as a context manager, on a free port. Its faults can be changed at any time.
 
-    A kind of endpoint says what it answers: ``_answer``, and ``_error`` for the faults "500" and "refuse".
+    Subclasses implement the responses: ``_answer``, and ``_error`` for the faults "500" and "refuse".
     """
 
-    #: Three capitals in the access key ids that it issues; set another on the second of two endpoints of one kind.
+    #: Three capitals in the access key ids that it issues. Two endpoints of one class need different labels.
     label = "TMP"
 
     def __init__(self, *, lifetime: float | None = None, port: int = 0) -> None:
@@ -139,40 +139,40 @@ class Endpoint:
         self._server.shutdown()
         self._thread.join(WAIT)
         self._server.end_connections()
-        self._server.server_close()  # waits for the threads
+        self._server.server_close()  # joins the threads
         if error is None:
             assert not self.failures, "; ".join(self.failures)
 
     def issue(self, number: int) -> Issue:
-        """Return what was issued as this number, from 1."""
+        """Return the issued credentials with this number, from 1."""
         with self.lock:
             return self.issued[number - 1]
 
     def issued_as(self, access_key: str) -> Issue | None:
-        """Return the issue with this access key id, None if it is not of this endpoint."""
+        """Return the issued credentials with this access key id, None if this endpoint did not issue them."""
         with self.lock:
             return next((issue for issue in self.issued if issue.access_key == access_key), None)
 
     def wait_for_requests(self, count: int) -> None:
-        """Wait until so many requests have arrived since the start, answered or not."""
+        """Wait until ``count`` requests have arrived since the start, with or without a response."""
         with self._arrived:
             arrived = self._arrived.wait_for(lambda: len(self.requests) >= count, WAIT)
             assert arrived, f"{len(self.requests)} requests instead of {count}"
 
     def now(self) -> float:
-        """Return the time by the endpoint's own clock, in seconds since the epoch."""
+        """Return the unix time by the endpoint's clock."""
         return time.time() + self.skew
 
     def moment(self, later: float = 0) -> datetime:
-        """Return the time so many seconds later by the endpoint's own clock, up to the next whole second."""
+        """Return the time in ``later`` seconds by the endpoint's clock, rounded up to a whole second."""
         return datetime.fromtimestamp(math.ceil(self.now() + later), tz=UTC)
 
     def answer(self, request: Request) -> Answer | None:
-        """Record a request and answer it as the fault of this moment says; None ends the connection instead."""
+        """Record a request and return the response for the current fault; None closes the connection instead."""
         with self._arrived:
             self.requests.append(request)
             self._arrived.notify_all()
-            fault = self.fault if self._concerns(request) else None
+            fault = self.fault if self._is_faulty(request) else None
         if fault == "slow":
             self.released.wait(self.delay)
         elif fault == "hang":
@@ -185,8 +185,8 @@ class Endpoint:
             return self._error(500 if fault == "500" else 403)
         return self._answer(request, expired=fault == "expired")
 
-    def _concerns(self, request: Request) -> bool:
-        """Return whether the fault is meant for this request."""
+    def _is_faulty(self, request: Request) -> bool:
+        """Return whether the fault applies to this request."""
         return True
 
     def _answer(self, request: Request, *, expired: bool) -> Answer:
@@ -196,7 +196,7 @@ class Endpoint:
         raise NotImplementedError
 
     def _issue(self, lifetime: float, *, expired: bool, role: str = "", session_name: str = "") -> Issue:
-        """Make the next credentials."""
+        """Issue new credentials."""
         with self.lock:
             number = len(self.issued) + 1
             name = f"{self.label}{number:013}"
@@ -215,7 +215,7 @@ class Endpoint:
 
 class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
-    request_queue_size = 128  # many threads may ask at one moment
+    request_queue_size = 128  # many threads may connect at a time
 
     def __init__(self, endpoint: Endpoint, port: int) -> None:
         self.endpoint = endpoint
@@ -233,7 +233,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def end_connections(self) -> None:
-        """End those that the client keeps open, so that their threads come to an end."""
+        """Shut down connections that the client keeps open, so that their threads end."""
         with self.endpoint.lock:
             for connection in self._open:
                 with suppress(OSError):
@@ -241,7 +241,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
-        if not isinstance(error, OSError):  # otherwise the client has gone
+        if not isinstance(error, OSError):  # else the client has closed the connection
             self.endpoint.failures.append(f"the endpoint failed: {error!r}")
 
 
@@ -272,4 +272,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
-        """Write nothing: what arrived is in the endpoint's requests."""
+        """Log nothing: the requests are in ``Endpoint.requests``."""

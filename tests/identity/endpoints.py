@@ -1,6 +1,6 @@
-"""Emulated sources of temporary credentials that speak AWS's protocols over real sockets, and fail as told.
+"""Emulated sources of temporary credentials with AWS's protocols over real sockets, and with faults on request.
 
-    with Metadata() as metadata:                       # EC2 instance metadata v2; v1 is refused
+    with Metadata() as metadata:                       # EC2 instance metadata version 2; version 1 is refused
         ...                                            # AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url
         assert signed_with == metadata.issue(1).access_key
         metadata.fault = "500"                         # from now on, until it is None again
@@ -9,25 +9,26 @@
     with Container() as ecs: ...                       # ECS, EKS Pod Identity: ecs.uri, the Authorization ecs.token
     with STS(Role(ARN, external_id="x")) as sts: ...   # AssumeRole, AssumeRoleWithWebIdentity
 
-All have ``url`` (without a slash at its end), ``port``, ``requests`` (each `Request` as it arrived), ``issued``
-(each `Issue`, the numbered credentials; an answer with credentials always brings new ones), ``issue(n)`` from 1,
-``issued_as(access_key)``, ``wait_for_requests(n)``, ``lock`` (hold it to see several of these at one moment), and
-``environment()``, the variables that lead botocore there. To be set at any time, before or after the start:
+All have ``url`` (without a final slash), ``port``, ``requests`` (each received `Request`), ``issued`` (each `Issue`,
+the numbered credentials; each response with credentials has new ones), ``issue(n)`` from 1,
+``issued_as(access_key)``, ``wait_for_requests(n)``, ``lock`` (hold it for a consistent view of several of these), and
+``environment()``, the environment variables that point botocore to the endpoint. These can be set at any time, before
+or after the start:
 
-- ``lifetime``: seconds that what is issued is valid (STS: None is what the client asks for).
-- ``skew``: seconds that the endpoint's own clock is ahead, in Date, Expiration and all that it judges.
+- ``lifetime``: seconds that issued credentials are valid (STS: None is the requested duration).
+- ``skew``: seconds that the endpoint's clock is ahead, in Date, Expiration and all its checks.
 - ``fault``: None, or
-  "slow"     answers rightly, but only when ``released`` (an Event) is set or ``delay`` seconds have passed, if not None
-  "hang"     answers nothing until the endpoint closes
-  "500"      answers 500 in the protocol's form
-  "refuse"   answers 403 likewise
-  "garbage"  answers 200 with ``garbage`` (bytes), which is nothing of the protocol unless set to what nearly is
-  "expired"  issues credentials that were over a minute ago
-- ``faulty`` (Metadata alone): which of its three requests the fault concerns, "token", "role", "credentials".
+  "slow"     the right response, when ``released`` (an Event) is set or after ``delay`` seconds, if that is not None
+  "hang"     no response until the endpoint closes
+  "500"      status 500 in the protocol's format
+  "refuse"   status 403 in the protocol's format
+  "garbage"  status 200 with the bytes ``garbage``, which are invalid unless set to something nearly valid
+  "expired"  credentials that expired a minute ago
+- ``faulty`` (Metadata only): the one of its three requests that the fault applies to, "token", "role", "credentials".
 
-Requests that are wrong are refused as AWS does, faults or not. Every secret key and every token, of whatever kind,
-begins with SECRET_PREFIX or TOKEN_PREFIX; ``leaks(text)`` finds them. Waits end when the endpoint closes; an error
-inside an endpoint fails its ``with`` block.
+Invalid requests are refused as AWS does, with or without a fault. Every secret key and every token begins with
+SECRET_PREFIX or TOKEN_PREFIX; ``leaks(text)`` finds them. Waits end when the endpoint closes. An exception inside an
+endpoint fails its ``with`` block.
 """
 
 from __future__ import annotations
@@ -75,12 +76,12 @@ __all__ = [
 
 Step = Literal["token", "role", "credentials"]
 CONTAINER_TOKEN = f"{TOKEN_PREFIX}Container"
-#: Seconds that credentials of instances and containers live.
+#: Seconds that credentials of instances and containers are valid.
 SIX_HOURS = 21_600
 
 
 class Metadata(Endpoint):
-    """The instance metadata service, version 2, of an instance with a role, or without one (None).
+    """The instance metadata service, version 2, of an instance with a role or without one (None).
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html
@@ -95,10 +96,10 @@ class Metadata(Endpoint):
         self._tokens: dict[str, float] = {}
 
     def environment(self) -> dict[str, str]:
-        """Return what leads botocore here."""
+        """Return the environment variables that point botocore to this endpoint."""
         return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.url}
 
-    def _concerns(self, request: Request) -> bool:
+    def _is_faulty(self, request: Request) -> bool:
         return self.faulty in (None, _step(request))
 
     def _answer(self, request: Request, *, expired: bool) -> Answer:
@@ -108,8 +109,8 @@ class Metadata(Endpoint):
         if request.method not in ("GET", "HEAD"):
             return _page(405)
         with self.lock:
-            over = self._tokens.get(request.headers.get("x-aws-ec2-metadata-token", ""), 0)
-        if over <= self.now():
+            valid_until = self._tokens.get(request.headers.get("x-aws-ec2-metadata-token", ""), 0)
+        if valid_until <= self.now():
             return _page(401)
         if step is None or self.role is None:
             return _page(404)
@@ -137,7 +138,7 @@ class Metadata(Endpoint):
 
 
 class Container(Endpoint):
-    """What gives an ECS task its credentials and, with the token in a file, the EKS Pod Identity Agent.
+    """The container credentials endpoint of ECS and, with the token in a file, the EKS Pod Identity Agent.
 
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
     """
@@ -155,7 +156,7 @@ class Container(Endpoint):
         return f"{self.url}{self.path}"
 
     def environment(self, token_file: Path | None = None) -> dict[str, str]:
-        """Return what leads botocore here, as ECS does; with ``token_file``, which is written, as Pod Identity does."""
+        """Return the variables as ECS sets them, or with ``token_file``, which is written, as Pod Identity does."""
         variables = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": self.uri}
         if token_file is None:
             return variables | {"AWS_CONTAINER_AUTHORIZATION_TOKEN": self.token}
@@ -165,8 +166,8 @@ class Container(Endpoint):
     def _answer(self, request: Request, *, expired: bool) -> Answer:
         if request.method != "GET":
             return self._error(405)
-        given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode("latin-1"), self.token.encode("latin-1")):
+        authorization = request.headers.get("authorization", "")
+        if not hmac.compare_digest(authorization.encode("latin-1"), self.token.encode("latin-1")):
             return self._error(401)
         if request.path != self.path:
             return self._error(404)
@@ -180,10 +181,10 @@ class Container(Endpoint):
 
 
 _CONTAINER_ERRORS: Mapping[int, tuple[str, str]] = {
-    401: ("Unauthorized", "The authorization token is missing or not the one expected"),
-    403: ("AccessDenied", "No credentials for whom this token stands"),
-    404: ("NotFound", "Nothing is here"),
-    405: ("MethodNotAllowed", "Only GET"),
+    401: ("Unauthorized", "The authorization token is missing or wrong"),
+    403: ("AccessDenied", "No credentials for this token"),
+    404: ("NotFound", "No such path"),
+    405: ("MethodNotAllowed", "Only GET is allowed"),
     500: ("InternalServerError", "Failed to get credentials"),
 }
 

@@ -1,4 +1,4 @@
-"""The receiving side of Signature v4, on its own: nothing of the product, so that it can judge the product.
+"""Verification of Signature v4, independent of the product's own code.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
@@ -21,7 +21,7 @@ _AUTHORIZATION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A request's Authorization header, taken apart; ``time`` is the request's, ``20130524T000000Z``."""
+    """The parsed Authorization header of a request; ``time`` is its x-amz-date, ``20130524T000000Z``."""
 
     access_key: str
     date: str
@@ -33,12 +33,12 @@ class Signature:
 
     @property
     def moment(self) -> float:
-        """When it was signed, in seconds since the epoch."""
+        """The unix time of the signature."""
         return datetime.strptime(self.time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def signature_of(request: Request) -> Signature | None:
-    """Return the signature in a request's headers, None if there is none that can be read."""
+    """Return the signature in the headers of a request, None if there is no valid one."""
     match = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     time = request.headers.get("x-amz-date", "")
     if match is None or not re.fullmatch(r"\d{8}T\d{6}Z", time) or time[:8] != match[2]:
@@ -47,10 +47,10 @@ def signature_of(request: Request) -> Signature | None:
 
 
 def is_signed(request: Request, found: Signature, secret_key: str) -> bool:
-    """Return whether a request (its body too) is what was signed with this key, and all is signed that has to be."""
+    """Return whether the signature of a request (with its body) is right, and all required headers are signed."""
     names = found.signed_headers
-    must = {"host"} | {name for name in request.headers if name.startswith("x-amz-")}
-    if names != tuple(sorted(names)) or not must <= set(names) <= set(request.headers):
+    required = {"host"} | {name for name in request.headers if name.startswith("x-amz-")}
+    if names != tuple(sorted(names)) or not required <= set(names) <= set(request.headers):
         return False
     payload = sha256(request.body).hexdigest()
     if request.headers.get("x-amz-content-sha256", payload) != payload:
@@ -58,12 +58,12 @@ def is_signed(request: Request, found: Signature, secret_key: str) -> bool:
     pairs = [pair.partition("=") for pair in request.query.split("&") if pair]
     query = "&".join(f"{name}={value}" for name, _, value in sorted(pairs))
     headers = "".join(f"{name}:{' '.join(request.headers[name].split())}\n" for name in names)
-    canonical = "\n".join([request.method, request.path, query, headers, ";".join(names), payload])
+    canonical_request = "\n".join([request.method, request.path, query, headers, ";".join(names), payload])
     scope = (found.date, found.region, found.service, "aws4_request")
-    to_sign = "\n".join(
-        ["AWS4-HMAC-SHA256", found.time, "/".join(scope), sha256(canonical.encode("utf-8")).hexdigest()]
+    string_to_sign = "\n".join(
+        ["AWS4-HMAC-SHA256", found.time, "/".join(scope), sha256(canonical_request.encode("utf-8")).hexdigest()]
     )
     key = f"AWS4{secret_key}".encode()
     for part in scope:
         key = hmac.digest(key, part.encode(), "sha256")
-    return hmac.compare_digest(hmac.digest(key, to_sign.encode(), "sha256").hex(), found.signature)
+    return hmac.compare_digest(hmac.digest(key, string_to_sign.encode(), "sha256").hex(), found.signature)

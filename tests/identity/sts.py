@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 from tests.identity.emulated import SECRET_PREFIX, TAIL, TOKEN_PREFIX, Answer, Endpoint, Issue, Request, iso8601
 from tests.identity.signature import Signature, is_signed, signature_of
 
-#: The long-lived key pair that the service knows if it is not told of others.
+#: The default long-lived key pair.
 ACCESS_KEY, SECRET_KEY = "AKIAEMULATEDSTS00001", f"{SECRET_PREFIX}LongLived{TAIL}"
 WEB_IDENTITY_TOKEN = f"{TOKEN_PREFIX}WebIdentity"
 ACCOUNT = "123456789012"
@@ -26,11 +26,11 @@ ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/media-reader"
 
 VERSION = "2011-06-15"
 NAMESPACE = f"https://sts.amazonaws.com/doc/{VERSION}/"
-#: Seconds: what DurationSeconds is if it is not given, may be, and may be where temporary credentials sign.
-DURATION, SHORTEST, LONGEST, LONGEST_CHAINED = 3600, 900, 43_200, 3600
+#: DurationSeconds: its default, minimum, maximum, and maximum for role chaining.
+DEFAULT_DURATION, MIN_DURATION, MAX_DURATION, MAX_CHAINED_DURATION = 3600, 900, 43_200, 3600
 #: Seconds that a signature's time may differ from the service's clock.
 TOLERANCE = 15 * 60
-#: Parameter, whether it is required, its shortest and longest length and its pattern, in the model's words.
+#: Parameter, whether it is required, minimum and maximum length, and pattern, as in the API model.
 CONSTRAINTS = (
     ("RoleArn", True, 20, 2048, r".*"),
     ("RoleSessionName", True, 2, 64, r"[\w+=,.@-]*"),
@@ -41,15 +41,15 @@ _ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role that may be assumed, by all who sign; with ``external_id`` only by those who know it."""
+    """A role that every signed request may assume, or with ``external_id`` only requests that send it."""
 
     arn: str = ROLE_ARN
     external_id: str | None = None
-    longest: int = LONGEST
+    max_duration: int = MAX_DURATION
 
 
 class Refusal(Exception):
-    """An error as STS answers it."""
+    """An error response of STS."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -57,10 +57,10 @@ class Refusal(Exception):
 
 
 class STS(Endpoint):
-    """The service. What it knows can be changed at any time: ``roles`` by ARN, ``keys``, and the tokens of identities.
+    """The service. ``roles`` by ARN, ``keys`` and the web identity tokens can be changed at any time.
 
-    Temporary credentials sign as well, if this service or one of ``sources`` has issued them. The lifetime of what it
-    issues is the DurationSeconds asked for, unless ``lifetime`` (which may be shorter than AWS allows) says another.
+    It accepts signatures with temporary credentials that it or one of ``sources`` has issued, too. Issued credentials
+    are valid for the requested DurationSeconds, or for ``lifetime``, which may be shorter than AWS allows.
     """
 
     label = "STS"
@@ -75,7 +75,7 @@ class STS(Endpoint):
         lifetime: float | None = None,
         port: int = 0,
     ) -> None:
-        """``keys``: secrets by access key id. ``region``: the only one that may be signed for; None for any."""
+        """``keys``: secret keys by access key id. ``region``: the only region in a credential scope, None for any."""
         super().__init__(lifetime=lifetime, port=port)
         self.roles = {role.arn: role for role in roles or (Role(),)}
         self.keys = dict({ACCESS_KEY: SECRET_KEY} if keys is None else keys)
@@ -85,7 +85,7 @@ class STS(Endpoint):
         self.expired_web_identity_tokens: set[str] = set()
 
     def environment(self, token_file: Path | None = None) -> dict[str, str]:
-        """Return what leads botocore here; with ``token_file``, which is written, as a web identity (EKS/IRSA)."""
+        """Return the environment variables for botocore; with ``token_file``, which is written, for IRSA (EKS)."""
         variables = {"AWS_ENDPOINT_URL_STS": self.url}
         if token_file is not None:
             token_file.write_text(self.web_identity_token)
@@ -102,12 +102,12 @@ class STS(Endpoint):
                 raise Refusal(400, "InvalidAction", f"Could not find operation {action} for version {VERSION}")
             chained = self._check_signature(request) if action == "AssumeRole" else False
             _check_constraints(parameters)
-            duration = int(parameters.get("DurationSeconds", DURATION))
+            duration = int(parameters.get("DurationSeconds", DEFAULT_DURATION))
             role = self._role(action, parameters)
-            if duration > role.longest:
+            if duration > role.max_duration:
                 words = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
                 raise Refusal(400, "ValidationError", words)
-            if chained and duration > LONGEST_CHAINED:
+            if chained and duration > MAX_CHAINED_DURATION:
                 words = (
                     "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."
                 )
@@ -119,7 +119,7 @@ class STS(Endpoint):
         return self._document(200, f"{action}Response", _result(action, issue), inner="ResponseMetadata")
 
     def _check_signature(self, request: Request) -> bool:
-        """Return whether temporary credentials signed. Raises: Refusal, if it is not one that this service accepts."""
+        """Return whether temporary credentials signed the request. Raises: Refusal: the signature is not accepted."""
         if "authorization" not in request.headers:
             raise Refusal(403, "MissingAuthenticationToken", "Request is missing Authentication Token")
         found = signature_of(request)
@@ -129,7 +129,7 @@ class STS(Endpoint):
             raise _mismatch("Credential should be scoped to correct service: 'sts'. ")
         if self.region not in (None, found.region):
             raise _mismatch("Credential should be scoped to a valid region. ")
-        temporary, secret_key = self._known(found.access_key, request.headers.get("x-amz-security-token"))
+        temporary, secret_key = self._find_key(found.access_key, request.headers.get("x-amz-security-token"))
         self._check_time(found)
         if not is_signed(request, found, secret_key):
             words = "The request signature we calculated does not match the signature you provided. Check your AWS "
@@ -140,8 +140,8 @@ class STS(Endpoint):
             raise Refusal(403, "ExpiredToken", "The security token included in the request is expired")
         return temporary is not None
 
-    def _known(self, access_key: str, token: str | None) -> tuple[Issue | None, str]:
-        """Return what was issued as this key, if anything, and its secret."""
+    def _find_key(self, access_key: str, token: str | None) -> tuple[Issue | None, str]:
+        """Return the issued credentials with this access key id, None for a long-lived key, and its secret key."""
         found = (issue for source in self.sources if (issue := source.issued_as(access_key)) is not None)
         temporary = next(found, None)
         expected = temporary.token if temporary else None
@@ -151,7 +151,7 @@ class STS(Endpoint):
         return temporary, secret_key
 
     def _check_time(self, found: Signature) -> None:
-        """Raise a Refusal if a signature's time is too far from the service's clock."""
+        """Raises: Refusal: the time of a signature differs too much from the service's clock."""
         now = self.now()
         if found.moment < now - TOLERANCE:
             limit = f"{_basic(now - TOLERANCE)} ({_basic(now)} - 15 min.)"
@@ -161,7 +161,7 @@ class STS(Endpoint):
             raise _mismatch(f"Signature not yet current: {found.time} is still later than {limit}")
 
     def _role(self, action: str, parameters: Mapping[str, str]) -> Role:
-        """Return the role that is asked for. Raises: Refusal, if it may not be assumed so."""
+        """Return the requested role. Raises: Refusal: the request may not assume it."""
         arn = parameters["RoleArn"]
         if not _ARN.fullmatch(arn):
             raise Refusal(400, "ValidationError", f"{arn} is invalid")
@@ -211,17 +211,19 @@ def _basic(moment: float) -> str:
 
 
 def _check_constraints(parameters: Mapping[str, str]) -> None:
-    """Raise a Refusal that names every parameter outside the model's constraints, as STS words it."""
+    """Raises: Refusal: it names every parameter that violates the API model, in the words of STS."""
     rules = [*CONSTRAINTS]
     if parameters["Action"] == "AssumeRoleWithWebIdentity":
         rules.append(("WebIdentityToken", True, 4, 20_000, r".*"))
     found = [words for rule in rules for words in _violations(parameters.get(rule[0]), *rule)]
-    seconds = parameters.get("DurationSeconds", str(DURATION))
+    seconds = parameters.get("DurationSeconds", str(DEFAULT_DURATION))
     if not re.fullmatch(r"-?\d{1,9}", seconds):
         raise Refusal(400, "MalformedInput", "DurationSeconds is not a number")
-    if not SHORTEST <= int(seconds) <= LONGEST:
+    if not MIN_DURATION <= int(seconds) <= MAX_DURATION:
         bound = (
-            f"greater than or equal to {SHORTEST}" if int(seconds) < SHORTEST else f"less than or equal to {LONGEST}"
+            f"greater than or equal to {MIN_DURATION}"
+            if int(seconds) < MIN_DURATION
+            else f"less than or equal to {MAX_DURATION}"
         )
         found.append(_violation(f"'{seconds}'", "DurationSeconds", f"have value {bound}"))
     if found:
@@ -229,17 +231,19 @@ def _check_constraints(parameters: Mapping[str, str]) -> None:
         raise Refusal(400, "ValidationError", f"{len(found)} validation error{plural} detected: {'; '.join(found)}")
 
 
-def _violations(value: str | None, name: str, required: bool, shortest: int, longest: int, pattern: str) -> list[str]:
+def _violations(
+    value: str | None, name: str, required: bool, min_length: int, max_length: int, pattern: str
+) -> list[str]:
     if value is None:
         return [_violation("null", name, "not be null")] if required else []
     shown = "" if name == "WebIdentityToken" else f"'{value}'"
     found = []
     if not re.fullmatch(pattern, value, re.ASCII | re.DOTALL):
         found.append(_violation(shown, name, f"satisfy regular expression pattern: {pattern}"))
-    if len(value) < shortest:
-        found.append(_violation(shown, name, f"have length greater than or equal to {shortest}"))
-    if len(value) > longest:
-        found.append(_violation(shown, name, f"have length less than or equal to {longest}"))
+    if len(value) < min_length:
+        found.append(_violation(shown, name, f"have length greater than or equal to {min_length}"))
+    if len(value) > max_length:
+        found.append(_violation(shown, name, f"have length less than or equal to {max_length}"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The emulated endpoints are spoken to by botocore as AWS is: what they give, what they refuse, and how they fail."""
+"""The emulated endpoints with botocore as the client: credentials, refused requests, and faults."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ ROLES_PATH = "/latest/meta-data/iam/security-credentials/"
 ASSUME = {"Action": "AssumeRole", "Version": "2011-06-15", "RoleArn": ROLE_ARN, "RoleSessionName": "origin"}
 
 
-def ask(
+def send(
     endpoint: Endpoint, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """Send one request, as no library would; return status, headers and body."""
+    """Send a raw request; return status, headers and body."""
     with closing(http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=10)) as connection:
         connection.request(method, target, body, dict(headers or {}))
         response = connection.getresponse()
         return response.status, response.headers, response.read()
 
 
-def issue_in(credentials: Any, endpoint: Endpoint) -> int:
-    """Return the number of the issue that botocore's credentials now are, which may need a refresh first."""
+def issue_number(credentials: Any, endpoint: Endpoint) -> int:
+    """Return the issue number of botocore's credentials, after a refresh if they need one."""
     frozen = credentials.get_frozen_credentials()
     issue = endpoint.issued_as(frozen.access_key)
     assert issue is not None and (frozen.secret_key, frozen.token) == (issue.secret_key, issue.token)
@@ -66,58 +66,58 @@ def issue_in(credentials: Any, endpoint: Endpoint) -> int:
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let botocore ask a container's endpoint again without a pause."""
+def no_retry_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let botocore retry requests to a container's endpoint without a delay."""
     monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
 
 
 class TestMetadata:
-    def test_gives_botocore_the_role_s_credentials(self, aws: Aws) -> None:
+    def test_botocore_gets_the_credentials_of_the_role(self, aws: Aws) -> None:
         with Metadata() as metadata:
             aws.set(metadata.environment())
             credentials = aws.session().get_credentials()
-            assert credentials.method == "iam-role" and issue_in(credentials, metadata) == 1
+            assert credentials.method == "iam-role" and issue_number(credentials, metadata) == 1
             assert credentials._expiry_time == metadata.issue(1).expiration
         seen = [(request.method, request.path) for request in metadata.requests]
         assert seen == [
             ("PUT", "/latest/api/token"), ("GET", ROLES_PATH), ("GET", f"{ROLES_PATH}media-instance"),
         ]  # fmt: skip
 
-    def test_gives_new_ones_at_a_refresh(self, aws: Aws) -> None:
+    def test_a_refresh_gets_new_credentials(self, aws: Aws) -> None:
         with Metadata() as metadata:
             aws.set(metadata.environment())
             credentials = aws.session().get_credentials()
             credentials._expiry_time = datetime.now(UTC)
-            assert issue_in(credentials, metadata) == 2
+            assert issue_number(credentials, metadata) == 2
 
-    def test_refuses_version_1_and_tokens_that_are_wrong_or_over(self) -> None:
+    def test_refuses_version_1_and_invalid_or_expired_tokens(self) -> None:
         with Metadata() as metadata:
-            assert ask(metadata, "GET", ROLES_PATH)[0] == 401
-            assert ask(metadata, "GET", ROLES_PATH, {"X-aws-ec2-metadata-token": "made up"})[0] == 401
+            assert send(metadata, "GET", ROLES_PATH)[0] == 401
+            assert send(metadata, "GET", ROLES_PATH, {"X-aws-ec2-metadata-token": "made up"})[0] == 401
             token = self.token(metadata, "60")
-            assert ask(metadata, "GET", ROLES_PATH, token)[2] == b"media-instance"
+            assert send(metadata, "GET", ROLES_PATH, token)[2] == b"media-instance"
             metadata.skew = 61
-            assert ask(metadata, "GET", ROLES_PATH, token)[0] == 401
+            assert send(metadata, "GET", ROLES_PATH, token)[0] == 401
         assert metadata.issued == []
 
     @pytest.mark.parametrize("ttl", ["", "0", "21601", "-1", "six hours"])
-    def test_gives_no_token_without_a_time_to_live(self, ttl: str) -> None:
+    def test_refuses_a_token_request_without_a_valid_ttl(self, ttl: str) -> None:
         with Metadata() as metadata:
             headers = {"X-aws-ec2-metadata-token-ttl-seconds": ttl} if ttl else {}
-            assert ask(metadata, "PUT", "/latest/api/token", headers)[0] == 400
+            assert send(metadata, "PUT", "/latest/api/token", headers)[0] == 400
 
-    def test_gives_no_token_through_a_proxy(self) -> None:
+    def test_refuses_a_token_request_through_a_proxy(self) -> None:
         with Metadata() as metadata:
             headers = {"X-aws-ec2-metadata-token-ttl-seconds": "60", "X-Forwarded-For": "10.0.0.1"}
-            assert ask(metadata, "PUT", "/latest/api/token", headers)[0] == 403
+            assert send(metadata, "PUT", "/latest/api/token", headers)[0] == 403
 
-    def test_knows_its_own_role_and_paths_alone(self) -> None:
+    def test_refuses_other_roles_and_paths(self) -> None:
         with Metadata(role="mine") as metadata:
             token = self.token(metadata)
             for path in (f"{ROLES_PATH}another", "/latest/meta-data/iam", "/"):
-                assert ask(metadata, "GET", path, token)[0] == 404
-            assert ask(metadata, "POST", f"{ROLES_PATH}mine", token)[0] == 405
-            status, _, body = ask(metadata, "GET", f"{ROLES_PATH}mine", token)
+                assert send(metadata, "GET", path, token)[0] == 404
+            assert send(metadata, "POST", f"{ROLES_PATH}mine", token)[0] == 405
+            status, _, body = send(metadata, "GET", f"{ROLES_PATH}mine", token)
             assert status == 200 and json.loads(body)["Code"] == "Success"
 
     def test_an_instance_without_a_role_has_no_credentials(self, aws: Aws) -> None:
@@ -127,61 +127,61 @@ class TestMetadata:
 
     @pytest.mark.parametrize("faulty", [None, "token", "role", "credentials"])
     @pytest.mark.parametrize("fault", ["500", "refuse", "garbage"])
-    def test_a_fault_leaves_botocore_without_credentials(self, aws: Aws, fault: Fault, faulty: Step | None) -> None:
+    def test_botocore_gets_no_credentials_during_a_fault(self, aws: Aws, fault: Fault, faulty: Step | None) -> None:
         with Metadata() as metadata:
             aws.set(metadata.environment())
             metadata.fault, metadata.faulty = fault, faulty
-            assert aws.session().get_credentials() is None  # no exception: it is the end of the chain
+            assert aws.session().get_credentials() is None  # no exception: it is the last provider of the chain
             metadata.fault = None
-            assert issue_in(aws.session().get_credentials(), metadata) == 1
+            assert issue_number(aws.session().get_credentials(), metadata) == 1
 
-    def test_botocore_prolongs_what_has_expired_on_arrival(self, aws: Aws) -> None:
+    def test_botocore_extends_credentials_that_have_already_expired(self, aws: Aws) -> None:
         with Metadata() as metadata:
             aws.set(metadata.environment())
             metadata.fault = "expired"
             credentials = aws.session().get_credentials()
-            assert issue_in(credentials, metadata) == 1
+            assert issue_number(credentials, metadata) == 1
             assert metadata.issue(1).expiration < datetime.now(UTC) < credentials._expiry_time
 
     @pytest.mark.usefixtures("aws")
     def test_hangs_until_it_closes(self) -> None:
         with Metadata() as metadata:
             metadata.fault = "hang"
-            # By the environment it would be whole seconds.
+            # The environment variable takes whole seconds only.
             fetcher = InstanceMetadataFetcher(timeout=0.1, base_url=metadata.url)
             assert fetcher.retrieve_iam_role_credentials() == {}
-            assert len(metadata.requests) == 2  # no token in time, so the role the old way
+            assert len(metadata.requests) == 2  # no token in time, so it requests the role with version 1
 
     @staticmethod
     def token(metadata: Metadata, ttl: str = "21600") -> dict[str, str]:
-        """Return the header with a new session token."""
-        status, headers, token = ask(
+        """Return the request header with a new session token."""
+        status, headers, token = send(
             metadata, "PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": ttl}
         )
         assert status == 200 and headers["X-Aws-Ec2-Metadata-Token-Ttl-Seconds"] == ttl
         return {"X-aws-ec2-metadata-token": token.decode()}
 
 
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("no_retry_delay")
 class TestContainer:
-    def test_gives_an_ecs_task_its_credentials(self, aws: Aws) -> None:
+    def test_an_ecs_task_gets_its_credentials(self, aws: Aws) -> None:
         with Container() as ecs:
             aws.set(ecs.environment())
             credentials = aws.session().get_credentials()
-            assert credentials.method == "container-role" and issue_in(credentials, ecs) == 1
+            assert credentials.method == "container-role" and issue_number(credentials, ecs) == 1
             assert credentials._expiry_time == ecs.issue(1).expiration
         assert [request.headers["authorization"] for request in ecs.requests] == [ecs.token]
 
-    def test_gives_a_pod_its_credentials_and_takes_a_renewed_token(self, aws: Aws) -> None:
+    def test_a_pod_gets_its_credentials_also_with_a_new_token(self, aws: Aws) -> None:
         with Container() as agent:
             file = aws.directory / "token"
             aws.set(agent.environment(file))
             credentials = aws.session().get_credentials()
-            assert issue_in(credentials, agent) == 1
+            assert issue_number(credentials, agent) == 1
             agent.token = f"{TOKEN_PREFIX}Renewed"
             file.write_text(agent.token)
             credentials._expiry_time = datetime.now(UTC)
-            assert issue_in(credentials, agent) == 2
+            assert issue_number(credentials, agent) == 2
 
     @pytest.mark.parametrize("token", ["", "another"])
     def test_refuses_another_token(self, aws: Aws, token: str) -> None:
@@ -189,20 +189,20 @@ class TestContainer:
             aws.set(ecs.environment(), {"AWS_CONTAINER_AUTHORIZATION_TOKEN": token})
             with pytest.raises(CredentialRetrievalError, match="non 200 response 401"):
                 aws.session().get_credentials()
-            assert ask(ecs, "GET", ecs.path)[0] == 401
+            assert send(ecs, "GET", ecs.path)[0] == 401
         assert ecs.issued == []
 
-    def test_knows_its_own_path_alone(self) -> None:
+    def test_refuses_other_paths_and_methods(self) -> None:
         with Container() as ecs:
             headers = {"Authorization": ecs.token}
-            assert ask(ecs, "GET", "/", headers)[0] == 404
-            assert ask(ecs, "PUT", ecs.path, headers)[0] == 405
+            assert send(ecs, "GET", "/", headers)[0] == 404
+            assert send(ecs, "PUT", ecs.path, headers)[0] == 405
 
     @pytest.mark.parametrize(
         ("fault", "words"),
         [("500", "non 200 response 500"), ("refuse", "non 200 response 403"), ("garbage", "Unable to parse JSON")],
     )
-    def test_a_fault_is_tried_three_times(self, aws: Aws, fault: Fault, words: str) -> None:
+    def test_botocore_sends_three_requests_during_a_fault(self, aws: Aws, fault: Fault, words: str) -> None:
         with Container() as ecs:
             aws.set(ecs.environment())
             ecs.fault = fault
@@ -210,7 +210,7 @@ class TestContainer:
                 aws.session().get_credentials()
             assert len(ecs.requests) == 3
 
-    def test_garbage_that_is_json_is_not_tried_again(self, aws: Aws) -> None:
+    def test_invalid_json_documents_are_not_retried(self, aws: Aws) -> None:
         with Container() as ecs:
             aws.set(ecs.environment())
             ecs.fault, ecs.garbage = "garbage", b'{"code": "Nothing"}'
@@ -218,7 +218,7 @@ class TestContainer:
                 aws.session().get_credentials()
             assert len(ecs.requests) == 1
 
-    def test_what_has_expired_on_arrival_is_asked_for_once_more(self, aws: Aws) -> None:
+    def test_botocore_requests_expired_credentials_twice(self, aws: Aws) -> None:
         with Container() as ecs:
             aws.set(ecs.environment())
             ecs.fault = "expired"
@@ -243,27 +243,27 @@ class TestContainer:
             ecs.wait_for_requests(1)
             assert not coming.done() and ecs.issued == []
             ecs.released.set()
-            assert issue_in(coming.result(), ecs) == 1
+            assert issue_number(coming.result(), ecs) == 1
 
-    def test_is_slow_for_a_time(self, aws: Aws) -> None:
+    def test_is_slow_for_a_delay(self, aws: Aws) -> None:
         with Container() as ecs:
             aws.set(ecs.environment())
             ecs.fault, ecs.delay = "slow", 0.01
-            assert issue_in(aws.session().get_credentials(), ecs) == 1
+            assert issue_number(aws.session().get_credentials(), ecs) == 1
 
 
 class TestWebIdentity:
-    def test_gives_credentials_for_a_token(self, aws: Aws) -> None:
+    def test_a_token_gets_credentials(self, aws: Aws) -> None:
         with STS() as sts:
             aws.set(sts.environment(aws.directory / "token"), {"AWS_ROLE_SESSION_NAME": "pod"})
             credentials = aws.session().get_credentials()
-            assert credentials.method == "assume-role-with-web-identity" and issue_in(credentials, sts) == 1
+            assert credentials.method == "assume-role-with-web-identity" and issue_number(credentials, sts) == 1
             assert credentials._expiry_time == sts.issue(1).expiration
         assert (sts.issue(1).role, sts.issue(1).session_name) == (ROLE_ARN, "pod")
         assert "authorization" not in sts.requests[0].headers
         assert sts.requests[0].parameters["WebIdentityToken"] == WEB_IDENTITY_TOKEN
 
-    def test_refuses_a_token_that_is_unknown_or_over(self, aws: Aws) -> None:
+    def test_refuses_invalid_and_expired_tokens(self, aws: Aws) -> None:
         with STS() as sts:
             aws.set(sts.environment(aws.directory / "token"))
             sts.web_identity_token = f"{TOKEN_PREFIX}Renewed"
@@ -271,9 +271,9 @@ class TestWebIdentity:
             sts.expired_web_identity_tokens.add(WEB_IDENTITY_TOKEN)
             assert self.error(aws) == (400, "ExpiredTokenException")
             (aws.directory / "token").write_text(sts.web_identity_token)
-            assert issue_in(aws.session().get_credentials(), sts) == 1
+            assert issue_number(aws.session().get_credentials(), sts) == 1
 
-    def test_refuses_a_role_that_is_unknown(self, aws: Aws) -> None:
+    def test_refuses_an_unknown_role(self, aws: Aws) -> None:
         with STS() as sts:
             aws.set(sts.environment(aws.directory / "token"))
             sts.roles.clear()
@@ -283,9 +283,13 @@ class TestWebIdentity:
         ("fault", "expected", "requests"),
         [("500", (500, "InternalFailure"), 3), ("refuse", (403, "AccessDenied"), 1)],
     )
-    def test_an_error_is_sts_s_own(self, aws: Aws, fault: Fault, expected: tuple[int, str], requests: int) -> None:
+    def test_botocore_gets_the_error_codes_of_sts(
+        self, aws: Aws, fault: Fault, expected: tuple[int, str], requests: int
+    ) -> None:
         with STS() as sts:
-            aws.set(sts.environment(aws.directory / "token"), {"AWS_RETRY_MODE": "standard"})  # once not the default
+            aws.set(
+                sts.environment(aws.directory / "token"), {"AWS_RETRY_MODE": "standard"}
+            )  # older versions of botocore have another default
             sts.fault = fault
             assert self.error(aws) == expected
             assert len(sts.requests) == requests
@@ -294,7 +298,7 @@ class TestWebIdentity:
         ("garbage", "kind"),
         [(b"<html></html>", KeyError), (b"not even XML", ResponseParserError), (b"", ResponseParserError)],
     )
-    def test_garbage_is_not_tried_again(self, aws: Aws, garbage: bytes, kind: type[Exception]) -> None:
+    def test_garbage_is_not_retried(self, aws: Aws, garbage: bytes, kind: type[Exception]) -> None:
         with STS() as sts:
             aws.set(sts.environment(aws.directory / "token"))
             sts.fault, sts.garbage = "garbage", garbage
@@ -303,7 +307,9 @@ class TestWebIdentity:
             assert len(sts.requests) == 1
 
     @pytest.mark.parametrize(("fault", "skew"), [("expired", 0), (None, -3700)])
-    def test_what_has_expired_on_arrival_is_not_used(self, aws: Aws, fault: Fault | None, skew: float) -> None:
+    def test_credentials_that_have_already_expired_are_not_used(
+        self, aws: Aws, fault: Fault | None, skew: float
+    ) -> None:
         with STS() as sts:
             aws.set(sts.environment(aws.directory / "token"))
             sts.fault, sts.skew = fault, skew
@@ -320,7 +326,7 @@ class TestWebIdentity:
                 session.get_credentials().get_frozen_credentials()
             assert len(sts.requests) == 2
 
-    def test_botocore_cannot_reach_what_is_not_there(self, aws: Aws) -> None:
+    def test_a_closed_endpoint_is_unreachable(self, aws: Aws) -> None:
         with STS() as sts:
             aws.set(sts.environment(aws.directory / "token"), {"AWS_MAX_ATTEMPTS": "1"})
         with pytest.raises(EndpointConnectionError):
@@ -328,14 +334,14 @@ class TestWebIdentity:
 
     @staticmethod
     def error(aws: Aws) -> tuple[int, str]:
-        """Return status and code of the error that botocore gets for the credentials."""
+        """Return status and code of the error that botocore gets instead of credentials."""
         with pytest.raises(ClientError) as caught:
             aws.session().get_credentials().get_frozen_credentials()
         return caught.value.response["ResponseMetadata"]["HTTPStatusCode"], caught.value.response["Error"]["Code"]
 
 
 class TestAssumeRole:
-    def test_gives_a_profile_its_role(self, aws: Aws) -> None:
+    def test_a_profile_assumes_its_role(self, aws: Aws) -> None:
         with STS(Role(external_id="customer/7")) as sts:
             aws.set(sts.environment(), {"AWS_PROFILE": "media"})
             aws.credentials(f"[base]\naws_access_key_id={ACCESS_KEY}\naws_secret_access_key={SECRET_KEY}\n")
@@ -344,7 +350,7 @@ class TestAssumeRole:
                 "external_id=customer/7\nduration_seconds=900\nregion=eu-central-1\n"
             )
             credentials = aws.session().get_credentials()
-            assert credentials.method == "assume-role" and issue_in(credentials, sts) == 1
+            assert credentials.method == "assume-role" and issue_number(credentials, sts) == 1
             left = sts.issue(1).expiration - datetime.now(UTC)
             assert timedelta(seconds=890) < left < timedelta(seconds=902)
         found = signature_of(sts.requests[0])
@@ -352,14 +358,14 @@ class TestAssumeRole:
             ACCESS_KEY, "eu-central-1", "sts",
         )  # fmt: skip
 
-    def test_takes_an_instance_s_credentials(self, aws: Aws) -> None:
+    def test_accepts_the_credentials_of_an_instance(self, aws: Aws) -> None:
         with Metadata() as metadata, STS(sources=[metadata]) as sts:
             aws.set(metadata.environment(), sts.environment(), {"AWS_PROFILE": "media"})
             aws.config(f"[profile media]\nrole_arn={ROLE_ARN}\ncredential_source=Ec2InstanceMetadata\nregion=r\n")
-            assert issue_in(aws.session().get_credentials(), sts) == 1
+            assert issue_number(aws.session().get_credentials(), sts) == 1
             assert sts.requests[0].headers["x-amz-security-token"] == metadata.issue(1).token
 
-    def test_takes_what_it_has_issued_itself_while_it_is_valid(self, aws: Aws) -> None:
+    def test_accepts_its_own_credentials_until_they_expire(self, aws: Aws) -> None:
         with STS() as sts:
             assert self.assume(aws, sts) == ""
             issue = sts.issue(1)
@@ -371,7 +377,7 @@ class TestAssumeRole:
             sts.issued[0] = Issue(1, *keys, datetime.now(UTC))
             assert "(ExpiredToken)" in self.assume(aws, sts, keys=keys)
 
-    def test_refuses_other_keys(self, aws: Aws) -> None:
+    def test_refuses_unknown_keys(self, aws: Aws) -> None:
         with STS() as sts:
             assert "(SignatureDoesNotMatch)" in self.assume(aws, sts, keys=(ACCESS_KEY, "another", None))
             assert "(InvalidClientTokenId)" in self.assume(aws, sts, keys=("AKIAANOTHER", SECRET_KEY, None))
@@ -379,19 +385,19 @@ class TestAssumeRole:
             assert sts.issued == []
 
     @pytest.mark.parametrize(("skew", "words"), [(1000, "Signature expired"), (-1000, "Signature not yet current")])
-    def test_refuses_a_time_that_is_far_from_its_own(self, aws: Aws, skew: float, words: str) -> None:
+    def test_refuses_a_signature_of_another_time(self, aws: Aws, skew: float, words: str) -> None:
         with STS() as sts:
             sts.skew = skew
             assert f"(SignatureDoesNotMatch) when calling the AssumeRole operation: {words}" in self.assume(aws, sts)
 
-    def test_refuses_another_region_where_it_has_one(self, aws: Aws) -> None:
+    def test_refuses_another_region_if_it_has_one(self, aws: Aws) -> None:
         with STS(region="eu-central-1") as sts:
             assert self.assume(aws, sts) == ""
             sts.region = "us-east-1"
             assert "valid region" in self.assume(aws, sts)
 
-    def test_refuses_a_role_that_is_not_for_the_caller(self, aws: Aws) -> None:
-        with STS(Role(external_id="right", longest=3600)) as sts:
+    def test_refuses_a_role_that_the_caller_may_not_assume(self, aws: Aws) -> None:
+        with STS(Role(external_id="right", max_duration=3600)) as sts:
             assert self.assume(aws, sts, ExternalId="right") == ""
             assert "(AccessDenied)" in self.assume(aws, sts)
             assert "(AccessDenied)" in self.assume(aws, sts, ExternalId="wrong")
@@ -419,10 +425,10 @@ class TestAssumeRole:
             error = self.assume(aws, sts, **parameters)
             assert "(ValidationError)" in error and words in error
 
-    def test_takes_a_query_as_well_as_a_form(self) -> None:
+    def test_accepts_a_query_string_and_a_form(self) -> None:
         with STS() as sts:
             target = f"/?{urlencode(ASSUME)}"
-            status, headers, body = ask(sts, "GET", target, signed(sts, "GET", target, b""))
+            status, headers, body = send(sts, "GET", target, signed(sts, "GET", target, b""))
             assert status == 200 and headers["x-amzn-RequestId"] and sts.issue(1).token.encode() in body
 
     @pytest.mark.parametrize(
@@ -435,27 +441,27 @@ class TestAssumeRole:
             lambda headers, body: ({**headers, "Host": "sts.amazonaws.com"}, body),
         ],
     )
-    def test_a_signature_is_for_one_request(
+    def test_a_signature_is_valid_for_one_request(
         self, changed: Callable[[dict[str, str], bytes], tuple[dict[str, str], bytes]]
     ) -> None:
         with STS() as sts:
             body = urlencode(ASSUME).encode()
             headers = signed(sts, "POST", "/", body)
-            assert ask(sts, "POST", "/", headers, body)[0] == 200
+            assert send(sts, "POST", "/", headers, body)[0] == 200
             headers, body = changed(headers, body)
-            status, _, answer = ask(sts, "POST", "/", headers, body)
+            status, _, answer = send(sts, "POST", "/", headers, body)
             assert status == 403 and b"<Code>SignatureDoesNotMatch</Code>" in answer
 
-    def test_refuses_what_is_not_signed_for_it(self) -> None:
+    def test_refuses_requests_that_are_not_signed_for_it(self) -> None:
         with STS() as sts:
             body = urlencode(ASSUME).encode()
             form = {"Content-Type": FORM}
-            assert b"MissingAuthenticationToken" in ask(sts, "POST", "/", form, body)[2]
+            assert b"MissingAuthenticationToken" in send(sts, "POST", "/", form, body)[2]
             old = {**form, "Authorization": f"AWS {ACCESS_KEY}:c2lnbmF0dXJl"}
-            assert b"IncompleteSignature" in ask(sts, "POST", "/", old, body)[2]
-            assert b"correct service" in ask(sts, "POST", "/", signed(sts, "POST", "/", body, "s3"), body)[2]
-            assert b"InvalidAction" in ask(sts, "POST", "/", form, b"Action=GetCallerIdentity&Version=2011-06-15")[2]
-            assert ask(sts, "POST", "/else", form, body)[0] == 404
+            assert b"IncompleteSignature" in send(sts, "POST", "/", old, body)[2]
+            assert b"correct service" in send(sts, "POST", "/", signed(sts, "POST", "/", body, "s3"), body)[2]
+            assert b"InvalidAction" in send(sts, "POST", "/", form, b"Action=GetCallerIdentity&Version=2011-06-15")[2]
+            assert send(sts, "POST", "/else", form, body)[0] == 404
 
     @staticmethod
     def assume(
@@ -465,7 +471,7 @@ class TestAssumeRole:
         keys: tuple[str, str, str | None] = (ACCESS_KEY, SECRET_KEY, None),
         **parameters: Any,
     ) -> str:
-        """Assume the role with botocore's client, which checks nothing itself; return the error, if any."""
+        """Assume the role with botocore's client without its own validation; return the error, empty for success."""
         given = {"RoleArn": ROLE_ARN, "RoleSessionName": "origin", **parameters}
         client = aws.session().create_client(
             "sts", "eu-central-1", endpoint_url=sts.url, aws_access_key_id=keys[0], aws_secret_access_key=keys[1],
@@ -483,23 +489,23 @@ class TestAssumeRole:
 
 
 class TestAll:
-    def test_many_at_one_moment_get_credentials_of_their_own(self, aws: Aws) -> None:
+    def test_simultaneous_requests_get_different_credentials(self, aws: Aws) -> None:
         with Container() as ecs, ThreadPoolExecutor(64) as threads:
             ecs.fault = "slow"
-            answers = [threads.submit(ask, ecs, "GET", ecs.path, {"Authorization": ecs.token}) for _ in range(64)]
+            answers = [threads.submit(send, ecs, "GET", ecs.path, {"Authorization": ecs.token}) for _ in range(64)]
             ecs.wait_for_requests(64)
             ecs.released.set()
             keys = {json.loads(answer.result()[2])["AccessKeyId"] for answer in answers}
         assert keys == {issue.access_key for issue in ecs.issued} and len(keys) == 64
         assert [issue.number for issue in ecs.issued] == [*range(1, 65)]
 
-    def test_secrets_are_found_and_not_shown(self) -> None:
+    def test_leaks_finds_all_secrets_and_the_repr_shows_none(self) -> None:
         with Metadata() as metadata, Container() as ecs, STS() as sts:
             metadata_token = TestMetadata.token(metadata)
-            ask(metadata, "GET", f"{ROLES_PATH}media-instance", metadata_token)
-            ask(ecs, "GET", ecs.path, {"Authorization": ecs.token})
+            send(metadata, "GET", f"{ROLES_PATH}media-instance", metadata_token)
+            send(ecs, "GET", ecs.path, {"Authorization": ecs.token})
             body = urlencode({**ASSUME, "Action": "AssumeRoleWithWebIdentity", "WebIdentityToken": WEB_IDENTITY_TOKEN})
-            ask(sts, "POST", "/", {"Content-Type": FORM}, body.encode())
+            send(sts, "POST", "/", {"Content-Type": FORM}, body.encode())
             issues = [*metadata.issued, *ecs.issued, *sts.issued]
         assert len({issue.access_key for issue in issues}) == 3 and not leaks(repr(issues))
         secrets = [secret for issue in issues for secret in (issue.secret_key, issue.token)]
@@ -508,50 +514,50 @@ class TestAll:
             assert leaks(f"x {secret} y") == [secret.encode()]
             assert leaks(urlencode({"q": secret})) and leaks(json.dumps(secret).encode())
 
-    def test_the_clock_is_the_endpoint_s_own(self) -> None:
+    def test_the_endpoint_has_its_own_clock(self) -> None:
         with Container(lifetime=60) as ecs:
             ecs.skew = 7200
-            _, headers, body = ask(ecs, "GET", ecs.path, {"Authorization": ecs.token})
+            _, headers, body = send(ecs, "GET", ecs.path, {"Authorization": ecs.token})
         ahead = parsedate_to_datetime(headers["Date"]) - datetime.now(UTC)
         assert timedelta(seconds=7190) < ahead < timedelta(seconds=7201)
         assert timedelta(seconds=50) < ecs.issue(1).expiration - parsedate_to_datetime(headers["Date"])
         assert json.loads(body)["Expiration"] == ecs.issue(1).expiration.strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def test_comes_back_on_its_port(self) -> None:
+    def test_a_restart_on_the_same_port(self) -> None:
         with Metadata() as first:
             port = first.port
         with pytest.raises(ConnectionRefusedError):
-            ask(first, "GET", "/")
+            send(first, "GET", "/")
         with Metadata(port=port) as second:
-            assert second.url == first.url and ask(second, "GET", "/")[0] == 401
+            assert second.url == first.url and send(second, "GET", "/")[0] == 401
 
-    def test_ends_while_clients_wait_and_keep_connections(self) -> None:
+    def test_closes_while_clients_wait_and_keep_connections(self) -> None:
         with ThreadPoolExecutor(2) as threads, Container() as ecs:
             idle = http.client.HTTPConnection("127.0.0.1", ecs.port, timeout=10)
             idle.request("GET", "/")
             idle.getresponse().read()
             ecs.fault = "hang"
-            hanging = threads.submit(ask, ecs, "GET", ecs.path)
+            hanging = threads.submit(send, ecs, "GET", ecs.path)
             ecs.wait_for_requests(2)
             ecs.fault = "slow"
-            slow = threads.submit(ask, ecs, "GET", ecs.path)
+            slow = threads.submit(send, ecs, "GET", ecs.path)
             ecs.wait_for_requests(3)
         for waiting in (hanging, slow):
             assert isinstance(waiting.exception(), http.client.RemoteDisconnected)
         idle.close()
 
-    def test_an_error_inside_fails_the_test(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_exception_in_the_endpoint_fails_the_test(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ecs = Container()
         monkeypatch.setattr(ecs, "_answer", None)
         ecs.__enter__()
         with pytest.raises(http.client.RemoteDisconnected):
-            ask(ecs, "GET", "/")
+            send(ecs, "GET", "/")
         with pytest.raises(AssertionError, match="the endpoint failed: TypeError"):
             ecs.__exit__(None, None, None)
 
 
 def signed(sts: STS, method: str, target: str, body: bytes, service: str = "sts") -> dict[str, str]:
-    """Return the headers of a request to the service, signed by botocore."""
+    """Return the headers of a request to STS, signed by botocore."""
     request = AWSRequest(method, f"{sts.url}{target}", {"Host": f"127.0.0.1:{sts.port}"}, body)
     if method == "POST":
         request.headers["Content-Type"] = FORM
@@ -559,7 +565,7 @@ def signed(sts: STS, method: str, target: str, body: bytes, service: str = "sts"
     return dict(request.headers.items())
 
 
-def test_a_signature_can_be_checked_for_any_service() -> None:
+def test_signatures_for_any_service_can_be_verified() -> None:
     headers = {"Host": "bucket.example", "x-amz-meta-a": "  two   words "}
     request = AWSRequest("GET", "https://bucket.example/a%20b?z=&a=%2F&a=%21", headers)
     SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "execute-api", "eu-west-1").add_auth(request)

@@ -1,4 +1,4 @@
-"""Identities that live, in a real httpd: both ways in, its processes, daemons and interpreters, and their log."""
+"""Roles and AWS identities in a real httpd: gateway and proxy, processes, daemons, interpreters, and the log."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ AWS = ("SetEnv S3CredentialSource aws",)
 
 
 class Guard:
-    """An S3 that takes what was issued and has not ended yet, with the token that belongs to it."""
+    """An S3 that accepts issued credentials with their token until they expire."""
 
     def __init__(self, issuer: Container | Metadata | STS) -> None:
         self.issuer = issuer
         self.used: set[int] = set()
-        self.wrong: list[str] = []
+        self.rejected: list[str] = []
 
     def __call__(self, connection: Connection, request: Request) -> None:
         key = request.headers["authorization"].partition("Credential=")[2].partition("/")[0]
         issue = self.issuer.issued_as(key)
-        if self._is_right(issue, request):
+        if self._is_valid(issue, request):
             assert issue is not None
             self.used.add(issue.number)
             connection.send(answer(200, DATA))
         else:
-            self.wrong.append(key)
+            self.rejected.append(key)
             connection.send(error(403, "AccessDenied"))
 
     @staticmethod
-    def _is_right(issue: Issue | None, request: Request) -> bool:
+    def _is_valid(issue: Issue | None, request: Request) -> bool:
         if issue is None or request.headers.get("x-amz-security-token") != issue.token:
             return False
         return issue.expiration.timestamp() > time.time()
 
 
 def both(s3: ScriptedS3, *lines: str, alias: str = "") -> str:
-    """The two ways in to the same bucket by the same identity."""
+    """The gateway and a proxied section for the same bucket with the same identity."""
     body = "\n".join([*lines, "SetEnv S3Region eu-central-1", "SetEnv S3UseHeaders on"])
     return (
         f"WSGIScriptAlias /media ${{USP_S3_WSGI}} {alias}\n<Location /media>\nSetEnv S3BucketURL {s3.url}/b/\n{body}\n"
@@ -70,28 +70,28 @@ def role(sts: STS, *keys: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def readable() -> Iterator[Path]:
-    """A directory for files that httpd's children read."""
+    """A directory with files that httpd's children can read."""
     directory = Path(tempfile.mkdtemp(prefix="identity-"))
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory)
 
 
-def test_a_role_by_the_settings_keys(aws: Aws, servers: Callable[[str], Httpd]) -> None:
-    """Both ways in share it: it is asked for once in a process."""
+def test_a_role_with_the_configured_keys(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """Gateway and proxy share the credentials: STS is called once per process."""
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
         httpd = servers(both(s3, *role(sts, *OWN_KEYS)) + ONE_CHILD)
         for mount in BOTH * 3:
             assert httpd.fetch(f"{mount}/a.ts").body == DATA
         assert len(sts.issued) == 1
         key = sts.issue(1).access_key
-        line = httpd.wait_for_error("credentials from AssumeRole by the settings")
-    assert f"{ROLE_ARN} (by the settings' keys): " in line
-    assert f"access key {key[:4]}...{key[-4:]}, until 20" in line and key not in line
-    assert len([line for line in httpd.errors() if "credentials from" in line]) == 1
+        line = httpd.wait_for_error("credentials refreshed from AssumeRole with static credentials")
+    assert f"{ROLE_ARN} (S3CredentialSource static): " in line
+    assert f"access key {key[:4]}...{key[-4:]}, expiration 20" in line and key not in line
+    assert len([line for line in httpd.errors() if "credentials refreshed from" in line]) == 1
 
 
-def test_the_readmes_own_lines(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+def test_the_example_in_the_readme(aws: Aws, servers: Callable[[str], Httpd]) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     [block] = [block for block in text.split("```apache\n")[1:] if "S3CredentialSource aws" in block]
     lines = block.partition("```")[0]
@@ -101,10 +101,13 @@ def test_the_readmes_own_lines(aws: Aws, servers: Callable[[str], Httpd]) -> Non
         lines = lines.replace("arn:aws:iam::123456789012:role/reader", ROLE_ARN)
         httpd = servers("WSGIScriptAlias /media ${USP_S3_WSGI}\n" + lines)
         assert httpd.fetch("/media/a.ts").body == DATA
-        httpd.wait_for_error(r"\(by AWS\): credentials from AssumeRole by iam-role, access key ASIA\.\.\.")
+        httpd.wait_for_error(
+            r"\(S3CredentialSource aws\): credentials refreshed from AssumeRole with iam-role credentials, "
+            r"access key ASIA\.\.\."
+        )
 
 
-def test_each_process_has_its_own(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+def test_each_process_has_its_own_credentials(aws: Aws, servers: Callable[[str], Httpd]) -> None:
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
         httpd = servers(
             both(s3, *role(sts, *OWN_KEYS))
@@ -115,8 +118,10 @@ def test_each_process_has_its_own(aws: Aws, servers: Callable[[str], Httpd]) -> 
         assert 1 <= len(sts.issued) <= 3
 
 
-@pytest.mark.parametrize("kind", ["instance", "ecs", "pod identity", "web identity", "a role by the instance"])
-def test_the_identity_of_the_process(aws: Aws, readable: Path, servers: Callable[[str], Httpd], kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["instance", "ecs", "pod identity", "web identity", "a role with the instance's credentials"]
+)
+def test_the_aws_identity_of_the_process(aws: Aws, readable: Path, servers: Callable[[str], Httpd], kind: str) -> None:
     with Metadata() as metadata, Container() as container, STS(Role(), sources=[metadata]) as sts:
         lines: tuple[str, ...] = AWS
         issuer: Container | Metadata | STS = metadata
@@ -146,52 +151,52 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_no_request_fails_while_credentials_come_and_go(aws: Aws, servers: Callable[[str], Httpd]) -> None:
-    """Each lives for a few seconds; the requests go on through the ends of several."""
+def test_no_request_fails_while_credentials_are_refreshed(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """They are valid for a few seconds, and the requests continue through several refreshes."""
     with STS(Role()) as sts, ScriptedS3(then=(guard := Guard(sts))) as s3:
         sts.lifetime = 4
         httpd = servers(both(s3, *role(sts, *OWN_KEYS)) + ONE_CHILD)
         with load(httpd, 16) as seen:
             until(lambda: len(guard.used) >= 4)
         assert seen == {(mount, 200, DATA) for mount in BOTH}
-        assert guard.wrong == []
+        assert guard.rejected == []
 
 
-def test_an_sts_that_is_away_for_a_while(aws: Aws, servers: Callable[[str], Httpd]) -> None:
-    """What is there is used to its end; then nothing goes out unsigned, and the client hears when to come again."""
+def test_an_sts_outage(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """Credentials are used until they expire. Then no request is sent, and the client gets 503 with Retry-After."""
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
         sts.lifetime = 6
         httpd = servers(both(s3, *role(sts, *OWN_KEYS)) + ONE_CHILD)
         assert [httpd.fetch(f"{mount}/a.ts").status for mount in BOTH] == [200, 200]
         sts.fault = "500"
         with load(httpd) as seen:
-            httpd.wait_for_error("STS answered 500 InternalFailure; going on with the credentials that are there")
+            httpd.wait_for_error("refresh failed: STS answered 500 InternalFailure; using the current credentials")
             assert {status for _, status, _ in seen} == {200}
         httpd.expect_error("usp_s3_wsgi: .*STS answered 500 InternalFailure")
         until(lambda: httpd.fetch("/media/a.ts").status == 503)
-        asked = len(s3.requests)
+        sent = len(s3.requests)
         for mount in BOTH:
             reply = httpd.fetch(f"{mount}/a.ts")
             assert reply.status == 503 and 1 <= int(reply.headers["Retry-After"]) <= 10
-        assert len(s3.requests) == asked
+        assert len(s3.requests) == sent
         sts.fault = None
         for mount in BOTH:
             until(lambda path=f"{mount}/a.ts": httpd.fetch(path).status == 200)  # type: ignore[misc]
 
 
-def test_a_slow_sts_costs_no_longer_than_timeout(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+def test_timeout_limits_the_wait_for_a_slow_sts(aws: Aws, servers: Callable[[str], Httpd]) -> None:
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
         sts.fault = "slow"
         gateway = both(s3, *role(sts, *OWN_KEYS), "SetEnv S3ProxySet timeout=300ms").partition("ProxyPass")[0]
         httpd = servers(gateway + ONE_CHILD)
-        httpd.expect_error("no credentials came in time")
+        httpd.expect_error("timed out waiting for credentials")
         assert httpd.fetch("/media/a.ts").status == 503
         sts.released.set()
         until(lambda: httpd.fetch("/media/a.ts").status == 200)
 
 
-def test_an_sts_that_hangs_is_its_own_sections_trouble(aws: Aws, servers: Callable[[str], Httpd]) -> None:
-    """However many ask for what cannot be signed, a thread is left for the others."""
+def test_an_sts_that_hangs_does_not_affect_other_sections(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """Requests that cannot be signed do not occupy all threads."""
     with STS(Role()) as sts, ScriptedS3(then=lambda connection, request: connection.send(answer(200, DATA))) as s3:
         sts.fault = "hang"
         httpd = servers(
@@ -201,8 +206,8 @@ def test_an_sts_that_hangs_is_its_own_sections_trouble(aws: Aws, servers: Callab
             + "\n</Location>\n"
             + ONE_CHILD
         )
-        httpd.expect_error("no credentials came in time|botocore: ")
-        assert httpd.fetch("/media/a.ts").status == 503  # after 5 seconds, and then at once
+        httpd.expect_error("timed out waiting for credentials|botocore: ")
+        assert httpd.fetch("/media/a.ts").status == 503  # after 5 seconds; later ones immediately
         with ThreadPoolExecutor(40) as pool:
             refused = [pool.submit(httpd.fetch, f"{BOTH[number % 2]}/a.ts") for number in range(200)]
             for _ in range(20):
@@ -210,27 +215,27 @@ def test_an_sts_that_hangs_is_its_own_sections_trouble(aws: Aws, servers: Callab
             assert {each.result().status for each in refused} == {503}
 
 
-def test_a_bad_role_is_its_own_sections_trouble(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+def test_a_wrong_role_does_not_affect_other_sections(aws: Aws, servers: Callable[[str], Httpd]) -> None:
     other = "arn:aws:iam::123456789012:role/other"
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
         bad = [*OWN_KEYS, f"SetEnv S3RoleARN {other}", f"SetEnv S3STSEndpoint {sts.url}"]
         config = both(s3, *role(sts, *OWN_KEYS))
-        for mount, lines in (("/bad", bad), ("/nobody", AWS)):
+        for mount, lines in (("/bad", bad), ("/no-credentials", AWS)):
             body = "\n".join([f"SetEnv S3BucketURL {s3.url}/b/", "SetEnv S3Region eu-central-1", *lines])
             config += f"WSGIScriptAlias {mount} ${{USP_S3_WSGI}}\n<Location {mount}>\n{body}\n</Location>\n"
         httpd = servers(config + ONE_CHILD)
-        httpd.expect_error("usp_s3_wsgi: /(bad|nobody): ")
+        httpd.expect_error("usp_s3_wsgi: /(bad|no-credentials): ")
         for _ in range(2):
             assert httpd.fetch("/bad/a.ts").status == 503
-            assert httpd.fetch("/nobody/a.ts").status == 503
+            assert httpd.fetch("/no-credentials/a.ts").status == 503
             for mount in BOTH:
                 assert httpd.fetch(f"{mount}/a.ts").body == DATA
-        httpd.wait_for_error(rf"{other} \(by the settings' keys\): STS answered 403 AccessDenied")
-        httpd.wait_for_error("AWS: AWS knows no identity of this process")
+        httpd.wait_for_error(rf"{other} \(S3CredentialSource static\): STS answered 403 AccessDenied")
+        httpd.wait_for_error("S3CredentialSource aws: no AWS credentials found")
 
 
-def test_another_interpreter_is_refused(aws: Aws, servers: Callable[[str], Httpd]) -> None:
-    """Python ends a process whose interpreter ends while a thread of it is at work."""
+def test_a_subinterpreter_is_refused(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    """Python aborts a process whose subinterpreter ends while one of its threads runs."""
     with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
         httpd = servers(both(s3, *role(sts, *OWN_KEYS), alias="application-group=another") + ONE_CHILD)
         assert httpd.fetch("/media/a.ts").status == 500
@@ -260,7 +265,7 @@ def test_a_graceful_restart_under_load(aws: Aws, servers: Callable[[str], Httpd]
 
 @pytest.mark.parametrize("mode", MODES)
 def test_requester_pays_is_signed_in_each_mode(s3: EmbeddedS3, checked: list[Httpd], mode: str) -> None:
-    """Swift knows nothing of it, but checks all that is signed."""
+    """Swift ignores the header, but it checks the signature of all signed headers."""
     s3.put(BUCKET, "a.ts", DATA)
     pays = "SetEnv S3RequesterPays on"
     url = f"{s3.scheme}://{s3.host}/{BUCKET}"
@@ -274,18 +279,18 @@ def test_requester_pays_is_signed_in_each_mode(s3: EmbeddedS3, checked: list[Htt
     assert [entry["headers"].get("x-amz-request-payer") for entry in s3.requests()] == ["requester"] * 2
 
 
-def test_requester_pays_is_signed(servers: Callable[[str], Httpd]) -> None:
-    payer = threading.Event()
+def test_requester_pays_is_a_signed_header(servers: Callable[[str], Httpd]) -> None:
+    seen = threading.Event()
 
     def judge(connection: Connection, request: Request) -> None:
         names = request.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
         assert request.headers["x-amz-request-payer"] == "requester" and "x-amz-request-payer" in names
-        payer.set()
+        seen.set()
         connection.send(answer(200, DATA))
 
     with ScriptedS3(then=judge) as s3:
         httpd = servers(both(s3, *OWN_KEYS, "SetEnv S3RequesterPays on"))
         for mount in BOTH:
-            payer.clear()
+            seen.clear()
             assert httpd.fetch(f"{mount}/a.ts").body == DATA
-            assert payer.is_set()
+            assert seen.is_set()

@@ -1,4 +1,4 @@
-"""The credentials of one identity: asked for ahead of their end, once for all, and never lost by a failure."""
+"""The refresher: refreshes once for all requests before the expiration, and keeps valid credentials on failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from usp_s3_wsgi.credentials import refresher
-from usp_s3_wsgi.credentials.identity import Temporary
+from usp_s3_wsgi.credentials.identity import TemporaryCredentials
 from usp_s3_wsgi.credentials.refresher import Refresher
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
 from usp_s3_wsgi.signing.types import Credentials
@@ -19,26 +19,28 @@ WAIT = 10.0
 
 
 class Source:
-    """Issues numbered credentials, or fails, when it is let; counts how often it was asked."""
+    """Issues numbered credentials, or fails, and counts the calls. It blocks until ``may_answer`` is set."""
 
     def __init__(self, lifetime: float | None = 3600.0) -> None:
         self.lifetime = lifetime
-        self.asked = 0
+        self.calls = 0
         self.error: Exception | None = None
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.now = NOW
         self.answered = threading.Semaphore(0)
 
-    def fetch(self) -> Temporary:
-        self.asked += 1
-        number = self.asked
+    def fetch(self) -> TemporaryCredentials:
+        self.calls += 1
+        number = self.calls
         try:
             assert self.may_answer.wait(WAIT)
             if self.error is not None:
                 raise self.error
             expires = None if self.lifetime is None else self.now + self.lifetime
-            return Temporary(Credentials(f"ASIA{number:016}", f"secret-{number}", f"token-{number}"), expires, "a test")
+            return TemporaryCredentials(
+                Credentials(f"ASIA{number:016}", f"secret-{number}", f"token-{number}"), expires, "a test"
+            )
         finally:
             self.answered.release()
 
@@ -62,7 +64,7 @@ def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def monotonic(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The clock of pauses, which stands still otherwise."""
+    """The monotonic clock, which only the test advances; and backoff without randomness."""
     now = [1000.0]
     monkeypatch.setattr("usp_s3_wsgi.credentials.refresher.time.monotonic", lambda: now[0])
     monkeypatch.setattr("usp_s3_wsgi.credentials.refresher.random.uniform", lambda low, high: high)
@@ -74,73 +76,73 @@ def start(source: Source) -> Refresher:
 
 
 def settle(subject: Refresher) -> None:
-    """Wait until no refresh is under way."""
+    """Wait until no refresh is running."""
     with subject._changed:
-        assert subject._changed.wait_for(lambda: not subject._running, WAIT)
+        assert subject._changed.wait_for(lambda: not subject._refreshing, WAIT)
 
 
-def test_the_first_ones_are_waited_for_and_kept(source: Source) -> None:
+def test_the_first_call_waits_for_credentials_and_they_are_kept(source: Source) -> None:
     subject = start(source)
     assert [number(subject.get(WAIT)) for _ in range(3)] == [1, 1, 1]
-    assert source.asked == 1
+    assert source.calls == 1
 
 
-@pytest.mark.parametrize(("lifetime", "due"), [(3600, 900), (1800, 900), (900, 450), (60, 30)])
-def test_new_ones_are_asked_for_ahead_of_the_end(lifetime: int, due: int) -> None:
-    """A quarter of an hour before, or where they live no longer than half an hour, at half of that."""
+@pytest.mark.parametrize(("lifetime", "remaining"), [(3600, 900), (1800, 900), (900, 450), (60, 30)])
+def test_credentials_are_refreshed_before_they_expire(lifetime: int, remaining: int) -> None:
+    """15 minutes before, or at half their lifetime if they are valid for 30 minutes or less."""
     source = Source(lifetime)
     subject = start(source)
     subject.get(WAIT)
-    source.now += lifetime - due - 1
+    source.now += lifetime - remaining - 1
     subject.get(WAIT)
     settle(subject)
-    assert source.asked == 1
+    assert source.calls == 1
     source.now += 1
     assert number(subject.get(WAIT)) == 1
     settle(subject)
-    assert (number(subject.get(WAIT)), source.asked) == (2, 2)
+    assert (number(subject.get(WAIT)), source.calls) == (2, 2)
 
 
-def test_nobody_waits_for_a_refresh_while_there_are_valid_ones(source: Source) -> None:
+def test_no_call_waits_for_a_refresh_while_credentials_are_valid(source: Source) -> None:
     subject = start(source)
     subject.get(WAIT)
     source.now += 3600 - 300
     source.may_answer.clear()
     assert [number(subject.get(0.0)) for _ in range(100)] == [1] * 100
-    assert source.asked == 2
+    assert source.calls == 2
     source.may_answer.set()
     settle(subject)
     assert number(subject.get(0.0)) == 2
 
 
-def test_what_has_no_known_end_is_looked_at_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """The keys of a profile may have been exchanged; where they have not, nobody hears of it."""
+def test_credentials_without_known_expiration_are_loaded_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """The keys of a profile may have changed. The reload is not logged."""
     source = Source(None)
     subject = start(source)
     subject.get(WAIT)
     source.now += 59
-    assert (number(subject.get(0.0)), source.asked) == (1, 1)
+    assert (number(subject.get(0.0)), source.calls) == (1, 1)
     source.now += 1
     source.may_answer.clear()
     assert number(subject.get(0.0)) == 1
     source.may_answer.set()
     settle(subject)
     assert number(subject.get(0.0)) == 2
-    assert capsys.readouterr().err.count("credentials from") == 1
+    assert capsys.readouterr().err.count("credentials refreshed from") == 1
 
 
-def test_many_threads_at_the_end_cause_one_refresh(source: Source) -> None:
+def test_many_threads_cause_one_refresh_at_expiration(source: Source) -> None:
     subject = start(source)
     subject.get(WAIT)
     source.now += 3600
     source.may_answer.clear()
     with ThreadPoolExecutor(64) as pool:
         waiting = [pool.submit(subject.get, WAIT) for _ in range(64)]
-        while source.asked < 2:
+        while source.calls < 2:
             pass
         source.may_answer.set()
         assert {number(one.result()) for one in waiting} == {2}
-    assert source.asked == 2
+    assert source.calls == 2
 
 
 # --- failures
@@ -152,7 +154,7 @@ def unavailable(call: Callable[[], object]) -> CredentialsUnavailable:
     return caught.value
 
 
-def test_a_failure_keeps_the_last_ones_until_they_end(
+def test_after_a_failure_credentials_are_used_until_they_expire(
     source: Source, monotonic: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     subject = start(source)
@@ -163,7 +165,8 @@ def test_a_failure_keeps_the_last_ones_until_they_end(
     assert number(subject.get(WAIT)) == 1
     settle(subject)
     assert capsys.readouterr().err == (
-        "usp_s3_wsgi: role x: STS answered 500; going on with the credentials that are there, which end in 700 s\n"
+        "USPS30603: usp_s3_wsgi: role x: refresh failed: STS answered 500; using the current credentials, "
+        "which expire in 700 s\n"
     )
     source.now += 690
     assert number(subject.get(WAIT)) == 1
@@ -173,60 +176,60 @@ def test_a_failure_keeps_the_last_ones_until_they_end(
     assert failure.headers == (("Retry-After", "1"),)
 
 
-def test_pauses_grow_and_are_shorter_in_need(source: Source, monotonic: list[float]) -> None:
-    """A minute at most while there is time, ten seconds when ten minutes are left; then success begins anew."""
+def test_backoff_grows_and_is_shorter_after_the_mandatory_timeout(source: Source, monotonic: list[float]) -> None:
+    """At most 60 seconds, or 10 seconds when less than 10 minutes remain; a success resets it."""
     subject = start(source)
     subject.get(WAIT)
     source.error = CredentialsUnavailable("no")
 
-    def pauses(count: int) -> list[float]:
+    def backoffs(count: int) -> list[float]:
         found = []
         for _ in range(count):
-            asked, begun = source.asked, monotonic[0]
+            calls, started_at = source.calls, monotonic[0]
             subject.get(WAIT)
             settle(subject)
-            while source.asked == asked:
+            while source.calls == calls:
                 monotonic[0] += 0.5
                 subject.get(WAIT)
                 settle(subject)
-            found.append(monotonic[0] - begun)
+            found.append(monotonic[0] - started_at)
         return found
 
     source.now += 3600 - 800
-    assert pauses(8) == [0, 1, 2, 4, 8, 16, 32, 60]
+    assert backoffs(8) == [0, 1, 2, 4, 8, 16, 32, 60]
     source.now += 300
-    assert pauses(3) == [60, 10, 10]
+    assert backoffs(3) == [60, 10, 10]
     source.error = None
-    pauses(1)
-    assert number(subject.get(WAIT)) == source.asked
+    backoffs(1)
+    assert number(subject.get(WAIT)) == source.calls
 
 
-def test_nobody_asks_while_the_last_failure_is_new(source: Source, monotonic: list[float]) -> None:
+def test_no_refresh_during_backoff(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     source.error = CredentialsUnavailable("no")
     for _ in range(50):
         unavailable(lambda: subject.get(WAIT))
-    assert source.asked == 1
+    assert source.calls == 1
     monotonic[0] += 1
     source.error = None
     assert number(subject.get(WAIT)) == 2
 
 
-def test_nobody_waits_longer_than_he_may(source: Source) -> None:
+def test_the_timeout_limits_the_wait(source: Source) -> None:
     subject = start(source)
     source.may_answer.clear()
-    assert str(unavailable(lambda: subject.get(0.01))) == "role x: no credentials came in time"
+    assert str(unavailable(lambda: subject.get(0.01))) == "role x: timed out waiting for credentials"
     source.may_answer.set()
     assert number(subject.get(WAIT)) == 1
 
 
-def test_what_has_expired_on_arrival_is_none() -> None:
+def test_credentials_that_have_already_expired_are_a_failure() -> None:
     source = Source(-60)
     failure = unavailable(lambda: start(source).get(WAIT))
-    assert str(failure) == "role x: what came had expired already; is this server's clock right?"
+    assert str(failure) == "role x: the new credentials have already expired: check this server's clock"
 
 
-def test_worse_ones_do_not_replace_better_ones(source: Source) -> None:
+def test_expired_credentials_do_not_replace_valid_ones(source: Source) -> None:
     subject = start(source)
     subject.get(WAIT)
     source.now += 3600 - 300
@@ -236,14 +239,14 @@ def test_worse_ones_do_not_replace_better_ones(source: Source) -> None:
         settle(subject)
 
 
-def test_an_internal_error_is_told_without_its_words(source: Source) -> None:
+def test_the_message_of_an_internal_error_is_not_shown(source: Source) -> None:
     subject = start(source)
     source.error = KeyError("secret-1")
     failure = str(unavailable(lambda: subject.get(WAIT)))
     assert failure.startswith("role x: internal error: KeyError in fetch, ") and "secret" not in failure
 
 
-def test_nothing_that_ends_a_thread_ends_the_asking(source: Source, monotonic: list[float]) -> None:
+def test_refreshes_continue_after_system_exit_in_the_thread(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     source.error = SystemExit("secret-1")  # type: ignore[assignment]
     assert "internal error: SystemExit" in str(unavailable(lambda: subject.get(WAIT)))
@@ -252,7 +255,7 @@ def test_nothing_that_ends_a_thread_ends_the_asking(source: Source, monotonic: l
     assert number(subject.get(WAIT)) == 2
 
 
-def test_a_setting_that_cannot_work_is_told_as_one(source: Source) -> None:
+def test_a_setting_error_is_raised_as_one(source: Source) -> None:
     subject = start(source)
     source.error = SettingError("botocore is missing")
     for _ in range(2):
@@ -260,7 +263,7 @@ def test_a_setting_that_cannot_work_is_told_as_one(source: Source) -> None:
             subject.get(WAIT)
 
 
-def test_where_no_thread_can_be_started(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_cannot_be_started_is_a_failure(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("daemon threads are disabled in this (sub)interpreter")
 
@@ -269,105 +272,105 @@ def test_where_no_thread_can_be_started(source: Source, monkeypatch: pytest.Monk
         patch.setattr(threading.Thread, "start", refuse)
         for _ in range(3):
             failure = unavailable(lambda: subject.get(WAIT))
-            assert str(failure) == "role x: no thread can be started: RuntimeError"
-    assert source.asked == 0
+            assert str(failure) == "role x: cannot start a refresh thread: RuntimeError"
+    assert source.calls == 0
 
 
-# --- refused by S3
+# --- rejected by S3
 
 
-def test_what_s3_refuses_is_exchanged(source: Source, monotonic: list[float]) -> None:
+def test_rejected_credentials_are_replaced(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     first = subject.get(WAIT)
-    assert not subject.renew(first, WAIT)  # too new to be exchanged
+    assert not subject.replace_rejected(first, WAIT)  # too new to be replaced
     monotonic[0] += 60
-    source.now -= 3600  # whatever the clock is set to meanwhile
-    assert subject.renew(first, WAIT)
+    source.now -= 3600  # the wall clock does not matter
+    assert subject.replace_rejected(first, WAIT)
     assert number(subject.get(WAIT)) == 2
-    assert subject.renew(first, WAIT)  # another request has done it
-    assert source.asked == 2
+    assert subject.replace_rejected(first, WAIT)  # another request has replaced them
+    assert source.calls == 2
 
 
-def test_what_is_doubted_is_exchanged_in_the_background(source: Source, monotonic: list[float]) -> None:
+def test_invalidated_credentials_are_replaced_in_the_background(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     first = subject.get(WAIT)
     monotonic[0] += 60
     source.may_answer.clear()
-    subject.doubt()
+    subject.invalidate()
     assert subject.get(0.0) == first
     source.may_answer.set()
     settle(subject)
     assert number(subject.get(0.0)) == 2
 
 
-def test_who_refuses_whatever_comes_is_not_the_reason_to_ask_for_ever(source: Source, monotonic: list[float]) -> None:
-    """One object that S3 always refuses must not have STS asked every ten seconds."""
+def test_permanent_rejection_does_not_cause_permanent_refreshes(source: Source, monotonic: list[float]) -> None:
+    """One object that S3 always refuses must not cause a request to STS every 10 seconds."""
     subject = start(source)
     subject.get(WAIT)
-    begun = monotonic[0]
-    while monotonic[0] < begun + 3600:
+    started_at = monotonic[0]
+    while monotonic[0] < started_at + 3600:
         monotonic[0] += 1
-        subject.doubt()
+        subject.invalidate()
         settle(subject)
-    assert 5 <= source.asked <= 15
+    assert 5 <= source.calls <= 15
 
 
-def test_many_who_are_refused_at_once_count_for_one(source: Source, monotonic: list[float]) -> None:
-    """The next ones are exchanged as soon as ever, should S3 refuse them too; and so is what a failure left doubted."""
+def test_simultaneous_rejections_count_once(source: Source, monotonic: list[float]) -> None:
+    """They do not delay the next replacement, and neither do failed refreshes of invalidated credentials."""
     subject = start(source)
     first = subject.get(WAIT)
     monotonic[0] += 60
     source.may_answer.clear()
     with ThreadPoolExecutor(64) as pool:
-        refused = [pool.submit(subject.renew, first, WAIT) for _ in range(64)]
-        while source.asked < 2:
+        refused = [pool.submit(subject.replace_rejected, first, WAIT) for _ in range(64)]
+        while source.calls < 2:
             pass
         for _ in range(64):
-            subject.doubt()
+            subject.invalidate()
         source.may_answer.set()
         assert all(each.result() for each in refused)
     monotonic[0] += 11
     source.error = CredentialsUnavailable("no")
     for _ in range(10):
-        subject.doubt()
+        subject.invalidate()
         settle(subject)
         monotonic[0] += 20
     source.error = None
-    assert subject.renew(subject.get(WAIT), WAIT)
+    assert subject.replace_rejected(subject.get(WAIT), WAIT)
     monotonic[0] += 21
-    assert subject.renew(subject.get(WAIT), WAIT)
+    assert subject.replace_rejected(subject.get(WAIT), WAIT)
 
 
-def test_many_that_got_the_same_do_not_come_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refresh_times_of_processes_have_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refresher, "_JITTER", 60.0)
-    dues = set()
+    times = set()
     for _ in range(20):
         subject = start(Source())
         subject.get(WAIT)
-        assert subject._held is not None
-        dues.add(subject._held.due)
-    assert len(dues) == 20 and all(NOW + 3600 - 960 <= due <= NOW + 3600 - 900 for due in dues)
+        assert subject._current is not None
+        times.add(subject._current.refresh_at)
+    assert len(times) == 20 and all(NOW + 3600 - 960 <= time <= NOW + 3600 - 900 for time in times)
 
 
-# --- attempts that take long
+# --- slow refreshes
 
 
-def test_who_waits_does_not_hold_a_thread_for_long(source: Source, monotonic: list[float]) -> None:
-    """The first attempt is waited for 5 seconds, by whomever; then all hear at once that there are none."""
+def test_a_slow_refresh_occupies_threads_for_a_limited_time(source: Source, monotonic: list[float]) -> None:
+    """Calls wait for a refresh until 5 seconds after its start; later calls fail immediately."""
     subject = start(source)
     source.may_answer.clear()
     unavailable(lambda: subject.get(0.0))
     monotonic[0] += 5
     for _ in range(100):
-        assert "no credentials came in time" in str(unavailable(lambda: subject.get(3600.0)))
-    assert source.asked == 1
+        assert "timed out waiting for credentials" in str(unavailable(lambda: subject.get(3600.0)))
+    assert source.calls == 1
     source.may_answer.set()
     settle(subject)
     assert number(subject.get(0.0)) == 1
 
 
-def test_an_attempt_that_never_ends_has_failed(source: Source, monotonic: list[float]) -> None:
-    """Its answer does not count either, should it come."""
+def test_a_refresh_that_hangs_is_a_failure(source: Source, monotonic: list[float]) -> None:
+    """A late result is ignored."""
     subject = start(source)
     source.may_answer.clear()
     unavailable(lambda: subject.get(0.0))
@@ -382,14 +385,14 @@ def test_an_attempt_that_never_ends_has_failed(source: Source, monotonic: list[f
     assert number(subject.get(WAIT)) == 2
 
 
-def test_attempts_that_hang_are_few(source: Source, monotonic: list[float]) -> None:
+def test_the_number_of_hanging_threads_is_limited(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     source.may_answer.clear()
     for _ in range(20):
         monotonic[0] += 100
         unavailable(lambda: subject.get(0.0))
-    assert source.asked == 3
-    assert "3 attempts hang" in str(unavailable(lambda: subject.get(0.0)))
+    assert source.calls == 3
+    assert "3 refresh threads hang" in str(unavailable(lambda: subject.get(0.0)))
     source.may_answer.set()
     for thread in subject._threads:
         thread.join(WAIT)
@@ -397,24 +400,25 @@ def test_attempts_that_hang_are_few(source: Source, monotonic: list[float]) -> N
     assert number(subject.get(WAIT)) == 4
 
 
-def test_what_s3_refuses_is_kept_where_there_is_nothing_else(source: Source, monotonic: list[float]) -> None:
+def test_rejected_credentials_are_kept_if_there_are_no_others(source: Source, monotonic: list[float]) -> None:
     subject = start(source)
     first = subject.get(WAIT)
     monotonic[0] += 60
     source.error = CredentialsUnavailable("no")
-    assert not subject.renew(first, WAIT)
+    assert not subject.replace_rejected(first, WAIT)
     assert subject.get(WAIT) == first
 
 
-# --- what the operator sees
+# --- the error log
 
 
-def test_the_line_at_first_use(source: Source, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_line_of_the_first_refresh(source: Source, capsys: pytest.CaptureFixture[str]) -> None:
     subject = start(source)
     subject.get(WAIT)
     source.now += 3000
     subject.get(WAIT)
     settle(subject)
     assert capsys.readouterr().err == (
-        "usp_s3_wsgi: role x: credentials from a test, access key ASIA...0001, until 2027-01-15T09:00:00Z\n"
+        "USPS30602: usp_s3_wsgi: role x: credentials refreshed from a test, access key ASIA...0001, "
+        "expiration 2027-01-15T09:00:00Z\n"
     )

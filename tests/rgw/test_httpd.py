@@ -47,8 +47,8 @@ def test_an_object_by_a_role(rgw: Rgw, role: str, aws: Aws, servers: Callable[[s
         assert (reply.status, reply.body) == (200, DATA)
         assert httpd.fetch(f"{mount}/{PATH}", range="bytes=1-2").body == DATA[1:3]
         assert httpd.fetch(f"{mount}/{PATH}", method="HEAD").headers["Content-Length"] == str(len(DATA))
-    line = httpd.wait_for_error("credentials from AssumeRole by the settings")
-    assert f"{role} (by the settings' keys)" in line
+    line = httpd.wait_for_error("credentials refreshed from AssumeRole with static credentials")
+    assert f"{role} (S3CredentialSource static)" in line
 
 
 def test_a_role_that_is_not_there(rgw: Rgw, role: str, aws: Aws, servers: Callable[[str], Httpd]) -> None:
@@ -91,7 +91,7 @@ def test_a_clock_that_is_not_s3s(rgw: Rgw, role: str, servers: Callable[[str], H
             f"<Location /media>\nSetEnv S3BucketURL {url}/{BUCKET}/\n{lines}\n</Location>\n"
             f'ProxyPass /proxied {url}/{BUCKET}\n<Proxy "{url}/{BUCKET}/">\n{lines}\n</Proxy>\n{ONE_CHILD}'
         )
-        httpd.expect_error("set it right")
+        httpd.expect_error("correct it")
         refused = mode.endswith("header") or clock > 0  # RGW takes a query of the future
         assert httpd.fetch(f"/proxied/{PATH}").status == (502 if refused else 200)
         for mount in ("/proxied", "/media"):
@@ -111,5 +111,5 @@ def test_the_gateway_before_a_clock_that_is_not_s3s(
             + ONE_CHILD
         )
         assert [httpd.fetch(f"/media/{PATH}").status for _ in range(2)] == [200, 200]
-        httpd.wait_for_error("S3 answered 403 AccessDenied, .* s behind S3's: set it right .*; asking again$")
+        httpd.wait_for_error("S3 answered 403 AccessDenied, .* s behind S3's: correct it .*; retrying$")
         assert len(httpd.errors()) == 1

@@ -135,7 +135,7 @@ class Client:
             self._connection.request(asked.method, asked.target, headers=asked.headers)
             return self._connection.getresponse()
         except TimeoutError:
-            raise Wrong(f"no answer within {PATIENCE:g} s") from None
+            raise Wrong(f"no response within {PATIENCE:g} s") from None
         except (ConnectionError, RemoteDisconnected) as error:
             self.close()
             if is_reused and self._may_ask_again():

@@ -1,4 +1,4 @@
-"""S3BucketURL in all the styles of S3's servers, and S3Bucket, which says what the URL does not show."""
+"""S3BucketURL in the styles of all S3 servers, and S3Bucket for URLs that do not show the bucket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.unit.test_settings import BASE, PATH_STYLE, refused
+from tests.unit.test_settings import BASE, PATH_STYLE, error_message
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import from_environ
 
@@ -68,7 +68,7 @@ def test_style_and_bucket(text: str, bucket: str, path_style: bool, authority: s
         ("https://[2001:db8::7]/b", "2001:db8::7", 443),
     ],
 )
-def test_where_to_connect(text: str, host: str, port: int) -> None:
+def test_host_and_port(text: str, host: str, port: int) -> None:
     url = bucket_url(text)
     assert (url.host, url.port) == (host, port)
 
@@ -137,7 +137,7 @@ def test_refused_urls(text: str) -> None:
 
 @given(st.text(), st.sampled_from(["", "https://", "https://b.example/", "http://b.example:", "http://["]))
 @hypothesis_settings(deadline=None)
-def test_any_text_is_a_url_that_can_be_sent_or_is_refused(text: str, start: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str, start: str) -> None:
     try:
         url = bucket_url(start + text)
     except ValueError as error:
@@ -154,7 +154,7 @@ def test_any_text_is_a_url_that_can_be_sent_or_is_refused(text: str, start: str)
 # --- S3Bucket
 
 
-def test_s3bucket_names_what_the_url_does_not_show() -> None:
+def test_s3bucket_names_a_bucket_that_the_url_does_not_show() -> None:
     for url in ("https://films.ceph.example/", "https://films.minio:9000/", "https://films/", "https://FILMS.x/2024/"):
         read = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
         assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("films", False)
@@ -166,23 +166,23 @@ def test_s3bucket_names_what_the_url_does_not_show() -> None:
     "url", ["https://s3.amazonaws.com/other/", "https://other.s3.amazonaws.com/", "https://media.example.com/"]
 )
 def test_s3bucket_that_contradicts_the_url_is_refused(url: str) -> None:
-    assert "S3Bucket must be the bucket that S3BucketURL names" in refused(S3BucketURL=url, S3Bucket="films")
+    assert "S3Bucket must be the bucket that S3BucketURL names" in error_message(S3BucketURL=url, S3Bucket="films")
 
 
-def test_what_a_section_inherits_can_be_unset() -> None:
+def test_inherited_settings_can_be_unset() -> None:
     read = from_environ({**BASE, "S3Region": "", "S3SecurityToken": "", "S3SecurityTokenFile": ""})
     assert read == from_environ(BASE)
 
 
-def test_a_value_written_into_the_name_is_not_shown() -> None:
+def test_a_value_in_the_name_is_not_shown() -> None:
     for name in ("S3SecretKey wJalrXUtnFEMI/K7MDENG", "S3SecretKey=wJalrXUtnFEMI", "S3SecretKeywJalr/XUtn"):
-        message = refused(**{name: ""})
+        message = error_message(**{name: ""})
         assert "did you mean S3SecretKey" in message and "wJalr" not in message
-    glued = refused(S3SecretKey=None, **{"S3SecretKeywJalrXUtnFEMIK7MDENG": ""})
+    glued = error_message(S3SecretKey=None, **{"S3SecretKeywJalrXUtnFEMIK7MDENG": ""})
     assert glued == "S3SecretKey is not set (nor S3SecretKeyFile)"
 
 
-def test_s3bucket_corrects_a_wrong_guess() -> None:
+def test_s3bucket_overrides_the_first_path_segment() -> None:
     url = "https://films.ceph.example/2024/"
     assert (from_environ({**BASE, "S3BucketURL": url}).bucket_url.bucket) == "2024"
     read = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
@@ -208,19 +208,19 @@ def test_s3bucket_at_the_start_of_the_path() -> None:
     ],
 )
 def test_a_url_of_the_whole_service_is_refused(url: str) -> None:
-    # Else the first part of each client's path would choose the bucket.
-    assert "S3BucketURL shows no bucket" in refused(S3BucketURL=url)
+    # Otherwise the first segment of each client's path would select the bucket.
+    assert "S3BucketURL shows no bucket" in error_message(S3BucketURL=url)
 
 
 @pytest.mark.parametrize(
     "url",
     ["https://s3.eu-west-1.amazonaws.com/", "https://storage.googleapis.com", "http://10.0.0.5:9000", "http://minio"],
 )
-def test_s3bucket_does_not_open_the_whole_service(url: str) -> None:
-    assert "S3Bucket must be the bucket" in refused(S3BucketURL=url, S3Bucket="films")
+def test_s3bucket_does_not_allow_the_url_of_a_whole_service(url: str) -> None:
+    assert "S3Bucket must be the bucket" in error_message(S3BucketURL=url, S3Bucket="films")
 
 
-# --- hosts that begin with a bucket's name, wherever that ends
+# --- hosts that begin with a bucket's name of unknown length
 
 
 @pytest.mark.parametrize(
@@ -238,10 +238,10 @@ def test_s3bucket_does_not_open_the_whole_service(url: str) -> None:
         "https://films.s3.wasabisys.com/",
     ],
 )
-def test_signature_v4_needs_no_name_where_the_host_begins_with_it(url: str) -> None:
+def test_signature_v4_does_not_need_the_name_if_the_host_begins_with_it(url: str) -> None:
     read = from_environ({**BASE, "S3BucketURL": url, "S3Region": "r"})
     assert (read.bucket_url.bucket, read.bucket_url.path_style, read.bucket_url.prefix) == ("", False, "/")
-    message = refused(S3BucketURL=url)
+    message = error_message(S3BucketURL=url)
     assert message.startswith("S3Bucket is not set: Signature v2 signs") and "S3Region" in message
     name = "my.films" if "//my." in url else "films"
     assert from_environ({**BASE, "S3BucketURL": url, "S3Bucket": name}).bucket_url.bucket == name
@@ -275,36 +275,36 @@ def test_signature_v4_needs_no_name_where_the_host_begins_with_it(url: str) -> N
     ],
 )
 def test_a_url_of_the_whole_service_is_refused_with_signature_v4_too(url: str) -> None:
-    assert "S3BucketURL shows no bucket" in refused(S3BucketURL=url, S3Region="r")
+    assert "S3BucketURL shows no bucket" in error_message(S3BucketURL=url, S3Region="r")
 
 
-def test_the_second_bucket_has_a_region_of_its_own() -> None:
+def test_the_fallback_bucket_has_its_own_region() -> None:
     both = {"S3FallbackURL": "http://films.s3.example/", "S3Region": "r"}
     read = from_environ({**BASE, **both})
     assert read.fallback and read.fallback.bucket_url.host == "films.s3.example"
-    message = refused(S3FallbackURL="http://films.s3.example/")
-    assert message.startswith("the second bucket (settings S3Fallback...): S3Bucket is not set")
+    message = error_message(S3FallbackURL="http://films.s3.example/")
+    assert message.startswith("the fallback bucket (settings S3Fallback...): S3Bucket is not set")
 
 
 @pytest.mark.parametrize(
     ("url", "bucket"),
     [("https://s3.eu-central-1.amazonaws.com/", "s3"), ("https://storage.googleapis.com/", "storage")],
 )
-def test_s3bucket_is_not_the_first_word_of_a_service(url: str, bucket: str) -> None:
-    assert "S3Bucket must be the bucket" in refused(S3BucketURL=url, S3Bucket=bucket)
+def test_s3bucket_is_not_the_first_label_of_a_service(url: str, bucket: str) -> None:
+    assert "S3Bucket must be the bucket" in error_message(S3BucketURL=url, S3Bucket=bucket)
 
 
-def test_s3bucket_in_both_host_and_path_is_the_path() -> None:
+def test_s3bucket_in_host_and_path_is_the_path() -> None:
     read = from_environ({**BASE, "S3BucketURL": "https://storage.example/storage/", "S3Bucket": "storage"})
     assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("storage", True)
 
 
-def test_s3bucket_may_be_the_host_itself() -> None:
+def test_s3bucket_may_be_the_whole_host() -> None:
     read = from_environ({**BASE, "S3BucketURL": "http://films/", "S3Bucket": "films"})
     assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("films", False)
 
 
-# --- Amazon's endpoints of another region
+# --- Amazon's endpoint of another region
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_s3bucket_may_be_the_host_itself() -> None:
         ("https://my.films.s3.dualstack.us-gov-west-1.amazonaws.com/", "my.films.s3.dualstack.eu-west-3.amazonaws.com"),
         ("https://s3.amazonaws.com/films/", "s3.eu-west-3.amazonaws.com"),
         ("https://s3.cn-north-1.amazonaws.com.cn/films/", "s3.eu-west-3.amazonaws.com.cn"),
-        # No endpoint of a region: what S3 names there is not for us to guess.
+        # Not regional endpoints: the host in another region is unknown.
         ("https://films.s3-accelerate.amazonaws.com/", None),
         ("https://bucket.vpce-1a2b-5hijk.s3.us-east-1.vpce.amazonaws.com/films/", None),
         ("https://films.ceph.example/films/", None),
@@ -331,6 +331,6 @@ def test_in_region(url: str, host: str | None) -> None:
 
 
 @pytest.mark.parametrize("region", ["evil.example/", "a.b", "EU", "", "x" * 10 + "\n"])
-def test_in_a_region_that_is_none(region: str) -> None:
+def test_in_region_ignores_invalid_regions(region: str) -> None:
     here = bucket_url("https://films.s3.us-east-1.amazonaws.com/")
     assert here.in_region(region) == here

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from usp_s3_wsgi.errors import RangeNotSatisfiable, UpstreamRefused
+from usp_s3_wsgi.errors import BadUpstreamResponse, RangeNotSatisfiable
 from usp_s3_wsgi.s3 import byte_range
 
 
@@ -28,11 +28,11 @@ from usp_s3_wsgi.s3 import byte_range
 )
 def test_if_range(status: int, validator: str | None, contradicts: bool) -> None:
     headers = {"etag": '"a"', "last-modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
-    assert byte_range.must_ask_for_all(status, headers, "bytes=1-2", validator) == contradicts
+    assert byte_range.must_refetch_whole(status, headers, "bytes=1-2", validator) == contradicts
 
 
 def test_a_weak_validator_never_confirms_a_part() -> None:
-    assert byte_range.must_ask_for_all(206, {"etag": 'W/"a"'}, "bytes=1-2", 'W/"a"')
+    assert byte_range.must_refetch_whole(206, {"etag": 'W/"a"'}, "bytes=1-2", 'W/"a"')
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_weak_validator_never_confirms_a_part() -> None:
     ],
 )
 def test_a_part_of_an_empty_object(status: int, stated: str, asked: str | None, nothing: bool) -> None:
-    assert byte_range.must_ask_for_all(status, {"content-range": stated}, asked, None) == nothing
+    assert byte_range.must_refetch_whole(status, {"content-range": stated}, asked, None) == nothing
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_part_of_an_empty_object(status: int, stated: str, asked: str | None, 
 def test_a_part_that_is_sent_as_200(
     status: int, headers: dict[str, str], asked: str | None, by_number: bool, means: int
 ) -> None:
-    assert byte_range.status_of(status, headers, asked, by_number) == means
+    assert byte_range.effective_status(status, headers, asked, by_number) == means
 
 
 @given(
@@ -83,8 +83,8 @@ def test_a_part_is_what_was_asked_for_or_none(
     last_wanted = None if begin is None or end is None else end + 1
     wanted = range(total)[max(0, total - (end or 0)) if begin is None else begin : last_wanted]
     try:
-        part = byte_range.validate_part(206, stated, length, written, False)
-    except (UpstreamRefused, RangeNotSatisfiable):
+        part = byte_range.validate(206, stated, length, written, False)
+    except (BadUpstreamResponse, RangeNotSatisfiable):
         return
     assert part is not None and part.last is not None and last < total
     assert length in {None, last - first + 1}
@@ -94,14 +94,14 @@ def test_a_part_is_what_was_asked_for_or_none(
 @pytest.mark.parametrize("asked", ["bytes=-0", "bytes= -0", "BYTES=-00", "bytes=-0,-0", "bytes=-0,"])
 def test_the_last_nothing(asked: str) -> None:
     with pytest.raises(RangeNotSatisfiable) as caught:
-        byte_range.validate_part(206, {"content-range": "bytes 0-99/100"}, 100, asked, False)
+        byte_range.validate(206, {"content-range": "bytes 0-99/100"}, 100, asked, False)
     assert caught.value.headers == (("Content-Range", "bytes */100"),)
     with pytest.raises(RangeNotSatisfiable) as caught:
-        byte_range.validate_part(206, {"content-range": "bytes 0-99/*"}, 100, asked, False)
+        byte_range.validate(206, {"content-range": "bytes 0-99/*"}, 100, asked, False)
     assert caught.value.headers == ()
 
 
 @pytest.mark.parametrize(("status", "asked"), [(501, "bytes=0-0,5-5"), (501, "bytes=-5")])
 def test_a_range_that_is_not_implemented(status: int, asked: str) -> None:
-    assert byte_range.must_ask_for_all(status, {}, asked, None)
-    assert not byte_range.must_ask_for_all(status, {}, None, None)
+    assert byte_range.must_refetch_whole(status, {}, asked, None)
+    assert not byte_range.must_refetch_whole(status, {}, None, None)

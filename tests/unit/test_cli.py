@@ -146,9 +146,9 @@ def test_an_egg_info_in_the_path_changes_nothing(tmp_path: Path, monkeypatch: py
     egg = tmp_path / "usp_s3_wsgi.egg-info"
     egg.mkdir()
     (egg / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: usp_s3_wsgi\nVersion: 0.1\n")
-    (egg / "SOURCES.txt").write_text("apache/gateway.conf\n")
-    (tmp_path / "apache").mkdir()
-    (tmp_path / "apache" / "gateway.conf").touch()
+    (egg / "SOURCES.txt").write_text("apache/include/gateway.conf\n")
+    (tmp_path / "apache" / "include").mkdir(parents=True)
+    (tmp_path / "apache" / "include" / "gateway.conf").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert next(iter(importlib.metadata.distributions(name="usp_s3_wsgi"))).version == "0.1"
     assert (apache_config.share_directory(), apache_config._extension()) == installed
@@ -173,7 +173,8 @@ def test_setup_installs_the_files_that_apache_includes() -> None:
     root = Path(__file__).parents[2]
     setup = (root / "setup.cfg").read_text("utf-8")
     for name in APACHE_FILES:
-        assert f"apache/{name}" in setup and (root / "apache" / name).is_file()
+        (source,) = (root / "apache").glob(f"*/{name}")
+        assert f"    {source.relative_to(root)}\n" in setup
 
 
 def test_convert(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

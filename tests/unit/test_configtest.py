@@ -52,20 +52,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_each_code_is_documented_once() -> None:
-    rows = re.findall(
-        r"^\| (USPS308\d\d) \| ", (ROOT / "docs" / "errors_configtest.md").read_text("utf-8"), re.MULTILINE
-    )
-    assert rows == [code.value for code in FindingCode]
+    pages = [path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("errors*.md"))]
+    assert re.findall(r"^\| (USPS308\d\d) \| ", "".join(pages), re.MULTILINE) == [code.value for code in FindingCode]
 
 
 @pytest.mark.parametrize("code", FindingCode)
 def test_each_code_is_used(code: FindingCode) -> None:
-    """By the checks, or, for the failure of the check itself, by the C code, which has its number."""
     modules = [path for path in (ROOT / "usp_s3_wsgi" / "configtest").glob("*.py") if path.name != "codes.py"]
-    in_python = sum(len(re.findall(rf"\bFindingCode\.{code.name}\b", path.read_text("utf-8"))) for path in modules)
-    in_c = sum(path.read_text("utf-8").count(code.value) for path in (ROOT / "usp_s3_wsgi").rglob("*_configtest.c"))
-    in_c += sum(path.read_text("utf-8").count(code.value) for path in (ROOT / "usp_s3_wsgi").rglob("configtest.c"))
-    assert (in_python, in_c) == (0, 1) if code is FindingCode.CHECK_FAILED else (in_python > 0, in_c) == (True, 0)
+    assert any(re.search(rf"\bFindingCode\.{code.name}\b", path.read_text("utf-8")) for path in modules)
 
 
 def test_codes_are_consecutive() -> None:

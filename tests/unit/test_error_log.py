@@ -1,73 +1,103 @@
-"""Lines of the error log: what they say, and how many of a kind there are."""
+"""Lines of the error log: what they say, and how many similar ones are written."""
 
 from __future__ import annotations
 
 import pytest
 
-from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, SettingError, UpstreamTimeout, UpstreamUnreachable
+from usp_s3_wsgi.errors import (
+    GatewayError,
+    LogCode,
+    ObjectNotFound,
+    SettingError,
+    UpstreamConnectionError,
+    UpstreamTimeout,
+)
 from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.observability.error_log import Attempt, format_failure
+from usp_s3_wsgi.observability.rate_limiter import FrequencyAlarm, RateLimiter
+
+ATTEMPT = Attempt("GET", "https", "one.example", "/b/a.ts")
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr("usp_s3_wsgi.observability.error_log.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("usp_s3_wsgi.observability.rate_limiter.time.monotonic", lambda: now[0])
     return now
 
 
-def failure(host: str = "one.example", kind: type[GatewayError] = UpstreamUnreachable, tried: str = "") -> GatewayError:
-    error = kind("refused")
-    error.place, error.tried = f"GET https://{host}/b/a.ts", tried
-    return error
+def failed(host: str = "one.example", kind: type[GatewayError] = UpstreamConnectionError) -> str | None:
+    return format_failure(kind("refused"), ATTEMPT._replace(host=host))
 
 
 def test_what_a_line_says() -> None:
-    whole = failure(tried="attempt 2, 0.021 s")
-    assert error_log.line(whole) == "refused (GET https://one.example/b/a.ts, attempt 2, 0.021 s)"
-    assert error_log.line(whole, "asking again") == (
-        "refused (GET https://one.example/b/a.ts, attempt 2, 0.021 s); asking again"
+    failure, second = UpstreamConnectionError("refused"), ATTEMPT._replace(number=2, seconds=0.0211)
+    assert format_failure(failure, ATTEMPT) == "refused (GET https://one.example/b/a.ts)"
+    assert format_failure(failure, second) == "refused (GET https://one.example/b/a.ts, attempt 2, 0.021 s)"
+    assert format_failure(failure, second, "retrying") == (
+        "refused (GET https://one.example/b/a.ts, attempt 2, 0.021 s); retrying"
     )
-    assert error_log.line(SettingError("S3Region must be")) == "S3Region must be"
-    assert error_log.line(ObjectNotFound("x")) is None
+    assert format_failure(SettingError("S3Region must be")) == "S3Region must be"
+    assert format_failure(UpstreamConnectionError("x", hint="check it"), None, "retrying") == "x; check it; retrying"
+    assert format_failure(ObjectNotFound("x")) is None
 
 
-def test_ten_of_a_kind_in_ten_seconds_then_how_many_were_left_out(clock: list[float]) -> None:
-    lines = [error_log.line(failure()) for _ in range(25)]
+def test_a_complete_line_begins_with_its_code() -> None:
+    line = error_log.format_line(LogCode.INVALID_SETTING, "/media: S3Region must be\nset")
+    assert line == r"USPS30101: usp_s3_wsgi: /media: S3Region must be\x0aset"
+
+
+def test_ten_similar_lines_in_ten_seconds_then_how_many_were_suppressed(clock: list[float]) -> None:
+    lines = [failed() for _ in range(25)]
     assert [line is None for line in lines] == [False] * 10 + [True] * 15
     clock[0] += 9.9
-    assert error_log.line(failure()) is None
+    assert failed() is None
     clock[0] += 0.2
-    assert str(error_log.line(failure())).endswith(" [16 more of this kind were not written]")
-    assert not str(error_log.line(failure())).endswith("]")
+    assert str(failed()).endswith(" [16 similar messages suppressed]")
+    assert not str(failed()).endswith("]")
 
 
-def test_another_kind_or_host_is_not_hidden(clock: list[float]) -> None:
+def test_another_kind_or_host_is_not_suppressed(clock: list[float]) -> None:
     for _ in range(25):
-        error_log.line(failure())
-    assert error_log.line(failure("two.example")) is not None
-    assert error_log.line(failure(kind=UpstreamTimeout)) is not None
-    assert error_log.line(SettingError("a")) is not None
+        failed()
+    assert failed("two.example") is not None
+    assert failed(kind=UpstreamTimeout) is not None
+    assert format_failure(SettingError("a")) is not None
 
 
-def test_what_has_no_place_is_counted_by_its_words(clock: list[float]) -> None:
-    lines = [error_log.line(SettingError("S3Region must be")) for _ in range(12)]
+def test_a_failure_before_an_attempt_is_counted_by_its_text(clock: list[float]) -> None:
+    lines = [format_failure(SettingError("S3Region must be")) for _ in range(12)]
     assert lines[9] is not None and lines[10] is None
-    assert error_log.line(SettingError("S3Expires must be")) is not None
+    assert format_failure(SettingError("S3Expires must be")) is not None
 
 
 def test_kinds_that_s3_makes_up_are_one_kind() -> None:
-    limiter = error_log.Limiter()
-    admitted = [limiter.admit(("host", number)) for number in range(5_000)]
-    assert admitted[:1_000] == [0] * 1_000
-    assert admitted[1_000:] == [0] * 10 + [None] * 3_990
+    limiter = RateLimiter()
+    allowed = [limiter.allow(("host", number)) for number in range(5_000)]
+    assert allowed[:1_000] == [0] * 1_000
+    assert allowed[1_000:] == [0] * 10 + [None] * 3_990
 
 
-def test_a_line_about_no_request(capsys: pytest.CaptureFixture[str]) -> None:
+def test_frequent_events_are_told_once_in_a_while(clock: list[float]) -> None:
+    alarm = FrequencyAlarm(threshold=3, seconds=60.0)
+    assert [alarm.record("a") for _ in range(5)] == [False, False, True, False, False]
+    assert [alarm.record("b") for _ in range(2)] == [False, False]
+    clock[0] += 61
+    assert [alarm.record("a") for _ in range(4)] == [False, False, True, False]
+
+
+def test_the_kinds_of_frequent_events_are_bounded() -> None:
+    alarm = FrequencyAlarm(threshold=2, seconds=60.0)
+    assert not any(alarm.record(number) for number in range(5_000))
+    assert alarm.record(4_999)
+
+
+def test_a_line_that_belongs_to_no_request(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(20):
-        error_log.warn("the same each time")
-    assert capsys.readouterr().err == "usp_s3_wsgi: the same each time\n" * 10
+        error_log.warn(LogCode.KEY_FILE_UNREADABLE, "the same each time")
+    assert capsys.readouterr().err == "USPS30604: usp_s3_wsgi: the same each time\n" * 10
 
 
 def test_a_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    error_log.warn("a\nb\x1b\u20ac")
-    assert capsys.readouterr().err == "usp_s3_wsgi: a\\x0ab\\x1b\\u20ac\n"
+    error_log.warn(LogCode.KEY_FILE_UNREADABLE, "a\nb\x1b\u20ac")
+    assert capsys.readouterr().err == "USPS30604: usp_s3_wsgi: a\\x0ab\\x1b\\u20ac\n"

@@ -12,17 +12,16 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_response import SETTINGS, Wire, from_s3
+from tests.unit.test_client_response import SETTINGS, Wire, from_s3
 from usp_s3_wsgi.config import bucket_url, proxy_set
 from usp_s3_wsgi.configtest import apache_syntax
-from usp_s3_wsgi.gateway import client_response, error_document, operator_settings
+from usp_s3_wsgi.gateway import client_request, client_response, error_document, operator_settings
 from usp_s3_wsgi.observability import error_log
-from usp_s3_wsgi.proxy import callbacks
+from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest
 from usp_s3_wsgi.s3 import byte_range, error_response, object_request
-from usp_s3_wsgi.signing.types import S3Request
-from usp_s3_wsgi.transport.connection import S3Response
+from usp_s3_wsgi.transport.http_response import S3Response, read_response
 
-#: What error_document.py reads of a document, and strict_http.py of a header.
+#: What error_document.py reads of a document, and http_response.py of a header.
 LARGEST = 65_536
 #: LimitRequestLine and LimitRequestFieldSize.
 LINE = 8190
@@ -73,7 +72,7 @@ def quietly(function: Callable[..., object], *arguments: Any) -> None:
 
 
 def header(text: bytes, piece: int = 1 << 20) -> S3Response:
-    return S3Response(Wire(text, piece), "GET", lambda connection: None)
+    return read_response(Wire(text, piece), "GET", lambda connection: None)
 
 
 def body(text: bytes) -> None:
@@ -82,8 +81,13 @@ def body(text: bytes) -> None:
 
 
 def proxied(path: str) -> None:
-    object_request.from_proxy("GET", path, path, path, False, "/media", SETTINGS)
-    object_request.from_proxy("GET", "/a", "", path, False, "", SETTINGS)
+    host = "https://b.s3.amazonaws.com"
+    ProxiedRequest(None, (), "GET", f"{host}{path}?{path}", path, False, "/media").for_bucket(SETTINGS)
+    ProxiedRequest(None, (), "GET", f"{host}/a", path, False, "").for_bucket(SETTINGS)
+
+
+def split_proxied(url: str) -> None:
+    quietly(ProxiedRequest(None, (), "GET", url, None, False, None).split_url)
 
 
 def environ(path: str) -> dict[str, str]:
@@ -95,10 +99,10 @@ def environ(path: str) -> dict[str, str]:
 
 
 def of_client(path: str) -> None:
-    quietly(object_request.from_environ, environ(path), SETTINGS)
-    quietly(object_request.from_environ, environ(path), SETTINGS, f"/media{path}")
-    quietly(object_request.is_direct, environ(path))
-    quietly(object_request.passed_query, path, frozenset({"versionId"}))
+    quietly(lambda: client_request.from_environ(environ(path)).for_bucket(SETTINGS))
+    quietly(client_request.from_environ, environ(path), f"/media{path}")
+    quietly(client_request.is_direct, environ(path))
+    quietly(object_request.allowed_parameters, path, frozenset({"versionId"}))
 
 
 def of_values(value: str) -> None:
@@ -118,18 +122,18 @@ def of_values(value: str) -> None:
     )
     answer = dict.fromkeys(names, value)
     error_response.parse(403, answer, "")
-    quietly(byte_range.must_ask_for_all, 206, answer, value, value)
-    asked = S3Request("GET", "http", "h", "/a", (), (("Range", value[:LINE]),))
+    quietly(byte_range.must_refetch_whole, 206, answer, value, value)
     for status in (200, 206):
         wire = from_s3(status)
         wire.headers.update({"content-range": value})
-        quietly(byte_range.part_sent, wire, asked)
+        quietly(byte_range.validate, status, wire.headers, None, value[:LINE], False)
         wire.headers.update(answer)
-        quietly(byte_range.part_sent, wire, asked)
+        quietly(getattr, wire, "content_length")
+        quietly(byte_range.validate, status, wire.headers, None, value[:LINE], False)
         quietly(client_response.object_headers, wire, SETTINGS)
     quietly(header, f"HTTP/1.1 200 X\r\na: {value}\r\n{value}\r\n\r\n".encode("latin-1"))
     quietly(header, f"HTTP/1.1 200{value}\r\n\r\n".encode("latin-1"))
-    quietly(error_log.printable, value)
+    quietly(error_log.escape_controls, value)
 
 
 def of_wire(text: bytes) -> None:
@@ -154,10 +158,15 @@ CASES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "a header in small pieces": (lambda text: quietly(header, text, 64), WIRES),
     "paths and queries of clients": (of_client, PATHS),
     "paths that mod_proxy sends": (lambda path: quietly(proxied, path), PATHS),
-    "URLs that mod_proxy sends": (lambda url: quietly(callbacks._split, url), [*HOSTS, *PATHS]),
+    "URLs that mod_proxy sends": (
+        lambda url: quietly(ProxiedRequest(None, (), "GET", url, None, False, None).split_url),
+        [*HOSTS, *PATHS],
+    ),
     "buckets' URLs": (lambda url: quietly(bucket_url.parse, url), HOSTS),
     "regions of hosts": (
-        lambda url: quietly(lambda: bucket_url.parse(url).is_buckets_host and bucket_url.parse(url).in_region("r")),
+        lambda url: quietly(
+            lambda: bucket_url.parse(url).host_includes_bucket and bucket_url.parse(url).in_region("r")
+        ),
         HOSTS,
     ),
     "what usp_s3_module hands over": (lambda text: quietly(operator_settings._netstring, text, 0), VALUES),

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.test_response import Wire
-from usp_s3_wsgi.transport import connection
+from tests.unit.test_client_response import Wire
+from usp_s3_wsgi.transport.connection import S3Connection
+from usp_s3_wsgi.transport.http_response import S3Response, read_response
 
 HEAD = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 5\r\n\r\n'
 
@@ -23,23 +24,25 @@ class Exchange:
     """What became of a connection."""
 
     def __init__(self, near: socket.socket) -> None:
-        self.connection = connection.StrictHTTPConnection("s3.example")
+        self.connection = S3Connection("s3.example")
         self.connection.sock = near
-        self.connection.watch(5)
-        self.given_back = 0
+        self.connection.read_timeout = 5
+        self.connection.register()
+        self.released = 0
 
-    def answer(self, method: str = "GET", patience: float = 5) -> connection.S3Response:
+    def answer(self, method: str = "GET", timeout: float = 5) -> S3Response:
         """Send a request and read the header of the answer to it."""
-        return self.connection.exchange(method, b"GET / HTTP/1.1\r\n\r\n", patience, self._take)
+        self.connection.send_request(b"GET / HTTP/1.1\r\n\r\n", timeout)
+        return read_response(self.connection, method, self._take)
 
-    def _take(self, connection: connection.StrictHTTPConnection) -> None:
+    def _take(self, connection: S3Connection) -> None:
         assert connection is self.connection
-        self.given_back += 1
+        self.released += 1
 
     @property
     def serves_again(self) -> bool:
         """Whether the connection was given back open."""
-        return self.given_back == 1 and self.connection.sock is not None
+        return self.released == 1 and self.connection.sock is not None
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def answered(*pieces: bytes, end: bool = True) -> Iterator[Exchange]:
         far.close()
 
 
-def body(answer: connection.S3Response, size: int = 100) -> bytes:
+def body(answer: S3Response, size: int = 100) -> bytes:
     """Read to the end."""
     return b"".join(iter(lambda: answer.read1(size), b""))
 
@@ -87,7 +90,7 @@ def test_a_header_that_is_cut_anywhere(length: int) -> None:
     with answered(HEAD[:length]) as exchange:
         with pytest.raises(ConnectionError):
             exchange.answer()
-        assert exchange.given_back == 0
+        assert exchange.released == 0
 
 
 @pytest.mark.parametrize("hint", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1\t103\tx\r\n\r\n"])
@@ -178,13 +181,13 @@ def test_bytes_that_trickle_in_do_not_extend_the_time() -> None:
     slow = [bytes([byte]) for byte in HEAD]
     with answered(*slow) as exchange:
         with pytest.raises(TimeoutError):
-            exchange.answer(patience=0.1)
+            exchange.answer(timeout=0.1)
 
 
 def test_an_answer_that_does_not_come_in_time() -> None:
     with answered(end=False) as exchange:
         with pytest.raises(TimeoutError):
-            exchange.answer(patience=0.05)
+            exchange.answer(timeout=0.05)
 
 
 @pytest.mark.parametrize("status", [100, 102, 103, 199])
@@ -198,7 +201,7 @@ def test_informational_answers_are_skipped(status: int) -> None:
 def test_informational_answers_do_not_extend_the_time() -> None:
     with answered(*[b"HTTP/1.1 103 Early\r\n\r\n"] * 100, end=False) as exchange:
         with pytest.raises(TimeoutError):
-            exchange.answer(patience=0.2)
+            exchange.answer(timeout=0.2)
 
 
 @pytest.mark.parametrize("end", ["\xa0", "\x0b", "\x85"])
@@ -212,17 +215,17 @@ def test_a_name_that_ends_in_what_is_no_space_of_http(end: str) -> None:
 
 def test_a_header_in_time_though_in_pieces_and_no_limit_for_the_body() -> None:
     with answered(HEAD[:30], HEAD[30:], b"he", b"llo") as exchange:
-        assert body(exchange.answer(patience=2)) == b"hello"
+        assert body(exchange.answer(timeout=2)) == b"hello"
 
 
 def test_a_body_that_stalls() -> None:
     with answered(HEAD + b"he", end=False) as exchange:
-        answer = exchange.answer(patience=0.05)
+        answer = exchange.answer(timeout=0.05)
         assert answer.read1(100) == b"he"
         with pytest.raises(TimeoutError):
             answer.read1(100)
         answer.close()
-        assert exchange.given_back == 1 and not exchange.serves_again
+        assert exchange.released == 1 and not exchange.serves_again
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4])
@@ -248,7 +251,7 @@ def test_answers_without_a_body_set_the_connection_free_at_once(method: str, hea
         answer = exchange.answer(method)
         assert exchange.serves_again and body(answer) == b""
         answer.close()
-        assert exchange.given_back == 1
+        assert exchange.released == 1
 
 
 @pytest.mark.parametrize(
@@ -258,7 +261,7 @@ def test_answers_without_a_body_set_the_connection_free_at_once(method: str, hea
 def test_a_connection_that_ends_with_the_answer(head: bytes) -> None:
     with answered(head + b"hello") as exchange:
         assert body(exchange.answer()) == b"hello"
-        assert exchange.given_back == 1 and not exchange.serves_again
+        assert exchange.released == 1 and not exchange.serves_again
 
 
 @pytest.mark.parametrize(
@@ -272,7 +275,7 @@ def test_a_connection_that_ends_with_the_answer(head: bytes) -> None:
 def test_a_connection_on_which_another_reader_may_see_another_end(fields: bytes) -> None:
     with answered(b"HTTP/1.1 304 x\r\n" + fields + b"\r\n\r\n", end=False) as exchange:
         assert body(exchange.answer()) == b""
-        assert exchange.given_back == 1 and not exchange.serves_again
+        assert exchange.released == 1 and not exchange.serves_again
 
 
 def test_space_after_a_length() -> None:
@@ -289,12 +292,14 @@ class Without(socket.socket):
 
 def test_time_limits_where_the_kernel_has_none() -> None:
     near, far = socket.socketpair()
-    tested = connection.StrictHTTPConnection("s3.example")
+    tested = S3Connection("s3.example")
     with Without(fileno=near.detach()) as sock, far:
         tested.sock = sock
-        tested.watch(0.05)
+        tested.read_timeout = 0.05
+        tested.register()
+        tested.send_request(b"GET / HTTP/1.1\r\n\r\n", 0.05)
         with pytest.raises(TimeoutError):
-            tested.exchange("GET", b"GET / HTTP/1.1\r\n\r\n", 0.05, lambda connection: None)
+            read_response(tested, "GET", lambda connection: None)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +308,7 @@ def test_time_limits_where_the_kernel_has_none() -> None:
 def test_what_comes_after_an_answer_is_never_the_next_one(answer: bytes) -> None:
     with answered(answer + HEAD + b"other", end=False) as exchange:
         assert body(exchange.answer()) == b"hello"
-        assert exchange.given_back == 1 and not exchange.serves_again
+        assert exchange.released == 1 and not exchange.serves_again
 
 
 @pytest.mark.parametrize("late", [HEAD + b"other", b"x"])
@@ -332,7 +337,7 @@ def test_chunks_however_they_arrive(chunks: list[bytes], piece: int, size: int) 
     sent = b"".join(b"%x ;a=b\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: x\r\n\r\n"
     wire = Wire(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + sent, piece)
     freed: list[object] = []
-    answer = connection.S3Response(wire, "GET", freed.append)
+    answer = read_response(wire, "GET", freed.append)
     assert answer.length_remaining is None and answer.chunked
     assert body(answer, size) == b"".join(chunks)
     assert freed == [wire] and not wire.stream.read()
@@ -370,7 +375,7 @@ def test_a_read_takes_no_more_memory_than_has_come(length: int) -> None:
     """What malloc gets back of a larger piece lies between the others, and keeps them apart for ever."""
     near, far = socket.socketpair()
     far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    tested = connection.StrictHTTPConnection("s3.example")
+    tested = S3Connection("s3.example")
     tested.sock = measured = Measured(near)
     with near, far:
         far.sendall(bytes(length))

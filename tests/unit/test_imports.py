@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: The modules that may import a library, or a part of the standard library that has a price or a risk.
 MAY_USE: dict[str, set[str]] = {
-    "urllib3": {"transport.connection", "transport.pool"},
+    "urllib3": {"transport.connection", "transport.network_errors", "transport.tls"},
     "requests": {"requests_auth"},
     "botocore": {"credentials.aws"},
     "logging": {"credentials.aws"},
@@ -50,14 +50,14 @@ MAY_USE: dict[str, set[str]] = {
         "credentials.resolver",
         "gateway.client_connection",
         "import_path",
-        "observability.error_log",
+        "observability.rate_limiter",
         "proxy.clock_correction",
         "s3.endpoint_state",
         "transport.connection",
         "transport.happy_eyeballs",
         "transport.pool",
     },
-    "ssl": {"configtest.files", "errors", "transport.connection", "transport.pool"},
+    "ssl": {"configtest.files", "transport.network_errors", "transport.tls"},
     "argparse": {f"cli.{name}" for name in ("apache_config", "convert.command", "main")},
 }
 #: Signing is pure: nothing that reads a clock, a file or a network.
@@ -116,9 +116,9 @@ def test_only_these_modules_use_a_library(library: str) -> None:
 
 def test_the_signer_loads_no_library() -> None:
     """It is loaded when a child of httpd starts, into the interpreter that it may share with other applications."""
-    code = "import sys; before = set(sys.modules); import usp_s3_wsgi.proxy.callbacks; print(*set(sys.modules) - before)"
+    program = "import sys; old = set(sys.modules); import usp_s3_wsgi.proxy.startup; print(*set(sys.modules) - old)"
     printed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     tops = {name.partition(".")[0] for name in printed.split()}
     assert "usp_s3_wsgi" in tops

@@ -1,4 +1,4 @@
-"""What httpd's scripts load the package with: it finds this installation, and leaves the path as it was."""
+"""own_packages.py, which loads the package into httpd: it finds this installation and does not change sys.path."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from usp_s3_wsgi import import_path
 from usp_s3_wsgi.credentials import aws
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "apache" / "own_packages.py"
+SCRIPT = ROOT / "apache" / "scripts" / "own_packages.py"
 
 
 @pytest.fixture
 def own_packages(tmp_path: Path) -> ModuleType:
-    """The script in an installation of its own."""
+    """The script, as a copy in an empty installation."""
     script = tmp_path / "share" / "usp_s3_wsgi" / "own_packages.py"
     script.parent.mkdir(parents=True)
     script.write_text(SCRIPT.read_text("utf-8"))
@@ -32,17 +32,17 @@ def own_packages(tmp_path: Path) -> ModuleType:
     return module
 
 
-def test_a_package_for_another_python_is_told(own_packages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_for_another_python_is_named(own_packages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "usp_s3_wsgi"]:
         monkeypatch.delitem(sys.modules, name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    words = f"not installed for Python {version}, .* it is not in {own_packages.PACKAGES}"
-    with pytest.raises(ImportError, match=words):
+    message = f"not installed for Python {version}, .* it is not in {own_packages.SITE_PACKAGES}"
+    with pytest.raises(ImportError, match=message):
         own_packages.load("usp_s3_wsgi.gateway.handler")
     assert "usp_s3_wsgi" not in sys.modules
 
 
-#: Two installations of one library: ours, and one in the path. Two threads import at the same time.
+#: Two installations of a library: this package's, and another application's in sys.path. Two threads import at a time.
 BOTH = """
 import importlib.util, sys, threading
 before = list(sys.path)
@@ -51,16 +51,16 @@ own = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(own)
 found = {}
 
-def neighbour():
+def import_in_other_application():
     import theirs_alone, shared_name
-    found["neighbour"] = theirs_alone.__file__, shared_name.__file__
+    found["theirs"] = theirs_alone.__file__, shared_name.__file__
 
 package = own.load("usp_s3_wsgi")
 package.waiting, package.go_on = threading.Event(), threading.Event()
 thread = threading.Thread(target=lambda: found.update(ours=own.load("usp_s3_wsgi.part").ours_alone.__file__))
 thread.start()
 assert package.waiting.wait(20)
-neighbour()
+import_in_other_application()
 package.go_on.set()
 thread.join(20)
 assert sys.path == before
@@ -69,12 +69,12 @@ try:
     print("seen")
 except ImportError:
     pass
-print(found["ours"], *found["neighbour"])
+print(found["ours"], *found["theirs"])
 """
 
 
-def test_only_our_own_imports_see_our_libraries(tmp_path: Path) -> None:
-    """Not even an import of another thread that takes place meanwhile."""
+def test_only_imports_of_this_package_find_its_libraries(tmp_path: Path) -> None:
+    """An import in another thread at the same time does not find them."""
     script = tmp_path / "share" / "usp_s3_wsgi" / "own_packages.py"
     packages = tmp_path / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     theirs = tmp_path / "theirs"
@@ -101,7 +101,7 @@ def test_only_our_own_imports_see_our_libraries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "is_too_old"), [("1.26.20", True), ("2.2.3", True), ("2.3.0", False), ("3.0", False)]
 )
-def test_a_library_that_is_loaded_already_must_be_new_enough(
+def test_a_loaded_library_must_have_the_lowest_version(
     own_packages: ModuleType, version: str, is_too_old: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = ModuleType("library")
@@ -126,6 +126,6 @@ def lowest(text: str, name: str) -> str:
 def test_the_lowest_versions_are_those_of_setup_cfg() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    script = (ROOT / "apache" / "usp_s3.wsgi").read_text("utf-8")
+    script = (ROOT / "apache" / "scripts" / "usp_s3.wsgi").read_text("utf-8")
     assert f'urllib3="{lowest(config["options"]["install_requires"], "urllib3")}"' in script
-    assert ".".join(map(str, aws._OLDEST)) == lowest(config["options.extras_require"]["aws"], "botocore")
+    assert ".".join(map(str, aws.MIN_BOTOCORE)) == lowest(config["options.extras_require"]["aws"], "botocore")

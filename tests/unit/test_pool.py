@@ -12,11 +12,10 @@ import pytest
 from urllib3.exceptions import NewConnectionError, ProtocolError
 from urllib3.exceptions import SSLError as Urllib3SSLError
 
-from usp_s3_wsgi import errors
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.proxy_set import ProxySet
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.transport import pool
+from usp_s3_wsgi.transport import network_errors, pool, tls
 
 SETTINGS = Settings(bucket_url("http://b.ceph.example/"))
 
@@ -24,10 +23,10 @@ SETTINGS = Settings(bucket_url("http://b.ceph.example/"))
 # --- pools
 
 
-def test_one_worker_for_all_buckets_of_a_host() -> None:
-    workers = pool.Workers()
-    one = workers.get(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/one")))
-    assert workers.get(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/two"))) is one
+def test_one_pool_for_all_buckets_of_a_host() -> None:
+    manager = pool.PoolManager()
+    one = manager.pool_for(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/one")))
+    assert manager.pool_for(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/two"))) is one
 
 
 @pytest.mark.parametrize(
@@ -39,17 +38,17 @@ def test_one_worker_for_all_buckets_of_a_host() -> None:
         replace(SETTINGS, proxy_set=ProxySet(timeout=31)),
     ],
 )
-def test_a_worker_of_its_own(other: Settings) -> None:
-    workers = pool.Workers()
-    assert workers.get(SETTINGS) is not workers.get(other)
+def test_a_pool_of_its_own(other: Settings) -> None:
+    manager = pool.PoolManager()
+    assert manager.pool_for(SETTINGS) is not manager.pool_for(other)
 
 
-def test_threads_that_come_at_once_share_one_worker() -> None:
-    workers, together, got = pool.Workers(), threading.Barrier(8, timeout=10), []
+def test_threads_that_come_at_once_share_one_pool() -> None:
+    manager, together, got = pool.PoolManager(), threading.Barrier(8, timeout=10), []
 
     def get() -> None:
         together.wait()
-        got.append(workers.get(SETTINGS))
+        got.append(manager.pool_for(SETTINGS))
 
     threads = [threading.Thread(target=get) for _ in range(8)]
     for thread in threads:
@@ -66,8 +65,8 @@ class Fake:
     """A connection that counts how often it was closed."""
 
     closed = 0
-    idle_since = connected_since = 0.0
-    is_connected = True
+    idle_since = connected_at = 0.0
+    is_reusable = True
 
     def close(self) -> None:
         self.closed += 1
@@ -84,67 +83,75 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_connection_is_closed_when_it_was_idle_for_longer_than_ttl(
     clock: list[float], seconds: float, closed: int
 ) -> None:
-    idle, connection = pool._Idle(60), cast(Any, Fake())
-    idle.put(connection)
+    idle, connection = pool._IdleConnections(60), cast(Any, Fake())
+    idle.release(connection)
     clock[0] += seconds
-    assert (idle.take() is connection, connection.closed) == (True, closed)
-    assert idle.take() is None
+    assert (idle.acquire() is connection, connection.closed) == (not closed, closed)
+    assert idle.acquire() is None
 
 
 @pytest.mark.parametrize(("seconds", "closed"), [(59, 0), (61, 1)])
 def test_a_busy_connection_is_made_anew_after_addressttl(clock: list[float], seconds: float, closed: int) -> None:
     """So that the host's name is looked up again."""
-    idle, busy = pool._Idle(300, 60), cast(Any, Fake())
-    busy.connected_since = clock[0]
+    idle, busy = pool._IdleConnections(300, 60), cast(Any, Fake())
+    busy.connected_at = clock[0]
     for _ in range(int(seconds)):
-        idle.put(busy)
+        idle.release(busy)
         clock[0] += 1
-        taken = idle.take()
-    assert (taken is busy, busy.closed) == (True, closed)
+        taken = idle.acquire()
+    assert (taken is busy, busy.closed) == (not closed, closed)
 
 
 def test_one_that_s3_has_closed_is_closed_here_too(clock: list[float]) -> None:
-    idle, connection = pool._Idle(60), cast(Any, Fake())
-    idle.put(connection)
-    connection.is_connected = False
-    assert (idle.take() is connection, connection.closed) == (True, 1)
+    idle, connection = pool._IdleConnections(60), cast(Any, Fake())
+    idle.release(connection)
+    connection.is_reusable = False
+    assert (idle.acquire(), connection.closed) == (None, 1)
+
+
+def test_the_next_one_is_used_where_s3_has_closed_the_last(clock: list[float]) -> None:
+    idle, alive, dead = pool._IdleConnections(60), cast(Any, Fake()), cast(Any, Fake())
+    for connection in (alive, dead):
+        idle.release(connection)
+    dead.is_reusable = False
+    assert (idle.acquire() is alive, alive.closed, dead.closed) == (True, 0, 1)
 
 
 def test_connections_at_the_bottom_are_swept(clock: list[float]) -> None:
-    idle, bottom, top = pool._Idle(60), cast(Any, Fake()), cast(Any, Fake())
+    idle, bottom, top = pool._IdleConnections(60), cast(Any, Fake()), cast(Any, Fake())
     for connection in (bottom, top):
-        idle.put(connection)
+        idle.release(connection)
     for _ in range(5):  # twice ttl at most
         clock[0] += 30
-        idle.put(taken := cast(Any, idle.take()))
+        idle.release(taken := cast(Any, idle.acquire()))
         assert taken is top
     assert (bottom.closed, top.closed) == (1, 0)
-    assert (idle.take(), idle.take()) == (top, None)
+    assert (idle.acquire(), idle.acquire()) == (top, None)
 
 
 def test_all_that_wait_are_closed_and_none_that_is_in_use(clock: list[float]) -> None:
-    idle, waiting, used = pool._Idle(60), cast(Any, Fake()), cast(Any, Fake())
+    idle, waiting, used = pool._IdleConnections(60), cast(Any, Fake()), cast(Any, Fake())
     for connection in (waiting, used):
-        idle.put(connection)
-    idle.take()
+        idle.release(connection)
+    idle.acquire()
     idle.close_all()
-    assert (waiting.closed, used.closed, idle.take()) == (1, 0, None)
+    assert (waiting.closed, used.closed, idle.acquire()) == (1, 0, None)
 
 
 def test_many_threads_never_share_a_connection() -> None:
     """Each of them is taken by one at a time, while others are swept."""
-    idle, shared = pool._Idle(0.0), []
+    idle, shared = pool._IdleConnections(0.0), []
     for _ in range(4):
-        idle.put(cast(Any, Fake()))
+        idle.release(cast(Any, Fake()))
 
     def use() -> None:
         for _ in range(2_000):
-            connection: Any = idle.take() or Fake()
+            connection: Any = idle.acquire() or Fake()
             if getattr(connection, "in_use", False):
                 shared.append(connection)
             connection.in_use = True
             connection.in_use = False
-            idle.put(connection)
+            idle.release(connection)
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:
@@ -171,24 +178,24 @@ def test_many_threads_never_share_a_connection() -> None:
     ],
 )
 def test_a_failure_is_told_without_its_url(error: BaseException, words: str) -> None:
-    assert errors.describe(error) == words
+    assert network_errors.describe(error) == words
 
 
 def test_a_refused_certificate_is_told() -> None:
     refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
     refused.verify_message = "certificate has expired"
-    words = errors.describe(Urllib3SSLError(refused))
-    assert words == "TLS: the certificate is refused: certificate has expired"
+    words = network_errors.describe(Urllib3SSLError(refused))
+    assert words == "TLS: certificate verification failed: certificate has expired"
 
 
 def test_a_name_that_does_not_resolve_is_told() -> None:
     error = NewConnectionError.__new__(NewConnectionError)
     error.__cause__ = OSError(-2, "Name or service not known")
-    assert errors.describe(error).endswith("Name or service not known")
+    assert network_errors.describe(error).endswith("Name or service not known")
 
 
 def test_tls_is_checked() -> None:
-    context = pool._tls_context(None)
+    context = tls.context(None)
     assert context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
 
 
@@ -197,4 +204,4 @@ def test_tls_before_1_2_is_never_spoken(monkeypatch: pytest.MonkeyPatch) -> None
     lax = ssl.create_default_context()
     lax.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     monkeypatch.setattr(ssl, "create_default_context", lambda cafile: lax)
-    assert pool._tls_context(None).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert tls.context(None).minimum_version is ssl.TLSVersion.TLSv1_2

@@ -1,4 +1,4 @@
-"""S3ProxySet: mod_proxy's own parameters, with its names and units."""
+"""S3ProxySet: the parameters of mod_proxy, with its names and units."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from usp_s3_wsgi.config.proxy_set import parse as proxy_set
         ("addressttl=60", ProxySet(addressttl=60)),
         ("addressttl=2mi", ProxySet(addressttl=120)),
         ("addressttl=0", ProxySet(addressttl=0)),
-        ("addressttl=-1", ProxySet()),  # mod_proxy's own default: without end
+        ("addressttl=-1", ProxySet()),  # mod_proxy's default: no limit
         ("max=1", ProxySet(max=1)),
         ("max=100000", ProxySet(max=100_000)),
         ("keepalive=Off", ProxySet(keepalive=False)),
@@ -46,7 +46,7 @@ def test_parameters(text: str, expected: ProxySet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "expected"),
     [
         ("timeout", "name=value"),
         ("timeout 30", "name=value"),
@@ -68,19 +68,20 @@ def test_parameters(text: str, expected: ProxySet) -> None:
         ("max=0", "max must be a whole number"),
         ("max=100001", "max must be a whole number"),
         ("max=all", "max must be a whole number"),
+        ("max=1 max=2", "must not have max twice"),
         ("keepalive=yes", "keepalive must be on or off"),
         ("enablereuse=on disablereuse=off", "both enablereuse and disablereuse"),
     ],
 )
-def test_refused_parameters(text: str, named: str) -> None:
+def test_refused_parameters(text: str, expected: str) -> None:
     with pytest.raises(ValueError) as caught:
         proxy_set(text)
-    assert named in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @given(st.sampled_from(["", "timeout=", "timeout=5 ", "max=1 acquire="]), st.text())
 @hypothesis_settings(deadline=None)
-def test_any_other_text_is_refused_without_repeating_it(before: str, text: str) -> None:
+def test_a_message_never_shows_the_text(before: str, text: str) -> None:
     with pytest.raises(ValueError) as refusal:
         proxy_set(f"{before}5ec4e7{text}")
     assert "5ec4e7" not in str(refusal.value)

@@ -1,75 +1,73 @@
-"""The table: which failures are asked again, how, and which send the request to the second bucket."""
+"""The table: which failures are retried, how, and after which the fallback bucket is used."""
 
 from __future__ import annotations
 
 import pytest
 
 from usp_s3_wsgi import errors
-from usp_s3_wsgi.config.bucket_url import parse as bucket_url
-from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.s3 import error_response
-from usp_s3_wsgi.s3.error_response import S3Error
-from usp_s3_wsgi.s3.retry_policy import RULES, Remedy, may_ask_elsewhere, rule_for
-
-SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
+from usp_s3_wsgi.errors import S3Error
+from usp_s3_wsgi.s3 import error_codes
+from usp_s3_wsgi.s3.retry_policy import RULES, RetryAction, rule_for, should_use_fallback
 
 
 def of_s3(status: int, code: str = "") -> errors.GatewayError:
-    return error_response.refusal(S3Error(status, code), SETTINGS)
+    return error_codes.to_exception(S3Error(status, code), denied_status=403)
 
 
-#: Failure, remedy, whether the second bucket is asked: never, whenever there is one, or with S3FallbackOn404.
+#: Failure, action, whether the fallback bucket is used: never, always, or with S3FallbackOn404.
 CASES = [
-    (errors.UpstreamUnreachable("x"), Remedy.LATER, "yes"),
-    (errors.UpstreamUntrusted("x"), Remedy.NONE, "yes"),
-    (errors.UpstreamTimeout("x"), Remedy.NONE, "yes"),
-    (errors.HostResting("x", 9), Remedy.NONE, "yes"),
-    (errors.NoFreeConnection("x"), Remedy.NONE, "no"),
-    (errors.UpstreamRefused("x"), Remedy.NONE, "no"),
-    (of_s3(500, "InternalError"), Remedy.LATER, "yes"),
-    (of_s3(502), Remedy.LATER, "yes"),
-    (of_s3(503, "SlowDown"), Remedy.LATER, "yes"),
-    (of_s3(504), Remedy.LATER, "yes"),
-    (of_s3(507, "InsufficientStorage"), Remedy.NONE, "yes"),
-    (of_s3(501, "NotImplemented"), Remedy.NONE, "no"),
-    (of_s3(505), Remedy.NONE, "no"),
-    (of_s3(408), Remedy.LATER, "yes"),
-    (of_s3(425), Remedy.LATER, "yes"),
-    (of_s3(429, "TooManyRequests"), Remedy.LATER, "yes"),
-    (of_s3(400, "RequestTimeout"), Remedy.LATER, "yes"),
-    (of_s3(409, "OperationAborted"), Remedy.LATER, "yes"),
-    (of_s3(507, "SlowDown"), Remedy.LATER, "yes"),
-    (of_s3(403, "RequestTimeTooSkewed"), Remedy.CLOCK, "no"),
-    (of_s3(403, "RequestExpired"), Remedy.CLOCK, "no"),
-    (of_s3(400, "ExpiredRequest"), Remedy.CLOCK, "no"),
-    (of_s3(400, "AuthorizationHeaderMalformed"), Remedy.REGION, "no"),
-    (of_s3(301, "PermanentRedirect"), Remedy.REGION, "no"),
-    (of_s3(307, "TemporaryRedirect"), Remedy.REGION, "no"),
-    (of_s3(308, "PermanentRedirect"), Remedy.REGION, "no"),
-    (of_s3(400, "ExpiredToken"), Remedy.KEYS, "no"),
-    (of_s3(400, "InvalidToken"), Remedy.KEYS, "no"),
-    (of_s3(400, "TokenRefreshRequired"), Remedy.KEYS, "no"),
-    (of_s3(403, "InvalidAccessKeyId"), Remedy.KEYS, "no"),
-    (of_s3(403, "SignatureDoesNotMatch"), Remedy.KEYS, "no"),
-    (of_s3(403, "AccessDenied"), Remedy.NONE, "no"),
-    (of_s3(404, "NoSuchKey"), Remedy.NONE, "on 404"),
-    (of_s3(404, "NoSuchBucket"), Remedy.NONE, "no"),
-    (of_s3(400, "KeyTooLongError"), Remedy.NONE, "no"),
-    (of_s3(409), Remedy.NONE, "no"),
-    (errors.ObjectNotFound("the bucket itself"), Remedy.NONE, "on 404"),
-    (errors.BadPath("x"), Remedy.NONE, "no"),
-    (errors.MethodNotAllowed("PUT"), Remedy.NONE, "no"),
-    (errors.SettingError("x"), Remedy.NONE, "no"),
-    (errors.BodyTruncated("x"), Remedy.LATER, "no"),
-    (errors.BodyUnusable("x"), Remedy.NONE, "no"),
+    (errors.UpstreamConnectionError("x"), RetryAction.BACKOFF, "always"),
+    (errors.UpstreamTLSError("x"), RetryAction.NO_RETRY, "always"),
+    (errors.UpstreamTimeout("x"), RetryAction.NO_RETRY, "always"),
+    (errors.HostInErrorState("x", 9), RetryAction.NO_RETRY, "always"),
+    (errors.PoolTimeout("x"), RetryAction.NO_RETRY, "never"),
+    (errors.BadUpstreamResponse("x"), RetryAction.NO_RETRY, "never"),
+    (of_s3(500, "InternalError"), RetryAction.BACKOFF, "always"),
+    (of_s3(502), RetryAction.BACKOFF, "always"),
+    (of_s3(503, "SlowDown"), RetryAction.BACKOFF, "always"),
+    (of_s3(504), RetryAction.BACKOFF, "always"),
+    (of_s3(507, "InsufficientStorage"), RetryAction.NO_RETRY, "always"),
+    (of_s3(501, "NotImplemented"), RetryAction.NO_RETRY, "never"),
+    (of_s3(505), RetryAction.NO_RETRY, "never"),
+    (of_s3(408), RetryAction.BACKOFF, "always"),
+    (of_s3(425), RetryAction.BACKOFF, "always"),
+    (of_s3(429, "TooManyRequests"), RetryAction.BACKOFF, "always"),
+    (of_s3(400, "RequestTimeout"), RetryAction.BACKOFF, "always"),
+    (of_s3(409, "OperationAborted"), RetryAction.BACKOFF, "always"),
+    (of_s3(507, "SlowDown"), RetryAction.BACKOFF, "always"),
+    (of_s3(403, "RequestTimeTooSkewed"), RetryAction.CORRECT_CLOCK_SKEW, "never"),
+    (of_s3(403, "RequestExpired"), RetryAction.CORRECT_CLOCK_SKEW, "never"),
+    (of_s3(400, "ExpiredRequest"), RetryAction.CORRECT_CLOCK_SKEW, "never"),
+    (of_s3(400, "AuthorizationHeaderMalformed"), RetryAction.FOLLOW_REGION, "never"),
+    (of_s3(301, "PermanentRedirect"), RetryAction.FOLLOW_REGION, "never"),
+    (of_s3(307, "TemporaryRedirect"), RetryAction.FOLLOW_REGION, "never"),
+    (of_s3(308, "PermanentRedirect"), RetryAction.FOLLOW_REGION, "never"),
+    (of_s3(400, "ExpiredToken"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (of_s3(400, "InvalidToken"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (of_s3(400, "TokenRefreshRequired"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (of_s3(403, "InvalidAccessKeyId"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (of_s3(403, "SignatureDoesNotMatch"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (of_s3(403, "AccessDenied"), RetryAction.NO_RETRY, "never"),
+    (of_s3(404, "NoSuchKey"), RetryAction.NO_RETRY, "on 404"),
+    (of_s3(404, "NoSuchBucket"), RetryAction.NO_RETRY, "never"),
+    (of_s3(400, "KeyTooLongError"), RetryAction.NO_RETRY, "never"),
+    (of_s3(409), RetryAction.NO_RETRY, "never"),
+    (errors.ObjectNotFound("the bucket itself"), RetryAction.NO_RETRY, "on 404"),
+    (errors.BadRequestTarget("x"), RetryAction.NO_RETRY, "never"),
+    (errors.MethodNotAllowed("PUT"), RetryAction.NO_RETRY, "never"),
+    (errors.SettingError("x"), RetryAction.NO_RETRY, "never"),
+    (errors.BodyTruncated("x"), RetryAction.BACKOFF, "never"),
+    (errors.BodyNotResumable("x"), RetryAction.NO_RETRY, "never"),
 ]
 
 
-@pytest.mark.parametrize(("failure", "remedy", "elsewhere"), CASES, ids=lambda value: getattr(value, "kind", None))
-def test_rule(failure: errors.GatewayError, remedy: Remedy, elsewhere: str) -> None:
-    assert rule_for(failure).remedy is remedy
-    assert may_ask_elsewhere(failure, False) == (elsewhere == "yes")
-    assert may_ask_elsewhere(failure, True) == (elsewhere in {"yes", "on 404"})
+@pytest.mark.parametrize(
+    ("failure", "action", "fallback"), CASES, ids=lambda value: getattr(value, "rate_limit_key", None)
+)
+def test_rule(failure: errors.GatewayError, action: RetryAction, fallback: str) -> None:
+    assert rule_for(failure).action is action
+    assert should_use_fallback(failure, False) == (fallback == "always")
+    assert should_use_fallback(failure, True) == (fallback in {"always", "on 404"})
 
 
 def test_each_row_is_of_use() -> None:

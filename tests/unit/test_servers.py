@@ -101,7 +101,14 @@ def test_what_was_met_is_told_once() -> None:
     one = results.ServerResults("a server", "1")
     for way, mode in (("gateway", "v4-header"), ("daemon", "v4-header"), ("gateway", "v2-query")):
         for method, met in (("GET", "403 AccessDenied, not 200"), ("HEAD", "403, not 200")):
-            one.add("keys", "a tab", method, way, mode, Verdict(OWN, met) if mode == "v2-query" else Verdict(PASSED))
+            one.add(
+                "keys",
+                "a tab",
+                method,
+                way,
+                mode,
+                Verdict(OWN, met) if mode == "v2-query" else Verdict(PASSED),
+            )
     # What botocore met is the GET's, and is another one.
     one.add("clocks", "slow", "GET", "proxy", "v4-query", Verdict(OURS, "403; botocore met 403 AccessDenied"))
     one.add("clocks", "slow", "HEAD", "proxy", "v4-header", Verdict(OURS, "403; botocore met 403 RequestTimeTooSkewed"))

@@ -1,4 +1,4 @@
-"""The operator's SetEnv lines: read strictly, refused with the setting's name, never with its value."""
+"""The operator's SetEnv lines: validated strictly, with errors that name the setting and never show its value."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BASE = {"S3BucketURL": "https://b.s3.eu-west-1.amazonaws.com/", "S3AccessKey": "
 PATH_STYLE = {**BASE, "S3BucketURL": "http://127.0.0.1:9000/bucket"}
 
 
-def refused(**changes: str | None) -> str:
-    """The message for the base settings with these changes; None takes one away."""
+def error_message(**changes: str | None) -> str:
+    """The message for the base settings with these changes; None removes a setting."""
     merged = {name: value for name, value in {**BASE, **changes}.items() if value is not None}
     with pytest.raises(SettingError) as caught:
         from_environ(merged)
-    assert caught.value.status == 500 and caught.value.logged
+    assert caught.value.status == 500 and caught.value.should_log
     return str(caught.value)
 
 
@@ -62,7 +62,7 @@ GOOD: list[tuple[str, str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "text", "field", "value"), GOOD)
-def test_good(name: str, text: str, field: str, value: object) -> None:
+def test_allowed_values(name: str, text: str, field: str, value: object) -> None:
     read = from_environ({**BASE, name: text})
     assert getattr(read, field) == value
 
@@ -121,8 +121,8 @@ BAD: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "text"), BAD)
-def test_bad(name: str, text: str) -> None:
-    message = refused(**{name: text, **({name[:-4]: None} if name.endswith("KeyFile") else {})})
+def test_values_that_are_not_allowed(name: str, text: str) -> None:
+    message = error_message(**{name: text, **({name[:-4]: None} if name.endswith("KeyFile") else {})})
     assert message.startswith(f"{name} must be ") or message.startswith(f"{name} must not ")
 
 
@@ -131,16 +131,16 @@ def test_every_row_is_tested() -> None:
     assert names - {name for name, *_ in GOOD} <= {
         "S3BucketURL", "S3Bucket", "S3AccessKeyFile", "S3SecretKeyFile", "S3CredentialSource",
         "S3FallbackURL",
-        # those of the identities, further down
+        # tested below, with credentials and roles
         "S3Profile", "S3RoleARN", "S3RoleSessionName", "S3RoleDuration", "S3RoleExternalId", "S3STSEndpoint",
     }  # fmt: skip
     assert names <= {name for name, _ in BAD}
 
 
 @pytest.mark.parametrize("name", [row.name for row in TABLE])
-def test_an_empty_value_is_as_if_the_line_were_not_there(name: str) -> None:
+def test_an_empty_value_unsets_a_setting(name: str) -> None:
     if name in {"S3BucketURL", "S3AccessKey", "S3SecretKey"}:
-        assert refused(**{name: ""}).startswith(f"{name} is not set")
+        assert error_message(**{name: ""}).startswith(f"{name} is not set")
     else:
         assert from_environ({**BASE, name: ""}) == from_environ(BASE)
 
@@ -152,37 +152,37 @@ def test_defaults() -> None:
     assert read.proxy_set == ProxySet(5, 30, 300, 0, True, True, 0, 0)  # the line of the vendor's documentation
 
 
-def test_other_variables_do_not_count() -> None:
+def test_other_variables_are_ignored() -> None:
     assert from_environ({**BASE, "PATH": "/bin", "XS3Region": "x", "HTTP_S3REGION": "x"}) == from_environ(BASE)
 
 
-# --- missing, unknown, contradicting
+# --- missing, misspelt and contradictory settings
 
 
 @pytest.mark.parametrize("name", ["S3BucketURL", "S3AccessKey", "S3SecretKey"])
-def test_what_is_missing_is_named(name: str) -> None:
-    assert refused(**{name: None}).startswith(f"{name} is not set")
+def test_a_missing_setting_is_named(name: str) -> None:
+    assert error_message(**{name: None}).startswith(f"{name} is not set")
 
 
-def test_nothing_set_names_the_first() -> None:
+def test_without_settings_the_url_is_missing() -> None:
     with pytest.raises(SettingError, match="S3BucketURL is not set"):
         from_environ({})
 
 
 @pytest.mark.parametrize("name", ["S3AccessKey", "S3SecretKey", "S3SecurityToken"])
-def test_a_value_and_its_file_contradict(name: str) -> None:
-    message = refused(**{name: "value", f"{name}File": "/run/file"})
+def test_a_value_and_a_file_must_not_both_be_set(name: str) -> None:
+    message = error_message(**{name: "value", f"{name}File": "/run/file"})
     assert name in message and f"{name}File" in message and "both" in message
 
 
-def test_a_file_does_instead_of_the_value() -> None:
-    given_files = {"S3BucketURL": BASE["S3BucketURL"], "S3AccessKeyFile": "/run/a", "S3SecretKeyFile": "/run/s"}
-    read = from_environ(given_files)
+def test_a_file_instead_of_a_value() -> None:
+    files = {"S3BucketURL": BASE["S3BucketURL"], "S3AccessKeyFile": "/run/a", "S3SecretKeyFile": "/run/s"}
+    read = from_environ(files)
     assert (read.access_key, read.access_key_file, read.secret_key_file) == (None, "/run/a", "/run/s")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "meant"),
+    ("misspelt", "suggestion"),
     [
         ("S3Accesskey", "S3AccessKey"),
         ("S3SecretKeyfile", "S3SecretKeyFile"),
@@ -194,57 +194,57 @@ def test_a_file_does_instead_of_the_value() -> None:
         ("S3Expire", "S3Expires"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_nearest(wrong: str, meant: str) -> None:
-    assert refused(**{wrong: "x"}) == f"{wrong} is not a setting: did you mean {meant}?"
+def test_a_misspelt_name_is_refused_with_a_suggestion(misspelt: str, suggestion: str) -> None:
+    assert error_message(**{misspelt: "x"}) == f"{misspelt} is not a setting: did you mean {suggestion}?"
 
 
 @pytest.mark.parametrize(
     "name",
     ["S3CMD_CONFIG", "S3_KEY", "S3_UPLOADS_BUCKET", "S3_FORCE_PATH_STYLE", "S3FS_PASSWD", "S3Uploads", "s3fs", "S3"],
 )
-def test_variables_of_other_programs_are_no_settings(name: str) -> None:
+def test_variables_of_other_programs_are_ignored(name: str) -> None:
     assert from_environ({**BASE, name: "x"}) == from_environ(BASE)
 
 
-def test_what_is_misspelt_can_be_unset_where_it_is_inherited() -> None:
-    """A server-wide S3_BUCKET is another program's."""
-    assert refused(S3_BUCKET="uploads") == "S3_BUCKET is not a setting: did you mean S3Bucket?"
+def test_an_inherited_misspelt_name_can_be_unset() -> None:
+    """A server-wide S3_BUCKET may belong to another program."""
+    assert error_message(S3_BUCKET="uploads") == "S3_BUCKET is not a setting: did you mean S3Bucket?"
     assert from_environ({**BASE, "S3_BUCKET": ""}) == from_environ(BASE)
 
 
-def test_the_module_of_httpd_knows_the_same_names() -> None:
-    """It says which places are about a bucket, also where its Python did not start."""
-    source = Path(settings.__file__).parents[1].joinpath("_httpd_settings.c").read_text()
+def test_the_c_module_has_the_same_names() -> None:
+    """It needs them to find the sections of buckets even if its Python did not start."""
+    source = (Path(__file__).parents[2] / "usp_s3_wsgi" / "proxy" / "mod_usp_s3" / "setting_names.c").read_text()
     names = re.findall(r'"(\w+)"', source.partition("setting_names[] = {")[2].partition("}")[0])
     assert names == sorted(settings.NAMES)
 
 
-# --- who signs
+# --- credentials and roles
 
 
 ARN = "arn:aws:iam::123456789012:role/path/reader"
 NO_KEYS = {"S3AccessKey": "", "S3SecretKey": "", "S3CredentialSource": "aws"}
 
 
-def test_a_role_by_the_settings_keys() -> None:
-    section = from_environ({**BASE, "S3RoleARN": ARN, "S3RoleSessionName": "me", "S3RoleDuration": "900"})
-    assert (section.role_arn, section.role_session_name, section.role_duration) == (ARN, "me", 900)
-    assert section.access_key and section.credential_source == "static"
+def test_a_role_with_static_keys() -> None:
+    read = from_environ({**BASE, "S3RoleARN": ARN, "S3RoleSessionName": "me", "S3RoleDuration": "900"})
+    assert (read.role_arn, read.role_session_name, read.role_duration) == (ARN, "me", 900)
+    assert read.access_key and read.credential_source == "static"
 
 
-def test_the_identity_of_the_process_needs_no_keys() -> None:
-    section = from_environ({**BASE, **NO_KEYS, "S3Profile": "films", "S3RoleARN": ARN, "S3RoleExternalId": "x:1"})
-    assert (section.credential_source, section.profile, section.access_key) == ("aws", "films", None)
+def test_credential_source_aws_needs_no_keys() -> None:
+    read = from_environ({**BASE, **NO_KEYS, "S3Profile": "films", "S3RoleARN": ARN, "S3RoleExternalId": "x:1"})
+    assert (read.credential_source, read.profile, read.access_key) == ("aws", "films", None)
     assert from_environ({**BASE, "S3CredentialSource": "static"}) == from_environ(BASE)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"S3CredentialSource": "aws"}, "S3AccessKey is set, and S3CredentialSource is aws: give one of them"),
-        ({"S3Profile": "x"}, "S3Profile is set, and S3CredentialSource is static: give one of them"),
+        ({"S3CredentialSource": "aws"}, "S3AccessKey is set, but S3CredentialSource is aws: remove one of them"),
+        ({"S3Profile": "x"}, "S3Profile is set, but S3CredentialSource is not aws"),
         ({"S3CredentialSource": "env"}, "S3CredentialSource must be static or aws"),
-        ({"S3RoleDuration": "3600"}, "S3RoleDuration is set, but not S3RoleARN"),
+        ({"S3RoleDuration": "3600"}, "S3RoleDuration is set, but S3RoleARN is not"),
         ({"S3RoleARN": ARN, "S3RoleDuration": "899"}, "S3RoleDuration must be a whole number from 900 to 43200"),
         ({"S3RoleARN": ARN, "S3RoleSessionName": "a"}, "S3RoleSessionName must be 2 to 64"),
         ({"S3RoleARN": ARN, "S3RoleSessionName": "a b"}, "S3RoleSessionName must be 2 to 64"),
@@ -253,42 +253,42 @@ def test_the_identity_of_the_process_needs_no_keys() -> None:
         ({"S3RequesterPays": "yes"}, "S3RequesterPays must be on or off"),
     ],
 )
-def test_identities_that_are_none(changes: dict[str, str], message: str) -> None:
-    assert refused(**changes).startswith(message)
+def test_invalid_combinations_of_credentials_and_roles(changes: dict[str, str], message: str) -> None:
+    assert error_message(**changes).startswith(message)
 
 
 @pytest.mark.parametrize(
     "arn", ["reader", "arn:aws:iam::1:user/x", "arn:aws:s3:::bucket", "arn:aws:iam::1:role/", "arn:aws:iam::1:role/a b"]
 )
-def test_what_is_no_arn_of_a_role(arn: str) -> None:
-    assert refused(S3RoleARN=arn).startswith("S3RoleARN must be the ARN of a role")
+def test_invalid_role_arns(arn: str) -> None:
+    assert error_message(S3RoleARN=arn).startswith("S3RoleARN must be the ARN of a role")
 
 
 @pytest.mark.parametrize(
     "arn", [ARN, "arn:aws-cn:iam::1:role/x", "arn:aws:iam:::role/of-ceph", "arn:aws:iam::tenant:role/x"]
 )
-def test_roles_of_other_clouds(arn: str) -> None:
+def test_role_arns_of_other_clouds(arn: str) -> None:
     assert from_environ({**BASE, "S3RoleARN": arn}).role_arn == arn
 
 
-def test_the_second_bucket_has_the_first_ones_identity_or_one_of_its_own() -> None:
-    first = {**BASE, **NO_KEYS, "S3RoleARN": ARN, "S3FallbackURL": "https://copy.s3.amazonaws.com/"}
-    second = from_environ(first).fallback
-    assert second is not None and (second.credential_source, second.role_arn) == ("aws", ARN)
-    second = from_environ({**first, "S3FallbackRoleARN": f"{ARN}2"}).fallback
-    assert second is not None and (second.credential_source, second.role_arn) == ("aws", f"{ARN}2")
+def test_the_fallback_bucket_inherits_credentials_or_has_its_own() -> None:
+    values = {**BASE, **NO_KEYS, "S3RoleARN": ARN, "S3FallbackURL": "https://copy.s3.amazonaws.com/"}
+    read = from_environ(values).fallback
+    assert read is not None and (read.credential_source, read.role_arn) == ("aws", ARN)
+    read = from_environ({**values, "S3FallbackRoleARN": f"{ARN}2"}).fallback
+    assert read is not None and (read.credential_source, read.role_arn) == ("aws", f"{ARN}2")
     keys = {"S3FallbackCredentialSource": "static", "S3FallbackAccessKey": "A", "S3FallbackSecretKey": "B"}
     for own in (keys, dict(list(keys.items())[1:])):
-        second = from_environ({**first, **own}).fallback
-        assert second is not None
-        assert (second.credential_source, second.role_arn, second.access_key) == ("static", None, "A")
+        read = from_environ({**values, **own}).fallback
+        assert read is not None
+        assert (read.credential_source, read.role_arn, read.access_key) == ("static", None, "A")
 
 
 # --- secrets
 
 
-def refusal(name: str, value: str) -> SettingError | None:
-    """What is said of a setting with that value, which is the secret key's too."""
+def error_for(name: str, value: str) -> SettingError | None:
+    """The error for a setting with a value, which is the secret key's value, too. None: there is no error."""
     try:
         assert from_environ({**BASE, "S3SecretKey": value, name: value}).secret_key == value
     except SettingError as error:
@@ -299,12 +299,12 @@ def refusal(name: str, value: str) -> SettingError | None:
 @given(st.sampled_from([row.name for row in TABLE] + ["S3Secret"]), st.text(min_size=8))
 @example("S3PassQuery", "content-")
 @hypothesis_settings(deadline=None)
-def test_a_message_never_holds_a_value(name: str, secret: str) -> None:
-    if told := refusal(name, secret):
-        # Messages have words of their own, which a value may happen to be: they are there whatever the value is.
-        own = f"{refusal(name, 'q' * 8)} {refusal(name, chr(0x2603) * 8)}"
-        assert secret not in str(told) or secret in own
-        assert told.__cause__ is None and (told.__context__ is None or told.__suppress_context__)
+def test_a_message_never_shows_a_value(name: str, secret: str) -> None:
+    if error := error_for(name, secret):
+        # A value may happen to be a word of the message itself, which is there for any value.
+        own_words = f"{error_for(name, 'q' * 8)} {error_for(name, chr(0x2603) * 8)}"
+        assert secret not in str(error) or secret in own_words
+        assert error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
 
 
 def test_the_repr_shows_no_secret() -> None:
@@ -326,32 +326,32 @@ def test_the_same_values_are_parsed_once() -> None:
     assert from_environ({**BASE, "S3Region": "x"}) is not from_environ(BASE)
 
 
-def test_a_refusal_is_not_remembered_as_settings() -> None:
+def test_errors_are_not_cached() -> None:
     for _ in range(2):
-        assert "S3Expires" in refused(S3Expires="0")
+        assert "S3Expires" in error_message(S3Expires="0")
 
 
-# --- the second bucket
+# --- the fallback bucket
 
-SECOND = {**BASE, "S3FallbackURL": "http://127.0.0.1:9000/copies/"}
-
-
-def second(**changes: str) -> Settings:
-    fallback = from_environ({**SECOND, **changes}).fallback
-    assert fallback is not None and fallback.fallback is None
-    return fallback
+WITH_FALLBACK = {**BASE, "S3FallbackURL": "http://127.0.0.1:9000/copies/"}
 
 
-def test_without_a_second_url_there_is_none() -> None:
+def fallback(**changes: str) -> Settings:
+    read = from_environ({**WITH_FALLBACK, **changes}).fallback
+    assert read is not None and read.fallback is None
+    return read
+
+
+def test_no_fallback_without_its_url() -> None:
     assert from_environ(BASE).fallback is None
 
 
-def test_the_second_bucket_has_what_the_first_one_has() -> None:
-    shared = {"S3Region": "eu-west-1", "S3UseHeaders": "on", "S3Retries": "4", "S3PassQuery": "versionId",
+def test_the_fallback_bucket_inherits_settings() -> None:
+    inherited = {"S3Region": "eu-west-1", "S3UseHeaders": "on", "S3Retries": "4", "S3PassQuery": "versionId",
               "S3DeniedStatus": "404", "S3SecurityToken": "token", "S3ProxySet": "timeout=3"}  # fmt: skip
-    first = from_environ({**SECOND, **shared})
-    assert first.fallback == dataclasses.replace(from_environ({**BASE, **shared}), bucket_url=second().bucket_url)
-    assert first.bucket_url.bucket == "b" and second().bucket_url.bucket == "copies"
+    read = from_environ({**WITH_FALLBACK, **inherited})
+    assert read.fallback == dataclasses.replace(from_environ({**BASE, **inherited}), bucket_url=fallback().bucket_url)
+    assert read.bucket_url.bucket == "b" and fallback().bucket_url.bucket == "copies"
 
 
 @pytest.mark.parametrize(
@@ -365,32 +365,32 @@ def test_the_second_bucket_has_what_the_first_one_has() -> None:
         ("S3FallbackCAFile", "/etc/ssl/other.pem", "ca_file", "/etc/ssl/other.pem"),
     ],
 )
-def test_what_may_differ(name: str, text: str, field: str, value: object) -> None:
-    assert getattr(second(**{name: text}), field) == value
-    assert getattr(from_environ({**SECOND, name: text}), field) == getattr(from_environ(BASE), field)
+def test_settings_of_the_fallback_bucket_alone(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(fallback(**{name: text}), field) == value
+    assert getattr(from_environ({**WITH_FALLBACK, name: text}), field) == getattr(from_environ(BASE), field)
 
 
-def test_keys_of_its_own_come_without_anything_of_the_first_ones() -> None:
-    own = second(S3SecurityToken="first", S3FallbackAccessKey="OTHER", S3FallbackSecretKeyFile="/run/other")
+def test_a_fallback_bucket_with_keys_inherits_no_credentials() -> None:
+    own = fallback(S3SecurityToken="first", S3FallbackAccessKey="OTHER", S3FallbackSecretKeyFile="/run/other")
     assert (own.access_key, own.secret_key, own.secret_key_file) == ("OTHER", None, "/run/other")
     assert own.security_token is None
 
 
-def test_half_of_a_key_pair_is_refused() -> None:
-    message = refused(**SECOND, S3FallbackAccessKey="OTHER")
-    assert "second bucket" in message and "S3SecretKey is not set" in message
+def test_half_of_a_fallback_key_pair_is_refused() -> None:
+    message = error_message(**WITH_FALLBACK, S3FallbackAccessKey="OTHER")
+    assert message.startswith("the fallback bucket (settings S3Fallback...): ") and "S3SecretKey is not set" in message
 
 
 @pytest.mark.parametrize("name", ["S3FallbackAccessKey", "S3FallbackRetries", "S3FallbackOn404"])
-def test_settings_of_a_second_bucket_that_is_not_named(name: str) -> None:
-    assert refused(**{name: {"S3FallbackOn404": "on"}.get(name, "3")}).startswith("S3FallbackURL is not set")
+def test_fallback_settings_without_a_fallback_url(name: str) -> None:
+    assert error_message(**{name: {"S3FallbackOn404": "on"}.get(name, "3")}).startswith("S3FallbackURL is not set")
 
 
-def test_a_second_bucket_must_be_one() -> None:
-    assert "shows no bucket" in refused(S3FallbackURL="https://s3.amazonaws.com/")
-    assert second(S3FallbackURL="http://other.ceph.example/", S3FallbackBucket="other").bucket_url.bucket == "other"
+def test_the_fallback_url_must_be_that_of_a_bucket() -> None:
+    assert "shows no bucket" in error_message(S3FallbackURL="https://s3.amazonaws.com/")
+    assert fallback(S3FallbackURL="http://other.ceph.example/", S3FallbackBucket="other").bucket_url.bucket == "other"
 
 
 @pytest.mark.parametrize("name", ["S3FallbackPassQuery", "S3FallbackDeniedStatus", "S3FallbackBucketURL"])
-def test_what_the_two_have_in_common_cannot_differ(name: str) -> None:
-    assert "did you mean S3" in refused(**SECOND, **{name: "404"})
+def test_shared_settings_have_no_fallback_variant(name: str) -> None:
+    assert "did you mean S3" in error_message(**WITH_FALLBACK, **{name: "404"})

@@ -109,7 +109,7 @@ def test_the_extension_compiles_without_a_warning(setup: ModuleType) -> None:
     (extension,) = extensions
     headers = [*extension.include_dirs, sysconfig.get_path("include")]
     command = [
-        "gcc", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+        "gcc", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
         *(f"-D{name}" for name, _ in extension.define_macros),
         *(part for folder in headers for part in ("-isystem", folder)),
         *extension.sources,

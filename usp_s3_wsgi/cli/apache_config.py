@@ -105,7 +105,7 @@ def share_directory() -> Path:
 
 
 def _extension() -> Path | None:
-    """Return the compiled ``_httpd.c`` of this installation, which httpd loads as a module."""
+    """Return the compiled C module of this installation (``mod_usp_s3``), which httpd loads."""
     files = [*_installed_files(), *Path(usp_s3_wsgi.__file__).resolve().parent.iterdir()]
     found = (file for file in files if file.name.startswith("_httpd.") and file.suffix == ".so")
     return next((file for file in found if file.is_file()), None)

@@ -1,1 +1,1 @@
-"""From the operator's ``SetEnv`` lines to one frozen ``Settings``; ``settings.py`` has the table of all of them."""
+"""From the operator's ``SetEnv`` lines to a frozen ``Settings`` object. The table of settings is in ``settings.py``."""

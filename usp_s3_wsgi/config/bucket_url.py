@@ -1,4 +1,4 @@
-"""``S3BucketURL``: where a bucket is, and in which style its URL names it."""
+"""``S3BucketURL``: the endpoint of a bucket, in virtual-hosted style or path style."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
 
-#: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4, without the length's byte and the root's.
-_LONGEST_NAME = 253
+#: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4: 255 bytes, less the first length byte and the root label.
+_MAX_HOST_LENGTH = 253
 DEFAULT_PORTS = {"http": 80, "https": 443}
-#: Hosts that are known to begin with the bucket's name. Of any other one that has no path only the operator can know.
+#: Endpoints whose virtual hosts are known to begin with the bucket's name. Other hosts without a path need S3Bucket.
 _ENDPOINT = r"(?:s3[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?|storage\.googleapis\.com)(?<!\.vpce\.amazonaws\.com)"
 _VIRTUAL_HOST = re.compile(rf"(?P<bucket>.+)\.{_ENDPOINT}")
-_SERVICE = re.compile(_ENDPOINT)
-#: Hosts below one that is called s3 or s3-...: films.s3.example is a bucket's, and s3.example the whole service's.
+_SERVICE_HOST = re.compile(_ENDPOINT)
+#: Hosts below a label s3 or s3-...: films.s3.example is the host of a bucket, s3.example that of the whole service.
 _BELOW_S3 = re.compile(r"(?!s3[.-])(?:[^.]+\.)+s3(?:-[^.]+)?(?:\..+)?")
-#: Hosts of whole services all the same: Amazon's endpoints in a VPC, and services of a Kubernetes namespace called s3.
-_NO_BUCKETS = re.compile(r".+\.(?:amazonaws\.com(?:\.cn)?|svc(?:\.cluster\.local)?)")
-#: Amazon's endpoints of a region (or, the old ones, of none), which say of a bucket elsewhere where it is.
-_REGIONAL = re.compile(
+#: Exceptions, which are hosts of a whole service: Amazon's VPC endpoints, and services in a Kubernetes namespace s3.
+_NO_BUCKET_HOST = re.compile(r".+\.(?:amazonaws\.com(?:\.cn)?|svc(?:\.cluster\.local)?)")
+#: Amazon's regional endpoints, and the old ones without a region. They return the region of a bucket elsewhere.
+_REGIONAL_ENDPOINT = re.compile(
     r"(?P<before>(?:.+\.)?s3(?:\.dualstack)?)(?:[.-][a-z]{2,3}(?:-[a-z]+)+-[0-9])?(?P<after>\.amazonaws\.com(?:\.cn)?)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class BucketURL:
-    """Where a bucket is.
+    """The parsed URL of a bucket.
 
-    ``host`` is the name to connect to, lowercase, IPv6 without brackets; ``port`` the one to connect to.
+    ``host`` and ``port`` are those to connect to; ``host`` is lowercase, IPv6 without brackets.
     ``prefix`` is the path before each key: percent-encoded once, begins and ends with ``/``.
-    ``bucket`` is the bucket's name as far as the URL shows it, else empty; ``path_style`` says whether it is the
-    first segment of the path (else it is in the host's name).
+    ``bucket`` is the bucket's name, empty if the URL does not show it. ``path_style``: it is the first segment of the
+    path, else it is part of the host name.
     """
 
     scheme: str
@@ -44,43 +44,43 @@ class BucketURL:
 
     @property
     def authority(self) -> str:
-        """The Host header: the port is left out where it is the scheme's default."""
+        """The Host header: without the port if it is the default port of the scheme."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if DEFAULT_PORTS[self.scheme] == self.port else f"{host}:{self.port}"
 
     @property
-    def is_buckets_host(self) -> bool:
-        """Whether the host's name begins with a bucket's, though nobody can tell where that ends.
+    def host_includes_bucket(self) -> bool:
+        """Whether the host begins with a bucket's name, even if the length of that name is unknown.
 
-        Any other host may be that of a whole service, where the client's path would choose the bucket.
+        Any other host may be that of a whole service, where the client's path would select the bucket.
         """
-        return bool(_BELOW_S3.fullmatch(self.host)) and not _NO_BUCKETS.fullmatch(self.host)
+        return bool(_BELOW_S3.fullmatch(self.host)) and not _NO_BUCKET_HOST.fullmatch(self.host)
 
-    def named(self, bucket: str) -> BucketURL:
-        """Return the same place, with the bucket that the operator named (``S3Bucket``).
+    def with_bucket(self, bucket: str) -> BucketURL:
+        """Return the same URL with the bucket's name from ``S3Bucket``.
 
         Raises:
-            ValueError: the URL holds it neither in the host nor in the path; the client's path would choose a bucket.
+            ValueError: neither host nor path begins with it, so that the client's path would select the bucket.
         """
         if self.prefix.startswith(f"/{percent_encode(bucket.encode(), safe='')}/"):
             return replace(self, bucket=bucket, path_style=True)
-        if f"{self.host}.".startswith(f"{bucket.lower()}.") and not _SERVICE.fullmatch(self.host):
+        if f"{self.host}.".startswith(f"{bucket.lower()}.") and not _SERVICE_HOST.fullmatch(self.host):
             return replace(self, bucket=bucket, path_style=False)
         raise ValueError("must be the bucket that S3BucketURL names: its path or its host begins with it")
 
     def in_region(self, region: str) -> BucketURL:
-        """Return the bucket at Amazon's endpoint of that region; where the host is no such endpoint, as it is.
+        """Return the URL of the bucket at Amazon's endpoint of a region, unchanged if the host is not such an endpoint.
 
         https://docs.aws.amazon.com/general/latest/gr/s3.html
         """
-        match = _REGIONAL.fullmatch(self.host)
+        match = _REGIONAL_ENDPOINT.fullmatch(self.host)
         if not match or not re.fullmatch(r"[a-z0-9-]+", region):
             return self
         return replace(self, host=f"{match['before']}.{region}{match['after']}")
 
 
 def parse(text: str) -> BucketURL:
-    """The base URL of a bucket, virtual-host or path style, with an optional key prefix."""
+    """Parse the URL of a bucket, virtual-hosted or path style, with an optional key prefix. Raises: ValueError."""
     try:
         url = urlsplit(text)
         host, port = (url.hostname or "").rstrip("."), url.port
@@ -90,7 +90,7 @@ def parse(text: str) -> BucketURL:
     if (
         url.scheme not in DEFAULT_PORTS
         or port == 0
-        or len(host) > _LONGEST_NAME
+        or len(host) > _MAX_HOST_LENGTH
         or not re.fullmatch(r"[a-z0-9._:-]+", host)
         or not re.fullmatch(r"[!-~]+", text)
     ):
@@ -111,7 +111,7 @@ def _prefix(path: str) -> str:
 
 
 def _bucket(host: str, path: str) -> tuple[str, bool]:
-    """Return the bucket's name and whether it is in the path; an empty name is for the operator to say."""
+    """Return the bucket's name and whether it is in the path. An empty name must be set with S3Bucket."""
     if match := _VIRTUAL_HOST.fullmatch(host):
         return match["bucket"], False
     first = unquote_to_bytes(path.split("/")[1]).decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""The values of settings: text from the Apache configuration to checked, typed values.
+"""Parsers of settings: from text in the Apache configuration to validated, typed values.
 
-Each parser takes the text and returns the value or raises ``ValueError`` with what is allowed ("must be on or off").
-The message never repeats the text: a secret may have been written on the wrong line.
+Each parser returns the value or raises ``ValueError`` with the allowed values ("must be on or off"). The message never
+repeats the text: it may be a secret on the wrong line.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import os
 import re
 from collections.abc import Callable
 
-#: Query parameters that select something of an object. Any other one may show more than objects.
+#: Query parameters of GetObject that select a version, a part or response headers. Others (acl, list-type) may return
+#: more than objects.
 OBJECT_PARAMETERS = re.compile(
     r"versionId|partNumber|response-(?:cache-control|content-disposition|content-encoding|content-language|content-type|expires)"
 )
 
 
 def on_off(text: str) -> bool:
-    """``on`` or ``off`` in any case."""
+    """Parse ``on`` or ``off``, in any case."""
     try:
         return {"on": True, "off": False}[text.lower()]
     except KeyError:
@@ -25,7 +26,7 @@ def on_off(text: str) -> bool:
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
-    """A decimal integer from ``low`` to ``high``, both included."""
+    """Return a parser of decimal integers from ``low`` to ``high``, both included."""
 
     def parse(text: str) -> int:
         if re.fullmatch(r"[0-9]{1,9}", text) and low <= int(text) <= high:
@@ -36,21 +37,21 @@ def integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def denied_status(text: str) -> int:
-    """403 or 404."""
+    """Parse 403 or 404."""
     if text not in {"403", "404"}:
         raise ValueError("must be 403 or 404")
     return int(text)
 
 
 def credential_source(text: str) -> str:
-    """``static``: the keys of the settings; ``aws``: the identity that botocore finds for the process."""
+    """Parse ``static`` (configured keys) or ``aws`` (credentials from botocore's provider chain)."""
     if text not in {"static", "aws"}:
         raise ValueError("must be static or aws")
     return text
 
 
 def matching(pattern: str, expected: str) -> Callable[[str], str]:
-    """A text that matches the whole of a regular expression (of ASCII); ``expected`` says so in words."""
+    """Return a parser of text that fully matches a regular expression (ASCII); ``expected`` describes it."""
     compiled = re.compile(pattern, re.ASCII)
 
     def parse(text: str) -> str:
@@ -61,12 +62,12 @@ def matching(pattern: str, expected: str) -> Callable[[str], str]:
     return parse
 
 
-#: A key, a token, a bucket's name.
+#: A key, a token or a bucket's name.
 token = matching(r"[!-~]+", "printable ASCII characters without spaces, at least one")
 region = matching(r"[A-Za-z0-9_-]{1,64}", "a region's name such as eu-central-1: letters, digits, - and _")
-#: In AWS's shared files, where brackets surround it.
+#: Section headers of AWS's shared files hold it in brackets.
 profile = matching(r"[^\x00-\x1f\x7f\[\]]{1,256}", "the name of a profile: no control characters, no brackets")
-#: Of Amazon's clouds or of what follows them: the account of Ceph's roles is empty or a tenant.
+#: Of AWS or a compatible server: the account in ARNs of Ceph is empty or a tenant.
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
 role_arn = matching(
     r"arn:[a-z0-9-]+:iam::[^:\s]*:role/[\w+=,.@/-]{1,1024}",
@@ -79,26 +80,28 @@ endpoint = matching(r"https?://[A-Za-z0-9.\[\]:_-]+/?", "a URL such as https://s
 
 
 def file(text: str) -> str:
-    """The absolute path of a file. That it can be read is seen when it is read: it may change while httpd runs."""
+    """Parse the absolute path of a file. The file is not opened here: it may change while httpd runs."""
     if not os.path.isabs(text) or "\0" in text:
         raise ValueError("must be the absolute path of a file")
     return text
 
 
 def header_prefixes(text: str) -> tuple[str, ...]:
-    """Prefixes of ``x-amz-*`` response headers, divided by spaces or commas; lowercase."""
+    """Parse prefixes of ``x-amz-*`` response headers, separated by spaces or commas, to lowercase."""
     prefixes = tuple(re.split(r"[\s,]+", text.strip().lower()))
     if not all(re.fullmatch(r"x-amz-[a-z0-9-]*", prefix) for prefix in prefixes):
-        raise ValueError("must be names or prefixes that begin with x-amz-, divided by spaces or commas")
+        raise ValueError("must be names or prefixes that begin with x-amz-, separated by spaces or commas")
     return prefixes
 
 
 def query_names(text: str) -> frozenset[str]:
-    """Names of query parameters of an object, divided by spaces or commas.
+    """Parse names of query parameters of GetObject, separated by spaces or commas.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html#API_GetObject_RequestSyntax
     """
     names = frozenset(re.split(r"[\s,]+", text.strip()))
     if not all(OBJECT_PARAMETERS.fullmatch(name) for name in names):
-        raise ValueError("must be of versionId, partNumber, response-content-type and the like, divided by spaces")
+        raise ValueError(
+            "must be object parameters (versionId, partNumber, response-content-type...), separated by spaces"
+        )
     return names

@@ -1,4 +1,4 @@
-"""``S3ProxySet``: mod_proxy's parameters of a worker, for the connections to S3."""
+"""``S3ProxySet``: the worker parameters of mod_proxy, for the connections to S3."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from usp_s3_wsgi.config.parsers import integer, on_off
 
 @dataclass(frozen=True, slots=True)
 class ProxySet:
-    """mod_proxy's parameters of a worker, with its names and meanings; times in seconds.
+    """Worker parameters of mod_proxy, with its names and meanings. Times are in seconds.
 
-    The defaults are those of the line in mod_unified_s3_auth's documentation. ``max`` 0 sets no limit;
-    ``acquire`` 0 is ``timeout``: to wait without end, as mod_proxy does there, helps nobody. ``addressttl``: without
-    end unless it is set.
+    The defaults are those of the line in mod_unified_s3_auth's documentation. ``max`` 0: no limit. ``acquire`` 0: wait
+    for ``timeout`` seconds, not without a limit as mod_proxy does. ``addressttl``: no limit by default.
     https://httpd.apache.org/docs/2.4/mod/mod_proxy.html#proxypass
     """
 
@@ -33,17 +32,15 @@ class ProxySet:
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "mi": 60.0, "h": 3600.0}
+_MAX_SECONDS = 7 * 24 * 3600.0
 
 
-_LONGEST = 7 * 24 * 3600.0
-
-
-def _duration(unit: str, low: float) -> Callable[[str], float]:
+def _duration(default_unit: str, low: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         match = re.fullmatch(r"([0-9]{1,9})(ms|s|mi|h)?", text)
-        if not match or not low <= (seconds := int(match[1]) * _UNITS[match[2] or unit]) <= _LONGEST:
-            least = f"{low:g} s" if low >= 1 else "1 ms" if low else "0"
-            raise ValueError(f"must be a time such as 500ms, 5 ({unit}) or 2mi, from {least} to a week")
+        if not match or not low <= (seconds := int(match[1]) * _UNITS[match[2] or default_unit]) <= _MAX_SECONDS:
+            minimum = f"{low:g} s" if low >= 1 else "1 ms" if low else "0"
+            raise ValueError(f"must be a time such as 500ms, 5 ({default_unit}) or 2mi, from {minimum} to a week")
         return seconds
 
     return parse
@@ -75,14 +72,14 @@ _PARAMETERS: dict[str, Callable[[str], Any]] = {
 
 
 def parse(text: str) -> ProxySet:
-    """mod_proxy's ``ProxySet`` line: ``name=value`` divided by spaces; a name not given keeps its default."""
+    """Parse ``name=value`` pairs separated by spaces, as in mod_proxy's ``ProxySet`` directive. Raises: ValueError."""
     values: dict[str, Any] = {}
     for word in text.split():
         name, equals, value = word.partition("=")
         if name not in _PARAMETERS or not equals:
             raise ValueError("must be name=value with the names " + " ".join(_PARAMETERS))
         if name in values:
-            raise ValueError(f"has {name} twice")
+            raise ValueError(f"must not have {name} twice")
         try:
             values[name] = _PARAMETERS[name](value)
         except ValueError as error:

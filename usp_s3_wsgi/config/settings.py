@@ -1,6 +1,6 @@
-"""What an operator wrote with ``SetEnv``: from the request's environment to one frozen :class:`Settings`.
+"""The operator's ``SetEnv`` lines: from the environment of a request to a frozen :class:`Settings` object.
 
-One table says everything: name, field, parser, default. Settings are parsed once for each distinct set of values.
+A table has name, field and parser of each setting. Each distinct set of values is parsed once.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from usp_s3_wsgi.signing.types import SigningContext
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one bucket, checked. ``region`` set: Signature v4, else v2. Secrets are not in the repr.
+    """The validated settings of one bucket. With a ``region`` requests are signed with Signature v4, else with v2.
 
-    ``signing``: what the signer needs of them.
+    ``signing`` holds the settings that the signer needs. The repr shows no secrets.
     """
 
     bucket_url: BucketURL
@@ -63,7 +63,10 @@ class Settings:
 
 
 class Setting(NamedTuple):
-    """A row of the table. ``field`` None: read by :func:`parse` itself. The default is the field's own."""
+    """A row of the table. ``field`` is None for settings that :func:`parse` handles itself.
+
+    The default is that of the field in :class:`Settings`.
+    """
 
     name: str
     field: str | None
@@ -101,89 +104,90 @@ TABLE = (
     Setting("S3FallbackOn404", "fallback_on_404", parsers.on_off),
 )
 _BY_NAME = {row.name: row for row in TABLE}
-#: Settings of the client's side, which are the same for both buckets; every other one may differ.
-_OF_BOTH = frozenset({"S3PassQuery", "S3PassHeaders", "S3PassAcceptEncoding", "S3DeniedStatus", "S3FallbackOn404"})
+#: Settings about the client, which are the same for both buckets. All others may differ for the fallback bucket.
+_SHARED = frozenset({"S3PassQuery", "S3PassHeaders", "S3PassAcceptEncoding", "S3DeniedStatus", "S3FallbackOn404"})
 _FALLBACK = "S3Fallback"
 _BY_NAME |= {
     f"{_FALLBACK}{row.name.removeprefix('S3')}": row
     for row in TABLE
-    if row.name not in _OF_BOTH and not row.name.startswith((_FALLBACK, "S3BucketURL"))
+    if row.name not in _SHARED and not row.name.startswith((_FALLBACK, "S3BucketURL"))
 }
 #: All names of settings.
 NAMES = frozenset(_BY_NAME)
 _SECRETS = ("S3AccessKey", "S3SecretKey", "S3SecurityToken")
-#: The ratio from which on a name is taken for a misspelt setting, as difflib.SequenceMatcher computes it.
-_SIMILAR = 0.75
-_NO_NAME = re.compile(r"\W", re.ASCII)
-_KEYS = frozenset({name + suffix for name in _SECRETS for suffix in ("", "File")})
-#: What is about the role alone.
-_OF_ROLE = frozenset({"S3RoleSessionName", "S3RoleDuration", "S3RoleExternalId", "S3STSEndpoint"})
-#: Whoever gives one of these for the second bucket gives it an identity of its own: nothing of the first one's counts.
-_OWN_IDENTITY = _KEYS | {"S3CredentialSource", "S3Profile"}
-_IDENTITY = _OWN_IDENTITY | _OF_ROLE | {"S3RoleARN"}
+#: A name with at least this difflib.SequenceMatcher ratio to a setting's name is a misspelt setting.
+_MIN_SIMILARITY = 0.75
+_NON_WORD = re.compile(r"\W", re.ASCII)
+_STATIC_KEYS = frozenset({name + suffix for name in _SECRETS for suffix in ("", "File")})
+#: Settings that only matter with S3RoleARN.
+_ROLE = frozenset({"S3RoleSessionName", "S3RoleDuration", "S3RoleExternalId", "S3STSEndpoint"})
+#: If one of these is set for the fallback bucket, it inherits none of the primary bucket's credentials and roles.
+_CREDENTIALS = _STATIC_KEYS | {"S3CredentialSource", "S3Profile"}
+_CREDENTIALS_AND_ROLE = _CREDENTIALS | _ROLE | {"S3RoleARN"}
 
 
 def from_environ(environ: Mapping[str, Any]) -> Settings:
-    """Return the settings that the section of this request holds.
+    """Return the settings in the environment of a request.
 
     Raises:
-        SettingError: a setting is missing, misspelt, given twice or not one of the allowed values.
+        SettingError: a setting is missing, misspelt, set twice or has a value that is not allowed.
     """
-    # Any case: Apache's names are case-sensitive, so S3Accesskey would silently not count.
+    # Names in any case: Apache's variables are case-sensitive, so S3Accesskey would silently be ignored.
     return parse(tuple((name, value) for name, value in environ.items() if name[:2] in {"S3", "s3"}))
 
 
-# As many sets as a server may have buckets: beyond that the oldest are parsed again.
+# The maximum is more than the number of buckets of a server. Above it, the oldest settings are parsed again.
 @lru_cache(maxsize=16_384)
 def parse(pairs: tuple[tuple[str, str], ...]) -> Settings:
-    """Return the settings of name and value pairs. Raises: SettingError."""
-    # An empty value is as if the line were not there: so a section unsets what it inherits.
-    given = {name: value for name, text in pairs if (value := _value(name, text)) is not None}
-    first = {name: value for name, value in given.items() if not _is_for_second(name)}
-    section = _settings(first)
-    second = {f"S3{name.removeprefix(_FALLBACK)}": value for name, value in given.items() if _is_for_second(name)}
-    if not second and not section.fallback_on_404:
-        return section
-    if "S3URL" not in second:
-        raise SettingError("S3FallbackURL is not set, but another setting of the second bucket is")
-    second["S3BucketURL"] = second.pop("S3URL")
-    inherited = set(first) - {"S3Bucket", *(_IDENTITY if _OWN_IDENTITY & set(second) else ())}
+    """Return the settings in pairs of name and value. Raises: SettingError."""
+    # An empty value unsets a setting that a section inherits.
+    values = {name: value for name, text in pairs if (value := _parse_value(name, text)) is not None}
+    primary = {name: value for name, value in values.items() if not _is_for_fallback(name)}
+    settings = _build(primary)
+    fallback = {f"S3{name.removeprefix(_FALLBACK)}": value for name, value in values.items() if _is_for_fallback(name)}
+    if not fallback and not settings.fallback_on_404:
+        return settings
+    if "S3URL" not in fallback:
+        raise SettingError("S3FallbackURL is not set, but another S3Fallback setting is")
+    fallback["S3BucketURL"] = fallback.pop("S3URL")
+    not_inherited = {"S3Bucket", *(_CREDENTIALS_AND_ROLE if _CREDENTIALS & set(fallback) else ())}
+    inherited = {name: value for name, value in primary.items() if name not in not_inherited}
     try:
-        return replace(section, fallback=_settings({name: first[name] for name in inherited} | second))
+        return replace(settings, fallback=_build(inherited | fallback))
     except SettingError as error:
-        raise SettingError(f"the second bucket (settings S3Fallback...): {error}") from None
+        raise SettingError(f"the fallback bucket (settings S3Fallback...): {error}") from None
 
 
-def _is_for_second(name: str) -> bool:
+def _is_for_fallback(name: str) -> bool:
+    """Whether a setting is about the fallback bucket itself, not about when it is used."""
     return name.startswith(_FALLBACK) and name != "S3FallbackOn404"
 
 
-def _settings(given: Mapping[str, Any]) -> Settings:
-    """Return the settings of one bucket, their values by name."""
-    if "S3BucketURL" not in given:
+def _build(values: Mapping[str, Any]) -> Settings:
+    """Return the settings of one bucket from parsed values by name."""
+    if "S3BucketURL" not in values:
         raise SettingError("S3BucketURL is not set")
-    _check_identity(given)
-    settings = Settings(**{row.field: given[row.name] for row in TABLE if row.field and row.name in given})
-    return _with_bucket(settings, given.get("S3Bucket"))
+    _check_credentials(values)
+    settings = Settings(**{row.field: values[row.name] for row in TABLE if row.field and row.name in values})
+    return _with_bucket(settings, values.get("S3Bucket"))
 
 
-def _check_identity(given: Mapping[str, Any]) -> None:
-    own = given.get("S3CredentialSource", "static") == "static"
-    for name in sorted(_KEYS if not own else {"S3Profile"}):
-        if name in given:
-            raise SettingError(
-                f"{name} is set, and S3CredentialSource is {'static' if own else 'aws'}: give one of them"
-            )
-    for name in sorted(_OF_ROLE & set(given)) if "S3RoleARN" not in given else ():
-        raise SettingError(f"{name} is set, but not S3RoleARN")
-    for name in _SECRETS if own else ():
-        if name in given and f"{name}File" in given:
-            raise SettingError(f"{name} and {name}File are both set: give one of them")
-        if name not in given and f"{name}File" not in given and name != "S3SecurityToken":
+def _check_credentials(values: Mapping[str, Any]) -> None:
+    is_static = values.get("S3CredentialSource", "static") == "static"
+    if is_static and "S3Profile" in values:
+        raise SettingError("S3Profile is set, but S3CredentialSource is not aws")
+    for name in sorted(_STATIC_KEYS & set(values)) if not is_static else ():
+        raise SettingError(f"{name} is set, but S3CredentialSource is aws: remove one of them")
+    for name in sorted(_ROLE & set(values)) if "S3RoleARN" not in values else ():
+        raise SettingError(f"{name} is set, but S3RoleARN is not")
+    for name in _SECRETS if is_static else ():
+        if name in values and f"{name}File" in values:
+            raise SettingError(f"{name} and {name}File are both set: set only one of them")
+        if name not in values and f"{name}File" not in values and name != "S3SecurityToken":
             raise SettingError(f"{name} is not set (nor {name}File)")
 
 
-def _value(name: str, text: str) -> Any:
+def _parse_value(name: str, text: str) -> Any:
     row = _BY_NAME.get(name)
     if row is None:
         _check_spelling(name, text)
@@ -195,44 +199,44 @@ def _value(name: str, text: str) -> Any:
 
 
 def _check_spelling(name: str, text: str) -> None:
-    """Refuse a misspelt setting; a name that is not similar to one is a variable of another program (S3CMD_CONFIG)."""
-    by_lowercase = {known.lower(): known for known in _BY_NAME}
-    word = _NO_NAME.split(name, maxsplit=1)[0]
+    """Raise SettingError for a misspelt setting. Names that are not similar belong to other programs (S3CMD_CONFIG)."""
+    by_lowercase = {setting.lower(): setting for setting in _BY_NAME}
+    word = _NON_WORD.split(name, maxsplit=1)[0]
     if word == name and not text:
-        return  # a section unsets what it inherits
-    similar = difflib.get_close_matches(word.lower(), by_lowercase, n=1, cutoff=_SIMILAR)
+        return  # unset by a section that inherits it
+    similar = difflib.get_close_matches(word.lower(), by_lowercase, n=1, cutoff=_MIN_SIMILARITY)
     if not similar:
         return
-    known = by_lowercase[similar[0]]
+    suggestion = by_lowercase[similar[0]]
     if word != name:
-        # A value was written into the name: only what it has in common with a setting's is shown.
-        common = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(name, known, strict=False))
+        # The name holds a value, perhaps a secret: show only the prefix that it shares with the setting's name.
+        common = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(name, suggestion, strict=False))
         name = "".join(letter for letter, _ in common) + "..."
-    raise SettingError(f"{name} is not a setting: did you mean {known}?")
+    raise SettingError(f"{name} is not a setting: did you mean {suggestion}?")
 
 
 def _with_bucket(settings: Settings, bucket: str | None) -> Settings:
     if bucket is not None:
         try:
-            return replace(settings, bucket_url=settings.bucket_url.named(bucket))
+            return replace(settings, bucket_url=settings.bucket_url.with_bucket(bucket))
         except ValueError as error:
             raise SettingError(f"S3Bucket {error}") from None
     url = settings.bucket_url
     if url.bucket:
         return settings
-    if not url.is_buckets_host:
-        # Such a URL may be that of a whole service: the client's path would choose the bucket.
+    if not url.host_includes_bucket:
+        # The URL may be that of a whole service, where the client's path would select the bucket.
         raise SettingError(
             "S3BucketURL shows no bucket: put it into the path, or set S3Bucket where the host begins with it"
         )
     if settings.region is None:
         raise SettingError(
             "S3Bucket is not set: Signature v2 signs the bucket's name, which S3BucketURL does not show "
-            "(Signature v4, which S3Region chooses, does not sign it)"
+            "(Signature v4, which S3Region selects, does not sign it)"
         )
     return replace(settings, bucket_url=replace(url, path_style=False))
 
 
 def check_value(name: str, text: str) -> None:
-    """Check one setting by itself. Raises: SettingError: it is misspelt, or not one of the allowed values."""
-    _value(name, text)
+    """Check a single setting. Raises: SettingError: its name is misspelt, or its value is not allowed."""
+    _parse_value(name, text)

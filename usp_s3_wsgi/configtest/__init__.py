@@ -1,10 +1,10 @@
 """Checks the S3 settings of a whole configuration of httpd, before the first request.
 
-httpd runs this package in a separate process for ``httpd -t`` and at each start and restart (``_httpd_configtest.c``).
-Input: the parsed configuration (:mod:`parsed_config`). Output: :mod:`findings`, each with a code (:mod:`codes`). In
-between: which settings apply where (:mod:`server_config`), which directives proxy requests to which URLs
-(:mod:`proxy_rules`), and the parser of settings (:mod:`settings_check`). A false alarm is worse than a missing one:
-what cannot be decided here is left to the first request.
+httpd runs this package in a separate process for ``httpd -t`` and at each start and restart
+(``mod_usp_s3/configtest.c``). Input: the parsed configuration (:mod:`parsed_config`). Output: :mod:`findings`, each
+with a code (:mod:`codes`). In between: which settings apply where (:mod:`server_config`), which directives proxy
+requests to which URLs (:mod:`proxy_rules`), and the parser of settings (:mod:`settings_check`). A false alarm is worse
+than a missing one: what cannot be decided here is left to the first request.
 """
 
 from __future__ import annotations

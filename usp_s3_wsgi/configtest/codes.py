@@ -58,5 +58,3 @@ class FindingCode(StrEnum):
     HEALTH_CHECK_NOT_SIGNED = "USPS30824"
     # There were more findings than are shown.
     FINDINGS_SUPPRESSED = "USPS30825"
-    # The check itself failed (_httpd_configtest.c).
-    CHECK_FAILED = "USPS30826"

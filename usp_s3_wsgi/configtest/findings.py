@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     text: str
 
     def fields(self) -> tuple[str, str, str, str, str]:
-        """Return the fields as ``_httpd_configtest.c`` reads them."""
+        """Return the fields as ``mod_usp_s3/configtest.c`` reads them."""
         level = "error" if self.is_error else "warning"
         return (level, self.file, str(self.line), str(self.code), self.text.replace("\0", ""))
 

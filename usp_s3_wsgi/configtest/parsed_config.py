@@ -1,4 +1,4 @@
-"""httpd's parsed configuration, as ``_httpd_configtest.c`` sends it to this process.
+"""httpd's parsed configuration, as ``mod_usp_s3/configtest.c`` sends it to this process.
 
 Fields, each terminated by a zero byte: the purpose ("test" or "start"); uid, gid, user name and chroot directory of
 httpd's children; then five for each directive: depth, file, line, name, arguments. The directives within a section

@@ -8,14 +8,14 @@ from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
 from usp_s3_wsgi.configtest.server_config import Value, Variables
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.proxy import callbacks
+from usp_s3_wsgi.proxy import section_settings
 
 _BY_LOWERCASE = {name.lower(): name for name in settings.NAMES}
 
 
 def is_gateway_only(name: str) -> bool:
     """Whether only the gateway has this setting, so that it is not allowed where mod_proxy sends the requests."""
-    return name in callbacks.GATEWAY_ONLY or name.startswith("S3Fallback")
+    return name in section_settings.GATEWAY_ONLY or name.startswith("S3Fallback")
 
 
 def s3_variables(variables: Variables) -> list[Value]:
@@ -65,7 +65,7 @@ def check_settings(
     given = s3_variables(variables)
     pairs = tuple((value.name, value.value) for value in given)
     try:
-        return settings.parse(pairs) if proxied_url is None else callbacks.parse_settings(pairs, proxied_url)
+        return settings.parse(pairs) if proxied_url is None else section_settings.parse(pairs, proxied_url)
     except SettingError as error:
         text = str(error)
         named = [value for value in given if value.value and text.startswith(f"{value.name} ")]

@@ -1,1 +1,1 @@
-"""From a bucket's settings to the key pair that signs: static keys, key files, roles and identities of AWS."""
+"""Credentials for signing: static keys, key files, and temporary credentials from AWS STS and AWS identities."""

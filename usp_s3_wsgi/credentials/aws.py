@@ -1,6 +1,6 @@
-"""Temporary credentials from AWS, or from what speaks its protocols: botocore finds the identity and asks STS.
+"""Temporary credentials from AWS, or from servers with the same protocols: botocore loads them and calls STS.
 
-The one module that imports botocore, and only when a section asks for it: it is the extra ``[aws]``.
+Only this module imports botocore, the extra ``[aws]``, and only if S3RoleARN or S3CredentialSource aws is set.
 https://botocore.amazonaws.com/v1/documentation/api/latest/reference/credentials.html
 """
 
@@ -15,43 +15,46 @@ from datetime import datetime
 from typing import Any, cast
 
 from usp_s3_wsgi import import_path
-from usp_s3_wsgi.credentials.identity import EXPIRED, Identity, Temporary
+from usp_s3_wsgi.credentials.identity import ALREADY_EXPIRED, Identity, TemporaryCredentials
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
 from usp_s3_wsgi.signing.types import Credentials
 
-#: Seconds that STS and the like may take, to connect and to answer; with one more try.
-_CONNECT, _READ, _TRIES = 5, 10, 2
-#: The oldest botocore that will do, as in setup.cfg.
-_OLDEST = (1, 40, 4)
-#: STS of Amazon knows every role; elsewhere the name of the region is of no account.
-_ANY_REGION = "us-east-1"
-
-
-_NOBODY = (
-    "AWS knows no identity of this process: not by environment, profile, process, web identity, container or instance"
+#: Seconds for the connection to STS and the like, and for the response; and how often a request is sent.
+_CONNECT_TIMEOUT, _READ_TIMEOUT, _MAX_ATTEMPTS = 5, 10, 2
+#: The lowest version of botocore, as in setup.cfg.
+MIN_BOTOCORE = (1, 40, 4)
+#: STS in this region assumes any role of AWS. Other servers ignore the region's name.
+_DEFAULT_REGION = "us-east-1"
+_NO_CREDENTIALS = (
+    "no AWS credentials found in the environment, web identity, shared profile, credential process, container or "
+    "instance metadata"
 )
 
 
-def fetch(identity: Identity, keys: Credentials | None) -> Temporary:
-    """Ask for credentials; ``keys`` are the settings' own, None for the identity of this process.
+def fetch(identity: Identity, static_credentials: Credentials | None) -> TemporaryCredentials:
+    """Return new credentials for an identity. ``static_credentials``: the configured keys, None for those of AWS.
 
-    That is what botocore finds, in its order: environment, web identity, shared profile, process, container, instance.
+    Without them botocore's provider chain is used: environment, web identity, shared profile, credential process,
+    container, instance metadata.
 
     Raises:
-        CredentialsUnavailable: there are none now.
-        SettingError: botocore is not installed.
+        CredentialsUnavailable: there are no credentials now.
+        SettingError: botocore is not installed, or is too old.
     """
     try:
-        session = _session(identity)
-        own = Temporary(keys, None, "the settings") if keys is not None else _own_identity(session)
-        return own if identity.role_arn is None else _assumed(session, identity, own)
+        session = _create_session(identity)
+        if static_credentials is not None:
+            source = TemporaryCredentials(static_credentials, None, "static")
+        else:
+            source = _load_credentials(session)
+        return source if identity.role_arn is None else _assume_role(session, identity, source)
     except (CredentialsUnavailable, SettingError):
         raise
-    except Exception as error:  # botocore's errors have no base class in common
-        raise CredentialsUnavailable(_told(error)) from None
+    except Exception as error:  # botocore's errors have no common base class
+        raise CredentialsUnavailable(_describe(error)) from None
 
 
-def _session(identity: Identity) -> Any:
+def _create_session(identity: Identity) -> Any:
     try:
         with import_path.own_packages_first():
             import botocore.session
@@ -59,98 +62,102 @@ def _session(identity: Identity) -> Any:
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         raise SettingError(
-            f"S3RoleARN and S3CredentialSource aws need {missing}: pip install '.[aws]' in the folder of the sources"
+            f"S3RoleARN and S3CredentialSource aws need {missing}: pip install '.[aws]' in the source directory"
         ) from None
-    if tuple(map(int, botocore.__version__.split(".")[:3])) < _OLDEST:
+    if tuple(map(int, botocore.__version__.split(".")[:3])) < MIN_BOTOCORE:
         raise SettingError(
-            f"botocore {botocore.__version__} of {botocore.__path__[0]} is older than {'.'.join(map(str, _OLDEST))}: "
-            "if another application has loaded it in this process, run one of the two in daemon mode"
+            f"botocore {botocore.__version__} of {botocore.__path__[0]} is older than "
+            f"{'.'.join(map(str, MIN_BOTOCORE))}: if another application loaded it into this process, run one of the "
+            "two applications in daemon mode"
         )
-    # A new one each time: what another process wrote into a profile or a token's file counts, and no old answer does.
+    # A new session each time: it reads profiles and token files again, and holds no cached responses.
     session = botocore.session.Session(profile=identity.profile)
-    session.register_component("data_loader", _loader())
+    session.register_component("data_loader", _data_loader())
     session.set_config_variable("ec2_metadata_v1_disabled", True)
     session.set_config_variable("sts_regional_endpoints", "regional")
-    retries = {"total_max_attempts": _TRIES, "mode": "standard"}
-    session.set_default_client_config(Config(connect_timeout=_CONNECT, read_timeout=_READ, retries=retries))
-    _silence()
+    retries = {"total_max_attempts": _MAX_ATTEMPTS, "mode": "standard"}
+    config = Config(connect_timeout=_CONNECT_TIMEOUT, read_timeout=_READ_TIMEOUT, retries=retries)
+    session.set_default_client_config(config)
+    _silence_botocore()
     return session
 
 
 @functools.lru_cache(maxsize=1)
-def _loader() -> Any:
-    """What botocore knows of the services: for all sessions together, or each reads and holds 8 MB of it."""
+def _data_loader() -> Any:
+    """Return the loader of botocore's service models. All sessions share it: it reads and holds 8 MB."""
     from botocore.loaders import create_loader
 
     return create_loader()
 
 
-def _own_identity(session: Any) -> Temporary:
+def _load_credentials(session: Any) -> TemporaryCredentials:
+    """Return the credentials that botocore's provider chain finds."""
     found = session.get_credentials()
     if found is None:
-        raise CredentialsUnavailable(_NOBODY)
+        raise CredentialsUnavailable(_NO_CREDENTIALS)
     frozen = found.get_frozen_credentials()
-    # Not public, and the one place where botocore tells it; Amazon's own command line reads it there too.
+    # The expiration is in no public attribute. Amazon's own command line reads this one, too:
     # https://github.com/aws/aws-cli/blob/develop/awscli/customizations/configure/exportcreds.py
     expires: datetime | None = getattr(found, "_expiry_time", None)
     credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
-    return Temporary(credentials, expires.timestamp() if expires else None, str(found.method))
+    return TemporaryCredentials(credentials, expires.timestamp() if expires else None, str(found.method))
 
 
-def _assumed(session: Any, identity: Identity, own: Temporary) -> Temporary:
+def _assume_role(session: Any, identity: Identity, source: TemporaryCredentials) -> TemporaryCredentials:
     """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
     client = session.create_client(
         "sts",
-        region_name=identity.region or session.get_config_variable("region") or _ANY_REGION,
+        region_name=identity.region or session.get_config_variable("region") or _DEFAULT_REGION,
         endpoint_url=identity.sts_endpoint,
-        aws_access_key_id=own.credentials.access_key,
-        aws_secret_access_key=own.credentials.secret_key,
-        aws_session_token=own.credentials.security_token,
+        aws_access_key_id=source.credentials.access_key,
+        aws_secret_access_key=source.credentials.secret_key,
+        aws_session_token=source.credentials.security_token,
     )
-    begun = time.time()
-    external = {"ExternalId": identity.role_external_id} if identity.role_external_id else {}
+    requested_at = time.time()
+    external_id = {"ExternalId": identity.role_external_id} if identity.role_external_id else {}
     try:
-        answer = client.assume_role(
+        response = client.assume_role(
             RoleArn=identity.role_arn,
             RoleSessionName=identity.role_session_name,
             DurationSeconds=identity.role_duration,
-            **external,
+            **external_id,
         )["Credentials"]
     finally:
         client.close()
-    _silence()
-    credentials = Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
-    # The end is told by STS's clock. If this server's is slow, what was asked for ends earlier than it thinks.
-    expires = min(answer["Expiration"].timestamp(), begun + identity.role_duration)
-    return Temporary(credentials, expires, f"AssumeRole by {own.source}")
+    _silence_botocore()
+    credentials = Credentials(response["AccessKeyId"], response["SecretAccessKey"], response["SessionToken"])
+    # The expiration is by the clock of STS. If that clock is ahead of this server's, they expire earlier than it says.
+    expires = min(response["Expiration"].timestamp(), requested_at + identity.role_duration)
+    return TemporaryCredentials(credentials, expires, f"AssumeRole with {source.source} credentials")
 
 
-def _told(error: Exception) -> str:
-    """Say what went wrong. Not in the error's own words: they may hold what the endpoint answered, secrets too."""
+def _describe(error: Exception) -> str:
+    """Return a message for an error. Its own text may hold the response of the endpoint, with secrets."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
-        said = cast("dict[str, Any]", response)
-        status = said.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-        code = str(said.get("Error", {}).get("Code", ""))
+        parsed = cast("dict[str, Any]", response)
+        status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+        code = str(parsed.get("Error", {}).get("Code", ""))
         return f"STS answered {status} {code if re.fullmatch('[A-Za-z0-9._-]{1,128}', code) else '(no code)'}"
-    if type(error) is RuntimeError:  # botocore's, of what it has asked for twice
-        return EXPIRED
+    if type(error) is RuntimeError:  # botocore raises it if refreshed credentials have expired, too
+        return ALREADY_EXPIRED
     name = type(error).__name__
-    return _NOBODY if name == "MetadataRetrievalError" else f"botocore: {name}"  # the last in its order has failed
+    # Instance metadata is the last provider of the chain.
+    return _NO_CREDENTIALS if name == "MetadataRetrievalError" else f"botocore: {name}"
 
 
-class _NotOurs(logging.Filter):
-    """Keep out what botocore logs in the threads of a refresh: answers and requests, with the secrets in them."""
+class _RefreshThreadFilter(logging.Filter):
+    """Drops what botocore logs in the refresher's threads: requests and responses, with secrets."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not threading.current_thread().name.startswith("usp_s3_wsgi")
 
 
-_not_ours = _NotOurs()
+_refresh_thread_filter = _RefreshThreadFilter()
 
 
-def _silence() -> None:
-    """Loggers come into being with botocore's modules, which are imported as they are needed."""
+def _silence_botocore() -> None:
+    """Add the filter to botocore's loggers. Call it again after botocore may have imported further modules."""
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if name.partition(".")[0] == "botocore" and isinstance(logger, logging.Logger):
-            logger.addFilter(_not_ours)
+            logger.addFilter(_refresh_thread_filter)

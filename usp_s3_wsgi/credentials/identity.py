@@ -1,4 +1,4 @@
-"""Who signs: key pairs, those that end, and what tells one identity from another."""
+"""Temporary credentials, and the AWS identity that they are requested for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.signing.types import Credentials
 
-#: What is said of credentials that cannot be used when they come.
-EXPIRED = "what came had expired already; is this server's clock right?"
+#: The error for credentials that have expired before they can be used.
+ALREADY_EXPIRED = "the new credentials have already expired: check this server's clock"
 
 
 @dataclass(frozen=True, slots=True)
-class Temporary:
-    """Credentials that end at ``expires`` (unix seconds; None: not known to end); ``source``: where they come from."""
+class TemporaryCredentials:
+    """Credentials that expire at ``expires`` (unix seconds, None: no known expiration); ``source`` names the provider.
+
+    ``source`` is botocore's name of the credential provider, such as ``iam-role``.
+    """
 
     credentials: Credentials
     expires: float | None
@@ -22,13 +25,14 @@ class Temporary:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What AWS is asked for: the identity of the process (``aws``) or the settings' own, and a role for it to assume.
+    """The AWS identity to get credentials for: the one of this process or the configured keys, and a role to assume.
 
-    Sections that mean the same share one, so the fields are all that makes a difference; ``keys`` are the settings and
-    files that the settings' own keys come from.
+    Settings with equal identities share one refresher, so every field that changes the credentials belongs here.
+    ``static_keys`` are the keys in the settings and the paths of the key files; all are None with
+    ``S3CredentialSource aws``.
     """
 
-    keys: tuple[str | None, ...] = field(repr=False)
+    static_keys: tuple[str | None, ...] = field(repr=False)
     profile: str | None
     role_arn: str | None
     role_session_name: str
@@ -38,20 +42,22 @@ class Identity:
     region: str | None
 
     def __str__(self) -> str:
-        base = "the settings' keys" if any(self.keys) else f"the AWS profile {self.profile}" if self.profile else "AWS"
-        return f"{self.role_arn} (by {base})" if self.role_arn else base
+        source = "S3CredentialSource static" if any(self.static_keys) else "S3CredentialSource aws"
+        if self.profile:
+            source = f"S3Profile {self.profile}"
+        return f"{self.role_arn} ({source})" if self.role_arn else source
 
 
-def of(settings: Settings) -> Identity | None:
-    """Return whom AWS is asked for, None where the settings hold the credentials themselves."""
+def from_settings(settings: Settings) -> Identity | None:
+    """Return the AWS identity to get credentials for, None if the settings or key files hold the credentials."""
     if settings.credential_source == "static" and settings.role_arn is None:
         return None
-    keys = (
+    static_keys = (
         settings.access_key, settings.secret_key, settings.security_token,
         settings.access_key_file, settings.secret_key_file, settings.security_token_file,
     )  # fmt: skip
     return Identity(
-        keys,
+        static_keys,
         settings.profile,
         settings.role_arn,
         settings.role_session_name,

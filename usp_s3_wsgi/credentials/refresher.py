@@ -1,6 +1,7 @@
-"""Temporary credentials that stay fresh: new ones are asked for ahead of the end, once for all who need them.
+"""Refreshes temporary credentials before they expire, in the background, once for all requests of a process.
 
-Whoever signs does not wait while valid credentials are there. A failure leaves them as they are until they end.
+Requests do not wait while there are valid credentials. If a refresh fails, the current credentials are used until they
+expire.
 """
 
 from __future__ import annotations
@@ -13,203 +14,215 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from usp_s3_wsgi import errors
-from usp_s3_wsgi.credentials.identity import EXPIRED, Temporary
-from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
+from usp_s3_wsgi.credentials.identity import ALREADY_EXPIRED, TemporaryCredentials
+from usp_s3_wsgi.errors import CredentialsUnavailable, LogCode, SettingError
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.signing.types import Credentials
 
-#: botocore's own periods, in seconds before the end: from the first on new ones are asked for, from the second on they
-#: are asked for often. https://github.com/boto/botocore/blob/develop/botocore/credentials.py
-ADVISORY, MANDATORY = 15 * 60.0, 10 * 60.0
-#: Pauses between failed attempts, in seconds: they double, up to these limits.
-_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_IN_NEED = 1.0, 60.0, 10.0
-#: Credentials that end within so many seconds may have ended when S3 sees them.
-_MARGIN = 1.0
-#: All processes of an instance may have got the same: they are not to come back in the same second.
+#: Seconds before the expiration, as in botocore: from the advisory timeout on credentials are refreshed, from the
+#: mandatory timeout on failed refreshes are retried more often.
+#: https://github.com/boto/botocore/blob/develop/botocore/credentials.py
+ADVISORY_REFRESH_TIMEOUT, MANDATORY_REFRESH_TIMEOUT = 15 * 60.0, 10 * 60.0
+#: Seconds between failed refreshes: exponential backoff, up to the second; past the mandatory timeout up to the third.
+_FIRST_BACKOFF, _MAX_BACKOFF, _MAX_MANDATORY_BACKOFF = 1.0, 60.0, 10.0
+#: Credentials that expire within so many seconds may have expired when the request reaches S3.
+_EXPIRY_MARGIN = 1.0
+#: Seconds. All processes of an instance may hold the same credentials: they must not refresh in the same second.
 _JITTER = 60.0
-#: What has no end that is known, such as the keys of a profile, is looked at again after so many seconds.
-_LOOKED_AT_AGAIN = 60.0
-#: What S3 refuses so soon after it was issued does not become right by being issued once more. Each time that it is,
-#: the next takes twice as long, up to the second of these; after the third without a refusal all begins anew.
-_TOO_NEW_TO_RENEW, _LONGEST_BETWEEN_RENEWALS, _RENEWALS_FORGOTTEN = 10.0, 600.0, 3600.0
-#: When new ones are due in place of what S3 has refused.
-_DOUBTED = float("-inf")
-#: So many seconds an attempt is waited for, and fewer where the last one has failed: who waits holds a thread of httpd.
-_PATIENCE, _PATIENCE_AFTER_FAILURE = 5.0, 1.0
-#: An attempt that takes longer, such as a program that hangs, has failed; but its thread is still there.
-_LONGEST_ATTEMPT, _MOST_HANGING = 60.0, 3
+#: Credentials without a known expiration, such as the keys of a profile, are loaded again after so many seconds.
+_RELOAD_INTERVAL = 60.0
+#: Credentials that S3 refuses right after they were issued are not replaced: new ones would be refused, too. The
+#: interval doubles with each replacement, up to the maximum. It is reset after so many seconds without one.
+_MIN_REPLACE_INTERVAL, _MAX_REPLACE_INTERVAL, _REPLACE_INTERVAL_RESET = 10.0, 600.0, 3600.0
+#: ``refresh_at`` of credentials that S3 has refused.
+_INVALIDATED = float("-inf")
+#: Seconds that requests wait for a refresh; less after a failure. A waiting request occupies a thread of httpd.
+_WAIT_TIMEOUT, _WAIT_TIMEOUT_AFTER_FAILURE = 5.0, 1.0
+#: A refresh that takes longer (a credential process that hangs) has failed, but its thread still exists.
+_REFRESH_TIMEOUT, _MAX_STUCK_THREADS = 60.0, 3
 
 
-class _Held(NamedTuple):
-    """Credentials, when they came (by the clock that nobody sets), and from when on new ones are asked for.
+class _Current(NamedTuple):
+    """The current credentials. ``fetched_at`` is monotonic time, ``refresh_at`` unix time.
 
-    Read and replaced as one.
+    It is replaced as a whole, so that it can be read without the lock.
     """
 
-    temporary: Temporary
-    fetched: float
-    due: float
+    temporary: TemporaryCredentials
+    fetched_at: float
+    refresh_at: float
 
 
 class Refresher:
-    """The credentials of one identity, per process. ``name`` is what the error log calls it."""
+    """The credentials of one identity, per process. ``name`` is the identity's name in the error log."""
 
-    def __init__(self, name: str, fetch: Callable[[], Temporary], clock: Callable[[], float] = time.time) -> None:
-        """``fetch`` asks for new ones, for as long as that takes. Raises: CredentialsUnavailable, SettingError."""
+    def __init__(
+        self, name: str, fetch: Callable[[], TemporaryCredentials], clock: Callable[[], float] = time.time
+    ) -> None:
+        """``fetch`` returns new credentials; it may block. Raises: CredentialsUnavailable, SettingError."""
         self._name, self._fetch, self._clock = name, fetch, clock
         self._changed = threading.Condition()
-        self._held: _Held | None = None
-        self._attempt, self._begun = 0, 0.0
+        self._current: _Current | None = None
+        self._attempt, self._started_at = 0, 0.0
         self._threads: list[threading.Thread] = []
-        self._running = False
+        self._refreshing = False
         self._failures = 0
-        self._failure: errors.GatewayError | None = None
-        self._not_before = float("-inf")
-        self._renewed, self._between_renewals = float("-inf"), _TOO_NEW_TO_RENEW
+        self._last_failure: errors.GatewayError | None = None
+        self._retry_at = float("-inf")
+        self._invalidated_at, self._replace_interval = float("-inf"), _MIN_REPLACE_INTERVAL
 
-    def get(self, patience: float) -> Credentials:
-        """Return valid credentials; where there are none, wait for new ones, 5 or ``patience`` seconds at most.
+    def get(self, timeout: float) -> Credentials:
+        """Return valid credentials. If there are none, wait for a refresh, at most ``timeout`` or 5 seconds.
 
         Raises:
-            CredentialsUnavailable, SettingError: there are none to be had now.
+            CredentialsUnavailable, SettingError: there are no valid credentials now.
         """
-        held = self._held
-        if held is not None and self._clock() < held.due:
-            return held.temporary.credentials
+        current = self._current
+        if current is not None and self._clock() < current.refresh_at:
+            return current.temporary.credentials
         with self._changed:
-            self._begin()
-            self._wait(patience, self._is_valid)
-            if self._held is None or not self._is_valid():
-                raise self._unavailable()
-            return self._held.temporary.credentials
+            self._start_refresh_if_needed()
+            self._wait_until(self._is_valid, timeout)
+            if self._current is None or not self._is_valid():
+                raise self._failure()
+            return self._current.temporary.credentials
 
-    def renew(self, refused: Credentials, patience: float, is_doubted: bool = True) -> bool:
-        """Whether there are, after ``patience`` seconds at most, other credentials than those that S3 refused.
+    def replace_rejected(self, rejected: Credentials, timeout: float, may_refresh: bool = True) -> bool:
+        """Return whether the current credentials are other ones than ``rejected``, which S3 refused.
 
-        ``is_doubted``: others are asked for where there are none yet.
+        If they are not, refresh them (unless ``may_refresh`` is False) and wait, at most ``timeout`` seconds.
         """
         with self._changed:
-            if is_doubted and not self._is_other_than(refused):
-                self._doubt()
-                self._wait(patience, lambda: self._is_other_than(refused))
-            return self._is_other_than(refused)
+            if may_refresh and not self._is_other_than(rejected):
+                self._invalidate()
+                self._wait_until(lambda: self._is_other_than(rejected), timeout)
+            return self._is_other_than(rejected)
 
-    def doubt(self) -> None:
-        """Ask for others than those that are held, for S3 has refused them; nobody waits for them."""
+    def invalidate(self) -> None:
+        """Refresh credentials that S3 refused, in the background."""
         with self._changed:
-            self._doubt()
+            self._invalidate()
 
-    def _doubt(self) -> None:
+    def _invalidate(self) -> None:
         now = time.monotonic()
-        if self._held is None or now - self._held.fetched < self._between_renewals:
+        if self._current is None or now - self._current.fetched_at < self._replace_interval:
             return
-        if self._held.due != _DOUBTED:  # however many are refused what is held, and however often the exchange fails
-            is_new = now - self._renewed > _RENEWALS_FORGOTTEN
-            longer = min(self._between_renewals * 2, _LONGEST_BETWEEN_RENEWALS)
-            self._renewed, self._between_renewals = now, _TOO_NEW_TO_RENEW if is_new else longer
-            self._held = self._held._replace(due=_DOUBTED)
-        self._begin()
+        # Once for these credentials, however many requests S3 refuses, and however often the refresh fails.
+        if self._current.refresh_at != _INVALIDATED:
+            is_reset = now - self._invalidated_at > _REPLACE_INTERVAL_RESET
+            doubled = min(self._replace_interval * 2, _MAX_REPLACE_INTERVAL)
+            self._invalidated_at, self._replace_interval = now, _MIN_REPLACE_INTERVAL if is_reset else doubled
+            self._current = self._current._replace(refresh_at=_INVALIDATED)
+        self._start_refresh_if_needed()
 
-    def _is_other_than(self, refused: Credentials) -> bool:
-        return self._held is not None and self._held.temporary.credentials != refused
+    def _is_other_than(self, rejected: Credentials) -> bool:
+        return self._current is not None and self._current.temporary.credentials != rejected
 
     def _is_valid(self) -> bool:
-        return self._held is not None and self._left() > _MARGIN
+        return self._current is not None and self._seconds_remaining() > _EXPIRY_MARGIN
 
-    def _left(self) -> float:
-        """Seconds until the credentials end, 0 where there are none."""
-        if self._held is None:
+    def _seconds_remaining(self) -> float:
+        """Seconds until the current credentials expire, 0 if there are none."""
+        if self._current is None:
             return 0.0
-        expires = self._held.temporary.expires
+        expires = self._current.temporary.expires
         return float("inf") if expires is None else max(0.0, expires - self._clock())
 
-    def _begin(self) -> None:
-        """Ask for new ones in the background, if it is time to, nobody does so yet, and the last failure is old."""
+    def _refresh_needed(self) -> bool:
+        return self._current is None or self._clock() >= self._current.refresh_at
+
+    def _start_refresh_if_needed(self) -> None:
+        """Start a refresh in the background, unless one is running or the backoff after a failure has not passed."""
         now = time.monotonic()
-        if self._running and now - self._begun > _LONGEST_ATTEMPT:
-            self._attempt += 1  # whatever comes of it does not count any more
-            self._fail(CredentialsUnavailable(f"{self._name}: no answer within {_LONGEST_ATTEMPT:g} s"))
-        is_due = self._held is None or self._clock() >= self._held.due
-        if self._running or not is_due or now < self._not_before:
+        if self._refreshing and now - self._started_at > _REFRESH_TIMEOUT:
+            self._attempt += 1  # a late result of this refresh is ignored
+            self._record_failure(CredentialsUnavailable(f"no answer within {_REFRESH_TIMEOUT:g} s"))
+        if self._refreshing or not self._refresh_needed() or now < self._retry_at:
             return
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        if len(self._threads) >= _MOST_HANGING:
-            self._fail(CredentialsUnavailable(f"{self._name}: {_MOST_HANGING} attempts hang"))
+        if len(self._threads) >= _MAX_STUCK_THREADS:
+            self._record_failure(CredentialsUnavailable(f"{_MAX_STUCK_THREADS} refresh threads hang"))
             return
-        # A thread for each refresh and not one for good: nothing is left to end with the process, or lost at a fork.
+        # A thread per refresh, not a permanent one: there is nothing to stop at exit, and nothing is lost at a fork.
         self._attempt += 1
         name = "usp_s3_wsgi credentials"
         thread = threading.Thread(target=self._refresh, args=(self._attempt,), name=name, daemon=True)
-        self._running, self._begun = True, now
+        self._refreshing, self._started_at = True, now
         try:
             thread.start()
             self._threads.append(thread)
-        except BaseException as error:  # too many threads, no memory, or an interpreter that has none
-            self._fail(CredentialsUnavailable(f"{self._name}: no thread can be started: {type(error).__name__}"))
+        except BaseException as error:  # too many threads, no memory, or a subinterpreter without daemon threads
+            self._record_failure(CredentialsUnavailable(f"cannot start a refresh thread: {type(error).__name__}"))
 
-    def _wait(self, patience: float, is_over: Callable[[], bool]) -> None:
-        longest = _PATIENCE_AFTER_FAILURE if self._failures else _PATIENCE
-        deadline = min(time.monotonic() + patience, self._begun + longest)
-        while self._running and not is_over() and (left := deadline - time.monotonic()) > 0:
-            self._changed.wait(left)
+    def _wait_until(self, condition: Callable[[], bool], timeout: float) -> None:
+        """Wait until the condition holds or the refresh has ended. The refresh's start limits the time, too."""
+        wait_timeout = _WAIT_TIMEOUT_AFTER_FAILURE if self._failures else _WAIT_TIMEOUT
+        deadline = min(time.monotonic() + timeout, self._started_at + wait_timeout)
+        while self._refreshing and not condition() and (remaining := deadline - time.monotonic()) > 0:
+            self._changed.wait(remaining)
 
-    def _unavailable(self) -> errors.GatewayError:
-        if self._running or self._failure is None:
-            return CredentialsUnavailable(f"{self._name}: no credentials came in time")
-        if isinstance(self._failure, SettingError):
-            return SettingError(str(self._failure))
-        return CredentialsUnavailable(str(self._failure), max(1.0, self._not_before - time.monotonic()))
+    def _failure(self) -> errors.GatewayError:
+        """Return a new exception that says why there are no valid credentials."""
+        if self._refreshing or self._last_failure is None:
+            return CredentialsUnavailable(f"{self._name}: timed out waiting for credentials")
+        message = f"{self._name}: {self._last_failure}"
+        if isinstance(self._last_failure, SettingError):
+            return SettingError(message)
+        return CredentialsUnavailable(message, max(1.0, self._retry_at - time.monotonic()))
 
     def _refresh(self, attempt: int) -> None:
-        outcome: Temporary | errors.GatewayError
+        outcome: TemporaryCredentials | errors.GatewayError
         try:
             outcome = self._fetch()
-            if outcome.expires is not None and outcome.expires - self._clock() <= _MARGIN:
-                raise CredentialsUnavailable(EXPIRED)
+            if outcome.expires is not None and outcome.expires - self._clock() <= _EXPIRY_MARGIN:
+                raise CredentialsUnavailable(ALREADY_EXPIRED)
         except (CredentialsUnavailable, SettingError) as error:
-            outcome = type(error)(f"{self._name}: {error}")
-        except BaseException as error:  # nothing else may end the thread, or nobody would ever ask again
-            outcome = CredentialsUnavailable(f"{self._name}: {errors.internal(error)}")
+            outcome = type(error)(str(error))  # without its traceback
+        except BaseException as error:  # _refreshing would remain True, and there would be no further refresh
+            outcome = CredentialsUnavailable(errors.describe_internal_error(error))
         with self._changed:
             if attempt != self._attempt:
                 return
-            if isinstance(outcome, Temporary):
-                self._succeed(outcome)
+            if isinstance(outcome, TemporaryCredentials):
+                self._record_success(outcome)
             else:
-                self._fail(outcome)
+                self._record_failure(outcome)
 
-    def _fail(self, failure: errors.GatewayError) -> None:
-        self._running = False
-        self._failure = failure
-        left = self._left()
-        longest = _LONGEST_PAUSE if left > MANDATORY else _LONGEST_IN_NEED
-        pause = min(longest, _FIRST_PAUSE * 2 ** min(self._failures, 10))
+    def _record_failure(self, failure: errors.GatewayError) -> None:
+        self._refreshing = False
+        self._last_failure = failure
+        remaining = self._seconds_remaining()
+        max_backoff = _MAX_BACKOFF if remaining > MANDATORY_REFRESH_TIMEOUT else _MAX_MANDATORY_BACKOFF
+        backoff = min(max_backoff, _FIRST_BACKOFF * 2 ** min(self._failures, 10))
         self._failures += 1
-        self._not_before = time.monotonic() + random.uniform(pause / 2, pause)
+        self._retry_at = time.monotonic() + random.uniform(backoff / 2, backoff)
         self._changed.notify_all()
-        # Where there are none, each request that goes without tells so.
-        if left > _MARGIN:
-            ends = "" if left == float("inf") else f", which end in {left:.0f} s"
-            error_log.warn(f"{failure}; going on with the credentials that are there{ends}", kind=self._name)
+        # Without valid credentials each request that fails logs the reason itself.
+        if remaining > _EXPIRY_MARGIN:
+            expire = "" if remaining == float("inf") else f", which expire in {remaining:.0f} s"
+            line = f"{self._name}: refresh failed: {failure}; using the current credentials{expire}"
+            error_log.warn(LogCode.REFRESH_FAILED, line, kind=self._name)
 
-    def _succeed(self, fetched: Temporary) -> None:
-        is_news = self._held is None or self._failures > 0
-        self._running = False
+    def _record_success(self, fetched: TemporaryCredentials) -> None:
+        should_log = self._current is None or self._failures > 0
+        self._refreshing = False
         now, expires = self._clock(), fetched.expires
-        due = now + _LOOKED_AT_AGAIN
-        if expires is not None:  # of what lives for half an hour, or less, half is used
-            due = expires - min(ADVISORY + random.uniform(0, _JITTER), (expires - now) / 2)
-        self._held = _Held(fetched, time.monotonic(), due)
-        self._failures, self._failure, self._not_before = 0, None, float("-inf")
+        refresh_at = now + _RELOAD_INTERVAL
+        if expires is not None:  # if they are valid for 30 minutes or less: at half their lifetime
+            advisory = ADVISORY_REFRESH_TIMEOUT + random.uniform(0, _JITTER)
+            refresh_at = expires - min(advisory, (expires - now) / 2)
+        self._current = _Current(fetched, time.monotonic(), refresh_at)
+        self._failures, self._last_failure, self._retry_at = 0, None, float("-inf")
         self._changed.notify_all()
-        if is_news:
-            error_log.warn(f"{self._name}: {_described(fetched)}", kind=self._name)
+        if should_log:
+            line = f"{self._name}: {_describe(fetched)}"
+            error_log.warn(LogCode.CREDENTIALS_REFRESHED, line, kind=self._name)
 
 
-def _described(held: Temporary) -> str:
-    key = held.credentials.access_key
+def _describe(fetched: TemporaryCredentials) -> str:
+    key = fetched.credentials.access_key
     short = f"{key[:4]}...{key[-4:]}" if len(key) >= 16 else "(short)"
-    ends = "without end"
-    if held.expires is not None:
-        ends = datetime.fromtimestamp(held.expires, UTC).strftime("until %Y-%m-%dT%H:%M:%SZ")
-    return f"credentials from {held.source}, access key {short}, {ends}"
+    expiration = "no known expiration"
+    if fetched.expires is not None:
+        expiration = datetime.fromtimestamp(fetched.expires, UTC).strftime("expiration %Y-%m-%dT%H:%M:%SZ")
+    return f"credentials refreshed from {fetched.source}, access key {short}, {expiration}"

@@ -1,4 +1,4 @@
-"""From settings to the credentials that sign: the settings' own, those in files, or temporary ones of AWS."""
+"""From settings to the credentials for signing: keys in the settings, key files, or temporary credentials from AWS."""
 
 from __future__ import annotations
 
@@ -8,94 +8,105 @@ import threading
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import identity
 from usp_s3_wsgi.credentials.identity import Identity
-from usp_s3_wsgi.credentials.key_files import files
+from usp_s3_wsgi.credentials.key_files import key_files
 from usp_s3_wsgi.credentials.refresher import Refresher
 from usp_s3_wsgi.signing.types import Credentials
 
-#: The secret is not that of the access key. AWS hands out both together, so it is the request that S3 reads in another
-#: way, such as one for a key that is not UTF-8; what clients ask for must not cost the credentials of all others.
-_WRONG_SIGNATURE = "SignatureDoesNotMatch"
+#: S3's code for a signature made with a wrong secret key. AWS issues access key and secret key together, so a wrong
+#: secret is not the reason here: S3 reads the request in another way, such as one for a key that is not UTF-8. A client
+#: that requests such a key must not invalidate the credentials of all others.
+_SIGNATURE_MISMATCH = "SignatureDoesNotMatch"
 
 
 def resolve(settings: Settings) -> Credentials:
-    """Return the credentials of a section; where none are valid, wait for them, ``timeout`` of S3ProxySet at most.
+    """Return the credentials for these settings.
+
+    If there are no valid temporary credentials, wait for a refresh, at most ``timeout`` seconds of S3ProxySet.
 
     Raises:
-        SettingError: a file cannot be read or does not hold a key, and never did; or botocore is missing.
-        CredentialsUnavailable: there are none now.
+        SettingError: a key file holds no valid key and none is cached, or botocore is not installed.
+        CredentialsUnavailable: there are no valid credentials now.
     """
-    asked_for = identity.of(settings)
-    if asked_for is not None:
-        return _refreshers.of(asked_for, settings).get(settings.proxy_set.timeout)
-    return _of_settings(settings, at_once=False)
+    aws_identity = identity.from_settings(settings)
+    if aws_identity is not None:
+        return _refreshers.get(aws_identity, settings).get(settings.proxy_set.timeout)
+    return _static_credentials(settings, allow_unsettled=False)
 
 
-def renew(settings: Settings, refused: Credentials, patience: float, code: str = "") -> bool:
-    """Whether there are other credentials than those that S3 refused: those are what :func:`resolve` returns then.
+def replace_rejected(settings: Settings, rejected: Credentials, timeout: float, code: str = "") -> bool:
+    """Return whether there are other credentials than ``rejected``, which S3 refused; :func:`resolve` returns them.
 
-    ``patience``: seconds that may be waited for them. ``code``: S3's.
+    ``timeout``: seconds to wait for new credentials. ``code``: S3's error code.
 
     Raises:
-        SettingError: as there.
+        SettingError: as :func:`resolve`.
     """
-    asked_for = identity.of(settings)
-    if asked_for is not None:
-        return _refreshers.of(asked_for, settings).renew(refused, patience, is_doubted=code != _WRONG_SIGNATURE)
-    return _of_settings(settings, at_once=True) != refused
+    aws_identity = identity.from_settings(settings)
+    if aws_identity is not None:
+        refresher = _refreshers.get(aws_identity, settings)
+        return refresher.replace_rejected(rejected, timeout, may_refresh=code != _SIGNATURE_MISMATCH)
+    return _static_credentials(settings, allow_unsettled=True) != rejected
 
 
-def doubt(settings: Settings, code: str = "") -> None:
-    """Ask for other credentials than :func:`resolve` returns now, for S3 has refused them; nobody waits for them.
-
-    ``code``: S3's.
+def invalidate(settings: Settings, code: str = "") -> None:
+    """Replace the credentials that S3 refused, without waiting for the new ones. ``code``: S3's error code.
 
     Raises:
-        SettingError: as there.
+        SettingError: as :func:`resolve`.
     """
-    asked_for = identity.of(settings)
-    if asked_for is not None:
-        if code != _WRONG_SIGNATURE:
-            _refreshers.of(asked_for, settings).doubt()
+    aws_identity = identity.from_settings(settings)
+    if aws_identity is not None:
+        if code != _SIGNATURE_MISMATCH:
+            _refreshers.get(aws_identity, settings).invalidate()
     else:
-        _of_settings(settings, at_once=True)
+        _static_credentials(settings, allow_unsettled=True)
 
 
-def _of_settings(settings: Settings, at_once: bool) -> Credentials:
-    access_key = settings.access_key or files.read("S3AccessKeyFile", settings.access_key_file, at_once)
-    secret_key = settings.secret_key or files.read("S3SecretKeyFile", settings.secret_key_file, at_once)
+def reset() -> None:
+    """Forget all temporary credentials.
+
+    A forked child must do so: the parent's refresh threads do not run there, and a lock that they held is never
+    released.
+    """
+    _refreshers.reset()
+
+
+def _static_credentials(settings: Settings, allow_unsettled: bool) -> Credentials:
+    access_key = settings.access_key or key_files.read("S3AccessKeyFile", settings.access_key_file, allow_unsettled)
+    secret_key = settings.secret_key or key_files.read("S3SecretKeyFile", settings.secret_key_file, allow_unsettled)
     token = settings.security_token
     if settings.security_token_file:
-        token = files.read("S3SecurityTokenFile", settings.security_token_file, at_once)
+        token = key_files.read("S3SecurityTokenFile", settings.security_token_file, allow_unsettled)
     return Credentials(access_key, secret_key, token)
 
 
 class _Refreshers:
-    """One for each identity, per process."""
+    """The refreshers of this process, one for each identity."""
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin anew, in a process that was forked: threads, and whatever held a lock, stay with the other one."""
+    def reset(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[Identity, Refresher] = {}
+        self._by_identity: dict[Identity, Refresher] = {}
 
-    def of(self, asked_for: Identity, settings: Settings) -> Refresher:
-        known = self._known.get(asked_for)
-        if known is None:
+    def get(self, aws_identity: Identity, settings: Settings) -> Refresher:
+        refresher = self._by_identity.get(aws_identity)
+        if refresher is None:
             with self._lock:
-                known = self._known.get(asked_for) or self._new(asked_for, settings)
-                self._known[asked_for] = known
-        return known
+                refresher = self._by_identity.get(aws_identity) or self._create(aws_identity, settings)
+                self._by_identity[aws_identity] = refresher
+        return refresher
 
-    def _new(self, asked_for: Identity, settings: Settings) -> Refresher:
+    def _create(self, aws_identity: Identity, settings: Settings) -> Refresher:
         from usp_s3_wsgi.credentials import aws
 
         is_static = settings.credential_source == "static"
         return Refresher(
-            str(asked_for), lambda: aws.fetch(asked_for, _of_settings(settings, False) if is_static else None)
+            str(aws_identity),
+            lambda: aws.fetch(aws_identity, _static_credentials(settings, False) if is_static else None),
         )
 
 
 _refreshers = _Refreshers()
-os.register_at_fork(after_in_child=_refreshers.forget)
+os.register_at_fork(after_in_child=reset)

@@ -1,38 +1,26 @@
-"""From S3's response to the client's: what is passed on, and what is replaced."""
+"""The response to the client: which headers of S3's response it gets, and the responses of our own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.errors import UpstreamRefused
-
-if TYPE_CHECKING:
-    from usp_s3_wsgi.transport.connection import S3Response
+from usp_s3_wsgi.errors import BadUpstreamResponse
+from usp_s3_wsgi.s3.forwarded_headers import RESPONSE_HEADERS
+from usp_s3_wsgi.transport.http_response import S3Response
 
 Headers = list[tuple[str, str]]
 
-_VALIDATORS = ("ETag", "Last-Modified", "Cache-Control", "Expires")
-#: Of a cache between S3 and us: https://www.rfc-editor.org/rfc/rfc9111#section-4.2.3. Date is httpd's own, for S3's
-#: clock may be wrong.
-_AGE = "Age"
-_CONTENT = ("Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Content-Range")
-#: What each of S3's answers passes on. A 304 has no Content-Length: caches take Swift's 0 for a contradiction.
-PASSED_ON = {
-    200: (*(name for name in _CONTENT if name != "Content-Range"), *_VALIDATORS, "Accept-Ranges", _AGE),
-    206: (*_CONTENT, *_VALIDATORS, "Accept-Ranges", _AGE),
-    304: (*_VALIDATORS, _AGE),
-    412: _VALIDATORS,
-    416: ("Content-Range", "Accept-Ranges", *_VALIDATORS),
+#: Each name with its key in S3Response.headers.
+_NAMES_AND_KEYS = {
+    status: tuple([(name, name.lower()) for name in names]) for status, names in RESPONSE_HEADERS.items()
 }
-#: The same with the key of S3Response.headers.
-_KEYS = {status: tuple([(name, name.lower()) for name in names]) for status, names in PASSED_ON.items()}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-#: The status lines of RFC 9110, section 15, and of the errors that others have registered since (RFC 4918, 8470, 6585,
-#: 7725, 2295, 5842, 2774). Python's own http.HTTPStatus names some of them differently from version to version.
+#: The status lines of RFC 9110, section 15, and of the errors that were registered since (RFC 4918, 8470, 6585,
+#: 7725, 2295, 5842, 2774). Python's http.HTTPStatus names some of them differently in each version.
 _STATUS_LINES = {
     int(line[:3]): line
     for line in (
@@ -80,11 +68,11 @@ _STATUS_LINES = {
         "511 Network Authentication Required",
     )
 }
-_BODYLESS = frozenset({204, 304})
+_STATUSES_WITHOUT_BODY = frozenset({204, 304})
 
 
-class Answer(NamedTuple):
-    """What the client gets: a status, headers, and a body that has ``close`` if it holds a connection."""
+class Response(NamedTuple):
+    """What the client gets: status, headers, and a body that has ``close`` if it holds a connection."""
 
     status: int
     headers: Headers
@@ -92,41 +80,41 @@ class Answer(NamedTuple):
 
     @property
     def status_line(self) -> str:
-        """Status and phrase, as WSGI wants them."""
+        """Status and phrase, as WSGI demands them."""
         return status_line(self.status)
 
     def close(self) -> None:
-        """Give back what the body holds, where no server is going to do it."""
+        """Release what the body holds, where no server is going to do it."""
         if (close := getattr(self.body, "close", None)) is not None:
             close()
 
 
 def status_line(status: int) -> str:
-    """Return status and phrase. An error that nobody has registered is called as its class: RFC 9110, 15.5 and 15.6.
+    """Return status and phrase. An unregistered error gets the phrase of its class: RFC 9110, 15.5 and 15.6.
 
-    (Such a status comes with the request for an ErrorDocument: httpd passes on whatever the failed handler said.)
+    (Such a status comes with the request for an ErrorDocument: httpd passes on whatever status the handler set.)
     """
     return _STATUS_LINES.get(status) or f"{status} {'Client' if status < 500 else 'Server'} Error"
 
 
-def passed_on(response: S3Response, settings: Settings) -> Headers:
-    """Return the headers that S3's response passes on to the client. Raises: UpstreamRefused."""
+def forwarded_headers(response: S3Response, settings: Settings) -> Headers:
+    """Return the headers of S3's response that the client gets. Raises: BadUpstreamResponse."""
     from_s3 = response.headers
-    headers = [(name, from_s3[key]) for name, key in _KEYS[response.status] if key in from_s3]
+    headers = [(name, from_s3[key]) for name, key in _NAMES_AND_KEYS[response.status] if key in from_s3]
     if settings.pass_headers:
-        passed = [item for item in from_s3.items() if item[0].startswith(settings.pass_headers)]
-        headers += [item for item in passed if re.fullmatch(_TOKEN, item[0])]
+        allowed = [item for item in from_s3.items() if item[0].startswith(settings.pass_headers)]
+        headers += [item for item in allowed if re.fullmatch(_TOKEN, item[0])]
     if "content-encoding" in from_s3:
-        headers = [item for header in headers if (item := _with_stored_coding(header))[1]]
+        headers = [item for header in headers if (item := _without_upload_coding(header))[1]]
     if settings.pass_accept_encoding:
         headers.append(("Vary", "Accept-Encoding"))
     if _CONTROL.search("".join([value for _, value in headers])):
         names = [name for name, value in headers if _CONTROL.search(value)]
-        raise UpstreamRefused(f"S3 sent a header with control characters: {', '.join(names)}")
+        raise BadUpstreamResponse(f"response header with control characters: {', '.join(names)}")
     return headers
 
 
-def _with_stored_coding(header: tuple[str, str]) -> tuple[str, str]:
+def _without_upload_coding(header: tuple[str, str]) -> tuple[str, str]:
     """Return a header without the coding of an upload, which some servers store as one of the object.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
@@ -139,19 +127,28 @@ def _with_stored_coding(header: tuple[str, str]) -> tuple[str, str]:
 
 
 def object_headers(response: S3Response, settings: Settings) -> Headers:
-    """Return the client's headers for S3's 200 or 206. Raises: UpstreamRefused."""
-    headers = passed_on(response, settings)
+    """Return the client's headers for S3's 200 or 206. Raises: BadUpstreamResponse."""
+    headers = forwarded_headers(response, settings)
     if "content-type" not in response.headers:
-        headers.append(("Content-Type", "binary/octet-stream"))  # S3's own default; httpd would guess
+        headers.append(("Content-Type", "binary/octet-stream"))  # S3's default; httpd would guess another
     if "content-length" in response.headers:
         headers.append(("Content-Length", response.headers["content-length"]))
     return headers
 
 
-def plain(status: int, headers: Iterable[tuple[str, str]], method: str) -> Answer:
-    """Return an answer with a short text of our own, or none where there must be none."""
-    if status in _BODYLESS:
-        return Answer(status, list(headers), [])
+def short_response(status: int, headers: Iterable[tuple[str, str]], method: str) -> Response:
+    """Return a response whose body is its status line, or has no body where there must be none."""
+    if status in _STATUSES_WITHOUT_BODY:
+        return Response(status, list(headers), [])
     text = f"{status_line(status)}\n".encode()
     own = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
-    return Answer(status, [*headers, *own], [] if method == "HEAD" else [text])
+    return Response(status, [*headers, *own], [] if method == "HEAD" else [text])
+
+
+def error_response(status: int, headers: Iterable[tuple[str, str]], method: str, is_subrequest: bool) -> Response:
+    """Return the response of a failure."""
+    response = short_response(status, headers, method)
+    if is_subrequest:
+        # Nobody sees this body. With WSGIErrorOverride httpd drops it and keeps the length: it would look truncated.
+        return response._replace(headers=[header for header in response.headers if header[0] != "Content-Length"])
+    return response

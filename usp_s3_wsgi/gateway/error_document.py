@@ -1,48 +1,43 @@
-"""S3's error document, read from its connection. What it says is for :mod:`usp_s3_wsgi.s3.error_response`."""
+"""Read S3's error document from its connection; :mod:`usp_s3_wsgi.s3.error_response` parses it."""
 
 from __future__ import annotations
 
 import time
 from http.client import HTTPException
-from typing import TYPE_CHECKING
 
-from usp_s3_wsgi.errors import UpstreamUnreachable
+from usp_s3_wsgi.errors import S3Error, UpstreamConnectionError
 from usp_s3_wsgi.s3 import error_response
-from usp_s3_wsgi.s3.error_response import S3Error
-from usp_s3_wsgi.transport import pool
+from usp_s3_wsgi.transport.http_response import S3Response
 
-if TYPE_CHECKING:
-    from usp_s3_wsgi.transport.connection import S3Response
-
-#: S3's error documents are far shorter.
-_SIZE = 65_536
+#: Bytes; S3's error documents are far shorter.
+_MAX_SIZE = 65_536
 #: Statuses whose meaning depends on S3's code.
 _CODE_DECIDES = frozenset({400, 403, 404})
 
 
-def read(response: S3Response, patience: float) -> S3Error:
-    """Read S3's error document, at most 64 KiB of it and for ``patience`` seconds, and give the connection back.
+def read(response: S3Response, timeout: float) -> S3Error:
+    """Read S3's error document, at most 64 KiB of it within ``timeout`` seconds, and release the connection.
 
     Raises:
-        UpstreamUnreachable: the document broke off before it told the code that its status needs.
+        UpstreamConnectionError: the document ended before the code that its status needs.
     """
-    document, is_whole = _document(response, time.monotonic() + patience)
-    pool.discard(response)
+    document, is_complete = _read_document(response, time.monotonic() + timeout)
+    response.drain_or_close()
     error = error_response.parse(response.status, response.headers, document.decode("utf-8", "replace"))
-    if not is_whole and not error.code and error.status in _CODE_DECIDES:
-        raise UpstreamUnreachable(f"S3 answered {error.status} and broke off before it said why")
+    if not is_complete and not error.code and error.status in _CODE_DECIDES:
+        raise UpstreamConnectionError(f"S3 answered {error.status}, and the connection broke before the error code")
     return error
 
 
-def _document(response: S3Response, deadline: float) -> tuple[bytes, bool]:
-    """Return the document, or its beginning, and whether it is all."""
+def _read_document(response: S3Response, deadline: float) -> tuple[bytes, bool]:
+    """Return the document, or its begin, and whether it is complete."""
     document = bytearray()  # S3 may send it byte by byte
     try:
-        while len(document) < _SIZE and time.monotonic() < deadline:
-            data = response.read1(_SIZE - len(document))
+        while len(document) < _MAX_SIZE and time.monotonic() < deadline:
+            data = response.read1(_MAX_SIZE - len(document))
             if not data:
                 return bytes(document), True
             document += data
     except (OSError, HTTPException):
         pass
-    return bytes(document), len(document) == _SIZE
+    return bytes(document), len(document) == _MAX_SIZE

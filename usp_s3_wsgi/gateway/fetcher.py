@@ -1,254 +1,275 @@
-"""One bucket, asked for one client: each try signed and sent, and asked again where that can help."""
+"""Request an object from a bucket: each attempt is signed and sent; failures are retried where that can help."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from usp_s3_wsgi import errors
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import resolver
-from usp_s3_wsgi.errors import GatewayError, ObjectNotFound, UpstreamBusy, UpstreamError
+from usp_s3_wsgi.errors import (
+    GatewayError,
+    ObjectNotFound,
+    S3Error,
+    UpstreamError,
+    UpstreamUnavailable,
+    forget_traceback,
+)
 from usp_s3_wsgi.gateway import error_document
-from usp_s3_wsgi.s3 import byte_range, error_response
-from usp_s3_wsgi.s3.endpoint_state import Clock, learned
-from usp_s3_wsgi.s3.error_response import CLOCK_CODES, S3Error
-from usp_s3_wsgi.s3.object_request import is_unusual
-from usp_s3_wsgi.s3.retry_policy import Remedy, rule_for
+from usp_s3_wsgi.gateway.request_log import RequestLog
+from usp_s3_wsgi.observability.error_log import Attempt
+from usp_s3_wsgi.s3 import byte_range, error_codes
+from usp_s3_wsgi.s3.endpoint_state import Clock, endpoint_state
+from usp_s3_wsgi.s3.object_request import is_client_choice
+from usp_s3_wsgi.s3.retry_policy import RetryAction, rule_for
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import Credentials, S3Request
-from usp_s3_wsgi.transport import pool
+from usp_s3_wsgi.transport.http_response import S3Response
+from usp_s3_wsgi.transport.pool import pool_manager
 
-if TYPE_CHECKING:
-    from usp_s3_wsgi.transport.connection import S3Response
-
-#: S3's answers to what the client asked; every other one is a refusal.
-ANSWERS = frozenset({200, 206, 304, 412, 416})
+#: S3's statuses that answer the client's request; every other one is an error.
+_FORWARDED_STATUSES = frozenset({200, 206, 304, 412, 416})
 _SUCCESS = frozenset({200, 206})
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+#: Seconds.
+_BASE_DELAY, _MAX_DELAY = 0.05, 2.0
 _FIRST_BYTE = ("Range", "bytes=0-0")
 
 
-class _Signed(NamedTuple):
-    """What a try was signed with."""
+class _Signature(NamedTuple):
+    """With what an attempt was signed: the settings with the recorded region, the credentials, and the time."""
 
-    section: Settings
-    keys: Credentials
-    at: datetime
+    settings: Settings
+    credentials: Credentials
+    signed_at: datetime
 
 
-class _Trial(NamedTuple):
-    """A clock that is tried for a host. ``denied``: what may have had another reason, None where S3 named the clock."""
+class _ClockTrial(NamedTuple):
+    """A clock that is tried for a host. ``denial``: the failure that may have another reason, and its attempt.
+
+    Without a denial S3 named the clock as the reason.
+    """
 
     url: BucketURL
     clock: Clock
-    denied: GatewayError | None = None
+    denial: tuple[GatewayError, Attempt | None] | None = None
 
 
-class Upstream:
-    """The bucket of a section. ``S3Retries`` counts for the whole of a client's request: its tries and its resumes."""
+class Fetcher:
+    """Requests to one bucket for one client request: ``S3Retries`` counts its retries and the resumes of its body."""
 
-    def __init__(
-        self,
-        section: Settings,
-        log: Callable[[GatewayError], None],
-        log_answer: Callable[[S3Error, str, str], None] | None = None,
-    ) -> None:
-        """``log`` is told of each failure after which the same is asked again; the last one is raised.
-
-        ``log_answer`` is told of each answer of S3's that is neither a success nor in a failure, with what was asked
-        and which attempt that was; None: nobody wants to know.
-        """
-        self._section, self._log, self._log_answer = section, log, log_answer
-        self._retries_left = section.retries
+    def __init__(self, settings: Settings, log: RequestLog) -> None:
+        self._settings, self._log = settings, log
+        self._retries_left = settings.retries
         self._deadline: float | None = None
-        self._attempt, self._begun, self._place, self._is_signed = 0, 0.0, "", False
-        self._remedies_left = {Remedy.CLOCK, Remedy.REGION, Remedy.KEYS}
-        self._signed: _Signed | None = None
-        self._trial: _Trial | None = None
+        self._request: S3Request | None = None
+        self._host = ""
+        self._attempt, self._attempt_begin, self._is_sent = 0, 0.0, False
+        self._corrections_left = {
+            RetryAction.CORRECT_CLOCK_SKEW,
+            RetryAction.FOLLOW_REGION,
+            RetryAction.REFRESH_CREDENTIALS,
+        }
+        self._signature: _Signature | None = None
+        self._trial: _ClockTrial | None = None
 
-    def fetch(self, request: S3Request, after: UpstreamError | None = None) -> S3Response:
-        """Return S3's answer (``ANSWERS``, or that it knows no ranges), its body unread; each try is signed anew.
+    def fetch(self, request: S3Request, resume_after: UpstreamError | None = None) -> S3Response:
+        """Return S3's response, its body unread: one of ``_FORWARDED_STATUSES``, or 501 to a range.
 
-        ``after`` is the failure of an earlier answer's body, where this is to be the rest of it. No try begins later
-        than ``timeout`` seconds after the first one, or after that failure.
+        Each attempt is signed anew. ``resume_after``: the failure of an earlier response's body, whose rest this
+        requests. No attempt begins later than ``timeout`` seconds after the first one, or after that failure.
 
         Raises:
-            GatewayError: the last failure.
+            GatewayError: the failure of the last attempt.
         """
-        if self._deadline is None or after is not None:
-            self._deadline = time.monotonic() + self._section.proxy_set.timeout
-        failure: GatewayError | None = after
+        if self._deadline is None or resume_after is not None:
+            self._deadline = time.monotonic() + self._settings.proxy_set.timeout
+        failure: GatewayError | None = resume_after
         while True:
             if failure is not None:
-                self._prepare_next(failure, self._deadline)
+                self._prepare_retry(failure, self._deadline)
             self._attempt += 1
-            self._begun, self._place, self._is_signed = time.monotonic(), request.place, False
+            self._request, self._host = request, request.host
+            self._attempt_begin, self._is_sent = time.monotonic(), False
             try:
-                return self._try(request)
+                return self._send_attempt(request)
             except GatewayError as error:
                 failure = error
-                errors.forget_traceback(failure)
+                forget_traceback(failure)
 
-    def note(self, failure: GatewayError) -> None:
-        """Write into a failure, for the log, what was asked last, and which attempt that was."""
-        if not failure.place:
-            failure.place, failure.tried = self._place, self._tried
+    def last_attempt(self) -> Attempt | None:
+        """Return the last attempt, for the log; None before the first one."""
+        request = self._request
+        if request is None:
+            return None
+        target = Attempt(request.method, request.scheme, self._host, request.path)
+        if not self._is_sent:
+            return target
+        return target._replace(number=self._attempt, seconds=time.monotonic() - self._attempt_begin)
 
-    @property
-    def _tried(self) -> str:
-        return f"attempt {self._attempt}, {time.monotonic() - self._begun:.3f} s" if self._is_signed else ""
+    # --- one attempt
 
-    def _prepare_next(self, failure: GatewayError, deadline: float) -> None:
-        """Make the next try a better one, or raise the failure, where there is to be none."""
-        self.note(failure)
-        if self._may_be_clock(failure, deadline):
-            return  # what that was is told when it is known
-        pause = self._pause_after(failure, deadline)
-        if pause is None:
-            if self._trial and self._trial.denied:
-                self._log(self._trial.denied)
-            raise failure
-        self._log(failure)
-        time.sleep(pause)
-
-    def _try(self, request: S3Request) -> S3Response:
-        response, asked = self._send(request), request.header("Range")
-        response.status = byte_range.status_of(response.status, response.headers, asked, request.is_for_part_number)
-        if byte_range.is_without_ranges(response.status, asked):
+    def _send_attempt(self, request: S3Request) -> S3Response:
+        response, requested_range = self._sign_and_send(request), request.header("Range")
+        response.status = byte_range.effective_status(
+            response.status, response.headers, requested_range, request.is_for_part_number
+        )
+        if byte_range.is_range_not_implemented(response.status, requested_range):
             return response
-        if response.status in ANSWERS:
-            self._end_trial(None)
-            if self._log_answer and response.status not in _SUCCESS:
-                # With its body, which has the code, and which nobody else wants.
-                self._log_answer(
-                    error_document.read(response, self._section.proxy_set.timeout), self._place, self._tried
-                )
+        if response.status in _FORWARDED_STATUSES:
+            self._conclude_trial(None)
+            if self._log.is_debug and response.status not in _SUCCESS:
+                # With its body, which has S3's code and is not forwarded.
+                s3_error = error_document.read(response, self._settings.proxy_set.timeout)
+                self._log.s3_response(s3_error, self.last_attempt())
             return response
-        may_be_clients = is_unusual(request.path, bool(request.query), self._section)
-        failure = error_response.refusal(self._why(request, response), self._section, may_be_clients)
-        self._end_trial(failure)
+        is_clients = is_client_choice(request.path, bool(request.query), self._settings)
+        s3_error = self._read_error(request, response)
+        failure = error_codes.to_exception(s3_error, self._settings.denied_status, is_clients)
+        self._conclude_trial(failure)
         raise failure
 
-    def _send(self, request: S3Request) -> S3Response:
-        section = learned.whereabouts(self._section)
-        url = section.bucket_url
-        if section is not self._section:
+    def _sign_and_send(self, request: S3Request) -> S3Response:
+        settings = endpoint_state.effective_settings(self._settings)
+        url = settings.bucket_url
+        if settings is not self._settings:
             request = request._replace(host=url.authority)
-            self._place = request.place
-        now = self._trial.clock.now() if self._trial else learned.now(url)
-        signed = self._signed = _Signed(section, resolver.resolve(self._section), now)
-        worker, signed_request = pool.workers.get(section), sign(request, section.signing, signed.keys, signed.at)
-        self._is_signed = True
-        return worker.send(signed_request)
+            self._host = url.authority
+        now = self._trial.clock.now() if self._trial else endpoint_state.now(url)
+        credentials = resolver.resolve(self._settings)
+        self._signature = _Signature(settings, credentials, now)
+        pool, signed_request = pool_manager.pool_for(settings), sign(request, settings.signing, credentials, now)
+        self._is_sent = True
+        return pool.send(signed_request)
 
-    def _why(self, request: S3Request, response: S3Response) -> S3Error:
-        """Return S3's reason. A refused HEAD has no body to tell it, so the same is asked again with GET."""
-        patience = self._section.proxy_set.timeout
-        told = error_document.read(response, patience)
-        is_told = told.code or told.status == 404 or told.status >= 500 or told.status in error_response.BUSY_STATUSES
-        if request.method == "GET" or is_told:
-            return told
-        query = tuple(pair for pair in request.query if pair[0] != "partNumber")  # not together with a range
-        first_byte = request._replace(method="GET", query=query, headers=(*request.headers, _FIRST_BYTE))
-        reason = error_document.read(self._send(first_byte), patience)
-        if reason.status == told.status:
-            return reason
-        if self._log_answer and reason.status not in _SUCCESS:
-            self._log_answer(reason, first_byte.place, self._tried)
-        return told
+    def _read_error(self, request: S3Request, response: S3Response) -> S3Error:
+        """Return S3's error response. That to a HEAD has no body with the code: a GET of the first byte gets it."""
+        timeout = self._settings.proxy_set.timeout
+        error = error_document.read(response, timeout)
+        has_reason = error.code or error.status == 404 or error.status >= 500
+        if request.method == "GET" or has_reason or error.status in error_codes.TRANSIENT_STATUSES:
+            return error
+        # partNumber and Range exclude each other.
+        query = tuple(pair for pair in request.query if pair[0] != "partNumber")
+        get = request._replace(method="GET", query=query, headers=(*request.headers, _FIRST_BYTE))
+        error_of_get = error_document.read(self._sign_and_send(get), timeout)
+        if error_of_get.status == error.status:
+            return error_of_get
+        if self._log.is_debug and error_of_get.status not in _SUCCESS:
+            attempt = self.last_attempt()
+            self._log.s3_response(error_of_get, attempt._replace(method="GET") if attempt else None)
+        return error
 
-    def _pause_after(self, failure: GatewayError, deadline: float) -> float | None:
-        """Return how many seconds to wait before the next try, None where there is to be none."""
-        remedy = rule_for(failure).remedy
-        if time.monotonic() > deadline:
-            return None
-        if remedy is Remedy.LATER:
-            return self._pause_before_retry(failure, deadline)
-        if remedy in self._remedies_left and self._is_remedied(remedy, failure.told, deadline):
-            self._remedies_left.remove(remedy)
-            return 0.0 if time.monotonic() <= deadline else None
-        return None
+    # --- between two attempts
 
-    def _pause_before_retry(self, failure: GatewayError, deadline: float) -> float | None:
-        if not self._retries_left or self._is_resting():
-            return None  # where the host rests, its own words would hide the reason
-        pause = _backoff(self._section.retries - self._retries_left)
-        if isinstance(failure, UpstreamBusy) and failure.retry_after is not None:
-            pause = max(pause, failure.retry_after)
-        if time.monotonic() + pause > deadline:
-            return None
-        self._retries_left -= 1
-        return pause
+    def _prepare_retry(self, failure: GatewayError, deadline: float) -> None:
+        """Correct the reason of a failure, or wait, and log it. Raises: the failure, where it is not retried."""
+        attempt = self.last_attempt()
+        is_in_time = time.monotonic() <= deadline
+        if is_in_time and self._try_clock_for_denial(failure, attempt):
+            return  # logged when the trial shows what the reason was
+        action = rule_for(failure).action
+        delay: float | None = None
+        if is_in_time and action is RetryAction.BACKOFF:
+            delay = self._backoff_delay(failure, deadline)
+            if delay is not None:
+                self._retries_left -= 1
+        elif is_in_time and action in self._corrections_left and self._correct(action, failure.s3_error, deadline):
+            self._corrections_left.remove(action)
+            delay = 0.0 if time.monotonic() <= deadline else None
+        if delay is None:
+            if self._trial and self._trial.denial:
+                self._log.retry(*self._trial.denial)
+            raise failure
+        self._log.retry(failure, attempt)
+        time.sleep(delay)
 
-    def _is_resting(self) -> bool:
-        return self._signed is not None and pool.workers.get(self._signed.section).resting
+    def _backoff_delay(self, failure: GatewayError, deadline: float) -> float | None:
+        """Return the seconds before the next retry, None where there is none left, or no time for it."""
+        if not self._retries_left or self._is_host_in_error_state():
+            return None  # in error state the next failure would hide the reason
+        delay = backoff_delay(self._settings.retries - self._retries_left)
+        if isinstance(failure, UpstreamUnavailable) and failure.retry_after is not None:
+            delay = max(delay, failure.retry_after)
+        return delay if time.monotonic() + delay <= deadline else None
 
-    def _is_remedied(self, remedy: Remedy, told: S3Error | None, deadline: float) -> bool:
-        """Change what S3 refused; False where there is nothing to change it to."""
-        if told is None or self._signed is None:
+    def _is_host_in_error_state(self) -> bool:
+        return self._signature is not None and pool_manager.pool_for(self._signature.settings).is_in_error_state
+
+    def _correct(self, action: RetryAction, s3_error: S3Error | None, deadline: float) -> bool:
+        """Correct the clock, the region or the credentials; return False where there is nothing else to use."""
+        if s3_error is None or self._signature is None:
             return False
-        section, keys, _ = self._signed
-        if remedy is Remedy.CLOCK:
-            return self._try_clock(told, None)
-        if remedy is Remedy.REGION:
-            return learned.take_region(self._section, section, told.region)
-        return resolver.renew(self._section, keys, deadline - time.monotonic(), told.code)
+        settings, credentials, _ = self._signature
+        if action is RetryAction.CORRECT_CLOCK_SKEW:
+            return self._begin_trial(s3_error, None)
+        if action is RetryAction.FOLLOW_REGION:
+            return endpoint_state.record_region(self._settings, settings, s3_error.region)
+        timeout = deadline - time.monotonic()
+        return resolver.replace_rejected(self._settings, credentials, timeout, s3_error.code)
 
-    # --- a clock that is tried: what S3 said of its own may be another server's, and one denied object is no clock
+    # --- a trial of S3's clock: its Date may be another server's, and a denied object says nothing about the clock
 
-    def _may_be_clock(self, failure: GatewayError, deadline: float) -> bool:
-        """Whether S3's clock is tried next after a refusal without a reason, of what was not valid by it."""
-        told, signed = failure.told, self._signed
-        if told is None or signed is None or Remedy.CLOCK not in self._remedies_left or time.monotonic() > deadline:
+    def _try_clock_for_denial(self, failure: GatewayError, attempt: Attempt | None) -> bool:
+        """Begin a trial after a denial without a reason, of a signature that was not valid by S3's clock."""
+        s3_error, signature = failure.s3_error, self._signature
+        if s3_error is None or signature is None or RetryAction.CORRECT_CLOCK_SKEW not in self._corrections_left:
             return False
-        if not error_response.is_maybe_clock(told, signed.section, signed.at) or not self._try_clock(told, failure):
+        if not error_codes.is_possible_clock_skew(s3_error, signature.settings.signing, signature.signed_at):
             return False
-        self._remedies_left.remove(Remedy.CLOCK)
+        if not self._begin_trial(s3_error, (failure, attempt)):
+            return False
+        self._corrections_left.remove(RetryAction.CORRECT_CLOCK_SKEW)
         return True
 
-    def _try_clock(self, told: S3Error, denied: GatewayError | None) -> bool:
-        """Sign what follows by S3's clock; False where there is no other one than before."""
-        assert self._signed is not None
-        url = self._signed.section.bucket_url
-        clock = learned.other_clock(url, told.date, self._signed.at)
-        self._trial = _Trial(url, clock, denied) if clock else None
+    def _begin_trial(self, s3_error: S3Error, denial: tuple[GatewayError, Attempt | None] | None) -> bool:
+        """Sign what follows with S3's clock; return False where there is no other clock than before."""
+        assert self._signature is not None
+        url = self._signature.settings.bucket_url
+        clock = endpoint_state.alternative_clock(url, s3_error.date, self._signature.signed_at)
+        self._trial = _ClockTrial(url, clock, denial) if clock else None
         return clock is not None
 
-    def _end_trial(self, failure: GatewayError | None) -> None:
-        """Keep the clock that was tried if S3 takes it; ``failure``: its refusal, None for an answer.
+    def _conclude_trial(self, failure: GatewayError | None) -> None:
+        """Record the clock that was tried if S3 accepts it; ``failure``: of the attempt, None for a success.
 
         Raises:
-            GatewayError: S3 refuses that time: what it denied by the other one is denied.
+            GatewayError: S3 rejects that time, so the denial with the other clock was a denial.
         """
         trial = self._trial
-        if trial is None or isinstance(failure, UpstreamBusy):
+        if trial is None or isinstance(failure, UpstreamUnavailable):
             return
         self._trial = None
-        is_refused = failure is not None and failure.told is not None and failure.told.code in CLOCK_CODES
-        if trial.denied is None:
-            is_taken = not is_refused
-        elif is_refused:
-            raise trial.denied
+        is_skew = failure is not None and _is_clock_skew(failure)
+        if trial.denial is None:
+            is_accepted = not is_skew
+        elif is_skew:
+            raise trial.denial[0]
         else:
-            is_taken = failure is None or isinstance(failure, ObjectNotFound)
-            self._log(self._of_clock(trial.denied) if is_taken else trial.denied)
-        if is_taken:
-            learned.take_clock(trial.url, trial.clock)
+            is_accepted = failure is None or isinstance(failure, ObjectNotFound)
+            denial, attempt = trial.denial
+            self._log.retry(self._as_clock_skew(denial) if is_accepted else denial, attempt)
+        if is_accepted:
+            endpoint_state.record_clock(trial.url, trial.clock)
 
-    def _of_clock(self, denied: GatewayError) -> GatewayError:
-        """Return what a denial is that was none of the object."""
-        assert denied.told is not None
-        failure = error_response.refusal(replace(denied.told, out_of_time=True), self._section)
-        failure.place, failure.tried = denied.place, denied.tried
-        return failure
+    def _as_clock_skew(self, denial: GatewayError) -> GatewayError:
+        """Return the failure that a denial really was: the signature was not valid by S3's clock."""
+        assert denial.s3_error is not None
+        return error_codes.to_exception(
+            replace(denial.s3_error, is_outside_validity=True), self._settings.denied_status
+        )
 
 
-def _backoff(retry: int) -> float:
-    """Seconds before a retry: exponential with full jitter, so that many clients do not come back at once."""
-    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**retry))
+def backoff_delay(retry: int) -> float:
+    """Return the seconds before a retry, 0 for the first: exponential with full jitter, so that clients spread out.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    return random.uniform(0, min(_MAX_DELAY, _BASE_DELAY * 2**retry))
+
+
+def _is_clock_skew(failure: GatewayError) -> bool:
+    return failure.s3_error is not None and failure.s3_error.code in error_codes.CLOCK_SKEW_CODES

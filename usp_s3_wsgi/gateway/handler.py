@@ -1,184 +1,141 @@
-"""The gateway: a WSGI application, the order of its steps and nothing else."""
+"""The gateway's WSGI application: the steps of a request, in their order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from usp_s3_wsgi import errors
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.credentials import identity
-from usp_s3_wsgi.errors import AccessDenied, BodyTruncated, GatewayError, ObjectNotFound, SettingError, UpstreamRefused
-from usp_s3_wsgi.gateway import client_connection, client_response, operator_settings
+from usp_s3_wsgi.errors import AccessDenied, GatewayError, ObjectNotFound, forget_traceback
+from usp_s3_wsgi.gateway import client_request, client_response, operator_settings
 from usp_s3_wsgi.gateway.body import Body
-from usp_s3_wsgi.gateway.client_response import Answer
-from usp_s3_wsgi.gateway.fetcher import Upstream
-from usp_s3_wsgi.gateway.operator_settings import Trusted
-from usp_s3_wsgi.observability import error_log
-from usp_s3_wsgi.s3 import byte_range, object_request, retry_policy
-from usp_s3_wsgi.transport import pool
-
-if TYPE_CHECKING:
-    from usp_s3_wsgi.s3.error_response import S3Error
-    from usp_s3_wsgi.transport.connection import S3Response
-
-_WITHOUT_CHUNKS = frozenset({"HTTP/0.9", "HTTP/1.0"})
+from usp_s3_wsgi.gateway.client_connection import ClientConnection, discard_request_body
+from usp_s3_wsgi.gateway.client_request import ClientRequest
+from usp_s3_wsgi.gateway.client_response import Response
+from usp_s3_wsgi.gateway.fetcher import Fetcher
+from usp_s3_wsgi.gateway.operator_settings import OperatorSettings
+from usp_s3_wsgi.gateway.request_log import RequestLog
+from usp_s3_wsgi.observability.error_log import Attempt
+from usp_s3_wsgi.s3 import byte_range, retry_policy
+from usp_s3_wsgi.signing.types import S3Request
+from usp_s3_wsgi.transport.http_response import S3Response
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Serve one GET or HEAD of an object, as the WSGI environ's settings say (PEP 3333)."""
-    trusted = None
+    """Serve one GET or HEAD of an object, as the settings in the WSGI environ say: PEP 3333."""
+    log = RequestLog(environ)
     try:
-        client_connection.drop_body(environ)
-        trusted = operator_settings.from_environ(environ)
-        answer = _answer(environ, trusted)
-    except GatewayError as error:
-        _report(environ, trusted, error)
-        answer = _error(environ, error.status, error.headers)
-        errors.forget_traceback(error)
+        response = _respond(environ, log)
+    except GatewayError as failure:
+        response = _error_response(environ, failure)
+        forget_traceback(failure)
     except Exception as error:
-        _log(environ, errors.internal(error))
-        answer = _error(environ, 500, ())
-        errors.forget_traceback(error)
+        log.internal_error(error)
+        response = _error_response(environ, GatewayError())
+        forget_traceback(error)
     try:
-        start_response(answer.status_line, answer.headers)
+        start_response(response.status_line, response.headers)
     except BaseException:
-        answer.close()
+        response.close()
         raise
-    return answer.body
+    return response.body
 
 
-def _error(environ: dict[str, Any], status: int, headers: Iterable[tuple[str, str]]) -> Answer:
-    answer = client_response.plain(status, headers, environ["REQUEST_METHOD"])
-    if object_request.is_subrequest(environ):
-        # Nobody sees it, and WSGIErrorOverride leaves it where it leaves out the body: that would look cut short.
-        kept = [header for header in answer.headers if header[0] != "Content-Length"]
-        return answer._replace(headers=kept)
-    return answer
+def _error_response(environ: dict[str, Any], failure: GatewayError) -> Response:
+    is_subrequest = client_request.is_subrequest(environ)
+    return client_response.error_response(failure.status, failure.headers, environ["REQUEST_METHOD"], is_subrequest)
 
 
-def _answer(environ: dict[str, Any], trusted: Trusted) -> Answer:
-    section = trusted.settings
+def _respond(environ: dict[str, Any], log: RequestLog) -> Response:
+    """Return the response. Raises: GatewayError, after it is logged."""
     try:
-        return _Exchange(environ, trusted, section).answer()
-    except GatewayError as error:
-        if section.fallback is None or not retry_policy.may_ask_elsewhere(error, section.fallback_on_404):
-            raise
-        failure = error
-        errors.forget_traceback(failure)
-    _report(environ, trusted, failure, "asking S3FallbackURL")
+        discard_request_body(environ)
+        operator = operator_settings.from_environ(environ)
+        log.is_debug, log.write_at_level = operator.is_debug, operator.write_at_level
+        request = client_request.from_environ(environ, operator.served_path, operator.error_status)
+    except GatewayError as failure:
+        log.failure(failure)
+        raise
+    client = ClientConnection(environ, log, operator.counts_length, operator.mark_truncated)
+    exchange = _Exchange(request, operator.settings, operator, client, log)
     try:
-        return _Exchange(environ, trusted, section.fallback).answer()
-    except (ObjectNotFound, AccessDenied) as second:
-        if failure.status < 500:
+        return exchange.respond()
+    except GatewayError as failure:
+        fallback, on_404 = operator.settings.fallback, operator.settings.fallback_on_404
+        if fallback is None or not retry_policy.should_use_fallback(failure, on_404):
+            log.failure(failure, exchange.last_attempt())
             raise
-        _report(environ, trusted, second)
-        raise failure from None  # what a copy lacks may well be in the bucket itself
+        log.failure(failure, exchange.last_attempt(), "using S3FallbackURL")
+        forget_traceback(failure)
+        first_failure = failure
+    return _respond_from_fallback(_Exchange(request, fallback, operator, client, log), first_failure, log)
+
+
+def _respond_from_fallback(exchange: _Exchange, first_failure: GatewayError, log: RequestLog) -> Response:
+    """Return the fallback bucket's response. Raises: GatewayError, after it is logged."""
+    try:
+        return exchange.respond()
+    except GatewayError as failure:
+        log.failure(failure, exchange.last_attempt())
+        if first_failure.status >= 500 and isinstance(failure, (ObjectNotFound, AccessDenied)):
+            raise first_failure from None  # what a copy lacks may be in the bucket itself
+        raise
 
 
 class _Exchange:
-    """A client's request, asked of one bucket."""
+    """A client's request, sent to one bucket."""
 
-    def __init__(self, environ: dict[str, Any], trusted: Trusted, section: Settings) -> None:
-        if environ.get("mod_wsgi.application_group") and identity.of(section):
-            # A thread that asks AWS may be at work when such an interpreter ends, and Python ends the process then.
-            raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
-        self._environ, self._trusted, self._section = environ, trusted, section
-        self._unsigned = object_request.from_environ(environ, section, trusted.served_path, trusted.error_status)
-        # Not methods: what refers to itself stays, with all that it holds, until Python's collector comes to it.
-        log = partial(_report, environ, trusted, then="asking again")
-        self._bucket = Upstream(section, log, partial(_log_answer, environ) if trusted.is_debug else None)
-        self._is_guarded = False
+    def __init__(
+        self,
+        request: ClientRequest,
+        settings: Settings,
+        operator: OperatorSettings,
+        client: ClientConnection,
+        log: RequestLog,
+    ) -> None:
+        self._request, self._settings, self._operator = request, settings, operator
+        self._client, self._log = client, log
+        self._fetcher = Fetcher(settings, log)
 
-    def answer(self) -> Answer:
+    def last_attempt(self) -> Attempt | None:
+        """Return the last attempt, for the log."""
+        return self._fetcher.last_attempt()
+
+    def respond(self) -> Response:
         """Return what the client gets. Raises: GatewayError."""
+        self._operator.check_interpreter(self._settings)
+        request = self._request.for_bucket(self._settings)
+        response = self._fetcher.fetch(request)
+        requested_range, if_range = request.header("Range"), request.header("If-Range")
+        if byte_range.must_refetch_whole(response.status, response.headers, requested_range, if_range):
+            response.drain_or_close()
+            request = request.without("Range", "If-Range")
+            response = self._fetcher.fetch(request)
         try:
-            from_s3 = self._asked()
-            try:
-                return self._passed_on(from_s3)
-            except BaseException:
-                pool.discard(from_s3)
-                raise
-        except GatewayError as failure:
-            self._bucket.note(failure)
+            return self._to_client(request, response)
+        except BaseException:
+            response.drain_or_close()
             raise
 
-    def _asked(self) -> S3Response:
-        from_s3 = self._bucket.fetch(self._unsigned)
-        asked, if_range = self._unsigned.header("Range"), self._unsigned.header("If-Range")
-        if not byte_range.must_ask_for_all(from_s3.status, from_s3.headers, asked, if_range):
-            return from_s3
-        pool.discard(from_s3)
-        self._unsigned = self._unsigned.without("Range", "If-Range")
-        return self._bucket.fetch(self._unsigned)
-
-    def _passed_on(self, from_s3: S3Response) -> Answer:
-        if from_s3.status not in {200, 206}:
-            headers = client_response.passed_on(from_s3, self._section)
-            pool.discard(from_s3)
-            return client_response.plain(from_s3.status, headers, self._unsigned.method)
-        part = byte_range.part_sent(from_s3, self._unsigned)
-        status = self._trusted.error_status or from_s3.status
-        headers = client_response.object_headers(from_s3, self._section)
-        if self._unsigned.method == "HEAD":
-            pool.discard(from_s3)
-            return Answer(status, headers, [])
-        is_counted = self._trusted.is_guarded and "content-length" in from_s3.headers
-        self._is_guarded = is_counted or self._trusted.cut_body is not None
-        if not is_counted:
-            self._require_certain_end(from_s3)
-        if client_connection.is_daemon(self._environ) and not is_counted:
-            # Nobody here can end the connection later, when the body is cut short: it must not serve another one.
+    def _to_client(self, request: S3Request, response: S3Response) -> Response:
+        if response.status not in {200, 206}:
+            headers = client_response.forwarded_headers(response, self._settings)
+            response.drain_or_close()
+            return client_response.short_response(response.status, headers, request.method)
+        content_range = byte_range.validate(
+            response.status,
+            response.headers,
+            response.content_length,
+            request.header("Range"),
+            request.is_for_part_number,
+        )
+        status = self._operator.error_status or response.status
+        headers = client_response.object_headers(response, self._settings)
+        if request.method == "HEAD":
+            response.drain_or_close()
+            return Response(status, headers, [])
+        self._client.check_truncation_is_detectable(response)
+        if self._client.must_close("content-length" in response.headers):
             headers.append(("Connection", "close"))
-        return Answer(status, headers, Body(self._bucket, self._unsigned, from_s3, part, self._truncated))
-
-    def _require_certain_end(self, from_s3: S3Response) -> None:
-        """Refuse a body whose early end the client could not tell from its end. Raises: UpstreamRefused."""
-        environ = self._environ
-        protocol = environ.get("SERVER_PROTOCOL")
-        if (
-            client_connection.is_daemon(environ) and protocol == "HTTP/0.9"
-        ):  # without a header the client knows no length
-            raise UpstreamRefused("in daemon mode the early end (HTTP/0.9) could not be told: load usp_s3_module")
-        if "content-length" in from_s3.headers:
-            return
-        if not from_s3.chunked or client_connection.is_daemon(environ) or protocol in _WITHOUT_CHUNKS:
-            raise UpstreamRefused("S3 sent a body without Content-Length, whose early end could not be told")
-
-    def _truncated(self, failure: BodyTruncated) -> bool:
-        self._report(failure)
-        if self._trusted.cut_body is not None:
-            self._trusted.cut_body()
-        elif (
-            not self._is_guarded
-            and client_connection.is_embedded(self._environ)
-            and not client_connection.abort(self._environ)
-        ):
-            _log(self._environ, "the client's connection could not be ended")
-        return self._is_guarded
-
-    def _report(self, failure: GatewayError, then: str = "") -> None:
-        self._bucket.note(failure)
-        _report(self._environ, self._trusted, failure, then)
-
-
-def _report(environ: dict[str, Any], trusted: Trusted | None, failure: GatewayError, then: str = "") -> None:
-    if failure.reported:
-        return
-    failure.reported = True
-    line = error_log.line(failure, then)
-    if line is None and failure.told is not None and trusted is not None and trusted.is_debug:
-        line = error_log.debug_line(failure.told, failure.place, failure.tried, then)
-    if line is not None:
-        _log(environ, line)
-
-
-def _log_answer(environ: dict[str, Any], answer: S3Error, place: str, tried: str) -> None:
-    _log(environ, error_log.debug_line(answer, place, tried))
-
-
-def _log(environ: dict[str, Any], message: str) -> None:
-    """Write one line to the server's error log."""
-    place = environ.get("SCRIPT_NAME") or "/"
-    environ["wsgi.errors"].write(error_log.printable(f"usp_s3_wsgi: {place}: {message}") + "\n")
+        body = Body(self._fetcher, request, response, content_range, self._client, self._log)
+        return Response(status, headers, body)

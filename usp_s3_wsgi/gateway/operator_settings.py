@@ -1,8 +1,8 @@
-"""What of a WSGI environ is the operator's: httpd's environment also holds what pages and .htaccess files have written.
+"""The settings of a request, as far as the operator wrote them: pages and .htaccess files write httpd's variables too.
 
-Where httpd has loaded usp_s3_module, that tells one from the other (``_httpd_operator.c``) and hands over the
-operator's part in one variable, which begins with a proof that no page can know. Without it nobody can tell them apart
-in a subrequest or after a redirect: only requests that come from a client directly are served then.
+Where httpd has loaded usp_s3_module, the module tells whose a variable is (``mod_usp_s3/trust_boundary.c``), and passes
+the operator's in one variable, which begins with a proof that no page can know. Without it nobody can tell in a
+subrequest or after a redirect: then only requests are served that a client makes directly.
 """
 
 from __future__ import annotations
@@ -14,75 +14,92 @@ from typing import Any, NamedTuple
 
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.credentials import identity
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.s3 import object_request
+from usp_s3_wsgi.gateway import client_request
 
-#: The proof and two netstrings, of settings and of what is about this request alone; each holds names and values.
-_HANDED_OVER = "USP_S3_SETTINGS"
-_NEEDS_MODULE = (
+#: The variable that usp_s3_module sets: the proof and two netstrings, of the settings and of facts about the request;
+#: each holds names and values as netstrings.
+_MODULE_VARIABLE = "USP_S3_SETTINGS"
+_MODULE_IS_NEEDED = (
     "a subrequest, a redirect or a rewritten URL needs usp_s3_module, which tells the operator's settings from those "
     "of pages: usp-s3 apache-config prints its LoadModule line (it needs mod_proxy, and headers of httpd to install)"
 )
-#: Also where a handler of another name has led here (WSGIHandlerScript), which nobody can know.
-_NOTHING = (
+#: Also where another handler's name led here (WSGIHandlerScript), which cannot be known.
+_NO_SETTINGS = (
     "S3BucketURL is not set for this request in httpd's own files (or it is not mod_wsgi's wsgi-script that handles it)"
 )
 
 
-class Trusted(NamedTuple):
-    """What the operator says of a request, and what httpd itself knows of it.
+class OperatorSettings(NamedTuple):
+    """The operator's settings of a request, and what httpd knows about it.
 
-    ``served_path``: the decoded URL that is served, where a rule of the operator says it (``USP_S3_PATH``).
-    ``error_status``: the status of the error that the request is the ErrorDocument of. ``is_guarded``: httpd counts
-    the body's bytes, and ends one that is too short abnormally. ``cut_body``: tells httpd to do so with a body whose
-    length is not known, before the application ends it; None where that is another process. ``is_debug``: each answer
-    of S3 that is no success is logged.
+    ``served_path``: the decoded path that is served, where a directive of the operator sets it (``USP_S3_PATH``).
+    ``error_status``: the status of the error whose ErrorDocument this is. ``counts_length``: usp_s3_module counts the
+    body's bytes, and ends a response abnormally whose body is too short. ``mark_truncated``: tells it that a body
+    without Content-Length is truncated; None where that is another process. ``write_at_level``: writes a line to
+    httpd's log, None where that is another process. ``is_debug``: each response of S3 that is not a success is logged.
+    ``is_main_interpreter``: threads may run in it.
     """
 
     settings: Settings
     served_path: str | None = None
     error_status: int | None = None
-    is_guarded: bool = False
-    cut_body: Callable[[], None] | None = None
+    counts_length: bool = False
+    mark_truncated: Callable[[], None] | None = None
+    write_at_level: Callable[[int, str], None] | None = None
     is_debug: bool = False
+    is_main_interpreter: bool = True
+
+    def check_interpreter(self, settings: Settings) -> None:
+        """Raises: SettingError: the bucket's credentials are refreshed by a thread, and none may run here.
+
+        When a sub-interpreter ends while such a thread is at work, Python ends the process.
+        """
+        if not self.is_main_interpreter and identity.from_settings(settings):
+            raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
 
 
-def from_environ(environ: Mapping[str, Any]) -> Trusted:
-    """Return what counts for a request.
+def from_environ(environ: Mapping[str, Any]) -> OperatorSettings:
+    """Return the operator's settings of a request.
 
     Raises:
-        SettingError: a setting is not allowed, or nobody knows whether it is the operator's.
-        BadPath: the client's path cannot be a key.
+        SettingError: a setting is not allowed, or it is not known whether the operator wrote it.
+        BadRequestTarget: the client's path cannot be a key.
     """
+    is_main_interpreter = not environ.get("mod_wsgi.application_group")
     if _proof is not None:
-        return _of_module(environ.get(_HANDED_OVER, ""), _proof)
+        return _from_module(environ.get(_MODULE_VARIABLE, ""), _proof, is_main_interpreter)
     found = settings.from_environ(environ)
-    if not object_request.is_direct(environ):
-        raise SettingError(_NEEDS_MODULE)
-    return Trusted(found, environ.get("USP_S3_PATH"))
+    if not client_request.is_direct(environ):
+        raise SettingError(_MODULE_IS_NEEDED)
+    return OperatorSettings(found, environ.get("USP_S3_PATH"), is_main_interpreter=is_main_interpreter)
 
 
-def _of_module(text: str, proof: str) -> Trusted:
+def _from_module(text: str, proof: str, is_main_interpreter: bool) -> OperatorSettings:
     if not text.startswith(proof):
-        raise SettingError(_NOTHING)
-    given, rest = _netstring(text, len(proof))
-    control = dict(_pairs(_netstring(text, rest)[0]))
-    if "refusal" in control:
-        raise SettingError(control["refusal"])
-    status = control.get("error status")
-    return Trusted(
-        _settings(given),
-        control.get("served path"),
+        raise SettingError(_NO_SETTINGS)
+    variables, rest = _netstring(text, len(proof))
+    facts = dict(_pairs(_netstring(text, rest)[0]))
+    if "refusal" in facts:
+        raise SettingError(facts["refusal"])
+    status = facts.get("error status")
+    guarded_body = _module.guarded_body() if _module else None
+    return OperatorSettings(
+        _parse(variables),
+        facts.get("served path"),
         int(status) if status else None,
-        is_guarded=True,
-        cut_body=_cut_body(),
-        is_debug="debug" in control,
+        counts_length=True,
+        mark_truncated=partial(_module.cut_body, guarded_body) if _module and guarded_body is not None else None,
+        write_at_level=partial(_module.log, guarded_body) if _module and guarded_body is not None else None,
+        is_debug="debug" in facts,
+        is_main_interpreter=is_main_interpreter,
     )
 
 
 @lru_cache(maxsize=16_384)
-def _settings(text: str) -> Settings:
-    return settings.parse(tuple(dict(_pairs(text)).items()))
+def _parse(variables: str) -> Settings:
+    return settings.parse(tuple(dict(_pairs(variables)).items()))
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -106,13 +123,8 @@ def _netstring(text: str, position: int) -> tuple[str, int]:
     return text[colon + 1 : end], end + 1
 
 
-def _cut_body() -> Callable[[], None] | None:
-    body = _module.guarded_body() if _module else None
-    return partial(_module.cut_body, body) if _module and body is not None else None
-
-
-def _module_of_httpd() -> ModuleType | None:
-    """The part of usp_s3_module that Python sees; None where it was not compiled, or httpd has not loaded it."""
+def _load_module() -> ModuleType | None:
+    """Return what usp_s3_module offers to Python; None where it was not compiled, or httpd has not loaded it."""
     try:
         from usp_s3_wsgi import _httpd
     except ImportError:
@@ -120,6 +132,6 @@ def _module_of_httpd() -> ModuleType | None:
     return _httpd
 
 
-_module = _module_of_httpd()
-#: What usp_s3_module puts before what it hands over to this process; None where httpd has not loaded it.
+_module = _load_module()
+#: The begin of usp_s3_module's variable in this process; None where httpd has not loaded the module.
 _proof: str | None = _module.proof() if _module else None

@@ -1,9 +1,9 @@
-"""S3's clock in ``<Proxy>`` sections, where nothing is asked again: what one request has met counts for the next ones.
+"""S3's clock in ``<Proxy>`` sections, where requests are not retried: what S3 answers changes how the next are signed.
 
-Where S3 names the clock as its reason, there is no doubt. A denial without a reason, dated outside of the signature's
-validity, may be the clock's as well; or an object's, dated by a cache or another device. So S3's clock is tried, until
-S3 grants something that is signed by it. Where S3 has granted something by the present clock, a trial needs two such
-denials with nothing granted in between; after each trial in vain, four times as many.
+Where S3 names the clock as its reason, it is corrected at once. A denial without a reason, whose Date is outside of the
+signature's validity, may be a clock problem too; or the object is denied, and a cache or another device set the Date.
+So S3's clock is tried until S3 grants a request that was signed with it. Where S3 has granted requests with the present
+clock, a trial begins after two such denials with no grant between them; after each failed trial, four times as many.
 """
 
 from __future__ import annotations
@@ -14,105 +14,111 @@ from datetime import datetime
 from typing import NamedTuple
 
 from usp_s3_wsgi.config.bucket_url import BucketURL
-from usp_s3_wsgi.s3.endpoint_state import Clock, Learned
+from usp_s3_wsgi.s3.endpoint_state import Clock, EndpointState
 
-#: So many denials end a trial: some objects may be denied by any clock.
-_LONGEST_TRIAL = 5
-_MOST_NEEDED = 1_000
-_MOST_HOSTS = 10_000
+#: A trial ends after so many denials: some objects are denied with any clock.
+_MAX_DENIALS_IN_TRIAL = 5
+_MAX_DENIALS_BEFORE_TRIAL = 1_000
+_MAX_HOSTS = 10_000
 
 
-class Signature(NamedTuple):
-    """What S3 refuses: the time that was signed, and which version of what was learned that was by.
+class RejectedSignature(NamedTuple):
+    """A signature that S3 rejected: the time in it, and the version of the endpoint state with which it was made.
 
-    ``granted``: by which version the last request was signed that S3 granted at this host, -1 for none.
+    ``granted_version``: the version with which the last request was signed that S3 granted at this host, -1 for none.
     """
 
-    at: datetime
+    signed_at: datetime
     version: int
-    granted: int
+    granted_version: int
 
 
 @dataclass(slots=True)
 class _Host:
-    """``before``: during a trial, the clock to return to. ``denials``: with nothing granted in between.
+    """``clock_before``: during a trial, the clock to return to. ``denials``: with no grant between them.
 
-    During a trial all of them count, else those that may be the clock's: ``needed`` of them begin a trial.
+    During a trial all denials count; else those that may be a clock problem: ``needed`` of them begin a trial.
     """
 
-    before: Clock | None = None
+    clock_before: Clock | None = None
     denials: int = 0
     needed: int = 1
 
 
-class ClockTrials:
-    """The trials of a process, by host."""
+class ClockCorrection:
+    """The clock trials of a process, by host."""
 
-    def __init__(self, learned: Learned) -> None:
-        self._learned = learned
+    def __init__(self, state: EndpointState) -> None:
+        self._state = state
         self._lock = threading.Lock()
         self._hosts: dict[tuple[str, int], _Host] = {}
 
-    def clock_refused(self, url: BucketURL, date: datetime | None, refused: Signature) -> bool:
-        """S3 says that the clock is wrong: whether the next requests are signed by another one."""
+    def clear(self) -> None:
+        """Forget all trials."""
         with self._lock:
-            if refused.version < self._learned.since(url):
-                return date is not None and self._learned.clock(url).shows(date)
-            clock = self._learned.other_clock(url, date, refused.at)
+            self._hosts.clear()
+
+    def record_skew(self, url: BucketURL, date: datetime | None, rejected: RejectedSignature) -> bool:
+        """S3 says that the clock is wrong: return whether the next requests are signed with another one."""
+        with self._lock:
+            if rejected.version < self._state.clock_version(url):
+                return date is not None and self._state.clock(url).shows(date)
+            clock = self._state.alternative_clock(url, date, rejected.signed_at)
             if clock is None:
                 return False
-            self._end_trial(self._host(url), in_vain=True)
-            self._learned.take_clock(url, clock)
+            self._end_trial(self._host(url), has_failed=True)
+            self._state.record_clock(url, clock)
             return True
 
-    def denied_out_of_time(self, url: BucketURL, date: datetime, refused: Signature) -> bool:
-        """S3 denies what was not valid by its clock: whether that is the reason, and the next ones are signed by it."""
+    def record_denial_outside_validity(self, url: BucketURL, date: datetime, rejected: RejectedSignature) -> bool:
+        """S3 denies a signature that was not valid by its clock: return whether the next are signed with that clock."""
         with self._lock:
-            learned, host = self._learned, self._host(url)
-            if refused.version < learned.since(url):
-                return learned.clock(url).shows(date)
-            if refused.granted >= learned.since(url):
-                self._end_trial(host, in_vain=False)
-                learned.take_clock(url, learned.clock(url))  # by a new version: is it granted anything from now on?
+            state, host = self._state, self._host(url)
+            if rejected.version < state.clock_version(url):
+                return state.clock(url).shows(date)
+            if rejected.granted_version >= state.clock_version(url):
+                self._end_trial(host, has_failed=False)
+                state.record_clock(url, state.clock(url))  # a new version: has it granted anything from now on?
             host.denials += 1
-            clock = learned.other_clock(url, date, refused.at)
-            if clock is None or self._is_over(url, host) or (host.before is None and host.denials < host.needed):
+            clock = state.alternative_clock(url, date, rejected.signed_at)
+            is_too_early = host.clock_before is None and host.denials < host.needed
+            if clock is None or self._end_long_trial(url, host) or is_too_early:
                 return False
-            if host.before is None:
-                host.before, host.denials = learned.clock(url), 0
-            learned.take_clock(url, clock)
+            if host.clock_before is None:
+                host.clock_before, host.denials = state.clock(url), 0
+            state.record_clock(url, clock)
             return True
 
-    def denied(self, url: BucketURL, refused: Signature) -> None:
-        """S3 denies what was valid by its clock."""
+    def record_denial(self, url: BucketURL, rejected: RejectedSignature) -> None:
+        """S3 denies a signature that was valid by its clock."""
         with self._lock:
-            host, since = self._hosts.get((url.host, url.port)), self._learned.since(url)
-            if host is None or host.before is None or refused.version < since:
+            host, clock_version = self._hosts.get((url.host, url.port)), self._state.clock_version(url)
+            if host is None or host.clock_before is None or rejected.version < clock_version:
                 return
-            if refused.granted >= since:
-                self._end_trial(host, in_vain=False)
+            if rejected.granted_version >= clock_version:
+                self._end_trial(host, has_failed=False)
             else:
                 host.denials += 1
-                self._is_over(url, host)
+                self._end_long_trial(url, host)
 
     def _host(self, url: BucketURL) -> _Host:
-        if len(self._hosts) >= _MOST_HOSTS:
-            self._hosts.clear()  # names that clients make up, where a pattern allows that
+        if len(self._hosts) >= _MAX_HOSTS:
+            self._hosts.clear()  # where a pattern allows any host, clients make up names
         return self._hosts.setdefault((url.host, url.port), _Host())
 
-    def _is_over(self, url: BucketURL, host: _Host) -> bool:
-        """Return to the clock of before where the present one was denied all that was asked."""
-        if host.before is None or host.denials < _LONGEST_TRIAL:
+    def _end_long_trial(self, url: BucketURL, host: _Host) -> bool:
+        """Return to the clock before the trial, if all requests of the trial were denied; return whether it ended."""
+        if host.clock_before is None or host.denials < _MAX_DENIALS_IN_TRIAL:
             return False
-        self._learned.take_clock(url, host.before)
-        self._end_trial(host, in_vain=True)
+        self._state.record_clock(url, host.clock_before)
+        self._end_trial(host, has_failed=True)
         return True
 
-    def _end_trial(self, host: _Host, in_vain: bool) -> None:
-        if host.before is not None and in_vain:
-            host.needed = min(_MOST_NEEDED, 4 * max(2, host.needed))
-        elif host.before is not None:
+    def _end_trial(self, host: _Host, has_failed: bool) -> None:
+        if host.clock_before is not None and has_failed:
+            host.needed = min(_MAX_DENIALS_BEFORE_TRIAL, 4 * max(2, host.needed))
+        elif host.clock_before is not None:
             host.needed = 2
-        elif not in_vain:
+        elif not has_failed:
             host.needed = max(2, host.needed)
-        host.before, host.denials = None, 0
+        host.clock_before, host.denials = None, 0

@@ -1,31 +1,29 @@
-"""Which bytes of the object S3 says that it sends, and whether that can be believed."""
+"""Which bytes of an object S3's response states, and whether they are the requested ones.
+
+https://www.rfc-editor.org/rfc/rfc9110#section-14
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from usp_s3_wsgi.errors import RangeNotSatisfiable, UpstreamRefused
-from usp_s3_wsgi.signing.types import S3Request
-
-if TYPE_CHECKING:
-    from usp_s3_wsgi.transport.connection import S3Response
+from usp_s3_wsgi.errors import BadUpstreamResponse, RangeNotSatisfiable
 
 Headers = Mapping[str, str]
 
-_NUMBER = re.compile(r"[0-9]{1,18}")
-_SEVERAL_PARTS = "multipart/byteranges"
-#: Range units are the same in any case: https://www.rfc-editor.org/rfc/rfc9110#section-14.1.
+_MULTIPART = "multipart/byteranges"
+#: Range units are not case-sensitive: https://www.rfc-editor.org/rfc/rfc9110#section-14.1.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
-_RANGES = re.compile(r"bytes=(.*)", re.IGNORECASE | re.DOTALL)
-#: As long as Python makes numbers of digits.
-_RANGE = re.compile(r"([0-9]{0,4000})-([0-9]{0,4000})")
-#: How servers state a part of an empty object.
-_OF_NOTHING = frozenset({"bytes */0", "bytes 0--1/0"})
+_RANGE_HEADER = re.compile(r"bytes=(.*)", re.IGNORECASE | re.DOTALL)
+#: No longer than the digits that Python converts to an integer.
+_RANGE_SPEC = re.compile(r"([0-9]{0,4000})-([0-9]{0,4000})")
+#: How servers state a range of an empty object.
+_EMPTY_CONTENT_RANGES = frozenset({"bytes */0", "bytes 0--1/0"})
 
 
-class Part(NamedTuple):
+class ContentRange(NamedTuple):
     """The bytes of an object from ``first`` to ``last``, both included; ``total`` is its length. None: not known."""
 
     first: int
@@ -33,99 +31,90 @@ class Part(NamedTuple):
     total: int | None
 
 
-def status_of(status: int, headers: Headers, asked: str | None, by_number: bool) -> int:
-    """Return the status that an answer means: rclone and old versions of MinIO send a part as 200.
+def effective_status(status: int, headers: Headers, requested: str | None, is_for_part_number: bool) -> int:
+    """Return the status that a response should have: rclone and old versions of MinIO send a part with status 200.
 
-    ``headers``: by names in lowercase. ``asked``: the request's Range. ``by_number``: it asked for a partNumber.
+    ``headers``: names in lowercase. ``requested``: the request's Range. ``is_for_part_number``: it has a partNumber.
     """
-    if status != 200 or not (asked or by_number):
+    if status != 200 or not (requested or is_for_part_number):
         return status
-    return 206 if "content-range" in headers or _is_of_several(headers, asked) else 200
+    return 206 if "content-range" in headers or _is_multipart(headers, requested) else 200
 
 
-def part_sent(response: S3Response, request: S3Request) -> Part | None:
-    """Return which bytes S3's 200 or 206 brings, None for several parts in one body.
+def validate(
+    status: int, headers: Headers, length: int | None, requested: str | None, is_for_part_number: bool
+) -> ContentRange | None:
+    """Return which bytes a 200 or 206 holds, None for several ranges in one body.
+
+    ``length``: the Content-Length, None where there is none; the other arguments as in :func:`effective_status`.
 
     Raises:
-        UpstreamRefused: the body's end is not certain, or it is not what was asked for.
-        RangeNotSatisfiable: what was asked for is the last nothing of the object.
+        BadUpstreamResponse: these are not the requested bytes, or the header contradicts itself.
+        RangeNotSatisfiable: the last 0 bytes of the object were requested.
     """
-    length = _length(response)
-    return validate_part(response.status, response.headers, length, request.header("Range"), request.is_for_part_number)
-
-
-def validate_part(status: int, headers: Headers, length: int | None, asked: str | None, by_number: bool) -> Part | None:
-    """The same, ``length`` being the Content-Length, None where there is none; arguments as :func:`status_of`."""
     if status == 206:
-        return _validate_206(headers, length, asked, by_number)
-    if "content-range" in headers and not _is_whole(headers["content-range"], length):
-        raise UpstreamRefused("S3 sent a part that was not asked for")
-    return Part(0, None, None) if length is None else Part(0, length - 1, length)
+        return _validate_206(headers, length, requested, is_for_part_number)
+    if "content-range" in headers and not _is_whole_object(headers["content-range"], length):
+        raise BadUpstreamResponse("unexpected partial response: no range was requested")
+    return ContentRange(0, None, None) if length is None else ContentRange(0, length - 1, length)
 
 
-def _length(response: S3Response) -> int | None:
-    """What a reader needs in order to find the body's end: https://www.rfc-editor.org/rfc/rfc9112#section-6."""
-    coding, length = response.headers.get("transfer-encoding"), response.headers.get("content-length")
-    if coding is not None and (coding.lower() != "chunked" or length is not None or response.version < 11):
-        raise UpstreamRefused("S3 sent a Transfer-Encoding other than chunked alone")
-    if length is not None and not _NUMBER.fullmatch(length):
-        raise UpstreamRefused("S3 sent a Content-Length that is no number")
-    return None if length is None else int(length)
-
-
-def _is_whole(stated: str, length: int | None) -> bool:
-    """Whether the range that a 200 states is the whole object, which is right whatever was asked for."""
+def _is_whole_object(stated: str, length: int | None) -> bool:
+    """Whether the range that a 200 states is the whole object, which is a valid response to any request."""
     match = _CONTENT_RANGE.fullmatch(stated)
     if match is None:
-        return stated in _OF_NOTHING and length == 0
+        return stated in _EMPTY_CONTENT_RANGES and length == 0
     return int(match[1]) == 0 and match[3] != "*" and int(match[2]) + 1 == int(match[3]) == length
 
 
-def _validate_206(headers: Headers, length: int | None, asked: str | None, by_number: bool) -> Part | None:
+def _validate_206(
+    headers: Headers, length: int | None, requested: str | None, is_for_part_number: bool
+) -> ContentRange | None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7."""
-    if asked is None and not by_number:
-        raise UpstreamRefused("S3 sent a part that was not asked for")
+    if requested is None and not is_for_part_number:
+        raise BadUpstreamResponse("unexpected partial response: no range was requested")
     stated = headers.get("content-range", "")
-    if _asks_for_nothing(asked):
+    if _is_empty_suffix(requested):
         raise RangeNotSatisfiable(stated.rpartition("/")[2])
-    if not stated and _is_of_several(headers, asked):
+    if not stated and _is_multipart(headers, requested):
         return None
     match = _CONTENT_RANGE.fullmatch(stated)
     if not match:
-        raise UpstreamRefused("S3 sent a part without saying which")
+        raise BadUpstreamResponse("partial response without a valid Content-Range")
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
-    if last < first or (total is not None and last >= total) or not _is_asked(asked, first, last, total):
-        raise UpstreamRefused("S3 sent another part than was asked for")
+    if last < first or (total is not None and last >= total) or not _is_requested(requested, first, last, total):
+        raise BadUpstreamResponse("Content-Range is not the requested range")
     if length is not None and length != last - first + 1:
-        raise UpstreamRefused("S3 sent a part of another length than it says")
-    return Part(first, last, total)
+        raise BadUpstreamResponse("Content-Length does not match Content-Range")
+    return ContentRange(first, last, total)
 
 
-def _is_of_several(headers: Headers, asked: str | None) -> bool:
-    return "," in (asked or "") and headers.get("content-type", "").lower().startswith(_SEVERAL_PARTS)
+def _is_multipart(headers: Headers, requested: str | None) -> bool:
+    return "," in (requested or "") and headers.get("content-type", "").lower().startswith(_MULTIPART)
 
 
-def _ranges(asked: str | None) -> list[tuple[str, str]] | None:
-    """Return first and last byte of each range, as written; None where that is not to be read.
+def _parse_ranges(requested: str | None) -> list[tuple[str, str]] | None:
+    """Return first and last byte of each range, as written; None where the header is not valid.
 
     https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
     """
-    spec = _RANGES.fullmatch(asked or "")
-    matches = [_RANGE.fullmatch(text) for each in spec[1].split(",") if (text := each.strip(" \t"))] if spec else []
+    header = _RANGE_HEADER.fullmatch(requested or "")
+    specs = [text for each in header[1].split(",") if (text := each.strip(" \t"))] if header else []
+    matches = [_RANGE_SPEC.fullmatch(spec) for spec in specs]
     ranges = [(match[1], match[2]) for match in matches if match and (match[1] or match[2])]
     return ranges if ranges and len(ranges) == len(matches) else None
 
 
-def _asks_for_nothing(asked: str | None) -> bool:
-    """Whether it asks for the last 0 bytes, which no object has: https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2."""
-    ranges = _ranges(asked)
+def _is_empty_suffix(requested: str | None) -> bool:
+    """Whether the last 0 bytes are requested: not satisfiable, https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2."""
+    ranges = _parse_ranges(requested)
     return ranges is not None and all(not first and int(last) == 0 for first, last in ranges)
 
 
-def _is_asked(asked: str | None, first: int, last: int, total: int | None) -> bool:
-    """Whether a part is the range that was asked for, or of several within what they span."""
-    ranges = _ranges(asked)
+def _is_requested(requested: str | None, first: int, last: int, total: int | None) -> bool:
+    """Whether these bytes are the requested range, or lie within the span of several."""
+    ranges = _parse_ranges(requested)
     if ranges is None:
         return True
     begins, ends = [], []
@@ -144,24 +133,24 @@ def _is_asked(asked: str | None, first: int, last: int, total: int | None) -> bo
     return min(begins) <= first and last <= max(ends) and (len(ranges) > 1 or first == begins[0])
 
 
-def must_ask_for_all(status: int, headers: Headers, asked: str | None, if_range: str | None) -> bool:
-    """Whether S3's answer to a range is none for the client, so that the whole object must be asked for.
+def must_refetch_whole(status: int, headers: Headers, requested: str | None, if_range: str | None) -> bool:
+    """Whether the response to a range cannot be used, and the whole object must be requested instead.
 
-    ``headers``: by names in lowercase. ``asked`` and ``if_range`` are the request's Range and If-Range. Swift and Ceph
-    ignore ``If-Range``, Ceph and MinIO answer a range of an empty object with a part of no bytes, and rclone does not
-    implement several ranges.
+    ``headers``: names in lowercase. ``requested`` and ``if_range`` are the request's Range and If-Range. Swift and Ceph
+    ignore ``If-Range``, Ceph and MinIO send an empty part for a range of an empty object, and rclone does not implement
+    several ranges.
     https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
     """
-    if is_without_ranges(status, asked):
+    if is_range_not_implemented(status, requested):
         return True
-    if status == 206 and asked is not None and headers.get("content-range", "") in _OF_NOTHING:
-        return not _asks_for_nothing(asked)
+    if status == 206 and requested is not None and headers.get("content-range", "") in _EMPTY_CONTENT_RANGES:
+        return not _is_empty_suffix(requested)
     if if_range is None or status not in {206, 416}:
         return False
     current = headers.get("etag" if if_range.startswith(('"', "W/")) else "last-modified")
     return if_range.startswith("W/") or if_range != current
 
 
-def is_without_ranges(status: int, asked: str | None) -> bool:
-    """Whether S3 does not implement what was asked for, and that may be the range, which it may as well ignore."""
-    return status == 501 and asked is not None
+def is_range_not_implemented(status: int, requested: str | None) -> bool:
+    """Whether S3 may not implement the requested range (501), which a server is allowed to ignore."""
+    return status == 501 and requested is not None

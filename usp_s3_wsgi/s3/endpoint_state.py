@@ -1,4 +1,4 @@
-"""What S3 has said of itself, per process: how late it is there, and in which region a bucket is."""
+"""What this process has recorded about S3's endpoints: their clock where it differs, and the regions of buckets."""
 
 from __future__ import annotations
 
@@ -12,91 +12,95 @@ from usp_s3_wsgi.config import parsers
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 
-#: S3 tells its time in whole seconds: within these two clocks are the same.
+#: S3's Date has whole seconds: two times within this are the same.
 _SAME_TIME = 2.0
 
 
 class Clock(NamedTuple):
-    """A clock to sign by; ``since``: its unix time when time.monotonic() was 0, None for this server's own."""
+    """A clock to sign with; ``offset``: its unix time when time.monotonic() was 0, None for this server's own clock."""
 
-    since: float | None = None
+    offset: float | None = None
 
     def now(self) -> datetime:
         """Return the time, in UTC."""
-        # Counted by the clock that nobody corrects: when this server's is, nothing changes here.
-        return datetime.now(UTC) if self.since is None else datetime.fromtimestamp(self.since + time.monotonic(), UTC)
+        # S3's clock is counted by the monotonic clock: it stays right when this server's clock is set.
+        return datetime.now(UTC) if self.offset is None else datetime.fromtimestamp(self.offset + time.monotonic(), UTC)
 
     def shows(self, date: datetime) -> bool:
-        """Whether it is that late by this clock."""
-        return _is_same(self.now(), date)
+        """Whether this clock shows that time now."""
+        return _is_same_time(self.now(), date)
 
 
-OWN = Clock()
+SYSTEM_CLOCK = Clock()
 
 
-class Learned:
-    """Clocks by host and regions by section; what is learned counts until S3 says something else.
+class EndpointState:
+    """Clocks by host, and regions by settings; a record is used until S3 contradicts it.
 
     ``version`` grows with each change.
     """
 
     def __init__(self) -> None:
-        self.version = 0
         self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all records, as in a new process."""
+        self.version = 0
         self._clocks: dict[tuple[str, int], tuple[Clock, int]] = {}
         self._moved: dict[tuple[Settings, bool], Settings] = {}
 
     def clock(self, url: BucketURL) -> Clock:
-        """Return the clock to sign by: S3's own where this server's was wrong."""
-        return self._clocks[url.host, url.port][0] if (url.host, url.port) in self._clocks else OWN
+        """Return the clock to sign with: S3's own where this server's was wrong."""
+        return self._clocks[url.host, url.port][0] if (url.host, url.port) in self._clocks else SYSTEM_CLOCK
 
-    def since(self, url: BucketURL) -> int:
-        """Return the version with which that clock came, 0 where none was learned."""
+    def clock_version(self, url: BucketURL) -> int:
+        """Return the version in which that clock was recorded, 0 for this server's own without a record."""
         return self._clocks[url.host, url.port][1] if (url.host, url.port) in self._clocks else 0
 
     def now(self, url: BucketURL) -> datetime:
         """Return the time by that clock, in UTC."""
         return self.clock(url).now()
 
-    def other_clock(self, url: BucketURL, date: datetime | None, signed_at: datetime) -> Clock | None:
-        """Return what to sign by where S3 has refused the time that was signed; None where there is nothing else.
+    def alternative_clock(self, url: BucketURL, date: datetime | None, signed_at: datetime) -> Clock | None:
+        """Return the clock to try after S3 has rejected the time in a signature; None where there is no other.
 
-        ``date``: S3's clock, if it told one. Where that is the one that was signed by, another one was learned before:
-        this server's may be right again.
+        ``date``: S3's clock, None where the response has none. Where it is the time that was signed, S3's clock had
+        been recorded, and this server's may be right again.
         """
-        if date is not None and not _is_same(date, signed_at):
+        if date is not None and not _is_same_time(date, signed_at):
             return Clock(date.timestamp() - time.monotonic())
-        return OWN if self.clock(url) != OWN and not OWN.shows(signed_at) else None
+        return SYSTEM_CLOCK if self.clock(url) != SYSTEM_CLOCK and not SYSTEM_CLOCK.shows(signed_at) else None
 
-    def take_clock(self, url: BucketURL, clock: Clock) -> None:
-        """Sign by that clock from now on."""
+    def record_clock(self, url: BucketURL, clock: Clock) -> None:
+        """Sign with that clock from now on."""
         with self._lock:
             self.version += 1
             self._clocks[url.host, url.port] = clock, self.version
 
-    def whereabouts(self, section: Settings, same_host: bool = False) -> Settings:
-        """Return the section, with the region that S3 named for its bucket, and with the host unless it must stay."""
-        return self._moved.get((section, same_host), section) if self._moved else section
+    def effective_settings(self, settings: Settings, keep_host: bool = False) -> Settings:
+        """Return the settings with the region that S3 named for the bucket, and its endpoint unless the host stays."""
+        return self._moved.get((settings, keep_host), settings) if self._moved else settings
 
-    def take_region(self, section: Settings, asked: Settings, region: str, same_host: bool = False) -> bool:
-        """Ask in that region from now on; False where that changes nothing in what was asked, or is no region."""
+    def record_region(self, settings: Settings, used: Settings, region: str, keep_host: bool = False) -> bool:
+        """Use that region from now on; return False where it is not valid, or already in the settings ``used``."""
         try:
             parsers.region(region)
         except ValueError:
             return False
-        signed_for = region if section.region is not None else None  # Signature v2 knows of no region
-        url = section.bucket_url if same_host else section.bucket_url.in_region(region)
-        moved = replace(section, region=signed_for, bucket_url=url)
-        if moved == asked:
+        signing_region = region if settings.region is not None else None  # Signature v2 has no region
+        url = settings.bucket_url if keep_host else settings.bucket_url.in_region(region)
+        moved = replace(settings, region=signing_region, bucket_url=url)
+        if moved == used:
             return False
         with self._lock:
-            self._moved[section, same_host] = moved
+            self._moved[settings, keep_host] = moved
             self.version += 1
         return True
 
 
-def _is_same(one: datetime, other: datetime) -> bool:
+def _is_same_time(one: datetime, other: datetime) -> bool:
     return abs((one - other).total_seconds()) < _SAME_TIME
 
 
-learned = Learned()
+endpoint_state = EndpointState()

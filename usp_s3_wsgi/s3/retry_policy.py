@@ -1,4 +1,4 @@
-"""What may be asked again after a failure, and how: one table of all conditions."""
+"""Which failures are retried, and how, and after which the fallback bucket is used: one table."""
 
 from __future__ import annotations
 
@@ -7,91 +7,91 @@ from typing import NamedTuple
 
 from usp_s3_wsgi.errors import (
     AccessDenied,
+    BodyNotResumable,
     BodyTruncated,
-    BodyUnusable,
     GatewayError,
-    HostResting,
-    NoFreeConnection,
+    HostInErrorState,
     ObjectNotFound,
-    UpstreamBusy,
-    UpstreamRefused,
+    PoolTimeout,
+    RequestRejected,
+    UpstreamConnectionError,
     UpstreamTimeout,
-    UpstreamUnreachable,
-    UpstreamUntrusted,
+    UpstreamTLSError,
+    UpstreamUnavailable,
 )
-from usp_s3_wsgi.s3.error_response import BUSY_CODES, BUSY_STATUSES, CLOCK_CODES, KEY_CODES
+from usp_s3_wsgi.s3.error_codes import CLOCK_SKEW_CODES, CREDENTIAL_CODES, TRANSIENT_CODES, TRANSIENT_STATUSES
 
 
-class Remedy(Enum):
-    """How the same is asked again. All but ``LATER`` are worth one try, and only if they change something."""
+class RetryAction(Enum):
+    """What is done before a retry. A correction is tried once for a request, and only if it changes something."""
 
-    NONE = "not at all"
-    LATER = "after a pause, S3Retries times"
-    CLOCK = "signed with S3's clock"
-    REGION = "signed for the region that S3 names"
-    KEYS = "signed with other credentials than those that S3 refused"
+    NO_RETRY = "no retry"
+    BACKOFF = "wait; at most S3Retries times"
+    CORRECT_CLOCK_SKEW = "sign with S3's clock"
+    FOLLOW_REGION = "sign for the region that S3 names"
+    REFRESH_CREDENTIALS = "sign with other credentials than those that S3 rejected"
 
 
-class Elsewhere(Enum):
-    """Whether the second bucket (``S3FallbackURL``) is asked when the first has failed for good."""
+class Fallback(Enum):
+    """Whether the fallback bucket (``S3FallbackURL``) is used after the last attempt has failed."""
 
-    NO = "no"
-    YES = "yes"
-    IF_ON_404 = "with S3FallbackOn404 on"
+    NEVER = "never"
+    ALWAYS = "always"
+    ON_404 = "with S3FallbackOn404 on, if the status is 404"
 
 
 class Rule(NamedTuple):
-    """A row: failures of that class, with one of these of S3's statuses and codes (None: whatever they are)."""
+    """A row: failures of that class, with one of these statuses and codes of S3 (None: any)."""
 
     failure: type[GatewayError]
-    remedy: Remedy
-    elsewhere: Elsewhere
+    action: RetryAction
+    fallback: Fallback
     statuses: frozenset[int] | None = None
     codes: frozenset[str] | None = None
 
 
-_BUSY = frozenset({500, 502, 503, 504}) | BUSY_STATUSES
+_TRANSIENT = frozenset({500, 502, 503, 504}) | TRANSIENT_STATUSES
 _NAMES_REGION = frozenset({301, 307, 308, 400})
 
-#: The first row that fits counts; what fits none is final.
+#: The first row that matches is used; without one there is neither retry nor fallback.
 RULES = (
-    Rule(UpstreamUnreachable, Remedy.LATER, Elsewhere.YES),
-    Rule(UpstreamUntrusted, Remedy.NONE, Elsewhere.YES),
-    # The client has waited long enough, and S3 may still be at work on the first.
-    Rule(UpstreamTimeout, Remedy.NONE, Elsewhere.YES),
-    Rule(HostResting, Remedy.NONE, Elsewhere.YES),
-    # The operator's own limit: whoever waits longer, or asks elsewhere, goes around it.
-    Rule(NoFreeConnection, Remedy.NONE, Elsewhere.NO),
-    Rule(UpstreamBusy, Remedy.LATER, Elsewhere.YES, _BUSY),
-    Rule(UpstreamBusy, Remedy.LATER, Elsewhere.YES, codes=BUSY_CODES),
-    Rule(UpstreamBusy, Remedy.NONE, Elsewhere.YES),
-    Rule(UpstreamRefused, Remedy.CLOCK, Elsewhere.NO, codes=CLOCK_CODES),
-    Rule(UpstreamRefused, Remedy.KEYS, Elsewhere.NO, codes=KEY_CODES),
-    Rule(UpstreamRefused, Remedy.REGION, Elsewhere.NO, _NAMES_REGION),
-    Rule(ObjectNotFound, Remedy.NONE, Elsewhere.IF_ON_404),
-    # Without the permission to list S3 denies what it has not got; S3DeniedStatus 404 says that it is to be taken so.
-    Rule(AccessDenied, Remedy.NONE, Elsewhere.IF_ON_404),
-    Rule(BodyUnusable, Remedy.NONE, Elsewhere.NO),
-    Rule(BodyTruncated, Remedy.LATER, Elsewhere.NO),
+    Rule(UpstreamConnectionError, RetryAction.BACKOFF, Fallback.ALWAYS),
+    Rule(UpstreamTLSError, RetryAction.NO_RETRY, Fallback.ALWAYS),
+    # The client has waited long enough, and S3 may still be working on the first request.
+    Rule(UpstreamTimeout, RetryAction.NO_RETRY, Fallback.ALWAYS),
+    Rule(HostInErrorState, RetryAction.NO_RETRY, Fallback.ALWAYS),
+    # The operator's own limit on connections: a retry or another bucket would evade it.
+    Rule(PoolTimeout, RetryAction.NO_RETRY, Fallback.NEVER),
+    Rule(UpstreamUnavailable, RetryAction.BACKOFF, Fallback.ALWAYS, _TRANSIENT),
+    Rule(UpstreamUnavailable, RetryAction.BACKOFF, Fallback.ALWAYS, codes=TRANSIENT_CODES),
+    Rule(UpstreamUnavailable, RetryAction.NO_RETRY, Fallback.ALWAYS),
+    Rule(RequestRejected, RetryAction.CORRECT_CLOCK_SKEW, Fallback.NEVER, codes=CLOCK_SKEW_CODES),
+    Rule(RequestRejected, RetryAction.REFRESH_CREDENTIALS, Fallback.NEVER, codes=CREDENTIAL_CODES),
+    Rule(RequestRejected, RetryAction.FOLLOW_REGION, Fallback.NEVER, _NAMES_REGION),
+    Rule(ObjectNotFound, RetryAction.NO_RETRY, Fallback.ON_404),
+    # Without the permission to list, S3 denies access to objects that do not exist: S3DeniedStatus 404 stands for that.
+    Rule(AccessDenied, RetryAction.NO_RETRY, Fallback.ON_404),
+    Rule(BodyNotResumable, RetryAction.NO_RETRY, Fallback.NEVER),
+    Rule(BodyTruncated, RetryAction.BACKOFF, Fallback.NEVER),
 )
-_FINAL = Rule(GatewayError, Remedy.NONE, Elsewhere.NO)
+_NO_RULE = Rule(GatewayError, RetryAction.NO_RETRY, Fallback.NEVER)
 
 
 def rule_for(failure: GatewayError) -> Rule:
-    """Return the rule that counts for a failure."""
-    return next((rule for rule in RULES if _fits(rule, failure)), _FINAL)
+    """Return the rule that is used for a failure."""
+    return next((rule for rule in RULES if _matches(rule, failure)), _NO_RULE)
 
 
-def may_ask_elsewhere(failure: GatewayError, on_404: bool) -> bool:
-    """Whether the second bucket is to be asked after the first one's last failure; ``on_404``: S3FallbackOn404."""
-    elsewhere = rule_for(failure).elsewhere
-    return elsewhere is Elsewhere.YES or (elsewhere is Elsewhere.IF_ON_404 and on_404 and failure.status == 404)
+def should_use_fallback(failure: GatewayError, on_404: bool) -> bool:
+    """Whether the fallback bucket is used after this failure of the last attempt; ``on_404``: S3FallbackOn404."""
+    fallback = rule_for(failure).fallback
+    return fallback is Fallback.ALWAYS or (fallback is Fallback.ON_404 and on_404 and failure.status == 404)
 
 
-def _fits(rule: Rule, failure: GatewayError) -> bool:
-    told = failure.told
+def _matches(rule: Rule, failure: GatewayError) -> bool:
+    s3_error = failure.s3_error
     return (
         isinstance(failure, rule.failure)
-        and (rule.statuses is None or (told is not None and told.status in rule.statuses))
-        and (rule.codes is None or (told is not None and told.code in rule.codes))
+        and (rule.statuses is None or (s3_error is not None and s3_error.status in rule.statuses))
+        and (rule.codes is None or (s3_error is not None and s3_error.code in rule.codes))
     )

@@ -30,11 +30,6 @@ class S3Request(NamedTuple):
         return self.path + "?" + "&".join([f"{name}={value}" for name, value in self.query])
 
     @property
-    def place(self) -> str:
-        """Method and URL for a log: without the query, which may hold a signature."""
-        return f"{self.method} {self.scheme}://{self.host}{self.path}"
-
-    @property
     def is_for_part_number(self) -> bool:
         """Whether the request asks for a part of a multipart upload by its number (``partNumber``)."""
         return bool(self.query) and any(name == "partNumber" for name, _ in self.query)
@@ -51,7 +46,8 @@ class S3Request(NamedTuple):
         return self._replace(headers=tuple(item for item in self.headers if item[0].lower() not in unwanted))
 
     def __repr__(self) -> str:
-        return f"S3Request({self.place})"
+        # Without query and headers, which may hold a signature.
+        return f"S3Request({self.method} {self.scheme}://{self.host}{self.path})"
 
 
 @dataclass(frozen=True, slots=True)

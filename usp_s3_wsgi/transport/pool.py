@@ -1,149 +1,149 @@
-"""The connections to S3: a worker with its own ones for each bucket's host and parameters, once per process."""
+"""Connection pools, per process: one for each host and set of parameters.
+
+https://urllib3.readthedocs.io/en/stable/advanced-usage.html#customizing-pool-behavior
+"""
 
 from __future__ import annotations
 
 import math
 import socket
-import ssl
 import threading
 import time
 from contextlib import suppress
 from functools import partial
-from http.client import HTTPException, RemoteDisconnected
 from typing import Any, NamedTuple
-
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from usp_s3_wsgi.config.proxy_set import ProxySet
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.errors import (
-    HostResting,
-    NoFreeConnection,
-    SettingError,
-    UpstreamError,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UpstreamUnreachable,
-    UpstreamUntrusted,
-    describe,
-)
+from usp_s3_wsgi.errors import BadUpstreamResponse, HostInErrorState, PoolTimeout
 from usp_s3_wsgi.signing.types import S3Request
-from usp_s3_wsgi.transport.connection import (
-    HandshakeError,
-    S3Response,
-    SpeaksTLS,
-    StrictHTTPConnection,
-    StrictHTTPSConnection,
-)
-
-#: What is worth reading to the end, so that the connection can serve again, and for how many seconds.
-_SHORT_BODY = 65_536
-_MOMENT = 0.25
-#: OpenSSL's words for a handshake with what is no TLS; they differ from version to version.
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
-_WITHOUT_TLS = "TLS: the server does not speak it on this port: http:// in the URL, or another port"
+from usp_s3_wsgi.transport import tls
+from usp_s3_wsgi.transport.connection import S3Connection
+from usp_s3_wsgi.transport.http_response import S3Response, read_response
+from usp_s3_wsgi.transport.network_errors import NETWORK_ERRORS, is_broken_connection, is_connect_error, to_exception
 
 
-class _Idle:
-    """Connections that wait for a request, the last one in first; ``ttl`` seconds later they are closed."""
+class _IdleConnections:
+    """Open connections that wait for a request: last in, first out. After ``ttl`` seconds they are closed."""
 
     def __init__(self, ttl: float, address_ttl: float = math.inf) -> None:
-        """``address_ttl``: seconds after which a connection is made anew, and the host's name looked up again."""
+        """``address_ttl``: the maximum age of a connection in seconds; then the host's name is resolved again."""
         self._ttl, self._address_ttl, self._last_sweep = ttl, address_ttl, 0.0
-        # To append, pop and remove are one step each, whatever other threads do.
-        self._waiting: list[StrictHTTPConnection] = []
+        # append, pop and remove are atomic.
+        self._connections: list[S3Connection] = []
 
-    def put(self, connection: StrictHTTPConnection) -> None:
-        """Let a connection wait; one that is closed connects again when it is used."""
+    def release(self, connection: S3Connection) -> None:
+        """Add an open connection."""
         now = connection.idle_since = time.monotonic()
-        self._waiting.append(connection)
-        # The last one in is the first one out: connections that nobody needs any more rest at the bottom.
+        self._connections.append(connection)
+        # Last in, first out: connections that are no longer needed stay at the bottom until they are swept.
         if now >= self._last_sweep + self._ttl:
             self._last_sweep = now
-            for waiting in list(self._waiting):
-                if now - waiting.idle_since > self._ttl:
-                    self._close(waiting)
+            for idle in list(self._connections):
+                if now - idle.idle_since > self._ttl:
+                    self._close(idle)
 
-    def take(self) -> StrictHTTPConnection | None:
-        """Return one, closed where S3 has closed it or its time is over; None where none waits."""
-        try:
-            connection = self._waiting.pop()
-        except IndexError:
-            return None
-        now = time.monotonic()
-        is_over = now - connection.idle_since > self._ttl or now - connection.connected_since > self._address_ttl
-        if is_over or not connection.is_connected:
+    def acquire(self) -> S3Connection | None:
+        """Remove and return a connection that can be reused, None where there is none; others are closed."""
+        while True:
+            try:
+                connection = self._connections.pop()
+            except IndexError:
+                return None
+            now = time.monotonic()
+            is_expired = now - connection.idle_since > self._ttl or now - connection.connected_at > self._address_ttl
+            if not is_expired and connection.is_reusable:
+                return connection
             connection.close()
-        return connection
 
     def close_all(self) -> None:
-        """Close those that wait now."""
-        for waiting in list(self._waiting):
-            self._close(waiting)
+        """Close the connections that are idle now."""
+        for idle in list(self._connections):
+            self._close(idle)
 
-    def _close(self, waiting: StrictHTTPConnection) -> None:
-        with suppress(ValueError):  # a thread has just taken it
-            self._waiting.remove(waiting)
-            waiting.close()
+    def _close(self, idle: S3Connection) -> None:
+        with suppress(ValueError):  # another thread has just acquired it
+            self._connections.remove(idle)
+            idle.close()
 
 
-class Worker:
-    """A bucket's host and its connections, as mod_proxy's worker: when one failed, it rests for ``retry`` seconds."""
+class HostPool:
+    """The connections to a host. After a failed connect the host is in error state for ``retry`` seconds, as in
+    mod_proxy: https://httpd.apache.org/docs/2.4/mod/mod_proxy.html#proxypass.
+    """
 
     def __init__(self, scheme: str, host: str, port: int, parameters: ProxySet, ca_file: str | None) -> None:
+        """Raises: SettingError: ``ca_file`` cannot be used."""
         self._parameters = parameters
-        self._rests_until = 0.0
-        self._acquire = parameters.acquire or parameters.timeout
-        self._places = threading.BoundedSemaphore(parameters.max) if parameters.max else None
-        self._idle = _Idle(parameters.ttl if parameters.enablereuse else 0.0, parameters.addressttl)
+        self._error_state_until = 0.0
+        self._acquire_timeout = parameters.acquire or parameters.timeout
+        self._slots = threading.BoundedSemaphore(parameters.max) if parameters.max else None
+        self._idle = _IdleConnections(parameters.ttl if parameters.enablereuse else 0.0, parameters.addressttl)
         self._last_lines = ("", "") if parameters.enablereuse else ("Connection: close", "", "")
-        options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+        socket_options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         if parameters.keepalive:
-            options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
-        how: dict[str, Any] = {"timeout": parameters.connectiontimeout, "socket_options": options}
+            socket_options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+        options: dict[str, Any] = {"timeout": parameters.connectiontimeout, "socket_options": socket_options}
         if scheme == "https":
-            how["ssl_context"] = _tls_context(ca_file)
-        connection = StrictHTTPSConnection if scheme == "https" else StrictHTTPConnection
-        self._new_connection = partial(connection, host, port, **how)
+            options["ssl_context"] = tls.context(ca_file)
+        connection_class = tls.S3TLSConnection if scheme == "https" else S3Connection
+        self._new_connection = partial(connection_class, host, port, **options)
 
     @property
-    def resting(self) -> bool:
-        """Whether the host failed so recently that it is not asked."""
-        return time.monotonic() < self._rests_until
+    def is_in_error_state(self) -> bool:
+        """Whether connecting failed so recently that the host is not tried."""
+        return time.monotonic() < self._error_state_until
 
     def send(self, request: S3Request) -> S3Response:
-        """Send a request once; redirects are answers. Raises: UpstreamError."""
-        if self.resting:
-            left = self._rests_until - time.monotonic()
-            raise HostResting("S3 was not reachable a moment ago (retry of S3ProxySet)", left)
-        head = self._head(request)
-        if self._places is not None and not self._places.acquire(timeout=self._acquire):
-            raise NoFreeConnection(f"no connection came free within {self._acquire:g} s (max, acquire)")
+        """Send a request once and return the response, its body unread; redirects are not followed.
+
+        Raises:
+            UpstreamError: there is no response.
+        """
+        if self.is_in_error_state:
+            left = self._error_state_until - time.monotonic()
+            raise HostInErrorState("S3 could not be reached a moment ago (retry of S3ProxySet)", left)
+        head = self._request_head(request)
+        if self._slots is not None and not self._slots.acquire(timeout=self._acquire_timeout):
+            raise PoolTimeout(
+                f"the connection pool is exhausted: no connection within {self._acquire_timeout:g} s (max and acquire"
+                " of S3ProxySet)"
+            )
         try:
-            connection = self._idle.take() or self._new_connection()
-            try:
-                response = connection.exchange(request.method, head, self._parameters.timeout, self._take_back)
-            except BaseException:
-                connection.close()
-                raise
+            response = self._exchange(request.method, head)
         except BaseException as error:
-            self._set_free()
-            if isinstance(error, (HTTPError, OSError, HTTPException)):
-                raise self._failure(error) from error
+            self._free_slot()
+            if isinstance(error, NETWORK_ERRORS):
+                self._note_failure(error)
+                raise to_exception(error, self._parameters) from error
             raise
         if response.status < 200:
-            raise UpstreamRefused(f"S3 answered {response.status}, which was not asked for")
+            raise BadUpstreamResponse(f"unexpected status {response.status}")
         return response
 
-    def _take_back(self, connection: StrictHTTPConnection) -> None:
-        self._idle.put(connection)
-        self._set_free()
+    def close_idle(self) -> None:
+        """Close the connections that are idle now."""
+        self._idle.close_all()
 
-    def _set_free(self) -> None:
-        if self._places is not None:
-            self._places.release()
+    def _exchange(self, method: str, head: bytes) -> S3Response:
+        connection = self._idle.acquire() or self._new_connection()
+        try:
+            connection.send_request(head, self._parameters.timeout)
+            return read_response(connection, method, self._release)
+        except BaseException:
+            connection.close()
+            raise
 
-    def _head(self, request: S3Request) -> bytes:
+    def _release(self, connection: S3Connection) -> None:
+        if connection.sock is not None:
+            self._idle.release(connection)
+        self._free_slot()
+
+    def _free_slot(self) -> None:
+        if self._slots is not None:
+            self._slots.release()
+
+    def _request_head(self, request: S3Request) -> bytes:
         """https://www.rfc-editor.org/rfc/rfc9112#section-3."""
         lines = [
             f"{request.method} {request.target} HTTP/1.1",
@@ -155,44 +155,17 @@ class Worker:
         ]
         head = "\r\n".join(lines)
         if head.count("\n") >= len(lines) or head.count("\r") >= len(lines):
-            raise ValueError("a line break in a header")
+            raise ValueError("line break in a header")
         return head.encode("latin-1")
 
-    def _failure(self, error: HTTPError | OSError | HTTPException) -> UpstreamError:
-        if isinstance(error, TimeoutError):
-            return UpstreamTimeout(f"no answer within {self._parameters.timeout:g} s")
-        if isinstance(error, SpeaksTLS):
-            return UpstreamRefused("S3 speaks TLS on this port: https:// in the URL")
-        if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
-            return UpstreamRefused("S3 sent a header that is not HTTP, or too large")
-        if not isinstance(error, (HandshakeError, NewConnectionError, ConnectTimeoutError)):
-            self._idle.close_all()  # what ended this one may have ended them too, and the next try needs one that lives
-        elif self._parameters.retry:
-            self._rests_until = time.monotonic() + self._parameters.retry
-        if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
-            return UpstreamUnreachable(f"no connection within {self._parameters.connectiontimeout:g} s")
-        if isinstance(error, HandshakeError) and not _is_transient(error.__cause__):
-            is_tls = getattr(error.__cause__, "reason", None) not in _NO_TLS
-            return UpstreamUntrusted(describe(error) if is_tls else _WITHOUT_TLS)
-        return UpstreamUnreachable(describe(error))
+    def _note_failure(self, error: BaseException) -> None:
+        if is_connect_error(error) and self._parameters.retry:
+            self._error_state_until = time.monotonic() + self._parameters.retry
+        if is_broken_connection(error):
+            self._idle.close_all()  # a retry needs a connection that is alive
 
 
-def discard(response: S3Response) -> None:
-    """Give a response's connection back: what is left of a short body is read, so that it serves again; else closed."""
-    left = response.length_remaining
-    if left is not None and left <= _SHORT_BODY:
-        with suppress(OSError, HTTPException):
-            response.drain(_MOMENT)  # nobody waits for bytes that nobody needs
-    response.close()
-
-
-def _is_transient(handshake: BaseException | None) -> bool:
-    """Whether a server that is at fault for a moment ends a handshake so, and not one that will never do."""
-    broken = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionError)
-    return isinstance(handshake, broken) or getattr(handshake, "reason", None) == "TLSV1_ALERT_INTERNAL_ERROR"
-
-
-class _Key(NamedTuple):
+class _PoolKey(NamedTuple):
     scheme: str
     host: str
     port: int
@@ -200,36 +173,30 @@ class _Key(NamedTuple):
     ca_file: str | None
 
 
-class Workers:
-    """All workers of this process, by everything that makes them differ."""
+class PoolManager:
+    """The pools of this process, by everything in which they differ."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[_Key, Worker] = {}
+        self._pools: dict[_PoolKey, HostPool] = {}
 
-    def get(self, settings: Settings) -> Worker:
-        """Return the worker of a section. Raises: SettingError."""
+    def pool_for(self, settings: Settings) -> HostPool:
+        """Return the pool of a bucket's host. Raises: SettingError."""
         url = settings.bucket_url
-        key = _Key(url.scheme, url.host, url.port, settings.proxy_set, settings.ca_file)
-        worker = self._known.get(key)
-        if worker is None:
+        key = _PoolKey(url.scheme, url.host, url.port, settings.proxy_set, settings.ca_file)
+        pool = self._pools.get(key)
+        if pool is None:
             with self._lock:
-                worker = self._known.get(key) or Worker(*key)
-                self._known[key] = worker
-        return worker
+                pool = self._pools.get(key) or HostPool(*key)
+                self._pools[key] = pool
+        return pool
+
+    def clear(self) -> None:
+        """Close the idle connections and forget all pools."""
+        with self._lock:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.close_idle()
 
 
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingError(f"S3CAFile: the file cannot be used: {error.strerror or 'no certificate in it'}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # The same with every Python, and with curl: 3.13 refuses authorities without the extensions that RFC 5280 wants,
-    # which private ones seldom have; earlier ones trust an authority that is no root only together with its root.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
-
-
-workers = Workers()
+pool_manager = PoolManager()

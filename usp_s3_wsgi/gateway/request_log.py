@@ -1,0 +1,73 @@
+"""The error log of one client request: httpd's, at a level, where usp_s3_module offers it; else mod_wsgi's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Any
+
+from usp_s3_wsgi.errors import GatewayError, LogCode, S3Error, describe_internal_error
+from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.observability.error_log import Attempt
+
+
+class Level(IntEnum):
+    """The levels of httpd's log: https://httpd.apache.org/docs/2.4/mod/core.html#loglevel."""
+
+    ERROR = 3
+    WARNING = 4
+    INFO = 6
+    DEBUG = 7
+
+
+class RequestLog:
+    """Writes lines about a request. ``is_debug``: also each response of S3 that is not a success.
+
+    ``write_at_level``: writes a line to httpd's log, which drops those below its LogLevel. None: mod_wsgi writes all
+    lines, at level error.
+    """
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._stream, self._mount = environ["wsgi.errors"], environ.get("SCRIPT_NAME") or "/"
+        self.is_debug = False
+        self.write_at_level: Callable[[int, str], None] | None = None
+
+    def failure(
+        self, failure: GatewayError, attempt: Attempt | None = None, action: str = "", level: Level = Level.ERROR
+    ) -> None:
+        """Log a failure; ``action``: what is done about it."""
+        line = error_log.format_failure(failure, attempt, action)
+        if line is not None:
+            self._write(failure.code, line, level)
+        elif failure.s3_error is not None:
+            self.s3_response(failure.s3_error, attempt, action)
+
+    def retry(self, failure: GatewayError, attempt: Attempt | None) -> None:
+        """Log a failure after which the request is retried: at level info, and a warning where that is frequent."""
+        self.failure(failure, attempt, "retrying", Level.INFO)
+        if self.write_at_level is not None and failure.should_log and attempt is not None:
+            frequent = error_log.format_frequent_retries(failure, attempt)
+            if frequent is not None:
+                self._write(LogCode.FREQUENT_RETRIES, frequent, Level.WARNING)
+
+    def s3_response(self, s3_error: S3Error, attempt: Attempt | None, action: str = "") -> None:
+        """Log a response of S3 that is not a success, and that no other line tells of, at LogLevel debug."""
+        if self.is_debug:
+            text = error_log.with_details(str(s3_error), attempt, action)
+            self._write(LogCode.S3_RESPONSE, text if self.write_at_level else f"debug: {text}", Level.DEBUG)
+
+    def internal_error(self, error: Exception) -> None:
+        """Log an unexpected exception."""
+        self._write(LogCode.INTERNAL_ERROR, describe_internal_error(error), Level.ERROR)
+
+    def client_not_reset(self) -> None:
+        """Log that the client may take a truncated body for a complete one."""
+        text = "the client's connection could not be reset after a truncated body"
+        self._write(LogCode.CLIENT_NOT_RESET, text, Level.ERROR)
+
+    def _write(self, code: LogCode, text: str, level: Level) -> None:
+        line = error_log.format_line(code, f"{self._mount}: {text}")
+        if self.write_at_level is not None:
+            self.write_at_level(level, line)
+        else:
+            self._stream.write(line + "\n")

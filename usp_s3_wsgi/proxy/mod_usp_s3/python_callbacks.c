@@ -1,0 +1,553 @@
+/*
+ * Calls to Python, and the extension module usp_s3_wsgi._httpd.
+ *
+ * Each child of httpd imports usp_s3_wsgi when it starts, and registers its callbacks here. They raise nothing, but their
+ * results are checked all the same. Strings go to Python as Latin-1, as in WSGI's environ.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "log_codes.h"
+#include "mod_usp_s3.h"
+
+#define INVALID_PART "S3's response could not be validated"
+
+/* The header names for a request method or a response status, terminated by NULL. */
+typedef struct {
+    const char *method;
+    int status;
+    const char **names;
+} header_list;
+
+/* Registered at the start of this child, before any request, and never changed. */
+static PyObject *sign_callback, *error_callback, *failure_callback, *response_callback, *part_callback;
+static header_list *request_headers, *response_headers;
+
+/*
+ * Attach this thread to the main interpreter. PyGILState_Ensure would use the interpreter that mod_wsgi used first in this
+ * thread, which may be that of another application group. The thread state is kept for the next request of the thread.
+ */
+static void enter_python(void)
+{
+    static __thread PyThreadState *own;
+
+    if (!own)
+        own = PyThreadState_New(PyInterpreterState_Main());
+    PyEval_RestoreThread(own);
+}
+
+static void leave_python(void)
+{
+    PyEval_SaveThread();
+}
+
+/* ---------------------------------------------------------------- from C to Python */
+
+static PyObject *to_str(const char *bytes)
+{
+    return PyUnicode_DecodeLatin1(bytes, (Py_ssize_t)strlen(bytes), NULL);
+}
+
+static PyObject *to_str_or_none(const char *bytes)
+{
+    return bytes ? to_str(bytes) : Py_NewRef(Py_None);
+}
+
+/* A tuple of name and value pairs. */
+static PyObject *to_pairs(const apr_array_header_t *all)
+{
+    PyObject *pairs = PyList_New(0), *tuple = NULL;
+    int i;
+
+    for (i = 0; pairs && i < all->nelts; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
+        PyObject *pair = Py_BuildValue("(NN)", to_str(entry->key), to_str(entry->val));
+        if (!pair || PyList_Append(pairs, pair) < 0)
+            Py_CLEAR(pairs);
+        Py_XDECREF(pair);
+    }
+    if (pairs)
+        tuple = PyList_AsTuple(pairs);
+    Py_XDECREF(pairs);
+    return tuple;
+}
+
+static int add_to_dict(void *dict, const char *name, const char *value)
+{
+    PyObject *key = to_str(name), *lowercase = key ? PyObject_CallMethod(key, "lower", NULL) : NULL;
+    PyObject *known = lowercase ? PyDict_GetItemWithError(dict, lowercase) : NULL, *object = to_str(value);
+
+    if (known && object)
+        Py_SETREF(object, PyUnicode_FromFormat("%U, %U", known, object));
+    if (lowercase && object)
+        PyDict_SetItem(dict, lowercase, object);
+    Py_XDECREF(key);
+    Py_XDECREF(lowercase);
+    Py_XDECREF(object);
+    return !PyErr_Occurred();
+}
+
+/* The headers of S3's response in a dict, whose keys are in lowercase. */
+static PyObject *to_header_dict(request_rec *r)
+{
+    PyObject *headers = PyDict_New();
+
+    if (headers)
+        apr_table_do(add_to_dict, headers, r->headers_out, NULL);
+    if (headers && r->content_type)
+        add_to_dict(headers, "Content-Type", r->content_type);
+    if (PyErr_Occurred())
+        Py_CLEAR(headers);
+    return headers;
+}
+
+/* ---------------------------------------------------------------- from Python to C */
+
+/* Copy a str. Returns NULL, with an exception set, if the object is not a str. */
+static const char *copy_str(apr_pool_t *pool, PyObject *object)
+{
+    const char *bytes = object && PyUnicode_Check(object) ? PyUnicode_AsUTF8(object) : NULL;
+
+    if (!bytes && !PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "text expected");
+    return bytes ? apr_pstrdup(pool, bytes) : NULL;
+}
+
+static int copy_headers(apr_table_t *to, PyObject *pairs)
+{
+    Py_ssize_t i;
+
+    for (i = 0; i < PyTuple_Size(pairs); i++) {
+        PyObject *name, *value;
+        const char *name_bytes, *value_bytes;
+
+        if (!PyArg_ParseTuple(PyTuple_GetItem(pairs, i), "UU", &name, &value) || !(name_bytes = PyUnicode_AsUTF8(name))
+            || !(value_bytes = PyUnicode_AsUTF8(value)))
+            return 0;
+        apr_table_add(to, name_bytes, value_bytes);
+    }
+    return !PyErr_Occurred();
+}
+
+/* Log an exception, or an invalid result. Only the type is logged: the message of an exception may contain a secret. */
+static int log_internal_error(request_rec *r)
+{
+    PyObject *type = PyErr_Occurred();
+
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_CALLBACK_FAILED) "internal error: %s",
+                  type ? ((PyTypeObject *)type)->tp_name : "unexpected result of a Python callback");
+    PyErr_Clear();
+    return HTTP_INTERNAL_SERVER_ERROR;
+}
+
+/*
+ * Parse (status, message or None, headers, state version), the result for a request that fails. Logs the message, which sets
+ * *is_logged. Returns the status, 0 if the result is invalid.
+ */
+static int parse_error(request_rec *r, PyObject *result, int *is_logged)
+{
+    PyObject *message, *headers;
+    const char *line = NULL;
+    long long version;
+    int status;
+
+    if (!PyArg_ParseTuple(result, "iOO!L", &status, &message, &PyTuple_Type, &headers, &version)
+        || !copy_headers(r->err_headers_out, headers))
+        return 0;
+    if (message != Py_None && !(line = copy_str(r->pool, message)))
+        return 0;
+    usp_s3_set_state_version(version);
+    *is_logged = line != NULL;
+    if (line) {
+        Py_BEGIN_ALLOW_THREADS; /* a piped log may block */
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s", line);
+        Py_END_ALLOW_THREADS;
+    }
+    if (status == HTTP_METHOD_NOT_ALLOWED)
+        ap_allow_standard_methods(r, REPLACE_ALLOW, M_GET, -1);
+    return status;
+}
+
+/*
+ * Parse (second, pass_query, origin, path prefix, canonical request, string to sign, signing key, authorization or None,
+ * query or None) and store the template. Returns whether it is valid.
+ */
+static int parse_template(request_rec *r, const signed_request *request, PyObject *tuple, const char *url)
+{
+    PyObject *origin, *path_prefix, *canonical_request, *string_to_sign, *authorization, *query;
+    usp_s3_signing_template template = {.host = request->host, .server_name = request->server_name,
+                                        .pass_headers = request->pass_headers,
+                                        .pass_accept_encoding = request->pass_accept_encoding,
+                                        .signed_at = request->signed_at, .state_version = request->state_version};
+    long long second;
+    const char *key;
+    Py_ssize_t size;
+
+    if (!PyArg_ParseTuple(tuple, "LpUUUUy#OO", &second, &template.pass_query, &origin, &path_prefix, &canonical_request,
+                          &string_to_sign, &key, &size, &authorization, &query)
+        || size != sizeof(template.signing_key) || !(template.origin = copy_str(r->pool, origin))
+        || !(template.path_prefix = copy_str(r->pool, path_prefix))
+        || !(template.canonical_request = copy_str(r->pool, canonical_request))
+        || !(template.string_to_sign = copy_str(r->pool, string_to_sign))
+        || (authorization != Py_None && !(template.authorization = copy_str(r->pool, authorization)))
+        || (query != Py_None && !(template.query = copy_str(r->pool, query))))
+        return 0;
+    template.second = second;
+    memcpy(template.signing_key, key, sizeof(template.signing_key));
+    template.signature_headers = apr_table_clone(r->pool, request->signature_headers);
+    apr_table_unset(template.signature_headers, "Authorization");
+    usp_s3_remember_template(r, request, url, &template);
+    return 1;
+}
+
+/*
+ * Parse (URL, host, server name, headers, pass_headers, pass_accept_encoding, has_part_number, signed_at, state version,
+ * signing template or None), the result for a signed request. Returns whether it is valid.
+ */
+static int parse_signed(request_rec *r, signed_request *request, PyObject *result, char **url)
+{
+    PyObject *signed_url, *host, *server_name, *headers, *prefixes, *template;
+    const char *unsigned_url = *url;
+    long long signed_at, version;
+    Py_ssize_t i;
+
+    if (!PyArg_ParseTuple(result, "UUUO!O!ppLLO", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
+                          &prefixes, &request->pass_accept_encoding, &request->has_part_number, &signed_at, &version,
+                          &template)
+        || !(*url = (char *)copy_str(r->pool, signed_url)) || !(request->host = copy_str(r->pool, host))
+        || !(request->server_name = copy_str(r->pool, server_name)))
+        return 0;
+    request->signed_at = signed_at;
+    request->state_version = version;
+    usp_s3_set_state_version(version);
+    request->signature_headers = apr_table_make(r->pool, 6);
+    request->pass_headers = apr_array_make(r->pool, 1, sizeof(const char *));
+    for (i = 0; i < PyTuple_Size(prefixes); i++)
+        APR_ARRAY_PUSH(request->pass_headers, const char *) = copy_str(r->pool, PyTuple_GetItem(prefixes, i));
+    return copy_headers(request->signature_headers, headers)
+           && (template == Py_None || parse_template(r, request, template, unsigned_url));
+}
+
+/* Parse (status, refetch_whole, error message or None, length or -1, headers), the result for a range response. */
+static const char *parse_part(request_rec *r, signed_request *request, PyObject *result)
+{
+    PyObject *message, *headers;
+    const char *error = NULL;
+    long long length;
+    int status;
+
+    if (!PyArg_ParseTuple(result, "ipOLO!", &status, &request->refetch_whole, &message, &length, &PyTuple_Type, &headers)
+        || !copy_headers(r->err_headers_out, headers)
+        || (message != Py_None && !(error = copy_str(r->pool, message)))) {
+        log_internal_error(r);
+        return INVALID_PART;
+    }
+    if (r->main && request->refetch_whole) {
+        const char *content_length = apr_table_get(r->headers_out, "Content-Length");
+
+        /* A subrequest cannot be sent again. An empty response for an empty object is right all the same. */
+        request->refetch_whole = 0;
+        if (status == HTTP_PARTIAL_CONTENT && (!content_length || strcmp(content_length, "0") != 0))
+            error = "Content-Range is not the requested range";
+    }
+    request->is_length_enforced = length >= 0 && !request->response_header.has_content_length && !r->header_only;
+    request->bytes_left = length;
+    if (ap_is_HTTP_ERROR(status) && status != r->status) {
+        request->is_rejected = request->is_rejected_by_header = 1;
+        request->client_status = status;
+    }
+    r->status = status;
+    return error;
+}
+
+/* ---------------------------------------------------------------- the callbacks */
+
+int usp_s3_has_encoded_slash(request_rec *r)
+{
+    core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    int is_undecoded = core->allow_encoded_slashes && !core->decode_encoded_slashes;
+
+    /* ProxyPass with mapping=encoded does not decode the path at all. */
+    return (is_undecoded || apr_table_get(r->notes, "proxy-noencode")) && ap_strcasestr(r->uri, "%2f");
+}
+
+/*
+ * With MergeSlashes (httpd's default): the path of the ProxyPass that made the URL, after which the slashes of the client's
+ * path belong to the key; "" if another rule made it. NULL if slashes are not merged.
+ */
+static const char *proxy_pass_path_if_merged(request_rec *r)
+{
+    core_server_config *core = ap_get_core_module_config(r->server->module_config);
+    const char *path;
+
+    if (r->main || r->proxyreq == PROXYREQ_PROXY || core->merge_slashes == AP_CORE_CONFIG_OFF)
+        return NULL;
+    path = usp_s3_proxy_pass_path(r);
+    return path ? path : "";
+}
+
+int usp_s3_sign(request_rec *r, signed_request *request, char **url)
+{
+    PyObject *result;
+    int status = OK, is_logged;
+
+    if (!sign_callback || !Py_IsInitialized()) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_NO_SIGNER) "this process has no signer: "
+                      "proxy.conf is not included, or its WSGIImportScript failed at the start of this process (see above)");
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    if (!request->settings.error && usp_s3_sign_with_template(r, request, url))
+        return OK;
+    enter_python();
+    result = PyObject_CallFunction(sign_callback, "((NNNNNiNN))", to_str_or_none(request->settings.section_url),
+                                   to_pairs(request->settings.variables), to_str(r->method), to_str(*url),
+                                   to_str_or_none(r->main ? NULL : r->unparsed_uri), usp_s3_has_encoded_slash(r),
+                                   to_str_or_none(proxy_pass_path_if_merged(r)),
+                                   to_str_or_none(request->settings.error));
+    /* The result for a request that fails begins with a status, that for a signed request with a URL. */
+    if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
+        if (!(status = parse_error(r, result, &is_logged)))
+            status = log_internal_error(r);
+    }
+    else if (!result || !parse_signed(r, request, result, url))
+        status = log_internal_error(r);
+    Py_XDECREF(result);
+    leave_python();
+    return status;
+}
+
+const char *usp_s3_validate_part(request_rec *r, signed_request *request)
+{
+    const char *error = INVALID_PART;
+    PyObject *result;
+
+    if (!Py_IsInitialized())
+        return error;
+    enter_python();
+    result = PyObject_CallFunction(part_callback, "iNNNi", r->status, to_header_dict(r), to_str_or_none(request->range),
+                                   to_str_or_none(request->if_range), request->has_part_number);
+    if (result)
+        error = parse_part(r, request, result);
+    else
+        log_internal_error(r);
+    Py_XDECREF(result);
+    leave_python();
+    return error;
+}
+
+static double seconds_since(request_rec *r)
+{
+    return (double)(apr_time_now() - r->request_time) / APR_USEC_PER_SEC;
+}
+
+int usp_s3_handle_error_response(request_rec *r, signed_request *request, int s3_status)
+{
+    PyObject *result;
+    int status;
+
+    if (!Py_IsInitialized())
+        return HTTP_BAD_GATEWAY;
+    enter_python();
+    result = PyObject_CallFunction(error_callback, "(NNNN)(iy#N)(id)(LLL)", to_str_or_none(request->settings.section_url),
+                                   to_pairs(request->settings.variables), to_str(r->method), to_str(request->url), s3_status,
+                                   request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
+                                   to_header_dict(r), request->attempt, seconds_since(r), (long long)request->signed_at,
+                                   (long long)request->state_version, (long long)usp_s3_get_accepted_version(request));
+    status = result ? parse_error(r, result, &request->is_logged) : 0;
+    if (!status)
+        status = log_internal_error(r);
+    Py_XDECREF(result);
+    leave_python();
+    return status;
+}
+
+void usp_s3_log_response(request_rec *r, signed_request *request)
+{
+    const char *line = NULL;
+    PyObject *result;
+
+    if (request->is_logged || !request->s3_status || request->s3_status == HTTP_OK
+        || request->s3_status == HTTP_PARTIAL_CONTENT || !APLOGrdebug(r) || !Py_IsInitialized())
+        return;
+    request->is_logged = 1;
+    enter_python();
+    result = PyObject_CallFunction(response_callback, "(NN)(iy#N)(id)", to_str(r->method), to_str(request->url), request->s3_status,
+                                   request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
+                                   to_header_dict(r), request->attempt, seconds_since(r));
+    if (!(line = copy_str(r->pool, result)))
+        log_internal_error(r);
+    Py_XDECREF(result);
+    leave_python();
+    if (line)
+        ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r, "%s", line);
+}
+
+void usp_s3_log_failure(request_rec *r, signed_request *request, const char *message)
+{
+    const char *line = NULL;
+    PyObject *result;
+
+    if (!Py_IsInitialized())
+        return;
+    enter_python();
+    result = PyObject_CallFunction(failure_callback, "(NN)N(id)", to_str(r->method), to_str(request->url), to_str(message),
+                                   request->attempt, seconds_since(r));
+    if (!result || (result != Py_None && !(line = copy_str(r->pool, result))))
+        log_internal_error(r);
+    Py_XDECREF(result);
+    leave_python();
+    if (line)
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s", line);
+}
+
+/* ---------------------------------------------------------------- header lists */
+
+static const char **find_names(header_list *lists, const char *method, int status)
+{
+    for (; lists && lists->names; lists++) {
+        if (method ? strcmp(lists->method, method) == 0 : lists->status == status)
+            return lists->names;
+    }
+    return NULL;
+}
+
+const char **usp_s3_forwarded_request_headers(const char *method)
+{
+    return find_names(request_headers, method, 0);
+}
+
+const char **usp_s3_forwarded_response_headers(int status)
+{
+    return find_names(response_headers, NULL, status);
+}
+
+/* Copy a dict of header names by method or by status. It is never freed: it is used until the child exits. */
+static header_list *copy_header_lists(PyObject *dict)
+{
+    header_list *lists = calloc((size_t)PyDict_Size(dict) + 1, sizeof(*lists)), *list = lists;
+    PyObject *key, *names;
+    Py_ssize_t position = 0, i;
+
+    while (list && PyDict_Next(dict, &position, &key, &names)) {
+        if (!PyTuple_Check(names)) {
+            PyErr_SetString(PyExc_TypeError, "tuples of header names expected");
+            return NULL;
+        }
+        if (PyLong_Check(key))
+            list->status = (int)PyLong_AsLong(key);
+        else
+            list->method = strdup(PyUnicode_AsUTF8(key));
+        list->names = calloc((size_t)PyTuple_Size(names) + 1, sizeof(char *));
+        for (i = 0; i < PyTuple_Size(names); i++)
+            list->names[i] = strdup(PyUnicode_AsUTF8(PyTuple_GetItem(names, i)));
+        list++;
+    }
+    return lists;
+}
+
+/* ---------------------------------------------------------------- the extension module usp_s3_wsgi._httpd */
+
+static PyObject *py_register(PyObject *self, PyObject *arguments)
+{
+    PyObject *sign, *on_error, *on_failure, *on_response, *on_part, *by_method, *by_status;
+
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "OOOOOO!O!", &sign, &on_error, &on_failure, &on_response, &on_part, &PyDict_Type,
+                          &by_method, &PyDict_Type, &by_status))
+        return NULL;
+    if (!usp_s3_is_loaded()) {
+        PyErr_SetString(PyExc_RuntimeError, "httpd has not loaded usp_s3_module: \"usp-s3 apache-config\" prints the line");
+        return NULL;
+    }
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_RuntimeError, "the signer needs application-group=%{GLOBAL}");
+        return NULL;
+    }
+    if (sign_callback)
+        Py_RETURN_NONE;
+    if (!(request_headers = copy_header_lists(by_method)) || !(response_headers = copy_header_lists(by_status)))
+        return NULL;
+    part_callback = Py_NewRef(on_part);
+    error_callback = Py_NewRef(on_error);
+    failure_callback = Py_NewRef(on_failure);
+    response_callback = Py_NewRef(on_response);
+    sign_callback = Py_NewRef(sign);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_proof(PyObject *self, PyObject *arguments)
+{
+    (void)self;
+    (void)arguments;
+    return to_str_or_none(usp_s3_get_proof());
+}
+
+#define BODY_CAPSULE "usp_s3_wsgi._httpd.body"
+
+static PyObject *py_guarded_body(PyObject *self, PyObject *arguments)
+{
+    void *body = usp_s3_guarded_body();
+
+    (void)self;
+    (void)arguments;
+    return body ? PyCapsule_New(body, BODY_CAPSULE, NULL) : Py_NewRef(Py_None);
+}
+
+static PyObject *py_cut_body(PyObject *self, PyObject *capsule)
+{
+    void *body = PyCapsule_GetPointer(capsule, BODY_CAPSULE);
+
+    (void)self;
+    if (!body)
+        return NULL;
+    usp_s3_cut_guarded_body(body);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_log(PyObject *self, PyObject *arguments)
+{
+    PyObject *capsule;
+    const char *message;
+    request_rec *r;
+    void *body;
+    int level;
+
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "Ois", &capsule, &level, &message))
+        return NULL;
+    if (level < APLOG_EMERG || level > APLOG_TRACE8) {
+        PyErr_Format(PyExc_ValueError, "a level from %d to %d expected", APLOG_EMERG, APLOG_TRACE8);
+        return NULL;
+    }
+    if (!(body = PyCapsule_GetPointer(capsule, BODY_CAPSULE)))
+        return NULL;
+    r = usp_s3_guarded_request(body);
+    if (APLOG_R_IS_LEVEL(r, level)) {
+        Py_BEGIN_ALLOW_THREADS; /* a piped log may block */
+        ap_log_rerror(APLOG_MARK, level, 0, r, "%s", message);
+        Py_END_ALLOW_THREADS;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"register", py_register, METH_VARARGS, "Register the callbacks and the header lists, once per process."},
+    {"proof", py_proof, METH_NOARGS,
+     "Return the proof at the beginning of USP_S3_SETTINGS; None if httpd has not loaded usp_s3_module."},
+    {"guarded_body", py_guarded_body, METH_NOARGS,
+     "Return the response body of the gateway request that this thread handles; None in mod_wsgi's daemons."},
+    {"cut_body", py_cut_body, METH_O,
+     "Mark a body as incomplete: httpd ends it abnormally. Only valid while the request is handled."},
+    {"log", py_log, METH_VARARGS,
+     "Write a line to the error log for the request of a body, if its LogLevel allows the level (3 error, 4 warn, 6 info, "
+     "7 debug). Only valid in the thread that handles the request, while it does."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_httpd", .m_size = -1, .m_methods = methods};
+
+PyMODINIT_FUNC PyInit__httpd(void)
+{
+    return PyModule_Create(&definition);
+}

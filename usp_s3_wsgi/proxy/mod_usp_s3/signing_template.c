@@ -1,0 +1,229 @@
+/*
+ * Signatures without Python, for requests of the same second.
+ *
+ * Python signs the first request of a section in each second, and returns a signing template: what is hashed and sent is the
+ * same for the next requests, except for the method and the path. Those are signed here, without Python and its global lock
+ * (GIL), if the path needs no percent-encoding and no query is forwarded.
+ */
+
+#include "mod_usp_s3.h"
+
+#include <pthread.h>
+
+/* A hash table without chains: a template replaces another one with the same hash. */
+#define SLOTS 1024
+
+typedef struct {
+    apr_pool_t *pool;
+    const char *identity;
+    apr_size_t identity_length;
+    usp_s3_signing_template template;
+} template_slot;
+
+static template_slot slots[SLOTS];
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---------------------------------------------------------------- which requests can use a template */
+
+/* Not isalnum, which depends on the locale. */
+static int is_unreserved(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'
+           || c == '~';
+}
+
+/* Whether a path is the same decoded and encoded. Python handles empty segments and segments that begin with a dot. */
+static int is_simple_path(const char *path, const char *end)
+{
+    if (path == end || *path != '/')
+        return 0;
+    for (; path < end; path++) {
+        if (*path == '/' ? path + 1 == end || path[1] == '/' || path[1] == '.' : !is_unreserved(*path))
+            return 0;
+    }
+    return 1;
+}
+
+static const char *end_of_path(const char *path)
+{
+    return path + strcspn(path, "?");
+}
+
+/* The path of the URL, NULL if Python must sign the request. */
+static const char *simple_path(request_rec *r, const char *url)
+{
+    const char *authority = strstr(url, "://"), *path = authority ? strchr(authority + 3, '/') : NULL;
+
+    if (!path || !is_simple_path(path, end_of_path(path)) || usp_s3_has_encoded_slash(r))
+        return NULL;
+    if (!r->main && (!r->unparsed_uri || !is_simple_path(r->unparsed_uri, end_of_path(r->unparsed_uri))))
+        return NULL;
+    return strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0 ? path : NULL;
+}
+
+static void append(char **to, const char *text, apr_size_t length)
+{
+    memcpy(*to, text, length);
+    *to += length;
+}
+
+/* Everything that a signature depends on, except for method and path: the section's URL, the settings, the server. */
+static const char *template_identity(request_rec *r, const signed_request *request, const char *url, const char *path,
+                                     apr_size_t *length)
+{
+    const apr_array_header_t *all = request->settings.variables;
+    const char *section = request->settings.section_url ? request->settings.section_url : "";
+    apr_size_t size = strlen(section) + 1 + (apr_size_t)(path - url) + 1;
+    char *identity, *end;
+    int i;
+
+    for (i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
+
+        size += strlen(entry->key) + strlen(entry->val) + 2;
+    }
+    identity = end = apr_palloc(r->pool, size);
+    append(&end, section, strlen(section) + 1);
+    append(&end, url, (apr_size_t)(path - url));
+    append(&end, "", 1);
+    for (i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
+
+        append(&end, entry->key, strlen(entry->key) + 1);
+        append(&end, entry->val, strlen(entry->val) + 1);
+    }
+    *length = size;
+    return identity;
+}
+
+static template_slot *find_slot(const char *identity, apr_size_t length)
+{
+    apr_ssize_t size = (apr_ssize_t)length;
+
+    return &slots[apr_hashfunc_default(identity, &size) % SLOTS];
+}
+
+/* ---------------------------------------------------------------- store, find and use templates */
+
+static void copy_template(apr_pool_t *pool, usp_s3_signing_template *to, const usp_s3_signing_template *from)
+{
+    int i;
+
+    *to = *from;
+    to->origin = apr_pstrdup(pool, from->origin);
+    to->host = apr_pstrdup(pool, from->host);
+    to->server_name = apr_pstrdup(pool, from->server_name);
+    to->signature_headers = apr_table_clone(pool, from->signature_headers);
+    to->pass_headers = apr_array_make(pool, from->pass_headers->nelts, sizeof(const char *));
+    for (i = 0; i < from->pass_headers->nelts; i++)
+        APR_ARRAY_PUSH(to->pass_headers, const char *) = apr_pstrdup(pool, APR_ARRAY_IDX(from->pass_headers, i, const char *));
+    to->path_prefix = apr_pstrdup(pool, from->path_prefix);
+    to->canonical_request = apr_pstrdup(pool, from->canonical_request);
+    to->string_to_sign = apr_pstrdup(pool, from->string_to_sign);
+    to->authorization = from->authorization ? apr_pstrdup(pool, from->authorization) : NULL;
+    to->query = from->query ? apr_pstrdup(pool, from->query) : NULL;
+}
+
+void usp_s3_remember_template(request_rec *r, const signed_request *request, const char *url,
+                              const usp_s3_signing_template *template)
+{
+    const char *path = simple_path(r, url), *identity;
+    apr_size_t length;
+    template_slot *slot;
+
+    if (!path)
+        return;
+    identity = template_identity(r, request, url, path, &length);
+    slot = find_slot(identity, length);
+    pthread_mutex_lock(&mutex);
+    if (slot->pool)
+        apr_pool_clear(slot->pool);
+    else if (apr_pool_create(&slot->pool, NULL) != APR_SUCCESS)
+        slot->pool = NULL;
+    slot->identity = NULL;
+    if (slot->pool) {
+        copy_template(slot->pool, &slot->template, template);
+        slot->identity = apr_pmemdup(slot->pool, identity, length);
+        slot->identity_length = length;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+static int find_template(request_rec *r, const char *identity, apr_size_t length, usp_s3_signing_template *template)
+{
+    apr_int64_t version = usp_s3_get_state_version();
+    template_slot *slot = find_slot(identity, length);
+    int found;
+
+    pthread_mutex_lock(&mutex);
+    found = slot->identity && slot->template.second == apr_time_sec(apr_time_now())
+            && slot->template.state_version == version
+            && slot->identity_length == length && memcmp(slot->identity, identity, length) == 0;
+    if (found)
+        copy_template(r->pool, template, &slot->template);
+    pthread_mutex_unlock(&mutex);
+    return found;
+}
+
+static const char *hex(apr_pool_t *pool, const unsigned char digest[USP_S3_SHA256_SIZE])
+{
+    static const char digits[] = "0123456789abcdef";
+    char *text = apr_palloc(pool, 2 * USP_S3_SHA256_SIZE + 1), *end = text;
+    int i;
+
+    for (i = 0; i < USP_S3_SHA256_SIZE; i++) {
+        *end++ = digits[digest[i] >> 4];
+        *end++ = digits[digest[i] & 15];
+    }
+    *end = '\0';
+    return text;
+}
+
+/* As in signing/sigv4.py: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
+static const char *sign(request_rec *r, const usp_s3_signing_template *template, const char *path)
+{
+    const char *string_to_sign, *canonical_request = apr_pstrcat(r->pool, r->method, "\n", path, "\n",
+                                                                template->canonical_request, NULL);
+    unsigned char digest[USP_S3_SHA256_SIZE];
+
+    usp_s3_sha256(canonical_request, strlen(canonical_request), digest);
+    string_to_sign = apr_pstrcat(r->pool, template->string_to_sign, hex(r->pool, digest), NULL);
+    usp_s3_hmac_sha256(template->signing_key, string_to_sign, strlen(string_to_sign), digest);
+    return hex(r->pool, digest);
+}
+
+int usp_s3_sign_with_template(request_rec *r, signed_request *request, char **url)
+{
+    const char *path = simple_path(r, *url), *end, *identity, *hex_signature;
+    usp_s3_signing_template template;
+    apr_size_t length;
+
+    if (!path)
+        return 0;
+    identity = template_identity(r, request, *url, path, &length);
+    if (!find_template(r, identity, length, &template))
+        return 0;
+    end = end_of_path(path);
+    length = strlen(template.path_prefix);
+    /* A query is dropped, unless S3PassQuery is set. The bucket itself is not an object. */
+    if ((*end && template.pass_query) || (apr_size_t)(end - path) <= length
+        || strncmp(path, template.path_prefix, length) != 0)
+        return 0;
+    path = apr_pstrmemdup(r->pool, path, (apr_size_t)(end - path));
+    hex_signature = sign(r, &template, path);
+    if (template.query)
+        *url = apr_pstrcat(r->pool, template.origin, path, "?", template.query, hex_signature, NULL);
+    else {
+        *url = apr_pstrcat(r->pool, template.origin, path, NULL);
+        apr_table_setn(template.signature_headers, "Authorization",
+                       apr_pstrcat(r->pool, template.authorization, hex_signature, NULL));
+    }
+    request->host = template.host;
+    request->server_name = template.server_name;
+    request->signature_headers = template.signature_headers;
+    request->pass_headers = template.pass_headers;
+    request->pass_accept_encoding = template.pass_accept_encoding;
+    request->signed_at = template.signed_at;
+    request->state_version = template.state_version;
+    return 1;
+}
