@@ -12,11 +12,12 @@ import stat
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from usp_s3_wsgi.errors import BadRequestBody, BadUpstreamResponse
+from usp_s3_wsgi.gateway.httpd_module import GuardedBody
 from usp_s3_wsgi.gateway.request_log import RequestLog
 from usp_s3_wsgi.transport.http_response import S3Response
 
@@ -31,8 +32,8 @@ class ClientConnection:
     """The client's connection of one request.
 
     ``counts_length``: usp_s3_module counts the body's bytes, and ends a response abnormally whose body is shorter than
-    its Content-Length. ``mark_truncated``: tells usp_s3_module that a body without Content-Length is truncated; None
-    where another process holds the connection, or without the module.
+    its Content-Length. ``guarded_body``: its means to end any truncated body; None where another process holds the
+    connection, or without the module.
     """
 
     def __init__(
@@ -40,10 +41,10 @@ class ClientConnection:
         environ: Mapping[str, Any],
         log: RequestLog,
         counts_length: bool = False,
-        mark_truncated: Callable[[], None] | None = None,
+        guarded_body: GuardedBody | None = None,
     ) -> None:
         self._environ, self._log = environ, log
-        self._counts_length, self._mark_truncated = counts_length, mark_truncated
+        self._counts_length, self._guarded_body = counts_length, guarded_body
 
     def check_truncation_is_detectable(self, response: S3Response) -> None:
         """Raises: BadUpstreamResponse: the client could take a truncated body of this response for a complete one."""
@@ -65,8 +66,8 @@ class ClientConnection:
 
         Return whether httpd itself ends the response abnormally; else the caller raises an exception.
         """
-        if self._mark_truncated is not None:
-            self._mark_truncated()
+        if self._guarded_body is not None:
+            self._guarded_body.mark_truncated()
             return True
         if self._counts_length and has_length:
             return True

@@ -37,6 +37,8 @@ _SUCCESS = frozenset({200, 206})
 #: Seconds.
 _BASE_DELAY, _MAX_DELAY = 0.05, 2.0
 _FIRST_BYTE = ("Range", "bytes=0-0")
+#: Corrections of what is wrong on this server.
+_MISCONFIGURED = frozenset({RetryAction.CORRECT_CLOCK_SKEW, RetryAction.FOLLOW_REGION})
 
 
 class _Signature(NamedTuple):
@@ -184,7 +186,7 @@ class Fetcher:
             if self._trial and self._trial.denial:
                 self._log.retry(*self._trial.denial)
             raise failure
-        self._log.retry(failure, attempt)
+        self._log.retry(failure, attempt, action in _MISCONFIGURED)
         time.sleep(delay)
 
     def _backoff_delay(self, failure: GatewayError, deadline: float) -> float | None:
@@ -251,7 +253,10 @@ class Fetcher:
         else:
             is_accepted = failure is None or isinstance(failure, ObjectNotFound)
             denial, attempt = trial.denial
-            self._log.retry(self._as_clock_skew(denial) if is_accepted else denial, attempt)
+            if is_accepted:
+                self._log.retry(self._as_clock_skew(denial), attempt, is_misconfigured=True)
+            else:
+                self._log.retry(denial, attempt)
         if is_accepted:
             endpoint_state.record_clock(trial.url, trial.clock)
 

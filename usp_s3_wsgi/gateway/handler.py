@@ -7,14 +7,15 @@ from typing import Any
 
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ObjectNotFound, forget_traceback
-from usp_s3_wsgi.gateway import client_request, client_response, operator_settings
+from usp_s3_wsgi.gateway import client_request, client_response, httpd_module, operator_settings
 from usp_s3_wsgi.gateway.body import Body
 from usp_s3_wsgi.gateway.client_connection import ClientConnection, discard_request_body
 from usp_s3_wsgi.gateway.client_request import ClientRequest
 from usp_s3_wsgi.gateway.client_response import Response
 from usp_s3_wsgi.gateway.fetcher import Fetcher
+from usp_s3_wsgi.gateway.httpd_module import GuardedBody
 from usp_s3_wsgi.gateway.operator_settings import OperatorSettings
-from usp_s3_wsgi.gateway.request_log import RequestLog
+from usp_s3_wsgi.gateway.request_log import Level, RequestLog
 from usp_s3_wsgi.observability.error_log import Attempt
 from usp_s3_wsgi.s3 import byte_range, retry_policy
 from usp_s3_wsgi.signing.types import S3Request
@@ -23,9 +24,10 @@ from usp_s3_wsgi.transport.http_response import S3Response
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Serve one GET or HEAD of an object, as the settings in the WSGI environ say: PEP 3333."""
-    log = RequestLog(environ)
+    guarded_body = httpd_module.guarded_body()
+    log = RequestLog(environ, guarded_body)
     try:
-        response = _respond(environ, log)
+        response = _respond(environ, guarded_body, log)
     except GatewayError as failure:
         response = _error_response(environ, failure)
         forget_traceback(failure)
@@ -46,17 +48,17 @@ def _error_response(environ: dict[str, Any], failure: GatewayError) -> Response:
     return client_response.error_response(failure.status, failure.headers, environ["REQUEST_METHOD"], is_subrequest)
 
 
-def _respond(environ: dict[str, Any], log: RequestLog) -> Response:
+def _respond(environ: dict[str, Any], guarded_body: GuardedBody | None, log: RequestLog) -> Response:
     """Return the response. Raises: GatewayError, after it is logged."""
     try:
         discard_request_body(environ)
         operator = operator_settings.from_environ(environ)
-        log.is_debug, log.write_at_level = operator.is_debug, operator.write_at_level
+        log.is_debug = operator.is_debug
         request = client_request.from_environ(environ, operator.served_path, operator.error_status)
     except GatewayError as failure:
         log.failure(failure)
         raise
-    client = ClientConnection(environ, log, operator.counts_length, operator.mark_truncated)
+    client = ClientConnection(environ, log, operator.counts_length, guarded_body)
     exchange = _Exchange(request, operator.settings, operator, client, log)
     try:
         return exchange.respond()
@@ -65,7 +67,7 @@ def _respond(environ: dict[str, Any], log: RequestLog) -> Response:
         if fallback is None or not retry_policy.should_use_fallback(failure, on_404):
             log.failure(failure, exchange.last_attempt())
             raise
-        log.failure(failure, exchange.last_attempt(), "using S3FallbackURL")
+        log.failure(failure, exchange.last_attempt(), "using S3FallbackURL", Level.WARNING)
         forget_traceback(failure)
         first_failure = failure
     return _respond_from_fallback(_Exchange(request, fallback, operator, client, log), first_failure, log)
