@@ -1209,8 +1209,8 @@ ProxyPass /films https://films.s3.amazonaws.com
 }
 
 
-def written(text: str) -> str:
-    """Return a configuration as httpd reads it."""
+def with_keys(text: str) -> str:
+    """Return a configuration with keys instead of ``@KEYS@``."""
     return text.replace("@KEYS@", KEYS)
 
 
@@ -1225,7 +1225,7 @@ class Expected(NamedTuple):
 
 def expected(text: str) -> list[Expected]:
     """Return the findings that the comments announce."""
-    lines = written(text).splitlines()
+    lines = with_keys(text).splitlines()
     found = []
     for number, line in enumerate(lines, 1):
         if match := re.match(r"\s*#! (error|warning) (\d{5}) (.*)", line):
@@ -1233,10 +1233,10 @@ def expected(text: str) -> list[Expected]:
     return found
 
 
-def sent(text: str, *, purpose: str = "start", file: str = "httpd.conf") -> bytes:
+def configtest_input(text: str, *, purpose: str = "start", file: str = "httpd.conf") -> bytes:
     """Return what httpd sends to configtest for a configuration, if its children run as the user of this process."""
     fields = [purpose, str(os.getuid()), str(os.getgid()), "", ""]
-    text = written(text).replace("${USP_S3_WSGI}", "/opt/share/usp_s3.wsgi")
+    text = with_keys(text).replace("${USP_S3_WSGI}", "/opt/share/usp_s3.wsgi")
     fields += _fields(parse(text), 0, file)
     return "".join(f"{field}\0" for field in fields).encode("latin-1")
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, expected, written
+from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, expected, with_keys
 from tests.httpd.conftest import BUCKET, proxy_section, section
 from tests.httpd.machine import apache_user, compile_module, free_port, has_module, modules_directory
 from tests.httpd.server import WAIT, Httpd
@@ -79,7 +79,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("text", [*WRONG.values(), *ORIGIN.values()], ids=[*WRONG, *ORIGIN])
 def test_httpd_prints_findings_with_level_line_and_code(text: str, origin: str) -> None:
     announced = expected(text)
-    text = origin + written(text)  # the text begins with an empty line
+    text = origin + with_keys(text)  # the text begins with an empty line
     status, found = run_configtest_with_levels(text)
     assert [one[:3] for one in found] == [one[:3] for one in announced]
     offset = Httpd(text).first_line - 1
@@ -92,7 +92,7 @@ def test_httpd_prints_findings_with_level_line_and_code(text: str, origin: str) 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_httpd_prints_nothing_for_right_configurations(name: str) -> None:
-    assert run_configtest(written(RIGHT[name])) == (0, [])
+    assert run_configtest(with_keys(RIGHT[name])) == (0, [])
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_it_inherits_no_open_files_of_httpd(folder: Path, checked: list[Httpd]) 
 
 @pytest.mark.parametrize("options", [("-S",), ("-M",), ("-t", "-D", "DUMP_RUN_CFG"), ("-L",)])
 def test_it_is_not_started_for_dumps(folder: Path, options: tuple[str, ...]) -> None:
-    assert Httpd(with_python(folder, SPY, written(WRONG["an empty value"]))).configtest(*options).returncode == 0
+    assert Httpd(with_python(folder, SPY, with_keys(WRONG["an empty value"]))).configtest(*options).returncode == 0
     assert not (folder / "arguments").exists()
 
 
@@ -331,7 +331,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_check_that_fails_is_a_warning(folder: Path, name: str) -> None:
-    done = Httpd(with_python(folder, BROKEN[name], written(WRONG["an empty value"]))).configtest()
+    done = Httpd(with_python(folder, BROKEN[name], with_keys(WRONG["an empty value"]))).configtest()
     assert (done.returncode, done.stdout) == (
         0,
         "USPS30704: usp_s3_wsgi: could not check the S3 settings: the check failed\nSyntax OK\n",
@@ -340,11 +340,11 @@ def test_a_check_that_fails_is_a_warning(folder: Path, name: str) -> None:
 
 def test_python_is_found_relative_to_the_module() -> None:
     """Without the lines of "usp-s3 apache-config"."""
-    assert run_configtest(f"UnDefine USP_S3_PYTHON_HOME\n{written(WRONG['an empty value'])}")[0] == 1
+    assert run_configtest(f"UnDefine USP_S3_PYTHON_HOME\n{with_keys(WRONG['an empty value'])}")[0] == 1
 
 
 def test_without_python(folder: Path, checked: list[Httpd]) -> None:
-    config = f'Define USP_S3_PYTHON_HOME "{folder}/none"\n{written(RIGHT["a <Proxy> section"])}'
+    config = f'Define USP_S3_PYTHON_HOME "{folder}/none"\n{with_keys(RIGHT["a <Proxy> section"])}'
     done = Httpd(config).configtest()
     assert (done.returncode, done.stdout) == (
         0,
@@ -360,7 +360,7 @@ def test_without_python(folder: Path, checked: list[Httpd]) -> None:
 @pytest.mark.parametrize("script", ["#!/bin/sh\nsleep 300 &\nwait\n", "#!/bin/sh\ntrap '' TERM\ncat\nsleep 300\n"])
 def test_a_check_that_hangs_is_ended(folder: Path, script: str) -> None:
     begun = time.monotonic()
-    done = Httpd(with_python(folder, script, written(RIGHT["a <Proxy> section"]))).configtest()
+    done = Httpd(with_python(folder, script, with_keys(RIGHT["a <Proxy> section"]))).configtest()
     assert (done.returncode, done.stdout) == (
         0,
         "USPS30704: usp_s3_wsgi: could not check the S3 settings: the check timed out\nSyntax OK\n",

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, expected, sent
+from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, configtest_input, expected
 from usp_s3_wsgi.configtest import check, parsed_config
 from usp_s3_wsgi.configtest.codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Finding
 
 
-def found(text: str) -> list[Finding]:
-    return check(parsed_config.parse(sent(text))).sorted()
+def findings_for(text: str) -> list[Finding]:
+    return check(parsed_config.parse(configtest_input(text))).sorted()
 
 
 @pytest.mark.parametrize("text", [*WRONG.values(), *ORIGIN.values()], ids=[*WRONG, *ORIGIN])
 def test_findings_have_level_line_and_code(text: str) -> None:
-    findings = found(text)
+    findings = findings_for(text)
     announced = expected(text)
     levels = [(one.line, "error" if one.is_error else "warning", one.code) for one in findings]
     assert levels == [one[:3] for one in announced]
@@ -35,13 +35,15 @@ def test_findings_have_level_line_and_code(text: str) -> None:
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_configurations_have_no_findings(name: str) -> None:
-    assert found(RIGHT[name]) == []
+    assert findings_for(RIGHT[name]) == []
 
 
 @pytest.mark.parametrize(("keys", "is_reported"), [(KEYS, True), ("SetEnv OTHER x", False)])
 def test_health_checks_of_a_balancer_with_keys_of_its_own(keys: str, is_reported: bool) -> None:
     balancer = "BalancerMember http://films.s3.amazonaws.com hcmethod=GET"
-    findings = found(f'<Proxy "balancer://films">\n{balancer}\n{keys}\n</Proxy>\nProxyPass /films balancer://films\n')
+    findings = findings_for(
+        f'<Proxy "balancer://films">\n{balancer}\n{keys}\n</Proxy>\nProxyPass /films balancer://films\n'
+    )
     health_check = (2, FindingCode.HEALTH_CHECK_NOT_SIGNED, "hcmethod=GET")
     assert [(one.line, one.code, one.text[:12]) for one in findings] == ([health_check] if is_reported else [])
 
@@ -112,7 +114,7 @@ def test_a_sent_configuration_is_parsed_completely(nodes: list[Any], user: str) 
 
 @given(st.data())
 def test_truncated_data_is_rejected(data: st.DataObject) -> None:
-    whole = sent(RIGHT["a <Proxy> section"])
+    whole = configtest_input(RIGHT["a <Proxy> section"])
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     if cut.count(b"\0") % 5 or not cut.endswith(b"\0"):
         with pytest.raises(ValueError):
@@ -161,7 +163,7 @@ def configurations(draw: st.DrawFn, depth: int = 3) -> str:
 
 @given(configurations())
 def test_random_configurations_neither_break_the_check_nor_reveal_a_secret(text: str) -> None:
-    for finding in found(text):
+    for finding in findings_for(text):
         assert finding.text and "SK" not in finding.text and "hidden" not in finding.text
 
 
@@ -176,7 +178,7 @@ def test_thousands_of_sections_take_seconds(kind: str) -> None:
         "@KEYS@\n</Location>\n",
         "unreached": proxied.replace("{host}", "s4.example"),
     }[kind]
-    configuration = parsed_config.parse(sent("".join(part.format(n=n) for n in range(5_000))))
+    configuration = parsed_config.parse(configtest_input("".join(part.format(n=n) for n in range(5_000))))
     begun = time.monotonic()
     findings = check(configuration).sorted()
     assert time.monotonic() - begun < 30  # a second or two, on a machine that does nothing else
@@ -194,5 +196,5 @@ def test_thousands_of_sections_take_seconds(kind: str) -> None:
 @pytest.mark.parametrize("name", ["http://user:hidden@films.s3.example:9000/b/", "http://FILMZ.s3.example:9000/b/"])
 def test_findings_contain_no_password_or_signature_of_a_url(text: str, name: str) -> None:
     section = f'<Proxy "{name}">\n{KEYS}\nSetEnv S3Region r\n</Proxy>\n'
-    findings = found(text + section)
+    findings = findings_for(text + section)
     assert findings and "hidden" not in repr(findings)
