@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 
-class GuardedBody:
+class HttpdRequest:
     """The response body of one request. Only valid while that request is handled, in its thread."""
 
     def __init__(self, module: ModuleType, capsule: object) -> None:
@@ -20,10 +20,10 @@ class GuardedBody:
         self._module.log(self._capsule, level, line)
 
 
-def guarded_body() -> GuardedBody | None:
+def guarded_body() -> HttpdRequest | None:
     """Return the body of the request that this thread handles; None without the module, and in mod_wsgi's daemons."""
     capsule = _module.guarded_body() if _module else None
-    return None if _module is None or capsule is None else GuardedBody(_module, capsule)
+    return None if _module is None or capsule is None else HttpdRequest(_module, capsule)
 
 
 def _load() -> ModuleType | None:
@@ -35,5 +35,5 @@ def _load() -> ModuleType | None:
 
 
 _module = _load()
-#: The begin of usp_s3_module's variable in this process; None where httpd has not loaded the module.
+#: The start of usp_s3_module's variable in this process; None if httpd has not loaded the module.
 PROOF: str | None = _module.proof() if _module else None

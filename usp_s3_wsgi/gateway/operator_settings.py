@@ -1,8 +1,9 @@
-"""The settings of a request, as far as the operator wrote them: pages and .htaccess files write httpd's variables too.
+"""The trusted settings of a request: only those in the server configuration, which the operator writes.
 
-Where httpd has loaded usp_s3_module, the module tells whose a variable is (``mod_usp_s3/trust_boundary.c``), and passes
-the operator's in one variable, which begins with a proof that no page can know. Without it nobody can tell in a
-subrequest or after a redirect: then only requests are served that a client makes directly.
+An .htaccess file or an SSI page can set the same variables. usp_s3_module knows whose a variable is
+(``mod_usp_s3/trust_boundary.c``), and passes the operator's in one variable, which begins with a proof that no page can
+know. Without the module that is not known in a subrequest or after a redirect: then only requests are served that a
+client makes directly.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import identity
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.gateway import client_request
-from usp_s3_wsgi.gateway.httpd_module import PROOF
+from usp_s3_wsgi.gateway import client_request, httpd_module
 
-_proof = PROOF
 #: The variable that usp_s3_module sets: the proof and two netstrings, of the settings and of facts about the request;
 #: each holds names and values as netstrings.
 _MODULE_VARIABLE = "USP_S3_SETTINGS"
@@ -32,7 +31,7 @@ _NO_SETTINGS = (
 )
 
 
-class OperatorSettings(NamedTuple):
+class RequestContext(NamedTuple):
     """The operator's settings of a request, and what httpd knows about it.
 
     ``served_path``: the decoded path that is served, where a directive of the operator sets it (``USP_S3_PATH``).
@@ -57,7 +56,7 @@ class OperatorSettings(NamedTuple):
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
 
 
-def from_environ(environ: Mapping[str, Any]) -> OperatorSettings:
+def from_environ(environ: Mapping[str, Any]) -> RequestContext:
     """Return the operator's settings of a request.
 
     Raises:
@@ -65,15 +64,15 @@ def from_environ(environ: Mapping[str, Any]) -> OperatorSettings:
         BadRequestTarget: the client's path cannot be a key.
     """
     is_main_interpreter = not environ.get("mod_wsgi.application_group")
-    if _proof is not None:
-        return _from_module(environ.get(_MODULE_VARIABLE, ""), _proof, is_main_interpreter)
+    if httpd_module.PROOF is not None:
+        return _from_module(environ.get(_MODULE_VARIABLE, ""), httpd_module.PROOF, is_main_interpreter)
     found = settings.from_environ(environ)
     if not client_request.is_direct(environ):
         raise SettingError(_MODULE_IS_NEEDED)
-    return OperatorSettings(found, environ.get("USP_S3_PATH"), is_main_interpreter=is_main_interpreter)
+    return RequestContext(found, environ.get("USP_S3_PATH"), is_main_interpreter=is_main_interpreter)
 
 
-def _from_module(text: str, proof: str, is_main_interpreter: bool) -> OperatorSettings:
+def _from_module(text: str, proof: str, is_main_interpreter: bool) -> RequestContext:
     if not text.startswith(proof):
         raise SettingError(_NO_SETTINGS)
     variables, rest = _netstring(text, len(proof))
@@ -81,7 +80,7 @@ def _from_module(text: str, proof: str, is_main_interpreter: bool) -> OperatorSe
     if "refusal" in facts:
         raise SettingError(facts["refusal"])
     status = facts.get("error status")
-    return OperatorSettings(
+    return RequestContext(
         _parse(variables),
         facts.get("served path"),
         int(status) if status else None,

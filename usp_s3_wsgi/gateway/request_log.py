@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
-from usp_s3_wsgi.errors import GatewayError, LogCode, S3Error, describe_internal_error
-from usp_s3_wsgi.gateway.httpd_module import GuardedBody
+from usp_s3_wsgi.errors import GatewayError, LogCode, S3ErrorResponse, describe_internal_error
+from usp_s3_wsgi.gateway.httpd_module import HttpdRequest
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.observability.error_log import Attempt
 
@@ -24,7 +24,7 @@ class Level(IntEnum):
 class RequestLog:
     """Writes lines about a request. ``is_debug``: also each response of S3 that is not a success."""
 
-    def __init__(self, environ: Mapping[str, Any], guarded_body: GuardedBody | None = None) -> None:
+    def __init__(self, environ: Mapping[str, Any], guarded_body: HttpdRequest | None = None) -> None:
         """``guarded_body``: usp_s3_module's way to httpd's log; None: mod_wsgi writes all lines, at level error."""
         self._stream, self._mount = environ["wsgi.errors"], environ.get("SCRIPT_NAME") or "/"
         self._guarded_body = guarded_body
@@ -51,7 +51,7 @@ class RequestLog:
             if frequent is not None:
                 self._write(LogCode.FREQUENT_RETRIES, frequent, Level.WARNING)
 
-    def s3_response(self, s3_error: S3Error, attempt: Attempt | None, action: str = "") -> None:
+    def s3_response(self, s3_error: S3ErrorResponse, attempt: Attempt | None, action: str = "") -> None:
         """Log a response of S3 that is not a success, and that no other line tells of, at LogLevel debug."""
         if self.is_debug:
             text = error_log.with_details(str(s3_error), attempt, action)
