@@ -57,7 +57,7 @@ MAY_USE: dict[str, set[str]] = {
         "transport.happy_eyeballs",
         "transport.pool",
     },
-    "ssl": {"configtest.files", "transport.network_errors", "transport.tls"},
+    "ssl": {"configtest.referenced_files", "transport.network_errors", "transport.tls"},
     "argparse": {f"cli.{name}" for name in ("apache_config", "convert.command", "main")},
 }
 #: Signing is pure: nothing that reads a clock, a file or a network.

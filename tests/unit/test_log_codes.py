@@ -10,13 +10,14 @@ import pytest
 
 import usp_s3_wsgi
 from usp_s3_wsgi import errors
+from usp_s3_wsgi.configtest.codes import FindingCode
 from usp_s3_wsgi.errors import GatewayError, LogCode
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(usp_s3_wsgi.__file__).parent
 DOCUMENTED = re.findall(r"^\| (USPS3\d{4}) \|", (ROOT / "docs" / "errors.md").read_text("utf-8"), re.MULTILINE)
 IN_C = re.findall(r'"(USPS3\d{4})"', (ROOT / "usp_s3_wsgi/proxy/mod_usp_s3/log_codes.h").read_text("utf-8"))
-CODES = [*LogCode, *IN_C]
+CODES = [*LogCode, *FindingCode, *IN_C]
 EXCEPTIONS = [thing for thing in vars(errors).values() if isinstance(thing, type) and issubclass(thing, GatewayError)]
 
 
