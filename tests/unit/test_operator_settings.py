@@ -1,4 +1,4 @@
-"""Which settings in a WSGI environ are the operator's, with and without usp_s3_module (with a real httpd: tests/httpd)."""
+"""Which settings in a WSGI environ are the operator's, with usp_s3_module and without it (tests/httpd: in httpd)."""
 
 from __future__ import annotations
 
