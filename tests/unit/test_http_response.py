@@ -17,7 +17,7 @@ from tests.unit.test_client_response import Wire
 from usp_s3_wsgi.transport.connection import S3Connection
 from usp_s3_wsgi.transport.http_response import S3Response, read_response
 
-HEAD = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 5\r\n\r\n'
+HEADER = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 5\r\n\r\n'
 
 
 class Exchange:
@@ -77,7 +77,7 @@ def read_body(response: S3Response, size: int = 100) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_a_complete_response_in_pieces_of_any_size(size: int) -> None:
-    complete = HEAD + b"hello"
+    complete = HEADER + b"hello"
     with server_sends(
         *[complete[start : start + size] for start in range(0, len(complete), size)], end=False
     ) as exchange:
@@ -91,18 +91,18 @@ def test_a_complete_response_in_pieces_of_any_size(size: int) -> None:
         assert exchange.is_reusable
 
 
-@pytest.mark.parametrize("length", range(1, len(HEAD)))
+@pytest.mark.parametrize("length", range(1, len(HEADER)))
 def test_a_header_truncated_anywhere(length: int) -> None:
-    with server_sends(HEAD[:length]) as exchange:
+    with server_sends(HEADER[:length]) as exchange:
         with pytest.raises(ConnectionError):
             exchange.get_response()
         assert exchange.released == 0
 
 
 @pytest.mark.parametrize("hint", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1\t103\tx\r\n\r\n"])
-@pytest.mark.parametrize("length", [0, 1, 20, len(HEAD) - 3])
+@pytest.mark.parametrize("length", [0, 1, 20, len(HEADER) - 3])
 def test_a_header_truncated_after_an_informational_response(hint: bytes, length: int) -> None:
-    with server_sends(hint + HEAD[:length]) as exchange:
+    with server_sends(hint + HEADER[:length]) as exchange:
         with pytest.raises(ConnectionError):
             exchange.get_response()
 
@@ -126,7 +126,7 @@ def test_lines_may_end_without_cr() -> None:
      b"ETag: a\r\n folded: b\r\n", b": no name\r\n"],
 )  # fmt: skip
 def test_invalid_header_lines(line: bytes) -> None:
-    with server_sends(HEAD.replace(b'ETag: "e"\r\n', line)) as exchange:
+    with server_sends(HEADER.replace(b'ETag: "e"\r\n', line)) as exchange:
         with pytest.raises(http.client.HTTPException):
             exchange.get_response()
 
@@ -164,7 +164,7 @@ def test_header_names_in_any_case_and_repeated_headers() -> None:
 
 @pytest.mark.parametrize("content_type", [b"multipart/byteranges", b"multipart/mixed; boundary=x", b"message/rfc822"])
 def test_content_types_with_a_meaning_for_a_mail_parser(content_type: bytes) -> None:
-    with server_sends(HEAD.replace(b'ETag: "e"', b"Content-Type: " + content_type)) as exchange:
+    with server_sends(HEADER.replace(b'ETag: "e"', b"Content-Type: " + content_type)) as exchange:
         assert exchange.get_response().headers["content-length"] == "5"
 
 
@@ -184,7 +184,7 @@ def test_a_header_of_many_lines() -> None:
 
 
 def test_single_bytes_do_not_extend_the_timeout() -> None:
-    slow = [bytes([byte]) for byte in HEAD]
+    slow = [bytes([byte]) for byte in HEADER]
     with server_sends(*slow) as exchange:
         with pytest.raises(TimeoutError):
             exchange.get_response(timeout=0.1)
@@ -199,7 +199,7 @@ def test_no_response_within_the_timeout() -> None:
 @pytest.mark.parametrize("status", [100, 102, 103, 199])
 def test_informational_responses_are_skipped(status: int) -> None:
     early = b"HTTP/1.1 %d Early\r\nLink: </a>\r\n\r\n" % status
-    with server_sends(early + early + HEAD + b"hello") as exchange:
+    with server_sends(early + early + HEADER + b"hello") as exchange:
         response = exchange.get_response()
         assert (response.status, "link" in response.headers, read_body(response)) == (200, False, b"hello")
 
@@ -220,12 +220,12 @@ def test_whitespace_that_is_not_http_whitespace_is_part_of_a_name(end: str) -> N
 
 
 def test_header_and_body_in_pieces_within_the_timeout() -> None:
-    with server_sends(HEAD[:30], HEAD[30:], b"he", b"llo") as exchange:
+    with server_sends(HEADER[:30], HEADER[30:], b"he", b"llo") as exchange:
         assert read_body(exchange.get_response(timeout=2)) == b"hello"
 
 
 def test_a_stalled_body() -> None:
-    with server_sends(HEAD + b"he", end=False) as exchange:
+    with server_sends(HEADER + b"he", end=False) as exchange:
         response = exchange.get_response(timeout=0.05)
         assert response.read1(100) == b"he"
         with pytest.raises(TimeoutError):
@@ -236,7 +236,7 @@ def test_a_stalled_body() -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 4])
 def test_a_truncated_body(cut: int) -> None:
-    with server_sends(HEAD + b"hello"[:cut]) as exchange:
+    with server_sends(HEADER + b"hello"[:cut]) as exchange:
         with pytest.raises(ConnectionError):
             read_body(exchange.get_response())
 
@@ -244,7 +244,7 @@ def test_a_truncated_body(cut: int) -> None:
 @pytest.mark.parametrize(
     ("method", "head"),
     [
-        ("HEAD", HEAD),
+        ("HEAD", HEADER),
         ("HEAD", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("GET", b"HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n"),
         ("GET", b"HTTP/1.1 204 x\r\n\r\n"),
@@ -262,7 +262,7 @@ def test_a_response_without_a_body_releases_the_connection_at_once(method: str, 
 
 @pytest.mark.parametrize(
     "head",
-    [HEAD.replace(b"ETag", b"Connection: close\r\nETag"), HEAD.replace(b"1.1", b"1.0"), b"HTTP/1.1 200 x\r\n\r\n"],
+    [HEADER.replace(b"ETag", b"Connection: close\r\nETag"), HEADER.replace(b"1.1", b"1.0"), b"HTTP/1.1 200 x\r\n\r\n"],
 )
 def test_a_connection_that_is_not_kept_alive(head: bytes) -> None:
     with server_sends(head + b"hello") as exchange:
@@ -309,17 +309,17 @@ def test_timeouts_if_the_kernel_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "received", [HEAD + b"hello", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+    "received", [HEADER + b"hello", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
 )
 def test_bytes_after_a_response_are_never_the_next_response(received: bytes) -> None:
-    with server_sends(received + HEAD + b"other", end=False) as exchange:
+    with server_sends(received + HEADER + b"other", end=False) as exchange:
         assert read_body(exchange.get_response()) == b"hello"
         assert exchange.released == 1 and not exchange.is_reusable
 
 
-@pytest.mark.parametrize("late", [HEAD + b"other", b"x"])
+@pytest.mark.parametrize("late", [HEADER + b"other", b"x"])
 def test_late_bytes_make_a_connection_unusable(late: bytes) -> None:
-    with server_sends(HEAD + b"hello", late, end=False) as exchange:
+    with server_sends(HEADER + b"hello", late, end=False) as exchange:
         assert read_body(exchange.get_response()) == b"hello"
         deadline = time.monotonic() + 10
         while exchange.connection.is_connected:  # another thread sends the late bytes
@@ -328,7 +328,7 @@ def test_late_bytes_make_a_connection_unusable(late: bytes) -> None:
 
 
 def test_a_connection_that_stays_open() -> None:
-    with server_sends(HEAD + b"hello", end=False) as exchange:
+    with server_sends(HEADER + b"hello", end=False) as exchange:
         assert read_body(exchange.get_response()) == b"hello"
         assert exchange.connection.is_connected
 
