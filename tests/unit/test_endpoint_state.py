@@ -97,7 +97,7 @@ def test_signature_v2_has_no_region() -> None:
 
 
 def test_keep_host() -> None:
-    """In a <Proxy> section the host stays: another host belongs to another section. The gateway's record is separate."""
+    """In a <Proxy> section the host stays: another one belongs to another section. The gateway's record is separate."""
     state = EndpointState()
     assert state.record_region(SECTION, SECTION, "eu-west-3", keep_host=True)
     assert state.effective_settings(SECTION, keep_host=True) == replace(SECTION, region="eu-west-3")
