@@ -1,4 +1,4 @@
-"""apache/scripts/own_packages.py loads the package into httpd: it finds this installation and does not change sys.path."""
+"""own_packages.py, which imports the package in httpd: it finds this installation and does not change sys.path."""
 
 from __future__ import annotations
 
