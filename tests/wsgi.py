@@ -137,7 +137,7 @@ def begin(request: dict[str, Any]) -> Begun:
     errors: io.StringIO = request["wsgi.errors"]
     body: Iterable[bytes] = validator(application)(request, start_response)
     [(status, fields)] = started
-    return Begun(status, fields, iter(body), getattr(body, "close"), errors)  # noqa: B009  # Iterable has none
+    return Begun(status, fields, iter(body), getattr(body, "close"), errors)  # noqa: B009  # Iterable has no close
 
 
 def call(request: dict[str, Any]) -> Reply:

@@ -25,7 +25,7 @@ def seconds_off(state: EndpointState, date: datetime) -> float:
 
 
 def record_clock(state: EndpointState, date: datetime | None, signed_at: datetime) -> bool:
-    """Record the clock to try after S3 rejected a signature; return whether there is one."""
+    """Record the clock to try after S3 rejected a signature; return whether it was found."""
     clock = state.alternative_clock(CEPH, date, signed_at)
     if clock is not None:
         state.record_clock(CEPH, clock)

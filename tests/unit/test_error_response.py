@@ -1,4 +1,4 @@
-"""S3's error responses: how they are parsed, which exception they mean, and what the log log_message says."""
+"""S3's error responses: how they are parsed, which exception they mean, and the text of the log line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from usp_s3_wsgi.transport.http_response import read_response
 
 
 def log_message(error: S3Error) -> str:
-    """Return the text of the log log_message for an error response."""
+    """Return the text of the log line for an error response."""
     return str(error_codes.to_exception(error, denied_status=403))
 
 

@@ -19,7 +19,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-#: The packages and top_level-level modules that each may import; imports for type checkers count too.
+#: The packages and top-level modules that each of them may import; imports for type checkers count too.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),

@@ -18,7 +18,7 @@ from usp_s3_wsgi.proxy import callbacks
 from usp_s3_wsgi.signing import sigv2, sigv4
 
 HELLO = answer(200, b"hello")
-BROKEN_HEADER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon here\r\nETag: x\r\n\r\nhi"
+INVALID_HEADER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon here\r\nETag: x\r\n\r\nhi"
 SCENARIOS: dict[str, list[Step]] = {
     "200": [HELLO],
     "206": [answer(206, b"el", ("Content-Range", "bytes 1-2/5"))],
@@ -33,7 +33,7 @@ SCENARIOS: dict[str, list[Step]] = {
     "stalled": [stall],
     "truncated": [first(answer(200, b"hello", length=50), close)],
     "invalid response": [first(b"garbage\r\n", close)],
-    "invalid header": [BROKEN_HEADER],
+    "invalid header": [INVALID_HEADER],
     "two lengths": [answer(200, b"hello", ("Content-Length", "4"))],
 }
 

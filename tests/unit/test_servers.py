@@ -65,7 +65,7 @@ def test_the_page_is_generated_from_the_results() -> None:
         (KEYS, error(502), error(403, "InvalidAccessKeyId"), PASSED),
         (KEYS, error(403), error(403, "InvalidAccessKeyId"), OURS),
         (KEYS, error(403), error(403, "AccessDenied"), OWN),
-        (KEYS, WHOLE, WHOLE, OWN),  # no signature is checked there
+        (KEYS, WHOLE, WHOLE, OWN),  # this server checks no signatures
     ],
 )
 def test_verdict(requested: Case, response: Answer, direct: Answer, verdict: str) -> None:

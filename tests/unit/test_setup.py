@@ -1,4 +1,4 @@
-"""setup.py: it finds httpd's headers, and installs the gateway without the C module where there are none."""
+"""setup.py: it finds httpd's headers, and installs the gateway without the C module if there are no headers."""
 
 from __future__ import annotations
 
