@@ -155,7 +155,7 @@ def test_any_text_is_parsed_or_rejected(text: str, start: str) -> None:
 # --- S3Bucket
 
 
-def test_s3bucket_names_a_bucket_that_the_url_does_not_name() -> None:
+def test_s3bucket_in_virtual_host_style() -> None:
     for url in ("https://films.ceph.example/", "https://films.minio:9000/", "https://films/", "https://FILMS.x/2024/"):
         settings = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
         assert (settings.bucket_url.bucket, settings.bucket_url.path_style) == ("films", False)

@@ -18,7 +18,7 @@ from usp_s3_wsgi.transport.http_response import S3Response, read_response
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
 
 
-class Wire(S3Connection):
+class FakeConnection(S3Connection):
     """A connection on which a response is received, in pieces of at most ``piece`` bytes."""
 
     def __init__(self, received: bytes, piece: int = 1 << 20) -> None:
@@ -34,7 +34,7 @@ class Wire(S3Connection):
 
 def s3_response(status: int, body: bytes = b"", **headers: str) -> S3Response:
     """Return a response of S3."""
-    response = read_response(Wire(b"HTTP/1.1 %d X\r\n\r\n" % status + body), "GET", lambda connection: None)
+    response = read_response(FakeConnection(b"HTTP/1.1 %d X\r\n\r\n" % status + body), "GET", lambda connection: None)
     response.headers.update({name.replace("_", "-").lower(): value for name, value in headers.items()})
     return response
 

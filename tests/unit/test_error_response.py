@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from tests.unit.test_client_response import Wire, s3_response
+from tests.unit.test_client_response import FakeConnection, s3_response
 from usp_s3_wsgi import errors
 from usp_s3_wsgi.errors import S3Error
 from usp_s3_wsgi.gateway import error_document
@@ -50,9 +50,9 @@ def test_request_id_and_region_are_read_from_headers_first() -> None:
 
 
 def test_an_error_document_without_end_is_read_in_part() -> None:
-    wire = Wire(b"HTTP/1.1 403 X\r\n\r\n" + b"x" * (1 << 22))
-    error_document.read(read_response(wire, "GET", lambda connection: None), 5)
-    assert wire.stream.tell() < 1 << 20
+    connection = FakeConnection(b"HTTP/1.1 403 X\r\n\r\n" + b"x" * (1 << 22))
+    error_document.read(read_response(connection, "GET", lambda connection: None), 5)
+    assert connection.stream.tell() < 1 << 20
 
 
 def test_log_message() -> None:

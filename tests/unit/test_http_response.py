@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.test_client_response import Wire
+from tests.unit.test_client_response import FakeConnection
 from usp_s3_wsgi.transport.connection import S3Connection
 from usp_s3_wsgi.transport.http_response import S3Response, read_response
 
@@ -341,12 +341,12 @@ def test_a_connection_that_stays_open() -> None:
 @settings(max_examples=50)
 def test_chunks_in_pieces_of_any_size(chunks: list[bytes], piece: int, size: int) -> None:
     sent = b"".join(b"%x ;a=b\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: x\r\n\r\n"
-    wire = Wire(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + sent, piece)
+    connection = FakeConnection(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + sent, piece)
     released: list[object] = []
-    response = read_response(wire, "GET", released.append)
+    response = read_response(connection, "GET", released.append)
     assert response.length_remaining is None and response.chunked
     assert read_body(response, size) == b"".join(chunks)
-    assert released == [wire] and not wire.stream.read()
+    assert released == [connection] and not connection.stream.read()
 
 
 @pytest.mark.parametrize(

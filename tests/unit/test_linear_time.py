@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_client_response import SETTINGS, Wire, s3_response
+from tests.unit.test_client_response import SETTINGS, FakeConnection, s3_response
 from usp_s3_wsgi.config import bucket_url, proxy_set
 from usp_s3_wsgi.configtest import apache_syntax
 from usp_s3_wsgi.gateway import client_request, client_response, error_document, operator_settings
@@ -73,7 +73,7 @@ def ignore_errors(function: Callable[..., object], *arguments: Any) -> None:
 
 
 def read_header(text: bytes, piece: int = 1 << 20) -> S3Response:
-    return read_response(Wire(text, piece), "GET", lambda connection: None)
+    return read_response(FakeConnection(text, piece), "GET", lambda connection: None)
 
 
 def read_chunked_body(text: bytes) -> None:
