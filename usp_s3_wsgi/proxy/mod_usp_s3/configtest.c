@@ -309,8 +309,8 @@ static void log_line(server_rec *server, int is_test, int level, const char *lin
 }
 
 /*
- * A finding has five fields: error or warning, file, line, code, text. Returns the number of errors. The error log shows the level
- * of a line, the terminal does not.
+ * A finding has five fields: error or warning, file, line, code, text. Returns the number of errors. The error log shows the
+ * level of a line, the terminal does not.
  */
 static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const buffer *output)
 {
