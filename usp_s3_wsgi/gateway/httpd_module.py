@@ -6,7 +6,7 @@ from types import ModuleType
 
 
 class HttpdRequest:
-    """The response body of one request. Only valid while that request is handled, in its thread."""
+    """httpd's side of one request. Only valid while that request is handled, in its thread."""
 
     def __init__(self, module: ModuleType, capsule: object) -> None:
         self._module, self._capsule = module, capsule
@@ -20,8 +20,8 @@ class HttpdRequest:
         self._module.log(self._capsule, level, line)
 
 
-def guarded_body() -> HttpdRequest | None:
-    """Return the body of the request that this thread handles; None without the module, and in mod_wsgi's daemons."""
+def current_request() -> HttpdRequest | None:
+    """Return the request that this thread handles; None without the module, and in mod_wsgi's daemons."""
     capsule = _module.guarded_body() if _module else None
     return None if _module is None or capsule is None else HttpdRequest(_module, capsule)
 

@@ -166,6 +166,13 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
     return ap_pass_brigade(filter->next, brigade);
 }
 
+static apr_status_t forget_body(void *body)
+{
+    if (current_body == body)
+        current_body = NULL;
+    return APR_SUCCESS;
+}
+
 static void guard_gateway_body(request_rec *r)
 {
     current_body = NULL;
@@ -173,6 +180,8 @@ static void guard_gateway_body(request_rec *r)
         return;
     current_body = apr_pcalloc(r->pool, sizeof(*current_body));
     current_body->r = r;
+    /* After a subrequest the thread may run handlers that have no body of their own. */
+    apr_pool_cleanup_register(r->pool, current_body, forget_body, apr_pool_cleanup_null);
     ap_add_output_filter_handle(guard_filter_handle, current_body, r, r->connection);
     usp_s3_keep_zero_content_length(r);
 }
