@@ -1,4 +1,4 @@
-"""Ceph's programs on loopback: a monitor, an OSD that stores in memory, any number of radosgw; in one temporary folder."""
+"""Ceph's programs on loopback: a monitor, an OSD in memory, any number of radosgw, in a temporary folder."""
 
 from __future__ import annotations
 
