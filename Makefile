@@ -1,4 +1,4 @@
-# make help says what there is. Everything is installed by the first call: Debian's packages as root, the rest in .venv.
+# make help lists the targets. The first call installs what is missing: Debian packages as root, all else in .venv.
 VENV    := .venv
 LOCKED  := tests/requirements/newest
 BIN     := $(VENV)/bin
@@ -7,64 +7,64 @@ SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -nam
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers soak bench lint lint-c lock format clean
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.package ## run it: an embedded private S3, Apache with the gateway before it, a film to look at (PORT=8080 chooses the port)
+demo: $(VENV)/.package ## run the demo: a private S3, Apache with the gateway in front of it, and a page with a film (PORT=8080 sets the port)
 	@$(BIN)/python -m tests.demo
 
-demo-check: $(VENV)/.package ## the same, checked by itself, then stopped
+demo-check: $(VENV)/.package ## run the checks of the demo, then stop it
 	@$(BIN)/python -m tests.demo --check
 
-test: $(VENV)/.package ## all tests: unit, vectors, botocore, and end to end in a real httpd
+test: $(VENV)/.package ## run the tests: unit tests, official vectors, botocore, and end to end in a real httpd
 	@$(BIN)/python -m pytest -q
 
-test-lowest: ## the same with the lowest versions that setup.cfg allows, in an environment of its own
+test-lowest: ## run the tests with the lowest versions that setup.cfg allows, in .venv-lowest
 	@$(MAKE) --no-print-directory VENV=.venv-lowest LOCKED=tests/requirements/lowest test
 
-test-fresh: ## an hour: demo-check and test on minimal Debian machines, which it makes (as root; SUITES="bookworm trixie httpd-image", JOBS=1)
+test-fresh: ## run demo-check and test on minimal Debian chroots (as root, one hour; SUITES="bookworm trixie httpd-image", JOBS=1)
 	@tests/fresh/install.sh
 	@$(or $(PYTHON),python3) -m tests.fresh $(if $(JOBS),--jobs $(JOBS)) $(SUITES)
 
-test-rgw: $(VENV)/.package ## the tests before a real Ceph RGW with STS, whose packages it installs (as root)
+test-rgw: $(VENV)/.package ## run the tests with a real Ceph RGW and its STS, and install its packages (as root)
 	@tests/rgw/install.sh
 	@$(BIN)/python -m pytest -q tests/rgw
 
-test-servers: $(VENV)/.package ## the same questions to Swift, Ceph, SeaweedFS, rclone and moto, which it installs (as root): docs/servers.md (SERVERS="swift moto")
+test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, SeaweedFS, rclone and moto, and write docs/servers.md (as root; SERVERS="swift moto")
 	@tests/servers/install.sh $(VENV) $(SERVERS)
 	@$(BIN)/python -m tests.servers $(SERVERS)
 
-soak: $(VENV)/.package ## minutes of mixed sizes and faults: every byte right, memory and open files flat (MINUTES=3 says how many; 30 for slow leaks)
+soak: $(VENV)/.package ## load with faults for some minutes: check every byte, memory and open files (MINUTES=3; 30 finds slow leaks)
 	@$(BIN)/python -m tests.soak $(MINUTES)
 
-bench: $(VENV)/.package ## half an hour: how fast it is, beside nginx and Traffic Server, which it installs (as root; OUT=folder)
+bench: $(VENV)/.package ## measure the speed, compared with nginx and Traffic Server (as root, half an hour; OUT=folder)
 	@tests/bench/install.sh $(VENV)
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
 
-lint: lint-c ## ruff, mypy --strict, and the C code without a warning
+lint: lint-c ## run ruff, mypy --strict, and the C compiler with warnings as errors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Not in setup.py: a warning of a newer compiler must not keep anybody from installing. The headers' own warnings do not count.
+# Not in setup.py: a warning of a newer compiler must not break an installation. -isystem: no warnings from the headers.
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wformat=2 -Werror
 HEADERS  := import runpy, sysconfig; print(*("-isystem " + folder for folder in \
             [*runpy.run_path("setup.py")["header_folders"](), sysconfig.get_path("include")]))
 
-lint-c: $(VENV)/.package ## the C code of usp_s3_module: any warning is an error
+lint-c: $(VENV)/.package ## compile the C code of usp_s3_module with warnings as errors
 	@headers=$$($(BIN)/python -c '$(HEADERS)') && for source in usp_s3_wsgi/proxy/mod_usp_s3/*.c; do \
 	  $(CC) -O2 -c -o /dev/null $(WARNINGS) -D_REENTRANT -D_GNU_SOURCE $$headers $$source || exit 1; done
 
-format: $(VENV)/.package ## put the code into ruff's form
+format: $(VENV)/.package ## format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(VENV)/.package ## renew the locked versions of all that tests and demo install, within what setup.cfg allows
+lock: $(VENV)/.package ## update the locked versions of tests and demo, within the ranges of setup.cfg
 	@tests/requirements/lock.sh $(VENV)
 
-install: $(VENV)/.package ## install what is missing, nothing else
+install: $(VENV)/.package ## only install what is missing
 
-clean: ## remove the virtual environment and all caches
+clean: ## remove the virtual environments and all caches
 	@for venv in .venv .venv-lowest; do if [ -L $$venv ]; then rm -rf "$$(dirname "$$(readlink $$venv)")"; fi; done
 	rm -rf .venv .venv-lowest build *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -72,7 +72,7 @@ clean: ## remove the virtual environment and all caches
 $(VENV)/.installed: tests/install.sh $(wildcard tests/requirements/*.txt $(LOCKED)/*.txt)
 	@tests/install.sh $(VENV) $(LOCKED)
 
-# Installed and not linked: httpd's children must be able to read it wherever this clone is.
+# A regular installation, not an editable one: httpd's children may have no access to this clone.
 $(VENV)/.package: $(VENV)/.installed $(SOURCES)
 	@rm -rf build/lib* build/temp* build/bdist* *.egg-info
 	@umask 022 && $(BIN)/python -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation --force-reinstall .

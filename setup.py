@@ -1,4 +1,4 @@
-"""Compile the extension where httpd's headers are installed: the gateway needs none. The rest is in setup.cfg."""
+"""Compile the extension if httpd's headers are installed; the gateway works without it. All else is in setup.cfg."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-#: Each header that the extension needs, the variable of apxs that names its folder, and Debian's package of it.
+#: The headers that the extension needs, the apxs variables with their folders, and their Debian packages.
 HEADERS = (
     ("httpd.h", "INCLUDEDIR", "apache2-dev"),
     ("apr.h", "APR_INCLUDEDIR", "libapr1-dev"),
@@ -18,15 +18,15 @@ HEADERS = (
 ROOT = Path(__file__).parent
 #: The C sources of usp_s3_module.
 MODULE = ROOT / "usp_s3_wsgi" / "proxy" / "mod_usp_s3"
-#: The beginning of the line that says why the extension is not built.
-WITHOUT = "usp_s3_wsgi is built without usp_s3_module"
+#: The beginning of the message that says why the extension is not built.
+NOT_BUILT = "usp_s3_wsgi is built without usp_s3_module"
 
 
 def standalone_folders():
-    """The header folders of mod_wsgi-standalone's httpd, whose apxs names the folders of its build machine."""
+    """The header folders of mod_wsgi-standalone's httpd, whose apxs prints the folders of its build machine."""
     spec = importlib.util.find_spec("mod_wsgi_packages")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        include = Path(place, "httpd", "include")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        include = Path(folder, "httpd", "include")
         if (include / "httpd.h").exists():
             return sorted({str(include), *(str(header.parent) for header in include.rglob("ap[ru].h"))})
     return []
@@ -40,7 +40,7 @@ def apxs_program():
 
 
 def apxs_folder(apxs, variable):
-    """The value of a variable of apxs, or "". The exit status is 1 where APR's own programs are missing: ignored."""
+    """The value of a variable of apxs, or "". Its exit status is ignored: it is 1 if APR's programs are missing."""
     try:
         done = subprocess.run(
             [apxs, "-q", variable],
@@ -56,12 +56,12 @@ def apxs_folder(apxs, variable):
 
 
 def header_folders():
-    """The folders of httpd's and APR's headers; an empty list, and a line that says why, if a header is missing."""
+    """The folders of httpd's and APR's headers. If a header is missing: an empty list, and a message that says why."""
     if standalone := standalone_folders():
         return standalone
     apxs = apxs_program()
     if apxs is None:
-        print(f"{WITHOUT}: there is no apxs, which Debian's package apache2-dev brings", file=sys.stderr)
+        print(f"{NOT_BUILT}: there is no apxs, which Debian's package apache2-dev brings", file=sys.stderr)
         return []
     folders = {header: apxs_folder(apxs, variable) for header, variable, _ in HEADERS}
     missing = [
@@ -70,13 +70,13 @@ def header_folders():
         if not folders[header] or not Path(folders[header], header).is_file()
     ]
     if missing:
-        print(f"{WITHOUT}: {apxs} leads to no {', no '.join(missing)}", file=sys.stderr)
+        print(f"{NOT_BUILT}: {apxs} leads to no {', no '.join(missing)}", file=sys.stderr)
         return []
     return list(dict.fromkeys(folders.values()))
 
 
 def extensions():
-    """The extension, or an empty list if it cannot be compiled; "usp-s3 apache-config" reports that."""
+    """The extension, or an empty list if the headers are missing; "usp-s3 apache-config" reports that."""
     folders = header_folders()
     if not folders:
         return []
@@ -86,7 +86,7 @@ def extensions():
             sorted(str(path.relative_to(ROOT)) for path in MODULE.glob("*.c")),
             depends=sorted(str(path.relative_to(ROOT)) for path in MODULE.glob("*.h")),
             include_dirs=folders,
-            define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # APR's headers want both
+            define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # required by APR's headers
             optional=True,
         )
     ]

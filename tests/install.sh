@@ -1,12 +1,12 @@
 #!/bin/sh
-# Install what is missing to run httpd with the gateway, its tests and its demo: Debian's httpd (no service is started),
-# a virtual environment that httpd's children can read, mod_wsgi compiled for both, and the tests' tools.
+# Install what the gateway, its tests and its demo need: Debian's httpd (no service is started), a virtual environment
+# that httpd's children can read, mod_wsgi compiled for both, and the tests' dependencies.
 #
-# usage: tests/install.sh VENV [REQUIREMENTS]     environment: PYTHON (default /usr/bin/python3 where there is one), APXS
+# usage: tests/install.sh VENV [REQUIREMENTS]     environment: PYTHON (default: /usr/bin/python3 if it exists), APXS
 # REQUIREMENTS: a folder of locked versions (default tests/requirements/newest)
 set -eu
 umask 022
-# The caller's path comes first, for there may be an httpd below /opt; but it may lack all of the system's folders.
+# The caller's path comes first, because httpd may be below /opt. It may lack some of the system's folders.
 system=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/apache2/bin
 PATH="${PATH:+$PATH:}$system"
 export PATH
@@ -25,12 +25,12 @@ python=${PYTHON:-}
 
 # --- 1. the system's packages
 
-# That of the variable APXS, else of the path; Debian's apache2-dev brings one.
+# The apxs of the variable APXS, or of the path; Debian's package apache2-dev has one.
 find_apxs() {
   if [ -n "${APXS:-}" ]; then command -v "$APXS"; else command -v apxs || command -v apxs2; fi
 }
-# Whether a header is where apxs says. In the httpd image apxs is there without APR's headers, and then its status is 1
-# whatever it says.
+# Whether a header is in the folder that apxs prints. The httpd image has apxs without APR's headers; its exit status is
+# then always 1.
 has_header() {
   folder=$("$apxs" -q "$1" 2>/dev/null) || true
   [ -n "$folder" ] && [ -e "$folder/$2" ]
@@ -53,39 +53,39 @@ missing() {
   [ -e /etc/mime.types ] || echo media-types
 }
 
-[ -z "${APXS:-}" ] || find_apxs >/dev/null || die "APXS is $APXS, which is no program." "Correct it, or unset it."
+[ -z "${APXS:-}" ] || find_apxs >/dev/null || die "APXS is $APXS, which is no program." "Correct or unset it."
 packages=$(missing | tr '\n' ' ')
 if [ -n "$packages" ]; then
   if [ "$(id -u)" = 0 ] && have apt-get; then
     say "[1/4] Debian packages: $packages"
     export DEBIAN_FRONTEND=noninteractive
     log=$(mktemp)
-    # apache2-bin and not apache2: the program without the service on port 80.
+    # apache2-bin, not apache2: the program without the service on port 80.
     { apt-get update -q && apt-get install -y -q --no-install-recommends $packages ca-certificates; } >"$log" 2>&1 ||
-      { tail -n 20 "$log"; die "apt-get could not install: $packages" "Its last words are above; is the network there?"; }
+      { tail -n 20 "$log"; die "apt-get could not install: $packages" "Its last lines are above. Is the network available?"; }
     rm -f "$log"
     packages=$(missing | tr '\n' ' ')
-    [ -z "$packages" ] || die "Installed, and still not found where $(find_apxs || echo apxs) and $python look: $packages" \
-      "Choose others: make APXS=/path/to/apxs PYTHON=/path/to/python3"
+    [ -z "$packages" ] || die "Installed, but $(find_apxs || echo apxs) and $python do not find: $packages" \
+      "Use others: make APXS=/path/to/apxs PYTHON=/path/to/python3"
   else
     case " $packages" in
       " apache2-bin apache2-dev ")
-        say "[1/4] no httpd here and no way to install Debian's: PyPI's mod_wsgi-standalone brings one (about 5 minutes)"
+        say "[1/4] no httpd, and Debian's cannot be installed: using the one of PyPI's mod_wsgi-standalone (about 5 minutes)"
         mod_wsgi=$locked/standalone.txt ;;
       *)
         die "Missing on this machine, and this is not root with apt-get: $packages" \
-          "As root: apt-get install $packages" "Then call make again." ;;
+          "As root: apt-get install $packages" "Then run make again." ;;
     esac
   fi
 else
-  say "[1/4] Debian packages: all there"
+  say "[1/4] Debian packages: installed"
 fi
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$python is older than Python 3.11: make PYTHON=/path/to/a/newer/one"
 
-# --- 2. a place that httpd's children can read
+# --- 2. a virtual environment that httpd's children can read
 
-# As root, httpd's children are another user's: what they cannot reach, they cannot run.
-as_apache() {
+# httpd that is started as root runs its children as another user, who must be able to read the environment.
+as_httpd_user() {
   if [ "$(id -u)" != 0 ]; then "$@"; return; fi
   for user in www-data apache daemon; do
     if id "$user" >/dev/null 2>&1; then
@@ -95,66 +95,65 @@ as_apache() {
   done
 }
 
-as_apache "$python" -c 'import encodings' >/dev/null 2>&1 ||
+as_httpd_user "$python" -c 'import encodings' >/dev/null 2>&1 ||
   die "httpd's children run as another user, who cannot run $python." \
-    "Give one that every user can read: make PYTHON=/usr/bin/python3"
+    "Use one that every user can run: make PYTHON=/usr/bin/python3"
 if [ -L "$venv" ]; then rm -rf "$(dirname "$(readlink "$venv")")"; fi
 rm -rf "$venv"
-elsewhere=
-case $root in *[!A-Za-z0-9/._+-]*) elsewhere="Compilers and scripts do not bear the name of $root" ;; esac
-as_apache test -x "$root" 2>/dev/null || elsewhere="httpd's children cannot read $root"
-place=$venv
-if [ -n "$elsewhere" ]; then
-  place=$(mktemp -d /var/tmp/usp_s3_wsgi.XXXXXX)/venv
-  chmod 755 "$(dirname "$place")"
-  ln -s "$place" "$venv"
-  say "$elsewhere: the virtual environment goes to $place"
+other_reason=
+case $root in *[!A-Za-z0-9/._+-]*) other_reason="Compilers and scripts cannot use a folder with the name $root" ;; esac
+as_httpd_user test -x "$root" 2>/dev/null || other_reason="httpd's children cannot read $root"
+venv_folder=$venv
+if [ -n "$other_reason" ]; then
+  venv_folder=$(mktemp -d /var/tmp/usp_s3_wsgi.XXXXXX)/venv
+  chmod 755 "$(dirname "$venv_folder")"
+  ln -s "$venv_folder" "$venv"
+  say "$other_reason: the virtual environment is in $venv_folder"
 fi
-say "[2/4] a virtual environment of $python"
-"$python" -m venv "$place" || die "$python could not make a virtual environment: apt-get install python3-venv"
+say "[2/4] virtual environment with $python"
+"$python" -m venv "$venv_folder" || die "$python could not create a virtual environment: apt-get install python3-venv"
 
 # --- 3. and 4. Python's packages
 
-# All versions are locked, what builds among them: the same everywhere and each day, until "make lock".
-# The first python of PATH and no cache: pip keeps a compiled mod_wsgi by Python's version alone, and would take one
-# that was compiled for another interpreter.
-PATH="$place/bin:$system:$PATH"
+# All versions are locked, including the build tools, until "make lock". This environment is first in PATH. mod_wsgi is
+# installed without pip's cache, which would reuse one that was compiled for another interpreter of the same version.
+PATH="$venv_folder/bin:$system:$PATH"
 export PATH
 if [ "$mod_wsgi" != "$locked/standalone.txt" ]; then
   APXS=$(find_apxs)
   export APXS
 fi
 pip_install() {
-  what=$1
+  package_names=$1
   shift
-  "$place/bin/python" -m pip --disable-pip-version-check install --no-warn-script-location --require-hashes \
-    --no-build-isolation "$@" >"$place/pip.log" 2>&1 && return
-  tail -n 40 "$place/pip.log" >&2
-  if grep -q 'DO NOT MATCH THE HASHES' "$place/pip.log"; then
-    die "The package index has other files than were locked; pip's words are above." "Trust them? Then: make lock"
-  elif grep -qE 'Could not find a version|No matching distribution|HTTPSConnectionPool|Read timed out' "$place/pip.log"; then
-    die "pip could not get $what; its words are above." \
-      "Is the package index within reach? PIP_INDEX_URL, PIP_CERT and https_proxy say how."
+  "$venv_folder/bin/python" -m pip --disable-pip-version-check install --no-warn-script-location --require-hashes \
+    --no-build-isolation "$@" >"$venv_folder/pip.log" 2>&1 && return
+  tail -n 40 "$venv_folder/pip.log" >&2
+  if grep -q 'DO NOT MATCH THE HASHES' "$venv_folder/pip.log"; then
+    die "The package index has other files than the locked ones; pip's message is above." "To accept them: make lock"
+  elif grep -qE 'Could not find a version|No matching distribution|HTTPSConnectionPool|Read timed out' "$venv_folder/pip.log"; then
+    die "pip could not download $package_names; its message is above." \
+      "Is the package index reachable? See PIP_INDEX_URL, PIP_CERT and https_proxy."
   fi
-  die "pip could not install $what; its words are above."
+  die "pip could not install $package_names; its message is above."
 }
 pip_install "pip, setuptools and wheel" -r "$locked/build.txt"
 say "[3/4] mod_wsgi, compiled for this httpd and this Python (half a minute)"
 pip_install "mod_wsgi, which is compiled for ${APXS:-an httpd of its own} and $python" --no-cache-dir -r "$mod_wsgi"
-say "[4/4] the libraries of the gateway, its tests and its embedded S3"
-pip_install "the tests' libraries" -r "$chosen/test.txt"
-"$place/bin/python" -c 'import urllib3, pytest, hypothesis, botocore, cryptography, swift' || die "the virtual environment is not complete"
+say "[4/4] dependencies of the gateway, the tests and the embedded S3"
+pip_install "the tests' dependencies" -r "$chosen/test.txt"
+"$venv_folder/bin/python" -c 'import urllib3, pytest, hypothesis, botocore, cryptography, swift' || die "the virtual environment is incomplete"
 
-# For tests with Debian's own mod_wsgi and mod_security: unpacked and not installed, which would enable them in a running Apache.
+# For tests with Debian's mod_wsgi and mod_security: only unpacked, because an installation would enable them in the system's Apache.
 unpack() {
-  (cd "$place/debian" && apt-get download -q "$@" && for package in ./*.deb; do dpkg -x "$package" .; done && rm -f ./*.deb) \
+  (cd "$venv_folder/debian" && apt-get download -q "$@" && for package in ./*.deb; do dpkg -x "$package" .; done && rm -f ./*.deb) \
     >/dev/null 2>&1
 }
 if have apt-get; then
-  mkdir -p "$place/debian"
+  mkdir -p "$venv_folder/debian"
   [ -e /usr/lib/apache2/modules/mod_wsgi.so ] || unpack libapache2-mod-wsgi-py3 ||
-    say "Debian's own mod_wsgi cannot be had: its test is skipped"
+    say "Debian's mod_wsgi cannot be downloaded: its test is skipped"
   libraries=$(apt-cache depends libapache2-mod-security2 2>/dev/null | sed -n 's/^ *Depends: \(lib\(curl\|lua\|yajl\).*\)/\1/p')
-  unpack libapache2-mod-security2 $libraries || say "Debian's mod_security cannot be had: its tests are skipped"
+  unpack libapache2-mod-security2 $libraries || say "Debian's mod_security cannot be downloaded: its tests are skipped"
 fi
-touch "$place/.installed"
+touch "$venv_folder/.installed"

@@ -1,4 +1,4 @@
-"""What our httpd is told: the two ways in, and mod_proxy without a signature, each before the stand-in bucket."""
+"""httpd's configuration: the gateway, ``<Proxy>`` sections, and mod_proxy without signing, for the same bucket."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from tests.bench.bucket import ROUTES, Bucket, Route
 from tests.httpd.server import Httpd
 from tests.leaks import ACCESS_KEY, SECRET_KEY
 
-#: The way to sign of every section: Signature v4 in headers, as Traffic Server's.
-HOW_TO_SIGN = """
+#: The signing mode of every section: Signature v4 in headers, as in Traffic Server.
+SIGNING_MODE = """
   SetEnv S3Region eu-central-1
   SetEnv S3UseHeaders on"""
-#: The rest is as shipped. Loads change here every second: children that end after one would be started for the next.
-STEADY = "MaxSpareThreads 256\n"
-_REUSE = "enablereuse=on keepalive=on"
+#: Children are not ended between two loads, because they would be started again for the next one. All else is default.
+KEEP_CHILDREN = "MaxSpareThreads 256\n"
+_REUSE_CONNECTIONS = "enablereuse=on keepalive=on"
 
 
 def pid(httpd: Httpd) -> int:
-    """The parent process of all its children."""
+    """The pid of httpd's parent process."""
     return int((httpd.root / "run" / "httpd.pid").read_text())
 
 
 def keys(number: int | None) -> dict[str, str]:
-    """The keys of a bucket; of many, each has its own."""
+    """The keys of a bucket; each numbered bucket has its own."""
     end = "" if number is None else str(number)
     return {"S3AccessKey": ACCESS_KEY + end, "S3SecretKey": SECRET_KEY + end}
 
 
 def _settings(number: int | None) -> str:
-    return "".join(f"\n  SetEnv {name} {value}" for name, value in keys(number).items()) + HOW_TO_SIGN
+    return "".join(f"\n  SetEnv {name} {value}" for name, value in keys(number).items()) + SIGNING_MODE
 
 
 def gateway(mount: str, bucket: Bucket, route: Route, number: int | None = None) -> str:
-    """A mount of the gateway before the bucket, or before one of many."""
+    """A mount of the gateway for the bucket, or for a numbered bucket."""
     reuse = '\n  SetEnv S3ProxySet "enablereuse=off"' if route.is_cold else ""
     trust = f"\n  SetEnv S3CAFile {bucket.ca}" if route.scheme == "https" else ""
     return f"""
@@ -43,7 +43,7 @@ WSGIScriptAlias {mount} ${{USP_S3_WSGI}}
 
 
 def signer(mount: str, bucket: Bucket, route: Route, parameters: str = "", number: int | None = None) -> str:
-    """A ``<Proxy>`` section that signs, and what leads to it."""
+    """A signing ``<Proxy>`` section, and its ProxyPass."""
     url = bucket.signed(route, number)
     return f"""
 ProxyPass {mount} {url}
@@ -54,12 +54,12 @@ ProxyPass {mount} {url}
 
 
 def unsigned(mount: str, url: str, parameters: str = "") -> str:
-    """mod_proxy without a signature."""
+    """A ProxyPass without signing."""
     return f"ProxyPass {mount} {url} {parameters}\n"
 
 
-def verified(bucket: Bucket) -> str:
-    """What a server needs whose mod_proxy verifies the bucket."""
+def verify_tls(bucket: Bucket) -> str:
+    """The directives by which mod_proxy verifies the bucket's certificate."""
     return f"SSLProxyEngine on\nSSLProxyVerify require\nSSLProxyVerifyDepth 10\nSSLProxyCACertificateFile {bucket.ca}\n"
 
 
@@ -71,27 +71,29 @@ def gateways(bucket: Bucket) -> str:
 def signers(bucket: Bucket) -> str:
     """A signing ``<Proxy>`` section for each route: ``/signer/http`` and so on."""
     return "".join(
-        signer(f"/signer/{route}", bucket, route, f"ProxySet {'enablereuse=off' if route.is_cold else _REUSE}")
+        signer(
+            f"/signer/{route}", bucket, route, f"ProxySet {'enablereuse=off' if route.is_cold else _REUSE_CONNECTIONS}"
+        )
         for route in ROUTES
     )
 
 
 def unsigned_proxies(bucket: Bucket) -> str:
-    """mod_proxy as it comes for each route: ``/unsigned/http`` and so on."""
+    """mod_proxy without signing, with default parameters, for each route: ``/unsigned/http`` and so on."""
     return "".join(
         unsigned(f"/unsigned/{route}", bucket.open(route), "enablereuse=off" if route.is_cold else "")
         for route in ROUTES
     )
 
 
-def all_ways(bucket: Bucket, stock_port: int, buffered_port: int) -> str:
-    """All of them: what we ship at httpd's own port, mod_proxy unsigned at two more, which differ in their buffers."""
+def all_sections(bucket: Bucket, default_port: int, buffered_port: int) -> str:
+    """All of them: signed at httpd's port, unsigned at two more ports with different buffer sizes."""
     return f"""
-{STEADY}
+{KEEP_CHILDREN}
 {gateways(bucket)}
-{verified(bucket)}
+{verify_tls(bucket)}
 {signers(bucket)}
-{_server(stock_port, 8192, bucket)}
+{_server(default_port, 8192, bucket)}
 {_server(buffered_port, 131072, bucket)}
 """
 
@@ -101,7 +103,7 @@ def _server(port: int, buffer: int, bucket: Bucket) -> str:
 Listen 127.0.0.1:{port}
 <VirtualHost 127.0.0.1:{port}>
   ProxyIOBufferSize {buffer}
-  {verified(bucket)}
+  {verify_tls(bucket)}
   {unsigned_proxies(bucket)}
 </VirtualHost>
 """

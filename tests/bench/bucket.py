@@ -1,4 +1,4 @@
-"""The bucket that everything reads from: its objects, its URLs, and the ways that lead to it."""
+"""The benchmark's bucket: its objects, its URLs, and the routes to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = {"1k": KB, "64k": 64 * KB, "1m": MB, "6m": 6 * MB, "256m": 256 * MB}
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A way to the bucket. ``is_cold``: over a new connection for each request."""
+    """How the bucket is reached. ``is_cold``: with a new connection for each request."""
 
     scheme: str
     is_cold: bool
@@ -29,21 +29,21 @@ ROUTES = tuple(Route(scheme, is_cold) for scheme in SCHEMES for is_cold in (Fals
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """``origins``: where it listens, by scheme. ``ca``: what its certificate is verified with. ``digests``: by key."""
+    """``origins``: its URLs by scheme. ``ca``: the root of its certificate. ``digests``: SHA-256 by key."""
 
     origins: dict[str, str]
     ca: Path
     digests: dict[str, str]
 
     def signed(self, route: Route, number: int | None = None) -> str:
-        """The URL below which every request must be signed, without a slash at its end; one of many if numbered.
+        """The URL below which requests must be signed, without a trailing slash; ``number``: a numbered bucket.
 
-        Each route has its own, for mod_proxy keeps one set of connection parameters for each URL.
+        Each route has its own URL, because mod_proxy has one set of connection parameters per URL.
         """
         return self._url("signed", route, number)
 
     def open(self, route: Route, number: int | None = None) -> str:
-        """The URL below which no request need be signed; the objects are the same."""
+        """The URL of the same objects without signing."""
         return self._url("open", route, number)
 
     def _url(self, kind: str, route: Route, number: int | None) -> str:

@@ -1,7 +1,7 @@
-"""What it costs to have many buckets: the same requests with 1, 10, 1,000 and 10,000 of them configured.
+"""The cost of many buckets: the same requests with 1, 10, 1,000 and 10,000 configured buckets.
 
-All of them are at one endpoint, as Ceph's and MinIO's are, and share its connections: what grows is what httpd and the
-two ways in look through, and not the number of connections.
+All buckets are at one endpoint, as with Ceph and MinIO, and share its connections: only the configuration grows, and
+not the number of connections.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ LOCATIONS, SECTIONS = "<Location> each", "<Proxy> each"
 UNSIGNED, MAP = "ProxyPass each, unsigned", "one mount, RewriteMap"
 WAYS = (LOCATIONS, SECTIONS, UNSIGNED, MAP)
 _CONNECTIONS = 16
-#: Few, so that each soon knows all buckets.
+#: Few children, so that each has soon served all buckets.
 _CHILDREN = 2
 _FEW_CHILDREN = f"StartServers {_CHILDREN}\nServerLimit {_CHILDREN}\nMaxRequestWorkers {16 * _CHILDREN}\n"
-#: Of things chosen by chance so often each, 95 % were chosen. The warm-up takes so many times a run's seconds at most.
-_OFTEN, _LONG = 3, 20
+#: With three random requests per bucket, 95 % of the buckets are requested. The warm-up is limited to 20 measurements.
+_WARM_UP_REQUESTS, _WARM_UP_LIMIT = 3, 20
 _HTTP = Route("http", False)
 
 
 @dataclass(slots=True)
-class Growth:
-    """A way to configure so many buckets. ``start``: seconds. ``each``: MB of private memory of a child after load."""
+class BucketsResult:
+    """A number of buckets, configured in one way. ``start``: seconds. ``child_memory``: private MB after load."""
 
     way: str
     buckets: int
     start: float
     requests_per_second: list[float] = field(default_factory=list)
     failures: int = 0
-    each: float = 0.0
+    child_memory: float = 0.0
 
     @property
     def speed(self) -> float:
@@ -51,8 +51,8 @@ class Growth:
         return median(self.requests_per_second)
 
 
-def measure(bucket: Bucket, rounds: int, seconds: float, counts: tuple[int, ...] = COUNTS) -> Iterator[Growth]:
-    """Measure way by way; one httpd for each count, which take turns. Yields what is done."""
+def measure(bucket: Bucket, rounds: int, seconds: float, counts: tuple[int, ...] = COUNTS) -> Iterator[BucketsResult]:
+    """Measure each way, with an httpd for each number of buckets, in turns; yields each result when it is complete."""
     for way in WAYS:
         with ExitStack() as stack:
             folder = stack.enter_context(temporary_root("buckets-"))
@@ -61,29 +61,29 @@ def measure(bucket: Bucket, rounds: int, seconds: float, counts: tuple[int, ...]
                 httpd = Httpd(_FEW_CHILDREN + _CONFIGS[way](bucket, count, folder), tune=True)
                 begun = time.perf_counter()
                 stack.enter_context(httpd)
-                servers.append((httpd, Growth(way, count, time.perf_counter() - begun)))
-            for httpd, growth in servers:
-                _warm_up(httpd, growth, seconds)
+                servers.append((httpd, BucketsResult(way, count, time.perf_counter() - begun)))
+            for httpd, result in servers:
+                _warm_up(httpd, result, seconds)
             for _ in range(rounds):
-                for httpd, growth in servers:
-                    load = _load(httpd, growth, seconds)
-                    growth.requests_per_second.append(load.requests / load.seconds)
-            for httpd, growth in servers:
-                growth.each = memory(apache.pid(httpd)).private_each
-                yield growth
+                for httpd, result in servers:
+                    load = _load(httpd, result, seconds)
+                    result.requests_per_second.append(load.requests / load.seconds)
+            for httpd, result in servers:
+                result.child_memory = memory(apache.pid(httpd)).private_each
+                yield result
 
 
-def _warm_up(httpd: Httpd, growth: Growth, seconds: float) -> None:
-    """Let each child do what it does once for each bucket: parse settings, look up keys."""
-    wanted = _OFTEN * growth.buckets * _CHILDREN
-    deadline = time.monotonic() + _LONG * seconds
-    while wanted > 0 and time.monotonic() < deadline:
-        wanted -= _load(httpd, growth, seconds).requests
+def _warm_up(httpd: Httpd, result: BucketsResult, seconds: float) -> None:
+    """Let each child parse the settings and resolve the keys of each bucket."""
+    remaining = _WARM_UP_REQUESTS * result.buckets * _CHILDREN
+    deadline = time.monotonic() + _WARM_UP_LIMIT * seconds
+    while remaining > 0 and time.monotonic() < deadline:
+        remaining -= _load(httpd, result, seconds).requests
 
 
-def _load(httpd: Httpd, growth: Growth, seconds: float) -> Load:
-    load = wrk(f"{httpd.url}/many/", _CONNECTIONS, seconds, "buckets", growth.buckets, "1k")
-    growth.failures += load.failures
+def _load(httpd: Httpd, result: BucketsResult, seconds: float) -> Load:
+    load = wrk(f"{httpd.url}/many/", _CONNECTIONS, seconds, "buckets", result.buckets, "1k")
+    result.failures += load.failures
     return load
 
 
@@ -104,12 +104,12 @@ def _unsigned(bucket: Bucket, count: int, folder: Path) -> str:
 
 
 def _shared(bucket: Bucket) -> str:
-    """The first of mod_proxy's workers: those of all longer URLs share it, and so its connections."""
+    """A worker for the endpoint, declared first: all buckets share it and its connections."""
     return apache.unsigned("/shared", f"{bucket.origins['http']}/", "enablereuse=on keepalive=on")
 
 
 def _map(bucket: Bucket, count: int, folder: Path) -> str:
-    """One mount: the first part of the path finds a bucket's URL and keys in a file; httpd keeps what it has found."""
+    """One mount: RewriteMap finds a bucket's URL and keys by the first path segment; httpd caches the result."""
     text = folder / f"buckets-{count}.txt"
     values = ("|".join([f"{bucket.signed(_HTTP, number)}/", *apache.keys(number).values()]) for number in range(count))
     text.write_text("".join(f"{number} {value}\n" for number, value in enumerate(values)))
@@ -121,7 +121,7 @@ RewriteMap buckets dbm:{text.with_suffix(".dbm")}
 RewriteCond ${{buckets:$1}} ^([^|]+)\\|([^|]+)\\|(.+)$
 RewriteRule ^/many/([^/]+)/ - [E=S3BucketURL:%1,E=S3AccessKey:%2,E=S3SecretKey:%3]
 WSGIScriptAliasMatch ^/many/[^/]+ ${{USP_S3_WSGI}}
-<Location /many>{apache.HOW_TO_SIGN}
+<Location /many>{apache.SIGNING_MODE}
 </Location>
 """
 

@@ -1,4 +1,4 @@
-"""A client for one request at a time: what wrk does not tell, and never slower than what it measures."""
+"""A client for one request at a time, for figures that wrk does not have."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came. ``first_byte``, ``seconds``: from the request (and its connection, if that is new) to then."""
+class Response:
+    """``first_byte``, ``seconds``: the time from the request (or a new connection) to the first and the last byte."""
 
     status: int
     length: int
@@ -28,7 +28,7 @@ class Answer:
 
 
 class Client:
-    """A client with one kept connection to the server of a URL."""
+    """A client with one persistent connection to the server of a URL."""
 
     def __init__(self, url: str, ca: Path) -> None:
         parts = urlsplit(url)
@@ -47,41 +47,41 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connection; the next request opens another one."""
+        """Close the connection; the next request opens another one."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def get(
         self, url: str, take: Callable[[memoryview], object] | None = None, *, headers: tuple[str, ...] = ()
-    ) -> Answer:
-        """Read an object to its end, and give its bytes to ``take``. Raises: BenchError."""
+    ) -> Response:
+        """Read an object, and pass its bytes to ``take``. Raises: BenchError."""
         parts = urlsplit(url)
         lines = [f"GET {parts.path} HTTP/1.1", f"Host: {self._host}", *headers, "", ""]
         begun = time.perf_counter()
         try:
-            connection = self._connected()
+            connection = self._connect()
             connection.sendall("\r\n".join(lines).encode())
-            head, filled = self._head(connection)
+            head, filled = self._read_head(connection)
             first_byte = time.perf_counter() - begun
-            status, length = _parsed(self._buffer[:head].tobytes())
-            got = filled - head
+            status, length = _parse_head(self._buffer[:head].tobytes())
+            received = filled - head
             if take is not None:
                 take(self._buffer[head:filled])
-            while got < length:
+            while received < length:
                 number = connection.recv_into(self._buffer)
                 if number == 0:
                     break
-                got += number
+                received += number
                 if take is not None:
                     take(self._buffer[:number])
         except OSError as error:
             raise BenchError(f"{url}: {error!r}") from error
-        if got != length:
-            raise BenchError(f"{url}: {got} bytes of {length}")
-        return Answer(status, length, first_byte, time.perf_counter() - begun)
+        if received != length:
+            raise BenchError(f"{url}: {received} bytes of {length}")
+        return Response(status, length, first_byte, time.perf_counter() - begun)
 
-    def _connected(self) -> socket.socket:
+    def _connect(self) -> socket.socket:
         if self._socket is None:
             self._socket = socket.create_connection(self._address, _TIMEOUT)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -89,22 +89,22 @@ class Client:
                 self._socket = self._tls.wrap_socket(self._socket, server_hostname=self._address[0])
         return self._socket
 
-    def _head(self, connection: socket.socket) -> tuple[int, int]:
-        """Read until the header is there; returns its length, and how much of the buffer is filled."""
+    def _read_head(self, connection: socket.socket) -> tuple[int, int]:
+        """Read the header; returns its length, and how much of the buffer is filled."""
         filled = 0
         while True:
             number = connection.recv_into(self._buffer[filled:])
             if number == 0:
-                raise ConnectionError("the connection ended before the answer's header did")
+                raise ConnectionError("the connection was closed within the response header")
             filled += number
             end = self._buffer[:filled].tobytes().find(b"\r\n\r\n")
             if end >= 0:
                 return end + 4, filled
 
 
-def _parsed(head: bytes) -> tuple[int, int]:
+def _parse_head(head: bytes) -> tuple[int, int]:
     lines = head.decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     if "content-length" not in fields:
-        raise BenchError(f"an answer without Content-Length:\n{head.decode('latin-1')}")
+        raise BenchError(f"a response without Content-Length:\n{head.decode('latin-1')}")
     return int(lines[0].split()[1]), int(fields["content-length"])

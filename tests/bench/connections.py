@@ -1,4 +1,4 @@
-"""What more connections do to speed, patience and memory."""
+"""Speed, latency and memory with more connections."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _HTTP = Route("http", False)
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
-    """A column with so many connections; medians of the rounds. ``p99``: milliseconds."""
+class ConnectionsResult:
+    """A column with a number of connections; medians of the rounds. ``p99``: milliseconds."""
 
     column: str
     size: str
@@ -28,27 +28,27 @@ class Crowd:
     p99: float
     memory: Memory
     failures: int
-    ended: int
+    closed: int
 
 
 def measure(
     columns: list[Column], rounds: int, seconds: float, counts: tuple[int, ...] = COUNTS
-) -> Iterator[list[Crowd]]:
-    """Measure size by size and count by count; servers that stand alone take turns. Yields what is done."""
+) -> Iterator[list[ConnectionsResult]]:
+    """Measure each size with each number of connections; the servers take turns. Yields complete results."""
     for size, key in OBJECTS.items():
         for count in counts:
             loads = [[wrk(column.url(_HTTP, key), count, seconds) for column in columns] for _ in range(rounds)]
             yield [
-                Crowd(
+                ConnectionsResult(
                     column.name,
                     size,
                     count,
-                    median(load.requests / load.seconds for load in of_column),
-                    median(load.bytes / load.seconds for load in of_column),
-                    median(load.p99 for load in of_column),
+                    median(load.requests / load.seconds for load in column_loads),
+                    median(load.bytes / load.seconds for load in column_loads),
+                    median(load.p99 for load in column_loads),
                     memory(column.pid or 0),
-                    sum(load.failures for load in of_column),
-                    sum(load.ended for load in of_column),
+                    sum(load.failures for load in column_loads),
+                    sum(load.closed for load in column_loads),
                 )
-                for column, of_column in zip(columns, zip(*loads, strict=True), strict=True)
+                for column, column_loads in zip(columns, zip(*loads, strict=True), strict=True)
             ]

@@ -1,4 +1,4 @@
-"""The table of goals: what this package wants to reach, and whether it did in this run."""
+"""The performance goals, and whether this run reached them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOISE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A figure, and its limit: it shall be at least (or ``at_most``) that."""
+    """A figure that must be at least (or ``at_most``) the limit."""
 
     text: str
     figure: Callable[[Results], float | None]
@@ -28,8 +28,8 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What became of a goal; ``measured`` None: this run did not measure it."""
+class GoalResult:
+    """The result of a goal; ``measured`` None: this run did not measure it."""
 
     text: str
     limit: str
@@ -37,16 +37,16 @@ class Judged:
     reached: bool | None
 
 
-def judge(results: Results) -> list[Judged]:
-    """All goals, with what was measured."""
-    return [_judged(goal, goal.figure(results)) for goal in _goals()]
+def evaluate(results: Results) -> list[GoalResult]:
+    """All goals with the measured figures."""
+    return [_evaluate(goal, goal.figure(results)) for goal in _goals()]
 
 
-def _judged(goal: Goal, figure: float | None) -> Judged:
+def _evaluate(goal: Goal, figure: float | None) -> GoalResult:
     limit = f"{'at most' if goal.at_most else 'at least'} {goal.limit:g}{goal.unit}"
     if figure is None:
-        return Judged(goal.text, limit, None, None)
-    return Judged(goal.text, limit, figure, figure <= goal.limit if goal.at_most else figure >= goal.limit)
+        return GoalResult(goal.text, limit, None, None)
+    return GoalResult(goal.text, limit, figure, figure <= goal.limit if goal.at_most else figure >= goal.limit)
 
 
 def _goals() -> Iterator[Goal]:
@@ -58,10 +58,10 @@ def _goals() -> Iterator[Goal]:
     yield from _speeds(SIGNER, TRAFFIC_SERVER, 1.0, "1 KB x 16", "1 MB x 16", "6 MB x 16")
     yield from _speeds(SIGNER, UNSIGNED, 0.75, "1 KB x 16")
     yield Goal(f"{SIGN}, whole request", lambda results: _step(results, "microseconds"), 5, at_most=True, unit=" us")
-    yield Goal(f"{SIGN}, times as fast as botocore", lambda results: _step(results, "ratio"), 15)
+    yield Goal(f"{SIGN}, speed relative to botocore", lambda results: _step(results, "ratio"), 15)
     for server in (GATEWAY, SIGNER):
         yield Goal(
-            f"{STREAMS} streams of 256 MB, {server}: memory above idle, each",
+            f"{STREAMS} streams of 256 MB, {server}: memory per stream above idle",
             partial(Results.stream_memory, server=server),
             1,
             at_most=True,
@@ -69,7 +69,7 @@ def _goals() -> Iterator[Goal]:
         )
     for way in (MAP, LOCATIONS, SECTIONS):
         yield Goal(
-            f"{_MANY:,} buckets ({way}) / one bucket: no slower, but for noise",
+            f"{_MANY:,} buckets ({way}) / one bucket: speed ratio",
             partial(Results.bucket_ratio, way=way, number=_MANY),
             _NOISE,
         )

@@ -1,4 +1,4 @@
-"""wrk: many requests at once, by a client that costs less than what it asks."""
+"""Load with many connections, by wrk, which needs little CPU time itself."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 
 from tests.bench.server import BenchError
 
-#: Seconds for one answer: 64 objects of 6 MB may be under way at once.
-_PATIENCE = 30
+#: Seconds for one response: 64 objects of 6 MB may be in transfer at the same time.
+_TIMEOUT = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk counted. ``p50``, ``p99``: milliseconds. ``failures``: answers from 400 on, or none, errors of sockets.
+    """What wrk counted. ``p50``, ``p99``: milliseconds. ``failures``: statuses from 400 on, timeouts, socket errors.
 
-    ``ended``: connections that the server ended where wrk waited for an answer. The event MPM ends kept connections
-    that are idle when its threads are all at work, and a client must then ask again; wrk cannot tell that from an
-    answer that is cut short, but httpd's error log does.
+    ``closed``: connections that the server closed while wrk waited for a response. The event MPM closes idle keep-alive
+    connections when all of its threads are busy, and clients then retry. wrk cannot distinguish that from a truncated
+    response; httpd's error log does.
     """
 
     requests: int
@@ -31,19 +31,19 @@ class Load:
     p50: float
     p99: float
     failures: int
-    ended: int
+    closed: int
 
 
-def wrk(url: str, connections: int, seconds: float, *what: object, close: bool = False) -> Load:
-    """Ask so long on so many connections; ``what``: the arguments of wrk.lua. ``close``: one request for each.
+def wrk(url: str, connections: int, seconds: float, *script_arguments: object, close: bool = False) -> Load:
+    """Load a URL; ``script_arguments``: those of wrk.lua. ``close``: use a new connection for each request.
 
     Raises: BenchError.
     """
     threads = min(connections, os.cpu_count() or 1)
     command = [
-        "wrk", f"-t{threads}", f"-c{connections}", f"-d{int(seconds) + 1}s", f"--timeout={_PATIENCE}s",
+        "wrk", f"-t{threads}", f"-c{connections}", f"-d{int(seconds) + 1}s", f"--timeout={_TIMEOUT}s",
         "--script", str(Path(__file__).with_name("wrk.lua")), *(["--header", "Connection: close"] if close else []),
-        url, "--", *map(str, what),
+        url, "--", *map(str, script_arguments),
     ]  # fmt: skip
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -51,12 +51,12 @@ def wrk(url: str, connections: int, seconds: float, *what: object, close: bool =
     try:
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
-        # It knows whole seconds alone, and tells what it has counted when it is interrupted.
+        # wrk accepts only whole seconds; when it is interrupted, it prints what it has counted.
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=2 * _PATIENCE)
+        output, _ = process.communicate(timeout=2 * _TIMEOUT)
     finally:
         process.kill()
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
     try:
         return Load(**json.loads(output.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):

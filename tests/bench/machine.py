@@ -1,4 +1,4 @@
-"""Where and with what was measured."""
+"""The machine and the versions of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.httpd.machine import httpd_binary
 from tests.httpd.server import MPM
 
-#: How each program tells its version, and where that stands in what it says.
+#: The command that prints each program's version, and a pattern for the version.
 _PROGRAMS = {
     "httpd": ([httpd_binary(), "-v"], r"Apache/(\S+)"),
     "nginx": (["nginx", "-v"], r"nginx/(\S+)"),
@@ -24,7 +24,7 @@ _PACKAGES = ("usp_s3_wsgi", "mod_wsgi", "urllib3", "botocore")
 
 
 def machine() -> dict[str, str]:
-    """The computer."""
+    """CPU, memory and kernel of this machine."""
     model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     return {
@@ -36,12 +36,12 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The programs."""
+    """The versions of packages and programs."""
     return {
         **{package: importlib.metadata.version(package) for package in _PACKAGES},
         "Python": platform.python_version(),
         "MPM": MPM,
-        **{name: _version(*how) for name, how in _PROGRAMS.items()},
+        **{name: _version(*command) for name, command in _PROGRAMS.items()},
     }
 
 

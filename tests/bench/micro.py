@@ -1,4 +1,4 @@
-"""Microseconds of single steps: settings, request, signature; beside botocore's for the same request."""
+"""Micro-benchmarks: settings, request and signature, compared with botocore for the same request."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _MODES: dict[str, dict[str, str]] = {
     "sign v2 header": {"S3UseHeaders": "on"},
     "sign v2 query": {},
 }
-_REPEATS, _FEW, _SECONDS = 7, 2, 0.1
-_PATIENCE = 120
+_REPEATS, _QUICK_REPEATS, _SECONDS = 7, 2, 0.1
+_TIMEOUT = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """``microseconds``: the best of several repeats. ``botocore``: the same by botocore, where it has the step."""
+    """``microseconds``: the best of several repeats. ``botocore``: the same for botocore, if it has this step."""
 
     step: str
     microseconds: float
@@ -49,40 +49,40 @@ class Timing:
 
     @property
     def ratio(self) -> float | None:
-        """How many times as long botocore takes."""
+        """botocore's time divided by ours."""
         return self.botocore / self.microseconds if self.botocore else None
 
 
 def measure_installed(quick: bool) -> list[Timing]:
-    """Time each step of what is installed, for that is what httpd's children run, and not this checkout."""
+    """Time each step with the installed package, which httpd's children run, and not with this checkout."""
     checkout = Path(__file__).parents[2]
     program = "import sys; sys.path.append(sys.argv[1]); from tests.bench import micro; micro.print_timings()"
-    command = [sys.executable, "-c", program, str(checkout), str(_FEW if quick else _REPEATS)]
-    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    command = [sys.executable, "-c", program, str(checkout), str(_QUICK_REPEATS if quick else _REPEATS)]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     if done.returncode:
         raise BenchError(f"the steps could not be timed:\n{done.stderr}")
     return [Timing(**timing) for timing in json.loads(done.stdout)]
 
 
 def print_timings() -> None:
-    """What the process of measure_installed does."""
+    """Print the timings as JSON: the child process of measure_installed."""
     print(json.dumps([asdict(timing) for timing in _measure(int(sys.argv[2]))]))
 
 
 def _measure(repeats: int) -> Iterator[Timing]:
     for name, mode in _MODES.items():
-        yield Timing(name, _best(_ours(mode), repeats), _best(_botocore(name, mode), repeats))
+        yield Timing(name, _best(_our_signer(mode), repeats), _best(_botocore_signer(name, mode), repeats))
     environ = _environ(_MODES[SIGN])
-    yield Timing("settings, parsed for the first time", _best(_parse_anew(environ), repeats))
-    yield Timing("settings, known already", _best(lambda: settings.from_environ(environ), repeats))
+    yield Timing("settings, first parse", _best(_parse_uncached(environ), repeats))
+    yield Timing("settings, cached", _best(lambda: settings.from_environ(environ), repeats))
     section = settings.from_environ(environ)
     yield Timing(
-        "request of a WSGI environ", _best(lambda: client_request.from_environ(environ).for_bucket(section), repeats)
+        "request from a WSGI environ", _best(lambda: client_request.from_environ(environ).for_bucket(section), repeats)
     )
     pairs = tuple(_settings(_MODES[SIGN]).items())
     uri = f"/media{_PATH}"
     yield Timing(
-        "<Proxy>: the whole call for a request",
+        "<Proxy>: complete callback for a request",
         _best(
             lambda: callbacks.sign_request((f"{_ORIGIN}/", pairs, "GET", _ORIGIN + _PATH, uri, False, None)), repeats
         ),
@@ -90,7 +90,7 @@ def _measure(repeats: int) -> Iterator[Timing]:
 
 
 def _best(call: Callable[[], object], repeats: int) -> float:
-    """Microseconds of one call, the best of the repeats: what takes longer is another program's doing."""
+    """Microseconds of one call, the best of the repeats: slower ones are disturbed by other programs."""
     timer = timeit.Timer(call)
     number, taken = timer.autorange()
     number = max(1, int(number * _SECONDS / taken))
@@ -102,7 +102,7 @@ def _settings(mode: dict[str, str]) -> dict[str, str]:
 
 
 def _environ(mode: dict[str, str]) -> dict[str, Any]:
-    """What mod_wsgi gives the gateway for a range of an object."""
+    """The environ of mod_wsgi for a range of an object."""
     return {
         "REQUEST_METHOD": "GET",
         "REQUEST_URI": f"/media{_PATH}",
@@ -123,7 +123,7 @@ def _environ(mode: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _parse_anew(environ: dict[str, Any]) -> Callable[[], object]:
+def _parse_uncached(environ: dict[str, Any]) -> Callable[[], object]:
     def parse() -> object:
         settings.parse.cache_clear()
         return settings.from_environ(environ)
@@ -131,15 +131,15 @@ def _parse_anew(environ: dict[str, Any]) -> Callable[[], object]:
     return parse
 
 
-def _ours(mode: dict[str, str]) -> Callable[[], object]:
+def _our_signer(mode: dict[str, str]) -> Callable[[], object]:
     environ = _environ(mode)
     section = settings.from_environ(environ)
     unsigned, keys = client_request.from_environ(environ).for_bucket(section), resolver.resolve(section)
     return lambda: sign(unsigned, section.signing, keys, datetime.now(UTC))
 
 
-def _botocore(name: str, mode: dict[str, str]) -> Callable[[], object]:
-    """The same request by botocore, which signs what it was given in place: so each time a new one."""
+def _botocore_signer(name: str, mode: dict[str, str]) -> Callable[[], object]:
+    """Sign the same request with botocore, which modifies the request: each call makes a new one."""
     keys = BotoCredentials(ACCESS_KEY, SECRET_KEY)
     signers: dict[str, Callable[[], Any]] = {
         SIGN: lambda: auth.S3SigV4Auth(keys, "s3", _REGION),
@@ -151,9 +151,9 @@ def _botocore(name: str, mode: dict[str, str]) -> Callable[[], object]:
     bucket_path = None if "S3Region" in mode else f"/films{_PATH}"
     url = _ORIGIN + _PATH
 
-    def sign_by_botocore() -> object:
+    def sign_with_botocore() -> object:
         boto_request = AWSRequest("GET", url, headers={"Range": _RANGE}, auth_path=bucket_path)
         signer.add_auth(boto_request)
         return boto_request
 
-    return sign_by_botocore
+    return sign_with_botocore

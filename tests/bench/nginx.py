@@ -1,4 +1,4 @@
-"""nginx with a configuration of our own: as the stand-in bucket, and as a proxy to compare with."""
+"""nginx, as the bucket of the benchmark and as a compared proxy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ENDLESS = 1_000_000_000
 
 
 @contextmanager
-def stand_in() -> Iterator[Bucket]:
-    """Run the stand-in bucket: static files, sent as fast as this machine can."""
+def static_bucket() -> Iterator[Bucket]:
+    """Run the bucket: static files, served as fast as this machine can."""
     with temporary_root("bucket-") as root:
-        # The address as a host's name as well: mod_ssl, nginx and Traffic Server look for it there alone.
+        # Also as a DNS name: mod_ssl, nginx and Traffic Server do not check IP address entries.
         certificate = make_certificate(root, "IP:127.0.0.1,DNS:127.0.0.1")
         digests = fill(root)
         ports = {"http": free_port(), "https": free_port()}
-        # What must be signed is refused where there is no signature. It is not verified: the tests do that.
+        # Unsigned requests are rejected. The signature is not verified here: the tests do that.
         http = f"""
   sendfile on;
   keepalive_requests {_ENDLESS};
@@ -53,7 +53,7 @@ def stand_in() -> Iterator[Bucket]:
 
 @contextmanager
 def proxy(bucket: Bucket) -> Iterator[tuple[str, int]]:
-    """Run an unsigned proxy with a mount named as each route; yields its URL and its master's pid."""
+    """Run a proxy without signing, with a mount for each route; yields its URL and its master's pid."""
     port = free_port()
     upstreams = "\n".join(
         f"upstream {scheme} {{ server {origin.partition('//')[2]}; keepalive 64; }}"
@@ -87,7 +87,7 @@ def _nginx(http: str, ports: list[int]) -> Iterator[int]:
     """Run nginx with these lines in its ``http`` block; yields the master's pid."""
     with temporary_root("nginx-") as root:
         user = f"user {apache_user().pw_name};" if os.geteuid() == 0 else ""
-        scratch = "\n".join(
+        temp_paths = "\n".join(
             f"  {name}_temp_path {root}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         (root / "nginx.conf").write_text(f"""
@@ -101,7 +101,7 @@ events {{
 }}
 http {{
   access_log off;
-{scratch}
+{temp_paths}
 {http}
 }}
 """)

@@ -1,4 +1,4 @@
-"""The picture: a panel for each row, a bar for each column, both ways to the bucket side by side."""
+"""The chart: a panel for each row, a bar for each column, http and https to the bucket side by side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.bench.columns import BUFFERED, DIRECT, GATEWAY, NGINX, SIGNER, TRAFFI
 from tests.bench.report import speed
 from tests.bench.results import Record, Results
 
-#: Those that sign in full colour, those that do not in grey.
+#: Proxies that sign are coloured, those that do not are grey.
 _COLOURS = {
     GATEWAY: "#1b6ca8",
     SIGNER: "#3a9bd9",
@@ -19,23 +19,23 @@ _COLOURS = {
     BUFFERED: "#aab0b5",
     NGINX: "#c9ced2",
 }
-#: Rows at 64 connections tell little more than those at 16; they are in the tables.
-_LEFT_OUT = " x 64"
+#: Rows with 64 connections are only in the tables; they differ little from those with 16.
+_OMITTED = " x 64"
 _TITLES = {"http": "http to the bucket", "https": "https to the bucket, verified"}
-#: Inches; at 100 dots each the picture is as wide as a README is shown.
+#: Inches; at 100 dpi the chart is as wide as GitHub shows a README.
 _WIDTH, _BAR, _GAP = 9.0, 0.17, 0.42
 _ROOM = 1.3
 
 
 def plot(results: Results, path: Path) -> None:
-    """Draw the throughput, of which something must have been measured."""
-    # Not above: matplotlib comes with "make bench" alone, and the rest of the benchmark is used without it.
+    """Draw the throughput, which must not be empty."""
+    # Imported here, because only the chart needs matplotlib, which "make bench" installs.
     import matplotlib
     from matplotlib import pyplot
 
     matplotlib.use("agg")
     schemes = [scheme for scheme in SCHEMES if results.rows(scheme)]
-    rows = [row for row in results.rows(schemes[0]) if not row.endswith(_LEFT_OUT)] or results.rows(schemes[0])
+    rows = [row for row in results.rows(schemes[0]) if not row.endswith(_OMITTED)] or results.rows(schemes[0])
     columns = [column for column in _COLOURS if column in results.columns()]
     panel = len(columns) * _BAR + _GAP
     pyplot.rcParams.update({"font.family": "DejaVu Sans", "font.size": 8, "svg.hashsalt": "bench"})
@@ -54,10 +54,10 @@ def plot(results: Results, path: Path) -> None:
         line[0].set_yticks(range(len(columns)), columns)
     versions = results.about["versions"]
     figure.suptitle(
-        f"Private objects through each proxy: how many, or how much, each second\n"
+        f"Private objects through each proxy: requests or bytes per second\n"
         f"usp_s3_wsgi {versions['usp_s3_wsgi']}, httpd {versions['httpd']}, Traffic Server "
         f"{versions['Traffic Server']}, nginx {versions['nginx']}; {results.about['machine']['cores']} cores "
-        f"for proxy, bucket and client together",
+        f"shared by proxy, bucket and client",
         fontsize=9,
     )
     figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -67,8 +67,8 @@ def plot(results: Results, path: Path) -> None:
 def _panel(axes: Any, row: str, cells: list[Record], direct: Record | None) -> None:
     speeds = [cell["median"]["bytes_per_second" if cell["is_large"] else "requests_per_second"] for cell in cells]
     bars = axes.barh(range(len(cells)), speeds, height=0.8, color=[_COLOURS[cell["column"]] for cell in cells])
-    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-    axes.bar_label(bars, [speed(cell) for cell in cells], padding=3, fontsize=7.5, bbox=paper)
+    label_box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    axes.bar_label(bars, [speed(cell) for cell in cells], padding=3, fontsize=7.5, bbox=label_box)
     for cell, value in zip(cells, speeds, strict=True):
         if cell["column"] == TRAFFIC_SERVER:
             axes.axvline(value, color=_COLOURS[TRAFFIC_SERVER], linewidth=0.8, linestyle=":", zorder=0)

@@ -1,4 +1,4 @@
-"""What a server's processes have used and hold, from /proc."""
+"""CPU time and memory of a server's processes, from /proc."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MB = 1024.0
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """MB of the processes that serve. ``pss``: all pages, of shared ones a share; ``private``: their own alone.
+    """MB of a server's processes. ``pss``: proportional set size; ``private``: private pages only.
 
-    ``pss_each``, ``private_each``: the median of one process.
+    ``pss_each``, ``private_each``: the median per process.
     """
 
     processes: int
@@ -28,7 +28,7 @@ class Memory:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """The process and all that descend from it."""
+    """The process and its descendants."""
     yield pid
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -37,26 +37,26 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of the tree until now, that of children which have ended included."""
+    """User and system time of the process tree, including children that have ended."""
     ticks = 0
     for process in tree(pid):
         with suppress(OSError):
-            # utime, stime and those of the children that it has waited for: proc(5), fields 14 to 17
+            # utime, stime, cutime, cstime: proc(5), fields 14 to 17
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(int(field) for field in fields[11:15])
     return ticks / _TICKS
 
 
 def memory(pid: int) -> Memory:
-    """Look at a server's children, or at itself if it has none."""
+    """Measure a server's children, or the server itself if it has none."""
     _, *children = tree(pid)
-    seen = [one for process in children or [pid] if (one := _pages(process))]
-    shares, own = [pss for pss, _ in seen], [private for _, private in seen]
-    return Memory(len(seen), sum(shares), sum(own), median(shares), median(own))
+    pages = [one for process in children or [pid] if (one := _pages(process))]
+    shares, own = [pss for pss, _ in pages], [private for _, private in pages]
+    return Memory(len(pages), sum(shares), sum(own), median(shares), median(own))
 
 
 def _pages(pid: int) -> tuple[float, float] | None:
-    """PSS and private MB; None of a process that has ended."""
+    """PSS and private memory in MB; None if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:

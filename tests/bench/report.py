@@ -1,4 +1,4 @@
-"""The results as text: what a reader compares first, then all figures."""
+"""The results as text: comparisons first, then all figures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.bench.bucket import MB, SCHEMES
 from tests.bench.columns import DIRECT, NAMES, TRAFFIC_SERVER, UNSIGNED
 from tests.bench.results import Record, Results
 
-#: How many times as fast as the fastest column the stand-in must be to be none of the limits.
-_AMPLE = 1.5
+#: The bucket is not a bottleneck if it is so many times as fast as the fastest column.
+_BOTTLENECK_RATIO = 1.5
 _HEADING = 15
 
 
 def report(results: Results) -> str:
-    """Everything, the verdict last."""
+    """All tables, then goals and errors."""
     return "\n\n".join(part for part in _parts(results) if part)
 
 
@@ -26,13 +26,13 @@ def _parts(results: Results) -> Iterator[str]:
         if reference in results.columns():
             yield from _by_column(
                 results,
-                f"times as fast as {reference}, side by side (median of the rounds' ratios)",
+                f"speed relative to {reference} (median of the rounds' ratios)",
                 _ratio_to(results, reference),
             )
-    yield from _by_column(results, "speed: requests/s, or MB/s of large objects", speed)
-    yield from _by_column(results, "ms until half and until 99 % of the answers are whole", _latency)
-    yield from _by_column(results, "ms to the first byte, one request at a time", _median_of("first_byte"))
-    yield from _by_column(results, "seconds of the proxy's CPU for 1 GB of large objects, or 1,000 requests", _cpu)
+    yield from _by_column(results, "speed in requests/s, or MB/s for large objects", speed)
+    yield from _by_column(results, "latency in ms: median / 99th percentile", _latency)
+    yield from _by_column(results, "time to first byte in ms, one request at a time", _median_of("first_byte"))
+    yield from _by_column(results, "CPU seconds of the proxy per GB for large objects, or per 1,000 requests", _cpu)
     yield _connections(results.connections)
     yield _buckets(results)
     yield _memory(results.memory)
@@ -40,15 +40,15 @@ def _parts(results: Results) -> Iterator[str]:
     yield _micro(results.micro)
     yield _goals(results.goals)
     yield _bottleneck(results)
-    yield _ended(results.throughput)
-    yield "\n".join(f"FAILED: {complaint}" for complaint in results.complaints)
+    yield _closed_connections(results.throughput)
+    yield "\n".join(f"ERROR: {error}" for error in results.errors)
 
 
 # --- throughput
 
 
 def speed(cell: Record) -> str:
-    """What a cell is compared by, with its unit."""
+    """The speed of a cell with its unit."""
     figures = cell["median"]
     if cell["is_large"]:
         return f"{figures['bytes_per_second'] / MB:,.0f} MB/s"
@@ -87,7 +87,7 @@ def _median_of(name: str) -> Callable[[Record], str]:
 
 
 def _bottleneck(results: Results) -> str:
-    """Say whether the stand-in, or the client, was what was measured."""
+    """Say whether the bucket or the client may have been the bottleneck."""
     limits = {}
     for scheme in SCHEMES:
         for row in results.rows(scheme):
@@ -97,31 +97,32 @@ def _bottleneck(results: Results) -> str:
                 limits[f"{row}, {scheme}"] = min(known)
     if not limits:
         return ""
-    near = [f"{row} ({ratio:.2f})" for row, ratio in limits.items() if ratio < _AMPLE]
-    if near:
+    close_rows = [f"{row} ({ratio:.2f})" for row, ratio in limits.items() if ratio < _BOTTLENECK_RATIO]
+    if close_rows:
         return (
-            "The stand-in bucket, or the client, may have been a bottleneck where it was read directly less than "
-            f"{_AMPLE} times as fast as through the fastest column: {'; '.join(near)}."
+            "The bucket or the client may have been a bottleneck in these rows, where direct requests were less than "
+            f"{_BOTTLENECK_RATIO} times as fast as the fastest column: {'; '.join(close_rows)}."
         )
     return (
-        "The stand-in bucket was no bottleneck: read directly it was in each row at least "
-        f"{min(limits.values()):.2f} times as fast as through the fastest column."
+        "The bucket was not a bottleneck: in each row direct requests were at least "
+        f"{min(limits.values()):.2f} times as fast as the fastest column."
     )
 
 
-def _ended(cells: list[Record]) -> str:
-    """Say how often a client found its kept connection ended."""
+def _closed_connections(cells: list[Record]) -> str:
+    """Say how often the server closed an idle connection."""
     figures = [cell["median"] for cell in cells]
-    ended, requests = (sum(figure[name] for figure in figures) for name in ("ended", "requests"))
-    if not ended:
+    closed, requests = (sum(figure[name] for figure in figures) for name in ("closed", "requests"))
+    if not closed:
         return ""
     return (
-        f"Of {requests:,} requests {ended:,} met a kept connection that httpd had just ended, as its event MPM does "
-        "when all threads of a child are at work: a client asks again. Its error log would tell of answers cut short."
+        f"{closed:,} of {requests:,} requests found a keep-alive connection that httpd had just closed, as the "
+        "event MPM does when all threads of a child are busy: clients retry. "
+        "httpd's error log would show truncated responses."
     )
 
 
-# --- the rest
+# --- other tables
 
 
 def _about(results: Results) -> str:
@@ -133,22 +134,22 @@ def _about(results: Results) -> str:
     )
 
 
-def _connections(crowds: list[Record]) -> str:
-    if not crowds:
+def _connections(concurrency: list[Record]) -> str:
+    if not concurrency:
         return ""
     lines = [
         [
-            crowd["column"],
-            crowd["size"],
-            str(crowd["connections"]),
-            f"{crowd['requests_per_second']:,.0f}",
-            f"{crowd['bytes_per_second'] / MB:,.0f}",
-            _number(crowd["p99"], 1),
-            str(crowd["memory"]["processes"]),
-            _number(crowd["memory"]["pss"], 1),
-            str(crowd["failures"]),
+            result["column"],
+            result["size"],
+            str(result["connections"]),
+            f"{result['requests_per_second']:,.0f}",
+            f"{result['bytes_per_second'] / MB:,.0f}",
+            _number(result["p99"], 1),
+            str(result["memory"]["processes"]),
+            _number(result["memory"]["pss"], 1),
+            str(result["failures"]),
         ]
-        for crowd in sorted(crowds, key=lambda crowd: (crowd["size"], NAMES.index(crowd["column"])))
+        for result in sorted(concurrency, key=lambda result: (result["size"], NAMES.index(result["column"])))
     ]
     titles = [
         "server",
@@ -158,10 +159,10 @@ def _connections(crowds: list[Record]) -> str:
         "MB/s",
         "p99 ms",
         "processes",
-        "MB of them all",
+        "MB in total",
         "failures",
     ]
-    return f"More connections, http to the bucket\n{_table(titles, lines)}"
+    return f"Number of connections, http to the bucket\n{_table(titles, lines)}"
 
 
 def _buckets(results: Results) -> str:
@@ -169,38 +170,43 @@ def _buckets(results: Results) -> str:
         return ""
     lines = [
         [
-            growth["way"],
-            f"{growth['buckets']:,}",
-            f"{growth['speed']:,.0f}",
-            _number(results.bucket_ratio(growth["way"], growth["buckets"])),
-            _number(growth["start"]),
-            _number(growth["each"], 1),
-            str(growth["failures"]),
+            result["way"],
+            f"{result['buckets']:,}",
+            f"{result['speed']:,.0f}",
+            _number(results.bucket_ratio(result["way"], result["buckets"])),
+            _number(result["start"]),
+            _number(result["child_memory"], 1),
+            str(result["failures"]),
         ]
-        for growth in results.buckets
+        for result in results.buckets
     ]
     titles = [
         "configured by",
         "buckets",
         "requests/s",
-        "/ one bucket",
+        "relative to one bucket",
         "s to start",
-        "private MB of a child",
+        "private MB per child",
         "failures",
     ]
-    return f"More buckets, 1 KB x 16, http to the bucket\n{_table(titles, lines)}"
+    return f"Number of buckets, 1 KB x 16, http to the bucket\n{_table(titles, lines)}"
 
 
-def _memory(held: list[Record]) -> str:
-    if not held:
+def _memory(servers: list[Record]) -> str:
+    if not servers:
         return ""
     lines = [
-        [one["server"], when, str(one[when]["processes"]), *(_number(one[when][name], 1) for name in names)]
+        [
+            one["server"],
+            when.replace("_", " "),
+            str(one[when]["processes"]),
+            *(_number(one[when][name], 1) for name in names),
+        ]
         for names in [("pss_each", "private_each", "pss")]
-        for one in held
-        for when in ("idle", "loaded")
+        for one in servers
+        for when in ("idle", "after_load")
     ]
-    titles = ["server", "", "processes", "MB of one (PSS)", "MB of one (private)", "MB of all (PSS)"]
+    titles = ["server", "", "processes", "MB per process (PSS)", "MB per process (private)", "MB in total (PSS)"]
     return f"Memory, idle and after load\n{_table(titles, lines)}"
 
 
@@ -208,10 +214,16 @@ def _streams(streams: list[Record]) -> str:
     if not streams:
         return ""
     lines = [
-        [one["server"], str(one["streams"]), _number(one["idle"], 1), _number(one["at_most"], 1), _number(one["each"])]
+        [
+            one["server"],
+            str(one["streams"]),
+            _number(one["idle"], 1),
+            _number(one["peak"], 1),
+            _number(one["per_stream"]),
+        ]
         for one in streams
     ]
-    titles = ["server", "streams at once", "MB idle (PSS)", "MB at most (PSS)", "MB for each"]
+    titles = ["server", "concurrent streams", "MB idle (PSS)", "MB peak (PSS)", "MB per stream"]
     return f"Memory while clients read 256 MB slowly\n{_table(titles, lines)}"
 
 
@@ -222,7 +234,7 @@ def _micro(timings: list[Record]) -> str:
         [one["step"], _number(one["microseconds"]), _number(one["botocore"], 1), _number(one["ratio"], 1)]
         for one in timings
     ]
-    return f"Single steps\n{_table(['', 'us', 'botocore: us', 'times as fast'], lines)}"
+    return f"Micro-benchmarks\n{_table(['', 'us', 'botocore: us', 'botocore / ours'], lines)}"
 
 
 def _goals(goals: list[Record]) -> str:
@@ -244,7 +256,7 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def _table(titles: Iterable[str], lines: list[list[str]]) -> str:
-    """Columns of equal width, the first one of text; titles take as many lines as they need."""
+    """A table whose first column is text; long titles are wrapped."""
     wrapped = [wrap(title, _HEADING) for title in titles]
     height = max(len(title) for title in wrapped)
     heads = [[""] * (height - len(title)) + title for title in wrapped]

@@ -1,4 +1,4 @@
-"""What was measured, as it is written to JSON; all that is printed, judged and drawn comes from here."""
+"""The results as they are written to JSON; the tables, goals and chart are made from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 @dataclass(slots=True)
 class Results:
-    """Each list holds the records of the dataclasses of the module that measures it."""
+    """Each list has the records of the module that measures them."""
 
     about: Record
     throughput: list[Record] = field(default_factory=list)
@@ -24,18 +24,18 @@ class Results:
     streams: list[Record] = field(default_factory=list)
     micro: list[Record] = field(default_factory=list)
     goals: list[Record] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     # --- files
 
     def save(self, path: Path) -> None:
-        """Write all as JSON."""
+        """Write the results as JSON."""
         text = json.dumps({name: getattr(self, name) for name in self.__slots__}, indent=1)
         path.write_text(text + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read what :meth:`save` has written."""
+        """Read results that :meth:`save` has written."""
         return cls(**json.loads(path.read_text()))
 
     # --- throughput
@@ -49,29 +49,29 @@ class Results:
         return list(dict.fromkeys(cell["column"] for cell in self.throughput))
 
     def cell(self, scheme: str, row: str, column: str) -> Record | None:
-        """What a column did in a row; None where it was not measured."""
-        wanted = (scheme, row, column)
-        return next((one for one in self.throughput if (one["scheme"], one["row"], one["column"]) == wanted), None)
+        """The record of a column in a row; None if it was not measured."""
+        key = (scheme, row, column)
+        return next((one for one in self.throughput if (one["scheme"], one["row"], one["column"]) == key), None)
 
     def ratio(self, scheme: str, row: str, column: str, reference: str) -> float | None:
-        """How many times as fast as the reference, side by side: the median of the rounds' own ratios."""
+        """The speed relative to a reference column: the median of the rounds' ratios."""
         ours, theirs = self.cell(scheme, row, column), self.cell(scheme, row, reference)
         return _median_ratio(ours["speeds"], theirs["speeds"]) if ours and theirs else None
 
-    # --- the rest
+    # --- other measurements
 
-    def of_buckets(self, way: str, number: int) -> Record | None:
-        """What was measured with so many buckets."""
+    def buckets_record(self, way: str, number: int) -> Record | None:
+        """The record for a number of buckets."""
         return next((one for one in self.buckets if (one["way"], one["buckets"]) == (way, number)), None)
 
     def bucket_ratio(self, way: str, number: int) -> float | None:
-        """How many times as fast as with one bucket, side by side."""
-        many, one = self.of_buckets(way, number), self.of_buckets(way, 1)
+        """The speed relative to one bucket: the median of the rounds' ratios."""
+        many, one = self.buckets_record(way, number), self.buckets_record(way, 1)
         return _median_ratio(many["requests_per_second"], one["requests_per_second"]) if many and one else None
 
     def stream_memory(self, server: str) -> float | None:
-        """MB for each of many streams, above idle."""
-        return next((one["each"] for one in self.streams if one["server"] == server), None)
+        """MB per stream above idle."""
+        return next((one["per_stream"] for one in self.streams if one["server"] == server), None)
 
     def step(self, name: str) -> Record | None:
         """The timing of a single step."""

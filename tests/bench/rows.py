@@ -1,4 +1,4 @@
-"""The rows of the tables: what is asked for, and on how many connections."""
+"""The rows of the tables: what is requested, and with how many connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.bench.bucket import KB, SCHEMES, SIZES, Route
 
 
 class Kind(Enum):
-    """How a row's objects are read."""
+    """How the objects of a row are read."""
 
     WHOLE = auto()
     COLD = auto()
@@ -23,7 +23,7 @@ RANGE = 64 * KB
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of load. ``name``: what is read x connections."""
+    """One kind of load. ``name``: the object x the number of connections."""
 
     name: str
     key: str
@@ -33,17 +33,17 @@ class Row:
 
     @property
     def route(self) -> Route:
-        """The way that is taken to the bucket."""
+        """The route to the bucket."""
         return Route(self.scheme, self.kind is Kind.COLD)
 
     @property
     def script_arguments(self) -> tuple[object, ...]:
-        """What wrk.lua is told."""
+        """The arguments of wrk.lua."""
         return ("ranges", SIZES[self.key], RANGE) if self.kind is Kind.RANGES else ()
 
     @property
     def is_large(self) -> bool:
-        """Whether bytes are what counts; else requests."""
+        """Whether bytes per second are compared, instead of requests per second."""
         return self.kind is Kind.STREAM or (self.kind is Kind.WHOLE and SIZES[self.key] >= SIZES["1m"])
 
 

@@ -1,4 +1,4 @@
-"""Programs that run while something is measured: a temporary root, a log, and an end by their own pid."""
+"""Start and stop the programs of a benchmark, each with a temporary folder and a log."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ WAIT = 15.0
 
 
 class BenchError(Exception):
-    """The benchmark cannot go on; the message says why."""
+    """The benchmark cannot continue; the message says why."""
 
 
 @contextmanager
 def temporary_root(prefix: str, *folders: str) -> Iterator[Path]:
-    """A folder with these folders in it, which every user can read and servers can write to after they gave up root."""
+    """A folder with subfolders that every user can read, and that servers can write to without root."""
     root = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         root.chmod(0o755)
-        for place in (root, *(root / name for name in folders)):
-            place.mkdir(exist_ok=True)
+        for folder in (root, *(root / name for name in folders)):
+            folder.mkdir(exist_ok=True)
             if os.geteuid() == 0:
-                shutil.chown(place, apache_user().pw_name)
+                shutil.chown(folder, apache_user().pw_name)
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -44,7 +44,7 @@ def running(
     *,
     environment: dict[str, str] | None = None,
 ) -> Iterator[int]:
-    """Run a program that stays in the foreground until it listens on all ports; yields its pid. Raises: BenchError."""
+    """Run a foreground program and wait until it listens on all ports; yields its pid. Raises: BenchError."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
@@ -61,6 +61,6 @@ def running(
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(WAIT)
-        with suppress(ProcessLookupError):  # itself, or children that outlived it
+        with suppress(ProcessLookupError):  # it has not ended, or has left children
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(WAIT)

@@ -1,4 +1,4 @@
-"""How fast each column is in each row: rounds in which all columns take turns, so that noise meets them alike."""
+"""The speed of each column in each row. In each round all columns take turns, so that noise affects all of them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tests.bench.processes import cpu_seconds
 from tests.bench.results import Record
 from tests.bench.rows import RANGE, Kind, Row
 
-#: Requests whose first bytes are timed, one after the other, in each round.
+#: The number of requests per round whose time to first byte is measured.
 _FIRST_BYTES = 8
-#: A server may still be at work for a client that has left: its time must not be the next column's.
+#: A server may still work for a client that has disconnected: its CPU time must not count for the next column.
 _PAUSE = 0.1
 _GB, _MS = 1024**3, 1000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one run, or the median of several, has shown.
+    """The figures of one run, or the medians of several.
 
-    ``p50``, ``p99``: milliseconds for a whole answer. ``first_byte``: milliseconds until its first byte, of requests
-    one after the other on one connection, or each on its own where the row is cold; of the stream, its own.
-    ``cpu_per_gb``, ``cpu_per_1000``: seconds of CPU of the proxy for so many bytes or requests. ``failures`` and
-    ``ended`` are those of Load; of several runs their sum, as ``requests``.
+    ``p50``, ``p99``: milliseconds for a complete response. ``first_byte``: milliseconds to the first byte, of single
+    requests on one connection (with a new connection each if the row is cold; for the stream: its own).
+    ``cpu_per_gb``, ``cpu_per_1000``: CPU seconds of the proxy per GB or per 1,000 requests. ``failures`` and ``closed``
+    are those of Load; of several runs ``requests``, ``failures`` and ``closed`` are sums.
     """
 
     requests: int
@@ -43,7 +43,7 @@ class Figures:
     cpu_per_gb: float | None
     cpu_per_1000: float | None
     failures: int
-    ended: int
+    closed: int
 
 
 @dataclass(slots=True)
@@ -56,17 +56,17 @@ class Cell:
 
     @property
     def is_failed(self) -> bool:
-        """Whether an answer was wrong or missing. Of what httpd has cut short its error log tells."""
+        """Whether a response was wrong or missing. Truncated responses of httpd are found in its error log."""
         is_httpd = self.column not in {NGINX, TRAFFIC_SERVER, DIRECT}
-        return any(one.failures or (one.ended and not is_httpd) for one in self.rounds)
+        return any(one.failures or (one.closed and not is_httpd) for one in self.rounds)
 
     @property
     def speeds(self) -> list[float]:
-        """What is compared, round by round: bytes of large objects, requests of small ones, each by second."""
+        """The compared figure of each round: bytes per second of large objects, requests per second of small ones."""
         return [one.bytes_per_second if self.row.is_large else one.requests_per_second for one in self.rounds]
 
     def record(self) -> Record:
-        """What is written of it."""
+        """The record in the results."""
         return {
             "scheme": self.row.scheme,
             "row": self.row.name,
@@ -80,21 +80,21 @@ class Cell:
     def _median(self) -> Figures:
         """The median of each figure."""
         each = [asdict(one) for one in self.rounds]
-        middle: dict[str, Any] = {
+        medians: dict[str, Any] = {
             name: None if any(one[name] is None for one in each) else median(one[name] for one in each)
             for name in each[0]
         }
-        sums = {name: sum(one[name] for one in each) for name in ("requests", "failures", "ended")}
-        return Figures(**{**middle, **sums})
+        sums = {name: sum(one[name] for one in each) for name in ("requests", "failures", "closed")}
+        return Figures(**{**medians, **sums})
 
 
 def measure(
     rows: Iterable[Row], columns: list[Column], ca: Path, rounds: int, seconds: float
 ) -> Iterator[tuple[Row, list[Cell]]]:
-    """Measure row by row; yields each row as soon as it is done."""
+    """Measure row by row; yields each row when it is complete."""
     for row in rows:
         cells = [Cell(row, column.name) for column in columns]
-        for column in columns:  # connections, and threads or children where they are started on demand
+        for column in columns:  # warm-up: connections, threads, children
             _load(row, column, ca, seconds / 4)
         for _ in range(rounds):
             for column, cell in zip(columns, cells, strict=True):
@@ -119,12 +119,12 @@ def _figures(row: Row, column: Column, ca: Path, seconds: float) -> Figures:
         cpu_per_gb=used / load.bytes * _GB if used is not None and load.bytes else None,
         cpu_per_1000=used / load.requests * 1000 if used is not None and load.requests else None,
         failures=load.failures,
-        ended=load.ended,
+        closed=load.closed,
     )
 
 
 def _load(row: Row, column: Column, ca: Path, seconds: float) -> tuple[Load, list[float]]:
-    """Put the row's load on the column; returns the times to the first byte as well where the load shows them."""
+    """Put the row's load on the column; also returns the times to first byte, if the load measures them."""
     url = column.url(row.route, row.key)
     if row.kind is Kind.STREAM:
         return _stream(url, ca, seconds)
@@ -132,18 +132,18 @@ def _load(row: Row, column: Column, ca: Path, seconds: float) -> tuple[Load, lis
 
 
 def _stream(url: str, ca: Path, seconds: float) -> tuple[Load, list[float]]:
-    """Read whole objects until the time is up. Raises: BenchError, of which nothing can be measured any more."""
+    """Read complete objects until the time is up. Raises: BenchError."""
     begun = time.perf_counter()
     with Client(url, ca) as client:
-        answers = [client.get(url)]
+        responses = [client.get(url)]
         while time.perf_counter() - begun < seconds:
-            answers.append(client.get(url))
-    durations = [answer.seconds for answer in answers]
-    failures = sum(answer.status != 200 for answer in answers)
-    middle = median(durations) * _MS
-    received = sum(answer.length for answer in answers)
-    load = Load(len(answers), received, sum(durations), middle, middle, failures, ended=0)
-    return load, [answer.first_byte for answer in answers]
+            responses.append(client.get(url))
+    durations = [response.seconds for response in responses]
+    failures = sum(response.status != 200 for response in responses)
+    median_ms = median(durations) * _MS
+    received = sum(response.length for response in responses)
+    load = Load(len(responses), received, sum(durations), median_ms, median_ms, failures, closed=0)
+    return load, [response.first_byte for response in responses]
 
 
 def _first_bytes(row: Row, column: Column, ca: Path) -> Iterator[float]:

@@ -1,4 +1,4 @@
-"""Apache Traffic Server with its s3_auth, to compare with: the other proxy that signs for S3 by itself."""
+"""Apache Traffic Server with its plugin s3_auth, the other compared proxy that signs requests for S3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.bench.server import running, temporary_root
 from tests.httpd.machine import apache_user, free_port
 from tests.leaks import ACCESS_KEY, SECRET_KEY
 
-#: Nothing is cached and nothing is logged, as in the other columns; the number of threads is its own choice.
+#: No cache and no log, as in the other columns; the number of threads is the default.
 _RECORDS = """
 CONFIG proxy.config.http.server_ports STRING {port}:ip-in=127.0.0.1
 CONFIG proxy.config.admin.user_id STRING {user}
@@ -31,17 +31,17 @@ secret_key={SECRET_KEY}
 version=4
 v4-region-map=regions.config
 """
-_ALLOWED = """
+_IP_ALLOW = """
 ip_allow:
   - {apply: in, ip_addrs: 127.0.0.1, action: allow, methods: ALL}
 """
-_S3 = "s3.config"
+_S3_AUTH_CONFIG = "s3.config"
 _WITHOUT_REUSE = "@plugin=conf_remap.so @pparam=proxy.config.http.keep_alive_enabled_out=0"
 
 
 @contextmanager
 def traffic_server(bucket: Bucket) -> Iterator[tuple[str, int]]:
-    """Run it with a mount named as each route; yields its URL and its pid."""
+    """Run Traffic Server with a mount for each route; yields its URL and its pid."""
     port = free_port()
     with temporary_root("traffic-server-", "etc", "run", "log", "cache") as root:
         config = root / "etc"
@@ -63,8 +63,8 @@ cachedir: {root}/cache
         values = {"user": apache_user().pw_name, "ca_folder": bucket.ca.parent, "ca_file": bucket.ca.name}
         (config / "records.config").write_text(_RECORDS.format(port=port, **values))
         (config / "storage.config").write_text(f"{root}/cache 16M\n")
-        (config / _S3).write_text(_KEYS)
-        (config / "ip_allow.yaml").write_text(_ALLOWED)
+        (config / _S3_AUTH_CONFIG).write_text(_KEYS)
+        (config / "ip_allow.yaml").write_text(_IP_ALLOW)
         (config / "regions.config").write_text(": eu-central-1\n")
         (config / "remap.config").write_text("".join(_remap(bucket, port)))
         environment = {"TS_RUNROOT": str(root / "runroot.yaml")}
@@ -74,6 +74,6 @@ cachedir: {root}/cache
 
 def _remap(bucket: Bucket, port: int) -> Iterator[str]:
     for route in ROUTES:
-        signing = f"@plugin=s3_auth.so @pparam=--config @pparam={_S3}"
+        signing = f"@plugin=s3_auth.so @pparam=--config @pparam={_S3_AUTH_CONFIG}"
         plugins = f"{_WITHOUT_REUSE} {signing}" if route.is_cold else signing
         yield f"map http://127.0.0.1:{port}/{route}/ {bucket.signed(route)}/ {plugins}\n"

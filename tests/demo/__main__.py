@@ -1,4 +1,4 @@
-"""The demo: ``python -m tests.demo`` from the repository's root, or ``make demo``."""
+"""The demo: ``make demo``, or ``python -m tests.demo`` in the root of the repository."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 from types import FrameType
 
 from tests.demo import checks
-from tests.demo.stage import FILM, ODD_KEYS, PLAYLIST, Stage, running
+from tests.demo.stage import FILM, PLAYLIST, UNUSUAL_KEYS, Stage, running
 from tests.httpd.machine import HttpdError
 from tests.s3 import S3Error
 from usp_s3_wsgi import __version__
 
-#: Seconds between two looks whether all of it still lives.
+#: Seconds between two checks that Apache and S3 are running.
 INTERVAL = 0.2
 
 
 class Signals:
-    """Ctrl-C and its like only raise a flag: an exception amid a start or a stop would leave things behind."""
+    """Signals only set a flag: an exception during start or stop would leave processes and files behind."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -35,7 +35,7 @@ class Signals:
         self.name = self.name or signal.Signals(number).name
 
     def stopped(self) -> bool:
-        """Whether one has come."""
+        """Whether a signal has arrived."""
         return bool(self.name)
 
 
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.port:
             require_free(chosen.port)
-        say("Starting a private S3 of its own, and Apache with the gateway before it ...")
+        say("Starting a private S3, and Apache with the gateway in front of it ...")
         status = check(chosen, signals) if chosen.check else serve(chosen.port, signals)
     except (HttpdError, S3Error, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -57,22 +57,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 def options(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.demo", description="A film in a private S3, through Apache.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.demo", description="Serve a film from a private S3 bucket through Apache."
+    )
     parser.add_argument(
         "--port",
         type=port,
         default=os.environ.get("PORT") or "0",
-        help="Apache's port (default: $PORT, else a free one)",
+        help="Apache's port (default: $PORT, otherwise a free port)",
     )
-    parser.add_argument("--check", action="store_true", help="check the demo by itself, then stop")
+    parser.add_argument("--check", action="store_true", help="run the checks, then stop")
     parser.add_argument(
-        "--screenshot", type=Path, metavar="FILE", help="with --check: save a picture of the start page"
+        "--screenshot", type=Path, metavar="FILE", help="with --check: save a screenshot of the start page"
     )
     return parser.parse_args(arguments)
 
 
 def port(text: str) -> int:
-    """A port's number; 0 is any free one."""
+    """A port number; 0: any free port."""
     number = int(text)
     if not 0 <= number <= 65_535:
         raise ValueError(text)
@@ -80,24 +82,24 @@ def port(text: str) -> int:
 
 
 def require_free(port: int) -> None:
-    """Say so before anything is started. Raises: HttpdError."""
+    """Check that the port is free, before anything is started. Raises: HttpdError."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise HttpdError(
             f"port {port} of 127.0.0.1 cannot be used: {os.strerror(error.errno or 0)}\n"
-            "Choose another (make demo PORT=8081), or none: then a free one is taken."
+            "Choose another port (make demo PORT=8081), or none: then a free port is used."
         ) from None
 
 
 def serve(port: int, signals: Signals) -> int:
-    """Run until a signal comes; returns 1 if Apache or S3 ended before."""
+    """Run until a signal arrives; returns 1 if Apache or S3 ended before."""
     with running(port) as stage:
         if not signals.stopped():
             welcome(stage)
         while not signals.stopped():
-            if dead := stage.dead():
-                say("\n".join([f"{dead} has ended by itself; the demo stops.", *stage.httpd.errors()[-10:]]))
+            if ended := stage.ended_part():
+                say("\n".join([f"{ended} has ended by itself; the demo stops.", *stage.httpd.errors()[-10:]]))
                 return 1
             time.sleep(INTERVAL)
         say(f"\n{signals.name}: stopping ...")
@@ -105,27 +107,27 @@ def serve(port: int, signals: Signals) -> int:
 
 
 def check(chosen: argparse.Namespace, signals: Signals) -> int:
-    """Do the checks; returns 1 if one failed."""
+    """Run the checks; returns 1 if one failed."""
     failed = 0
     with running(chosen.port) as stage:
         for mark, line in checks.run(stage, chosen.screenshot, signals.stopped):
             say(f"  {mark} {line}")
             failed += mark == checks.CROSS
-    if stage.httpd.unexpected and not failed:  # those of its stop: the others are a check's
-        say("\n".join([f"  {checks.CROSS} error log, at the stop:", *stage.httpd.unexpected]))
+    if stage.httpd.unexpected and not failed:  # lines of the stop: earlier ones are found by a check
+        say("\n".join([f"  {checks.CROSS} error log, while stopping:", *stage.httpd.unexpected]))
         failed += 1
     if signals.stopped():
-        say(f"{signals.name}: not all checks were done.")
+        say(f"{signals.name}: not all checks were run.")
         return 1
     say(f"{failed} failed." if failed else "All checks passed.")
     return 1 if failed else 0
 
 
 def welcome(stage: Stage) -> None:
-    """Say where everything is and what to try."""
-    film, cafe = shlex.quote(stage.url(FILM)), shlex.quote(stage.url(ODD_KEYS[2]))
+    """Print the URLs, and commands to try."""
+    film, unusual_key = shlex.quote(stage.url(FILM)), shlex.quote(stage.url(UNUSUAL_KEYS[2]))
     say(f"""
-usp_s3_wsgi {__version__}: a film in a private bucket, signed on its way by Apache
+usp_s3_wsgi {__version__}: a film in a private S3 bucket, served by Apache
 
   Open this in a browser   {stage.httpd.url}/
   The film                 {stage.url(FILM)}
@@ -136,7 +138,7 @@ Try it in another terminal:
 
   curl -I {film}
   curl -s -r 0-99 -D - -o /dev/null {film}   # the first 100 bytes: 206
-  curl {cafe}   # an odd key: {ODD_KEYS[2]}
+  curl {unusual_key}   # an unusual key: {UNUSUAL_KEYS[2]}
   curl -i {shlex.quote(stage.direct_url)}   # S3 without a signature: 403
 
 Apache's error log: {stage.httpd.root}/error.log
@@ -144,7 +146,7 @@ Ctrl-C stops it all.""")
 
 
 def say(text: str) -> None:
-    """Print at once, and on any terminal."""
+    """Print immediately, on terminals with any encoding."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), flush=True)
 

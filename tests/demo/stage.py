@@ -1,4 +1,4 @@
-"""What the demo shows: a private bucket with a film, and an Apache with the gateway before it."""
+"""The running demo: a private bucket with a film, and Apache with the gateway in front of it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ HERE = Path(__file__).resolve().parent
 BUCKET = "private-films"
 FILM = "film/film.mp4"
 PLAYLIST = "film/hls/index.m3u8"
-#: The files of the film that go to the bucket.
+#: The file types that are uploaded to the bucket.
 TYPES = {
     ".mp4": "video/mp4",
     ".m3u8": "application/vnd.apple.mpegurl",
     ".ts": "video/mp2t",
     ".jpg": "image/jpeg",
 }
-#: Keys that easily go wrong on their way through a URL, a server and a signature.
-ODD_KEYS = (
-    "odd keys/a b+c%.txt",
-    "odd keys/100%25.txt",
-    "odd keys/café ☕.txt",
-    "odd keys//double//slash.txt",
+#: Keys that are easily changed by URLs, servers and signatures.
+UNUSUAL_KEYS = (
+    "unusual keys/a b+c%.txt",
+    "unusual keys/100%25.txt",
+    "unusual keys/café ☕.txt",
+    "unusual keys//double//slash.txt",
     "/leading slash.txt",
-    "odd keys/quotes 'and' (parens) [brackets].txt",
-    "odd keys/=&:;,@$?#.txt",
+    "unusual keys/quotes 'and' (parens) [brackets].txt",
+    "unusual keys/=&:;,@$?#.txt",
 )
 
 
@@ -53,16 +53,16 @@ class Stage:
         return self.httpd.url + media_path(key)
 
     def proxied_url(self, key: str) -> str:
-        """The URL of an object by way of mod_proxy."""
+        """The URL of an object through mod_proxy."""
         return self.httpd.url + media_path(key).replace("/media/", "/proxied/", 1)
 
     @property
     def direct_url(self) -> str:
-        """The URL of the film on S3 itself, unsigned."""
+        """The unsigned URL of the film on S3 itself."""
         return f"{self.s3.url}/{BUCKET}/{FILM}"
 
-    def dead(self) -> str:
-        """The name of what has ended by itself, else nothing."""
+    def ended_part(self) -> str:
+        """The name of the part that has ended by itself, or an empty string."""
         if not self.httpd.running:
             return "httpd"
         return "" if self.s3.running else "the embedded S3"
@@ -70,7 +70,7 @@ class Stage:
 
 @contextmanager
 def running(port: int) -> Iterator[Stage]:
-    """Start all of it; at the end nothing is left. Raises: HttpdError, S3Error."""
+    """Start S3 and Apache; everything is removed at the end. Raises: HttpdError, S3Error."""
     with (
         tempfile.TemporaryDirectory(prefix="usp-s3-demo-") as folder,
         EmbeddedS3([BUCKET], secret_key=secrets.token_hex(20)) as s3,
@@ -89,26 +89,26 @@ def media_path(key: str) -> str:
 
 
 def content(key: str) -> bytes:
-    """What the object of an odd key holds."""
+    """The content of the object with an unusual key."""
     return f"The key of this object is: {key}\n".encode()
 
 
 def film_files() -> dict[str, Path]:
-    """The keys of the film's objects and the files that they are made of."""
+    """The keys of the film's objects, and their files."""
     files = sorted(path for path in (HERE / "film").rglob("*") if path.suffix in TYPES)
     return {path.relative_to(HERE).as_posix(): path for path in files}
 
 
 def fill(s3: EmbeddedS3) -> None:
-    """Upload the film and the odd keys."""
+    """Upload the film and the objects with unusual keys."""
     for key, path in film_files().items():
         s3.put(BUCKET, key, path, content_type=TYPES[path.suffix])
-    for key in ODD_KEYS:
+    for key in UNUSUAL_KEYS:
         s3.put(BUCKET, key, content(key), content_type="text/plain; charset=utf-8")
 
 
 def secret_file(folder: Path, secret_key: str) -> Path:
-    """Write the secret key where httpd's children, and they alone, can read it."""
+    """Write the secret key to a file that only httpd's children can read."""
     folder.chmod(0o711)
     file = folder / "secret"
     file.touch(mode=0o600)
@@ -119,7 +119,7 @@ def secret_file(folder: Path, secret_key: str) -> Path:
 
 
 def configuration(s3: EmbeddedS3, secret: Path) -> str:
-    """Apache's configuration: demo.conf, and the definitions it asks for."""
+    """Apache's configuration: demo.conf, and the definitions it needs."""
     return f"""
 Define DEMO_BUCKET_URL "{s3.url}/{BUCKET}/"
 Define DEMO_ACCESS_KEY "{s3.access_key}"
@@ -130,15 +130,15 @@ Include "{HERE / "demo.conf"}"
 
 
 def publish(stage: Stage, htdocs: Path) -> None:
-    """Put the start page where httpd's children can read it: the clone may be closed to them."""
+    """Copy the start page to a folder that httpd's children can read; they may have no access to the clone."""
     shutil.copyfile(HERE / "index.html", htdocs / "index.html")
     facts = {
         "s3_url": stage.direct_url,
-        "keys": [{"label": key, "href": media_path(key)} for key in ODD_KEYS],
+        "keys": [{"label": key, "href": media_path(key)} for key in UNUSUAL_KEYS],
         "region": stage.s3.region,
         "bucket": BUCKET,
         "version": __version__,
     }
     (htdocs / "demo.json").write_text(json.dumps(facts))
     for file in htdocs.iterdir():
-        file.chmod(0o644)  # whatever the umask
+        file.chmod(0o644)  # independent of the umask

@@ -1,4 +1,4 @@
-"""What several tests of faults share."""
+"""A fixture for several files of tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The seconds that the gateway's clock is ahead."""
+    """How many seconds the gateway's clock is ahead; a test changes the value."""
     ahead, real = [0.0], time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
     yield ahead

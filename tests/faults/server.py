@@ -1,11 +1,11 @@
-"""A scripted S3: a raw socket that answers each request with the next step of a script, right or wrong.
+"""A scripted S3: a raw socket that answers each request with the next step of a script, valid or not.
 
     with ScriptedS3(answer(200, b"hello"), reset, error(503, "SlowDown")) as s3:
-        ...                              # three requests to s3.url, on whatever connections
+        ...                              # three requests to s3.url
     assert [request.connection for request in s3.requests] == [1, 1, 2]
 
-A step is the bytes of an answer, exactly as they go out, or a function of the connection and the request. Steps that
-are left over, requests beyond the script and errors of a step fail the ``with`` block. Every wait has an end.
+A step is the exact bytes of a response, or a function of the connection and the request. Unused steps, requests beyond
+the script and exceptions in a step fail the ``with`` block. Every wait has a time limit.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from types import TracebackType
 
 from tests.certificates import Certificate
 
-#: Seconds that anything may take; only a test that is about to fail waits for so long.
+#: The time limit of each wait, in seconds; only a test that fails reaches it.
 WAIT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What arrived. ``target`` is as sent; names of headers are lowercase; connections are numbered from 1."""
+    """A request that arrived. ``target`` is as sent; header names are lowercase; connections are numbered from 1."""
 
     method: str
     target: str
@@ -47,52 +47,52 @@ class Connection:
         self.closed = False
         self.finished = threading.Event()  # set when it is closed on both sides
         self._released = released
-        self._changing = threading.Lock()  # the socket: shut_down comes from another thread
+        self._changing = threading.Lock()  # held while the socket changes: another thread calls shut_down
 
     def begin_tls(self, context: ssl.SSLContext) -> None:
-        """Do the server's part of the handshake."""
-        with self._changing:  # the plain socket is none any more, the new one is not here yet
+        """Do the server's side of the TLS handshake."""
+        with self._changing:  # the plain socket cannot be used any more, and the TLS socket is not assigned yet
             secured = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
             self.socket = secured
         secured.do_handshake()
 
     def shut_down(self) -> None:
-        """End it from another thread: to the one that serves it, the client has gone."""
-        # Not SSLSocket.shutdown: it takes TLS away from a thread that is about to read, which fails with ValueError.
+        """Shut the connection down from another thread: the serving thread sees a client that has disconnected."""
+        # Not SSLSocket.shutdown: it removes the TLS object, and a thread that is about to read fails with ValueError.
         with self._changing, suppress(OSError):
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def send(self, data: bytes) -> None:
-        """Send bytes; a client that is gone already is no error."""
+        """Send bytes; a client that has disconnected is not an error."""
         with suppress(OSError):
             self.socket.sendall(data)
 
     def close(self) -> None:
-        """End the connection in order (FIN)."""
+        """Close the connection (FIN)."""
         self.closed = True
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
     def reset(self) -> None:
-        """End the connection at once (RST)."""
+        """Reset the connection (RST)."""
         self.closed = True
         with suppress(OSError):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def wait(self) -> None:
-        """Do nothing until the server's ``release`` (or its end)."""
+        """Do nothing until the server's ``release``, or until it stops."""
         self._released.wait(WAIT)
 
     def ended(self) -> bool:
-        """Whether the client ends the connection, within the time that a test may take; what it sends is dropped."""
+        """Whether the client closes the connection within the socket's timeout; bytes that it sends are discarded."""
         try:
             while self.socket.recv(65_536):
                 pass
         except TimeoutError:
             return False
-        except OSError:  # a reset, or TLS without its own end, for which versions of OpenSSL have several errors
+        except OSError:  # a reset, or TLS without close_notify, which OpenSSL's versions report differently
             pass
         return True
 
@@ -113,12 +113,12 @@ class ScriptedS3:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        """``then`` answers what comes after the script, ``accepted`` acts on a new connection (before TLS).
+        """``then`` answers the requests after the script; ``accepted`` is called with each new connection, before TLS.
 
-        ``tls``: speak https. ``host``: an address of the loopback interface; ``port`` 0: a free one.
+        ``tls``: serve https. ``host``: an address of the loopback interface; ``port`` 0: a free port.
         """
         self._script, self._then, self._accepted = deque(script), then, accepted
-        self._wanted = (host, port)
+        self._address = (host, port)
         self.server_names: list[str | None] = []
         self._scheme = "https" if tls else "http"
         self._tls = _tls_context(tls, self.server_names) if tls else None
@@ -130,9 +130,9 @@ class ScriptedS3:
         self.requests: list[Request] = []
 
     def __enter__(self) -> ScriptedS3:
-        self._listener = socket.create_server(self._wanted, family=_family(self._wanted[0]))
+        self._listener = socket.create_server(self._address, family=_family(self._address[0]))
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"{self._scheme}://{self._wanted[0]}:{self.port}"
+        self.url = f"{self._scheme}://{self._address[0]}:{self.port}"
         self._start(self._accept)
         return self
 
@@ -143,7 +143,7 @@ class ScriptedS3:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
         accepting, *_ = self._threads
-        accepting.join(WAIT)  # all connections are known now
+        accepting.join(WAIT)  # from here on there are no new connections
         for connection in self.connections:
             connection.shut_down()
         for thread in self._threads:
@@ -151,19 +151,19 @@ class ScriptedS3:
         self._listener.close()
         if error is None:
             if self._script:
-                self._failures.append(f"{len(self._script)} steps of the script were not asked for")
+                self._failures.append(f"{len(self._script)} steps of the script were not used")
             assert not self._failures, "; ".join(self._failures)
 
     def release(self) -> None:
-        """End the wait of every step that waits."""
+        """Wake every step that waits."""
         self._released.set()
 
     def forget(self) -> None:
-        """Drop what is left of the script."""
+        """Discard the remaining steps of the script."""
         self._script.clear()
 
     def join(self) -> None:
-        """Wait until every connection has ended (the client's or the script's work)."""
+        """Wait until every connection is closed, by the client or by the script."""
         for connection in self.connections:
             assert connection.finished.wait(WAIT), f"connection {connection.number} did not end"
 
@@ -191,7 +191,7 @@ class ScriptedS3:
             while not connection.closed and (request := _read_request(connection)):
                 self._play(connection, request)
         except OSError:
-            pass  # the client has gone, or did not like the certificate
+            pass  # the client has disconnected, or rejected the certificate
         except Exception as error:
             self._failures.append(f"a step failed: {error!r}")
         finally:
@@ -226,7 +226,7 @@ def _tls_context(certificate: Certificate, names: list[str | None]) -> ssl.SSLCo
 def _read_request(connection: Connection) -> Request | None:
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        piece = connection.socket.recv(1)  # no byte beyond the head: a pipelined request stays where it is
+        piece = connection.socket.recv(1)  # one byte at a time: a pipelined request is not read
         if not piece:
             return None
         head += piece
@@ -242,7 +242,7 @@ def _read_request(connection: Connection) -> Request | None:
 def answer(
     status: int, body: bytes = b"", *headers: tuple[str, str], length: int | None = -1, version: str = "HTTP/1.1"
 ) -> bytes:
-    """Return a whole answer. ``length``: the Content-Length if it is not that of the body; None for none."""
+    """Return a response. ``length``: a Content-Length that differs from the body's; None: no Content-Length."""
     length = len(body) if length == -1 else length
     fields = [*headers, ("Content-Length", str(length))] if length is not None else [*headers]
     lines = [f"{version} {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in fields)]
@@ -250,39 +250,39 @@ def answer(
 
 
 def error(status: int, code: str, *headers: tuple[str, str], region: str = "") -> bytes:
-    """Return S3's answer to what it refuses: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html."""
+    """Return an error response of S3: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html."""
     inner = f"<Code>{code}</Code><Message>{S3_WORDS}</Message><Region>{region}</Region><RequestId>4442587FB7D0A2F9"
     document = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{inner}</RequestId></Error>'.encode()
     return answer(status, document, ("Content-Type", "application/xml"), *headers)
 
 
-#: In every error document, so that a test can search for it where it must not be.
+#: The message of every error document; tests check that clients never get it.
 S3_WORDS = "words that only S3 says"
 
 
 def head_of(whole: bytes) -> bytes:
-    """Return the header of an answer without its body, as a HEAD gets it."""
+    """Return the header of a response without its body, as for HEAD."""
     return re.split(rb"(?<=\r\n\r\n)", whole, maxsplit=1)[0]
 
 
 def close(connection: Connection, request: Request) -> None:
-    """End the connection without an answer."""
+    """Close the connection without a response."""
     connection.close()
 
 
 def reset(connection: Connection, request: Request) -> None:
-    """Reset the connection without an answer."""
+    """Reset the connection without a response."""
     connection.reset()
 
 
 def stall(connection: Connection, request: Request) -> None:
-    """Answer nothing until the release, then end the connection."""
+    """Send nothing until ``release``, then close the connection."""
     connection.wait()
     connection.close()
 
 
 def first(data: bytes, step: Callable[[Connection, Request], None]) -> Step:
-    """Return a step that sends ``data``, then does what ``step`` does (``close``, ``reset``, ``stall``)."""
+    """Return a step that sends ``data`` and then calls ``step`` (``close``, ``reset``, ``stall``)."""
 
     def both(connection: Connection, request: Request) -> None:
         connection.send(data)

@@ -1,4 +1,4 @@
-"""A stale If-Range gives the whole object, although Swift and Ceph answer with a part."""
+"""A stale If-Range gives the whole object, although Swift and Ceph answer with the range."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHOLE = answer(200, b"hello", *VALIDATORS)
 
 
 @pytest.mark.parametrize("validator", [ETAG, DATE])
-def test_a_matching_validator_gets_the_part(validator: str) -> None:
+def test_a_matching_validator_gets_the_range(validator: str) -> None:
     with ScriptedS3(PART) as s3:
         headers = {"Range": "bytes=1-3", "If-Range": validator}
         reply = call(environ("/media/film.mp4", s3_settings(s3.url), headers=headers))
@@ -28,26 +28,26 @@ def test_a_matching_validator_gets_the_part(validator: str) -> None:
 @pytest.mark.parametrize(
     "first", [PART, error(416, "InvalidRange", ("Content-Range", "bytes */5"), *VALIDATORS)], ids=["206", "416"]
 )
-def test_a_stale_validator_gets_the_whole(first: bytes, validator: str) -> None:
+def test_a_stale_validator_gets_the_whole_object(first: bytes, validator: str) -> None:
     with ScriptedS3(first, WHOLE) as s3:
         headers = {"Range": "bytes=1-3", "If-Range": validator, "If-Match": ETAG}
         reply = call(environ("/media/film.mp4", s3_settings(s3.url), headers=headers))
     assert (reply.status, reply.body) == (200, b"hello")
     assert "Content-Range" not in reply.headers
-    again = s3.requests[1].headers
-    assert "range" not in again and "if-range" not in again
-    assert again["if-match"] == ETAG
+    retried = s3.requests[1].headers
+    assert "range" not in retried and "if-range" not in retried
+    assert retried["if-match"] == ETAG
     assert [request.connection for request in s3.requests] == [1, 1]
 
 
-def test_an_answer_without_validators_cannot_confirm() -> None:
+def test_a_range_without_validators_gets_the_whole_object() -> None:
     with ScriptedS3(answer(206, b"ell", ("Content-Range", "bytes 1-3/5")), answer(200, b"hello")) as s3:
         headers = {"Range": "bytes=1-3", "If-Range": ETAG}
         reply = call(environ("/media/film.mp4", s3_settings(s3.url), headers=headers))
     assert (reply.status, reply.body) == (200, b"hello")
 
 
-def test_a_server_that_checks_is_asked_once() -> None:
+def test_a_server_that_checks_if_range_gets_one_request() -> None:
     with ScriptedS3(WHOLE) as s3:
         headers = {"Range": "bytes=1-3", "If-Range": OTHER}
         reply = call(environ("/media/film.mp4", s3_settings(s3.url), headers=headers))

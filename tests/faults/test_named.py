@@ -1,4 +1,4 @@
-"""What the client gets of each of S3's faults, byte for byte, and what the error log says: the gateway by itself."""
+"""The faults of named.py with the gateway in this process: the client's bytes, the error log, S3's requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.faults.server import Request, ScriptedS3
 from tests.wsgi import Reply, call, environ, s3_settings
 from usp_s3_wsgi.gateway import fetcher
 
-#: Conditions of the client, each of which holds; S3 has judged them when the body begins.
+#: Conditions of the client that all hold; S3 evaluates them in the first request.
 CONDITIONS = {
     "If-Match": f'"other", {ETAG[1]}',
     "If-None-Match": '"other"',
@@ -21,7 +21,7 @@ CONDITIONS = {
 
 
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetcher, "backoff_delay", lambda retry: 0.0)
 
 
@@ -32,7 +32,7 @@ def play(fault: Fault, **more: str) -> tuple[Reply, list[Request]]:
     return reply, s3.requests
 
 
-def test_there_are_many() -> None:
+def test_number_of_faults() -> None:
     assert len(FAULTS) >= 25
 
 
@@ -51,18 +51,18 @@ def test_fault(name: str) -> None:
     assert tuple(request.headers.get("range") for request in requests) == ranges
 
 
-def conditions(request: Request) -> dict[str, str]:
-    """Which part is asked for, and on what conditions."""
+def range_and_conditions(request: Request) -> dict[str, str]:
+    """The headers of a request that state a range or a condition."""
     return {name: value for name, value in request.headers.items() if name == "range" or name.startswith("if-")}
 
 
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.ranges])
-def test_the_rest_is_asked_for_on_one_condition_alone(name: str) -> None:
-    """Its range, of the very same object; every other request is the client's own, with all that it asked."""
+def test_the_rest_is_requested_with_if_match_only(name: str) -> None:
+    """The request for the rest has its range and If-Match; all others have the client's range and conditions."""
     fault = FAULTS[name]
-    asked = {**CONDITIONS, **fault.asks, **({"If-Range": ETAG[1]} if "Range" in fault.asks else {})}
-    _, requests = play(fault, **asked)
-    own = {header.lower(): value for header, value in asked.items()}
-    rests = [place for place in fault.ranges or () if place != own.get("range")]
-    of_rests = [{"range": place, "if-match": ETAG[1]} for place in rests]
-    assert [conditions(request) for request in requests] == [own, *of_rests]
+    headers = {**CONDITIONS, **fault.asks, **({"If-Range": ETAG[1]} if "Range" in fault.asks else {})}
+    _, requests = play(fault, **headers)
+    original = {header.lower(): value for header, value in headers.items()}
+    ranges_of_rest = [value for value in fault.ranges or () if value != original.get("range")]
+    resumed = [{"range": value, "if-match": ETAG[1]} for value in ranges_of_rest]
+    assert [range_and_conditions(request) for request in requests] == [original, *resumed]

@@ -1,4 +1,4 @@
-"""TLS to the bucket: the name is sent, the certificate is checked, and nothing turns that off by accident."""
+"""TLS to S3: server name indication and certificate checks, which no environment variable turns off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Certificate, make_certificate
-from tests.faults.named import OBJECT, TIMEOUT, cut, rest
+from tests.faults.named import OBJECT, TIMEOUT, rest, truncated
 from tests.faults.server import Accepted, Connection, Request, ScriptedS3, Step, answer, first, head_of, reset, stall
 from tests.wsgi import call, environ, s3_settings
 
@@ -18,18 +18,18 @@ HELLO = answer(200, b"hello")
 
 
 def at_localhost(s3: ScriptedS3, **changes: str) -> dict[str, str]:
-    """Settings that reach the server by a name."""
+    """Settings with the host name localhost."""
     return s3_settings(f"https://localhost:{s3.port}", **changes)
 
 
-def within_the_handshake(end: Accepted) -> Accepted:
-    """End a connection when its handshake has begun."""
+def during_handshake(end: Accepted) -> Accepted:
+    """End a connection after the first byte of its handshake."""
 
-    def begun(connection: Connection) -> None:
+    def read_one_byte(connection: Connection) -> None:
         connection.socket.recv(1)
         end(connection)
 
-    return begun
+    return read_one_byte
 
 
 def test_s3cafile_is_trusted_and_the_name_is_sent(certificate: Certificate) -> None:
@@ -40,8 +40,8 @@ def test_s3cafile_is_trusted_and_the_name_is_sent(certificate: Certificate) -> N
     assert s3.requests[0].headers["host"] == f"localhost:{s3.port}"
 
 
-def test_what_comes_in_one_record_with_an_answers_end_is_never_the_next_one(certificate: Certificate) -> None:
-    """OpenSSL has it decrypted then, and nothing is left for poll to see."""
+def test_surplus_bytes_in_a_tls_record_are_not_read_as_the_next_response(certificate: Certificate) -> None:
+    """Surplus bytes in the same TLS record are already decrypted, so poll() does not report them."""
     whole = answer(200, b"hello")
     header = head_of(whole)
 
@@ -79,7 +79,7 @@ def test_an_unknown_ca_is_a_502(certificate: Certificate) -> None:
     assert "TLS: certificate verification failed: unable to get local issuer certificate" in reply.log
 
 
-def test_the_message_says_what_an_unknown_authority_needs(certificate: Certificate) -> None:
+def test_the_log_says_what_an_unknown_authority_needs(certificate: Certificate) -> None:
     with ScriptedS3(tls=certificate) as s3:
         reply = call(environ("/media/a", at_localhost(s3)))
     assert (
@@ -87,8 +87,8 @@ def test_the_message_says_what_an_unknown_authority_needs(certificate: Certifica
     )
 
 
-def test_an_authority_that_is_no_root_can_be_trusted_by_itself(certificate: Certificate, tmp_path: Path) -> None:
-    """With every Python, as with curl. (Python's own default since 3.13.)"""
+def test_an_intermediate_authority_can_be_trusted(certificate: Certificate, tmp_path: Path) -> None:
+    """With every version of Python, as with curl. (It is Python's default since 3.13.)"""
     end = "-----END CERTIFICATE-----\n"
     _, second, _ = certificate.chain.read_text().split(end, 2)
     (tmp_path / "second.pem").write_text(second + end)
@@ -97,20 +97,20 @@ def test_an_authority_that_is_no_root_can_be_trusted_by_itself(certificate: Cert
 
 
 def test_a_private_authority_without_the_extensions_of_rfc_5280(tmp_path: Path) -> None:
-    """Python 3.13 would refuse it; mod_ssl and curl do not."""
+    """Python 3.13 would reject it by default; mod_ssl and curl accept it."""
     private = make_certificate(tmp_path, between=0, like_rfc5280=False)
     with ScriptedS3(HELLO, tls=private) as s3:
         assert call(environ("/media/a", at_localhost(s3, S3CAFile=str(private.root)))).status == 200
 
 
 @pytest.mark.parametrize("between", [0, 1, 2, 5])
-def test_as_many_intermediate_authorities_as_there_are(between: int, tmp_path: Path) -> None:
+def test_any_number_of_intermediate_authorities(between: int, tmp_path: Path) -> None:
     deep = make_certificate(tmp_path, between=between)
     with ScriptedS3(HELLO, tls=deep) as s3:
         assert call(environ("/media/a", at_localhost(s3, S3CAFile=str(deep.root)))).status == 200
 
 
-def test_an_intermediate_certificate_that_is_not_sent_is_a_502(certificate: Certificate, tmp_path: Path) -> None:
+def test_a_missing_intermediate_certificate_is_a_502(certificate: Certificate, tmp_path: Path) -> None:
     end = "-----END CERTIFICATE-----\n"
     alone = tmp_path / "alone.pem"
     alone.write_text(certificate.chain.read_text().partition(end)[0] + end)
@@ -141,7 +141,9 @@ def test_an_expired_certificate_is_a_502(tmp_path: Path) -> None:
     assert "TLS: certificate verification failed: certificate has expired" in reply.log
 
 
-def test_no_environment_variable_turns_the_check_off(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_environment_variable_disables_verification(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in (("PYTHONHTTPSVERIFY", "0"), ("CURL_CA_BUNDLE", ""), ("REQUESTS_CA_BUNDLE", "")):
         monkeypatch.setenv(name, value)
     with ScriptedS3(tls=certificate) as s3:
@@ -156,24 +158,24 @@ def test_https_to_a_server_without_tls_is_a_502() -> None:
     assert "SSL" in reply.log or "TLS" in reply.log
 
 
-def test_a_connection_that_ends_within_the_handshake_is_a_502(certificate: Certificate) -> None:
-    with ScriptedS3(tls=certificate, accepted=within_the_handshake(Connection.reset)) as s3:
+def test_a_reset_during_the_handshake_is_a_502(certificate: Certificate) -> None:
+    with ScriptedS3(tls=certificate, accepted=during_handshake(Connection.reset)) as s3:
         assert call(environ("/media/a", at_localhost(s3))).status == 502
 
 
 @pytest.mark.parametrize("end", [Connection.reset, Connection.close])
-def test_a_handshake_that_breaks_is_tried_again(certificate: Certificate, end: Accepted) -> None:
-    def first_one(connection: Connection) -> None:
+def test_a_failed_handshake_is_retried(certificate: Certificate, end: Accepted) -> None:
+    def break_first_handshake(connection: Connection) -> None:
         if connection.number == 1:
-            within_the_handshake(end)(connection)
+            during_handshake(end)(connection)
 
-    with ScriptedS3(HELLO, tls=certificate, accepted=first_one) as s3:
+    with ScriptedS3(HELLO, tls=certificate, accepted=break_first_handshake) as s3:
         reply = call(environ("/media/a", at_localhost(s3, S3CAFile=str(certificate.root), S3Retries="1")))
     assert (reply.status, reply.body) == (200, b"hello")
     assert reply.log.endswith("; retrying\n")
 
 
-def test_a_handshake_that_stalls_ends_after_the_connection_timeout(certificate: Certificate) -> None:
+def test_a_stalled_handshake_ends_after_the_connection_timeout(certificate: Certificate) -> None:
     with ScriptedS3(tls=certificate, accepted=lambda connection: connection.wait()) as s3:
         reply = call(environ("/media/a", at_localhost(s3, S3ProxySet="connectiontimeout=60ms timeout=9")))
     assert reply.status == 502
@@ -184,35 +186,35 @@ ACCEPTED: dict[str, Accepted | None] = {
     "unknown": None,
     "wrong name": None,
     "no TLS": lambda connection: connection.send(b"HTTP/1.1 200 OK\r\n\r\n"),
-    "closed": within_the_handshake(Connection.close),
-    "reset": within_the_handshake(Connection.reset),
+    "closed": during_handshake(Connection.close),
+    "reset": during_handshake(Connection.reset),
 }
 
 
 @pytest.mark.parametrize("flaw", ACCEPTED)
-def test_a_host_that_fails_at_tls_rests_for_retry_seconds(
+def test_a_host_with_tls_failures_is_not_tried_for_retry_seconds(
     certificate: Certificate, tmp_path: Path, clock: list[float], flaw: str
 ) -> None:
-    shown = make_certificate(tmp_path, "DNS:other.example") if flaw == "wrong name" else certificate
-    trusted = {} if flaw == "unknown" else {"S3CAFile": str(shown.root)}
-    with ScriptedS3(tls=shown, accepted=ACCEPTED[flaw]) as s3:
+    served = make_certificate(tmp_path, "DNS:other.example") if flaw == "wrong name" else certificate
+    trusted = {} if flaw == "unknown" else {"S3CAFile": str(served.root)}
+    with ScriptedS3(tls=served, accepted=ACCEPTED[flaw]) as s3:
         settings = at_localhost(s3, S3ProxySet="retry=10", **trusted)
         assert call(environ("/media/a", settings)).status == 502
-        resting = call(environ("/media/a", settings))
-        assert (resting.status, resting.headers["Retry-After"]) == (503, "10")
+        in_error_state = call(environ("/media/a", settings))
+        assert (in_error_state.status, in_error_state.headers["Retry-After"]) == (503, "10")
         clock[0] = 11
         assert call(environ("/media/a", settings)).status == 502
 
 
-# --- TLS that breaks within a body
+# --- TLS connections that break within a body
 
 
-def without_goodbye(connection: Connection, request: Request) -> None:
-    """End the connection as an attacker can: without TLS's own end."""
+def close_without_notify(connection: Connection, request: Request) -> None:
+    """Close the connection without close_notify, as an attacker can."""
     connection.close()
 
 
-def with_goodbye(connection: Connection, request: Request) -> None:
+def close_with_notify(connection: Connection, request: Request) -> None:
     assert isinstance(connection.socket, ssl.SSLSocket)
     with suppress(OSError):
         connection.socket.unwrap()
@@ -220,15 +222,15 @@ def with_goodbye(connection: Connection, request: Request) -> None:
 
 
 def garbage(connection: Connection, request: Request) -> None:
-    """Send what is no record of TLS."""
+    """Send bytes that are not a TLS record."""
     os.write(connection.socket.fileno(), b"no record" * 9)
     connection.wait()
 
 
-@pytest.mark.parametrize("end", [without_goodbye, with_goodbye, garbage, reset, stall])
-def test_a_body_is_resumed_however_tls_breaks(certificate: Certificate, end: Step) -> None:
+@pytest.mark.parametrize("end", [close_without_notify, close_with_notify, garbage, reset, stall])
+def test_a_body_is_resumed_after_any_tls_failure(certificate: Certificate, end: Step) -> None:
     assert callable(end)
-    with ScriptedS3(first(cut(2000), end), rest(2000), tls=certificate) as s3:
+    with ScriptedS3(first(truncated(2000), end), rest(2000), tls=certificate) as s3:
         settings = at_localhost(s3, S3CAFile=str(certificate.root), S3Retries="1", S3ProxySet=TIMEOUT)
         reply = call(environ("/media/a", settings))
         s3.release()
@@ -239,7 +241,7 @@ def test_a_body_is_resumed_however_tls_breaks(certificate: Certificate, end: Ste
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate\n"])
-def test_an_s3cafile_that_cannot_be_used_is_a_500_and_named(tmp_path: Path, content: bytes | None) -> None:
+def test_an_unusable_s3cafile_is_a_500_and_logged(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_bytes(content)
@@ -260,12 +262,12 @@ def test_a_ca_file_that_was_repaired_is_used_without_restart(tmp_path: Path, cer
 
 
 def broken_record(connection: Connection, request: Request) -> None:
-    """What no key of this connection has sealed."""
+    """Send a TLS record that cannot be decrypted."""
     os.write(connection.socket.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
 
 
-def test_tls_that_breaks_later_is_no_host_that_cannot_be_reached(certificate: Certificate) -> None:
-    """It is asked again on a connection of its own, and does not rest."""
+def test_a_tls_failure_after_the_handshake_sets_no_error_state(certificate: Certificate) -> None:
+    """The request is retried on another connection, and the host is not in error state."""
     with ScriptedS3(HELLO, broken_record, HELLO, HELLO, tls=certificate) as s3:
         settings = at_localhost(s3, S3CAFile=str(certificate.root), S3ProxySet="retry=60 timeout=5", S3Retries="1")
         replies = [call(environ("/media/a", settings)) for _ in range(3)]
@@ -305,7 +307,7 @@ def test_http_to_a_port_with_tls() -> None:
         b"<p>You're speaking plain HTTP to an SSL-enabled server port.<br />",
     ],
 )
-def test_servers_that_say_so_in_a_page(page: bytes) -> None:
+def test_http_to_a_port_with_tls_that_answers_with_an_error_page(page: bytes) -> None:
     with ScriptedS3(answer(400, page)) as s3:
         reply = call(environ("/media/a", s3_settings(s3.url)))
     assert (reply.status, "the server speaks TLS on this port: write https:// in the URL" in reply.log) == (502, True)

@@ -1,16 +1,16 @@
-"""README's two commands on fresh machines: ``make test-fresh``, as root.
+"""The two commands of README on minimal Debian machines: ``make test-fresh``, as root.
 
     python3 -m tests.fresh                                 # bookworm, trixie and the httpd image's layout: an hour
     python3 -m tests.fresh --jobs 3 trixie httpd-image
 
-Each machine is a chroot of a minimal Debian (minbase with git, make and ca-certificates; any suite will do) or of
-what the official httpd image holds. HEAD of this clone is cloned into it, and ``make demo-check`` and ``make test`` run
-there: as root, in a folder that only root can read; and as an ordinary user, whose first call must say which Debian
-packages are missing. Exactly those are installed then, and the same call must do.
+Each machine is a chroot: a minimal Debian of any suite (minbase with git, make and ca-certificates), or the layout of
+the official httpd image. HEAD of this clone is cloned into it, and ``make demo-check`` and ``make test`` run there: as
+root, in a folder that only root can read; and as an ordinary user, for whom the first call must name the missing Debian
+packages. These packages are installed, and the same call must succeed.
 
-pip's index, CA and proxy are the caller's (PIP_INDEX_URL, PIP_CERT, https_proxy and the like). The empty machines are
-kept in a folder (--cache, or FRESH_CACHE) until it is removed, the logs of the last runs too. The exit status is 1 if
-anything failed. Needs nothing but Python and what tests/fresh/install.sh installs.
+pip's index, CA and proxy are those of the caller (PIP_INDEX_URL, PIP_CERT, https_proxy and the like). The base machines
+and the logs of the last runs are kept in a folder (--cache, or FRESH_CACHE). The exit status is 1 if anything failed.
+Only Python and the packages of tests/fresh/install.sh are needed.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ IMAGE = "httpd-image"
 SUITES = ("bookworm", "trixie", IMAGE)
 USERS = ("root", "tester")
 COMMANDS = ("make demo-check", "make test")
-#: The system's own search path, without anything of the caller's.
+#: The default search path, without the caller's additions.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: What the official image puts before it.
+#: The official image has this folder first.
 IMAGE_PATH = "/usr/local/apache2/bin"
-#: How pip and apt-get reach the network.
-PASSED_ON = (
+#: The variables by which pip and apt-get reach the network.
+FORWARDED_VARIABLES = (
     "PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_DEFAULT_TIMEOUT "
     "http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY"
 ).split()
 CA_FILE = "usr/local/share/pip-ca.pem"
-#: Seconds for one command; far more than any should need.
+#: The time limit of a command in seconds, far longer than any should need.
 LIMIT = 3600
 UID = 1000
 
 
-class NotMade(Exception):
-    """A machine could not be made; the message says why."""
+class SetupError(Exception):
+    """A machine could not be set up; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one command on one machine."""
+    """The result of one command on one machine."""
 
     suite: str
     user: str
@@ -73,14 +73,14 @@ class Row:
 
 
 class Machine:
-    """A folder with a system in it."""
+    """A folder with a Debian system."""
 
     def __init__(self, folder: Path, suite: str, log: Path) -> None:
         self.folder, self.suite, self.log = folder, suite, log
         self._environment = {
             "PATH": f"{IMAGE_PATH}:{PATH}" if suite == IMAGE else PATH,
             "TERM": "dumb",
-            **{name: os.environ[name] for name in PASSED_ON if os.environ.get(name)},
+            **{name: os.environ[name] for name in FORWARDED_VARIABLES if os.environ.get(name)},
         }
         if ca := os.environ.get("PIP_CERT"):
             shutil.copyfile(ca, folder / CA_FILE)
@@ -88,13 +88,13 @@ class Machine:
             self._environment["PIP_CERT"] = f"/{CA_FILE}"
 
     def run(self, command: str, user: str = "root", directory: str = "/") -> tuple[int, str]:
-        """Run a line of shell in it; returns its exit status and what it said, which goes to the log as well."""
+        """Run a shell command in the machine; returns its exit status and its output, which is also logged."""
         is_root = user == "root"
         home = "/root" if is_root else f"/home/{user}"
         line = ["env", "-i", f"HOME={home}", f"USER={user}", f"LOGNAME={user}"]
         line += [f"{name}={value}" for name, value in self._environment.items()]
         line += ["sh", "-c", 'cd "$1" && eval "$2"', "sh", directory, command]
-        # In namespaces of its own: whatever it mounts or starts ends with it.
+        # In separate namespaces: all mounts and processes end with the command.
         namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         inside = [str(HERE / "chroot.sh"), str(self.folder), *([] if is_root else [f"--userspec={UID}:{UID}"]), *line]
         with self.log.open("a+b") as log:
@@ -107,20 +107,20 @@ class Machine:
                 ).returncode
             except subprocess.TimeoutExpired:
                 status = 124
-                log.write(f"\n=== not done within {LIMIT} seconds\n".encode())
+                log.write(f"\n=== not finished within {LIMIT} seconds\n".encode())
             log.seek(begin)
             return status, log.read().decode("utf-8", "replace")
 
-    def required(self, command: str) -> None:
-        """Run a line of shell in it as root. Raises: NotMade."""
-        status, said = self.run(command)
+    def run_checked(self, command: str) -> None:
+        """Run a shell command in the machine as root. Raises: SetupError."""
+        status, output = self.run(command)
         if status:
-            raise NotMade(f"{command}: {last_line(said)} ({self.log})")
+            raise SetupError(f"{command}: {last_line(output)} ({self.log})")
 
 
 @contextmanager
 def machine(base: Path, suite: str, log: Path) -> Iterator[Machine]:
-    """A new machine out of a tar file, which is gone at the end."""
+    """A new machine from a tar file; it is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix=f"{suite}.", dir=base.parent))
     try:
         folder.chmod(0o755)
@@ -131,22 +131,22 @@ def machine(base: Path, suite: str, log: Path) -> Iterator[Machine]:
         subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=True, timeout=LIMIT)
 
 
-def base_of(suite: str, cache: Path) -> Path:
-    """The tar file of an empty machine, which is made unless it is there. Raises: NotMade."""
+def base_image(suite: str, cache: Path) -> Path:
+    """The tar file of a base machine, made if it is not cached. Raises: SetupError."""
     base, partial = cache / f"{suite}.tar", cache / f"{suite}.partial.tar"
     if base.exists():
         return base
-    say(f"{suite}: making the empty machine")
+    say(f"{suite}: making the base machine")
     if suite == IMAGE:
-        with machine(base_of("trixie", cache), suite, cache / f"{suite}.log") as made:
+        with machine(base_image("trixie", cache), suite, cache / f"{suite}.log") as made:
             shutil.copy(HERE / "httpd_image.sh", made.folder / "root")
-            made.required("sh /root/httpd_image.sh && rm /root/httpd_image.sh")
+            made.run_checked("sh /root/httpd_image.sh && rm /root/httpd_image.sh")
             subprocess.run(["tar", "-cf", str(partial), "-C", str(made.folder), "."], check=True, timeout=LIMIT)
     else:
         command = ["mmdebstrap", "--variant=minbase", "--include=git,make,ca-certificates", suite, str(partial)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
         if done.returncode:
-            raise NotMade(f"mmdebstrap {suite}: {last_line(done.stderr)}")
+            raise SetupError(f"mmdebstrap {suite}: {last_line(done.stderr)}")
     partial.rename(base)
     return base
 
@@ -154,27 +154,27 @@ def base_of(suite: str, cache: Path) -> Path:
 # --- the two commands
 
 
-def try_out(suite: str, user: str, base: Path, bundle: Path) -> list[Row]:
-    """Do as the README says on a new machine of this suite, as this user."""
+def run_commands(suite: str, user: str, base: Path, bundle: Path) -> list[Row]:
+    """Run the two commands on a new machine of this suite, as this user."""
     with machine(base, suite, base.parent / f"{suite}-{user}.log") as fresh:
-        say(f"{suite}, {user}: begun; the log is {fresh.log}")
+        say(f"{suite}, {user}: started; the log is {fresh.log}")
         shutil.copy(bundle, fresh.folder / "clone.bundle")
         (fresh.folder / "clone.bundle").chmod(0o644)
         rows = []
         try:
             if user == "root":
                 clone = "/root/private/clone"
-                fresh.required("mkdir -m 700 /root/private")
+                fresh.run_checked("mkdir -m 700 /root/private")
             else:
                 clone = f"/home/{user}/clone"
-                fresh.required(f"useradd --create-home --uid {UID} --user-group {user}")
-            status, said = fresh.run(f"git clone -q /clone.bundle {clone}", user)
+                fresh.run_checked(f"useradd --create-home --uid {UID} --user-group {user}")
+            status, output = fresh.run(f"git clone -q /clone.bundle {clone}", user)
             if status:
-                raise NotMade(f"git clone: {last_line(said)}")
+                raise SetupError(f"git clone: {last_line(output)}")
             if user != "root":
                 rows.append(first_call(fresh, user, clone))
             rows += [command_row(fresh, user, clone, command) for command in COMMANDS]
-        except NotMade as error:
+        except SetupError as error:
             rows.append(Row(suite, user, "", 0, 0, 1, 0, False, str(error)))
         for row in rows:
             say(f"{suite}, {user}: {row.command} {'ok' if row.ok else 'FAILED'}, {row.seconds:.0f} s {row.note}")
@@ -182,41 +182,41 @@ def try_out(suite: str, user: str, base: Path, bundle: Path) -> list[Row]:
 
 
 def first_call(fresh: Machine, user: str, clone: str) -> Row:
-    """The call that must say which packages are missing; they are installed then. Raises: NotMade."""
-    begun = time.monotonic()
-    status, said = fresh.run(COMMANDS[0], user, clone)
-    seconds = time.monotonic() - begun
-    packages = named_packages(said)
+    """The first call, which must name the missing packages; then install them. Raises: SetupError."""
+    started = time.monotonic()
+    status, output = fresh.run(COMMANDS[0], user, clone)
+    seconds = time.monotonic() - started
+    packages = named_packages(output)
     if not status or packages is None:
-        raise NotMade(f"the first call names no missing packages: {last_line(said)}")
-    fresh.required(
+        raise SetupError(f"the first call does not name missing packages: {last_line(output)}")
+    fresh.run_checked(
         f"apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends {packages}"
     )
     return Row(fresh.suite, user, f"{COMMANDS[0]} (first)", seconds, 0, 0, 0, True, f"names {packages}")
 
 
-def named_packages(said: str) -> str | None:
-    """The Debian packages that a message wants installed, or None if there is no such message."""
-    named = re.search(r"apt-get install ((?:[a-z0-9][a-z0-9.+-]+ ?)+)$", said, re.MULTILINE)
+def named_packages(output: str) -> str | None:
+    """The Debian packages that the output asks to install; None if it names none."""
+    named = re.search(r"apt-get install ((?:[a-z0-9][a-z0-9.+-]+ ?)+)$", output, re.MULTILINE)
     return named[1].strip() if named else None
 
 
 def command_row(fresh: Machine, user: str, clone: str, command: str) -> Row:
-    """Run one of the two commands, and count what it says."""
-    begun = time.monotonic()
-    status, said = fresh.run(command, user, clone)
-    seconds = time.monotonic() - begun
-    passed, failed, skipped = counts(said)
-    failures = re.findall(r"^(?:FAILED|ERROR) (\S+)|^  ✗ (.*)", said, re.MULTILINE)
-    note = ", ".join((name or check)[:100] for name, check in failures) or (last_line(said) if status else "")
+    """Run one of the two commands, and count its results."""
+    started = time.monotonic()
+    status, output = fresh.run(command, user, clone)
+    seconds = time.monotonic() - started
+    passed, failed, skipped = counts(output)
+    failures = re.findall(r"^(?:FAILED|ERROR) (\S+)|^  ✗ (.*)", output, re.MULTILINE)
+    note = ", ".join((name or check)[:100] for name, check in failures) or (last_line(output) if status else "")
     return Row(fresh.suite, user, command, seconds, passed, failed, skipped, not status and passed > 0, note)
 
 
-def counts(said: str) -> tuple[int, int, int]:
-    """How many passed, failed and were skipped, by pytest's last line, or by the marks of the demo's checks."""
-    summaries = re.findall(r"^(?:\d+ [a-z]+(?:, )?)+ in [\d.]+s.*$", said, re.MULTILINE)
+def counts(output: str) -> tuple[int, int, int]:
+    """The numbers of passed, failed and skipped tests, from pytest's summary or the marks of the demo's checks."""
+    summaries = re.findall(r"^(?:\d+ [a-z]+(?:, )?)+ in [\d.]+s.*$", output, re.MULTILINE)
     if not summaries:
-        return tuple(len(re.findall(rf"^  {mark} ", said, re.MULTILINE)) for mark in "✓✗·")  # type: ignore[return-value]
+        return tuple(len(re.findall(rf"^  {mark} ", output, re.MULTILINE)) for mark in "✓✗·")  # type: ignore[return-value]
     found = {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", summaries[-1])}
     errors = found.get("error", 0) + found.get("errors", 0)
     return found.get("passed", 0), found.get("failed", 0) + errors, found.get("skipped", 0)
@@ -226,47 +226,51 @@ def counts(said: str) -> tuple[int, int, int]:
 
 
 def main() -> int:
-    """Try all out, print the table; returns the exit status."""
-    chosen = options()
-    chosen.cache.mkdir(parents=True, exist_ok=True)
-    bundle = chosen.cache / "clone.bundle"
+    """Test all machines, print the table; returns the exit status."""
+    arguments = parse_arguments()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    bundle = arguments.cache / "clone.bundle"
     git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
     subprocess.run([*git, "bundle", "create", "-q", str(bundle), "HEAD"], check=True, timeout=LIMIT)
     if subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=True, timeout=LIMIT).stdout:
-        say("What is not committed is not tried: the machines get a clone of HEAD.")
+        say("Uncommitted changes are not tested: the machines get a clone of HEAD.")
     rows, bases = [], {}
-    for suite in chosen.suites:
+    for suite in arguments.suites:
         try:
-            bases[suite] = base_of(suite, chosen.cache)
-        except NotMade as error:
-            say(f"{suite} cannot be had here, so nothing is tried there: {error}")
-            rows.append(Row(suite, "", "", 0, 0, 0, 0, suite == IMAGE, "cannot be had here"))
-    with ThreadPoolExecutor(chosen.jobs) as pool:
-        tried = [pool.submit(try_out, suite, user, base, bundle) for suite, base in bases.items() for user in USERS]
-        rows += [row for future in tried for row in future.result()]
+            bases[suite] = base_image(suite, arguments.cache)
+        except SetupError as error:
+            say(f"{suite} is not available here and not tested: {error}")
+            rows.append(Row(suite, "", "", 0, 0, 0, 0, suite == IMAGE, "not available here"))
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        futures = [
+            pool.submit(run_commands, suite, user, base, bundle) for suite, base in bases.items() for user in USERS
+        ]
+        rows += [row for future in futures for row in future.result()]
     print(table(rows))
     return 0 if all(row.ok for row in rows) else 1
 
 
-def options() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.fresh", description=__doc__.partition("\n")[0])
-    parser.add_argument("suites", nargs="*", default=SUITES, help=f"{IMAGE} or names of Debian's ({' '.join(SUITES)})")
-    parser.add_argument("--jobs", type=int, default=1, help="how many machines work at the same time (1)")
+    parser.add_argument(
+        "suites", nargs="*", default=SUITES, help=f"{IMAGE}, or names of Debian suites (default: {' '.join(SUITES)})"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="number of machines that run at the same time (1)")
     parser.add_argument(
         "--cache",
         type=Path,
         default=Path(os.environ.get("FRESH_CACHE") or "/var/tmp/usp_s3_wsgi-fresh"),
-        help="the folder for the empty machines and the logs ($FRESH_CACHE, else /var/tmp/usp_s3_wsgi-fresh)",
+        help="the folder for base machines and logs (default: $FRESH_CACHE or /var/tmp/usp_s3_wsgi-fresh)",
     )
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     if os.geteuid():
-        parser.error("machines are made by root only")
-    return chosen
+        parser.error("only root can make the machines")
+    return arguments
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The table of all results, and below it what went wrong."""
+    """The table of all results, followed by the notes."""
     lines = [f"{'suite':<12} {'user':<7} {'command':<24} {'passed':>6} {'failed':>6} {'skipped':>7} {'seconds':>7}"]
     lines += [
         f"{row.suite:<12} {row.user:<7} {row.command:<24} {row.passed:>6} {row.failed:>6} {row.skipped:>7} "
@@ -279,11 +283,11 @@ def table(rows: Sequence[Row]) -> str:
 
 def last_line(text: str) -> str:
     """The last line that is not empty."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no word")
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")
 
 
 def say(progress: str) -> None:
-    """Print it at once: the whole takes long."""
+    """Print a progress message."""
     print(f"==> {progress}", flush=True)
 
 

@@ -1,6 +1,5 @@
 #!/bin/sh
-# Run a command inside a folder with a system in it. Called by tests/fresh in namespaces of its own, whose mounts and
-# processes end with it.
+# Run a command in a chroot. tests/fresh calls this in new namespaces, whose mounts and processes end with the command.
 #
 # usage: chroot.sh FOLDER [--userspec=UID:GID] COMMAND...
 set -eu

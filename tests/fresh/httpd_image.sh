@@ -1,7 +1,7 @@
 #!/bin/sh
-# Make the layout of the official httpd image of a Debian trixie, inside it: httpd compiled into /usr/local/apache2 with
-# upstream's options, and all that it took to do so purged again: no gcc, no python3, no libapr1-dev.
-# See https://github.com/docker-library/httpd/blob/master/2.4/Dockerfile. The source is inside PyPI's mod_wsgi-httpd.
+# Turn this Debian trixie into the layout of the official httpd image: httpd compiled into /usr/local/apache2 with the
+# options of the image, and the build dependencies purged: no gcc, no python3, no libapr1-dev.
+# See https://github.com/docker-library/httpd/blob/master/2.4/Dockerfile. The source comes from PyPI's mod_wsgi-httpd.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 prefix=/usr/local/apache2
@@ -12,12 +12,12 @@ apt-get update -q
 apt-get install -y -q --no-install-recommends libaprutil1-ldap libldap-common
 manual=$(apt-mark showmanual)
 
-# pip runs setup.py of whatever it downloads, and this one compiles an httpd of another layout. There is no compiler yet,
-# so it fails at once, and --no-clean leaves what was unpacked.
+# pip runs the setup.py of a download, and this one compiles an httpd with another layout. There is no compiler yet, so it
+# fails at once, and --no-clean keeps the unpacked source.
 apt-get install -y -q --no-install-recommends python3-pip
 TMPDIR=$work python3 -m pip download -q --no-clean --no-deps --no-binary :all: mod_wsgi-httpd >pip.log 2>&1 || true
 source=$(find "$work" -path '*/upstream/httpd-*.tar.gz')
-[ -f "$source" ] || { cat pip.log; echo "the source of httpd cannot be had from PyPI's mod_wsgi-httpd" >&2; exit 1; }
+[ -f "$source" ] || { cat pip.log; echo "the source of httpd is not available from PyPI's mod_wsgi-httpd" >&2; exit 1; }
 
 apt-get install -y -q --no-install-recommends dpkg-dev gcc libapr1-dev libaprutil1-dev libbrotli-dev \
   libcurl4-openssl-dev libjansson-dev liblua5.2-dev libnghttp2-dev libpcre2-dev libssl-dev libxml2-dev zlib1g-dev
@@ -44,5 +44,5 @@ apt-get dist-clean
 "$prefix/bin/httpd" -v
 hash -r
 for program in gcc python3 apr-1-config; do
-  if command -v "$program"; then echo "$program is left" >&2; exit 1; fi
+  if command -v "$program"; then echo "$program is still installed" >&2; exit 1; fi
 done

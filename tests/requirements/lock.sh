@@ -1,7 +1,7 @@
 #!/bin/sh
-# Lock what tests and demo install, with hashes: "make lock". The ranges are in setup.cfg and are what users get; the
-# tests run at both of their ends: "make test" with newest/, "make test-lowest" with lowest/. Each file is for all
-# versions of Python and all machines.
+# Lock the dependencies of tests and demo, with hashes: "make lock". setup.cfg has the version ranges for users; the tests
+# run at both ends of them: "make test" with newest/, "make test-lowest" with lowest/. Each file is valid for all versions
+# of Python and all machines.
 #
 # usage: tests/requirements/lock.sh VENV     the virtual environment that uv is installed into
 set -eu
@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# What setup.cfg requires, for these extras besides the package itself ("-").
+# Print the requirements of setup.cfg for these extras; "-": those of the package itself.
 required() {
   "$venv/bin/python" - "$@" <<'PYTHON'
 import configparser, sys
@@ -21,7 +21,7 @@ for name in sys.argv[1:]:
     print(config["options"]["install_requires"] if name == "-" else config["options.extras_require"][name])
 PYTHON
 }
-# Lock the requirements of standard input. A file's old contents have no say: what is locked is the newest of today.
+# Lock the requirements from standard input to the newest versions, independent of the current contents of the file.
 lock() {
   output=tests/requirements/$1.txt
   shift

@@ -1,4 +1,4 @@
-"""Ceph's programs: a monitor, an OSD that stores in memory, any number of radosgw; on loopback, in their own folder."""
+"""Ceph's programs on loopback: a monitor, an OSD in memory, any number of radosgw, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROGRAMS = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmapt
 MISSING = "Ceph's packages are not installed: make test-rgw installs them"
 WAIT = 60.0
 
-# No keys within the cluster, one copy of everything, and no manager: it would only count.
+# No authentication within the cluster, one copy of the data, and no manager, which only collects statistics.
 CEPH_CONF = """
 [global]
 fsid = {fsid}
@@ -28,7 +28,7 @@ mon_host = v2:127.0.0.1:{mon_port}/0
 public_addr = 127.0.0.1
 cluster_addr = 127.0.0.1
 ms_bind_msgr1 = false
-# The OSD takes the first ones that are free.
+# The OSD uses the first free ports of this range.
 ms_bind_port_min = {osd_port}
 ms_bind_port_max = {last_osd_port}
 auth_cluster_required = none
@@ -50,13 +50,13 @@ osd_pool_default_pg_autoscale_mode = off
 osd_crush_chooseleaf_type = 0
 mon_allow_pool_size_one = true
 mon_max_pg_per_osd = 1000
-# A disk that is nearly full does not matter.
+# Ignore a disk that is nearly full.
 mon_data_avail_crit = 1
 mon_data_avail_warn = 2
 paxos_propose_interval = 0.05
 paxos_min_wait = 0.01
 [client]
-# radosgw's default, "secure", needs keys.
+# The default of radosgw, "secure", needs keys.
 ms_mon_client_mode = crc
 rgw_dns_name = s3.localhost
 rgw_s3_auth_use_sts = true
@@ -68,23 +68,23 @@ rgw_run_sync_thread = false
 
 
 class RgwError(Exception):
-    """Ceph is missing, or does not start; the message has the end of its logs."""
+    """Ceph is not installed or does not start; the message includes the end of its logs."""
 
 
 def available() -> bool:
-    """Whether this machine has all the programs."""
+    """Whether all programs are installed."""
     return all(_path(program) for program in PROGRAMS)
 
 
 class Cluster:
-    """The programs and their folder, from ``start`` to ``stop``."""
+    """The programs and their folder."""
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="rgw-"))
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
-        """Start monitor and OSD. Raises: RgwError."""
+        """Start the monitor and the OSD. Raises: RgwError."""
         fsid, osd, mon_port, osd_port = str(uuid.uuid4()), str(uuid.uuid4()), free_port(), free_port()
         conf = CEPH_CONF.format(
             root=self.root, fsid=fsid, mon_port=mon_port, osd_port=osd_port, last_osd_port=osd_port + 500
@@ -112,14 +112,14 @@ class Cluster:
         return process, port
 
     def end_gateway(self, process: subprocess.Popen[bytes]) -> None:
-        """Let a radosgw take its leave: for 30 seconds the others would wait for one that is just gone."""
+        """End a radosgw in order: otherwise the others wait 30 seconds for it."""
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
         self._kill(process)
 
     def stop(self) -> None:
-        """Kill all that runs, by pid, and remove the folder: nothing is kept."""
+        """Kill all programs and remove the folder."""
         for process in reversed(self._processes[:]):
             self._kill(process)
         shutil.rmtree(self.root, ignore_errors=True)
@@ -153,7 +153,7 @@ class Cluster:
         return process
 
     def _command(self, program: str, *arguments: str) -> list[str]:
-        # "setpriv": the kernel kills it when this process is gone, however it went.
+        # setpriv --pdeathsig: the kernel kills the program when this process ends, in any way.
         command = ["setpriv", "--pdeathsig", "KILL", _path(program) or program]
         conf = [] if program == "monmaptool" else ["-c", str(self.root / "ceph.conf")]
         return [*command, *conf, *arguments]
@@ -175,12 +175,12 @@ def _path(program: str) -> str | None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment but for what an operator's Ceph reads, and the Python of its commands."""
+    """This process's environment without the variables that Ceph and its Python commands read."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("CEPH_", "PYTHON", "LD_"))}
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Whether this process itself listens on the port of 127.0.0.1, and not another that was quicker."""
+    """Whether this process listens on the port of 127.0.0.1, and not another process."""
     with suppress(OSError):
         rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
         sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}

@@ -1,4 +1,4 @@
-"""One RGW for all tests here, with a bucket, an object in it and a role that may read it."""
+"""Fixtures: one RGW for all tests, with a bucket, an object and a role that may read it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install Ceph's RGW (S3 with a real STS) from Debian, for the tests in this folder, as root; ceph-mon and ceph-osd are
-# what it stores in. No service is started and none stays enabled, now or at the next boot.
+# Install Ceph's RGW (S3 with a real STS) from Debian, for the tests in this folder, as root; it stores its data in
+# ceph-mon and ceph-osd. No service is started or left enabled for the next boot.
 #
 # usage: tests/rgw/install.sh
 set -eu
@@ -18,37 +18,37 @@ for program in radosgw radosgw-admin ceph ceph-mon ceph-osd monmaptool; do
   have "$program" || missing="$missing $program"
 done
 if [ -z "$missing" ]; then
-  say "Ceph's packages: all there"
+  say "Ceph's packages: installed"
   exit 0
 fi
-have apt-get || die "Missing on this machine:$missing" "There is no apt-get here: install Ceph's radosgw, mon and osd by hand."
-[ "$(id -u)" = 0 ] || die "Missing on this machine:$missing" "This is not root. As root: $0"
+have apt-get || die "Missing on this machine:$missing" "apt-get not found: install Ceph's radosgw, mon and osd yourself."
+[ "$(id -u)" = 0 ] || die "Missing on this machine:$missing" "Run this as root: $0"
 
-say "Debian packages: $packages and what they need (about 80 MB; no service is started)"
+say "Debian packages: $packages and dependencies (about 80 MB; no service is started)"
 export DEBIAN_FRONTEND=noninteractive
 work=$(mktemp -d)
-own_policy=
-# An interrupted one must not leave a machine behind on which no service starts any more.
+created_policy=
+# An interrupted run must not leave a policy that keeps all services from starting.
 clean_up() {
-  if [ -n "$own_policy" ]; then rm -f "$policy"; fi
+  if [ -n "$created_policy" ]; then rm -f "$policy"; fi
   rm -rf "$work"
 }
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 
-# A package's scripts enable its units and ask policy-rc.d before they start them; 101 is "no". Where systemd does not
-# run (containers, chroots) they start nothing anyway: they only leave links below /etc/systemd/system and /etc/rc?.d.
-# A policy that the machine has already is the operator's: it is left as it is, and what it lets start is stopped below.
+# A package's scripts enable its units and call policy-rc.d before they start them; 101 forbids it. Where systemd does not
+# run (containers, chroots) they only create links below /etc/systemd/system and /etc/rc?.d.
+# An existing policy is the operator's and is not changed; services that it allows to start are stopped below.
 if [ ! -e "$policy" ]; then
-  own_policy=yes
+  created_policy=yes
   printf '#!/bin/sh\nexit 101\n' >"$policy"
   chmod 755 "$policy"
 fi
 installed >"$work/before"
 { apt-get update -q && apt-get install -y -q --no-install-recommends $packages; } >"$work/log" 2>&1 </dev/null ||
-  { tail -n 20 "$work/log"; die "apt-get could not install: $packages" "Its last words are above; is the network there?"; }
+  { tail -n 20 "$work/log"; die "apt-get could not install: $packages" "Its last lines are above. Is the network available?"; }
 
-# What came in just now shall not start at the next boot either: ceph-crash, uuidd, smartmontools, radosgw's init script...
+# Disable the services of the new packages: ceph-crash, uuidd, smartmontools, radosgw's init script...
 installed | comm -13 "$work/before" - >"$work/new"
 xargs -r dpkg -L <"$work/new" | sort -u >"$work/files"
 now=

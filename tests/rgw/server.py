@@ -1,4 +1,4 @@
-"""A real Ceph RGW of our own, and what tests want in it: buckets, objects, roles, temporary keys."""
+"""A private Ceph RGW, and its buckets, objects, roles and temporary keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.leaks import ACCESS_KEY, SECRET_KEY
 from tests.rgw.cluster import PROGRAMS, Cluster, RgwError, available
 
 USER = "test"
-#: botocore without what AWS_PROFILE and ~/.aws say: that may be what a test is about.
+#: botocore must ignore AWS_PROFILE and ~/.aws, because some tests set them.
 NO_PROFILE = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -31,7 +31,7 @@ NO_PROFILE = {
 
 @dataclass(frozen=True, slots=True)
 class TemporaryKeys:
-    """What AssumeRole gives."""
+    """The credentials of AssumeRole."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -41,10 +41,10 @@ class TemporaryKeys:
 
 @final
 class Rgw:
-    """S3, STS and IAM at one URL, as a context manager; any region is right to it.
+    """S3, STS and IAM at one URL, as a context manager; RGW accepts any region.
 
-    The programs end with the thread that started them, so that none outlives tests which were killed: start it in one
-    that stays.
+    The programs end with the thread that started them, so that none is left when tests are killed. Start it in a thread
+    that lives as long as the tests.
     """
 
     access_key = ACCESS_KEY
@@ -67,17 +67,17 @@ class Rgw:
     # --- start and stop
 
     def start(self) -> None:
-        """Start everything and wait until it serves (one second). Raises: RgwError."""
+        """Start everything and wait until RGW accepts requests (one second). Raises: RgwError."""
         if not available():
-            raise RgwError(f"tests/rgw/install.sh installs what is missing here, of {', '.join(PROGRAMS)}")
-        for last_try in (False, False, True):
+            raise RgwError(f"not installed: some of {', '.join(PROGRAMS)}; tests/rgw/install.sh installs them")
+        for is_last_attempt in (False, False, True):
             self._cluster = Cluster()
             try:
                 self._launch(self._cluster)
                 return
             except RgwError as error:
                 self.stop()
-                if last_try or "in use" not in str(error):  # else another program took a port meanwhile: once more
+                if is_last_attempt or "in use" not in str(error):  # another program took a port: retry
                     raise
             except BaseException:
                 self.stop()
@@ -92,30 +92,31 @@ class Rgw:
         _, self.port = cluster.start_gateway()
 
     def stop(self) -> None:
-        """Stop everything and remove its folder; harmless when it is stopped already."""
+        """Stop everything and remove its folder; does nothing if it is stopped already."""
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
             cluster.stop()
 
     @property
     def cluster(self) -> Cluster:
-        """The programs, and their folder ``root`` with the logs."""
+        """The running programs; their folder ``root`` has the logs."""
         if self._cluster is None:
             raise RuntimeError("RGW is not running")
         return self._cluster
 
     @property
     def url(self) -> str:
-        """Without the slash at its end."""
+        """The URL without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     @contextmanager
     def gateway(self, *options: str, clock: int = 0) -> Iterator[str]:
-        """Run one more radosgw, whose clock is so many seconds fast, or slow where it is negative; gives its URL.
+        """Run another radosgw whose clock is ``clock`` seconds fast (negative: slow); yields its URL.
 
-        A token of one is good for all. AssumeRole by a clock that is 890 seconds slow gives keys for 900 seconds which
-        end after 10 for everybody else. At 900 seconds and more either way RGW refuses all: RequestTimeTooSkewed.
-        ``options`` are Ceph's: with ``--rgw-sts-min-session-duration=1``, STS takes a DurationSeconds of 1 and more.
+        All gateways accept each other's tokens. AssumeRole with a clock that is 890 seconds slow returns keys for 900
+        seconds, which expire after 10 seconds at the other gateways. From 900 seconds on RGW rejects all requests with
+        RequestTimeTooSkewed. ``options`` are those of radosgw: with ``--rgw-sts-min-session-duration=1``, STS accepts a
+        DurationSeconds from 1 on.
         """
         library = self.cluster.root / "shifted_clock.so"
         if not library.exists():
@@ -127,13 +128,13 @@ class Rgw:
         finally:
             self.cluster.end_gateway(process)
 
-    # --- what is in it
+    # --- buckets, objects, roles
 
     def client(self, service: str, keys: TemporaryKeys | None = None, *, url: str = "") -> Any:
-        """A botocore client of "s3", "sts" or "iam", to be closed, with the user's keys by default.
+        """A botocore client for "s3", "sts" or "iam", by default with the user's keys; the caller closes it.
 
-        It tries once, and leaves it to RGW to judge the parameters. RGW's errors of STS and IAM have the form of S3's,
-        which botocore does not expect there: ``error_code`` reads both.
+        It does not retry and does not validate parameters. RGW's error documents of STS and IAM have the form of S3's,
+        which botocore does not expect: ``error_code`` reads both.
         """
         return botocore.session.Session(NO_PROFILE).create_client(
             service,
@@ -148,7 +149,7 @@ class Rgw:
         )
 
     def create_bucket(self, name: str) -> None:
-        """Make a bucket of the user's."""
+        """Create a bucket that belongs to the user."""
         with closing(self.client("s3")) as s3:
             s3.create_bucket(Bucket=name)
 
@@ -164,7 +165,7 @@ class Rgw:
             return data
 
     def create_role(self, name: str, bucket: str) -> str:
-        """Make a role that the user may assume, for an hour at most, and that may read the bucket; returns its ARN."""
+        """Create a role that may read the bucket and that the user may assume for up to an hour; returns its ARN."""
         trust = {"Action": "sts:AssumeRole", "Principal": {"AWS": [f"arn:aws:iam:::user/{USER}"]}}
         with closing(self.client("iam")) as iam:
             role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=_policy(trust))["Role"]
@@ -172,31 +173,31 @@ class Rgw:
         return str(role["Arn"])
 
     def allow_role(self, name: str, bucket: str) -> None:
-        """Let the role read the bucket's objects."""
+        """Allow the role to read the bucket's objects."""
         document = _policy({"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"})
         with closing(self.client("iam")) as iam:
             iam.put_role_policy(RoleName=name, PolicyName="read", PolicyDocument=document)
 
     def deny_role(self, name: str) -> None:
-        """Take that from the role again: it counts at once for keys that were given before, too."""
+        """Revoke the role's permission: this also affects keys that were issued before."""
         with closing(self.client("iam")) as iam:
             iam.delete_role_policy(RoleName=name, PolicyName="read")
 
     def assume_role(self, arn: str, seconds: int = 900, *, url: str = "", session: str = "tests") -> TemporaryKeys:
-        """Ask STS for temporary keys of the role, by default the main gateway's. Raises: ClientError."""
+        """Get temporary keys of the role from STS, by default from the main gateway. Raises: ClientError."""
         with closing(self.client("sts", url=url)) as sts:
-            answer = sts.assume_role(RoleArn=arn, RoleSessionName=session, DurationSeconds=seconds)
-        keys = answer["Credentials"]
+            response = sts.assume_role(RoleArn=arn, RoleSessionName=session, DurationSeconds=seconds)
+        keys = response["Credentials"]
         return TemporaryKeys(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], keys["Expiration"])
 
 
 def error_code(response: Mapping[str, Any]) -> tuple[int, str]:
-    """Status and code of a ClientError's ``response``."""
+    """Status and error code of a ClientError's ``response``."""
     code = response.get("Error", {}).get("Code") or response.get("Code")
     return response["ResponseMetadata"]["HTTPStatusCode"], str(code)
 
 
 def _policy(statement: Mapping[str, object]) -> str:
-    # Without a space: botocore sends "+" for it, and RGW leaves it so.
+    # Without spaces: botocore encodes them as "+", which RGW does not decode.
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]}
     return json.dumps(document, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""A real S3 with a real STS behind a real httpd: roles assumed by our settings, their tokens, and their end."""
+"""Roles in a real httpd with a real S3 and STS: settings, tokens and their expiry."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PATH = "a%20b%2Bc.txt"
 
 
 def config(rgw: Rgw, role: str, mode: str, *lines: str, sts: str = "") -> str:
-    """Both ways in, signing so."""
+    """The configuration of both ways in with this signing mode."""
     region, headers = MODES[mode]
-    given = [
+    directives = [
         f"SetEnv S3AccessKey {rgw.access_key}",
         f"SetEnv S3SecretKey {rgw.secret_key}",
         f"SetEnv S3RoleARN {role}",
@@ -31,7 +31,7 @@ def config(rgw: Rgw, role: str, mode: str, *lines: str, sts: str = "") -> str:
         *([f"SetEnv S3Region {rgw.region}"] if region else []),
         *lines,
     ]
-    body = "\n".join(given)
+    body = "\n".join(directives)
     return (
         f"AllowEncodedSlashes On\nWSGIScriptAlias /media ${{USP_S3_WSGI}}\n<Location /media>\n"
         f"SetEnv S3BucketURL {rgw.url}/{BUCKET}/\n{body}\n</Location>\n"
@@ -40,7 +40,9 @@ def config(rgw: Rgw, role: str, mode: str, *lines: str, sts: str = "") -> str:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_object_by_a_role(rgw: Rgw, role: str, aws: Aws, servers: Callable[[str], Httpd], mode: str) -> None:
+def test_an_object_with_the_keys_of_a_role(
+    rgw: Rgw, role: str, aws: Aws, servers: Callable[[str], Httpd], mode: str
+) -> None:
     httpd = servers(config(rgw, role, mode))
     for mount in ("/media", "/proxied"):
         reply = httpd.fetch(f"{mount}/{PATH}")
@@ -51,7 +53,7 @@ def test_an_object_by_a_role(rgw: Rgw, role: str, aws: Aws, servers: Callable[[s
     assert f"{role} (S3CredentialSource static)" in line
 
 
-def test_a_role_that_is_not_there(rgw: Rgw, role: str, aws: Aws, servers: Callable[[str], Httpd]) -> None:
+def test_a_role_that_does_not_exist(rgw: Rgw, role: str, aws: Aws, servers: Callable[[str], Httpd]) -> None:
     httpd = servers(config(rgw, f"{role}-not", "v4-header"))
     httpd.expect_error("usp_s3_wsgi: .*STS answered 404")
     for mount in ("/media", "/proxied"):
@@ -60,11 +62,13 @@ def test_a_role_that_is_not_there(rgw: Rgw, role: str, aws: Aws, servers: Callab
 
 
 @pytest.mark.parametrize("mode", ["v4-header", "v2-query"])
-def test_tokens_that_end(rgw: Rgw, role: str, aws: Aws, servers: Callable[[str], Httpd], mode: str) -> None:
-    """An STS whose clock is slow issues what ends in ten seconds: RGW refuses it then, and nobody is to notice."""
+def test_expiring_tokens_are_replaced(
+    rgw: Rgw, role: str, aws: Aws, servers: Callable[[str], Httpd], mode: str
+) -> None:
+    """An STS with a slow clock issues tokens for ten seconds. RGW then rejects them, and no client gets an error."""
     with rgw.gateway(clock=10 - 900) as sts:
         httpd = servers(config(rgw, role, mode, sts=sts))
-        ends = time.monotonic() + 14  # the first ones are refused by then
+        ends = time.monotonic() + 14  # the first tokens have expired by then
         while time.monotonic() < ends:
             for mount in ("/media", "/proxied"):
                 reply = httpd.fetch(f"{mount}/{PATH}")
@@ -74,8 +78,8 @@ def test_tokens_that_end(rgw: Rgw, role: str, aws: Aws, servers: Callable[[str],
 
 @pytest.mark.parametrize("clock", [-3600, 3600])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_clock_that_is_not_s3s(rgw: Rgw, role: str, servers: Callable[[str], Httpd], mode: str, clock: int) -> None:
-    """The gateway asks again by S3's; in <Proxy> the next request is signed by it."""
+def test_a_wrong_clock(rgw: Rgw, role: str, servers: Callable[[str], Httpd], mode: str, clock: int) -> None:
+    """The gateway retries with S3's clock; in <Proxy> sections the next request is signed with it."""
     with rgw.gateway(clock=clock) as url:
         region, headers = MODES[mode]
         lines = "\n".join(
@@ -92,20 +96,19 @@ def test_a_clock_that_is_not_s3s(rgw: Rgw, role: str, servers: Callable[[str], H
             f'ProxyPass /proxied {url}/{BUCKET}\n<Proxy "{url}/{BUCKET}/">\n{lines}\n</Proxy>\n{ONE_CHILD}'
         )
         httpd.expect_error("correct it")
-        refused = mode.endswith("header") or clock > 0  # RGW takes a query of the future
-        assert httpd.fetch(f"/proxied/{PATH}").status == (502 if refused else 200)
+        rejected = mode.endswith("header") or clock > 0  # RGW accepts a query signature of the future
+        assert httpd.fetch(f"/proxied/{PATH}").status == (502 if rejected else 200)
         for mount in ("/proxied", "/media"):
             assert [httpd.fetch(f"{mount}/{PATH}").body for _ in range(2)] == [DATA] * 2
-        assert len(httpd.errors()) == refused
+        assert len(httpd.errors()) == rejected
 
 
 @pytest.mark.parametrize("mode", ["v4-query", "v2-query"])
-def test_the_gateway_before_a_clock_that_is_not_s3s(
-    rgw: Rgw, role: str, servers: Callable[[str], Httpd], mode: str
-) -> None:
+def test_the_gateway_retries_with_s3s_clock(rgw: Rgw, role: str, servers: Callable[[str], Httpd], mode: str) -> None:
     with rgw.gateway(clock=3600) as url:
         region = f"SetEnv S3Region {rgw.region}" if MODES[mode][0] else ""
         httpd = servers(
+            f"LogLevel warn usp_s3:info\n"
             f"WSGIScriptAlias /media ${{USP_S3_WSGI}}\n<Location /media>\nSetEnv S3BucketURL {url}/{BUCKET}/\n"
             f"SetEnv S3AccessKey {rgw.access_key}\nSetEnv S3SecretKey {rgw.secret_key}\n{region}\n</Location>\n"
             + ONE_CHILD

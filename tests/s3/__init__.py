@@ -1,11 +1,11 @@
-"""A private S3 for the tests and the demo: OpenStack Swift's S3 API in one child process, on loopback.
+"""A private S3 for the tests and the demo: OpenStack Swift's S3 API in a child process, on loopback.
 
     with EmbeddedS3(buckets=("private",)) as s3:
         s3.put("private", "a b.txt", b"hello")
-        ...                              # talk to s3.url with s3.access_key / s3.secret_key
+        ...                              # send requests to s3.url with s3.access_key / s3.secret_key
         assert s3.requests()[-1]["status"] == 200
 
-Nothing is kept: the data lives in a temporary directory that goes when the server stops.
+The data is in a temporary directory that is removed when the server stops.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SERVER = Path(__file__).with_name("server.py")
 
 @final
 class EmbeddedS3:
-    """The server as a context manager; `start` and `stop` do the same for code without a `with`."""
+    """The server as a context manager; `start` and `stop` are for code without a `with` block."""
 
     port: int
     host: str
@@ -56,11 +56,11 @@ class EmbeddedS3:
         users: Sequence[User] = (),
         startup_timeout: float = 30.0,
     ) -> None:
-        """`users` are further key pairs, each with its own buckets; `tls`: speak https, with this certificate."""
+        """`users`: further key pairs, each with its own buckets; `tls`: serve https with this certificate."""
         self.users = (User(access_key, secret_key, tuple(buckets)), *users)
         self.access_key, self.secret_key, self.region, self.domain = access_key, secret_key, region, domain
         self._owners = {bucket: user for user in self.users for bucket in user.buckets}
-        # Swift would keep them apart, one set of names per account; in S3 a bucket name is global.
+        # Bucket names are global in S3. In Swift each account has its own.
         if len(self._owners) != sum(len(user.buckets) for user in self.users):
             raise ValueError("a bucket is named twice")
         if len({user.access_key for user in self.users}) != len(self.users):
@@ -81,7 +81,7 @@ class EmbeddedS3:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until it serves; S3Error with the end of its log when it does not."""
+        """Start the server and wait until it is ready. Raises: S3Error with the end of its log."""
         if self._process is not None:
             raise RuntimeError("the embedded S3 is running already")
         try:
@@ -96,7 +96,7 @@ class EmbeddedS3:
         self._client = Client(HOST, self.port, tls=self._tls is not None)
 
     def stop(self) -> None:
-        """Stop the server, by its pid, and remove its data; harmless when it is stopped already."""
+        """Stop the server and remove its data; does nothing if it is stopped already."""
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
@@ -115,7 +115,7 @@ class EmbeddedS3:
 
     @property
     def running(self) -> bool:
-        """Whether the server lives."""
+        """Whether the server process is running."""
         return self._process is not None and self._process.poll() is None
 
     def put(
@@ -128,29 +128,29 @@ class EmbeddedS3:
         content_type: str = "binary/octet-stream",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Store an object, streamed from a file or an iterator (which needs `length`); `headers` as given."""
+        """Store an object, streamed from a file or an iterator (which needs `length`), with these `headers`."""
         user = self._owners.get(bucket, self.users[0])
         self._client.put(user, bucket, key, data, length, {"Content-Type": content_type, **(headers or {})})
 
     def delete(self, bucket: str, key: str | bytes) -> None:
-        """Remove an object; as in S3, one that is not there is no error."""
+        """Delete an object; as in S3, a missing object is not an error."""
         self._client.delete(self._owners.get(bucket, self.users[0]), bucket, key)
 
     def requests(self) -> list[dict[str, Any]]:
-        """The requests seen since the start or `clear`: method, target, status, client port, headers.
+        """The requests since the start or the last `clear`: method, target, status, client port, headers.
 
-        A request is there before its answer leaves the server. `put` and `delete` are there as well.
+        A request is recorded before its response is sent. `put` and `delete` are included.
         """
-        # A line without its end is being written just now.
+        # A line without a newline is still being written.
         lines = self._file("requests.jsonl").read_text("utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def clear(self) -> None:
-        """Forget the requests seen so far."""
-        os.truncate(self._file("requests.jsonl"), 0)  # the server appends: it goes on at the new end
+        """Forget the recorded requests."""
+        os.truncate(self._file("requests.jsonl"), 0)  # the server has opened the file for appending
 
     def log_tail(self, lines: int = 30) -> str:
-        """The end of what the server wrote to its stderr."""
+        """The last lines of the server's stderr."""
         return "\n".join(self._file("stderr.log").read_text("utf-8", "replace").splitlines()[-lines:])
 
     def _file(self, name: str) -> Path:
@@ -170,22 +170,22 @@ class EmbeddedS3:
         }
         self._file("requests.jsonl").touch()
         with self._file("stderr.log").open("wb") as log:
-            # Its own session: a Ctrl-C at the terminal is for the tests, which then stop the server.
+            # A new session: Ctrl-C in the terminal must reach only the tests, which then stop the server.
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", str(SERVER)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=directory,
                 start_new_session=True,
             )  # fmt: skip
         assert self._process.stdin is not None
-        # The secrets go through the pipe, for a command line is public. The pipe then stays open: its
-        # end tells the server that this process is gone, however it went.
+        # The secrets go through the pipe, because command lines are public. The pipe stays open: when it is
+        # closed, the server knows that this process has ended, in any way.
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(settings).encode() + b"\n")
             self._process.stdin.flush()
-        answer = self._ready_line(self._process)
-        if "error" in answer:
-            raise S3Error(f"the embedded S3 did not start: {answer['error']}")
-        return int(answer["port"])
+        ready = self._ready_line(self._process)
+        if "error" in ready:
+            raise S3Error(f"the embedded S3 did not start: {ready['error']}")
+        return int(ready["port"])
 
     def _ready_line(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
         assert process.stdout is not None
@@ -195,23 +195,23 @@ class EmbeddedS3:
             selector.register(process.stdout, selectors.EVENT_READ)
             while not line.endswith(b"\n"):
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise S3Error(f"no ready embedded S3 in {self._startup_timeout} s:\n{self.log_tail()}")
+                    raise S3Error(f"the embedded S3 is not ready after {self._startup_timeout} s:\n{self.log_tail()}")
                 piece = os.read(process.stdout.fileno(), 4096)
                 if not piece:
-                    raise S3Error(f"the embedded S3 died at its start:\n{self.log_tail()}")
+                    raise S3Error(f"the embedded S3 ended while starting:\n{self.log_tail()}")
                 line += piece
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        ready: dict[str, Any] = json.loads(line)
+        return ready
 
 
 def _temp_dir() -> Path:
-    """A new directory whose file system has the extended attributes that Swift keeps its metadata in."""
+    """A new directory on a file system with extended attributes, in which Swift stores metadata."""
     for parent in (tempfile.gettempdir(), "/var/tmp"):
         directory = tempfile.mkdtemp(prefix="embedded-s3-", dir=parent)
         try:
             os.setxattr(directory, "user.embedded-s3", b"1")
-        except OSError:  # an older tmpfs, for one
+        except OSError:  # an older tmpfs, for example
             shutil.rmtree(directory, ignore_errors=True)
         else:
             return Path(directory)
-    raise S3Error("no temporary directory with user extended attributes; point TMPDIR at one")
+    raise S3Error("no temporary directory supports user extended attributes; set TMPDIR to one that does")

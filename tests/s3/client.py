@@ -1,7 +1,7 @@
-"""The least S3 client that can fill a bucket: http.client and version 2 header signatures.
+"""A minimal S3 client that can fill a bucket: http.client and Signature v2 in headers.
 
-It shares nothing with the code under test, and http.client sends a target exactly as it is given, which
-the usual HTTP libraries do not ("//", "%2F", ".." and the like).
+It shares no code with the package. http.client sends a target unchanged; the usual HTTP libraries
+change "//", "%2F", ".." and the like.
 """
 
 from __future__ import annotations
@@ -25,42 +25,41 @@ BLOCK = 1 << 20
 
 
 class S3Error(RuntimeError):
-    """The embedded S3 did not start, or did not do what it was asked for."""
+    """The embedded S3 did not start, or a request to it failed."""
 
 
 @dataclass(frozen=True)
 class User:
-    """A key pair, an account of its own, and the buckets made in it."""
+    """A key pair with its own account, and the buckets of this account."""
 
     access_key: str
     secret_key: str
     buckets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # They end up in an ini file, where other characters have a meaning.
+        # They are written to an ini file, in which other characters have a meaning.
         for value in (self.access_key, self.secret_key):
             if not re.fullmatch(r"[A-Za-z0-9/+=._-]+", value):
-                raise ValueError("a key may only have letters, digits and / + = . _ -")
+                raise ValueError("a key may only contain letters, digits and / + = . _ -")
 
     def authorization(self, method: str, target: str, headers: Mapping[str, str]) -> str:
-        """The version 2 Authorization header of a request without sub-resources."""
-        lower = {name.lower(): value.strip() for name, value in headers.items()}
-        amz = "".join(f"{name}:{lower[name]}\n" for name in sorted(lower) if name.startswith("x-amz-"))
-        text = (
-            f"{method}\n{lower.get('content-md5', '')}\n{lower.get('content-type', '')}\n{lower['date']}\n{amz}{target}"
-        )
-        digest = hmac.new(self.secret_key.encode(), text.encode("latin-1"), hashlib.sha1).digest()
+        """The Authorization header (Signature v2) of a request without sub-resources."""
+        lowercase = {name.lower(): value.strip() for name, value in headers.items()}
+        amz = "".join(f"{name}:{lowercase[name]}\n" for name in sorted(lowercase) if name.startswith("x-amz-"))
+        content = f"{lowercase.get('content-md5', '')}\n{lowercase.get('content-type', '')}"
+        string_to_sign = f"{method}\n{content}\n{lowercase['date']}\n{amz}{target}"
+        digest = hmac.new(self.secret_key.encode(), string_to_sign.encode("latin-1"), hashlib.sha1).digest()
         return f"AWS {self.access_key}:{base64.b64encode(digest).decode()}"
 
 
 class Client:
-    """One connection per request, path style."""
+    """A client with one connection per request and path-style URLs."""
 
     def __init__(self, host: str, port: int, *, tls: bool) -> None:
         self._host, self._port = host, port
         self._context: ssl.SSLContext | None = None
         if tls:
-            # The peer is our own child on loopback, and its certificate may be a wrong one on purpose.
+            # The server is a child process on loopback; in some tests its certificate is invalid on purpose.
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self._context.check_hostname = False
             self._context.verify_mode = ssl.CERT_NONE
@@ -74,7 +73,7 @@ class Client:
         length: int | None,
         headers: Mapping[str, str],
     ) -> None:
-        """Store an object, always with a Content-Length and never whole in memory."""
+        """Store an object, with a Content-Length and without reading it into memory."""
         with ExitStack() as stack:
             body: bytes | IO[bytes] | Iterable[bytes] = data if not isinstance(data, Path) else b""
             if isinstance(data, Path):
@@ -87,7 +86,7 @@ class Client:
             self._send(user, "PUT", bucket, key, {**headers, "Content-Length": str(length)}, body)
 
     def delete(self, user: User, bucket: str, key: str | bytes) -> None:
-        """Remove an object."""
+        """Delete an object."""
         self._send(user, "DELETE", bucket, key, {}, None)
 
     def _send(
@@ -105,13 +104,13 @@ class Client:
         signed = {**headers, "Date": formatdate(usegmt=True)}
         signed["Authorization"] = user.authorization(method, target, signed)
         with closing(self._connection()) as connection:
-            # Refused before the whole body was sent: the answer says why.
+            # The server rejected the request before the body was sent completely: the response says why.
             with suppress(BrokenPipeError):
                 connection.request(method, target, body, signed)
             response = connection.getresponse()
-            answer = response.read()
+            body_text = response.read()
         if response.status // 100 != 2:
-            raise S3Error(f"{method} {target}: {response.status} {answer[:500].decode('utf-8', 'replace')}")
+            raise S3Error(f"{method} {target}: {response.status} {body_text[:500].decode('utf-8', 'replace')}")
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._context is None:

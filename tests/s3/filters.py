@@ -1,6 +1,6 @@
-"""The parts of the server's pipeline that Swift does not have: see each for the reason.
+"""Filters of the server's pipeline that Swift does not have.
 
-Loaded by paste.deploy from the configuration that server.py writes, in the server process only.
+The server process loads them with paste.deploy, from the configuration that server.py writes.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ SECRET_NAMES = ("signature", "token", "credential")
 
 
 def log_to_stderr(conf: Any, name: Any, console: Any, route: Any, fmt: str, logger: Any, adapter: Any) -> None:
-    """Swift logs to the machine's syslog, where nobody looks for a test's errors: to stderr instead."""
+    """Log to stderr, where tests find errors, instead of the system's syslog."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(fmt))
     logger.handlers[:] = [handler]
 
 
 def access_log(global_conf: Any, path: str, **conf: str) -> Filter:
-    """Tests ask what reached the server, over which connection: one JSON line per request, no secrets."""
+    """Write one JSON line per request, with its connection and without secrets, for tests to read."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def factory(app: App) -> App:
         def logged(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-            if "REMOTE_PORT" not in environ:  # made in this process: it came over no connection
+            if "REMOTE_PORT" not in environ:  # made by this process, without a connection
                 return app(environ, start_response)
             record = _record(environ)
 
             def start(status: str, *rest: Any) -> Any:
-                # Before the first byte of the answer goes out: whoever has the answer finds the line.
+                # Before the response is sent: a client that has the response finds the line.
                 if "status" not in record:
                     record["status"] = int(status.split(" ", 1)[0])
                     os.write(log, json.dumps(record).encode() + b"\n")
@@ -88,11 +88,11 @@ def _redacted(parameter: str) -> str:
 
 
 def deny_unsigned(global_conf: Any, **conf: str) -> Filter:
-    """S3 answers 403 to a request without a signature; Swift would take it for its own API: 4xx pages."""
+    """Answer 403 to unsigned requests, as S3 does; Swift would treat them as requests to its own API."""
 
     def factory(app: App) -> App:
         def denied(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-            # The same test as s3api's. The override comes from server.py: no client can set it.
+            # The same condition as in s3api. Only server.py sets the override; clients cannot.
             parameters = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
             signed = "AWSAccessKeyId" in parameters or "X-Amz-Credential" in parameters
             if signed or "HTTP_AUTHORIZATION" in environ or environ.get("swift.authorize_override"):
@@ -107,7 +107,7 @@ def deny_unsigned(global_conf: Any, **conf: str) -> Filter:
 
 
 def access_keys(global_conf: Any, **conf: str) -> Filter:
-    """tempauth's access keys are "account:user": translate AWS-like ones, given as key_<AKIA...> = a:u."""
+    """Translate access keys like AKIA... to those of tempauth, "account:user"; options: key_<AKIA...> = a:u."""
     names = {name.removeprefix("key_"): user for name, user in conf.items() if name.startswith("key_")}
 
     def factory(app: App) -> App:
@@ -116,7 +116,7 @@ def access_keys(global_conf: Any, **conf: str) -> Filter:
             if details and details["access_key"] in names:
                 access_key = details["access_key"]
                 details["access_key"] = names[access_key]
-                # s3api made the path /v1/<access key>/..., and tempauth looks for the name in it.
+                # s3api has made the path /v1/<access key>/..., in which tempauth expects its own name.
                 prefix = f"/v1/{access_key}"
                 if environ["PATH_INFO"].startswith(prefix):
                     environ["PATH_INFO"] = f"/v1/{names[access_key]}" + environ["PATH_INFO"][len(prefix) :]
@@ -128,7 +128,7 @@ def access_keys(global_conf: Any, **conf: str) -> Filter:
 
 
 def local_cache(global_conf: Any, **conf: str) -> Filter:
-    """Swift caches what it knows of accounts and buckets in memcached; without, each request asks again."""
+    """Provide a cache for accounts and buckets in this process, instead of memcached."""
     cache = Cache()
 
     def factory(app: App) -> App:
@@ -142,7 +142,7 @@ def local_cache(global_conf: Any, **conf: str) -> Filter:
 
 
 class Cache:
-    """Swift's memcached client's interface over a dict; values are stored as they are."""
+    """The interface of Swift's memcached client, with a dict."""
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[Any, float]] = {}

@@ -1,7 +1,7 @@
-"""The embedded S3's process: Swift's account, container, object and proxy servers on one event loop.
+"""The process of the embedded S3: Swift's account, container, object and proxy servers in one event loop.
 
-Started by EmbeddedS3: the first line of stdin is the settings, as JSON; the end of stdin is the end of
-this process. One line goes to stdout: {"port": ...} when ready, {"error": ...} when that cannot be.
+EmbeddedS3 starts it. The first line of stdin has the settings as JSON; the process ends at the end of
+stdin. It prints one line: {"port": ...} when it is ready, or {"error": ...} if it cannot start.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import eventlet.wsgi
 
 BACKENDS = ("account", "container", "object")
 
-# Only a salt for the paths on disk, but Swift wants one.
+# A salt for the paths on disk, which Swift requires.
 SWIFT_CONF = "[swift-hash]\nswift_hash_path_prefix = embedded\nswift_hash_path_suffix = embedded\n"
 
-# The chunks, 16 times the default, make large objects a third faster; so does leaving them in the page cache.
+# Chunks of 16 times the default size and keeping objects in the page cache each make large objects a third faster.
 DEFAULT_CONF = """
 [DEFAULT]
 swift_dir = {dir}
@@ -86,40 +86,40 @@ use = egg:swift#versioned_writes
 allow_object_versioning = true
 """
 
-STOCK_FILTERS = ("catch_errors", "gatekeeper", "listing_formats", "copy", "slo", "dlo", "symlink")
+SWIFT_FILTERS = ("catch_errors", "gatekeeper", "listing_formats", "copy", "slo", "dlo", "symlink")
 
 
 def proxy_conf(settings: dict[str, Any]) -> str:
-    """The proxy's configuration: user n of the settings is tempauth's "a<n>:s3", in the account AUTH_a<n>."""
+    """The proxy server's configuration: user n of the settings is "a<n>:s3" in tempauth, with the account AUTH_a<n>."""
     users = list(enumerate(settings["users"]))
     names = "\n".join(f"key_{access_key} = a{n}:s3" for n, (access_key, _, _) in users)
     secrets = "\n".join(f"user_a{n}_s3 = {secret_key} .admin" for n, (_, secret_key, _) in users)
-    stock = "".join(f"\n[filter:{name}]\nuse = egg:swift#{name}\n" for name in STOCK_FILTERS)
-    return (DEFAULT_CONF + PROXY_CONF).format(**settings | {"names": names, "users": secrets}) + stock
+    filters = "".join(f"\n[filter:{name}]\nuse = egg:swift#{name}\n" for name in SWIFT_FILTERS)
+    return (DEFAULT_CONF + PROXY_CONF).format(**settings | {"names": names, "users": secrets}) + filters
 
 
 def listen(host: str, port: int) -> Any:
-    """A listening socket; a second server on the same port is refused, which SO_REUSEPORT would allow."""
+    """A listening socket, without SO_REUSEPORT, which would allow a second server on the same port."""
     return eventlet.listen((host, port), backlog=1024, reuse_port=False)
 
 
 def serve(sock: Any, app: Any) -> None:
-    """Serve for ever."""
+    """Serve until the process ends."""
     from swift.common.http_protocol import SwiftHttpProtocol
 
     eventlet.wsgi.server(
         sock,
         app,
-        protocol=SwiftHttpProtocol,  # takes a target as it comes, where eventlet's own repairs "//"
+        protocol=SwiftHttpProtocol,  # keeps the target unchanged; eventlet's own protocol changes "//"
         custom_pool=eventlet.GreenPool(1024),
-        capitalize_response_headers=False,  # "ETag" is S3's spelling
+        capitalize_response_headers=False,  # S3 writes "ETag"
         log_output=False,
         debug=False,
     )
 
 
 def start_backends(directory: Path, host: str) -> None:
-    """The account, container and object servers, each with a ring of one device."""
+    """Start the account, container and object servers, each with a ring of one device."""
     from swift.common.ring import RingBuilder
     from swift.common.wsgi import loadapp
 
@@ -136,13 +136,13 @@ def start_backends(directory: Path, host: str) -> None:
 
 
 def make_buckets(app: Any, users: list[tuple[str, str, list[str]]]) -> None:
-    """Make each user's buckets through the pipeline, as requests that need no signature."""
+    """Create each user's buckets, with requests through the pipeline that need no signature."""
     from swift.common.middleware.s3api.utils import validate_bucket_name
     from swift.common.swob import Request
 
     for n, (_, _, buckets) in enumerate(users):
         for bucket in buckets:
-            if not validate_bucket_name(bucket, True):  # Swift itself would take it, and s3api then refuse it
+            if not validate_bucket_name(bucket, True):  # Swift accepts such a name, but s3api then rejects it
                 raise ValueError(f"not a bucket name in S3: {bucket!r}")
             environ = {"REQUEST_METHOD": "PUT", "swift.authorize_override": True}
             response = Request.blank(f"/v1/AUTH_a{n}/{bucket}", environ=environ).get_response(app)
@@ -151,7 +151,7 @@ def make_buckets(app: Any, users: list[tuple[str, str, list[str]]]) -> None:
 
 
 def exit_with_parent(directory: Path) -> None:
-    """Wait for the end of stdin: the parent is gone, so nobody else removes the data."""
+    """Wait for the end of stdin: the parent has ended, and this process must remove the data."""
     stdin = sys.stdin.fileno()
     while True:
         eventlet.hubs.trampoline(stdin, read=True)
@@ -160,13 +160,13 @@ def exit_with_parent(directory: Path) -> None:
             os._exit(0)
 
 
-def answer(**line: Any) -> None:
-    """The one line that the parent waits for."""
+def print_line(**line: Any) -> None:
+    """Print the line that the parent waits for."""
     print(json.dumps(line), flush=True)
 
 
 def main() -> None:
-    """Read the settings, start everything, say so, serve."""
+    """Read the settings, start all servers, print the port, serve."""
     settings = json.loads(sys.stdin.buffer.readline())
     directory = Path(settings["dir"])
     os.umask(0o077)  # the configuration has the secret keys
@@ -175,7 +175,7 @@ def main() -> None:
     try:
         sock = listen(settings["host"], settings["port"])
     except OSError as error:
-        answer(error=f"cannot listen on port {settings['port']} of {settings['host']}: {error.strerror}")
+        print_line(error=f"cannot listen on port {settings['port']} of {settings['host']}: {error.strerror}")
         sys.exit(1)
     if settings["tls"]:
         certificate, key = settings["tls"]
@@ -184,7 +184,7 @@ def main() -> None:
     (directory / "devices" / "d0").mkdir(parents=True)
     (directory / "swift.conf").write_text(SWIFT_CONF)
     (directory / "proxy.conf").write_text(proxy_conf(settings))
-    # Swift reads this file while its modules are imported: not before now, and from here.
+    # Swift reads this file when its modules are imported, so they are imported here.
     from swift.common import utils
 
     utils.SWIFT_CONF_FILE = str(directory / "swift.conf")
@@ -194,7 +194,7 @@ def main() -> None:
     start_backends(directory, settings["host"])
     app = loadapp(str(directory / "proxy.conf"), global_conf={"log_name": "proxy"})
     make_buckets(app, settings["users"])
-    answer(port=sock.getsockname()[1])
+    print_line(port=sock.getsockname()[1])
     serve(sock, app)
 
 

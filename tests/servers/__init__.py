@@ -1,9 +1,10 @@
-"""The same questions to every S3 server that can be had here, through both ways in: ``make test-servers``.
+"""The same requests to several S3 servers, through the gateway and ``<Proxy>``: ``make test-servers``.
 
-A server is a small class (swift.py, ceph.py, seaweedfs.py, rclone.py, moto.py), the questions are in battery/, a folder
-of its own for nothing but them. What is stored (stock.py) and asked directly (direct.py) is stored and asked by
-botocore. verdict.py says whose a wrong answer is: the server's own where botocore meets the same, else ours, and then
-the test fails. report.py makes the table of docs/servers.md from results.json, which the last run has written.
+A server is a small class (swift.py, ceph.py, seaweedfs.py, rclone.py, moto.py); the requests are in battery/. botocore
+stores the objects (stored_objects.py) and sends the same requests directly to the server (botocore_client.py).
+verdict.py decides whose fault an unexpected response is: the server's if botocore also gets an unexpected response,
+otherwise ours, and then the test fails. report.py writes docs/servers.md from results.json, the results of the last
+complete run.
 
-``make test`` has Swift's part.
+``make test`` includes the part for Swift.
 """

@@ -1,6 +1,6 @@
-"""``make test-servers``: the questions to all servers, or to those named, and the table.
+"""``make test-servers``: test all servers, or the named ones, and print the table.
 
-A run of all of them writes results.json and docs/servers.md, also where it has failed: the table then says of what.
+A run of all servers writes results.json and docs/servers.md, even if it fails: the table then shows the failures.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from tests.servers.catalogue import SERVERS
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description=__doc__)
-    parser.add_argument("server", nargs="*", help=f"of {', '.join(SERVERS)}; all of them if none is named")
+    parser.add_argument("server", nargs="*", help=f"one of {', '.join(SERVERS)}; default: all of them")
     names = parser.parse_args().server
     if unknown := set(names) - set(SERVERS):
-        parser.error(f"no such server: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown server: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as folder:
-        met = Path(folder, "results.json")
-        options = [f"--servers={','.join(names or SERVERS)}", f"--results={met}"]
+        results_file = Path(folder, "results.json")
+        options = [f"--servers={','.join(names or SERVERS)}", f"--results={results_file}"]
         status = pytest.main(["-q", "-r", "E", "--tb=line", "tests/servers", *options])
-        if not met.exists():
+        if not results_file.exists():
             return int(status) or 1
-        found = results.load(met)
-        if not names and len(found["servers"]) == len(SERVERS):
-            report.RESULTS.write_text(met.read_text())
-            report.PAGE.write_text(report.page(found))
-    print(f"\n{report.page(found)}")
+        run_results = results.load(results_file)
+        if not names and len(run_results["servers"]) == len(SERVERS):
+            report.RESULTS.write_text(results_file.read_text())
+            report.PAGE.write_text(report.page(run_results))
+    print(f"\n{report.page(run_results)}")
     return int(status)
 
 

@@ -1,4 +1,4 @@
-"""All servers, by the names that ``python -m tests.servers`` takes."""
+"""All servers, by their names on the command line of ``python -m tests.servers``."""
 
 from __future__ import annotations
 

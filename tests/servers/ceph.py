@@ -1,4 +1,4 @@
-"""Ceph's RADOS gateway, from Debian."""
+"""Ceph's RADOS gateway, from Debian's packages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.servers.program import WAIT, Server
 
 
 class Ceph(Server):
-    """A cluster of its own, in memory."""
+    """A new Ceph cluster, in memory."""
 
     name = "Ceph RGW"
     location = ""
@@ -22,15 +22,15 @@ class Ceph(Server):
         return "" if available() else MISSING
 
     def version(self) -> str:
-        said = subprocess.run(["radosgw", "--version"], capture_output=True, text=True, timeout=WAIT, check=True)
-        return said.stdout.split()[2]
+        done = subprocess.run(["radosgw", "--version"], capture_output=True, text=True, timeout=WAIT, check=True)
+        return done.stdout.split()[2]
 
     def start(self) -> None:
         self._server.start()
         self.url = self._server.url
         self._server.cluster.run(
             "radosgw-admin", "user", "create", "--uid=other", "--display-name=other",
-            f"--access-key={self.others.access_key}", f"--secret-key={self.others.secret_key}",
+            f"--access-key={self.other_keys.access_key}", f"--secret-key={self.other_keys.secret_key}",
         )  # fmt: skip
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""One run: each server started once, and what it has answered written down at the end."""
+"""Fixtures: each server is started once per run, and the results are written at the end."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tests.servers.run import Run, running
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For ``python -m tests.servers``; elsewhere it is Swift alone, and nothing is written."""
+    """Options for ``python -m tests.servers``. Without them only Swift is tested, and nothing is written."""
     parser.addoption("--servers", default="swift", help=f"comma-separated: {', '.join(SERVERS)}")
-    parser.addoption("--results", default="", help="the file to write what was met to")
+    parser.addoption("--results", default="", help="the file that the results are written to")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``run`` is one for each server."""
+    """Parametrize tests that use ``run`` with the servers."""
     if "run" in metafunc.fixturenames:
         names = metafunc.config.getoption("--servers", default="swift").split(",")
         metafunc.parametrize("run", names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def many_fields() -> Iterator[None]:
-    """Python's clients read 100 fields of a header and no more, botocore among them."""
+def no_limit_of_header_fields() -> Iterator[None]:
+    """Raise the limit of 100 header fields in http.client, which botocore uses as well."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(http.client, "_MAXHEADERS", 1000)
         yield
 
 
 @pytest.fixture(scope="session")
-def met(request: pytest.FixtureRequest) -> Iterator[list[results.ServerResults]]:
-    """The results of all servers."""
+def all_results(request: pytest.FixtureRequest) -> Iterator[list[results.ServerResults]]:
+    """The results of each server."""
     servers: list[results.ServerResults] = []
     yield servers
     path = request.config.getoption("--results", default="")
@@ -49,17 +49,17 @@ def met(request: pytest.FixtureRequest) -> Iterator[list[results.ServerResults]]
 
 
 @pytest.fixture(scope="session")
-def run(request: pytest.FixtureRequest, met: list[results.ServerResults]) -> Iterator[Run]:
-    kind = SERVERS[request.param]
-    if missing := kind.missing():
-        pytest.fail(f"{kind.name}: not installed: {missing}")
-    with running(kind) as one:
-        met.append(one.results)
+def run(request: pytest.FixtureRequest, all_results: list[results.ServerResults]) -> Iterator[Run]:
+    server_class = SERVERS[request.param]
+    if missing := server_class.missing():
+        pytest.fail(f"{server_class.name}: not installed: {missing}")
+    with running(server_class) as one:
+        all_results.append(one.results)
         yield one
 
 
 @pytest.fixture(scope="session")
 def shifted_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an httpd preloads whose clock is wrong."""
+    """The shared object that an httpd preloads to get a wrong clock."""
     source = Path(__file__).parents[1] / "httpd" / "shifted_clock.c"
     return compile_shared(source, tmp_path_factory.mktemp("clock"))

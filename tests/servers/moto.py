@@ -1,4 +1,4 @@
-"""moto: a stand-in for AWS in Python, which checks no signatures."""
+"""moto, an emulation of AWS in Python. It does not check signatures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.servers.program import Program
 
 
 class Moto(Program):
-    """Each access key may do everything."""
+    """Any access key is allowed everything."""
 
     name = "moto"
     program = "moto_server"

@@ -1,4 +1,4 @@
-"""An S3 server on loopback: what each of them has, and the programs that they are."""
+"""Base classes of the S3 servers, which listen on the loopback interface."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ class Keys:
 
 
 class Server(ABC):
-    """A server from ``start`` to ``stop``, empty at first; ``others`` are the keys of another of its users."""
+    """An S3 server, empty after ``start``; ``other_keys`` belong to a second user."""
 
-    #: As docs/servers.md calls it.
+    #: Its name in docs/servers.md.
     name: str
     region = "eu-central-1"
-    #: What a bucket's location is called when it is made, empty where it has none.
+    #: The LocationConstraint for new buckets; empty: none is sent.
     location = "eu-central-1"
     keys = Keys(ACCESS_KEY, SECRET_KEY)
-    others = Keys("AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY")
-    #: Without the slash at its end.
+    other_keys = Keys("AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY")
+    #: Without a trailing slash.
     url: str
 
     @classmethod
     @abstractmethod
     def missing(cls) -> str:
-        """Say what of it is not installed here; empty where all is there."""
+        """What is not installed here; empty if nothing is missing."""
 
     @abstractmethod
     def version(self) -> str:
-        """Its version, as it says itself."""
+        """The version that the server reports."""
 
     @abstractmethod
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it accepts requests."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop it, by its pid, and remove what it has stored."""
+        """Stop the server and remove its data."""
 
     def __enter__(self) -> Self:
         try:
@@ -75,9 +75,9 @@ class Server(ABC):
 
 
 class Program(Server):
-    """A server that is one program of this environment, with a folder of its own."""
+    """A server that is a single program of this virtual environment, with a temporary folder."""
 
-    #: The program's file, beside this environment's Python.
+    #: The name of the program's file in the virtual environment.
     program: str
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Program(Server):
 
     @classmethod
     def path(cls) -> Path:
-        """Where the program is."""
+        """The path of the program."""
         return Path(sys.prefix, "bin", cls.program)
 
     @classmethod
@@ -95,16 +95,16 @@ class Program(Server):
 
     @property
     def root(self) -> Path:
-        """The folder; it goes when the server stops."""
+        """The temporary folder, which ``stop`` removes."""
         if self._root is None:
             self._root = Path(tempfile.mkdtemp(prefix=f"{self.program}-"))
         return self._root
 
     def launch(self, port: int, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        """Run the program and wait until it listens on the port. No secrets: a command line is public."""
+        """Run the program and wait until it listens on the port. No secrets: every user can read ``arguments``."""
         self.url = f"http://127.0.0.1:{port}"
         with (self.root / "log").open("ab") as log:
-            # "setpriv": the kernel kills it when this process is gone, however it went.
+            # setpriv --pdeathsig: the kernel kills the program when this process ends, in any way.
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", str(self.path()), *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.root, start_new_session=True,
@@ -129,7 +129,7 @@ class Program(Server):
             shutil.rmtree(root, ignore_errors=True)
 
     def output_of(self, *arguments: str) -> str:
-        """What the program prints with these arguments."""
+        """What the program prints when it is called with these arguments."""
         done = subprocess.run(
             [str(self.path()), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WAIT,
             check=True,

@@ -7,7 +7,7 @@ from tests.servers.program import Program
 
 
 class Rclone(Program):
-    """All its users may do everything."""
+    """All users are allowed everything."""
 
     name = "rclone"
     program = "rclone"
@@ -18,7 +18,7 @@ class Rclone(Program):
     def start(self) -> None:
         (self.root / "data").mkdir()
         (self.root / "rclone.conf").touch()
-        pairs = ",".join(f'"{keys.access_key},{keys.secret_key}"' for keys in (self.keys, self.others))
+        pairs = ",".join(f'"{keys.access_key},{keys.secret_key}"' for keys in (self.keys, self.other_keys))
         port = free_port()
         self.launch(
             port, "serve", "s3", f"--addr=127.0.0.1:{port}", f"--config={self.root}/rclone.conf",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.servers.verdict import NOT_OFFERED, OURS, OWN, PASSED
+from tests.servers.verdict import NOT_SUPPORTED, OUR_FAULT, PASSED, SERVER_FAULT
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).parents[2] / "docs" / "servers.md"
@@ -36,7 +36,6 @@ CLOCKS = """
 "Wrong clocks" are those of the server that signs, 20 minutes slow or fast. With such a clock, botocore gets these
 responses:
 """
-_LABELS = {PASSED: "passed", OWN: "server fault", NOT_OFFERED: "not supported", OURS: "our fault"}
 
 
 def page(results: dict[str, Any]) -> str:
@@ -58,9 +57,9 @@ def _table(servers: list[dict[str, Any]]) -> Iterator[str]:
 
 def _cell(counts: dict[str, int]) -> str:
     passed = counts.get(PASSED, 0)
-    others = [f"{_LABELS[what]}: {counts[what]}" for what in (OWN, NOT_OFFERED) if counts.get(what)]
-    others += [f"**{_LABELS[OURS]}: {counts[OURS]}**"] if counts.get(OURS) else []
-    first = [f"{_LABELS[PASSED]}: {passed}"] if passed else []
+    others = [f"{outcome}: {counts[outcome]}" for outcome in (SERVER_FAULT, NOT_SUPPORTED) if counts.get(outcome)]
+    others += [f"**{OUR_FAULT}: {counts[OUR_FAULT]}**"] if counts.get(OUR_FAULT) else []
+    first = [f"{PASSED}: {passed}"] if passed else []
     return "; ".join([*first, *others])
 
 
@@ -74,17 +73,18 @@ def _clocks(servers: list[dict[str, Any]]) -> Iterator[str]:
 def _notes(server: dict[str, Any]) -> Iterator[str]:
     """The responses that did not pass, each with the names of its cases."""
     notes: dict[tuple[str, str, str], list[str]] = {}
-    for one in server["findings"]:
-        only = f" ({', '.join(one['only'])})" if one["only"] else ""
-        notes.setdefault((one["subject"], one["what"], one["met"]), []).append(f"{one['case']}{only}")
+    for finding in server["findings"]:
+        only = f" ({', '.join(finding['only'])})" if finding["only"] else ""
+        key = finding["subject"], finding["outcome"], finding["observed"]
+        notes.setdefault(key, []).append(f"{finding['case']}{only}")
     if not notes:
         yield "All passed."
-    for (subject, what, met), cases in notes.items():
-        yield f"- {subject}: {_marked(what)}: `{met}`: {_escaped('; '.join(cases))}"
+    for (subject, outcome, observed), cases in notes.items():
+        yield f"- {subject}: {_emphasized(outcome)}: `{observed}`: {_escaped('; '.join(cases))}"
 
 
-def _marked(what: str) -> str:
-    return f"**{_LABELS[what]}**" if what == OURS else _LABELS[what]
+def _emphasized(outcome: str) -> str:
+    return f"**{outcome}**" if outcome == OUR_FAULT else outcome
 
 
 def _title(server: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from tests.httpd.machine import free_port
 from tests.servers.program import Keys, Program
 from tests.servers.sections import DENIED, KINDS, bucket
 
-#: Else each bucket begins with seven volumes.
+#: Without this each bucket begins with seven volumes.
 MASTER = """
 [master.volume_growth]
 copy_1 = 1
@@ -20,7 +20,7 @@ copy_other = 1
 
 
 class SeaweedFS(Program):
-    """The first user may do everything with his own buckets, the other one with all."""
+    """The first user is allowed everything in its own buckets, the other user in all buckets."""
 
     name = "SeaweedFS"
     program = "weed"
@@ -31,7 +31,7 @@ class SeaweedFS(Program):
     def start(self) -> None:
         (self.root / "master.toml").write_text(MASTER)
         own = [f":{bucket(mode, kind)}" for mode in MODES for kind in KINDS if kind not in DENIED]
-        identities = [_identity("first", self.keys, own), _identity("other", self.others, [""])]
+        identities = [_identity("first", self.keys, own), _identity("other", self.other_keys, [""])]
         (self.root / "s3.json").write_text(json.dumps({"identities": identities}))
         ports = [
             f"-{part}.port{kind}={free_port()}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")

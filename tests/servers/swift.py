@@ -9,7 +9,7 @@ from tests.servers.program import Server
 
 
 class Swift(Server):
-    """Its accounts have their own names of buckets."""
+    """Each account has its own namespace of buckets."""
 
     name = "Swift"
 
@@ -19,7 +19,7 @@ class Swift(Server):
             access_key=self.keys.access_key,
             secret_key=self.keys.secret_key,
             region=self.region,
-            users=[User(self.others.access_key, self.others.secret_key)],
+            users=[User(self.other_keys.access_key, self.other_keys.secret_key)],
         )
 
     @classmethod

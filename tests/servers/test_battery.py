@@ -1,40 +1,40 @@
-"""Each question, by each way in and in each way of signing, by GET and by HEAD: right, or the server's own fault."""
+"""Each case with each way in and signing mode, by GET and HEAD: the expected response, or a fault of the server."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.servers.battery import CASES
+from tests.servers.battery import CASES, modes
 from tests.servers.battery.case import Case
 from tests.servers.run import Run
-from tests.servers.sections import PLACES, bucket
-from tests.servers.verdict import NOT_OFFERED, OURS, Verdict, judge
+from tests.servers.sections import WAYS_AND_MODES, bucket
+from tests.servers.verdict import NOT_SUPPORTED, OUR_FAULT, PASSED, Verdict, judge
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.subject}: {case.name}")
-@pytest.mark.parametrize(("way", "mode"), PLACES)
-def test_an_answer(run: Run, way: str, mode: str, case: Case) -> None:
-    faults = []
+@pytest.mark.parametrize(("way", "mode"), WAYS_AND_MODES)
+def test_response(run: Run, way: str, mode: str, case: Case) -> None:
+    our_faults = []
     for method in ("GET", "HEAD"):
-        verdict = asked(run, case, method, way, mode)
+        verdict = judge_request(run, case, method, way, mode)
         if verdict is None:
-            pytest.skip(f"{run.server.name} does not know {mode}: {run.unknown(mode)}")
+            pytest.skip(f"{run.server.name} does not support {mode}: {run.unsupported(mode)}")
         run.results.add(case.subject, case.name, method, way, mode, verdict)
-        if verdict.what == OURS:
-            faults.append(f"{method}: {verdict.met}")
-    assert faults == []
+        if verdict.outcome == OUR_FAULT:
+            our_faults.append(f"{method}: {verdict.observed}")
+    assert our_faults == []
 
 
-def asked(run: Run, case: Case, method: str, way: str, mode: str) -> Verdict | None:
-    """Ask, and say whose fault a wrong answer is. None: of a way of signing that is not known one subject tells."""
-    if unknown := run.unknown(mode):
-        return Verdict(NOT_OFFERED, unknown) if case.subject == "ways of signing" else None
-    if refused := run.stock.refused.get((bucket(mode, case.kind), case.key)):
-        return Verdict(NOT_OFFERED, refused)
-    case = case.about(run.stock.known(bucket(mode, case.kind), case.key))
-    before = run.lines()
-    got = run.ask_httpd(case, method, way, mode)
-    verdict = judge(case, method, got, lambda is_plain: run.ask_server(case, method, mode, is_plain))
-    if verdict.what == "passed" and got.status < 500 and run.lines() > before:
-        return Verdict(OURS, f"{got}, and a line in the error log")
+def judge_request(run: Run, case: Case, method: str, way: str, mode: str) -> Verdict | None:
+    """Send one request and judge the response. None: the signing mode is not supported, which one subject reports."""
+    if unsupported := run.unsupported(mode):
+        return Verdict(NOT_SUPPORTED, unsupported) if case.subject == modes.SUBJECT else None
+    if rejected := run.stored.rejected.get((bucket(mode, case.kind), case.key)):
+        return Verdict(NOT_SUPPORTED, rejected)
+    case = case.fill_placeholders(run.stored.placeholders_for(bucket(mode, case.kind), case.key))
+    before = run.count_log_lines()
+    response = run.fetch_through_httpd(case, method, way, mode)
+    verdict = judge(case, method, response, lambda whole_object: run.fetch_directly(case, method, mode, whole_object))
+    if verdict.outcome == PASSED and response.status < 500 and run.count_log_lines() > before:
+        return Verdict(OUR_FAULT, f"{response}, and a line in the error log")
     return verdict

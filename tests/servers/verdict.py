@@ -1,53 +1,56 @@
-"""Whose fault a wrong answer is: botocore, asking the server directly in the same run, is the measure."""
+"""Whose fault an unexpected response is, by comparison with botocore's direct request in the same run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.servers.answer import Answer, Want, check, status
 from tests.servers.battery.case import Case
+from tests.servers.response import Expected, Response, differences, status
 
-PASSED, OWN, NOT_OFFERED, OURS = "passed", "the server's own", "not offered", "ours"
+PASSED, SERVER_FAULT, NOT_SUPPORTED, OUR_FAULT = "passed", "server fault", "not supported", "our fault"
 
 
 class Verdict(NamedTuple):
-    """What it is, and what was met: by the client where it is our fault, else by botocore."""
+    """``outcome``: one of the constants above. ``observed``: the unexpected response, the client's or botocore's."""
 
-    what: str
-    met: str = ""
+    outcome: str
+    observed: str = ""
 
 
-def judge(case: Case, method: str, got: Answer, ask_server: Callable[[bool], Answer]) -> Verdict:
-    """``got``: what the client got. ``ask_server``: what botocore gets, of the whole object without conditions (True),
-    or of the very same request (False).
+def judge(case: Case, method: str, got: Response, fetch_directly: Callable[[bool], Response]) -> Verdict:
+    """``got``: the client's response. ``fetch_directly``: gets botocore's response to a plain request for the whole
+    object (True), or to the same request (False).
     """
-    wrong = check(got, case.right(method), method)
-    if not wrong:
+    client_differences = differences(got, case.expected_for_client(method), method)
+    if not client_differences:
         return Verdict(PASSED)
-    met, least = ask_server(False), case.at_least(method)
-    theirs = check(met, case.right_of_s3(method), method)
-    fair = least if least is not None and ask_server(True).status == 200 else deserved(case, method, met)
-    if not theirs or check(got, fair, method):
-        return Verdict(OURS, f"{'; '.join(wrong)}; botocore met {met}")
-    return Verdict(OWN, "; ".join(theirs))
+    direct, minimum = fetch_directly(False), case.minimum_for(method)
+    server_differences = differences(direct, case.expected_from_s3(method), method)
+    if minimum is not None and fetch_directly(True).status == 200:
+        acceptable = minimum
+    else:
+        acceptable = acceptable_responses(case, method, direct)
+    if not server_differences or differences(got, acceptable, method):
+        return Verdict(OUR_FAULT, f"{'; '.join(client_differences)}; botocore got {direct}")
+    return Verdict(SERVER_FAULT, "; ".join(server_differences))
 
 
-def deserved(case: Case, method: str, met: Answer) -> tuple[Want, ...]:
-    """What the client should get of what S3 has answered, right or wrong: README, "What the client gets"."""
-    if met.status in {200, 206}:
-        named = {name: value for want in case.right(method) for name, value in want.headers.items()}
-        headers = {name: value and met.headers.get(name) for name, value in named.items()}
-        # A part is called one, or is refused.
-        is_part = met.status == 206 or "content-range" in met.headers
-        served = Want((206,) if is_part else (200,), met.body if method == "GET" else None, headers)
-        return (served, *status(502)) if is_part else (served,)
-    if met.status == 501 and case.query:
+def acceptable_responses(case: Case, method: str, direct: Response) -> tuple[Expected, ...]:
+    """What the client should get for this response of S3, right or wrong: README, "What the client gets"."""
+    if direct.status in {200, 206}:
+        checked = {name: value for one in case.expected_for_client(method) for name, value in one.headers.items()}
+        headers = {name: value and direct.headers.get(name) for name, value in checked.items()}
+        # A range is forwarded as 206, or rejected.
+        is_range = direct.status == 206 or "content-range" in direct.headers
+        served = Expected((206,) if is_range else (200,), direct.body if method == "GET" else None, headers)
+        return (served, *status(502)) if is_range else (served,)
+    if direct.status == 501 and case.query:
         return status(400)
-    return status(*_STATUSES.get(met.status, (502,)), *_of_code(met, method))
+    return status(*_STATUSES.get(direct.status, (502,)), *_statuses_for_code(direct, method))
 
 
-#: What else botocore may meet.
+#: What the client may get for other statuses of S3.
 _STATUSES = {
     304: (304,),
     400: (400, 502),
@@ -64,10 +67,10 @@ _STATUSES = {
 }
 
 
-def _of_code(met: Answer, method: str) -> tuple[int, ...]:
-    """403 is the object's or the keys', 404 the object's or the bucket's; a HEAD does not say which."""
+def _statuses_for_code(direct: Response, method: str) -> tuple[int, ...]:
+    """403 concerns the object or the keys, 404 the object or the bucket; a response to HEAD does not say which."""
     if method == "HEAD":
-        return {403: (403, 404, 502), 404: (502,)}.get(met.status, ())
-    if met.status == 403:
-        return (403, 404) if met.code in {"AccessDenied", ""} else (502,)
-    return (502,) if met.code == "NoSuchBucket" else ()
+        return {403: (403, 404, 502), 404: (502,)}.get(direct.status, ())
+    if direct.status == 403:
+        return (403, 404) if direct.code in {"AccessDenied", ""} else (502,)
+    return (502,) if direct.code == "NoSuchBucket" else ()

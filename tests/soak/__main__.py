@@ -1,10 +1,10 @@
-"""A soak of bounded length: a real httpd before an S3 that fails, clients that check each byte, what children hold.
+"""The soak test: a real httpd in front of an S3 that fails, and clients that check each byte, for some minutes.
 
     python -m tests.soak 3      # minutes
 
-The exit status is 1 if an answer was wrong, if the error log has a line that no fault explains, or if memory or open
-files grew in the last half of the time. A slow leak is seen in a long soak alone: what the time was too short for is
-said, and is no failure. S3 fails in no answer until the reload is over: until then no request may fail.
+The exit status is 1 if a response was wrong, if the error log has an unexpected line, or if memory or open files grew
+in the second half of the time. Only a long soak finds a slow leak: if the time was too short for a verdict, the report
+says so, and that is not a failure. S3 has no faults until httpd has been reloaded: no request may fail before that.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from types import TracebackType
 from tests.httpd.server import Httpd
 from tests.httpd.test_truncation import TRACEBACK
 from tests.leaks import SECRET_KEY
-from tests.soak.client import PATIENCE, Client, Wrong
+from tests.soak.client import READ_TIMEOUT, Client, WrongResponse
 from tests.soak.flaws import TIMEOUT
 from tests.soak.report import Report, sample
 
 CLIENTS = 8
-RATE = 0.08
-#: Two children for good. The places beyond two are for those that finish their last answers after the reload.
+FAULT_RATE = 0.08
+#: Two children. ServerLimit is higher for those that finish their last responses after the reload.
 CHILDREN = """
 StartServers 2
 ServerLimit 4
@@ -44,16 +44,16 @@ _KEYS = f"""
   SetEnv S3Region eu-central-1
   SetEnv S3UseHeaders on
 """
-#: What the two ways in say of S3's faults. No "internal error", and of a traceback only what ends a body.
+#: Log lines for S3's faults: no "internal error", and a traceback only for a truncated body.
 _EXPECTED = (
     r"usp_s3_wsgi: (?!.*internal error)",
     TRACEBACK,
     r"\[proxy(_http)?:error\]|\[proxy_http:warn\]",
 )
-#: glibc gives freed memory of that size (its own default) back at once. Left alone it learns to keep the gateway's read
-#: buffers in an arena for each thread, and fills these for many minutes: a slow leak would hide in that.
-_LARGE = "131072"
-_ALL_IS_WELL = "right: each byte was checked, no request failed for the reload, no child grew"
+#: glibc returns freed blocks of this size (its default) to the system at once. Otherwise the threshold grows, and glibc
+#: keeps the gateway's read buffers in an arena per thread for many minutes, which would hide a slow leak.
+_MMAP_THRESHOLD = "131072"
+_PASSED = "passed: each byte was checked, no request failed during the reload, no child grew"
 
 
 def _config(s3_port: int) -> str:
@@ -72,7 +72,7 @@ ProxyPass /proxy {url}
 
 
 class S3Process:
-    """The faulty S3, with an interpreter of its own."""
+    """The faulty S3, in a process of its own."""
 
     def __enter__(self) -> S3Process:
         command = [sys.executable, "-m", "tests.soak.faulty_s3"]
@@ -81,8 +81,8 @@ class S3Process:
         self.port = int(self._process.stdout.readline())
         return self
 
-    def fail(self, rate: float) -> None:
-        """Let so many of its answers be flawed from now on."""
+    def set_fault_rate(self, rate: float) -> None:
+        """Set the share of responses that are faulty."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{rate}\n")
         self._process.stdin.flush()
@@ -98,13 +98,13 @@ class S3Process:
 
 
 class Soak:
-    """The clients at work, and what is watched meanwhile."""
+    """Run the clients, and watch httpd's children."""
 
     def __init__(self, httpd: Httpd, s3: S3Process, seconds: float) -> None:
         self._httpd, self._s3 = httpd, s3
         self.report = Report(seconds)
-        self.complaints: list[str] = []
-        self._calm, self._stop = threading.Event(), threading.Event()
+        self.errors: list[str] = []
+        self._no_faults, self._stop = threading.Event(), threading.Event()
         self._begun = 0.0
 
     @property
@@ -112,8 +112,8 @@ class Soak:
         return time.monotonic() - self._begun
 
     def run(self) -> None:
-        """Let the clients ask until the time is up or something is wrong."""
-        self._calm.set()
+        """Run the clients until the time is up or a check fails."""
+        self._no_faults.set()
         self._begun = time.monotonic()
         threads = [threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(CLIENTS)]
         for thread in threads:
@@ -124,60 +124,60 @@ class Soak:
         finally:
             self._stop.set()
         for thread in threads:
-            thread.join(2 * PATIENCE)
+            thread.join(2 * READ_TIMEOUT)
             if thread.is_alive():
-                self.complaints.append("a request did not end")
-        if not self.complaints:
-            self.complaints += self.report.growth(since)
+                self.errors.append("a request did not end")
+        if not self.errors:
+            self.errors += self.report.growth(since)
 
     def _client(self, number: int) -> None:
-        client = Client(self._httpd.port, f"client {number}", self._calm.is_set)
+        client = Client(self._httpd.port, f"client {number}", self._no_faults.is_set)
         while not self._stop.is_set():
             try:
-                mount, outcome = client.ask()
-                if outcome != "right" and self._calm.is_set():
-                    raise Wrong(f"a request to the {mount} failed ({outcome}), though S3 did not fail")
+                mount, outcome = client.fetch()
+                if outcome != "ok" and self._no_faults.is_set():
+                    raise WrongResponse(f"a request to the {mount} failed ({outcome}), although S3 had no faults")
             except Exception as error:
-                wrong = str(error) if isinstance(error, Wrong) else f"the client failed: {error!r}"
-                mount, outcome = ("proxy" if "/proxy/" in wrong else "gateway"), "wrong"
-                self.complaints.append(wrong)
+                message = str(error) if isinstance(error, WrongResponse) else f"the client failed: {error!r}"
+                mount, outcome = ("proxy" if "/proxy/" in message else "gateway"), "wrong"
+                self.errors.append(message)
                 self._stop.set()
             self.report.count(self._now, mount, outcome)
         client.close()
 
     def _reload(self) -> float:
-        """Reload httpd once while all is well, then let S3 fail; returns when that was."""
-        moment = min(5.0, self.report.seconds / 30)
-        self._watch(moment)
+        """Reload httpd once without faults of S3, then start the faults; returns the time at which they started."""
+        interval = min(5.0, self.report.seconds / 30)
+        self._watch(interval)
         self._httpd.reload()
-        self._watch(self._now + moment)
+        self._watch(self._now + interval)
         since = self._now
-        self._calm.clear()
-        self._s3.fail(RATE)
+        self._no_faults.clear()
+        self._s3.set_fault_rate(FAULT_RATE)
         return since
 
     def _watch(self, until: float) -> None:
-        pause = min(3.0, self.report.seconds / 60)
-        while self._now < until and not self._stop.wait(pause):
+        interval = min(3.0, self.report.seconds / 60)
+        while self._now < until and not self._stop.wait(interval):
             if not self._httpd.running:
-                self.complaints.append("httpd ended")
+                self.errors.append("httpd ended")
                 self._stop.set()
                 return
-            seen = [sample(self._now, child) for child in self._httpd.children()]
-            self.report.samples += [one for one in seen if one is not None]
+            samples = [sample(self._now, child) for child in self._httpd.children()]
+            self.report.samples += [one for one in samples if one is not None]
 
 
 def main() -> int:
-    """Soak, print table and verdict; returns the exit status."""
+    """Run the soak, print the report; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("minutes", type=float, nargs="?", default=3.0)
     parser.add_argument(
-        "--usual-malloc", action="store_true", help="let httpd's children keep freed memory, as they do in service"
+        "--default-malloc", action="store_true", help="do not limit the freed memory that httpd's children keep"
     )
     arguments = parser.parse_args()
     seconds = arguments.minutes * 60
-    if not arguments.usual_malloc:
-        os.environ["MALLOC_MMAP_THRESHOLD_"] = _LARGE
+    if not arguments.default_malloc:
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = _MMAP_THRESHOLD
     with S3Process() as s3, Httpd(_config(s3.port)) as httpd:
         for pattern in _EXPECTED:
             httpd.expect_error(pattern)
@@ -186,19 +186,22 @@ def main() -> int:
     print(soak.report.table())
     print(soak.report.summary())
     for child, memory in soak.report.memories().items():
-        print(f"memory of the child {child} in the last half: {memory}")
-    print("malloc:", "as in service" if arguments.usual_malloc else f"gives back blocks from {_LARGE} bytes on")
+        print(f"memory of child {child} in the second half: {memory}")
+    print(
+        "malloc:",
+        "default" if arguments.default_malloc else f"blocks of {_MMAP_THRESHOLD} bytes or more are returned at once",
+    )
     print("S3:", ", ".join(f"{name} {number}" for name, number in s3.played.items()))
-    complaints = _complaints(soak, httpd)
-    print("\n".join(f"WRONG: {complaint}" for complaint in complaints) or _ALL_IS_WELL)
-    return 1 if complaints else 0
+    errors = _all_errors(soak, httpd)
+    print("\n".join(f"ERROR: {error}" for error in errors) or _PASSED)
+    return 1 if errors else 0
 
 
-def _complaints(soak: Soak, httpd: Httpd) -> list[str]:
-    complaints = soak.complaints + [f"in the error log: {line}" for line in httpd.unexpected[:5]]
-    if not complaints and soak.report.failed("gateway") > soak.report.failed("proxy") / 2:
-        complaints.append("the gateway hides too few of S3's faults")
-    return complaints
+def _all_errors(soak: Soak, httpd: Httpd) -> list[str]:
+    errors = soak.errors + [f"in the error log: {line}" for line in httpd.unexpected[:5]]
+    if not errors and soak.report.failed("gateway") > soak.report.failed("proxy") / 2:
+        errors.append("the gateway retries too few of S3's faults")
+    return errors
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The soak's clients: each asks for one thing after the other and takes nothing for right that it has not checked."""
+"""The soak's clients: each sends one request after the other and checks status, headers and every byte."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 
-from tests.soak.objects import FILMS, PIECE, Film, asked_part
+from tests.soak.objects import FILMS, PIECE, Film, byte_range
 
-#: Seconds without a byte: far more than all tries of the gateway take.
-PATIENCE = 20.0
+#: Seconds without a byte: far longer than all retries of the gateway.
+READ_TIMEOUT = 20.0
 MOUNTS = ("gateway", "proxy")
-_BUSY = {502, 503, 504}
+_UNAVAILABLE = {502, 503, 504}
 
 
-class Wrong(Exception):
-    """An answer that no fault of S3 excuses."""
+class WrongResponse(Exception):
+    """A response that no fault of S3 explains."""
 
 
-class Ended(Exception):
-    """The connection ended, or a body's framing broke, so that the client knows that it has not all."""
+class Aborted(Exception):
+    """The connection was closed or the chunked encoding is broken: the client knows that the response is incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A request, and how many bytes of its body the client reads before it leaves (None: all)."""
+class ClientRequest:
+    """A request, and after how many bytes of the body the client disconnects (None: it reads all)."""
 
     film: Film
     target: str
     method: str = "GET"
     headers: dict[str, str] = field(default_factory=dict)
-    leaves_after: int | None = None
+    disconnects_after: int | None = None
     is_missing: bool = False
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Ask:
         return f"{self.method} {self.target} ({self.film.size} bytes{extra})"
 
     def expected(self, etag: str) -> tuple[int, int, int]:
-        """The status when the object is at that version, and where its body begins and ends."""
+        """The status if the object has this ETag, and the start and stop of the body."""
         if self.is_missing:
             return 404, 0, 0
         if self.headers.get("If-Match", etag) != etag:
@@ -48,154 +48,158 @@ class Ask:
             return 304, 0, 0
         if "Range" not in self.headers or self.headers.get("If-Range", etag) != etag:
             return 200, 0, self.film.size
-        part = asked_part(self.headers["Range"], self.film.size)
+        part = byte_range(self.headers["Range"], self.film.size)
         return (206, *part) if part else (416, 0, 0)
 
 
 class Client:
-    """One client with one kept-alive connection, over which it asks through both mounts."""
+    """A client with one persistent connection, which sends requests to both mounts."""
 
-    def __init__(self, port: int, seed: str, may_ask_again: Callable[[], bool]) -> None:
-        """``may_ask_again``: whether httpd may close a connection between two answers now, as a reload does."""
-        self._chance, self._may_ask_again = random.Random(seed), may_ask_again
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    def __init__(self, port: int, seed: str, may_retry: Callable[[], bool]) -> None:
+        """``may_retry``: whether httpd may now close an idle connection, as a reload does."""
+        self._random, self._may_retry = random.Random(seed), may_retry
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=READ_TIMEOUT)
         self._etags: dict[Film, str] = {}
 
-    def ask(self) -> tuple[str, str]:
-        """Ask for something; returns the mount and "right", "ended" or "5xx". Raises: Wrong."""
-        mount = self._chance.choice(MOUNTS)
-        asked = self._next(mount)
+    def fetch(self) -> tuple[str, str]:
+        """Send a random request; returns the mount and "ok", "aborted" or "5xx". Raises: WrongResponse."""
+        mount = self._random.choice(MOUNTS)
+        request = self._next(mount)
         try:
-            return mount, self._outcome(asked)
-        except Ended:
+            return mount, self._outcome(request)
+        except Aborted:
             self.close()
-            return mount, "ended"
-        except Wrong as wrong:
+            return mount, "aborted"
+        except WrongResponse as wrong:
             self.close()
-            raise Wrong(f"{asked}: {wrong}") from wrong.__cause__
+            raise WrongResponse(f"{request}: {wrong}") from wrong.__cause__
 
     def close(self) -> None:
-        """End the connection, with whatever is still under way on it; the next request opens another one."""
+        """Close the connection, even within a response; the next request opens another one."""
         self._connection.close()
 
-    # --- what is asked
+    # --- the next request
 
-    def _next(self, mount: str) -> Ask:
-        film = self._chance.choice(FILMS)
+    def _next(self, mount: str) -> ClientRequest:
+        film = self._random.choice(FILMS)
         target = f"/{mount}/{film.key}"
-        kind = self._chance.choices(["whole", "part", "condition", "head", "missing", "leave"], [6, 8, 2, 2, 1, 2])[0]
+        kind = self._random.choices(
+            ["whole", "range", "condition", "head", "missing", "disconnect"], [6, 8, 2, 2, 1, 2]
+        )[0]
         if kind == "missing":
-            method = self._chance.choice(["GET", "HEAD"])
-            return Ask(film, target + "/no", method, is_missing=True)
+            method = self._random.choice(["GET", "HEAD"])
+            return ClientRequest(film, target + "/no", method, is_missing=True)
         if kind == "head":
-            return Ask(film, target, "HEAD")
-        if kind == "leave":
-            return Ask(film, target, leaves_after=self._chance.randrange(film.size))
-        if kind == "part":
-            return Ask(film, target, headers=self._range(film))
-        return Ask(film, target, headers=self._condition(film) if kind == "condition" else {})
+            return ClientRequest(film, target, "HEAD")
+        if kind == "disconnect":
+            return ClientRequest(film, target, disconnects_after=self._random.randrange(film.size))
+        if kind == "range":
+            return ClientRequest(film, target, headers=self._range(film))
+        return ClientRequest(film, target, headers=self._condition(film) if kind == "condition" else {})
 
     def _range(self, film: Film) -> dict[str, str]:
-        first, last = sorted(self._chance.randrange(film.size) for _ in range(2))
-        beyond = film.size + self._chance.randrange(100)
-        chosen = self._chance.choice([f"{first}-{last}"] * 4 + [f"{first}-", f"-{last + 1}", f"{first}-{beyond}"])
-        if self._chance.randrange(20) == 0:
+        first, last = sorted(self._random.randrange(film.size) for _ in range(2))
+        beyond = film.size + self._random.randrange(100)
+        chosen = self._random.choice([f"{first}-{last}"] * 4 + [f"{first}-", f"-{last + 1}", f"{first}-{beyond}"])
+        if self._random.randrange(20) == 0:
             chosen = f"{beyond}-"
         headers = {"Range": f"bytes={chosen}"}
-        if self._chance.randrange(5) == 0:
+        if self._random.randrange(5) == 0:
             headers["If-Range"] = self._known_etag(film)
         return headers
 
     def _condition(self, film: Film) -> dict[str, str]:
-        return {self._chance.choice(["If-Match", "If-None-Match"]): self._known_etag(film)}
+        return {self._random.choice(["If-Match", "If-None-Match"]): self._known_etag(film)}
 
     def _known_etag(self, film: Film) -> str:
-        return self._chance.choice([self._etags.get(film, film.etag(0))] * 3 + [film.etag(10**6)])
+        return self._random.choice([self._etags.get(film, film.etag(0))] * 3 + [film.etag(10**6)])
 
-    # --- what is answered
+    # --- the response
 
-    def _outcome(self, asked: Ask) -> str:
-        response = self._response(asked)
-        if response.status in _BUSY:
+    def _outcome(self, request: ClientRequest) -> str:
+        response = self._response(request)
+        if response.status in _UNAVAILABLE:
             self._read(response, lambda data: None)
             return "5xx"
-        expected, start, stop = self._checked(asked, response)
+        expected, start, stop = self._check_header(request, response)
         if expected not in {200, 206}:
             self._read(response, lambda data: None)
-        elif asked.method == "GET":
-            self._check_body(asked, response, start, stop)
+        elif request.method == "GET":
+            self._check_body(request, response, start, stop)
         else:
             response.read()
-        return "right"
+        return "ok"
 
-    def _response(self, asked: Ask) -> HTTPResponse:
-        """Send the request, and return the answer's header."""
+    def _response(self, request: ClientRequest) -> HTTPResponse:
+        """Send the request, and return the response's header."""
         is_reused = self._connection.sock is not None
         try:
-            self._connection.request(asked.method, asked.target, headers=asked.headers)
+            self._connection.request(request.method, request.target, headers=request.headers)
             return self._connection.getresponse()
         except TimeoutError:
-            raise Wrong(f"no response within {PATIENCE:g} s") from None
+            raise WrongResponse(f"no response within {READ_TIMEOUT:g} s") from None
         except (ConnectionError, RemoteDisconnected) as error:
             self.close()
-            if is_reused and self._may_ask_again():
-                return self._response(asked)
-            raise Ended from error
+            if is_reused and self._may_retry():
+                return self._response(request)
+            raise Aborted from error
         except HTTPException as error:
-            raise Wrong(f"the answer is not HTTP: {error!r}") from error
+            raise WrongResponse(f"the response is not HTTP: {error!r}") from error
 
-    def _checked(self, asked: Ask, response: HTTPResponse) -> tuple[int, int, int]:
-        """Check status and headers; returns what they should be, and where the body begins and ends."""
-        film, etag = asked.film, response.headers.get("ETag", "")
+    def _check_header(self, request: ClientRequest, response: HTTPResponse) -> tuple[int, int, int]:
+        """Check status and headers; returns the expected status, and the start and stop of the body."""
+        film, etag = request.film, response.headers.get("ETag", "")
         if film.version(etag) is None and response.status in {200, 206, 304}:
-            raise Wrong(f"{response.status} with ETag {etag}:\n{response.headers}")
-        if response.status == 412 and asked.headers.get("If-Match"):
-            return 412, 0, 0  # S3 does not say which version it has
-        expected, start, stop = asked.expected(etag or film.etag(0))
-        if expected == 416 and "If-Range" in asked.headers and response.status == 200:
+            raise WrongResponse(f"{response.status} with ETag {etag}:\n{response.headers}")
+        if response.status == 412 and request.headers.get("If-Match"):
+            return 412, 0, 0  # the response does not say which version S3 has
+        expected, start, stop = request.expected(etag or film.etag(0))
+        if expected == 416 and "If-Range" in request.headers and response.status == 200:
             expected, start, stop = 200, 0, film.size
-        place = {206: f"bytes {start}-{stop - 1}/{film.size}", 416: f"bytes */{film.size}"}.get(expected)
-        if (response.status, response.headers.get("Content-Range")) != (expected, place):
-            raise Wrong(f"{expected} {place} is right, but got:\n{response.status}\n{response.headers}")
+        content_range = {206: f"bytes {start}-{stop - 1}/{film.size}", 416: f"bytes */{film.size}"}.get(expected)
+        if (response.status, response.headers.get("Content-Range")) != (expected, content_range):
+            raise WrongResponse(f"expected {expected} {content_range}, but got:\n{response.status}\n{response.headers}")
         length = response.headers.get("Content-Length")
         if expected in {200, 206}:
             self._etags[film] = etag
             if length not in {None, str(stop - start)}:
-                raise Wrong(f"Content-Length is {length} for {stop - start} bytes")
+                raise WrongResponse(f"Content-Length is {length} for {stop - start} bytes")
         return expected, start, stop
 
-    def _check_body(self, asked: Ask, response: HTTPResponse, start: int, stop: int) -> None:
-        version = asked.film.version(response.headers["ETag"])
+    def _check_body(self, request: ClientRequest, response: HTTPResponse, start: int, stop: int) -> None:
+        version = request.film.version(response.headers["ETag"])
         assert version is not None
-        place = start
-        leaves_at = stop + 1 if asked.leaves_after is None else asked.leaves_after
+        position = start
+        disconnects_at = stop + 1 if request.disconnects_after is None else request.disconnects_after
 
         def compare(data: bytes) -> None:
-            nonlocal place
-            if data != asked.film.piece(version, place, place + len(data))[: max(0, stop - place)]:
-                raise Wrong(f"wrong bytes between {place} and {place + len(data)}, ETag {response.headers['ETag']}")
-            place += len(data)
+            nonlocal position
+            if data != request.film.piece(version, position, position + len(data))[: max(0, stop - position)]:
+                raise WrongResponse(
+                    f"wrong bytes between {position} and {position + len(data)}, ETag {response.headers['ETag']}"
+                )
+            position += len(data)
 
         has_length = response.headers.get("Content-Length") is not None
-        self._read(response, compare, until=lambda: place >= leaves_at)
-        if leaves_at <= place < stop:
+        self._read(response, compare, until=lambda: position >= disconnects_at)
+        if disconnects_at <= position < stop:
             self.close()
-        elif place < stop:
+        elif position < stop:
             if not has_length:
-                raise Wrong(f"looks whole without the bytes from {place} to {stop}")
-            raise Ended
+                raise WrongResponse(f"the body looks complete without the bytes from {position} to {stop}")
+            raise Aborted
 
     def _read(
         self, response: HTTPResponse, take: Callable[[bytes], None], until: Callable[[], bool] = lambda: False
     ) -> None:
-        """Hand over the body's bytes to its end. Raises: Ended, Wrong."""
+        """Pass the body's bytes to ``take``. Raises: Aborted, WrongResponse."""
         try:
             while not until() and (data := response.read(PIECE)):
                 take(data)
         except TimeoutError:
-            raise Wrong(f"the body stands still for {PATIENCE:g} s") from None
+            raise WrongResponse(f"the body stalls for {READ_TIMEOUT:g} s") from None
         except IncompleteRead as error:
             take(error.partial)
-            raise Ended from error
+            raise Aborted from error
         except (OSError, HTTPException) as error:
-            raise Ended from error
+            raise Aborted from error

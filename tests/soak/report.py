@@ -1,4 +1,4 @@
-"""What the soak saw: answers by tenth of the time, and what the children held meanwhile."""
+"""The soak's report: responses by tenth of the time, and memory and open files of httpd's children."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import NamedTuple
 from tests.soak.client import MOUNTS
 
 ROWS = 10
-#: What a child may gain in the last half of the time, in MB a minute: a leak of a few bytes in each request is more.
+#: The growth of a child that is allowed in the second half, in MB per minute: a few bytes per request exceed it.
 LIMIT = 0.1
-#: MB that a child may gain in that half of a short soak: caches and free lists still fill then.
+#: The growth in MB that is allowed in the second half of a short soak, while caches and free lists still fill.
 WARM_UP = 1.0
-#: Into so many parts that half is divided; the median of each says what a child held in it.
+#: The second half is divided into so many parts; the median of each part is used.
 _PARTS = 8
-#: Of so many standard errors the slope may be wrong: Student's t, 95 %, six degrees of freedom.
-_STUDENT = 2.45
-_TITLES = ("time", "requests", "wrong", "ended abnormally", "5xx", "resident MB", "fds")
+#: The margin of the slope in standard errors: Student's t, 95 %, six degrees of freedom.
+_T_VALUE = 2.45
+_TITLES = ("time", "requests", "wrong", "aborted", "5xx", "resident MB", "fds")
 
 
 class Sample(NamedTuple):
-    """What one child of httpd holds; ``at``: seconds since the soak's begin."""
+    """Memory and files of one child of httpd; ``at``: seconds since the start of the soak."""
 
     at: float
     child: int
@@ -35,24 +35,24 @@ class Sample(NamedTuple):
 
 
 def sample(at: float, child: int) -> Sample | None:
-    """Look at a child; None where it has ended."""
-    place = Path("/proc", str(child))
+    """Measure a child; None if it has ended."""
+    folder = Path("/proc", str(child))
     try:
-        lines = (place / "status").read_text().splitlines()
+        lines = (folder / "status").read_text().splitlines()
         fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
         return Sample(
             at,
             child,
             int(fields["VmRSS"].split()[0]) / 1024,
-            len(list((place / "fd").iterdir())),
+            len(list((folder / "fd").iterdir())),
             int(fields["Threads"]),
         )
-    except (OSError, KeyError):  # a process that ends has no memory
+    except (OSError, KeyError):  # the process has ended
         return None
 
 
 class Trend(NamedTuple):
-    """What a child gains in MB a minute, by how much that may be wrong, and in how many minutes it was seen."""
+    """The growth of a child in MB per minute, its margin of error, and the minutes of observation."""
 
     slope: float
     margin: float
@@ -60,31 +60,31 @@ class Trend(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """ "grows" or "flat", or that the time was too short to tell."""
+        """ "grows", "flat", or "inconclusive" if the time was too short."""
         if self.slope - self.margin > max(LIMIT, WARM_UP / self.minutes):
             return "grows"
-        return "flat" if self.slope + self.margin <= LIMIT else "cannot be told in so short a time"
+        return "flat" if self.slope + self.margin <= LIMIT else "inconclusive: the time was too short"
 
     def __str__(self) -> str:
-        return f"{self.slope:+.2f} MB a minute, give or take {self.margin:.2f}: {self.verdict}"
+        return f"{self.slope:+.2f} ± {self.margin:.2f} MB per minute: {self.verdict}"
 
 
 def trend(points: list[tuple[float, float]], minutes: float) -> Trend:
-    """Fit a line through points (minute, MB) of so many minutes, by least squares.
+    """Fit a line through points (minute, MB) by least squares.
 
-    Of two points and less, which any line fits, the margin is without limit.
+    With two points or fewer the margin is infinite.
     """
     if len(points) < 3:
         return Trend(0.0, math.inf, minutes)
-    middle, height = fmean(minute for minute, _ in points), fmean(held for _, held in points)
-    spread = sum((minute - middle) ** 2 for minute, _ in points)
-    slope = sum((minute - middle) * (held - height) for minute, held in points) / spread
-    errors = sum((held - height - slope * (minute - middle)) ** 2 for minute, held in points)
-    return Trend(slope, _STUDENT * math.sqrt(errors / (len(points) - 2) / spread), minutes)
+    mean_minute, mean_size = fmean(minute for minute, _ in points), fmean(size for _, size in points)
+    spread = sum((minute - mean_minute) ** 2 for minute, _ in points)
+    slope = sum((minute - mean_minute) * (size - mean_size) for minute, size in points) / spread
+    errors = sum((size - mean_size - slope * (minute - mean_minute)) ** 2 for minute, size in points)
+    return Trend(slope, _T_VALUE * math.sqrt(errors / (len(points) - 2) / spread), minutes)
 
 
 class Report:
-    """Counts and samples, and what is to be said of them."""
+    """Counts and samples, and the conclusions from them."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -93,7 +93,7 @@ class Report:
         self._counts: Counter[tuple[int, str, str]] = Counter()
 
     def count(self, at: float, mount: str, outcome: str) -> None:
-        """Count an answer that came at that second: "right", "ended", "5xx" or "wrong"."""
+        """Count a response at this second: "ok", "aborted", "5xx" or "wrong"."""
         with self._lock:
             self._counts[self._row(at), mount, outcome] += 1
 
@@ -101,16 +101,16 @@ class Report:
         return min(ROWS - 1, int(at * ROWS / self.seconds))
 
     def total(self, row: int | None = None, mount: str | None = None, *outcomes: str) -> int:
-        """How many answers: of that tenth (None: all), that mount, one of those outcomes (none named: all)."""
+        """The number of responses in a tenth, of a mount, with one of the outcomes; None or no outcome: all."""
         return sum(
             number
-            for (of_row, of_mount, outcome), number in self._counts.items()
-            if row in {None, of_row} and mount in {None, of_mount} and (not outcomes or outcome in outcomes)
+            for (counted_row, counted_mount, outcome), number in self._counts.items()
+            if row in {None, counted_row} and mount in {None, counted_mount} and (not outcomes or outcome in outcomes)
         )
 
     def failed(self, mount: str) -> float:
-        """The share of a mount's requests that did not get what they asked for, as a percentage."""
-        return 100 * self.total(None, mount, "ended", "5xx", "wrong") / max(1, self.total(None, mount))
+        """The percentage of a mount's requests that failed."""
+        return 100 * self.total(None, mount, "aborted", "5xx", "wrong") / max(1, self.total(None, mount))
 
     def table(self) -> str:
         """One row for each tenth of the time; memory and files of each child."""
@@ -124,55 +124,55 @@ class Report:
         return (
             f"{round(self.seconds * (row + 1) / ROWS, 1):g} s",
             str(self.total(row)),
-            *(str(self.total(row, None, outcome)) for outcome in ("wrong", "ended", "5xx")),
-            " + ".join(f"{_middle(one.resident for one in seen if one.child == child):.1f}" for child in children),
-            " + ".join(f"{_middle(one.fds for one in seen if one.child == child):.0f}" for child in children),
+            *(str(self.total(row, None, outcome)) for outcome in ("wrong", "aborted", "5xx")),
+            " + ".join(f"{_median(one.resident for one in seen if one.child == child):.1f}" for child in children),
+            " + ".join(f"{_median(one.fds for one in seen if one.child == child):.0f}" for child in children),
         )
 
     def summary(self) -> str:
-        """What each way in made of the faults."""
+        """How many requests failed, for each mount."""
         return "\n".join(
             f"{mount}: {self.failed(mount):.2f} % of {self.total(None, mount)} requests failed "
-            f"({self.total(None, mount, 'ended')} ended abnormally, {self.total(None, mount, '5xx')} 5xx)"
+            f"({self.total(None, mount, 'aborted')} aborted, {self.total(None, mount, '5xx')} 5xx)"
             for mount in MOUNTS
         )
 
     def growth(self, since: float) -> list[str]:
-        """Say which child did not live from ``since`` on, or gains memory or files in the last half of the time."""
-        complaints = []
+        """List the children that ended early or started late, or whose memory or files grow in the second half."""
+        errors = []
         for child in dict.fromkeys(one.child for one in self.samples if one.at >= since):
-            files = [_middle(one.fds for one in part) for part in self._quarters(child)]
+            files = [_median(one.fds for one in part) for part in self._quarters(child)]
             if not all(self._quarters(child)):
-                complaints.append(f"the child {child} did not live to the end, or began late")
-            elif files[1] > files[0] + _middle(one.threads for one in self._quarters(child)[1]):
-                complaints.append(f"the open files of the child {child} grew from {files[0]:.0f} to {files[1]:.0f}")
+                errors.append(f"child {child} ended early or started late")
+            elif files[1] > files[0] + _median(one.threads for one in self._quarters(child)[1]):
+                errors.append(f"the open files of child {child} grew from {files[0]:.0f} to {files[1]:.0f}")
             elif (memory := self.memory(child)).verdict == "grows":
-                complaints.append(f"the memory of the child {child}: {memory}")
-        return complaints
+                errors.append(f"the memory of child {child}: {memory}")
+        return errors
 
     def memories(self) -> dict[int, Trend]:
-        """What each child that lived to the end gains."""
+        """The growth of each child that ran to the end."""
         children = dict.fromkeys(one.child for one in self.samples)
         return {child: self.memory(child) for child in children if all(self._quarters(child))}
 
     def memory(self, child: int) -> Trend:
-        """What a child gains in the last half of the time."""
+        """The growth of a child in the second half."""
         half = self.seconds / 2
         parts: dict[int, list[Sample]] = {}
         for one in self.samples:
             if one.child == child and one.at >= half:
                 parts.setdefault(min(_PARTS - 1, int((one.at - half) / half * _PARTS)), []).append(one)
         points = [
-            (fmean(one.at for one in part) / 60, _middle(one.resident for one in part)) for part in parts.values()
+            (fmean(one.at for one in part) / 60, _median(one.resident for one in part)) for part in parts.values()
         ]
         return trend(points, half / 60)
 
     def _quarters(self, child: int) -> tuple[list[Sample], list[Sample]]:
-        """What was seen of a child in the third and in the fourth quarter of the time."""
+        """The samples of a child in the third and the fourth quarter."""
         late = [one for one in self.samples if one.child == child and one.at >= self.seconds / 2]
-        border = self.seconds * 3 / 4
-        return [one for one in late if one.at < border], [one for one in late if one.at >= border]
+        boundary = self.seconds * 3 / 4
+        return [one for one in late if one.at < boundary], [one for one in late if one.at >= boundary]
 
 
-def _middle(values: Iterable[float]) -> float:
+def _median(values: Iterable[float]) -> float:
     return median(list(values) or [0.0])

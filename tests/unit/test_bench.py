@@ -1,4 +1,4 @@
-"""The benchmark's command line, as README documents it, in the environment of ``make test``."""
+"""The benchmark's command line in the environment of ``make test``, which has no matplotlib."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WITHOUT_MATPLOTLIB = """
 import sys
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
-PathFinder.find_spec = lambda name, *arguments: None if name.startswith("matplotlib") else find(name, *arguments)
+PathFinder.find_spec = lambda name, *more: None if name.startswith("matplotlib") else find(name, *more)
 from tests.bench.__main__ import main
 sys.argv = ["python -m tests.bench", *sys.argv[1:]]
 sys.exit(main())
@@ -21,14 +21,14 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "message"),
+    ("arguments", "status", "output"),
     [
         (["--help"], 0, "--quick"),
         (["--only", "throughput"], 2, "tests/bench/install.sh"),
         (["--plot", "results.json"], 2, "tests/bench/install.sh"),
     ],
 )
-def test_only_plotting_requires_matplotlib(arguments: list[str], status: int, message: str) -> None:
+def test_only_the_chart_needs_matplotlib(arguments: list[str], status: int, output: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_MATPLOTLIB, *arguments],
         cwd=Path(__file__).parents[2],
@@ -38,4 +38,4 @@ def test_only_plotting_requires_matplotlib(arguments: list[str], status: int, me
         check=False,
     )
     assert done.returncode == status, done.stderr
-    assert message in done.stdout + done.stderr
+    assert output in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""``make test-fresh``: how it parses the output of the two commands."""
+"""How ``make test-fresh`` reads the output of the two commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_counts(output: str, expected: tuple[int, int, int]) -> None:
     assert counts(output) == expected
 
 
-def test_missing_packages_are_parsed_from_the_message() -> None:
+def test_missing_packages_are_read_from_the_message() -> None:
     output = (
         "*** Missing on this machine: gcc\n    As root: apt-get install gcc libapr1-dev \n    Then call make again.\n"
     )

@@ -1,93 +1,108 @@
-"""``make test-servers``: the page is generated from the results, and each wrong response is attributed."""
+"""``make test-servers``: the generated page, and whose fault an unexpected response is."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.servers import report, results
-from tests.servers.answer import Answer, Want, check, status
 from tests.servers.battery import CASES, OBJECTS
 from tests.servers.battery.case import Case
+from tests.servers.response import Expected, Response, differences, status
 from tests.servers.sections import KINDS
-from tests.servers.verdict import OURS, OWN, PASSED, Verdict, judge
+from tests.servers.verdict import OUR_FAULT, PASSED, SERVER_FAULT, Verdict, judge
 
 BODY = b"0123456789"
-PART = Answer(206, {"content-range": "bytes 5-7/10"}, BODY[5:8])
-WHOLE = Answer(200, {}, BODY)
-PART_AS_200 = Answer(200, {"content-range": "bytes 5-7/10"}, BODY[5:8])
-NO_KEY = Answer(404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
+PART = Response(206, {"content-range": "bytes 5-7/10"}, BODY[5:8])
+WHOLE = Response(200, {}, BODY)
+RANGE_AS_200 = Response(200, {"content-range": "bytes 5-7/10"}, BODY[5:8])
+NO_KEY = Response(404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
 
 
-def error(status: int, code: str = "") -> Answer:
-    """Return an error response of S3, or of the gateway."""
-    return Answer(status, {}, f"<Error><Code>{code}</Code></Error>".encode())
+def error(status: int, code: str = "") -> Response:
+    """An error response of S3, or a client's error page."""
+    return Response(status, {}, f"<Error><Code>{code}</Code></Error>".encode())
 
 
-def case(*wants: Want, s3: tuple[Want, ...] | None = None, least: tuple[Want, ...] | None = None) -> Case:
-    return Case("a subject", "a name", b"key", wants, s3=s3, least=least)
+def case(
+    *expected: Expected, s3: tuple[Expected, ...] | None = None, minimum: tuple[Expected, ...] | None = None
+) -> Case:
+    return Case("a subject", "a name", b"key", expected, s3=s3, minimum=minimum)
 
 
-RIGHT = Want((206,), BODY[5:8], {"content-range": "bytes 5-7/10"})
-RANGE, STRICT = case(RIGHT), case(RIGHT, Want((200,), BODY), least=(RIGHT, Want((200,), BODY)))
-OBJECT = case(Want((200,), BODY, {"content-type": "a/b"}))
-KEYS = case(*status(502), s3=(Want((403,), codes=frozenset({"InvalidAccessKeyId"})),))
+EXPECTED_RANGE = Expected((206,), BODY[5:8], {"content-range": "bytes 5-7/10"})
+RANGE, STRICT = (
+    case(EXPECTED_RANGE),
+    case(EXPECTED_RANGE, Expected((200,), BODY), minimum=(EXPECTED_RANGE, Expected((200,), BODY))),
+)
+OBJECT = case(Expected((200,), BODY, {"content-type": "a/b"}))
+KEYS = case(*status(502), s3=(Expected((403,), codes=frozenset({"InvalidAccessKeyId"})),))
 
 
-def test_the_page_is_generated_from_the_results() -> None:
-    """The next run would overwrite a manual change."""
+def test_the_page_is_what_the_results_say() -> None:
+    """The next run would overwrite changes by hand."""
     assert report.PAGE.read_text() == report.page(results.load(report.RESULTS))
 
 
 @pytest.mark.parametrize(
-    ("requested", "response", "direct", "verdict"),
+    ("request_case", "got", "direct", "outcome"),
     [
         (RANGE, PART, WHOLE, PASSED),
-        (RANGE, WHOLE, WHOLE, OWN),  # the server ignores ranges, as it may
-        (RANGE, WHOLE, PART, OURS),
-        (RANGE, PART_AS_200, PART_AS_200, OURS),
-        (RANGE, PART, PART_AS_200, PASSED),
-        (RANGE, error(502), PART_AS_200, OWN),
-        (RANGE, error(416), error(416), OWN),
-        (RANGE, error(416), PART_AS_200, OURS),
-        # If the server sends the whole object, an error is our fault.
-        (STRICT, error(502), error(501), OURS),
-        (STRICT, error(416), error(416), OURS),
+        (RANGE, WHOLE, WHOLE, SERVER_FAULT),  # the server ignores ranges, as it may
+        (RANGE, WHOLE, PART, OUR_FAULT),
+        (RANGE, RANGE_AS_200, RANGE_AS_200, OUR_FAULT),
+        (RANGE, PART, RANGE_AS_200, PASSED),
+        (RANGE, error(502), RANGE_AS_200, SERVER_FAULT),
+        (RANGE, error(416), error(416), SERVER_FAULT),
+        (RANGE, error(416), RANGE_AS_200, OUR_FAULT),
+        # If the server serves the whole object, the client must get a valid response.
+        (STRICT, error(502), error(501), OUR_FAULT),
+        (STRICT, error(416), error(416), OUR_FAULT),
         (STRICT, WHOLE, error(501), PASSED),
-        (OBJECT, Answer(200, {"content-type": "x/y"}, BODY), Answer(200, {"content-type": "x/y"}, BODY), OWN),
-        (OBJECT, Answer(200, {}, BODY), Answer(200, {"content-type": "x/y"}, BODY), OURS),
-        (OBJECT, Answer(200, {"content-type": "a/b"}, BODY[:5]), Answer(200, {"content-type": "x/y"}, BODY), OURS),
-        (OBJECT, NO_KEY, NO_KEY, OWN),
-        (OBJECT, error(502), NO_KEY, OURS),
-        (OBJECT, error(503), error(500, "InternalError"), OWN),
-        (OBJECT, error(404), error(500, "InternalError"), OURS),
-        (OBJECT, error(502), error(403, "SignatureDoesNotMatch"), OWN),
-        (OBJECT, Answer(0, {}, b"", "IncompleteRead"), WHOLE, OURS),
+        (
+            OBJECT,
+            Response(200, {"content-type": "x/y"}, BODY),
+            Response(200, {"content-type": "x/y"}, BODY),
+            SERVER_FAULT,
+        ),
+        (OBJECT, Response(200, {}, BODY), Response(200, {"content-type": "x/y"}, BODY), OUR_FAULT),
+        (
+            OBJECT,
+            Response(200, {"content-type": "a/b"}, BODY[:5]),
+            Response(200, {"content-type": "x/y"}, BODY),
+            OUR_FAULT,
+        ),
+        (OBJECT, NO_KEY, NO_KEY, SERVER_FAULT),
+        (OBJECT, error(502), NO_KEY, OUR_FAULT),
+        (OBJECT, error(503), error(500, "InternalError"), SERVER_FAULT),
+        (OBJECT, error(404), error(500, "InternalError"), OUR_FAULT),
+        (OBJECT, error(502), error(403, "SignatureDoesNotMatch"), SERVER_FAULT),
+        (OBJECT, Response(0, {}, b"", "IncompleteRead"), WHOLE, OUR_FAULT),
         (KEYS, error(502), error(403, "InvalidAccessKeyId"), PASSED),
-        (KEYS, error(403), error(403, "InvalidAccessKeyId"), OURS),
-        (KEYS, error(403), error(403, "AccessDenied"), OWN),
-        (KEYS, WHOLE, WHOLE, OWN),  # this server checks no signatures
+        (KEYS, error(403), error(403, "InvalidAccessKeyId"), OUR_FAULT),
+        (KEYS, error(403), error(403, "AccessDenied"), SERVER_FAULT),
+        (KEYS, WHOLE, WHOLE, SERVER_FAULT),  # no signature is checked there
     ],
 )
-def test_verdict(requested: Case, response: Answer, direct: Answer, verdict: str) -> None:
-    """``response``: what the client gets. ``direct``: what botocore gets from the server itself."""
-    assert judge(requested, "GET", response, lambda is_plain: WHOLE if is_plain else direct).what == verdict
+def test_whose_fault_it_is(request_case: Case, got: Response, direct: Response, outcome: str) -> None:
+    assert judge(request_case, "GET", got, lambda whole_object: WHOLE if whole_object else direct).outcome == outcome
 
 
 @pytest.mark.parametrize(
-    ("length", "is_valid"), [("10", True), ("00", False), (None, False), ("5x", False), ("+10", False), ("11", False)]
+    ("length", "is_expected"),
+    [("10", True), ("00", False), (None, False), ("5x", False), ("+10", False), ("11", False)],
 )
-def test_content_length_of_a_head_response(length: str | None, is_valid: bool) -> None:
-    answer = Answer(200, {"content-length": length} if length else {}, b"")
-    assert (check(answer, [Want((200,), BODY)], "HEAD") == []) == is_valid
+def test_content_length_of_a_head_response(length: str | None, is_expected: bool) -> None:
+    response = Response(200, {"content-length": length} if length else {}, b"")
+    assert (differences(response, [Expected((200,), BODY)], "HEAD") == []) == is_expected
 
 
 def test_multipart_byteranges() -> None:
     text = (
         b"\r\n--x\r\nContent-Range: bytes 0-1/10\r\n\r\n01\r\n--x\r\nContent-Range: bytes 9-9/10\r\n\r\n9\r\n--x--\r\n"
     )
-    answer = Answer(206, {"content-type": "multipart/byteranges; boundary=x"}, text)
-    assert check(answer, [Want((206,), parts=(b"01", b"9"))], "GET") == []
-    assert check(answer, [Want((206,), parts=(b"01", b"8"))], "GET") != []
+    response = Response(206, {"content-type": "multipart/byteranges; boundary=x"}, text)
+    assert differences(response, [Expected((206,), parts=(b"01", b"9"))], "GET") == []
+    assert differences(response, [Expected((206,), parts=(b"01", b"8"))], "GET") != []
 
 
 def test_names_of_cases_and_keys_of_objects_are_unique() -> None:
@@ -97,29 +112,31 @@ def test_names_of_cases_and_keys_of_objects_are_unique() -> None:
     assert {one.kind for one in CASES} <= set(KINDS)
 
 
-def test_a_finding_is_reported_once() -> None:
-    """A HEAD has no code. A finding in one signing mode is not reported for each way in."""
+def test_each_finding_is_reported_once() -> None:
+    """A HEAD has no error code. A signing mode that not all ways in have does not mean that the ways in differ."""
     one = results.ServerResults("a server", "1")
     for way, mode in (("gateway", "v4-header"), ("daemon", "v4-header"), ("gateway", "v2-query")):
-        for method, met in (("GET", "403 AccessDenied, not 200"), ("HEAD", "403, not 200")):
+        for method, observed in (("GET", "403 AccessDenied, not 200"), ("HEAD", "403, not 200")):
             one.add(
                 "keys",
                 "a tab",
                 method,
                 way,
                 mode,
-                Verdict(OWN, met) if mode == "v2-query" else Verdict(PASSED),
+                Verdict(SERVER_FAULT, observed) if mode == "v2-query" else Verdict(PASSED),
             )
-    # botocore gets another code with GET: this is another finding.
-    one.add("clocks", "slow", "GET", "proxy", "v4-query", Verdict(OURS, "403; botocore met 403 AccessDenied"))
-    one.add("clocks", "slow", "HEAD", "proxy", "v4-header", Verdict(OURS, "403; botocore met 403 RequestTimeTooSkewed"))
+    # botocore's response to GET with its error code, and another one.
+    one.add("clocks", "slow", "GET", "proxy", "v4-query", Verdict(OUR_FAULT, "403; botocore got 403 AccessDenied"))
+    one.add(
+        "clocks", "slow", "HEAD", "proxy", "v4-header", Verdict(OUR_FAULT, "403; botocore got 403 RequestTimeTooSkewed")
+    )
     finding = {
         "subject": "keys",
         "case": "a tab",
-        "what": OWN,
-        "met": "403 AccessDenied, not 200",
+        "outcome": SERVER_FAULT,
+        "observed": "403 AccessDenied, not 200",
         "only": ["v2-query"],
     }
     found = one.summary()
     assert found["findings"][0] == finding and len(found["findings"]) == 3
-    assert found["subjects"] == {"keys": {PASSED: 4, OWN: 2}, "clocks": {OURS: 2}}
+    assert found["subjects"] == {"keys": {PASSED: 4, SERVER_FAULT: 2}, "clocks": {OUR_FAULT: 2}}

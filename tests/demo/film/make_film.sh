@@ -1,9 +1,8 @@
 #!/bin/sh
-# Make the demo's film, its HLS form and its poster, from nothing but ffmpeg.
+# Make the demo's film, its HLS version and its poster with ffmpeg.
 #
-# The results are kept in the repository as data: the demo only serves them,
-# and this script is here so that anybody can see how they came to be, or make
-# them anew.  On Debian 12 it needs:
+# The results are in the repository; the demo only serves them.  This script
+# documents how they were made, and can make them again.  On Debian 12 it needs:
 #
 #     apt-get install ffmpeg fonts-dejavu-core
 #
@@ -37,10 +36,10 @@ mkdir -p "$out/hls"
 #   - a slow dark gradient
 #   - three waves that travel: smooth motion that shows judder and lost frames
 #   - a dial whose hand turns once in four seconds, which is one HLS segment
-#   - timecode, frame number and segment number, which tell where a seek landed
+#   - timecode, frame number and segment number, which show the result of a seek
 #   - a lamp that lights with the soft tick of each second: sound against picture
-#   - a ruler along the bottom: how much of the film has gone by
-#   - colour bars, and a line one pixel wide around all to show cropping
+#   - a progress bar at the bottom
+#   - colour bars, and a border of one pixel that shows cropping
 #
 # In the waves and the dial the shape is drawn into the alpha plane, so that
 # the gradient shows through.
@@ -105,11 +104,11 @@ sound="aevalsrc='
     :sample_rate=48000:duration=$seconds,
     volume=4dB,afade=type=in:duration=0.5,afade=type=out:start_time=$((seconds - 1)):duration=1"
 
-# A key frame every two seconds and none elsewhere, so that the HLS segments
-# can be cut out of the very same stream, without encoding a second time.
-# The colours are tagged as what they are, BT.601 (smpte170m), or players guess.
-# The index is put in front (faststart): a player needs no request to the end
-# of the object before it can begin.
+# A key frame every two seconds and nowhere else, so that the HLS segments can
+# be made from the same stream without encoding again.  The colours are tagged
+# as BT.601 (smpte170m), because players guess untagged colours.  The index is
+# at the front (faststart): a player can start without requesting the end of
+# the object.
 ffmpeg -hide_banner -loglevel warning -nostdin -y \
     -f lavfi -i "$picture" -f lavfi -i "$sound" \
     -map 0:v -map 1:a -t "$seconds" \
@@ -128,7 +127,7 @@ ffmpeg -hide_banner -loglevel warning -nostdin -y \
     -f hls -hls_time 4 -hls_playlist_type vod -hls_flags independent_segments \
     -hls_segment_filename "$out/hls/segment-%d.ts" "$out/hls/index.m3u8"
 
-# (Only errors shown: for JPEG ffmpeg warns about its own choice of pixel format.)
+# -loglevel error: for JPEG ffmpeg warns about its own choice of pixel format.
 ffmpeg -hide_banner -loglevel error -nostdin -y \
     -ss 9.6 -i "$out/film.mp4" -frames:v 1 -update 1 -q:v 5 \
     -map_metadata -1 -fflags +bitexact -flags:v +bitexact "$out/poster.jpg"

@@ -1,4 +1,4 @@
-"""The questions. Each subject has a file: what it needs stored (OBJECTS), and what is asked (CASES)."""
+"""The test cases. Each subject has a file with the objects it needs (OBJECTS) and its requests (CASES)."""
 
 from __future__ import annotations
 

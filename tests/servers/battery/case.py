@@ -1,4 +1,4 @@
-"""What a question is made of."""
+"""A test case, and an object that it needs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.servers.answer import Want
+from tests.servers.response import Expected
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """What is stored for the questions.
+    """An object in a bucket.
 
-    ``kind``: which bucket, see :data:`tests.servers.sections.KINDS`. ``parts``: the body in so many bytes each, sent as
-    a multipart upload. ``earlier``: the body of an earlier version. ``is_deleted``: a delete marker is on top.
+    ``kind``: which bucket, see :data:`tests.servers.sections.KINDS`. ``parts``: the sizes of the parts of a multipart
+    upload. ``earlier``: the body of an earlier version. ``is_deleted``: the latest version is a delete marker.
     """
 
     key: bytes
@@ -28,51 +28,50 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request, by GET and by HEAD, and the right answers to the client.
+    """One request, sent by GET and by HEAD, and the responses that the client should get.
 
-    ``headers``, ``query`` and the headers of ``wants`` may name what is known of the object: ``{etag}``,
-    ``{modified}``, and of versions ``{first}``, ``{second}``, ``{marker}``. ``head``: right for a HEAD, where that is
-    not what is right for a GET.
+    ``headers``, ``query`` and the headers of ``expected`` may contain placeholders: ``{etag}``, ``{modified}``, and for
+    versions ``{first}``, ``{second}``, ``{marker}``. ``head``: expected for HEAD, if it differs from GET.
 
-    ``s3``: what S3 itself should answer, where that is not what the client should get.
-    ``least``: what the client can be given whatever the server makes of this very request, if only the server serves
-    the whole object. A client that gets less meets a fault of ours.
+    ``s3``: what S3 itself should respond, if it differs from what the client should get.
+    ``minimum``: what the client must get if the server at least serves the whole object, whatever it responds to this
+    request. Anything else is our fault.
     """
 
     subject: str
     name: str
     key: bytes
-    wants: tuple[Want, ...]
+    expected: tuple[Expected, ...]
     kind: str = "objects"
     headers: Mapping[str, str] = field(default_factory=dict)
     query: str = ""
-    head: tuple[Want, ...] | None = None
-    s3: tuple[Want, ...] | None = None
-    least: tuple[Want, ...] | None = None
+    head: tuple[Expected, ...] | None = None
+    s3: tuple[Expected, ...] | None = None
+    minimum: tuple[Expected, ...] | None = None
 
-    def about(self, facts: Mapping[str, str]) -> Case:
-        """The same with what is known of the object."""
+    def fill_placeholders(self, values: Mapping[str, str]) -> Case:
+        """The same case with these values for its placeholders."""
         return replace(
             self,
-            query=self.query.format(**facts),
-            headers=_filled(self.headers, facts),
-            wants=tuple(replace(want, headers=_filled(want.headers, facts)) for want in self.wants),
+            query=self.query.format(**values),
+            headers=_filled(self.headers, values),
+            expected=tuple(replace(one, headers=_filled(one.headers, values)) for one in self.expected),
         )
 
-    def right(self, method: str) -> tuple[Want, ...]:
-        """The right answers to the client."""
-        return self.head if self.head is not None and method == "HEAD" else self.wants
+    def expected_for_client(self, method: str) -> tuple[Expected, ...]:
+        """The responses that the client should get."""
+        return self.head if self.head is not None and method == "HEAD" else self.expected
 
-    def right_of_s3(self, method: str) -> tuple[Want, ...]:
-        """The right answers of S3."""
+    def expected_from_s3(self, method: str) -> tuple[Expected, ...]:
+        """The responses that S3 should send."""
         if self.s3 is None:
-            return self.right(method)
-        return tuple(replace(want, codes=frozenset()) for want in self.s3) if method == "HEAD" else self.s3
+            return self.expected_for_client(method)
+        return tuple(replace(one, codes=frozenset()) for one in self.s3) if method == "HEAD" else self.s3
 
-    def at_least(self, method: str) -> tuple[Want, ...] | None:
-        """What must come if the server serves the whole object."""
-        return self.head if self.least is not None and self.head is not None and method == "HEAD" else self.least
+    def minimum_for(self, method: str) -> tuple[Expected, ...] | None:
+        """What the client must get if the server serves the whole object."""
+        return self.head if self.minimum is not None and self.head is not None and method == "HEAD" else self.minimum
 
 
-def _filled(headers: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:
-    return {name: value.format(**facts) if value is not None else None for name, value in headers.items()}
+def _filled(headers: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    return {name: value.format(**values) if value is not None else None for name, value in headers.items()}

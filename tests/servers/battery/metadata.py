@@ -1,9 +1,9 @@
-"""What is stored beside the bytes: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html."""
+"""Metadata of objects: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html."""
 
 from __future__ import annotations
 
-from tests.servers.answer import Want
 from tests.servers.battery.case import Case, Object
+from tests.servers.response import Expected
 
 BODY = b"this has metadata"
 SYSTEM = {
@@ -14,40 +14,40 @@ SYSTEM = {
     "Cache-Control": "public, max-age=60, s-maxage=3600",
     "Expires": "Wed, 01 Dec 2094 16:00:00 GMT",
 }
-OWN = {"x-amz-meta-title": "a film", "x-amz-meta-odd": "a=b; c,d", "x-amz-meta-with-dashes-1": "1"}
+USER_METADATA = {"x-amz-meta-title": "a film", "x-amz-meta-odd": "a=b; c,d", "x-amz-meta-with-dashes-1": "1"}
 
 
-def several(count: int) -> dict[str, str]:
-    """Fields of the user's own, within S3's 2 KB."""
+def user_fields(count: int) -> dict[str, str]:
+    """User metadata within S3's limit of 2 KB."""
     return {f"x-amz-meta-f{number}": "v" for number in range(count)}
 
 
-SETS = {**{name: {name: value} for name, value in SYSTEM.items()}, "fields of the user's own": OWN}
-SETS |= {"60 fields": several(60), "150 fields": several(150)}
-KEYS = {name: f"metadata-{number}.bin".encode() for number, name in enumerate(SETS)}
-OBJECTS = [Object(KEYS[name], BODY, headers, kind="metadata") for name, headers in SETS.items()]
-#: Without S3PassHeaders the client gets none of it.
-HIDDEN = Object(b"hidden.bin", BODY, OWN)
+HEADERS = {**{name: {name: value} for name, value in SYSTEM.items()}, "user metadata": USER_METADATA}
+HEADERS |= {"user metadata, 60 fields": user_fields(60), "user metadata, 150 fields": user_fields(150)}
+KEYS = {name: f"metadata-{number}.bin".encode() for number, name in enumerate(HEADERS)}
+OBJECTS = [Object(KEYS[name], BODY, headers, kind="metadata") for name, headers in HEADERS.items()]
+#: In a bucket without S3PassHeaders: user metadata is not forwarded.
+HIDDEN = Object(b"hidden.bin", BODY, USER_METADATA)
 OBJECTS.append(HIDDEN)
 
 
 def lower(headers: dict[str, str]) -> dict[str, str]:
-    """By names in lowercase."""
+    """The headers with lowercase names."""
     return {name.lower(): value for name, value in headers.items()}
 
 
 CASES = [
     *[
-        Case("metadata", name, KEYS[name], (Want((200,), BODY, lower(headers)),), kind="metadata")
-        for name, headers in SETS.items()
+        Case("metadata", name, KEYS[name], (Expected((200,), BODY, lower(headers)),), kind="metadata")
+        for name, headers in HEADERS.items()
     ],
     Case(
-        "metadata", "fields of the user's own, without S3PassHeaders", HIDDEN.key,
-        (Want((200,), BODY, dict.fromkeys(OWN)),), s3=(Want((200,), BODY),),
+        "metadata", "user metadata, without S3PassHeaders", HIDDEN.key,
+        (Expected((200,), BODY, dict.fromkeys(USER_METADATA)),), s3=(Expected((200,), BODY),),
     ),
     Case(
-        "metadata", "a type that the client asks for", KEYS["Content-Type"],
-        (Want((200,), BODY, {"content-type": "text/plain"}),), kind="metadata",
+        "metadata", "response-content-type", KEYS["Content-Type"],
+        (Expected((200,), BODY, {"content-type": "text/plain"}),), kind="metadata",
         query="response-content-type=text%2Fplain",
     ),
 ]  # fmt: skip

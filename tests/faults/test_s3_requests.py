@@ -1,4 +1,4 @@
-"""What arrives at S3: the target byte for byte as it was signed, and of the client's headers only what S3 needs."""
+"""The request that S3 gets: its target as it was signed, and only the client's headers that S3 needs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.faults.server import Request, ScriptedS3, answer
 from tests.wsgi import MODES, SECRET_KEY, TOKEN, call, environ, s3_settings
 
 HELLO = answer(200, b"hello")
-#: Raw paths as a client sends them after the mount, and the key that they mean.
-ODD_KEYS = {
+#: Raw paths as a client sends them after the mount, and the object key.
+UNUSUAL_KEYS = {
     "/a//b": b"a//b",
     "//a": b"/a",
     "///": b"//",
@@ -40,7 +40,7 @@ ODD_KEYS = {
 }
 
 
-@pytest.mark.parametrize(("path", "key"), ODD_KEYS.items(), ids=ODD_KEYS)
+@pytest.mark.parametrize(("path", "key"), UNUSUAL_KEYS.items(), ids=UNUSUAL_KEYS)
 @pytest.mark.parametrize("style", ["path", "host"])
 def test_the_target_is_the_key_encoded_once(path: str, key: bytes, style: str) -> None:
     with ScriptedS3(HELLO) as s3:
@@ -52,7 +52,7 @@ def test_the_target_is_the_key_encoded_once(path: str, key: bytes, style: str) -
 
 
 @pytest.mark.parametrize("path", ["/a//b", "/..%2E", "/%FF", "/a%252Eb", "/a+b c".replace(" ", "%20")])
-def test_what_arrives_is_what_was_signed(path: str) -> None:
+def test_the_target_is_the_signed_one(path: str) -> None:
     with ScriptedS3(HELLO) as s3:
         call(environ("/media" + path, s3_settings(s3.url)))
     [request] = s3.requests
@@ -60,22 +60,22 @@ def test_what_arrives_is_what_was_signed(path: str) -> None:
 
 
 def _v4_signature(request: Request) -> str:
-    """Sign as S3 does: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html."""
+    """Compute the signature as S3 does: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html."""
     names = ["host", "x-amz-content-sha256", "x-amz-date"]
     lines = "".join(f"{name}:{request.headers[name]}\n" for name in names)
     payload = hashlib.sha256(b"").hexdigest()
     canonical = f"{request.method}\n{request.target}\n\n{lines}\n{';'.join(names)}\n{payload}"
     time = request.headers["x-amz-date"]
-    scope = f"{time[:8]}/eu-central-1/s3/aws4_request"
-    to_sign = f"AWS4-HMAC-SHA256\n{time}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    credential_scope = f"{time[:8]}/eu-central-1/s3/aws4_request"
+    string_to_sign = f"AWS4-HMAC-SHA256\n{time}\n{credential_scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = b"AWS4" + SECRET_KEY.encode()
-    for part in scope.split("/"):
+    for part in credential_scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return hmac.new(key, to_sign.encode(), "sha256").hexdigest()
+    return hmac.new(key, string_to_sign.encode(), "sha256").hexdigest()
 
 
 @pytest.mark.parametrize("mode", ["v4-query", "v2-query"])
-def test_a_signature_in_the_query_arrives_as_it_is(mode: str) -> None:
+def test_query_signatures(mode: str) -> None:
     with ScriptedS3(HELLO) as s3:
         settings = s3_settings(s3.url, mode, S3SecurityToken=TOKEN, S3PassQuery="versionId")
         call(environ("/media/a?versionId=1%2F2+3&prefix=x&X-Amz-Expires=9", settings))
@@ -88,7 +88,7 @@ def test_a_signature_in_the_query_arrives_as_it_is(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_headers_that_are_never_forwarded(mode: str) -> None:
-    never = {
+    client_headers = {
         "Authorization": "Basic client",
         "Cookie": "session=client",
         "X-Amz-Security-Token": "client",
@@ -107,7 +107,7 @@ def test_headers_that_are_never_forwarded(mode: str) -> None:
         "Proxy-Authorization": "client",
     }
     with ScriptedS3(HELLO) as s3:
-        call(environ("/media/a", s3_settings(s3.url, mode), headers=never))
+        call(environ("/media/a", s3_settings(s3.url, mode), headers=client_headers))
         assert s3.requests[0].headers["host"] == f"127.0.0.1:{s3.port}"
     assert "client" not in str(s3.requests[0])
 
@@ -127,7 +127,7 @@ def test_headers_that_are_forwarded() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_the_method_arrives(method: str) -> None:
+def test_the_method_is_forwarded(method: str) -> None:
     with ScriptedS3(HELLO if method == "GET" else answer(200, length=5)) as s3:
         call(environ("/media/a", s3_settings(s3.url), method=method))
     assert s3.requests[0].method == method

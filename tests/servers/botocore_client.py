@@ -1,4 +1,4 @@
-"""botocore, asking a server directly: it fills the buckets, and meets what a wrong answer is compared with."""
+"""Requests that botocore sends directly to a server: to store objects, and to compare responses."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import percent_encode
 
 from tests.rgw.server import NO_PROFILE
-from tests.servers.answer import Answer
 from tests.servers.program import Keys, Server
+from tests.servers.response import Response
 
 EXPIRES = 300
 
 
-class Direct:
+class BotocoreClient:
     """botocore with one user's keys."""
 
     def __init__(self, server: Server, keys: Keys | None = None) -> None:
         self._server, self._keys = server, keys or server.keys
         self._session = URLLib3Session(timeout=60)
 
-    def ask(
+    def send(
         self,
         method: str,
         path: str,
@@ -43,7 +43,7 @@ class Direct:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         clock: int = 0,
-    ) -> Answer:
+    ) -> Response:
         """Send one signed request; ``path``: percent-encoded, with its query. ``clock``: seconds that it is fast."""
         request = AWSRequest(method, f"{self._server.url}{path}", dict(headers or {}), body)
         with _clock(clock) if clock else nullcontext():
@@ -52,11 +52,11 @@ class Direct:
             response = self._session.send(request.prepare())
             content = response.content
         except HTTPClientError as error:
-            return Answer(0, {}, b"", type(error).__name__)
-        return Answer.of(response.status_code, response.headers.items(), content)
+            return Response(0, {}, b"", type(error).__name__)
+        return Response.from_fields(response.status_code, response.headers.items(), content)
 
     def client(self) -> Any:
-        """botocore's client of S3, for what takes more than one request; to be closed."""
+        """botocore's S3 client, for operations of several requests; the caller closes it."""
         return botocore.session.Session(NO_PROFILE).create_client(
             "s3",
             region_name=self._server.region,
@@ -81,14 +81,14 @@ class Direct:
 
 
 def encoded(key: bytes) -> str:
-    """The key as botocore writes it into a URL."""
+    """The key, percent-encoded as botocore does."""
     return str(percent_encode(key, safe="/~"))
 
 
 def _clock(seconds: int) -> Any:
     return mock.patch.multiple(
         auth,
-        get_current_datetime=lambda *more, **named: get_current_datetime(*more, **named) + timedelta(seconds=seconds),
-        formatdate=lambda *more, **named: formatdate(time.time() + seconds, usegmt=True),
+        get_current_datetime=lambda *args, **kwargs: get_current_datetime(*args, **kwargs) + timedelta(seconds=seconds),
+        formatdate=lambda *args, **kwargs: formatdate(time.time() + seconds, usegmt=True),
         time=SimpleNamespace(time=lambda: time.time() + seconds),
     )
