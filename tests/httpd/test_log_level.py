@@ -106,10 +106,8 @@ def test_each_answer_is_one_line(at_debug: Httpd, name: str, mount: str) -> None
     assert reply.status == status
     (line,) = lines(at_debug, before)
     where = re.escape(f"(GET {URL}/bucket/film.mp4, attempt 1, ")
-    level = "debug" if status < 500 else "error"
-    begin = rf"\[usp_s3:{level}\] USPS3\d{{4}}: usp_s3_wsgi: " if mount == "proxied" else "usp_s3_wsgi: /gateway: "
-    if mount == "gateway" and status < 500:
-        begin += "debug: "
+    level, code = {502: ("error", "USPS30305"), 503: ("error", "USPS30405")}.get(status, ("debug", "USPS30301"))
+    begin = rf"\[usp_s3:{level}\] {code}: usp_s3_wsgi: {'/gateway: ' if mount == 'gateway' else ''}"
     begin += re.escape(f"S3 answered {words}, request id {ID}")
     assert re.search(rf"{begin}(: [^(]*)? {where}[0-9.]+ s\)$", line), line
     assert "X-Amz" not in line and "Signature" not in line

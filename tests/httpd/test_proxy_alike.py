@@ -16,16 +16,16 @@ from tests.s3 import EmbeddedS3
 
 #: Answers how often Python has signed since it was asked for the first time.
 COUNTER = """
-from usp_s3_wsgi import access
+from usp_s3_wsgi.proxy import callbacks
 
 signed = []
-sign = access.sign
+sign = callbacks.sign
 
 def count(*given):
     signed.append(1)
     return sign(*given)
 
-access.sign = count
+callbacks.sign = count
 
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -118,7 +118,7 @@ FAILURES: dict[str, tuple[Step, int, str]] = {
         502,
         "Content-Range is not the requested range",
     ),
-    "no length": (first(answer(200, b"part", length=None), close), 502, "S3 sent a body without Content-Length"),
+    "no length": (first(answer(200, b"part", length=None), close), 502, "response has no Content-Length: truncation"),
 }
 
 
