@@ -259,7 +259,7 @@ def test_a_section_of_an_ipv6_address_must_be_a_pattern(checked: list[Httpd]) ->
         checked.append(rejected)
         rejected.start()
         assert rejected.fetch("/media/a.ts").status == 500
-        rejected.expect_error("mod_proxy never applies this section to the requests that .* write <ProxyMatch")
+        rejected.expect_error("mod_proxy does not apply this section to the requests of .* write <ProxyMatch")
         line = rejected.wait_for_error("mod_proxy does not apply <Proxy")
         assert bucket.requests == []
         suggested = line.partition(": write ")[2].partition(" (GET")[0]

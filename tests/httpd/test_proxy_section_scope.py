@@ -89,7 +89,7 @@ def test_the_settings_of_a_location_apply_to_its_proxypass(
     checked.append(httpd)
     httpd.start()
     is_unused = set(expected.values()) == {"unsigned"}
-    assert_configtest_reports(httpd, "these settings do not count for what .* sends" if is_unused else "")
+    assert_configtest_reports(httpd, "these settings do not apply to the requests of" if is_unused else "")
     httpd.expect_error("usp_s3_wsgi: S3 answered 403 AccessDenied")
     for target, signer_and_status in expected.items():
         signer, _, status = signer_and_status.partition(" ")
@@ -148,7 +148,7 @@ def any_host(
     """Keys in a section that matches any host, without S3BucketURL; and a forward proxy."""
     parts = ["ProxyRequests On", PATTERNS[request.param].replace("@SETTINGS@", ALL)]
     parts += [proxy_config(way, way, bucket_server.url(way, "/bucket")) for way in WAYS]
-    with running(localhost_names, *parts, names=list(WAYS), configtest="this section falls on any host") as httpd:
+    with running(localhost_names, *parts, names=list(WAYS), configtest="this section matches any host") as httpd:
         yield httpd
 
 
@@ -274,7 +274,7 @@ OTHER_SCHEMES = {
 def test_fastcgi_requests_are_forwarded_unchanged(place: str, localhost_names: Path) -> None:
     with FastCGI() as server:
         text = OTHER_SCHEMES[place].replace("@URL@", f"fcgi://127.0.0.1:{server.port}")
-        reported = "S3AccessKey counts for no request" if place == "server" else ""
+        reported = "S3AccessKey applies to no request" if place == "server" else ""
         with running(localhost_names, text, names=["app"], configtest=reported) as httpd:
             for kind in ("main", "subrequest"):
                 reply = fetch(httpd, "app", kind)
@@ -290,7 +290,7 @@ def test_websocket_requests_are_forwarded_unchanged(place: str, checked: list[Ht
         httpd = Httpd(f"{module}\n{text}")
         checked.append(httpd)
         httpd.start()
-        assert_configtest_reports(httpd, "S3AccessKey counts for no request" if place == "server" else "")
+        assert_configtest_reports(httpd, "S3AccessKey applies to no request" if place == "server" else "")
         reply = httpd.fetch("/app/a.ts", upgrade="websocket", connection="Upgrade")
     assert (reply.status, reply.body) == (200, b"a socket's")
     (request,) = server.requests

@@ -233,7 +233,10 @@ def with_bucket_url(bucket_server: Recorder, other_server: Recorder, localhost_n
                 proxy_config(way, name, url, *keys("KEY"), f"SetEnv S3BucketURL {bucket_server.url(name, '/bucket/')}")
             )
             names.append(name)
-    reported = "these settings do not count for what .* sends|S3BucketURL is not where .* sends"
+    reported = (
+        "these settings do not apply to the requests of"
+        "|S3BucketURL has another scheme, host or port than .*, where .* sends these requests"
+    )
     with running(localhost_names, *parts, names=names, configtest=reported) as httpd:
         yield httpd
 
@@ -277,7 +280,7 @@ def without_bucket_url(
         parts.append(proxy_config(way, way, bucket_server.url(way, "/bucket"), *lines))
         parts.append(proxy_config(way, f"k-{way}", other_server.url(way, "/other"), "SetEnv S3DeniedStatus 404"))
         names += [way, f"k-{way}"]
-    reported = "S3AccessKey is not set|put these settings into a <Proxy|a pattern needs S3BucketURL"
+    reported = "S3AccessKey is not set|put these settings into a <Proxy|a URL pattern needs S3BucketURL"
     with running(localhost_names, *parts, names=names, configtest=reported) as httpd:
         yield httpd
 
@@ -327,7 +330,7 @@ def with_rule(request: pytest.FixtureRequest, bucket_server: Recorder, localhost
         url = bucket_server.url(way, "/bucket")
         parts.append(proxy_config(way, way, url, *([line] if place == "around" else [])))
         parts.append(section(url, *keys("KEY"), *([line] if place == "section" else [])))
-    reported = "" if place == "host" else "is set by a rule here, and such settings count for the gateway alone"
+    reported = "" if place == "host" else "is set by a rule, which only the gateway supports"
     with running(localhost_names, *parts, names=list(WAYS), configtest=reported) as httpd:
         yield httpd
 

@@ -49,7 +49,7 @@ def misspell(
     for way in WAYS:
         url, section_url, _ = spell(request.param, way, bucket_server.port)
         parts += [proxy_config(way, way, url), section(section_url, *keys("KEY"))]
-    reported = "mod_proxy never applies this section to the requests"
+    reported = "mod_proxy does not apply this section to the requests of"
     with running(localhost_names, *parts, names=list(WAYS), configtest=reported) as httpd:
         yield httpd, request.param
 
