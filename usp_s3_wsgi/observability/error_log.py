@@ -33,9 +33,9 @@ def format_failure(failure: GatewayError, attempt: Attempt | None = None, action
     """Return the line of a failure, None where it is not logged; ``action``: what is done about it."""
     if not failure.should_log:
         return None
-    suppressed = rate_limiter.allow(
-        (attempt.host, failure.rate_limit_key) if attempt and attempt.host else str(failure)
-    )
+    # Apart by action: a retry is logged at another level than a failed request, and must not suppress its line.
+    kind = (attempt.host, failure.rate_limit_key, action) if attempt and attempt.host else str(failure)
+    suppressed = rate_limiter.allow(kind)
     if suppressed is None:
         return None
     hint_and_action = "; ".join([part for part in (failure.hint, action) if part])
