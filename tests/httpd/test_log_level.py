@@ -1,6 +1,7 @@
 """The levels of log lines, for the gateway and for ``<Proxy>``.
 
-error: failures; info: failures that were retried; warn: frequent retries; debug: each other error response of S3.
+error: failures; warn: frequent retries, a wrong clock or region, the fallback bucket; info: retries; debug: each other
+error response of S3.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ KEYS = f"SetEnv S3AccessKey A\nSetEnv S3SecretKey {SECRET_KEY}\nSetEnv S3Region 
 DAEMON = "process-group=s3 application-group=%{GLOBAL}"
 
 
-def gateway(mount: str, host: str = "127.0.0.1", retries: int = 0, options: str = "", level: str = "") -> str:
-    """The configuration of a gateway at ``/mount``; ``options``: of WSGIScriptAlias; ``level``: LogLevel usp_s3."""
-    log_level = f"LogLevel usp_s3:{level}" if level else ""
+def gateway(mount: str, host: str = "127.0.0.1", retries: int = 0, *lines: str, options: str = "") -> str:
+    """The configuration of a gateway at ``/mount``; ``lines``: further ones; ``options``: of WSGIScriptAlias."""
+    further = "\n  ".join(lines)
     return f"""
 WSGIScriptAlias /{mount} ${{USP_S3_WSGI}} {options}
 <Location /{mount}>
   SetEnv S3BucketURL http://{host}:{PORT}/bucket/
   {KEYS}
   SetEnv S3Retries {retries}
-  {log_level}
+  {further}
 </Location>
 """
 
@@ -50,6 +51,9 @@ RETRY_HOSTS = {
         [(test, level) for test in ("retry", "frequent", "errors") for level in ("warn", "info")], 2
     )
 }
+RETRY_GATEWAYS = "".join(
+    gateway(mount, host, 1, f"LogLevel usp_s3:{mount.rpartition('-')[2]}") for mount, host in RETRY_HOSTS.items()
+)
 CONFIG = f"""
 {ONE_CHILD}
 WSGIDaemonProcess s3 python-home=${{USP_S3_PYTHON_HOME}} threads=4
@@ -62,8 +66,10 @@ ProxyPass /overridden {URL}/bucket
   {KEYS}
 </Proxy>
 {gateway("gateway")}
-{gateway("daemon", "127.0.0.20", 1, DAEMON)}
-{"".join(gateway(mount, host, 1, level=mount.rpartition("-")[2]) for mount, host in RETRY_HOSTS.items())}
+{gateway("daemon", "127.0.0.20", 1, options=DAEMON)}
+{gateway("region", "127.0.0.21")}
+{gateway("fallback", "127.0.0.22", 0, f"SetEnv S3FallbackURL http://127.0.0.23:{PORT}/copy/")}
+{RETRY_GATEWAYS}
 <Location /quiet>
   LogLevel usp_s3:info
 </Location>
@@ -247,6 +253,33 @@ def test_retries_do_not_count_for_the_limit_of_failures(warn_httpd: Httpd, level
     (line,) = [line for line in lines_since(warn_httpd, before) if "[usp_s3:error]" in line]
     assert f"USPS30405: usp_s3_wsgi: /{mount}: S3 answered 503 SlowDown" in line
     assert re.search(r", attempt 2, [0-9.]+ s\)$", line), line
+
+
+WARNINGS: dict[str, tuple[Step, str]] = {
+    "region": (
+        error(400, "AuthorizationHeaderMalformed", region="eu-west-3"),
+        f"USPS30305: usp_s3_wsgi: /region: S3 answered 400 AuthorizationHeaderMalformed, request id {REQUEST_ID}, "
+        "the bucket is in region eu-west-3: set S3Region to it ATTEMPT; retrying",
+    ),
+    "fallback": (
+        SLOW_DOWN,
+        f"USPS30405: usp_s3_wsgi: /fallback: S3 answered 503 SlowDown, request id {REQUEST_ID} ATTEMPT; "
+        "using S3FallbackURL",
+    ),
+}
+
+
+@pytest.mark.parametrize("mount", WARNINGS)
+def test_a_wrong_region_and_the_fallback_are_logged_at_level_warn(warn_httpd: Httpd, mount: str) -> None:
+    """test_wrong_clock.py tests the line about a wrong clock."""
+    step, text = WARNINGS[mount]
+    before = len(warn_httpd.errors())
+    with scripted_on_all_hosts(step, HELLO):
+        assert warn_httpd.fetch(f"/{mount}/film.mp4").body == b"hello"
+    (line,) = lines_since(warn_httpd, before)
+    shown = re.sub(r"\(GET http://[0-9.:]+/bucket/film\.mp4, attempt 1, [0-9.]+ s\)", "ATTEMPT", line)
+    assert shown.partition("] ")[2] == f"[usp_s3:warn] {text}"
+    warn_httpd.expect_error(re.escape(line))
 
 
 # --- level debug

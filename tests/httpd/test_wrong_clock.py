@@ -34,7 +34,7 @@ def start(library: Path, checked: list[Httpd], monkeypatch: pytest.MonkeyPatch) 
 
     def start(config: str, shift: int) -> Httpd:
         monkeypatch.setenv("CLOCK_SHIFT", str(shift))
-        httpd = Httpd(f"LogLevel warn usp_s3:info\n{config}{ONE_CHILD}", preload=library)
+        httpd = Httpd(config + ONE_CHILD, preload=library)
         checked.append(httpd)
         httpd.start()
         return httpd
@@ -60,7 +60,7 @@ def test_the_gateway_retries_with_s3s_clock(s3: EmbeddedS3, start: Start, mode: 
     httpd = start(section("/media", s3, "SetEnv S3DeniedStatus 404", mode=mode), shift)
     assert httpd.fetch("/media/a.ts", method="HEAD").status == 200
     assert [httpd.fetch("/media/a.ts").body for _ in range(3)] == [DATA] * 3
-    httpd.wait_for_error(rf"\[usp_s3:info\] USPS30305: usp_s3_wsgi: /media: {clock_error(mode, shift)}; retrying$")
+    httpd.wait_for_error(rf"\[usp_s3:warn\] USPS30305: usp_s3_wsgi: /media: {clock_error(mode, shift)}; retrying$")
     assert len(httpd.errors()) == 1
 
 
