@@ -120,7 +120,7 @@ def test_merged_slashes_are_restored_below_a_folder_of_the_bucket(
 @pytest.mark.parametrize("mount", sorted(PATTERNS))
 @pytest.mark.parametrize("key", [key for key in KEYS if is_merged("match", key)])
 def test_slashes_that_are_merged_before_a_pattern_are_rejected(default_httpd: Httpd, mount: str, key: str) -> None:
-    """The pattern makes the URL of another object of them."""
+    """The URL that the pattern makes may be another object's."""
     assert default_httpd.fetch(f"/{mount}/{encoded(key)}").status == 400
 
 
