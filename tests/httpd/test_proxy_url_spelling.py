@@ -40,7 +40,7 @@ def spell(kind: str, way: str, port: int) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=SPELLINGS)
-def misspell(
+def misspelled(
     request: pytest.FixtureRequest,
     bucket_server: Recorder,
     localhost_names: Path,
@@ -56,11 +56,11 @@ def misspell(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_log_suggests_the_right_spelling(
-    misspelt: tuple[Httpd, str],
+    misspelled: tuple[Httpd, str],
     bucket: Recorder,
     way: str,
 ) -> None:
-    httpd, kind = misspelt
+    httpd, kind = misspelled
     httpd.expect_error("AH00957|AH01114|AH01102|AH00940|AH00959")  # no server listens on port 80
     _, section_url, right = spell(kind, way, bucket.port)
     assert_rejected(httpd, way, "main", re.escape(right))
