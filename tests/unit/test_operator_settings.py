@@ -40,14 +40,14 @@ def test_only_the_settings_of_the_module_are_used() -> None:
 
 @pytest.mark.usefixtures("module_loaded")
 def test_facts_about_the_request() -> None:
-    text = handed_over(SETTINGS, served_path="/media//a,1:x", error_status="404", debug="")
+    text = handed_over(SETTINGS, path="/media//a,1:x", error_status="404", debug="")
     trusted = operator_settings.from_environ(environ(USP_S3_SETTINGS=text, SERVER_PROTOCOL="INCLUDED"))
     assert (trusted.served_path, trusted.error_status, trusted.is_debug) == ("/media//a,1:x", 404, True)
 
 
 @pytest.mark.usefixtures("module_loaded")
 def test_a_rejected_setting_is_an_error() -> None:
-    text = handed_over(SETTINGS, refusal="S3Region is set in an .htaccess file of /srv/: ...")
+    text = handed_over(SETTINGS, error="S3Region is set in an .htaccess file of /srv/: ...")
     reply = call(environ(USP_S3_SETTINGS=text))
     assert reply.status == 500
     assert "S3Region is set in an .htaccess file of /srv/" in reply.log
@@ -56,11 +56,11 @@ def test_a_rejected_setting_is_an_error() -> None:
 @pytest.mark.usefixtures("module_loaded")
 @given(st.dictionaries(st.text("abS3,:é\n 0", min_size=1), st.text("abS3,:é\n 0")), st.text("a,:1\n"))
 def test_any_value_is_decoded_unchanged(settings: dict[str, str], path: str) -> None:
-    text = handed_over(settings, served_path=path)
+    text = handed_over(settings, path=path)
     variables, position = operator_settings._netstring(text, len(PROOF))
     assert dict(operator_settings._pairs(variables)) == settings
     facts, end = operator_settings._netstring(text, position)
-    assert (dict(operator_settings._pairs(facts)), end) == ({"served path": path}, len(text))
+    assert (dict(operator_settings._pairs(facts)), end) == ({"path": path}, len(text))
 
 
 #: Values of USP_S3_SETTINGS that another author could set.
