@@ -236,7 +236,7 @@ def test_ten_retries_within_a_minute_are_one_line_at_level_warn(warn_httpd: Http
     frequent = [line for line in lines_since(warn_httpd, before) if "USPS30409" in line]
     host = f"{RETRY_HOSTS[mount]}:{PORT}"
     assert [line.partition("] ")[2] for line in frequent] == [
-        f"[usp_s3:warn] USPS30409: usp_s3_wsgi: /{mount}: 10 requests to {host} were retried within 60 s; "
+        f"[usp_s3:warn] USPS30409: usp_s3_wsgi: /{mount}: 10 attempts to {host} failed and were retried within 60 s; "
         f"the last failure: S3 answered 503 SlowDown, request id {REQUEST_ID} (LogLevel usp_s3:info shows each)"
     ]
 
@@ -376,7 +376,7 @@ def level_and_text(line: str) -> tuple[str, str]:
     module_and_level = re.findall(r"\[([a-z0-9_]+:[a-z]+)\]", line)[0]
     text = line[line.index("USPS3") :]
     text = re.sub(r"usp_s3_wsgi: /[a-z-]+: ", "usp_s3_wsgi: /MOUNT: ", text)
-    text = re.sub(r"requests to \S+ were", "requests to HOST were", text)
+    text = re.sub(r"attempts to \S+ failed", "attempts to HOST failed", text)
     return module_and_level, re.sub(r"(GET) \S+?(, attempt|\))", r"\1 URL\2", re.sub(r"[0-9.]+ s\)", "SECONDS)", text))
 
 
