@@ -1,4 +1,8 @@
-"""LogLevel debug: each answer of S3's that is no success is one line; else what is the client's own is none."""
+"""The levels of log lines, for the gateway and for ``<Proxy>``.
+
+error: failures; warn: frequent retries, a wrong clock or region, the fallback bucket; info: retries; debug: each other
+error response of S3.
+"""
 
 from __future__ import annotations
 
@@ -9,70 +13,103 @@ from typing import Any
 
 import pytest
 
-from tests.faults.server import ScriptedS3, Step, answer, error, head_of
+from tests.faults.server import ScriptedS3, Step, answer, close, error, first, head_of, reset
 from tests.httpd.conftest import BUCKET, ONE_CHILD, PAGES, proxy_section, section
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
-from tests.httpd.ways import assert_told
+from tests.httpd.ways import assert_configtest_reports
 from tests.leaks import SECRET_KEY
 from tests.s3 import EmbeddedS3
 
-ID = "4442587FB7D0A2F9"
-HEADER = ("x-amz-request-id", ID)
-#: Where each test puts its own S3.
+REQUEST_ID = "4442587FB7D0A2F9"
+REQUEST_ID_HEADER = ("x-amz-request-id", REQUEST_ID)
+#: The port of each test's own S3.
 PORT = free_port()
 URL = f"http://127.0.0.1:{PORT}"
-KEYS = f"SetEnv S3AccessKey A\nSetEnv S3SecretKey {SECRET_KEY}\nSetEnv S3Region r\nSetEnv S3Retries 0\n"
+KEYS = f"SetEnv S3AccessKey A\nSetEnv S3SecretKey {SECRET_KEY}\nSetEnv S3Region r"
+DAEMON = "process-group=s3 application-group=%{GLOBAL}"
+
+
+def gateway(mount: str, host: str = "127.0.0.1", retries: int = 0, *lines: str, options: str = "") -> str:
+    """The configuration of a gateway at ``/mount``; ``lines``: further ones; ``options``: of WSGIScriptAlias."""
+    further = "\n  ".join(lines)
+    return f"""
+WSGIScriptAlias /{mount} ${{USP_S3_WSGI}} {options}
+<Location /{mount}>
+  SetEnv S3BucketURL http://{host}:{PORT}/bucket/
+  {KEYS}
+  SetEnv S3Retries {retries}
+  {further}
+</Location>
+"""
+
+
+#: Log lines are limited, and retries are counted, by host: the tests of retries use one host each.
+RETRY_HOSTS = {
+    f"{test}-{level}": f"127.0.0.{number}"
+    for number, (test, level) in enumerate(
+        [(test, level) for test in ("retry", "frequent", "errors") for level in ("warn", "info")], 2
+    )
+}
+RETRY_GATEWAYS = "".join(
+    gateway(mount, host, 1, f"LogLevel usp_s3:{mount.rpartition('-')[2]}") for mount, host in RETRY_HOSTS.items()
+)
 CONFIG = f"""
 {ONE_CHILD}
+WSGIDaemonProcess s3 python-home=${{USP_S3_PYTHON_HOME}} threads=4
 ProxyPass /proxied {URL}/bucket
 ProxyPass /overridden {URL}/bucket
 <Location /overridden>
   ProxyErrorOverride On
 </Location>
 <Proxy "{URL}/bucket/">
-  {KEYS.replace("SetEnv S3Retries 0", "")}
-</Proxy>
-WSGIScriptAlias /gateway ${{USP_S3_WSGI}}
-<Location /gateway>
-  SetEnv S3BucketURL {URL}/bucket/
   {KEYS}
-</Location>
+</Proxy>
+{gateway("gateway")}
+{gateway("daemon", "127.0.0.20", 1, options=DAEMON)}
+{gateway("region", "127.0.0.21")}
+{gateway("fallback", "127.0.0.22", 0, f"SetEnv S3FallbackURL http://127.0.0.23:{PORT}/copy/")}
+{RETRY_GATEWAYS}
 <Location /quiet>
   LogLevel usp_s3:info
 </Location>
 ProxyPass /quiet {URL}/bucket
 ProxyPass /misspelt {URL}/misspelt
 <Proxy "{URL}/misspelt/">
-  {KEYS.replace("S3Retries 0", "S3UseHeader on")}
+  {KEYS}
+  SetEnv S3UseHeader on
 </Proxy>
 """
 DEBUG = "LogLevel warn usp_s3:debug\n"
 
-#: Answers of S3's, what is asked for them, and what the client gets.
-ANSWERS: dict[str, tuple[Step, dict[str, Any], int, str]] = {
-    "not modified": (answer(304, b"", HEADER, length=None), {"if_none_match": '"e"'}, 304, "304 (no code)"),
-    "absent": (error(404, "NoSuchKey"), {}, 404, "404 NoSuchKey"),
+#: Error responses about the client's request: S3's response, the request's headers, the client's status, S3's words.
+CLIENT_ERRORS: dict[str, tuple[Step, dict[str, Any], int, str]] = {
+    "not modified": (answer(304, b"", REQUEST_ID_HEADER, length=None), {"if_none_match": '"e"'}, 304, "304 (no code)"),
+    "not found": (error(404, "NoSuchKey"), {}, 404, "404 NoSuchKey"),
     "condition": (error(412, "PreconditionFailed"), {"if_match": '"e"'}, 412, "412 PreconditionFailed"),
     "range": (error(416, "InvalidRange"), {"range": "bytes=9-"}, 416, "416 InvalidRange"),
     "denied": (error(403, "AccessDenied"), {}, 403, "403 AccessDenied"),
-    "name": (error(400, "KeyTooLongError"), {}, 400, "400 KeyTooLongError"),
+    "long key": (error(400, "KeyTooLongError"), {}, 400, "400 KeyTooLongError"),
 }
-#: Those that have a line at any level, which is not to have a second one.
+#: Failures, which are logged at any level, and once.
 FAILURES: dict[str, tuple[Step, dict[str, Any], int, str]] = {
-    "refused key": (error(403, "InvalidAccessKeyId"), {}, 502, "403 InvalidAccessKeyId"),
+    "unknown key": (error(403, "InvalidAccessKeyId"), {}, 502, "403 InvalidAccessKeyId"),
     "no bucket": (error(404, "NoSuchBucket"), {}, 502, "404 NoSuchBucket"),
     "slow down": (error(503, "SlowDown"), {}, 503, "503 SlowDown"),
     "internal": (error(500, "InternalError"), {}, 503, "500 InternalError"),
     "moved": (error(301, "PermanentRedirect"), {}, 502, "301 PermanentRedirect"),
-    "elsewhere": (error(307, "TemporaryRedirect"), {}, 502, "307 TemporaryRedirect"),
-    "nothing": (answer(204, b"", HEADER, length=None), {}, 502, "204 (no code)"),
-    "login": (error(401, "Unauthorized"), {}, 502, "401 Unauthorized"),
+    "redirect": (error(307, "TemporaryRedirect"), {}, 502, "307 TemporaryRedirect"),
+    "no content": (answer(204, b"", REQUEST_ID_HEADER, length=None), {}, 502, "204 (no code)"),
+    "unauthorized": (error(401, "Unauthorized"), {}, 502, "401 Unauthorized"),
 }
+#: Level and code by the client's status; of any other one debug and USPS30301.
+FAILURE_LEVELS = {502: ("error", "USPS30305"), 503: ("error", "USPS30405")}
+HELLO = answer(200, b"hello")
+SLOW_DOWN = error(503, "SlowDown")
 
 
 @pytest.fixture(scope="module")
-def at_debug() -> Iterator[Httpd]:
+def debug_httpd() -> Iterator[Httpd]:
     with Httpd(CONFIG + DEBUG) as server:
         server.expect_error("usp_s3_wsgi: ")
         yield server
@@ -80,9 +117,10 @@ def at_debug() -> Iterator[Httpd]:
 
 
 @pytest.fixture(scope="module")
-def as_usual() -> Iterator[Httpd]:
+def warn_httpd() -> Iterator[Httpd]:
+    """An httpd with LogLevel warn, as most servers have it."""
     with Httpd(CONFIG) as server:
-        assert_told(server, "S3UseHeader is not a setting")
+        assert_configtest_reports(server, "S3UseHeader is not a setting")
         yield server
     assert "\n".join(server.unexpected) == ""
 
@@ -91,113 +129,237 @@ def scripted(*script: Step) -> ScriptedS3:
     return ScriptedS3(*script, port=PORT)
 
 
-def lines(httpd: Httpd, begin: int) -> list[str]:
-    """The lines of the error log from there on; S3's answers were written before the client's."""
+def scripted_on_all_hosts(*script: Step) -> ScriptedS3:
+    return ScriptedS3(*script, port=PORT, host="0.0.0.0")
+
+
+def lines_since(httpd: Httpd, begin: int) -> list[str]:
+    """This package's lines of the error log from a line on; they are written before the client gets its response."""
     return [line for line in httpd.errors()[begin:] if "usp_s3_wsgi: " in line]
 
 
 @pytest.mark.parametrize("mount", ["proxied", "gateway"])
-@pytest.mark.parametrize("name", [*ANSWERS, *FAILURES])
-def test_each_answer_is_one_line(at_debug: Httpd, name: str, mount: str) -> None:
-    step, headers, status, words = (ANSWERS | FAILURES)[name]
-    before = len(at_debug.errors())
+@pytest.mark.parametrize("name", [*CLIENT_ERRORS, *FAILURES])
+def test_each_error_response_is_one_line_at_level_debug(debug_httpd: Httpd, name: str, mount: str) -> None:
+    step, headers, status, words = (CLIENT_ERRORS | FAILURES)[name]
+    before = len(debug_httpd.errors())
     with scripted(step):
-        reply = at_debug.fetch(f"/{mount}/film.mp4?X-Amz-Signature=of-the-client", **headers)
+        reply = debug_httpd.fetch(f"/{mount}/film.mp4?X-Amz-Signature=of-the-client", **headers)
     assert reply.status == status
-    (line,) = lines(at_debug, before)
-    where = re.escape(f"(GET {URL}/bucket/film.mp4, attempt 1, ")
-    level = "debug" if status < 500 else "error"
-    begin = rf"\[usp_s3:{level}\] USPS3\d{{4}}: usp_s3_wsgi: " if mount == "proxied" else "usp_s3_wsgi: /gateway: "
-    if mount == "gateway" and status < 500:
-        begin += "debug: "
-    begin += re.escape(f"S3 answered {words}, request id {ID}")
-    assert re.search(rf"{begin}(: [^(]*)? {where}[0-9.]+ s\)$", line), line
+    (line,) = lines_since(debug_httpd, before)
+    attempt = re.escape(f"(GET {URL}/bucket/film.mp4, attempt 1, ")
+    level, code = FAILURE_LEVELS.get(status, ("debug", "USPS30301"))
+    begin = rf"\[usp_s3:{level}\] {code}: usp_s3_wsgi: {'/gateway: ' if mount == 'gateway' else ''}"
+    begin += re.escape(f"S3 answered {words}, request id {REQUEST_ID}")
+    assert re.search(rf"{begin}(: [^(]*)? {attempt}[0-9.]+ s\)$", line), line
     assert "X-Amz" not in line and "Signature" not in line
 
 
 @pytest.mark.parametrize("mount", ["proxied", "gateway"])
-@pytest.mark.parametrize("name", ANSWERS)
-def test_what_is_the_clients_is_no_line_at_other_levels(as_usual: Httpd, name: str, mount: str) -> None:
-    step, headers, status, _ = ANSWERS[name]
-    before = len(as_usual.errors())
+@pytest.mark.parametrize("name", CLIENT_ERRORS)
+def test_client_errors_are_not_logged_at_level_warn(warn_httpd: Httpd, name: str, mount: str) -> None:
+    step, headers, status, _ = CLIENT_ERRORS[name]
+    before = len(warn_httpd.errors())
     with scripted(step):
-        assert as_usual.fetch(f"/{mount}/film.mp4", **headers).status == status
-    assert lines(as_usual, before) == []
+        assert warn_httpd.fetch(f"/{mount}/film.mp4", **headers).status == status
+    assert lines_since(warn_httpd, before) == []
+
+
+def test_mod_wsgi_writes_the_lines_of_daemon_mode(debug_httpd: Httpd) -> None:
+    """At level error: mod_wsgi has no other one. Lines of level debug say so."""
+    before = len(debug_httpd.errors())
+    with scripted_on_all_hosts(error(404, "NoSuchKey"), SLOW_DOWN, HELLO):
+        assert [debug_httpd.fetch("/daemon/film.mp4").status for _ in range(2)] == [404, 200]
+    not_found, retried = lines_since(debug_httpd, before)
+    assert "[wsgi:error]" in not_found and "USPS30301: usp_s3_wsgi: /daemon: debug: S3 answered 404 No" in not_found
+    assert "[wsgi:error]" in retried and "USPS30405: usp_s3_wsgi: /daemon: S3 answered 503 SlowDown" in retried
+    assert retried.endswith("; retrying")
+
+
+# --- retries of the gateway
+
+ETAG = ("ETag", '"e"')
+#: What S3 does, until the retry succeeds; the line's code and words.
+RETRIED: dict[str, tuple[tuple[Step, ...], str, str]] = {
+    "slow down": ((SLOW_DOWN, HELLO), "USPS30405", "S3 answered 503 SlowDown, request id"),
+    "reset": ((reset, HELLO), "USPS30402", ""),
+    "truncated": (
+        (
+            first(answer(200, b"he", ETAG, length=5), close),
+            answer(206, b"llo", ETAG, ("Content-Range", "bytes 2-4/5")),
+        ),
+        "USPS30501",
+        "response body truncated: 3 bytes are missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RETRIED)
+def test_a_retried_failure_is_logged_at_level_info(warn_httpd: Httpd, name: str) -> None:
+    script, code, words = RETRIED[name]
+    before = len(warn_httpd.errors())
+    with scripted_on_all_hosts(*script):
+        assert warn_httpd.fetch("/retry-info/film.mp4").body == b"hello"
+    (line,) = lines_since(warn_httpd, before)
+    assert f"[usp_s3:info] {code}: usp_s3_wsgi: /retry-info: {words}" in line
+    assert re.search(r" \(GET http://127\.0\.0\.\d+:\d+/bucket/film\.mp4, attempt 1, [0-9.]+ s\); retrying$", line)
+    warn_httpd.expect_error(re.escape(line))
+
+
+@pytest.mark.parametrize("name", RETRIED)
+def test_a_retried_failure_is_not_logged_at_level_warn(warn_httpd: Httpd, name: str) -> None:
+    script, _, _ = RETRIED[name]
+    before = len(warn_httpd.errors())
+    with scripted_on_all_hosts(*script):
+        assert warn_httpd.fetch("/retry-warn/film.mp4").body == b"hello"
+    assert lines_since(warn_httpd, before) == []
+
+
+@pytest.mark.parametrize("level", ["warn", "info"])
+def test_ten_retries_within_a_minute_are_one_line_at_level_warn(warn_httpd: Httpd, level: str) -> None:
+    mount = f"frequent-{level}"
+    warn_httpd.expect_error(f"usp_s3_wsgi: /{mount}: ")
+    before = len(warn_httpd.errors())
+
+    def fetch(count: int) -> list[str]:
+        """Send requests that are retried once each; return the levels of all lines so far."""
+        with scripted_on_all_hosts(*[SLOW_DOWN, HELLO] * count):
+            assert [warn_httpd.fetch(f"/{mount}/film.mp4").status for _ in range(count)] == [200] * count
+        lines = lines_since(warn_httpd, before)
+        return [match[1] for line in lines if (match := re.search(r"\[usp_s3:([a-z]+)\] USPS3", line))]
+
+    retries = ["info"] * 9 if level == "info" else []
+    assert fetch(9) == retries
+    retries += ["info"] if level == "info" else []
+    assert fetch(1) == [*retries, "warn"]
+    assert fetch(10)[: len(retries) + 1] == [*retries, "warn"]
+    frequent = [line for line in lines_since(warn_httpd, before) if "USPS30409" in line]
+    host = f"{RETRY_HOSTS[mount]}:{PORT}"
+    assert [line.partition("] ")[2] for line in frequent] == [
+        f"[usp_s3:warn] USPS30409: usp_s3_wsgi: /{mount}: 10 attempts to {host} failed and were retried within 60 s; "
+        f"the last failure: S3 answered 503 SlowDown, request id {REQUEST_ID} (LogLevel usp_s3:info shows each)"
+    ]
+
+
+@pytest.mark.parametrize("level", ["warn", "info"])
+def test_retries_do_not_count_for_the_limit_of_failures(warn_httpd: Httpd, level: str) -> None:
+    """After many retried failures, the first one that reaches the client is logged."""
+    mount, count = f"errors-{level}", 15
+    warn_httpd.expect_error(f"usp_s3_wsgi: /{mount}: ")
+    with scripted_on_all_hosts(*[SLOW_DOWN, HELLO] * count, SLOW_DOWN, SLOW_DOWN):
+        assert [warn_httpd.fetch(f"/{mount}/film.mp4").status for _ in range(count)] == [200] * count
+        before = len(warn_httpd.errors())
+        assert warn_httpd.fetch(f"/{mount}/film.mp4").status == 503
+    (line,) = [line for line in lines_since(warn_httpd, before) if "[usp_s3:error]" in line]
+    assert f"USPS30405: usp_s3_wsgi: /{mount}: S3 answered 503 SlowDown" in line
+    assert re.search(r", attempt 2, [0-9.]+ s\)$", line), line
+
+
+WARNINGS: dict[str, tuple[Step, str]] = {
+    "region": (
+        error(400, "AuthorizationHeaderMalformed", region="eu-west-3"),
+        f"USPS30305: usp_s3_wsgi: /region: S3 answered 400 AuthorizationHeaderMalformed, request id {REQUEST_ID}, "
+        "the bucket is in region eu-west-3: set S3Region to it ATTEMPT; retrying",
+    ),
+    "fallback": (
+        SLOW_DOWN,
+        f"USPS30405: usp_s3_wsgi: /fallback: S3 answered 503 SlowDown, request id {REQUEST_ID} ATTEMPT; "
+        "using S3FallbackURL",
+    ),
+}
+
+
+@pytest.mark.parametrize("mount", WARNINGS)
+def test_a_wrong_region_and_the_fallback_are_logged_at_level_warn(warn_httpd: Httpd, mount: str) -> None:
+    """test_wrong_clock.py tests the line about a wrong clock."""
+    step, text = WARNINGS[mount]
+    before = len(warn_httpd.errors())
+    with scripted_on_all_hosts(step, HELLO):
+        assert warn_httpd.fetch(f"/{mount}/film.mp4").body == b"hello"
+    (line,) = lines_since(warn_httpd, before)
+    shown = re.sub(r"\(GET http://[0-9.:]+/bucket/film\.mp4, attempt 1, [0-9.]+ s\)", "ATTEMPT", line)
+    assert shown.partition("] ")[2] == f"[usp_s3:warn] {text}"
+    warn_httpd.expect_error(re.escape(line))
+
+
+# --- level debug
 
 
 @pytest.mark.parametrize("mount", ["proxied", "gateway"])
-def test_a_head(at_debug: Httpd, mount: str) -> None:
-    before = len(at_debug.errors())
-    with scripted(head_of(answer(404, b"x", HEADER))):
-        assert at_debug.fetch(f"/{mount}/film.mp4", method="HEAD").status == 404
-    (line,) = lines(at_debug, before)
-    assert f"S3 answered 404 (no code), request id {ID} (HEAD {URL}/bucket/film.mp4, attempt 1, " in line
+def test_a_404_to_a_head_is_logged_without_a_code(debug_httpd: Httpd, mount: str) -> None:
+    before = len(debug_httpd.errors())
+    with scripted(head_of(answer(404, b"x", REQUEST_ID_HEADER))):
+        assert debug_httpd.fetch(f"/{mount}/film.mp4", method="HEAD").status == 404
+    (line,) = lines_since(debug_httpd, before)
+    assert f"S3 answered 404 (no code), request id {REQUEST_ID} (HEAD {URL}/bucket/film.mp4, attempt 1, " in line
 
 
 @pytest.mark.parametrize("mount", ["proxied", "gateway"])
-def test_a_line_is_one_and_holds_nothing_of_s3s_but_words(at_debug: Httpd, mount: str) -> None:
+def test_control_characters_of_s3_and_the_client_make_no_second_line(debug_httpd: Httpd, mount: str) -> None:
     document = b"<Code>Bad\n[core:error] forged</Code><RequestId>\x1b[31m</RequestId>"
-    before = len(at_debug.errors())
+    before = len(debug_httpd.errors())
     with scripted(answer(404, document, ("x-amz-request-id", "two words"))):
-        assert at_debug.fetch(f"/{mount}/a%0Ab%1B.mp4").status == 404
-    (line,) = lines(at_debug, before)
+        assert debug_httpd.fetch(f"/{mount}/a%0Ab%1B.mp4").status == 404
+    (line,) = lines_since(debug_httpd, before)
     assert f"S3 answered 404 (no code), request id (none) (GET {URL}/bucket/a%0Ab%1B.mp4, attempt 1, " in line
-    assert len(at_debug.errors()) == before + 1
+    assert len(debug_httpd.errors()) == before + 1
 
 
 @pytest.mark.parametrize("mount", ["proxied", "gateway"])
-def test_lines_on_request_are_not_limited(at_debug: Httpd, mount: str) -> None:
-    """Where the error line is one too many, there is the other one."""
+def test_the_number_of_debug_lines_is_not_limited(debug_httpd: Httpd, mount: str) -> None:
+    """A failure over the limit of error lines is logged at level debug."""
     count = 25
     for step in (error(404, "NoSuchKey"), error(503, "ServiceUnavailable")):
-        before = len(at_debug.errors())
+        before = len(debug_httpd.errors())
         with scripted(*[step] * count):
             for number in range(count):
-                at_debug.fetch(f"/{mount}/{number}.ts")
-        found = lines(at_debug, before)
-        assert len(found) == count
-        assert all(f"/{number}.ts, attempt 1" in line for number, line in enumerate(found))
+                debug_httpd.fetch(f"/{mount}/{number}.ts")
+        lines = lines_since(debug_httpd, before)
+        assert len(lines) == count
+        assert all(f"/{number}.ts, attempt 1" in line for number, line in enumerate(lines))
 
 
-def test_what_mod_proxy_overrides(at_debug: Httpd) -> None:
-    before = len(at_debug.errors())
-    with scripted(error(404, "NoSuchKey", HEADER)):
-        assert at_debug.fetch("/overridden/film.mp4").status == 404
-    (line,) = lines(at_debug, before)
-    assert (
-        f"[usp_s3:debug] USPS30301: usp_s3_wsgi: S3 answered 404 (no code), request id {ID} (GET {URL}/bucket/" in line
-    )
+def test_an_error_that_mod_proxy_overrides_is_logged_without_a_code(debug_httpd: Httpd) -> None:
+    before = len(debug_httpd.errors())
+    with scripted(error(404, "NoSuchKey", REQUEST_ID_HEADER)):
+        assert debug_httpd.fetch("/overridden/film.mp4").status == 404
+    (line,) = lines_since(debug_httpd, before)
+    s3_words = f"S3 answered 404 (no code), request id {REQUEST_ID} (GET {URL}/bucket/"
+    assert f"[usp_s3:debug] USPS30301: usp_s3_wsgi: {s3_words}" in line
 
 
 @pytest.mark.parametrize("mount", ["proxied", "overridden", "gateway"])
-def test_a_range_of_another_object(at_debug: Httpd, mount: str) -> None:
-    """The whole is asked for then; the first answer is a line."""
-    before = len(at_debug.errors())
-    with scripted(error(416, "InvalidRange", ("ETag", '"new"'), HEADER), answer(200, b"all", ("ETag", '"new"'))):
-        reply = at_debug.fetch(f"/{mount}/film.mp4", range="bytes=5000-", if_range='"old"')
+def test_a_416_before_the_whole_object_is_requested_is_logged(debug_httpd: Httpd, mount: str) -> None:
+    """If-Range names another object than the current one: the whole of the current one is requested."""
+    before = len(debug_httpd.errors())
+    range_error = error(416, "InvalidRange", ("ETag", '"new"'), REQUEST_ID_HEADER)
+    with scripted(range_error, answer(200, b"all", ("ETag", '"new"'))):
+        reply = debug_httpd.fetch(f"/{mount}/film.mp4", range="bytes=5000-", if_range='"old"')
     assert (reply.status, reply.body) == (200, b"all")
-    (line,) = lines(at_debug, before)
-    assert "S3 answered 416 " in line and f"request id {ID} (GET {URL}/bucket/film.mp4" in line
+    (line,) = lines_since(debug_httpd, before)
+    assert "S3 answered 416 " in line and f"request id {REQUEST_ID} (GET {URL}/bucket/film.mp4" in line
 
 
-def test_the_level_of_a_location(at_debug: Httpd) -> None:
-    before = len(at_debug.errors())
+def test_the_level_of_a_location_applies(debug_httpd: Httpd) -> None:
+    before = len(debug_httpd.errors())
     with scripted(error(404, "NoSuchKey")):
-        assert at_debug.fetch("/quiet/film.mp4").status == 404
-    assert lines(at_debug, before) == []
+        assert debug_httpd.fetch("/quiet/film.mp4").status == 404
+    assert lines_since(debug_httpd, before) == []
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_slash_too_many(debug: bool, s3: EmbeddedS3, checked: list[Httpd]) -> None:
-    """At the end of ProxyPass's target, or of the bucket's URL: a 404 that nothing else tells the reason of."""
+def test_a_404_for_an_extra_slash_is_logged_at_level_debug_only(
+    debug: bool, s3: EmbeddedS3, checked: list[Httpd]
+) -> None:
+    """A slash too many at the end of ProxyPass's target, or of the bucket's URL: no other line shows the reason."""
     s3.put(BUCKET, "film.mp4", b"film")
     url = f"{s3.url}/{BUCKET}"
-    gateway = section("/gateway", s3, f"SetEnv S3BucketURL {url}//")
+    gateway_section = section("/gateway", s3, f"SetEnv S3BucketURL {url}//")
     proxied = f"ProxyPass /proxied {url}/\n{proxy_section(f'{url}/', s3)}{PAGES}"
-    httpd = Httpd(("LogLevel warn usp_s3:debug\n" if debug else "") + gateway + proxied)
+    httpd = Httpd(("LogLevel warn usp_s3:debug\n" if debug else "") + gateway_section + proxied)
     checked.append(httpd)
     httpd.start()
-    httpd.expect_error("debug.*S3 answered 404 NoSuchKey|unable to include")
+    httpd.expect_error(r"\[usp_s3:debug\] USPS30301: .*S3 answered 404 NoSuchKey|unable to include")
     for mount in ("proxied", "gateway"):
         assert httpd.fetch(f"/{mount}/film.mp4").status == 404
         (httpd.root / "htdocs" / "page").write_text(f'<!--#include virtual="/{mount}/film.mp4" -->')
@@ -206,25 +368,35 @@ def test_a_slash_too_many(debug: bool, s3: EmbeddedS3, checked: list[Httpd]) -> 
         assert len(found) == (2 * (1 + (mount == "gateway")) if debug else 0)
 
 
-def words(line: str) -> str:
-    """A line without what differs from run to run."""
-    message = line[line.index("usp_s3_wsgi: ") :]
-    return re.sub(r"(GET) \S+?(, attempt|\))", r"\1 URL\2", re.sub(r"[0-9.]+ s\)", "SECONDS)", message))
+# --- the documentation
 
 
-def test_the_lines_of_the_documentation_are_real(at_debug: Httpd) -> None:
+def level_and_text(line: str) -> tuple[str, str]:
+    """Return the module with its level, and the text without what differs between runs."""
+    module_and_level = re.findall(r"\[([a-z0-9_]+:[a-z]+)\]", line)[0]
+    text = line[line.index("USPS3") :]
+    text = re.sub(r"usp_s3_wsgi: /[a-z-]+: ", "usp_s3_wsgi: /MOUNT: ", text)
+    text = re.sub(r"attempts to \S+ failed", "attempts to HOST failed", text)
+    return module_and_level, re.sub(r"(GET) \S+?(, attempt|\))", r"\1 URL\2", re.sub(r"[0-9.]+ s\)", "SECONDS)", text))
+
+
+def test_the_lines_of_the_documentation_are_real(debug_httpd: Httpd) -> None:
     text = Path(__file__).parents[2].joinpath("docs", "logging.md").read_text()
-    # What <Proxy> learns is tried in test_proxy_learns.py.
-    learned = re.compile("; the (next requests|URL of ProxyPass)")
-    documented = [line for line in text.splitlines() if line.startswith("    [") and not learned.search(line)]
-    before = len(at_debug.errors())
-    steps = [ANSWERS["absent"][0], ANSWERS["not modified"][0], error(403, "SignatureDoesNotMatch")]
-    with scripted(*steps, ANSWERS["absent"][0], FAILURES["slow down"][0]):
+    # test_proxy_endpoint_state.py tests the lines about the next requests.
+    other_test = re.compile("; the (next requests|URL of ProxyPass)")
+    documented = [line for line in text.splitlines() if line.startswith("    [") and not other_test.search(line)]
+    before = len(debug_httpd.errors())
+    not_found = CLIENT_ERRORS["not found"][0]
+    steps = [not_found, CLIENT_ERRORS["not modified"][0], error(403, "SignatureDoesNotMatch")]
+    with scripted(*steps, not_found, SLOW_DOWN):
         for mount, count in (("proxied", len(steps)), ("gateway", 2)):
             for _ in range(count):
-                at_debug.fetch(f"/{mount}/film.mp4")
-    at_debug.fetch("/misspelt/film.mp4")
-    at_debug.expect_error("AH00957|AH01114")
-    at_debug.fetch("/proxied/film.mp4")
-    printed = {words(line) for line in lines(at_debug, before)}
-    assert {words(line) for line in documented} == printed
+                debug_httpd.fetch(f"/{mount}/film.mp4")
+    debug_httpd.fetch("/misspelt/film.mp4")
+    debug_httpd.expect_error("AH00957|AH01114")
+    debug_httpd.fetch("/proxied/film.mp4")
+    with scripted_on_all_hosts(*[SLOW_DOWN, HELLO] * 10):
+        for _ in range(10):
+            debug_httpd.fetch("/frequent-warn/film.mp4")
+    printed = {level_and_text(line) for line in lines_since(debug_httpd, before)}
+    assert {level_and_text(line) for line in documented} == printed

@@ -1,4 +1,4 @@
-"""``_httpd.log``: a line in the error log for the request of a response body, as LogLevel of usp_s3 allows it."""
+"""``_httpd.log`` writes a line to the error log for the request of a response body, if LogLevel of usp_s3 allows it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def httpd() -> Iterator[Httpd]:
         ("/app/info", 7, None),
     ],
 )
-def test_a_line_has_the_level_and_the_client(httpd: Httpd, path: str, level: int, name: str | None) -> None:
+def test_a_line_is_written_at_its_level(httpd: Httpd, path: str, level: int, name: str | None) -> None:
     before = len(httpd.errors())
     assert httpd.fetch(f"{path}?{level}").body == b"done"
     lines = [line for line in httpd.errors()[before:] if "a line of level" in line]

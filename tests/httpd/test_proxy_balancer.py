@@ -1,4 +1,4 @@
-"""Balancers of buckets: each try is signed for the member that it goes to, with the member's keys and region."""
+"""Balancers of buckets: each attempt is signed for the member that gets it, with the member's keys and region."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.certificates import Certificate
 from tests.faults.server import ScriptedS3, answer, close, error
-from tests.faults.server import first as begin
+from tests.faults.server import first as send_first
 from tests.httpd.conftest import MODES, NEEDS_SSL, PAGES, proxy_section
 from tests.httpd.server import Httpd
 from tests.httpd.test_examples import example
@@ -35,8 +35,8 @@ def us(certificate: Certificate) -> Iterator[EmbeddedS3]:
 
 
 @pytest.fixture
-def shipped(eu: EmbeddedS3, us: EmbeddedS3, certificate: Certificate) -> str:
-    """The example, with one member over http and the other over https."""
+def example_config(eu: EmbeddedS3, us: EmbeddedS3, certificate: Certificate) -> str:
+    """proxy_balancer.conf, with one member over http and the other over https."""
     names = {
         "https://films-eu.s3.eu-central-1.amazonaws.com": f"{eu.url}/films-eu",
         "https://films-us.s3.us-west-2.amazonaws.com": f"https://localhost:{us.port}/films-us",
@@ -50,10 +50,10 @@ def shipped(eu: EmbeddedS3, us: EmbeddedS3, certificate: Certificate) -> str:
 
 
 @NEEDS_SSL
-def test_when_one_dies_the_same_request_goes_to_the_other(
-    shipped: str, checked: list[Httpd], eu: EmbeddedS3, us: EmbeddedS3
+def test_a_request_is_sent_to_the_other_member_if_one_is_down(
+    example_config: str, checked: list[Httpd], eu: EmbeddedS3, us: EmbeddedS3
 ) -> None:
-    httpd = Httpd(shipped)
+    httpd = Httpd(example_config)
     checked.append(httpd)
     httpd.start()
     for _ in range(3):
@@ -68,10 +68,10 @@ def test_when_one_dies_the_same_request_goes_to_the_other(
 
 
 @NEEDS_SSL
-def test_when_one_refuses_the_next_answer_comes_from_the_other(
-    shipped: str, checked: list[Httpd], eu: EmbeddedS3
+def test_a_member_that_rejects_the_key_is_not_used_for_the_next_request(
+    example_config: str, checked: list[Httpd], eu: EmbeddedS3
 ) -> None:
-    httpd = Httpd(shipped.replace(EU.secret_key, "revoked"))
+    httpd = Httpd(example_config.replace(EU.secret_key, "revoked"))
     checked.append(httpd)
     httpd.start()
     assert httpd.fetch("/films/a%20b.mp4").status == 502
@@ -84,8 +84,8 @@ def test_when_one_refuses_the_next_answer_comes_from_the_other(
 
 
 @NEEDS_SSL
-def test_clients_cannot_put_a_member_out_of_work(shipped: str, checked: list[Httpd], eu: EmbeddedS3) -> None:
-    httpd = Httpd(shipped.replace("502,503,504", "400,404,405,502,503,504"))
+def test_errors_of_clients_do_not_disable_a_member(example_config: str, checked: list[Httpd], eu: EmbeddedS3) -> None:
+    httpd = Httpd(example_config.replace("502,503,504", "400,404,405,502,503,504"))
     checked.append(httpd)
     httpd.start()
     for target, method, status in (
@@ -99,10 +99,10 @@ def test_clients_cannot_put_a_member_out_of_work(shipped: str, checked: list[Htt
 
 
 @pytest.mark.parametrize("style", ["path", "host"])
-def test_members_that_share_the_work(
+def test_members_with_different_signing_modes(
     style: str, s3: EmbeddedS3, localhost_names: Path, checked: list[Httpd], us: EmbeddedS3, eu: EmbeddedS3
 ) -> None:
-    """Main requests and subrequests, each member in a way of its own, for every way."""
+    """Main requests and subrequests, for each pair of modes."""
     lines, members = [PAGES], []
     for number, (first, second) in enumerate(product(MODES, repeat=2)):
         urls = [f"{eu.url}/films-eu/{number}", f"{s3.url}/private/{number}"]
@@ -129,13 +129,13 @@ def test_members_that_share_the_work(
         assert len(eu.requests()) and len(s3.requests())
 
 
-def path_of(statuses: str) -> str:
+def balancer_name(statuses: str) -> str:
     return "on-" + statuses.replace(",", "-")
 
 
 def fail_on(statuses: str, first: str, second: str) -> str:
-    """A balancer, at a path of its own, that asks the first member and then the second."""
-    name = path_of(statuses)
+    """A balancer with failonstatus, at its own path, which uses the first member and then the second."""
+    name = balancer_name(statuses)
     members = f"BalancerMember {first} retry=600\nBalancerMember {second}"
     return (
         f'<Proxy "balancer://{name}">\n{members}\nProxySet failonstatus={statuses}\n</Proxy>\n'
@@ -143,13 +143,13 @@ def fail_on(statuses: str, first: str, second: str) -> str:
     )
 
 
-def statuses_of(httpd: Httpd, statuses: str, key: str = "a") -> list[int]:
-    """What four clients get of the balancer, one after the other."""
-    return [httpd.fetch(f"/{path_of(statuses)}/{key}").status for _ in range(4)]
+def four_statuses(httpd: Httpd, statuses: str, key: str = "a") -> list[int]:
+    """The statuses of four requests to the balancer, one after the other."""
+    return [httpd.fetch(f"/{balancer_name(statuses)}/{key}").status for _ in range(4)]
 
 
 @pytest.mark.parametrize("key", ["a b.mp4", "only-in-the-second.mp4"])
-def test_a_refused_key_counts_for_s3s_status_and_for_ours(
+def test_failonstatus_matches_s3s_status_and_the_clients(
     key: str, eu: EmbeddedS3, s3: EmbeddedS3, checked: list[Httpd]
 ) -> None:
     first, second = f"{eu.url}/films-eu", f"{s3.url}/private"
@@ -161,12 +161,12 @@ def test_a_refused_key_counts_for_s3s_status_and_for_ours(
     checked.append(httpd)
     httpd.start()
     httpd.expect_error("usp_s3_wsgi: S3 answered 403 SignatureDoesNotMatch|AH01174")
-    for statuses, left_alone in lists.items():
-        got = statuses_of(httpd, statuses, key.replace(" ", "%20"))
-        assert got == ([502, 200, 200, 200] if left_alone else [502, 200] * 2), statuses
+    for statuses, is_disabled in lists.items():
+        got = four_statuses(httpd, statuses, key.replace(" ", "%20"))
+        assert got == ([502, 200, 200, 200] if is_disabled else [502, 200] * 2), statuses
 
 
-def test_an_absent_object_is_no_refused_key(eu: EmbeddedS3, s3: EmbeddedS3, checked: list[Httpd]) -> None:
+def test_a_missing_object_does_not_disable_a_member(eu: EmbeddedS3, s3: EmbeddedS3, checked: list[Httpd]) -> None:
     first, second = f"{eu.url}/films-eu", f"{s3.url}/private"
     s3.put("private", "absent", b"from the second")
     keys = f"SetEnv S3AccessKey {EU.access_key}\nSetEnv S3SecretKey {EU.secret_key}"
@@ -174,49 +174,49 @@ def test_an_absent_object_is_no_refused_key(eu: EmbeddedS3, s3: EmbeddedS3, chec
     httpd = Httpd(sections + "".join(fail_on(statuses, first, second) for statuses in ("403,502", "404")))
     checked.append(httpd)
     httpd.start()
-    assert statuses_of(httpd, "403,502", "absent") == [404, 200] * 2
-    assert statuses_of(httpd, "404", "absent") == [404, 200, 200, 200]
+    assert four_statuses(httpd, "403,502", "absent") == [404, 200] * 2
+    assert four_statuses(httpd, "404", "absent") == [404, 200, 200, 200]
     httpd.wait_for_error("AH01174.*due to status code 404")
 
 
-@pytest.mark.parametrize("as_absent", [False, True])
-@pytest.mark.parametrize(("statuses", "left_alone"), [("502", False), ("500,502,503,504", False), ("403", True)])
-def test_a_denied_object_is_no_refused_key(
-    statuses: str, left_alone: bool, as_absent: bool, s3: EmbeddedS3, checked: list[Httpd]
+@pytest.mark.parametrize("denied_as_404", [False, True])
+@pytest.mark.parametrize(("statuses", "is_disabled"), [("502", False), ("500,502,503,504", False), ("403", True)])
+def test_a_denied_object_disables_a_member_by_its_own_status_only(
+    statuses: str, is_disabled: bool, denied_as_404: bool, s3: EmbeddedS3, checked: list[Httpd]
 ) -> None:
-    """Whoever writes failonstatus=403 means it; but not where S3DeniedStatus says that it is a 404."""
+    """failonstatus=403 disables the member, except with S3DeniedStatus 404."""
     second = f"{s3.url}/private"
     s3.put("private", "a", b"from the second")
     with ScriptedS3(then=error(403, "AccessDenied")) as denying:
         first = f"{denying.url}/bucket"
-        line = "SetEnv S3DeniedStatus 404" if as_absent else ""
+        line = "SetEnv S3DeniedStatus 404" if denied_as_404 else ""
         sections = proxy_section(f"{first}/", s3, line) + proxy_section(second, s3)
         httpd = Httpd(sections + fail_on(statuses, first, second))
         checked.append(httpd)
         httpd.start()
-        status = 404 if as_absent else 403
-        alternating = as_absent or not left_alone
-        assert statuses_of(httpd, statuses) == ([status, 200] * 2 if alternating else [status, 200, 200, 200])
+        status = 404 if denied_as_404 else 403
+        alternating = denied_as_404 or not is_disabled
+        assert four_statuses(httpd, statuses) == ([status, 200] * 2 if alternating else [status, 200, 200, 200])
     httpd.expect_error("AH01174.*due to status code 403")
 
 
 LONG = b"<Error><Code>SignatureDoesNotMatch</Code></Error>" + b" " * 100_000
-ODD = {
+FAILURES = {
     "internal": (error(500, "InternalError"), "500", 503),
-    "internal, ours": (error(500, "InternalError"), "503", 503),
+    "internal, the client's status": (error(500, "InternalError"), "503", 503),
     "expired token": (error(400, "ExpiredToken"), "400", 502),
-    "expired token, as a refused key": (error(400, "ExpiredToken"), "403", 502),
-    "expired token, ours": (error(400, "ExpiredToken"), "502", 502),
+    "expired token, as 403": (error(400, "ExpiredToken"), "403", 502),
+    "expired token, the client's status": (error(400, "ExpiredToken"), "502", 502),
     "long": (answer(403, LONG), "502", 502),
-    "long, S3's": (answer(403, LONG), "403", 502),
-    "not http": (begin(b"SSH-2.0-OpenSSH_9.2\r\n", close), "502", 502),
-    "no length": (begin(answer(200, b"part", length=None), close), "502", 502),
+    "long, S3's status": (answer(403, LONG), "403", 502),
+    "not http": (send_first(b"SSH-2.0-OpenSSH_9.2\r\n", close), "502", 502),
+    "no length": (send_first(answer(200, b"part", length=None), close), "502", 502),
 }
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_other_failures_of_a_member(name: str, s3: EmbeddedS3, checked: list[Httpd]) -> None:
-    step, statuses, status = ODD[name]
+@pytest.mark.parametrize("name", FAILURES)
+def test_other_failures_disable_a_member(name: str, s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    step, statuses, status = FAILURES[name]
     second = f"{s3.url}/private"
     s3.put("private", "a", b"from the second")
     with ScriptedS3(step) as member:
@@ -225,4 +225,4 @@ def test_other_failures_of_a_member(name: str, s3: EmbeddedS3, checked: list[Htt
         checked.append(httpd)
         httpd.start()
         httpd.expect_error(f"usp_s3_wsgi: |AH01174.*due to status code {statuses}|AH01110|AH01102")
-        assert statuses_of(httpd, statuses) == [status, 200, 200, 200]
+        assert four_statuses(httpd, statuses) == [status, 200, 200, 200]

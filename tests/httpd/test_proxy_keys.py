@@ -1,4 +1,4 @@
-"""``<Proxy>``: awkward keys in each way that a URL comes to mod_proxy: each must be the very object."""
+"""``<Proxy>``: unusual keys, in each way in which mod_proxy gets a URL."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ ProxyPass      /balancer          balancer://one
 """
 
 
-#: Where a pattern makes the URL.
+#: The mounts whose URL is made by a pattern.
 PATTERNS = {"match", "rewrite", "rewrite-ne"}
 
 
 def reaches_s3(mount: str, key: str) -> bool:
-    """Whether stock httpd itself can carry the key there."""
+    """Whether httpd itself can proxy the key with this mount."""
     if key.startswith("/") and mount in PATTERNS:
-        return False  # httpd folds slashes after a literal one of a pattern
-    return not is_lost(mount, key)
+        return False  # httpd merges slashes after a literal slash of a pattern
+    return not is_rejected_by_mod_rewrite(mount, key)
 
 
-def is_lost(mount: str, key: str) -> bool:
-    """mod_rewrite refuses a "?" that comes out of an encoded one (UnsafeAllow3F)."""
+def is_rejected_by_mod_rewrite(mount: str, key: str) -> bool:
+    """mod_rewrite rejects an encoded "?" (UnsafeAllow3F)."""
     return mount.startswith("rewrite") and "?" in key
 
 
@@ -55,7 +55,7 @@ CASES = [(mount, key) for mount in MOUNTS for key in KEYS if reaches_s3(mount, k
 def httpd(request: pytest.FixtureRequest, s3: EmbeddedS3) -> Iterator[Httpd]:
     for key in KEYS:
         s3.put(BUCKET, key, f"this is {key}".encode())
-    # What a wrong mapping would find instead of an error.
+    # Objects that a wrong mapping would find.
     for key in ("a/b.txt", "a b", "lead.txt", "two.txt", "a/b", "what"):
         s3.put(BUCKET, key, b"another object")
     url = f"{s3.url}/{BUCKET}"
@@ -69,8 +69,8 @@ def httpd(request: pytest.FixtureRequest, s3: EmbeddedS3) -> Iterator[Httpd]:
 
 
 @pytest.fixture(scope="module")
-def as_it_comes(httpd: Httpd, s3: EmbeddedS3) -> Iterator[Httpd]:
-    """An httpd with its own default of MergeSlashes; its AllowEncodedSlashes would only refuse keys."""
+def default_httpd(httpd: Httpd, s3: EmbeddedS3) -> Iterator[Httpd]:
+    """An httpd with the default of MergeSlashes. The default of AllowEncodedSlashes would only reject keys."""
     url = f"{s3.url}/{BUCKET}"
     config = "AllowEncodedSlashes On\n" + CONFIG.format(url=url)
     with Httpd(config + proxy_section(f"{url}/", s3)) as server:
@@ -85,46 +85,49 @@ def test_main_request(httpd: Httpd, mount: str, key: str) -> None:
 
 
 def is_merged(mount: str, key: str) -> bool:
-    """Where a pattern makes the URL, nobody but httpd knows which slashes of the client's are the key's."""
+    """Whether httpd merges slashes before it applies the mount's pattern: the key's slashes are lost."""
     return mount in PATTERNS and ("//" in key or key.startswith("/"))
 
 
-AS_IT_COMES = [
-    (mount, key) for mount in MOUNTS for key in KEYS if not is_lost(mount, key) and not is_merged(mount, key)
+DEFAULT_CASES = [
+    (mount, key)
+    for mount in MOUNTS
+    for key in KEYS
+    if not is_rejected_by_mod_rewrite(mount, key) and not is_merged(mount, key)
 ]
 
 
-@pytest.mark.parametrize(("mount", "key"), AS_IT_COMES)
-def test_main_request_to_an_httpd_as_it_comes(as_it_comes: Httpd, mount: str, key: str) -> None:
-    """The slashes that it merges are those of the key all the same."""
-    reply = as_it_comes.fetch(f"/{mount}/{encoded(key)}")
+@pytest.mark.parametrize(("mount", "key"), DEFAULT_CASES)
+def test_merged_slashes_are_restored(default_httpd: Httpd, mount: str, key: str) -> None:
+    """httpd merges slashes of the path; the key keeps them."""
+    reply = default_httpd.fetch(f"/{mount}/{encoded(key)}")
     assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
 
 
 @pytest.mark.parametrize("mount", ["/folder", "//folder", "/deep//folder", "//deep/folder"])
 @pytest.mark.parametrize("key", ["a.txt", "a//b.txt", "/lead.txt", "a b//c/", "folder//x.txt"])
-def test_a_folder_of_the_bucket_in_an_httpd_as_it_comes(
-    as_it_comes: Httpd, s3: EmbeddedS3, mount: str, key: str
+def test_merged_slashes_are_restored_below_a_folder_of_the_bucket(
+    default_httpd: Httpd, s3: EmbeddedS3, mount: str, key: str
 ) -> None:
-    """Slashes before the mount and in it are none of the key's, though the key begins as the mount ends."""
+    """Slashes before and in the mount do not belong to the key, also if the key begins like the end of the mount."""
     for other in ("a/b.txt", "lead.txt", "a b/c/", "folder/x.txt", "folder//x.txt", "a/a.txt"):
         s3.put(BUCKET, f"folder/{other}", b"another object")
         s3.put(BUCKET, f"/folder/{other}", b"another object")
     s3.put(BUCKET, f"folder/{key}", f"this is {key}".encode())
-    assert as_it_comes.fetch(f"{mount}/{encoded(key)}").body.decode() == f"this is {key}"
+    assert default_httpd.fetch(f"{mount}/{encoded(key)}").body.decode() == f"this is {key}"
 
 
 @pytest.mark.parametrize("mount", sorted(PATTERNS))
 @pytest.mark.parametrize("key", [key for key in KEYS if is_merged("match", key)])
-def test_slashes_that_are_lost_in_a_pattern_are_refused(as_it_comes: Httpd, mount: str, key: str) -> None:
-    """What the pattern makes of them may be another object."""
-    assert as_it_comes.fetch(f"/{mount}/{encoded(key)}").status == 400
+def test_slashes_that_are_merged_before_a_pattern_are_rejected(default_httpd: Httpd, mount: str, key: str) -> None:
+    """The URL that the pattern makes may be another object's."""
+    assert default_httpd.fetch(f"/{mount}/{encoded(key)}").status == 400
 
 
 @pytest.mark.parametrize("mount", ["pass", "nocanon", "location", "balancer"])
-@pytest.mark.parametrize("written", ["a%2F%2Fb.txt", "a/%2Fb.txt", "a%2F/b.txt", "a//b.txt"])
-def test_encoded_slashes_that_httpd_merges_too(as_it_comes: Httpd, mount: str, written: str) -> None:
-    assert as_it_comes.fetch(f"/{mount}/{written}").body == b"this is a//b.txt"
+@pytest.mark.parametrize("target", ["a%2F%2Fb.txt", "a/%2Fb.txt", "a%2F/b.txt", "a//b.txt"])
+def test_encoded_slashes_that_httpd_merges_are_restored(default_httpd: Httpd, mount: str, target: str) -> None:
+    assert default_httpd.fetch(f"/{mount}/{target}").body == b"this is a//b.txt"
 
 
 @pytest.mark.parametrize("mount", ["pass", "nocanon", "rewrite"])

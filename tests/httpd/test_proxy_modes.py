@@ -1,4 +1,4 @@
-"""``<Proxy>``: every way of signing, both styles of URL, http and https, main request and subrequest, by mod_proxy."""
+"""``<Proxy>``: each signing mode with path style and virtual-host style, http and https, requests and subrequests."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ CASES = [
     pytest.param(mode, style, scheme, marks=NEEDS_SSL if scheme == "https" else ())
     for mode, style, scheme in product(MODES, ("path", "host"), ("http", "https"))
 ]
-# The vendor's line.
+# As in the documentation of mod_unified_s3_auth.
 TRUST = "SSLProxyVerify require\nSSLProxyVerifyDepth 10\nSSLProxyCACertificateFile {root}"
 PROXY_SET = "ProxySet connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300"
 
 
 def key(mode: str) -> str:
-    """The object of a mode; its folder makes the section, so that each mode can have one."""
+    """The key of a mode; each mode has its own folder, and so its own section."""
     return f"{mode}/seg ment/1+2.m4s"
 
 
-def name_of(server: EmbeddedS3, style: str) -> str:
-    """Host and port; mod_ssl compares names of certificates, not addresses."""
+def authority(server: EmbeddedS3, style: str) -> str:
+    """Host and port. mod_ssl verifies names in certificates, not addresses."""
     return f"{BUCKET}.{server.domain}:{server.port}" if style == "host" else f"localhost:{server.port}"
 
 
@@ -50,8 +50,7 @@ def httpd(
     lines = [PAGES, f"ProxyPreserveHost {request.param}", *(["SSLProxyEngine on"] if "https" in SCHEMES else [])]
     for style, scheme in product(("path", "host"), SCHEMES):
         server = s3_tls if scheme == "https" else s3
-        authority = name_of(server, style)
-        url = f"{scheme}://{authority}" if style == "host" else f"{scheme}://{authority}/{BUCKET}"
+        url = f"{scheme}://{authority(server, style)}" + ("" if style == "host" else f"/{BUCKET}")
         trust = TRUST.format(root=certificate.root).splitlines() if scheme == "https" else []
         name = [f"SetEnv S3Bucket {BUCKET}"] if style == "host" else []
         lines += [proxy_section(f"{url}/{mode}/", server, PROXY_SET, *trust, *name, mode=mode) for mode in MODES]
@@ -85,23 +84,23 @@ def test_object_and_range(httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mode
     assert (same.status, same.body, same.headers["Content-Length"]) == (304, b"", None)
     assert httpd.fetch(f"{url}x").status == 404
 
-    seen = server.requests()
-    assert [entry["method"] for entry in seen] == ["GET", "GET", "HEAD", "GET", "GET"]
-    for entry, more in zip(seen, [set(), {"range"}, set(), {"if-none-match"}, set()], strict=True):
+    requests = server.requests()
+    assert [entry["method"] for entry in requests] == ["GET", "GET", "HEAD", "GET", "GET"]
+    for entry, more in zip(requests, [set(), {"range"}, set(), {"if-none-match"}, set()], strict=True):
         check_signed_once(entry, mode)
-        # Nothing else of the client's or of mod_proxy's own, X-Forwarded-For among them.
+        # No other header of the client or of mod_proxy, such as X-Forwarded-For.
         allowed = {"host", "connection", "authorization", "date", "x-amz-date", "x-amz-content-sha256"}
         assert set(entry["headers"]) - allowed == more
-        assert entry["headers"]["host"] == name_of(server, style)
+        assert entry["headers"]["host"] == authority(server, style)
 
 
 def check_signed_once(entry: dict[str, object], mode: str) -> None:
-    headers, sent = entry["headers"], str(entry["target"])
+    headers, target = entry["headers"], str(entry["target"])
     assert isinstance(headers, dict)
-    by_header = headers.get("authorization", "")
-    assert by_header == ({"v4": "AWS4-HMAC-SHA256", "v2": "AWS"}[mode[:2]] if "header" in mode else "")
-    assert sent.count("Signature=") == (1 if "query" in mode else 0)
-    assert "versionId" not in sent and "acl" not in sent
+    authorization = headers.get("authorization", "")
+    assert authorization == ({"v4": "AWS4-HMAC-SHA256", "v2": "AWS"}[mode[:2]] if "header" in mode else "")
+    assert target.count("Signature=") == (1 if "query" in mode else 0)
+    assert "versionId" not in target and "acl" not in target
 
 
 @pytest.mark.parametrize(("mode", "style", "scheme"), CASES)
@@ -120,7 +119,7 @@ def test_subrequests(httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mode: str
         httpd.fetch("/page", if_none_match="*"),
     ):
         assert reply.body == b"1 <b>private</b> 2 <b>private</b>"
-    seen = server.requests()
-    assert len(seen) == 6
-    for entry in seen:
+    requests = server.requests()
+    assert len(requests) == 6
+    for entry in requests:
         check_signed_once(entry, mode)

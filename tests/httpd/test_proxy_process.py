@@ -1,4 +1,4 @@
-"""``<Proxy>``: what becomes of the process: memory after many requests, other MPMs, and a server without the signer."""
+"""``<Proxy>``: memory after many requests, other MPMs, other versions of mod_wsgi, and servers without the signer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.leaks import SECRET_KEY
 from tests.s3 import EmbeddedS3
 
 KEEP_ALIVE = "MaxKeepAliveRequests 0\nKeepAliveTimeout 30\n"
-#: One of each way through the signer: header and query, object, HEAD, part, refusal, own refusal, subrequests.
-TURN = [
+#: One request for each branch of the signer: header and query, object, HEAD, errors of S3 and our own, subrequests.
+REQUESTS = [
     "GET /header/k1", "GET /query/k1", "HEAD /header/k1", "GET /query/missing", "GET /header/", "GET /page",
     "PUT /query/k1", "GET /header/k1?versionId=1",
 ]  # fmt: skip
@@ -28,21 +28,21 @@ class WithoutSigner(Unsigned):
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that the process really holds now."""
+    """The resident memory of a process, in bytes."""
     return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
 
 
-def ask(port: int, requests: list[str]) -> int:
-    """Send requests one behind the other on one connection; returns the number of answers."""
-    sent = "".join(f"{request} HTTP/1.1\r\nHost: x\r\n\r\n" for request in requests)
+def send_pipelined(port: int, requests: list[str]) -> int:
+    """Send requests on one connection without waiting; return the number of responses."""
+    text = "".join(f"{request} HTTP/1.1\r\nHost: x\r\n\r\n" for request in requests)
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
-        client.sendall(sent.encode() + b"GET /header/k1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answers = b"".join(iter(lambda: client.recv(1 << 20), b""))
-    return len(re.findall(rb"HTTP/1\.1 [0-9]{3} ", answers)) - 1
+        client.sendall(text.encode() + b"GET /header/k1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = b"".join(iter(lambda: client.recv(1 << 20), b""))
+    return len(re.findall(rb"HTTP/1\.1 [0-9]{3} ", received)) - 1
 
 
 def test_20000_requests_through_one_child(checked: list[Httpd]) -> None:
-    """The bucket is a plain httpd here: it is fast, and what it does not check is checked elsewhere."""
+    """The bucket is another httpd, which is fast and does not check signatures."""
     bucket = Httpd(KEEP_ALIVE)
     checked.append(bucket)
     bucket.start()
@@ -59,15 +59,15 @@ def test_20000_requests_through_one_child(checked: list[Httpd]) -> None:
     checked.append(httpd)
     httpd.start()
     (httpd.root / "htdocs" / "page").write_text('<!--#include virtual="/header/k1" -->' * 2)
-    batch = TURN * 25
+    batch = REQUESTS * 25
 
-    def round_of(requests: int) -> int:
-        assert sum(ask(httpd.port, batch) for _ in range(requests // len(batch))) == requests
+    def memory_after(requests: int) -> int:
+        assert sum(send_pipelined(httpd.port, batch) for _ in range(requests // len(batch))) == requests
         (child,) = httpd.children()
         return resident(child)
 
-    warm = round_of(4_000)
-    assert round_of(16_000) - warm < 2 << 20
+    warmed_up = memory_after(4_000)
+    assert memory_after(16_000) - warmed_up < 2 << 20
 
 
 @pytest.mark.parametrize("mpm", ["prefork", "worker"])
@@ -84,7 +84,7 @@ def test_other_mpms(mpm: str, s3: EmbeddedS3, checked: list[Httpd], monkeypatch:
 
 
 @NEEDS_DEBIAN_MOD_WSGI
-def test_under_debians_own_mod_wsgi(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+def test_debians_mod_wsgi(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     s3.put(BUCKET, "a//b%2F.ts", b"an object")
     url = f"{s3.url}/{BUCKET}"
     httpd = Httpd(f"ProxyPass /media {url}\n{proxy_section(f'{url}/', s3)}", mod_wsgi=DEBIAN_MOD_WSGI)
@@ -95,7 +95,7 @@ def test_under_debians_own_mod_wsgi(s3: EmbeddedS3, checked: list[Httpd]) -> Non
     assert loaded_mod_wsgi(httpd) == {DEBIAN_MOD_WSGI.resolve()}
 
 
-def test_a_process_without_signer_sends_nothing(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+def test_a_process_without_the_signer_sends_nothing(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     url = f"{s3.url}/{BUCKET}"
     httpd = WithoutSigner(f"ProxyPass /media {url}\n{proxy_section(f'{url}/', s3)}")
     checked.append(httpd)
@@ -107,7 +107,7 @@ def test_a_process_without_signer_sends_nothing(s3: EmbeddedS3, checked: list[Ht
 
 
 def test_a_server_without_the_module_sends_nothing(s3: EmbeddedS3, checked: list[Httpd]) -> None:
-    """Where the section says so: nothing of this package has a say in such a server but WSGIAccessScript."""
+    """If the section has WSGIAccessScript, which is the only part of this package that runs in such a server."""
     url = f"{s3.url}/{BUCKET}"
     guarded = proxy_section(f"{url}/", s3, "WSGIAccessScript ${USP_S3_ACCESS}")
     httpd = WithoutModule(f"ProxyPass /media {url}\n{guarded}")
@@ -120,7 +120,7 @@ def test_a_server_without_the_module_sends_nothing(s3: EmbeddedS3, checked: list
     assert s3.requests() == []
 
 
-def test_the_guard_lets_signed_requests_through(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+def test_the_access_script_allows_signed_requests(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     s3.put(BUCKET, "a.ts", b"an object")
     url = f"{s3.url}/{BUCKET}"
     guard = "WSGIPassApacheRequest On\nWSGIAccessScript ${USP_S3_ACCESS}"

@@ -1,4 +1,4 @@
-"""``<Proxy>``: subrequests of a module that sets URL, handler, direction and Range itself, as an Origin does."""
+"""``<Proxy>``: subrequests of another module that sets URL, handler, direction and Range itself (``origin.c``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.s3 import EmbeddedS3
 
 SOURCE = Path(__file__).with_name("origin.c")
 DATA = bytes(range(48, 123)) * 1_000
-#: Where each test puts its own S3.
+#: The port of each test's own S3.
 PORT = free_port()
 URL = f"http://127.0.0.1:{PORT}"
 DOWN = f"http://127.0.0.1:{free_port()}"
@@ -45,7 +45,7 @@ CONFIG = f"""
 </Proxy>
 ProxyPass /balanced balancer://down
 ProxyPass /misspelt {URL}/misspelt
-# A rule of a <Location> leads on by an internal redirect.
+# A rule of a <Location> makes an internal redirect.
 <Location /moved>
   RewriteEngine On
   RewriteRule "^.*/moved/(.*)$" /misspelt/$1 [PT]
@@ -54,7 +54,7 @@ ProxyPass /misspelt {URL}/misspelt
 
 
 class Part(NamedTuple):
-    """What the module got: the bytes, what the handler returned, and the status."""
+    """What the module gets: the bytes, the return value of the handler, and the status."""
 
     body: bytes
     returned: int
@@ -67,8 +67,8 @@ def httpd(s3: EmbeddedS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     s3.put(BUCKET, "film.mp4", DATA)
     url = f"{s3.url}/{BUCKET}/"
     signed = proxy_section(url, s3, "ProxySet enablereuse=on keepalive=on retry=0 timeout=30 ttl=300")
-    refused = proxy_section(f"{s3.url}/refused/", s3, "SetEnv S3SecretKey wrong", "ProxySet enablereuse=on")
-    with Httpd(f'LoadModule origin_module "{module}"\n{ONE_CHILD}{CONFIG}{PAGES}{signed}{refused}') as server:
+    rejected = proxy_section(f"{s3.url}/rejected/", s3, "SetEnv S3SecretKey wrong", "ProxySet enablereuse=on")
+    with Httpd(f'LoadModule origin_module "{module}"\n{ONE_CHILD}{CONFIG}{PAGES}{signed}{rejected}') as server:
         yield server
     assert "\n".join(server.unexpected) == ""
 
@@ -77,8 +77,8 @@ def scripted(*script: Step, then: Step | None = None) -> ScriptedS3:
     return ScriptedS3(*script, then=then, port=PORT)
 
 
-def ask(httpd: Httpd, url: str, direction: str, own_range: str = "") -> Part:
-    """Ask the module for one part; its own answer is always a 200."""
+def fetch_part(httpd: Httpd, url: str, direction: str, own_range: str = "") -> Part:
+    """Request a page for which the module makes one subrequest; the status of the page is always 200."""
     headers: dict[str, Any] = {"x_range": own_range} if own_range else {}
     reply = httpd.fetch("/origin/page?of=it", x_url=url, x_direction=direction, **headers)
     assert reply.status == 200
@@ -88,89 +88,91 @@ def ask(httpd: Httpd, url: str, direction: str, own_range: str = "") -> Part:
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_parts_are_signed_and_are_those_asked_for_on_a_kept_connection(
-    httpd: Httpd, s3: EmbeddedS3, direction: str
-) -> None:
+def test_ranges_are_signed_and_use_one_connection(httpd: Httpd, s3: EmbeddedS3, direction: str) -> None:
     url = f"{s3.url}/{BUCKET}/film.mp4"
     s3.clear()
-    assert ask(httpd, url, direction) == Part(DATA, 0, 200)
+    assert fetch_part(httpd, url, direction) == Part(DATA, 0, 200)
     for begin in (0, 700, 74_000):
-        part = ask(httpd, url, direction, f"bytes={begin}-{begin + 99}")
+        part = fetch_part(httpd, url, direction, f"bytes={begin}-{begin + 99}")
         assert part == Part(DATA[begin : begin + 100], 0, 206)
-    seen = s3.requests()
-    assert [entry["status"] for entry in seen] == [200, 206, 206, 206]
-    assert all(entry["headers"]["authorization"] == "AWS4-HMAC-SHA256" for entry in seen)
-    assert len({entry["port"] for entry in seen}) == 1
+    requests = s3.requests()
+    assert [entry["status"] for entry in requests] == [200, 206, 206, 206]
+    assert all(entry["headers"]["authorization"] == "AWS4-HMAC-SHA256" for entry in requests)
+    assert len({entry["port"] for entry in requests}) == 1
 
 
 FAILURES: dict[str, tuple[Step, int, str]] = {
     "missing": (error(404, "NoSuchKey"), 404, ""),
     "denied": (error(403, "AccessDenied"), 403, ""),
-    "refused key": (error(403, "SignatureDoesNotMatch"), 502, "S3 answered 403 SignatureDoesNotMatch"),
+    "rejected key": (error(403, "SignatureDoesNotMatch"), 502, "S3 answered 403 SignatureDoesNotMatch"),
     "no bucket": (error(404, "NoSuchBucket"), 502, "S3 answered 404 NoSuchBucket"),
     "slow down": (error(503, "SlowDown"), 503, "S3 answered 503 SlowDown"),
     "internal": (error(500, "InternalError"), 503, "S3 answered 500 InternalError"),
     "redirect": (error(301, "PermanentRedirect"), 502, "S3 answered 301 PermanentRedirect"),
-    "beyond": (error(416, "InvalidRange"), 416, ""),
+    "range": (error(416, "InvalidRange"), 416, ""),
     "not http": (first(b"SSH-2.0-OpenSSH_9.2\r\n", close), 502, "response is not valid HTTP"),
-    "nothing, in chunks": (
+    "empty chunked part": (
         answer(206, b"0\r\n\r\n", ("Transfer-Encoding", "chunked"), ("Content-Range", "bytes */0"), length=None),
         502,
         "Content-Range is not the requested range",
     ),
-    "no length": (first(answer(200, b"part", length=None), close), 502, "S3 sent a body without Content-Length"),
+    "no length": (
+        first(answer(200, b"part", length=None), close),
+        502,
+        "response has no Content-Length: truncation could not be detected",
+    ),
 }
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_failure_is_in_the_status_too(httpd: Httpd, name: str, direction: str) -> None:
+def test_a_failure_is_the_status_of_the_subrequest(httpd: Httpd, name: str, direction: str) -> None:
     step, status, line = FAILURES[name]
     httpd.expect_error("AH01110|AH01102")
     with scripted(step):
-        part = ask(httpd, f"{URL}/bucket/film.mp4", direction, "bytes=5-9")
+        part = fetch_part(httpd, f"{URL}/bucket/film.mp4", direction, "bytes=5-9")
         if line:
             httpd.wait_for_error(line)
     assert part == Part(b"", status, status)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_what_is_refused_before_it_is_sent(httpd: Httpd, direction: str) -> None:
+def test_requests_that_are_rejected_before_they_are_sent(httpd: Httpd, direction: str) -> None:
     with scripted():
-        assert ask(httpd, f"{URL}/misspelt/film.mp4", direction) == Part(b"", 500, 500)
+        assert fetch_part(httpd, f"{URL}/misspelt/film.mp4", direction) == Part(b"", 500, 500)
         httpd.wait_for_error(r"S3UseHeader is not a setting: did you mean S3UseHeaders\?")
-        assert ask(httpd, f"{URL}/bucket/a/../film.mp4", direction) == Part(b"", 400, 400)
-        assert ask(httpd, f"{URL}/bucket/", direction) == Part(b"", 404, 404)
+        assert fetch_part(httpd, f"{URL}/bucket/a/../film.mp4", direction) == Part(b"", 400, 400)
+        assert fetch_part(httpd, f"{URL}/bucket/", direction) == Part(b"", 404, 404)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 @pytest.mark.parametrize("end", [close, reset])
-def test_no_answer(httpd: Httpd, direction: str, end: Step) -> None:
+def test_a_bucket_without_a_response(httpd: Httpd, direction: str, end: Step) -> None:
     httpd.expect_error("AH00957|AH01114|AH00940|AH01102|usp_s3_wsgi: mod_proxy got no response: 50[023]")
-    assert ask(httpd, f"{DOWN}/bucket/film.mp4", direction) == Part(b"", 503, 503)
+    assert fetch_part(httpd, f"{DOWN}/bucket/film.mp4", direction) == Part(b"", 503, 503)
     with scripted(end):
-        part = ask(httpd, f"{URL}/bucket/film.mp4", direction)
+        part = fetch_part(httpd, f"{URL}/bucket/film.mp4", direction)
     assert part == Part(b"", 502, 502)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_a_balancer_without_a_member_that_works(httpd: Httpd, direction: str) -> None:
+def test_a_balancer_whose_only_member_is_down(httpd: Httpd, direction: str) -> None:
     httpd.expect_error("AH00957|AH00959|AH01114|AH00940|AH01170|usp_s3_wsgi: mod_proxy got no response: 503")
-    for _ in range(2):  # the second is not even tried
-        assert ask(httpd, "balancer://down/film.mp4", direction) == Part(b"", 503, 503)
+    for _ in range(2):  # the second request is not tried
+        assert fetch_part(httpd, "balancer://down/film.mp4", direction) == Part(b"", 503, 503)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_a_part_that_is_cut_short(httpd: Httpd, direction: str) -> None:
-    """The page cannot be taken for whole; the module hears of it."""
+def test_a_truncated_body_of_a_subrequest(httpd: Httpd, direction: str) -> None:
+    """The page looks incomplete, and the module gets the error."""
     httpd.expect_error("AH01110|AH01102|AH10412|usp_s3_wsgi: response body truncated")
     with scripted(first(answer(200, DATA, length=1_000_000), close)), pytest.raises(http.client.IncompleteRead):
         httpd.fetch("/origin/page", x_url=f"{URL}/bucket/film.mp4", x_direction=direction, x_note="on")
     httpd.wait_for_error(r"origin: 502 502$")
 
 
-def test_an_internal_redirect_of_a_part(httpd: Httpd) -> None:
-    """httpd makes an error page of its own there, which is none of the object."""
+def test_an_internal_redirect_of_a_subrequest(httpd: Httpd) -> None:
+    """httpd sends its own error page there."""
     httpd.expect_error("S3UseHeader is not a setting")
     reply = httpd.fetch("/origin/page", x_url="/moved/film.mp4", x_direction="lookup", x_note="on")
     assert b"<title>500 Internal Server Error</title>" in reply.body

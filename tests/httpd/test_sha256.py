@@ -1,4 +1,4 @@
-"""The extension's own SHA-256, against hashlib's."""
+"""The SHA-256 of the C module, compared with hashlib's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.httpd.machine import compile_shared
 
 SOURCE = Path(__file__).parents[2] / "usp_s3_wsgi" / "proxy" / "mod_usp_s3" / "sha256.c"
-#: Around the ends of blocks, and longer than any signed request.
+#: Around the block sizes, and longer than any signed request.
 LENGTHS = [*range(0, 260), 1023, 1024, 1025, 70_000]
 
 
@@ -29,7 +29,7 @@ def digest(library: ctypes.CDLL, text: bytes) -> bytes:
     return out.raw
 
 
-def code(library: ctypes.CDLL, key: bytes, text: bytes) -> bytes:
+def hmac_sha256(library: ctypes.CDLL, key: bytes, text: bytes) -> bytes:
     out = ctypes.create_string_buffer(32)
     library.usp_s3_hmac_sha256(key, text, ctypes.c_size_t(len(text)), out)
     return out.raw
@@ -40,10 +40,10 @@ def test_every_length(library: ctypes.CDLL) -> None:
         text = bytes([position * 7 % 251 for position in range(length)])
         key = text[:32].ljust(32, b"k")
         assert digest(library, text) == sha256(text).digest(), length
-        assert code(library, key, text) == hmac.digest(key, text, "sha256"), length
+        assert hmac_sha256(library, key, text) == hmac.digest(key, text, "sha256"), length
 
 
 @given(key=st.binary(min_size=32, max_size=32), text=st.binary(max_size=500))
 def test_any_text(library: ctypes.CDLL, key: bytes, text: bytes) -> None:
     assert digest(library, text) == sha256(text).digest()
-    assert code(library, key, text) == hmac.digest(key, text, "sha256")
+    assert hmac_sha256(library, key, text) == hmac.digest(key, text, "sha256")

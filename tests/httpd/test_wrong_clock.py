@@ -1,4 +1,7 @@
-"""A server whose clock is wrong, and a real S3: the gateway asks again, ``<Proxy>`` signs the next requests right."""
+"""A server with a wrong clock, and a real S3.
+
+The gateway retries with S3's clock. In ``<Proxy>`` the next requests are signed with it.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ import pytest
 from tests.httpd.conftest import BUCKET, MODES, ONE_CHILD, PAGES, proxy_section, section
 from tests.httpd.machine import compile_shared
 from tests.httpd.server import Httpd
-from tests.httpd.test_proxy_alike import COUNTER
+from tests.httpd.test_proxy_signing_template import COUNTER
 from tests.s3 import EmbeddedS3
 
 DATA = b"an object"
-#: Swift takes a query signature of the future, and v2 knows no other.
-REFUSED = [(mode, shift) for mode in MODES for shift in (-3600, 3600) if mode.endswith("header") or shift < 0]
+#: Mode and clock skew that Swift rejects. It accepts queries from the future; a query of v2 has only its end.
+REJECTED = [(mode, shift) for mode in MODES for shift in (-3600, 3600) if mode.endswith("header") or shift < 0]
 Start = Callable[[str, int], Httpd]
 
 
@@ -27,7 +30,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(library: Path, checked: list[Httpd], monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Start an httpd whose clock is so many seconds fast."""
+    """A function that starts an httpd whose clock is so many seconds ahead."""
 
     def start(config: str, shift: int) -> Httpd:
         monkeypatch.setenv("CLOCK_SHIFT", str(shift))
@@ -44,31 +47,31 @@ def proxied(s3: EmbeddedS3, mode: str, *lines: str, mount: str = "/proxied") -> 
     return f"ProxyPass {mount} {url}\n" + proxy_section(f"{url}/", s3, *lines, mode=mode)
 
 
-def told(mode: str, shift: int) -> str:
-    """What the line says of Swift's refusal."""
+def clock_error(mode: str, shift: int) -> str:
+    """A pattern of the log line about Swift's error."""
     code = "AccessDenied" if mode.endswith("query") else "RequestTimeTooSkewed"
     side = "behind" if shift < 0 else "ahead of"
     return rf"S3 answered 403 {code}, .* this server's clock is (359\d|360\d) s {side} S3's: correct it \((GET|HEAD) .*"
 
 
-@pytest.mark.parametrize(("mode", "shift"), REFUSED)
-def test_the_gateway_asks_again(s3: EmbeddedS3, start: Start, mode: str, shift: int) -> None:
+@pytest.mark.parametrize(("mode", "shift"), REJECTED)
+def test_the_gateway_retries_with_s3s_clock(s3: EmbeddedS3, start: Start, mode: str, shift: int) -> None:
     s3.put(BUCKET, "a.ts", DATA)
     httpd = start(section("/media", s3, "SetEnv S3DeniedStatus 404", mode=mode), shift)
     assert httpd.fetch("/media/a.ts", method="HEAD").status == 200
     assert [httpd.fetch("/media/a.ts").body for _ in range(3)] == [DATA] * 3
-    httpd.wait_for_error(rf"usp_s3_wsgi: /media: {told(mode, shift)}; retrying")
+    httpd.wait_for_error(rf"\[usp_s3:warn\] USPS30305: usp_s3_wsgi: /media: {clock_error(mode, shift)}; retrying$")
     assert len(httpd.errors()) == 1
 
 
-@pytest.mark.parametrize(("mode", "shift"), REFUSED)
-def test_the_next_request_of_a_proxy_section_is_signed_right(
+@pytest.mark.parametrize(("mode", "shift"), REJECTED)
+def test_the_next_request_of_a_proxy_section_is_signed_with_s3s_clock(
     s3: EmbeddedS3, start: Start, mode: str, shift: int
 ) -> None:
     s3.put(BUCKET, "a.ts", DATA)
     httpd = start(proxied(s3, mode, "SetEnv S3DeniedStatus 404"), shift)
-    assert httpd.fetch("/proxied/a.ts").status == 502  # no 404, which a cache would keep
-    httpd.wait_for_error(rf"{told(mode, shift)}; the next requests are signed with S3's clock$")
+    assert httpd.fetch("/proxied/a.ts").status == 502  # not 404, which a cache would store
+    httpd.wait_for_error(rf"{clock_error(mode, shift)}; the next requests are signed with S3's clock$")
     assert [httpd.fetch("/proxied/a.ts").body for _ in range(3)] == [DATA] * 3
     assert httpd.fetch("/proxied/a.ts", method="HEAD").status == 200
     assert httpd.fetch("/proxied/nothing-there").status == 404
@@ -76,8 +79,8 @@ def test_the_next_request_of_a_proxy_section_is_signed_right(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_head_of_a_proxy_section_learns_it_too(s3: EmbeddedS3, start: Start, mode: str) -> None:
-    """It brings no code of S3's."""
+def test_the_response_to_a_head_corrects_the_clock(s3: EmbeddedS3, start: Start, mode: str) -> None:
+    """It has no error code."""
     s3.put(BUCKET, "a.ts", DATA)
     httpd = start(proxied(s3, mode), -3600)
     assert httpd.fetch("/proxied/a.ts", method="HEAD").status == 502
@@ -87,8 +90,8 @@ def test_a_head_of_a_proxy_section_learns_it_too(s3: EmbeddedS3, start: Start, m
 
 
 @pytest.mark.parametrize("mode", ["v4-header", "v4-query"])
-def test_requests_of_one_second_are_signed_alike_by_s3s_clock(s3: EmbeddedS3, start: Start, mode: str) -> None:
-    """The second that they share is this server's."""
+def test_the_signing_template_has_s3s_clock(s3: EmbeddedS3, start: Start, mode: str) -> None:
+    """A template is valid for a second of this server's clock."""
     s3.put(BUCKET, "a.ts", DATA)
     count = "WSGIScriptAlias /count ${ROOT}/htdocs/count.wsgi application-group=%{GLOBAL}\n"
     httpd = start(count + proxied(s3, mode), -3600)
@@ -101,7 +104,7 @@ def test_requests_of_one_second_are_signed_alike_by_s3s_clock(s3: EmbeddedS3, st
     assert 1 <= int(httpd.fetch("/count").body) - before < 50
 
 
-def test_both_ways_in_share_what_is_learned(s3: EmbeddedS3, start: Start) -> None:
+def test_the_gateway_and_proxy_share_the_recorded_clock(s3: EmbeddedS3, start: Start) -> None:
     s3.put(BUCKET, "a.ts", DATA)
     httpd = start(section("/media", s3, mode="v4-query") + proxied(s3, "v2-query"), -3600)
     httpd.expect_error("correct it")
@@ -110,22 +113,22 @@ def test_both_ways_in_share_what_is_learned(s3: EmbeddedS3, start: Start) -> Non
 
 
 @pytest.mark.parametrize("mode", ["v4-query", "v2-header"])
-def test_many_at_once(s3: EmbeddedS3, start: Start, mode: str) -> None:
-    """Those that are on their way when it is learned fail; no later one does."""
+def test_concurrent_requests_correct_the_clock(s3: EmbeddedS3, start: Start, mode: str) -> None:
+    """Requests that were sent before the first error fail, and no later ones."""
     s3.put(BUCKET, "a.ts", DATA)
     httpd = start(proxied(s3, mode), -3600)
     httpd.expect_error("correct it")
 
-    def work(number: int) -> list[int]:
+    def fetch_often(number: int) -> list[int]:
         return [httpd.fetch("/proxied/a.ts").status for _ in range(20)]
 
     with ThreadPoolExecutor(8) as pool:
-        each = list(pool.map(work, range(8)))
-    assert {statuses[0] for statuses in each} <= {200, 502}
-    assert [set(statuses[1:]) for statuses in each] == [{200}] * 8
+        clients = list(pool.map(fetch_often, range(8)))
+    assert {statuses[0] for statuses in clients} <= {200, 502}
+    assert [set(statuses[1:]) for statuses in clients] == [{200}] * 8
 
 
-def test_subrequests_of_pages(s3: EmbeddedS3, start: Start) -> None:
+def test_subrequests_correct_the_clock(s3: EmbeddedS3, start: Start) -> None:
     s3.put(BUCKET, "a.ts", DATA)
     httpd = start(proxied(s3, "v4-query") + PAGES, -3600)
     (httpd.root / "htdocs" / "page").write_text('[<!--#include virtual="/proxied/a.ts" -->]')
@@ -135,7 +138,7 @@ def test_subrequests_of_pages(s3: EmbeddedS3, start: Start) -> None:
     assert [httpd.fetch("/page").body for _ in range(2)] == [b"[" + DATA + b"]"] * 2
 
 
-def test_in_daemon_mode(s3: EmbeddedS3, start: Start) -> None:
+def test_the_gateway_in_daemon_mode_retries(s3: EmbeddedS3, start: Start) -> None:
     s3.put(BUCKET, "a.ts", DATA)
     mount = section("/media", s3, "WSGIProcessGroup s3", "WSGIApplicationGroup %{GLOBAL}", mode="v4-query")
     httpd = start(f"WSGIDaemonProcess s3 processes=1 threads=4\n{mount}", -3600)

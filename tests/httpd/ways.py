@@ -1,4 +1,4 @@
-"""The ways by which mod_proxy is led to a URL, and what the tests of all of them have in common."""
+"""The ways in which a configuration makes mod_proxy request a URL, and what their tests have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd, Reply
 
 _BALANCER = '<Proxy "balancer://@NAME@">\nBalancerMember @URL@\n</Proxy>\n'
-#: /NAME/a.ts becomes URL/a.ts; what is around it goes into the section that leads there, else into a <Location>.
+#: /NAME/a.ts becomes URL/a.ts. @AROUND@: further lines in the same section; without it they are in a <Location>.
 PASSES = {
     "pass": "ProxyPass /@NAME@ @URL@",
     "pass-slash": "ProxyPass /@NAME@/ @URL@/",
@@ -34,20 +34,20 @@ RULES = {
     "rewrite-directory": f"<Directory ${{ROOT}}/htdocs/@NAME@>\n{_RULE}\n</Directory>",
 }
 _HANDLER = 'SetHandler "proxy:@URL@"\n@AROUND@'
-#: The file's whole path is added to the URL.
+#: These append the whole path of the file to the URL.
 HANDLERS = {
     "handler-location": f"<Location /@NAME@>\n{_HANDLER}\n</Location>",
     "handler-directory": f"<Directory ${{ROOT}}/htdocs/@NAME@>\n{_HANDLER}\n</Directory>",
     "handler-files": f'<Directory ${{ROOT}}/htdocs/@NAME@>\n<Files "*.ts">\n{_HANDLER}\n</Files>\n</Directory>',
 }
 WAYS = PASSES | MATCHES | RULES | HANDLERS
-#: Main requests, and parts of a page.
-FORMS = ("main", "part")
+#: Main requests, and subrequests of a page that includes the file.
+KINDS = ("main", "subrequest")
 FILES = ("a.ts", "denied.ts")
 
 
-def led(way: str, name: str, url: str, *around: str) -> str:
-    """The configuration in which /NAME/ leads to the URL (without a slash at its end)."""
+def proxy_config(way: str, name: str, url: str, *around: str) -> str:
+    """The configuration that proxies /NAME/ to the URL, which has no slash at its end; ``around``: further lines."""
     text, inner = WAYS[way], "\n".join(around)
     if inner and "@AROUND@" not in text:
         mount = "/@NAME@/" if way == "pass-slash" else "/@NAME@"
@@ -56,25 +56,25 @@ def led(way: str, name: str, url: str, *around: str) -> str:
 
 
 def keys(access_key: str, region: str | None = "r", *more: str) -> list[str]:
-    """The lines that say how to sign."""
+    """The lines of a section with the keys: Signature v4 in headers with a region, Signature v2 without."""
     lines = [f"SetEnv S3AccessKey {access_key}", "SetEnv S3SecretKey a-secret", *more]
     return [*lines, f"SetEnv S3Region {region}", "SetEnv S3UseHeaders on"] if region else lines
 
 
 def section(url: str, *lines: str) -> str:
-    """The ``<Proxy>`` section of what is below a URL."""
+    """The ``<Proxy>`` section of all URLs below this one."""
     inner = "\n".join(lines)
     return f'<Proxy "{url}/">\n{inner}\n</Proxy>'
 
 
 @contextmanager
-def serving(preload: Path, *parts: str, names: Sequence[str] = (), told: str = "") -> Iterator[Httpd]:
+def running(preload: Path, *parts: str, names: Sequence[str] = (), configtest: str = "") -> Iterator[Httpd]:
     """An httpd with a folder and a page for each name; every line in its error log must have been expected.
 
-    ``told``: a pattern of configtest's lines, where something is wrong on purpose; nothing else may be told.
+    ``configtest``: a pattern that all lines of configtest match; empty: it must report nothing.
     """
     with Httpd("\n".join([PAGES, *parts]), preload=preload) as server:
-        assert_told(server, told)
+        assert_configtest_reports(server, configtest)
         for name in names:
             folder = server.root / "htdocs" / name
             folder.mkdir()
@@ -87,50 +87,52 @@ def serving(preload: Path, *parts: str, names: Sequence[str] = (), told: str = "
     assert "\n".join(server.unexpected) == ""
 
 
-def assert_told(httpd: Httpd, pattern: str) -> None:
-    """See that configtest has told what is wrong on purpose, and nothing else."""
+def assert_configtest_reports(httpd: Httpd, pattern: str) -> None:
+    """Assert that all lines that configtest wrote at the start match; no lines for an empty pattern."""
     lines = [line for line in httpd.errors() if "usp_s3_wsgi: " in line]
     assert bool(lines) == bool(pattern) and all(re.search(pattern, line) for line in lines), lines
     if pattern:
         httpd.expect_error(pattern)
 
 
-def ask(httpd: Httpd, name: str, form: str = "main", file: str = "a.ts") -> Reply:
-    """Ask for a file below /NAME/, or for the page that includes its a.ts."""
-    return httpd.fetch(f"/{name}/{file}" if form == "main" else f"/page/{name}")
+def fetch(httpd: Httpd, name: str, kind: str = "main", file: str = "a.ts") -> Reply:
+    """Request a file below /NAME/, or the page that includes its a.ts."""
+    return httpd.fetch(f"/{name}/{file}" if kind == "main" else f"/page/{name}")
 
 
-def asked_path(httpd: Httpd, way: str, name: str, base: str = "", file: str = "a.ts") -> str:
-    """The path that the URL has then; ``base``: that of the URL which the way leads to."""
+def requested_path(httpd: Httpd, way: str, name: str, base: str = "", file: str = "a.ts") -> str:
+    """The path of the URL that mod_proxy requests; ``base``: that of the configured URL."""
     return f"{base}{httpd.root}/htdocs/{name}/{file}" if way in HANDLERS else f"{base}/{file}"
 
 
-def lines_of(httpd: Httpd) -> list[str]:
-    """The lines that this project has written, which are expected from now on."""
+def log_lines(httpd: Httpd) -> list[str]:
+    """This package's lines in the error log, which are expected from now on."""
     httpd.expect_error("usp_s3_wsgi: |unable to include")
     return [line for line in httpd.errors() if "usp_s3_wsgi: " in line]
 
 
-def assert_refused(httpd: Httpd, name: str, form: str, reason: str = "") -> None:
-    """Ask, and see that it is refused with one line; that nothing was sent is for the servers to tell."""
-    before = len(lines_of(httpd))
-    reply = ask(httpd, name, form)
-    assert (reply.status == 500) if form == "main" else reply.body.startswith(b"[an error occurred"), reply
-    (line,) = lines_of(httpd)[before:]
+def assert_rejected(httpd: Httpd, name: str, kind: str, reason: str = "") -> None:
+    """Assert that a request is rejected with one log line. The caller asserts that the backend got no request."""
+    before = len(log_lines(httpd))
+    reply = fetch(httpd, name, kind)
+    assert (reply.status == 500) if kind == "main" else reply.body.startswith(b"[an error occurred"), reply
+    (line,) = log_lines(httpd)[before:]
     assert re.search(reason, line), line
 
 
-def assert_passed(httpd: Httpd, other: Recorder, way: str, name: str, form: str = "main", base: str = "/other") -> None:
-    """Ask, and see that the other backend is asked and answers as if we were not there."""
-    reply = ask(httpd, name, form)
-    assert (reply.status, reply.body.decode()) == (200, asked_path(httpd, way, name, base))
+def assert_unsigned(
+    httpd: Httpd, other: Recorder, way: str, name: str, kind: str = "main", base: str = "/other"
+) -> None:
+    """Assert that the other backend gets the request without a signature, and that its response is forwarded."""
+    reply = fetch(httpd, name, kind)
+    assert (reply.status, reply.body.decode()) == (200, requested_path(httpd, way, name, base))
     assert other.signers() == ["unsigned"]
 
 
 def assert_signed(
-    httpd: Httpd, bucket: Recorder, way: str, name: str, form: str = "main", *, signer: str = "KEY/r"
+    httpd: Httpd, bucket: Recorder, way: str, name: str, kind: str = "main", *, signer: str = "KEY/r"
 ) -> None:
-    """Ask, and see that the bucket is asked by the right key and in the right region."""
-    reply = ask(httpd, name, form)
-    assert (reply.status, reply.body.decode()) == (200, asked_path(httpd, way, name, "/bucket"))
+    """Assert that the bucket gets the request, signed with this access key and for this region."""
+    reply = fetch(httpd, name, kind)
+    assert (reply.status, reply.body.decode()) == (200, requested_path(httpd, way, name, "/bucket"))
     assert bucket.signers() == [signer]

@@ -1,4 +1,7 @@
-"""``<Proxy>``: S3's clock and a bucket's region, once told, count for the next requests; what looks alike does not."""
+"""``<Proxy>``: the clock and the region in S3's error responses are used for the next requests.
+
+Errors that only look like a wrong clock change nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from tests.s3 import EmbeddedS3
 
 HOUR = timedelta(hours=1)
 HELLO = answer(200, b"hello")
-#: What S3 says where its clock is another one: without a word of that, and with.
+#: Status and code of S3 where the clocks differ: codes that do not name the clock, and codes that do.
 CODES = [*WITHOUT_A_REASON, (403, "RequestTimeTooSkewed"), (403, "RequestExpired"), (400, "ExpiredRequest")]
 PORT = free_port()
-#: More buckets of each mode than there are tests, each at a host of its own, of which nothing is known yet.
+#: More buckets of each mode than tests, each at its own host, so that each test has one without recorded state.
 BUCKETS = 60
 HOSTS = {mode: [f"127.0.{number}.{bucket + 1}" for bucket in range(BUCKETS)] for number, mode in enumerate(MODES, 1)}
 
@@ -56,7 +59,7 @@ def httpd() -> Iterator[Httpd]:
 
 
 class Bucket:
-    """A bucket that nothing is known of, and what its S3 answers."""
+    """A bucket without recorded clock and region."""
 
     _unused = {mode: iter(hosts) for mode, hosts in HOSTS.items()}  # noqa: RUF012
 
@@ -69,7 +72,7 @@ class Bucket:
 
     @property
     def lines(self) -> list[str]:
-        """What the error log says of it."""
+        """The lines of the error log about it."""
         return [line for line in self._httpd.errors() if f"http://{self.host}:" in line]
 
 
@@ -77,8 +80,8 @@ def s3_of(bucket: Bucket, *script: Step, then: Step | None = None) -> ScriptedS3
     return ScriptedS3(*script, then=then, host=bucket.host, port=PORT)
 
 
-def is_far(request: Request) -> bool:
-    """Whether it is signed for another time than this server's."""
+def is_skewed(request: Request) -> bool:
+    """Whether a request is signed with another time than this server's."""
     return abs((signed_at(request) - datetime.now(UTC)).total_seconds()) > 60
 
 
@@ -88,22 +91,22 @@ def is_far(request: Request) -> bool:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(("mode", "ahead"), [case for case in OUT_OF_TIME if abs(case[1]) == HOUR])
 @pytest.mark.parametrize(("status", "code"), CODES)
-def test_s3s_clock_in_the_words_of_each_server(
+def test_requests_after_a_clock_error_are_signed_with_s3s_clock(
     httpd: Httpd, status: int, code: str, mode: str, ahead: timedelta, method: str
 ) -> None:
     bucket = Bucket(httpd, mode)
     with s3_of(bucket, then=Clocked(ahead, code, status)):
         assert bucket.get(4, method=method) == [502, 200, 200, 200]
-    said = code if method == "GET" else r"\(no code\)"
+    logged_code = code if method == "GET" else r"\(no code\)"
     [line] = bucket.lines
     side = "behind" if ahead > timedelta(0) else "ahead of"
-    assert re.search(rf"S3 answered {status} {said}, .* clock is (359\d|360\d) s {side} S3's: correct it", line)
+    assert re.search(rf"S3 answered {status} {logged_code}, .* clock is (359\d|360\d) s {side} S3's: correct it", line)
     assert line.endswith("; the next requests are signed with S3's clock")
 
 
 @pytest.mark.parametrize("mode", ["v4-header", "v4-query"])
-def test_what_was_signed_before_serves_no_other_request(httpd: Httpd, mode: str) -> None:
-    """Neither the signature of the same second, nor what was true of S3's clock before."""
+def test_templates_of_an_old_clock_are_not_used(httpd: Httpd, mode: str) -> None:
+    """A change of the recorded clock invalidates the signing templates of the same second."""
     bucket, clock = Bucket(httpd, mode), Clocked(HOUR)
     with s3_of(bucket, then=clock):
         for ahead in (HOUR, -HOUR, timedelta(0), 2 * HOUR, -2 * HOUR) * 3:
@@ -112,16 +115,16 @@ def test_what_was_signed_before_serves_no_other_request(httpd: Httpd, mode: str)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_denied_object_is_no_clock(httpd: Httpd, mode: str) -> None:
-    """Its denial is dated by another device; the others go on, and nothing is logged."""
+def test_a_denied_object_with_another_date_changes_no_clock(httpd: Httpd, mode: str) -> None:
+    """Another device dates its response. Other objects are served, and nothing is logged."""
 
-    def judge(connection: Connection, request: Request) -> None:
-        whole = error(403, "RequestTimeTooSkewed", dated(timedelta(0))) if is_far(request) else HELLO
-        whole = error(403, "AccessDenied", dated(HOUR)) if "denied" in request.target else whole
-        connection.send(head_of(whole) if request.method == "HEAD" else whole)
+    def respond(connection: Connection, request: Request) -> None:
+        response = error(403, "RequestTimeTooSkewed", dated(timedelta(0))) if is_skewed(request) else HELLO
+        response = error(403, "AccessDenied", dated(HOUR)) if "denied" in request.target else response
+        connection.send(head_of(response) if request.method == "HEAD" else response)
 
     bucket = Bucket(httpd, mode)
-    with s3_of(bucket, then=judge):
+    with s3_of(bucket, then=respond):
         assert bucket.get(1) == [200]
         for method in ("GET", "HEAD"):
             for _ in range(3):
@@ -132,7 +135,7 @@ def test_one_denied_object_is_no_clock(httpd: Httpd, mode: str) -> None:
 
 @pytest.mark.parametrize("date", [timedelta(0), "Fri, 31 Dec 9999 23:59:59 GMT", "never", ""], ids=str)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_denial_that_is_dated_right_or_not_at_all(httpd: Httpd, mode: str, date: timedelta | str) -> None:
+def test_a_denial_with_the_right_date_or_none_is_a_denial(httpd: Httpd, mode: str, date: timedelta | str) -> None:
     bucket = Bucket(httpd, mode)
     headers = [dated(date)] if date else []
     with s3_of(bucket, then=lambda connection, _: connection.send(error(403, "AccessDenied", *headers))):
@@ -141,29 +144,29 @@ def test_a_denial_that_is_dated_right_or_not_at_all(httpd: Httpd, mode: str, dat
 
 
 @pytest.mark.parametrize("mode", ["v4-query", "v2-header"])
-def test_a_cached_denial_is_as_old_as_it_says(httpd: Httpd, mode: str) -> None:
+def test_the_age_of_a_cached_denial_is_added_to_its_date(httpd: Httpd, mode: str) -> None:
     bucket, cached = Bucket(httpd, mode), error(403, "AccessDenied", dated(-HOUR), ("Age", "3600"))
     with s3_of(bucket, then=lambda connection, _: connection.send(cached)):
         assert bucket.get(3) == [404] * 3
     assert bucket.lines == []
 
 
-def test_a_device_on_the_way_tells_no_time(httpd: Httpd) -> None:
+def test_the_date_of_an_intermediary_is_not_used(httpd: Httpd) -> None:
     bucket, page = Bucket(httpd, "v4-query"), answer(403, b"<html>Blocked</html>", dated(HOUR))
     with s3_of(bucket, page, page, then=HELLO) as s3:
         assert bucket.get(3) == [403, 403, 200]
-        assert not is_far(s3.requests[-1])
+        assert not is_skewed(s3.requests[-1])
 
 
-def test_a_date_that_was_wrong_is_given_up(httpd: Httpd) -> None:
-    """The bucket is right by this server's clock, and its first answer was dated by another one."""
+def test_a_wrong_clock_is_dropped(httpd: Httpd) -> None:
+    """S3 accepts this server's clock, and the date of its first response is wrong."""
 
-    def judge(connection: Connection, request: Request) -> None:
-        denied = is_far(request) or "denied" in request.target
-        connection.send(error(403, "AccessDenied", dated(HOUR)) if denied else HELLO)
+    def respond(connection: Connection, request: Request) -> None:
+        is_denied = is_skewed(request) or "denied" in request.target
+        connection.send(error(403, "AccessDenied", dated(HOUR)) if is_denied else HELLO)
 
     bucket = Bucket(httpd, "v4-query")
-    with s3_of(bucket, then=judge):
+    with s3_of(bucket, then=respond):
         assert bucket.get(1, "denied.ts") == [502]
         assert 200 in bucket.get(6)
         for _ in range(10):
@@ -171,8 +174,8 @@ def test_a_date_that_was_wrong_is_given_up(httpd: Httpd) -> None:
     assert len(bucket.lines) == 1
 
 
-def test_a_clock_that_does_not_help_is_not_kept_for_good(httpd: Httpd) -> None:
-    """S3 is dated by another server than the one that judges; once this server's clock is right, all is well."""
+def test_a_clock_that_does_not_help_is_dropped(httpd: Httpd) -> None:
+    """Another server than the one that verifies the signature sets the Date."""
     bucket, wrong = Bucket(httpd, "v4-header"), error(403, "RequestTimeTooSkewed", dated(5 * HOUR))
     with s3_of(bucket, wrong, wrong, then=Clocked(timedelta(0))):
         assert bucket.get(4) == [502, 502, 200, 200]
@@ -182,7 +185,7 @@ def test_a_clock_that_does_not_help_is_not_kept_for_good(httpd: Httpd) -> None:
     ]
 
 
-def test_where_mod_proxy_hides_s3s_reason(httpd: Httpd) -> None:
+def test_the_clock_is_corrected_with_proxyerroroverride(httpd: Httpd) -> None:
     bucket = Bucket(httpd, "v4-query")
     with s3_of(bucket, then=Clocked(HOUR, "AccessDenied")):
         target = f"/overridden/{bucket.host}/bucket/a.ts"
@@ -194,19 +197,21 @@ def test_where_mod_proxy_hides_s3s_reason(httpd: Httpd) -> None:
 # --- the region
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("response", REFUSALS)
 @pytest.mark.parametrize("mode", ["v4-header", "v4-query"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_the_region_that_s3_names(httpd: Httpd, method: str, mode: str, refusal: bytes) -> None:
+def test_requests_are_signed_for_the_region_that_s3_names(
+    httpd: Httpd, method: str, mode: str, response: bytes
+) -> None:
     bucket = Bucket(httpd, mode)
-    with s3_of(bucket, then=in_region("eu-west-3", lambda: refusal)):
-        if method == "GET" or b"x-amz-bucket-region" in refusal:
+    with s3_of(bucket, then=in_region("eu-west-3", lambda: response)):
+        if method == "GET" or b"x-amz-bucket-region" in response:
             assert bucket.get(1, method=method) == [502]
             [line] = bucket.lines
             assert re.search(
                 "in region eu-west-3: set S3Region to it .*; the next requests are signed for eu-west-3$", line
             )
-        else:  # a HEAD that names none
+        else:  # the response to a HEAD does not name it
             assert bucket.get(2, method=method) == [502] * 2
             assert bucket.get(1) == [502]
         assert bucket.get(2, method=method) == [200] * 2
@@ -226,7 +231,7 @@ def test_the_region_of_a_real_s3(s3: EmbeddedS3, checked: list[Httpd], mode: str
     assert len(httpd.errors()) == 1
 
 
-def test_the_region_is_that_of_a_bucket(httpd: Httpd) -> None:
+def test_the_region_is_recorded_per_bucket(httpd: Httpd) -> None:
     bucket = Bucket(httpd, "v4-header")
     with s3_of(bucket, then=in_region("eu-west-3", lambda: REFUSALS[0])):
         assert bucket.get(2) == [502, 200]

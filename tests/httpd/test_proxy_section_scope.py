@@ -1,4 +1,4 @@
-"""Which sections a proxied request has: <Location>s around, patterns of any host, other schemes."""
+"""Which sections apply to a proxied request: ``<Location>``, patterns that match any host, other schemes than http."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd
 from tests.httpd.ways import (
     WAYS,
-    ask,
-    assert_refused,
+    assert_configtest_reports,
+    assert_rejected,
     assert_signed,
-    assert_told,
+    fetch,
     keys,
-    led,
-    lines_of,
+    log_lines,
+    proxy_config,
+    running,
     section,
-    serving,
 )
 from tests.s3 import EmbeddedS3
 
@@ -32,51 +32,51 @@ every_way = pytest.mark.parametrize("way", WAYS)
 # --- <Location>s around a ProxyPass
 
 ALL = "\n".join(keys("KEY"))
-#: Lines, and who signs which path; denied.ts shows what S3DeniedStatus is there.
+#: The configuration, and the signer of each path; the status of denied.ts shows the S3DeniedStatus that applies.
 LOCATIONS = {
-    "the root around a mount": (f"<Location />\n{ALL}\n</Location>\nProxyPass /app @OTHER@", {"/app/a.ts": "unsigned"}),
-    "the root inside": (f'<Location "/">\n{ALL}\n</Location>\n<Location /app>\nProxyPass @OTHER@\n</Location>',
+    "the root around": (f"<Location />\n{ALL}\n</Location>\nProxyPass /app @OTHER@", {"/app/a.ts": "unsigned"}),
+    "the root and a Location": (f'<Location "/">\n{ALL}\n</Location>\n<Location /app>\nProxyPass @OTHER@\n</Location>',
                         {"/app/a.ts": "unsigned"}),
     "the root around a balancer": (f"<Location />\n{ALL}\n</Location>\nProxyPass /app balancer://app\n"
                                    '<Proxy "balancer://app">\nBalancerMember @OTHER@\n</Proxy>',
                                    {"/app/a.ts": "unsigned"}),
-    "a folder around a mount": (f"<Location /sites>\n{ALL}\n</Location>\nProxyPass /sites/app @OTHER@",
+    "a folder around a ProxyPass": (f"<Location /sites>\n{ALL}\n</Location>\nProxyPass /sites/app @OTHER@",
                                 {"/sites/app/a.ts": "unsigned"}),
-    "the path of the mount": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media @BUCKET@",
+    "the path of the ProxyPass": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media @BUCKET@",
                               {"/media/a.ts": "KEY/r", "/media/x/a.ts": "KEY/r"}),
-    "the mount inside": (f"<Location /media>\nProxyPass @BUCKET@\n{ALL}\n</Location>", {"/media/a.ts": "KEY/r"}),
+    "ProxyPass inside": (f"<Location /media>\nProxyPass @BUCKET@\n{ALL}\n</Location>", {"/media/a.ts": "KEY/r"}),
     "a slash at both ends": (f"<Location /media/>\n{ALL}\n</Location>\nProxyPass /media/ @BUCKET@/",
                              {"/media/a.ts": "KEY/r"}),
-    "a slash at the end of the mount": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media/ @BUCKET@/",
+    "a slash at the end of the ProxyPass": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media/ @BUCKET@/",
                                         {"/media/a.ts": "KEY/r"}),
     "a slash at the end of the section": (f"<Location /media/>\n{ALL}\n</Location>\nProxyPass /media @BUCKET@",
                                           {"/media/a.ts": "KEY/r"}),
-    "a section of a part": (f"<Location /media/films>\n{ALL}\n</Location>\nProxyPass /media @BUCKET@",
+    "a section of a subfolder": (f"<Location /media/films>\n{ALL}\n</Location>\nProxyPass /media @BUCKET@",
                             {"/media/films/a.ts": "KEY/r", "/media/a.ts": "unsigned", "/media/films2/a": "unsigned"}),
     "a nested section": (f"<Location /media>\n{ALL}\n</Location>\n<Location /media/sub>\nSetEnv S3DeniedStatus 404\n"
                          "</Location>\nProxyPass /media @BUCKET@",
                          {"/media/sub/a.ts": "KEY/r", "/media/sub/denied.ts": "KEY/r 404",
                           "/media/denied.ts": "KEY/r 403"}),
-    "a mount within a mount": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media/app @OTHER@\n"
+    "a ProxyPass below another one": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media/app @OTHER@\n"
                                "ProxyPass /media @BUCKET@",
                                {"/media/app/a.ts": "unsigned", "/media/a.ts": "KEY/r"}),
-    "a mount within, with its own place": (f"<Location /media>\nProxyPass @BUCKET@\n{ALL}\n</Location>\n"
+    "a ProxyPass below, in its own Location": (f"<Location /media>\nProxyPass @BUCKET@\n{ALL}\n</Location>\n"
                                            "<Location /media/app>\nProxyPass @OTHER@\n</Location>",
                                            {"/media/app/a.ts": "unsigned", "/media/a.ts": "KEY/r"}),
-    "a name that begins alike": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media2 @OTHER@\n"
+    "a path with the same beginning": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media2 @OTHER@\n"
                                  "ProxyPass /media @BUCKET@", {"/media2/a.ts": "unsigned", "/media/a.ts": "KEY/r"}),
-    "the mount is the root": (f"<Location />\n{ALL}\n</Location>\nProxyPass /app @OTHER@\nProxyPass / @BUCKET@/",
+    "a ProxyPass of the root": (f"<Location />\n{ALL}\n</Location>\nProxyPass /app @OTHER@\nProxyPass / @BUCKET@/",
                               {"/app/a.ts": "unsigned", "/x/a.ts": "KEY/r"}),
     "some settings, and keys of the server": (f"{ALL}\n<Location /media>\nSetEnv S3Region l\n</Location>\n"
                                               "ProxyPass /media @BUCKET@\nProxyPass /app @OTHER@",
                                               {"/media/a.ts": "KEY/l", "/app/a.ts": "unsigned"}),
-    "not proxied there": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media/page !\nProxyPass /media @BUCKET@",
+    "an excluded path": (f"<Location /media>\n{ALL}\n</Location>\nProxyPass /media/page !\nProxyPass /media @BUCKET@",
                           {"/media/a.ts": "KEY/r"}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", LOCATIONS)
-def test_locations_around_a_pass(
+def test_the_settings_of_a_location_apply_to_its_proxypass(
     case: str,
     bucket: Recorder,
     other: Recorder,
@@ -88,32 +88,32 @@ def test_locations_around_a_pass(
     httpd = Httpd(text, preload=localhost_names)
     checked.append(httpd)
     httpd.start()
-    does_not_count = case.startswith(("the root ", "a folder "))
-    assert_told(httpd, "these settings do not apply to the requests of" if does_not_count else "")
+    is_unused = set(expected.values()) == {"unsigned"}
+    assert_configtest_reports(httpd, "these settings do not apply to the requests of" if is_unused else "")
     httpd.expect_error("usp_s3_wsgi: S3 answered 403 AccessDenied")
-    for target, meant in expected.items():
-        signer, _, status = meant.partition(" ")
+    for target, signer_and_status in expected.items():
+        signer, _, status = signer_and_status.partition(" ")
         reply = httpd.fetch(target)
         assert (reply.status, other.signers() + bucket.signers()) == (int(status or 200), [signer]), target
 
 
-def test_a_location_around_a_balancer_never_goes_out_unsigned(
+def test_a_location_around_a_balancer_is_rejected(
     bucket: Recorder, localhost_names: Path, checked: list[Httpd]
 ) -> None:
-    """The URL of its bucket is that of the member, which nothing but the balancer says."""
-    text = f"<Location /media>\n{ALL}\n</Location>\n" + led("balancer", "media", bucket.url("b", "/bucket"))
+    """Only the balancer knows the bucket's URL, which is the member's."""
+    text = f"<Location /media>\n{ALL}\n</Location>\n" + proxy_config("balancer", "media", bucket.url("b", "/bucket"))
     httpd = Httpd(text, preload=localhost_names)
     checked.append(httpd)
     httpd.start()
-    assert_told(httpd, 'put these settings into a <Proxy "http://b.localhost:[0-9]+/bucket/"> section')
-    assert_refused(httpd, "media", "main", "S3BucketURL")
+    assert_configtest_reports(httpd, 'put these settings into a <Proxy "http://b.localhost:[0-9]+/bucket/"> section')
+    assert_rejected(httpd, "media", "main", "S3BucketURL")
     assert bucket.signers() == []
 
 
-# --- a balancer of a bucket and of something else
+# --- a balancer with a bucket and another backend
 
 
-def test_each_member_of_a_balancer_by_itself(
+def test_only_the_bucket_of_a_balancer_is_signed(
     bucket: Recorder,
     other: Recorder,
     localhost_names: Path,
@@ -121,14 +121,14 @@ def test_each_member_of_a_balancer_by_itself(
     urls = bucket.url("b", "/bucket"), other.url("o", "/other")
     members = "\n".join(f"BalancerMember {url}" for url in urls)
     text = f'<Proxy "balancer://both">\n{members}\n</Proxy>\nProxyPass /both balancer://both'
-    with serving(localhost_names, text, section(urls[0], *keys("KEY")), names=["both"]) as httpd:
+    with running(localhost_names, text, section(urls[0], *keys("KEY")), names=["both"]) as httpd:
         for _ in range(6):
-            assert ask(httpd, "both").status == 200
-            assert ask(httpd, "both", "part").status == 200
+            assert fetch(httpd, "both").status == 200
+            assert fetch(httpd, "both", "subrequest").status == 200
     assert set(bucket.signers()) == {"KEY/r"} and set(other.signers()) == {"unsigned"}
 
 
-# --- sections that fall on any host
+# --- sections that match any host
 
 
 PATTERNS = {
@@ -140,94 +140,96 @@ PATTERNS = {
 
 
 @pytest.fixture(scope="module", params=PATTERNS)
-def anywhere(
+def any_host(
     request: pytest.FixtureRequest,
     bucket_server: Recorder,
     localhost_names: Path,
 ) -> Iterator[Httpd]:
-    """Keys in a section of any host, without S3BucketURL; and a forward proxy."""
+    """Keys in a section that matches any host, without S3BucketURL; and a forward proxy."""
     parts = ["ProxyRequests On", PATTERNS[request.param].replace("@SETTINGS@", ALL)]
-    parts += [led(way, way, bucket_server.url(way, "/bucket")) for way in WAYS]
-    with serving(localhost_names, *parts, names=list(WAYS), told="this section matches any host") as httpd:
+    parts += [proxy_config(way, way, bucket_server.url(way, "/bucket")) for way in WAYS]
+    with running(localhost_names, *parts, names=list(WAYS), configtest="this section matches any host") as httpd:
         yield httpd
 
 
 @every_way
-def test_keys_for_any_host_are_refused(anywhere: Httpd, bucket: Recorder, way: str) -> None:
-    assert_refused(anywhere, way, "main", "S3BucketURL")
+def test_keys_for_any_host_are_rejected(any_host: Httpd, bucket: Recorder, way: str) -> None:
+    assert_rejected(any_host, way, "main", "S3BucketURL")
     assert bucket.signers() == []
 
 
 @pytest.mark.parametrize("name", ["x", "films.s3"])
-def test_keys_for_any_host_are_refused_to_a_forward_proxy(
-    anywhere: Httpd,
+def test_keys_for_any_host_are_rejected_in_a_forward_proxy(
+    any_host: Httpd,
     bucket: Recorder,
     name: str,
 ) -> None:
-    """The client says which host: also one whose name looks like a bucket's."""
-    before = len(lines_of(anywhere))
-    assert anywhere.fetch(bucket.url(name, "/bucket/a.ts")).status == 500
-    assert len(lines_of(anywhere)) == before + 1
+    """The client chooses the host, also one whose name looks like a bucket's."""
+    before = len(log_lines(any_host))
+    assert any_host.fetch(bucket.url(name, "/bucket/a.ts")).status == 500
+    assert len(log_lines(any_host)) == before + 1
     assert bucket.signers() == []
 
 
 @pytest.fixture(scope="module", params=PATTERNS)
-def anywhere_named(
+def any_host_with_bucket_url(
     request: pytest.FixtureRequest,
     bucket_server: Recorder,
     other_server: Recorder,
     localhost_names: Path,
 ) -> Iterator[Httpd]:
-    """The same, each way with S3BucketURL and a forward proxy besides."""
+    """The same with S3BucketURL; b-WAY is proxied to that bucket, o-WAY to another backend."""
     lines = f"{ALL}\nSetEnv S3BucketURL {bucket_server.url('b', '/bucket/')}"
     parts, names = ["ProxyRequests On", PATTERNS[request.param].replace("@SETTINGS@", lines)], []
     for way in WAYS:
         for side, url in (("b", bucket_server.url("b", "/bucket")), ("o", other_server.url(f"o-{way}", "/other"))):
-            parts.append(led(way, f"{side}-{way}", url))
+            parts.append(proxy_config(way, f"{side}-{way}", url))
             names.append(f"{side}-{way}")
-    with serving(localhost_names, *parts, names=names) as httpd:
+    with running(localhost_names, *parts, names=names) as httpd:
         yield httpd
 
 
 @every_way
-def test_a_bucket_in_a_section_of_any_host_is_signed(
-    anywhere_named: Httpd,
+def test_a_bucket_in_a_section_for_any_host_is_signed(
+    any_host_with_bucket_url: Httpd,
     bucket: Recorder,
     way: str,
 ) -> None:
-    assert_signed(anywhere_named, bucket, way, f"b-{way}")
+    assert_signed(any_host_with_bucket_url, bucket, way, f"b-{way}")
 
 
 @every_way
-def test_no_other_url_is_signed_by_it(
-    anywhere_named: Httpd,
+def test_other_urls_in_a_section_for_any_host_are_not_signed(
+    any_host_with_bucket_url: Httpd,
     bucket: Recorder,
     other: Recorder,
     way: str,
 ) -> None:
-    anywhere_named.expect_error("usp_s3_wsgi: ")
-    reply = ask(anywhere_named, f"o-{way}")
+    any_host_with_bucket_url.expect_error("usp_s3_wsgi: ")
+    reply = fetch(any_host_with_bucket_url, f"o-{way}")
     assert (reply.status, other.signers()) in ((500, []), (200, ["unsigned"]))
     assert bucket.signers() == []
 
 
-def test_a_forward_proxy_signs_for_that_bucket_alone(
-    anywhere_named: Httpd,
+def test_a_forward_proxy_signs_only_for_s3bucketurl(
+    any_host_with_bucket_url: Httpd,
     bucket: Recorder,
     other: Recorder,
 ) -> None:
-    anywhere_named.expect_error("usp_s3_wsgi: ")
-    assert anywhere_named.fetch(bucket.url("b", "/bucket/a.ts")).status == 200
+    any_host_with_bucket_url.expect_error("usp_s3_wsgi: ")
+    assert any_host_with_bucket_url.fetch(bucket.url("b", "/bucket/a.ts")).status == 200
     assert bucket.signers() == ["KEY/r"]
     for url in (bucket.url("b", "/bucket2/a.ts"), bucket.url("c", "/bucket/a.ts"), other.url("b", "/bucket/a.ts")):
-        assert anywhere_named.fetch(url).status in {200, 500}
+        assert any_host_with_bucket_url.fetch(url).status in {200, 500}
     assert set(bucket.signers() + other.signers()) <= {"unsigned"}
 
 
-# --- a bucket whose name the URL does not show
+# --- a bucket whose name is not in the URL
 
 
-def test_signature_v4_needs_no_name_of_the_bucket(localhost_names: Path, checked: list[Httpd], s3: EmbeddedS3) -> None:
+def test_signature_v4_does_not_require_the_buckets_name(
+    localhost_names: Path, checked: list[Httpd], s3: EmbeddedS3
+) -> None:
     host = f"private.{s3.domain}:{s3.port}"
     lines = settings(s3)
     gateway = "\n".join([*lines, f"SetEnv S3BucketURL http://{host}/"])
@@ -250,7 +252,7 @@ def test_signature_v4_needs_no_name_of_the_bucket(localhost_names: Path, checked
     httpd.wait_for_error("S3Bucket is not set: Signature v2 signs the bucket's name")
 
 
-# --- other schemes in the same places
+# --- other schemes than http in the same places
 
 
 OTHER_SCHEMES = {
@@ -269,26 +271,26 @@ OTHER_SCHEMES = {
 
 
 @pytest.mark.parametrize("place", OTHER_SCHEMES)
-def test_what_is_no_http_is_left_alone(place: str, localhost_names: Path) -> None:
+def test_fastcgi_requests_are_forwarded_unchanged(place: str, localhost_names: Path) -> None:
     with FastCGI() as server:
         text = OTHER_SCHEMES[place].replace("@URL@", f"fcgi://127.0.0.1:{server.port}")
-        told = "S3AccessKey applies to no request" if place == "server" else ""
-        with serving(localhost_names, text, names=["app"], told=told) as httpd:
-            for form in ("main", "part"):
-                reply = ask(httpd, "app", form)
+        reported = "S3AccessKey applies to no request" if place == "server" else ""
+        with running(localhost_names, text, names=["app"], configtest=reported) as httpd:
+            for kind in ("main", "subrequest"):
+                reply = fetch(httpd, "app", kind)
                 assert reply.status == 200 and b"REQUEST_URI" in reply.body, reply
 
 
 @pytest.mark.skipif(not has_module("proxy_wstunnel"), reason="this httpd has no mod_proxy_wstunnel")
 @pytest.mark.parametrize("place", [place for place in OTHER_SCHEMES if place != "handler"])
-def test_a_websocket_is_left_alone(place: str, checked: list[Httpd]) -> None:
+def test_websocket_requests_are_forwarded_unchanged(place: str, checked: list[Httpd]) -> None:
     module = f'LoadModule proxy_wstunnel_module "{modules_directory()}/mod_proxy_wstunnel.so"'
     with ScriptedS3(answer(200, b"a socket's"), then=answer(200, b"a socket's")) as server:
         text = OTHER_SCHEMES[place].replace("@URL@", f"ws://127.0.0.1:{server.port}")
         httpd = Httpd(f"{module}\n{text}")
         checked.append(httpd)
         httpd.start()
-        assert_told(httpd, "S3AccessKey applies to no request" if place == "server" else "")
+        assert_configtest_reports(httpd, "S3AccessKey applies to no request" if place == "server" else "")
         reply = httpd.fetch("/app/a.ts", upgrade="websocket", connection="Upgrade")
     assert (reply.status, reply.body) == (200, b"a socket's")
     (request,) = server.requests

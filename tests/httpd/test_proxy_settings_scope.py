@@ -1,4 +1,4 @@
-"""Configurations in which a section, a rule or a balancer leaves in doubt whose settings count for a request."""
+"""Which settings apply to a proxied request where several sections, rules or ``.htaccess`` files have some."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start(checked: list[Httpd], preload: Path, text: str) -> Httpd:
     return httpd
 
 
-# --- 1. a balancer without failonstatus (httpd's default), and S3 fails: the child crashes
+# --- a balancer without failonstatus (httpd's default), and S3 fails
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -38,7 +38,7 @@ def test_a_failure_of_a_member_does_not_crash_the_child(
         assert set(httpd.children()) == children
 
 
-# --- 2. a bucket's request goes out unsigned, without a word
+# --- settings in <If> and <LocationMatch>
 
 
 NAMED = f"{ALL}\nSetEnv S3BucketURL @BUCKET@/"
@@ -52,7 +52,7 @@ IFS = {
 
 
 @pytest.mark.parametrize("form", IFS)
-def test_settings_in_an_if_or_a_pattern_never_go_out_unsigned(
+def test_settings_in_an_if_or_a_pattern_are_never_ignored(
     checked: list[Httpd], localhost_names: Path, bucket: Recorder, form: str
 ) -> None:
     httpd = start(checked, localhost_names, IFS[form].replace("@BUCKET@", bucket.url("b", "/bucket")))
@@ -60,10 +60,10 @@ def test_settings_in_an_if_or_a_pattern_never_go_out_unsigned(
     assert "unsigned" not in bucket.signers()
 
 
-# --- 3. other backends are refused
+# --- other backends on the same server
 
 
-GATEWAY = f"WSGIScriptAliasMatch ^/g/ ${{USP_S3_WSGI}}\n<Location @AT@>\n{NAMED}\n</Location>\n"
+GATEWAY = f"WSGIScriptAliasMatch ^/g/ ${{USP_S3_WSGI}}\n<Location @PATH@>\n{NAMED}\n</Location>\n"
 FOREIGN = {
     "a server-wide SetEnvIf": ("SetEnvIf Host ^ S3Region=eu\n" + GATEWAY + "ProxyPass /o @OTHER@", "/g", "/o/a.ts"),
     "a server-wide rule": (
@@ -78,31 +78,33 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("case", FOREIGN)
-def test_another_backend_beside_a_gateway_is_left_alone(
+def test_another_backend_gets_no_signature_of_a_gateway(
     checked: list[Httpd], localhost_names: Path, bucket: Recorder, other: Recorder, case: str
 ) -> None:
-    text, at, target = FOREIGN[case]
-    text = text.replace("@AT@", at).replace("@OTHER@", other.url("o", "/other"))
+    text, path, target = FOREIGN[case]
+    text = text.replace("@PATH@", path).replace("@OTHER@", other.url("o", "/other"))
     httpd = start(checked, localhost_names, text.replace("@BUCKET@", bucket.url("gateway", "/gateway")))
     assert httpd.fetch(target).status == 200
     assert other.signers() == ["unsigned"]
 
 
-# --- 4. a setting from a wrong place
+# --- settings that do not apply
 
 
-def test_a_location_around_that_does_not_count_takes_nothing_away(
+def test_a_location_that_does_not_apply_overrides_nothing(
     checked: list[Httpd], localhost_names: Path, bucket: Recorder
 ) -> None:
-    """The <Location /> stands later, so httpd has merged its value; it is left out, and the other one is not back."""
+    """httpd has merged the value of the later <Location />, which does not apply: the value that it replaced does."""
     url = bucket.url("b", "/bucket")
     text = f"<Location /m>\nProxyPass {url}\n{ALL}\n</Location>\n<Location />\nSetEnv S3Region g\n</Location>"
     assert start(checked, localhost_names, text).fetch("/m/a.ts").status == 200
     assert bucket.signers() == ["KEY/r"]
 
 
-def test_two_empty_values_are_not_the_same_line(checked: list[Httpd], localhost_names: Path, bucket: Recorder) -> None:
-    """mod_env's empty value is one literal: the server's line hides the one of the <Location>."""
+def test_an_empty_value_of_a_location_overrides_the_sections(
+    checked: list[Httpd], localhost_names: Path, bucket: Recorder
+) -> None:
+    """All empty values of mod_env have the same address: the <Location>'s must not be taken for the server's."""
     url = bucket.url("b", "/bucket")
     text = (
         f"SetEnv S3SecurityToken\n{section(url, *keys('KEY'), 'SetEnv S3SecurityToken token')}\n"
@@ -113,7 +115,7 @@ def test_two_empty_values_are_not_the_same_line(checked: list[Httpd], localhost_
     assert "x-amz-security-token" not in request.headers
 
 
-def test_an_empty_variable_of_an_htaccess_file_is_no_setting(
+def test_an_empty_variable_of_an_htaccess_file_is_not_a_setting(
     checked: list[Httpd], localhost_names: Path, bucket: Recorder
 ) -> None:
     url = bucket.url("b", "/bucket")
@@ -130,7 +132,7 @@ def test_an_empty_variable_of_an_htaccess_file_is_no_setting(
     assert bucket.signers() == ["KEY/r"]
 
 
-def test_rules_in_a_section_of_another_host_are_about_that_host_alone(
+def test_rules_in_a_section_apply_to_its_virtual_host_only(
     checked: list[Httpd], localhost_names: Path, bucket: Recorder
 ) -> None:
     url = bucket.url("b", "/bucket")
@@ -143,7 +145,7 @@ def test_rules_in_a_section_of_another_host_are_about_that_host_alone(
     assert bucket.signers() == ["KEY/r"]
 
 
-def test_a_rule_that_only_mentions_the_name_of_a_setting_computes_none(
+def test_a_rule_on_a_header_with_a_settings_name_sets_nothing(
     checked: list[Httpd], localhost_names: Path, bucket: Recorder
 ) -> None:
     url = bucket.url("b", "/bucket")
@@ -153,13 +155,13 @@ def test_a_rule_that_only_mentions_the_name_of_a_setting_computes_none(
     assert httpd.fetch("/m/a.ts").status == 200
 
 
-# --- 5. misleading lines
+# --- log lines
 
 
-def test_the_line_about_a_spelling_does_not_say_what_is_written_already(
+def test_a_path_that_the_client_encodes_differently_is_named_as_the_reason(
     checked: list[Httpd], localhost_names: Path, bucket: Recorder
 ) -> None:
-    """The client's spelling of the path is the reason, not the section's."""
+    """The line does not suggest the URL that the section has already."""
     url = bucket.url("b", "/bucket")
     text = f"{section(url, *keys('KEY'))}\nProxyPass /m {url.removesuffix('/bucket')} nocanon"
     httpd = start(checked, localhost_names, text)
@@ -167,7 +169,7 @@ def test_the_line_about_a_spelling_does_not_say_what_is_written_already(
     assert "its path is percent-encoded differently" in httpd.wait_for_error("mod_proxy does not apply <Proxy")
 
 
-def test_no_password_of_a_url_is_in_the_line(checked: list[Httpd], localhost_names: Path, bucket: Recorder) -> None:
+def test_the_password_of_a_url_is_not_logged(checked: list[Httpd], localhost_names: Path, bucket: Recorder) -> None:
     url = bucket.url("b", "/bucket")
     text = f"{section(url.replace('//', '//user:hidden@'), *keys('KEY'))}\nProxyPass /m {url}"
     httpd = start(checked, localhost_names, text)
@@ -177,7 +179,7 @@ def test_no_password_of_a_url_is_in_the_line(checked: list[Httpd], localhost_nam
     assert bucket.signers() == []
 
 
-def test_keys_in_the_section_of_a_balancer_say_what_is_missing(
+def test_keys_in_the_section_of_a_balancer_are_rejected_with_a_hint(
     checked: list[Httpd], localhost_names: Path, bucket: Recorder
 ) -> None:
     url = bucket.url("b", "/bucket")
@@ -188,24 +190,24 @@ def test_keys_in_the_section_of_a_balancer_say_what_is_missing(
     assert "set S3BucketURL" in line or "S3BucketURL shows no bucket" in line
 
 
-# --- 6. a neighbour's .htaccess, on a server that may have no bucket at all
+# --- .htaccess files of other sites, on a server without a bucket
 
 
-NEIGHBOURS = {
+HTACCESS_FILES = {
     "SetEnv": "SetEnv S3REGION eu",
     "SetEnvIf": "SetEnvIf Host ^ S3REGION=eu",
     "E=": "RewriteEngine On\nRewriteRule ^ - [E=S3REGION:eu]",
 }
 
 
-@pytest.mark.parametrize("form", NEIGHBOURS)
-def test_an_author_who_proxies_to_no_bucket_is_left_alone(
+@pytest.mark.parametrize("form", HTACCESS_FILES)
+def test_an_htaccess_file_that_proxies_to_another_backend_works(
     checked: list[Httpd], localhost_names: Path, other: Recorder, form: str
 ) -> None:
     httpd = start(checked, localhost_names, '<Directory "${ROOT}/htdocs">\nAllowOverride All\n</Directory>')
     folder = httpd.root / "htdocs" / "d"
     folder.mkdir()
     rule = f"RewriteEngine On\nRewriteRule ^(.*)$ {other.url('o', '/other')}/$1 [P]\n"
-    (folder / ".htaccess").write_text(f"{NEIGHBOURS[form]}\n{rule}")
+    (folder / ".htaccess").write_text(f"{HTACCESS_FILES[form]}\n{rule}")
     assert httpd.fetch("/d/a.ts").status == 200
     assert other.signers() == ["unsigned"]
