@@ -99,3 +99,14 @@ def test_the_stub_of_the_module_has_each_function() -> None:
     in_c = re.findall(r'^    {"(\w+)", py_(\w+), METH_', SOURCE, re.MULTILINE)
     assert [name for name, _ in in_c] == [function for _, function in in_c]
     assert sorted(name for name, _ in in_c) == sorted(re.findall(r"^def (\w+)\(", stub, re.MULTILINE))
+
+
+def test_each_kind_of_failure_in_c_has_an_exception() -> None:
+    header = (PACKAGE / "proxy" / "mod_usp_s3" / "mod_usp_s3.h").read_text("utf-8")
+    kinds = re.findall(r'^#define USP_S3_\w+ "([a-z ]+)"$', header, re.MULTILINE)
+    assert sorted(kinds) == ["invalid response", "no response", "truncated body"]
+    for kind in kinds:
+        line = callbacks.describe_failure(("GET", "https://s3.example/b/a?X-Amz-Signature=1"), kind, "reason", (1, 0.1))
+        assert line and re.fullmatch(
+            r"USPS30(401|408|501): usp_s3_wsgi: reason \(GET https://s3\.example/b/a, attempt 1, 0\.100 s\)", line
+        )

@@ -18,12 +18,15 @@ from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import (
     AccessDenied,
+    BadUpstreamResponse,
+    BodyTruncated,
     GatewayError,
     LogCode,
     ProxiedRequestFailed,
     RangeNotSatisfiable,
     S3ErrorResponse,
     SettingError,
+    UpstreamError,
     describe_internal_error,
 )
 from usp_s3_wsgi.observability import error_log
@@ -265,9 +268,20 @@ def _record(failure: GatewayError, s3_error: S3ErrorResponse, settings: Settings
     return f"the next requests are signed for {s3_error.region}" if is_new else ""
 
 
-def describe_failure(request: tuple[str, str], reason: str, attempt: tuple[int, float]) -> str | None:
-    """Return the line for a failure without a response of S3, None for none; ``request``: method and URL."""
-    failure = ProxiedRequestFailed(reason)
+#: The exceptions for failures that C reports, by their kind in ``mod_usp_s3.h``.
+_FAILURES: dict[str, type[UpstreamError]] = {
+    "invalid response": BadUpstreamResponse,
+    "truncated body": BodyTruncated,
+    "no response": ProxiedRequestFailed,
+}
+
+
+def describe_failure(request: tuple[str, str], kind: str, reason: str, attempt: tuple[int, float]) -> str | None:
+    """Return the line for a failure that S3 did not explain, None for none.
+
+    ``request``: method and URL. ``kind``: a key of ``_FAILURES``. ``reason``: one of a few fixed messages.
+    """
+    failure = _FAILURES[kind](reason)
     line = error_log.format_failure(failure, _attempt(*request, *attempt))
     return None if line is None else error_log.format_line(failure.code, line)
 

@@ -311,7 +311,7 @@ static apr_status_t keep_error_body(request_rec *r, signed_request *request, apr
 /* The response cannot be forwarded: log the error, and send 502 to the client. */
 static void reject_response(request_rec *r, signed_request *request, const char *error)
 {
-    usp_s3_log_failure(r, request, error);
+    usp_s3_log_failure(r, request, USP_S3_INVALID_RESPONSE, error);
     request->is_body_withheld = request->is_rejected = 1;
     request->client_status = HTTP_BAD_GATEWAY;
 }
@@ -406,7 +406,7 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
     if (contains_bucket(brigade, &ap_bucket_type_error) || usp_s3_count_body_bytes(request, brigade)) {
         request->response_filter = NULL;
         request->is_truncated = 1;
-        usp_s3_log_failure(r, request, "response body truncated");
+        usp_s3_log_failure(r, request, USP_S3_TRUNCATED_BODY, "response body truncated");
         usp_s3_abort_response(filter, brigade);
         return APR_EGENERAL; /* mod_proxy stops reading */
     }
@@ -499,10 +499,11 @@ static int set_request_status(int *status, request_rec *r)
     undo_signing(r);
     overridden = !request->has_response && apr_table_get(r->notes, "proxy-error-override");
     if (!request->has_response && request->response_header.error)
-        usp_s3_log_failure(r, request, request->response_header.error);
+        usp_s3_log_failure(r, request, USP_S3_INVALID_RESPONSE, request->response_header.error);
     else if (!request->has_response && !overridden && *status >= HTTP_INTERNAL_SERVER_ERROR)
-        usp_s3_log_failure(r, request, apr_psprintf(r->pool, "mod_proxy got no response: %d%s", *status,
-                                               connection_failure_hint(r, request)));
+        usp_s3_log_failure(r, request, USP_S3_NO_RESPONSE,
+                           apr_psprintf(r->pool, "mod_proxy got no response: %d%s", *status,
+                                        connection_failure_hint(r, request)));
     if (!request->is_body_withheld && !overridden) {
         if (request->is_truncated && r->main)
             *status = HTTP_BAD_GATEWAY;

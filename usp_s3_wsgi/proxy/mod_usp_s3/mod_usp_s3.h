@@ -260,8 +260,13 @@ int usp_s3_sign_request(request_rec *r, signed_request *request, char **url);
 /* Map S3's error response to the status for the client, which is returned, and log what the operator must know. */
 int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status);
 
+/* Kinds of another failure, as in proxy/callbacks.py. */
+#define USP_S3_INVALID_RESPONSE "invalid response"
+#define USP_S3_TRUNCATED_BODY "truncated body"
+#define USP_S3_NO_RESPONSE "no response"
+
 /* Log another failure of a request, in the words of Python's describe_failure, subject to rate limiting. */
-void usp_s3_log_failure(request_rec *r, signed_request *request, const char *message);
+void usp_s3_log_failure(request_rec *r, signed_request *request, const char *kind, const char *message);
 
 /* Log S3's response in the words of describe_response at LogLevel debug, unless it is a success or logged already. */
 void usp_s3_log_response(request_rec *r, signed_request *request);

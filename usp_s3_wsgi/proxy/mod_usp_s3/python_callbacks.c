@@ -387,7 +387,7 @@ void usp_s3_log_response(request_rec *r, signed_request *request)
         ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r, "%s", line);
 }
 
-void usp_s3_log_failure(request_rec *r, signed_request *request, const char *message)
+void usp_s3_log_failure(request_rec *r, signed_request *request, const char *kind, const char *message)
 {
     const char *line = NULL;
     PyObject *result;
@@ -395,8 +395,8 @@ void usp_s3_log_failure(request_rec *r, signed_request *request, const char *mes
     if (!Py_IsInitialized())
         return;
     enter_python();
-    result = PyObject_CallFunction(describe_failure_callback, "(NN)N(id)", to_str(r->method), to_str(request->url),
-                                   to_str(message), request->attempt, seconds_since(r));
+    result = PyObject_CallFunction(describe_failure_callback, "(NN)NN(id)", to_str(r->method), to_str(request->url),
+                                   to_str(kind), to_str(message), request->attempt, seconds_since(r));
     if (!result || (result != Py_None && !(line = copy_str(r->pool, result))))
         log_internal_error(r);
     Py_XDECREF(result);
