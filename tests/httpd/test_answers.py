@@ -40,6 +40,7 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
         without(section("/no-secret", s3), "S3SecretKey"),
         without(section("/no-file", s3, "SetEnv S3SecretKeyFile /nonexistent/secret"), "S3SecretKey"),
         section("/cached", s3),
+        "LogLevel warn usp_s3:info",  # a retry is logged at level info
         "CacheRoot ${ROOT}/run/cache\nCacheEnable disk /cached\nCacheHeader on\n",
     ]
     with Httpd("\n".join(sections)) as server:

@@ -51,6 +51,8 @@ WSGIScriptAlias /limited ${{USP_S3_WSGI}}
 </Location>
 # Longer than any wait below: a client that only httpd's timeout frees would fail the test.
 KeepAliveTimeout 300
+# A retry is logged at level info.
+LogLevel warn usp_s3:info
 """
 )
 

@@ -53,7 +53,8 @@ def install(prefix: Path, agent: str) -> str:
         for source in (ours / packages.relative_to(prefix)).glob(pattern):
             shutil.copytree(source, packages / source.name)
     shutil.copytree(ours / "share" / "usp_s3_wsgi", prefix / "share" / "usp_s3_wsgi")
-    pool = packages / "usp_s3_wsgi" / "pool.py"
+    pool = packages / "usp_s3_wsgi" / "transport" / "pool.py"
+    assert AGENT in pool.read_text()
     pool.write_text(pool.read_text().replace(AGENT, f"User-Agent: {agent}"))
     printed = subprocess.run(
         [prefix / "bin" / "python", "-c", "from usp_s3_wsgi.cli.main import main; main(['apache-config'])"],
