@@ -70,7 +70,7 @@ def test_a_reload_waits_for_idle_children_and_not_for_httpds_clock(s3: EmbeddedS
     for _ in range(5):  # a busy machine may take longer than is waited for
         for mount in BOTH * 2:
             assert httpd.fetch(f"{mount}/a.ts").body == DATA
-        if not httpd.reload_and_see_who_is_left():
+        if not httpd.reload_and_list_leftover_children():
             return
     pytest.fail("children of before were still running")
 
