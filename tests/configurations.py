@@ -1,7 +1,7 @@
-"""Configurations and what is to be told of them, for ``httpd -t`` and for tests without httpd.
+"""Configurations and the findings that configtest reports for them, for tests with and without httpd.
 
-A comment ``#! error TEXT`` or ``#! warning TEXT`` stands before the line that is to be named; TEXT is part of the
-message.
+A comment ``#! error CODE TEXT`` or ``#! warning CODE TEXT`` precedes the line that the finding names. CODE is the
+number without ``USPS``. TEXT is a part of the message, or several parts with `` ... `` between them.
 """
 
 from __future__ import annotations
@@ -9,36 +9,37 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from usp_s3_wsgi.configtest.apache_syntax import Line, Node, parse
 
 KEYS = "SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK"
 
-#: What is wrong, by what it is.
+#: Configurations with findings.
 WRONG = {
     "a value that is not allowed": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3Region must be a region's name
+  #! error 30801 S3Region must be a region's name
   SetEnv S3Region "eu central"
-  #! error S3UseHeaders must be on or off
+  #! error 30801 S3UseHeaders must be on or off
   SetEnv S3UseHeaders yes
 </Location>
 """,
-    "a setting that is misspelt": """
+    "a misspelled setting": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3UseHeader is not a setting: did you mean S3UseHeaders?
+  #! error 30802 S3UseHeader is not a setting: did you mean S3UseHeaders?
   SetEnv S3UseHeader on
 </Location>
 """,
-    "a setting that is missing": """
+    "a missing setting": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   SetEnv S3AccessKey AK
@@ -49,13 +50,13 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3Profile is set, but S3CredentialSource is not aws
+  #! error 30803 S3Profile is set, but S3CredentialSource is not aws
   SetEnv S3Profile default
 </Location>
 """,
-    "a server's default and a section's own": """
+    "a default of the server and settings of a section": """
 SetEnv S3Region eu-central-1
-#! error S3Expires must be a whole number
+#! error 30801 S3Expires must be a whole number
 SetEnv S3Expires never
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
@@ -63,11 +64,11 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   @KEYS@
 </Location>
 """,
-    "what a section unsets": """
+    "UnsetEnv in a section": """
 SetEnv S3AccessKey AK
 SetEnv S3SecretKey SK
 WSGIScriptAlias /media ${USP_S3_WSGI}
-#! error S3AccessKey is not set
+#! error 30803 S3AccessKey is not set
 <Location /media>
   UnsetEnv S3AccessKey
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -75,21 +76,21 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
     "an empty value": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
   SetEnv S3SecretKey ""
 </Location>
 """,
-    "a mount in a virtual host, its settings around it": """
+    "a mount in a virtual host, with settings in sections around it": """
 <VirtualHost *>
   SetEnv S3AccessKey AK
   WSGIScriptAlias /media/eu ${USP_S3_WSGI}
   <Location /media>
     SetEnv S3Region eu-central-1
   </Location>
-  #! error S3SecretKey is not set
+  #! error 30803 S3SecretKey is not set
   <Location /media/eu>
     SetEnv S3BucketURL http://films.s3.amazonaws.com/
   </Location>
@@ -97,10 +98,10 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
     "a mount without settings": """
 SetEnv S3Region eu-central-1
-#! error S3BucketURL is not set
+#! error 30803 S3BucketURL is not set
 WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
-    "one bucket of a mount": """
+    "one of two buckets of a mount": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   @KEYS@
@@ -109,13 +110,13 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
 </Location>
 <Location /media/clips>
-  #! error S3BucketURL must be an http:// or https:// URL
+  #! error 30801 S3BucketURL must be an http:// or https:// URL
   SetEnv S3BucketURL films.s3.amazonaws.com
 </Location>
 """,
     "the second bucket": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
-#! error S3FallbackURL is not set
+#! error 30803 S3FallbackURL is not set
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
@@ -126,41 +127,41 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
-  #! error S3Retries is for the gateway
+  #! error 30804 S3Retries is for the gateway
   SetEnv S3Retries 3
 </Proxy>
 """,
-    "the gateway's, in a server with rules": """
+    "settings of the gateway in <Proxy>, in a server with rules": """
 SetEnvIf Host "^([a-z]+)" S3Bucket=$1
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
-  #! error S3CAFile is for the gateway
+  #! error 30804 S3CAFile is for the gateway
   SetEnv S3CAFile /etc/ssl/certs/ca-certificates.crt
-  #! error S3FallbackURL is for the gateway
+  #! error 30804 S3FallbackURL is for the gateway
   SetEnv S3FallbackURL http://copy.s3.amazonaws.com/
 </Proxy>
 """,
-    "a value in <Proxy>": """
+    "a value in <Proxy> that is not allowed": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
-  #! error S3UseHeaders must be on or off
+  #! error 30801 S3UseHeaders must be on or off
   SetEnv S3UseHeaders 1
 </Proxy>
 """,
-    "keys that are missing in <Proxy>": """
+    "missing keys in <Proxy>": """
 ProxyPass /films http://films.s3.amazonaws.com
-#! error S3AccessKey is not set
+#! error 30803 S3AccessKey is not set
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3Region eu-central-1
 </Proxy>
 """,
-    "of members of a balancer, one's": """
+    "missing keys for one member of a balancer": """
 <Proxy "http://films-eu.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Proxy "http://films-us.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
 </Proxy>
@@ -170,10 +171,10 @@ ProxyPass /films http://films.s3.amazonaws.com
 </Proxy>
 ProxyPass /films balancer://films
 """,
-    "a virtual host whose main server has the section": """
+    "a virtual host with a section of the main server": """
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
-  #! error S3Region must be a region's name
+  #! error 30801 S3Region must be a region's name
   SetEnv S3Region "#"
 </Proxy>
 <VirtualHost *>
@@ -181,61 +182,61 @@ ProxyPass /films balancer://films
   ProxyPass /films http://films.s3.amazonaws.com
 </VirtualHost>
 """,
-    "S3BucketURL of another host than ProxyPass's": """
+    "S3BucketURL with another host than ProxyPass": """
 <Location /films>
   ProxyPass http://films.s3.amazonaws.com
   @KEYS@
-  #! error S3BucketURL is not where
+  #! error 30816 S3BucketURL has another scheme, host or port than http://films.s3.amazonaws.com, where
   SetEnv S3BucketURL http://clips.s3.amazonaws.com/
 </Location>
 """,
-    "a secret file that is missing": """
+    "a missing secret file": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   SetEnv S3AccessKey AK
-  #! error S3SecretKeyFile: /etc/no-such-secret: the file cannot be read: No such file or directory
+  #! error 30805 S3SecretKeyFile: /etc/no-such-secret: the file cannot be read: No such file or directory
   SetEnv S3SecretKeyFile /etc/no-such-secret
 </Location>
 """,
-    "a secret file that is empty": """
+    "an empty secret file": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
-  #! error S3AccessKeyFile: /dev/null: the content of the file must be printable ASCII characters
+  #! error 30807 S3AccessKeyFile: /dev/null: the content of the file must be printable ASCII characters
   SetEnv S3AccessKeyFile /dev/null
   SetEnv S3SecretKey SK
 </Proxy>
 """,
-    "a secret file that is a folder": """
+    "a directory instead of a secret file": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
-  #! error S3AccessKeyFile: /etc/apt: the file cannot be read: Is a directory
+  #! error 30805 S3AccessKeyFile: /etc/apt: the file cannot be read: Is a directory
   SetEnv S3AccessKeyFile /etc/apt
   SetEnv S3SecretKey SK
 </Proxy>
 """,
-    "a secret where its file's path should be": """
+    "a secret instead of the path of its file": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
-  #! error S3SecretKeyFile: the file cannot be read: No such file or directory
+  #! error 30805 S3SecretKeyFile: the file cannot be read: No such file or directory
   SetEnv S3SecretKeyFile /abcdefghijklmn/opqrstuvwxyz
 </Proxy>
 """,
-    "certificates": """
+    "files of certificates": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3CAFile: /etc/passwd: the file holds no certificate (PEM)
+  #! error 30806 S3CAFile: /etc/passwd: the file contains no certificate in PEM format
   SetEnv S3CAFile /etc/passwd
   SetEnv S3FallbackURL http://copy.s3.amazonaws.com/
-  #! warning S3FallbackCAFile: /etc/no-such-file: the file cannot be read
+  #! warning 30805 S3FallbackCAFile: /etc/no-such-file: the file cannot be read
   SetEnv S3FallbackCAFile /etc/no-such-file
 </Location>
 """,
-    "a section that nothing leads to": """
-#! warning nothing leads to this section: no ProxyPass
+    "a section that no request matches": """
+#! warning 30809 no request matches this section: no ProxyPass
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
   ProxySet timeout=5
@@ -243,7 +244,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
     "a typo": """
 ProxyPass /films http://flims.s3.amazonaws.com
-#! warning httpd.conf:@2@ leads to http://flims.s3.amazonaws.com, unsigned
+#! warning 30810 this section: httpd.conf:@2@ sends requests to http://flims.s3.amazonaws.com, unsigned
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -251,14 +252,14 @@ ProxyPass /films http://flims.s3.amazonaws.com
     "localhost for 127.0.0.1": """
 RewriteEngine On
 RewriteRule ^/films/(.*) http://localhost:9000/films/$1 [NC,P]
-#! warning httpd.conf:@3@ leads to http://localhost:9000/films/
+#! warning 30810 this section: httpd.conf:@3@ sends requests to http://localhost:9000/films/
 <Proxy "http://127.0.0.1:9000/films/">
   @KEYS@
 </Proxy>
 """,
     "http for https": """
 ProxyPass /films http://films.s3.amazonaws.com
-#! warning httpd.conf:@2@ leads to http://films.s3.amazonaws.com
+#! warning 30810 this section: httpd.conf:@2@ sends requests to http://films.s3.amazonaws.com
 <Proxy "https://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -268,7 +269,7 @@ ProxyPass /films http://films.s3.amazonaws.com
   BalancerMember http://s3.example:9001/films
 </Proxy>
 ProxyPass /films balancer://films
-#! warning httpd.conf:@3@ leads to http://s3.example:9001/films
+#! warning 30810 this section: httpd.conf:@3@ sends requests to http://s3.example:9001/films
 <Proxy "http://s3.example:9000/films/">
   @KEYS@
 </Proxy>
@@ -277,16 +278,16 @@ ProxyPass /films balancer://films
 <Location /films>
   SetHandler "proxy:http://s3.example:9000/Films"
 </Location>
-#! warning httpd.conf:@3@ leads to http://s3.example:9000/Films
+#! warning 30810 this section: httpd.conf:@3@ sends requests to http://s3.example:9000/Films
 <Proxy "http://s3.example:9000/films/">
   @KEYS@
 </Proxy>
 """,
-    "ProxyPassReverse and the like lead nowhere": """
+    "directives with URLs that do not proxy requests": """
 ProxyPassReverse /films http://films.s3.amazonaws.com/
 Redirect /x http://films.s3.amazonaws.com/x
 ErrorDocument 404 http://films.s3.amazonaws.com/x
-#! warning nothing leads to this section: no ProxyPass
+#! warning 30809 no request matches this section: no ProxyPass
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -298,16 +299,16 @@ ErrorDocument 404 http://films.s3.amazonaws.com/x
 </VirtualHost>
 <VirtualHost *>
   ServerName b.example
-  #! warning nothing leads to this section
+  #! warning 30809 no request matches this section
   <Proxy "http://films.s3.amazonaws.com/">
     @KEYS@
   </Proxy>
 </VirtualHost>
 """,
-    "a target that is known at each request only": """
+    "a URL that is only known at request time": """
 RewriteEngine On
 RewriteRule ^/to/([^/]+)/(.*) http://$1/$2 [P]
-#! warning could not check whether something leads to this section (and 1 sections more): where httpd.conf:@3@ leads to
+#! warning 30811 whether any request matches this section (and 1 other section): the URLs that httpd.conf:@3@ sends
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
@@ -316,7 +317,7 @@ RewriteRule ^/to/([^/]+)/(.*) http://$1/$2 [P]
 </Proxy>
 """,
     "a bucket without a mount": """
-#! warning there is a bucket here, and nothing leads to this path
+#! warning 30820 this bucket is not used: no WSGIScriptAlias, ProxyPass or RewriteRule [P] handles this path
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
@@ -324,7 +325,7 @@ RewriteRule ^/to/([^/]+)/(.*) http://$1/$2 [P]
 """,
     "a mount of another path": """
 WSGIScriptAlias /medai ${USP_S3_WSGI}
-#! warning there is a bucket here, and nothing leads to this path
+#! warning 30820 this bucket is not used: no WSGIScriptAlias, ProxyPass or RewriteRule [P] handles this path
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
@@ -334,27 +335,27 @@ WSGIScriptAlias /medai ${USP_S3_WSGI}
   @KEYS@
 </Location>
 """,
-    "a bucket without a mount, beside httpd's own handlers": """
+    "a bucket without a mount, beside handlers of httpd": """
 AddHandler type-map var
 <Location /server-status>
   SetHandler server-status
 </Location>
 ScriptAlias /cgi-bin/ /usr/lib/cgi-bin/
-#! warning there is a bucket here, and nothing leads to this path
+#! warning 30820 this bucket is not used: no WSGIScriptAlias, ProxyPass or RewriteRule [P] handles this path
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
 </Location>
 """,
-    "settings for nothing": """
-#! warning S3AccessKey counts for no request
+    "settings that apply to no request": """
+#! warning 30823 S3AccessKey applies to no request: there is no WSGIScriptAlias that uses it
 SetEnv S3AccessKey AK
 SetEnv S3SecretKey SK
 ProxyPass /films http://films.s3.amazonaws.com
 """,
     "settings around a ProxyPass": """
 ProxyPass /media/films http://films.s3.amazonaws.com
-#! warning these settings do not count for what httpd.conf:@2@ sends
+#! warning 30821 these settings do not apply to the requests of httpd.conf:@2@: move them into a <Proxy> section
 <Location /media>
   @KEYS@
 </Location>
@@ -363,20 +364,20 @@ ProxyPass /media/films http://films.s3.amazonaws.com
 <Location /films>
   @KEYS@
   RewriteEngine On
-  #! error the requests sent there are refused: S3AccessKey at httpd.conf:@3@ is neither in
+  #! error 30818 the requests of this directive are rejected, because S3AccessKey at httpd.conf:@3@ ... known bucket
   RewriteRule ^.*/(.*) http://films.s3.amazonaws.com/$1 [P]
 </Location>
 """,
     "SetHandler with keys around and no section": """
 <Location /films>
   @KEYS@
-  #! error the requests sent there are refused: S3AccessKey at httpd.conf:@3@ is neither in
+  #! error 30818 the requests of this directive are rejected, because S3AccessKey at httpd.conf:@3@ ... known bucket
   SetHandler "proxy:http://films.s3.amazonaws.com"
 </Location>
 """,
     "[P] of the server with keys around and no section": """
 RewriteEngine On
-#! error the requests sent there are refused: S3AccessKey at httpd.conf:@6@ is neither in
+#! error 30818 the requests of this directive are rejected, because S3AccessKey at httpd.conf:@6@ ... known bucket
 RewriteRule ^/films/(.*) http://films.s3.amazonaws.com/$1 [P]
 <Location /films>
   @KEYS@
@@ -384,14 +385,14 @@ RewriteRule ^/films/(.*) http://films.s3.amazonaws.com/$1 [P]
 """,
     "capitals in scheme and host": """
 ProxyPass /films http://films.example/b
-#! error requests that httpd.conf:@2@ sends there, which are refused: write <Proxy "http://films.example/b/">
+#! error 30812 requests of httpd.conf:@2@, ... these requests are rejected: write <Proxy "http://films.example/b/">
 <Proxy "HTTP://Films.example/b/">
   @KEYS@
 </Proxy>
 """,
     "capitals in ProxyPass": """
 ProxyPass /films http://Films.example:80/b
-#! error which are refused: write <Proxy "http://Films.example:80/b/">
+#! error 30812 these requests are rejected: write <Proxy "http://Films.example:80/b/">
 <Proxy "http://films.example/b/">
   @KEYS@
 </Proxy>
@@ -401,17 +402,17 @@ ProxyPass /films http://Films.example:80/b
   RewriteEngine On
   RewriteRule ^.*/(.*) HTTP://Films.example/b/$1 [P]
 </Location>
-#! error which are refused: write <Proxy "http://films.example/b/">
+#! error 30812 these requests are rejected: write <Proxy "http://films.example/b/">
 <Proxy "HTTP://Films.example/b/">
   @KEYS@
 </Proxy>
 """,
-    "another spelling beside the right one": """
+    "a different spelling beside the right one": """
 ProxyPass /films http://films.example/b
 <Proxy "http://films.example/b/">
   @KEYS@
 </Proxy>
-#! warning mod_proxy never applies this section to the requests that httpd.conf:@2@ sends there: write
+#! warning 30812 mod_proxy does not apply this section to the requests of httpd.conf:@2@, ... written differently: write
 <Proxy "http://Films.example/b/">
   SetEnv S3Region eu-central-1
 </Proxy>
@@ -420,21 +421,21 @@ ProxyPass /films http://films.example/b
 <Location /films>
   SetHandler "proxy:unix:/run/s3.sock|http://s3.example/films"
 </Location>
-#! error which are refused: write <Proxy "unix:/run/s3.sock|http://s3.example/films/">
+#! error 30812 these requests are rejected: write <Proxy "unix:/run/s3.sock|http://s3.example/films/">
 <Proxy "http://s3.example/films/">
   @KEYS@
 </Proxy>
 """,
-    "a number that a port only begins with": """
+    "a port that is a prefix of another port": """
 ProxyPass /films http://s3.example:9000/films
-#! warning nothing leads to this section: httpd.conf:@2@ leads to http://s3.example:9000/films, unsigned
+#! warning 30810 this section: httpd.conf:@2@ sends requests to http://s3.example:9000/films, unsigned
 <Proxy "http://s3.example:90">
   @KEYS@
 </Proxy>
 """,
-    "a name that a bucket's only begins with": """
+    "a bucket name that is a prefix of another name": """
 ProxyPass /films http://s3.example/films
-#! warning nothing leads to this section
+#! warning 30810 no request matches this section
 <Proxy "http://s3.example/film">
   @KEYS@
 </Proxy>
@@ -443,9 +444,9 @@ ProxyPass /films http://s3.example/films
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
-  #! error S3Region is set by a rule here
+  #! error 30813 S3Region is set by a rule, which only the gateway supports
   SetEnvIf Host ^ x=1 S3Region=eu-central-1
-  #! error S3Expires is set by a rule here
+  #! error 30813 S3Expires is set by a rule, which only the gateway supports
   BrowserMatch ^ !S3Expires
 </Proxy>
 """,
@@ -453,7 +454,7 @@ ProxyPass /films http://films.s3.amazonaws.com
 ProxyPass /films http://films.s3.amazonaws.com
 <ProxyMatch "^http://films[.]s3[.]amazonaws[.]com/">
   RewriteEngine On
-  #! error S3AccessKey is set by a rule here
+  #! error 30813 S3AccessKey is set by a rule, which only the gateway supports
   RewriteRule ^ - [NE,E=S3AccessKey:AK]
 </ProxyMatch>
 ProxyPass /clips http://clips.s3.amazonaws.com
@@ -465,76 +466,76 @@ ProxyPass /clips http://clips.s3.amazonaws.com
 ProxyPass /films http://films.s3.amazonaws.com
 <Location /films>
   @KEYS@
-  #! warning S3Region is set by a rule here
+  #! warning 30813 S3Region is set by a rule, which only the gateway supports
   SetEnvIfExpr "true" S3Region=eu-central-1
 </Location>
 """,
-    "keys of a balancer whose members show no bucket": """
-#! error put these settings into a <Proxy "http://s3.example/films/"> section, one for each BalancerMember
+    "keys of a balancer, with the bucket in the path": """
+#! error 30815 put these settings into a <Proxy "http://s3.example/films/"> section, one for each BalancerMember
 <Proxy "balancer://films">
   BalancerMember http://s3.example/films
   @KEYS@
 </Proxy>
 ProxyPass /films balancer://films
 """,
-    "keys around a balancer whose members show no bucket": """
+    "keys around a balancer, with the bucket in the path": """
 ProxyPass /films balancer://films
 <Proxy "balancer://films">
   BalancerMember http://films.s3.example
 </Proxy>
-#! error put these settings into a <Proxy "http://films.s3.example/"> section
+#! error 30815 does not name the bucket: put these settings into a <Proxy "http://films.s3.example/"> section
 <Location /films>
   @KEYS@
 </Location>
 """,
-    "a pattern of URLs that show no bucket": """
+    "a pattern of URLs with the bucket in the path": """
 ProxyPass /films http://films.s3.example
-#! error a pattern needs S3BucketURL
+#! error 30815 does not name the bucket: a URL pattern needs S3BucketURL
 <ProxyMatch "^http://[a-z]+[.]s3[.]example/">
   @KEYS@
 </ProxyMatch>
 """,
     "a Location of another bucket": """
 ProxyPass /films http://s3.example/films
-#! warning these settings do not count for what httpd.conf:@2@ sends: S3BucketURL is another bucket's
+#! warning 30822 these settings do not apply to the requests of httpd.conf:@2@: S3BucketURL is another bucket
 <Location /films>
   SetEnv S3BucketURL http://s3.example/clips/
   SetEnv S3AccessKey AK
 </Location>
 """,
-    "a Location of the bucket around": """
+    "an outer Location with the URL of the bucket": """
 ProxyPass /films http://s3.example/films
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location />
   SetEnv S3BucketURL http://s3.example/films/
   SetEnv S3AccessKey AK
 </Location>
 """,
-    "a Location of the bucket around a rule": """
+    "a Location with the URL of the bucket around a RewriteRule": """
 RewriteEngine On
 RewriteRule ^/films/(.*) http://s3.example/films/$1 [P]
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location /films>
   SetEnv S3BucketURL http://s3.example/films/
   SetEnv S3AccessKey AK
 </Location>
 """,
-    "keys around a rule, and the URL of the server's bucket": """
+    "keys around SetHandler, and S3BucketURL of the server": """
 SetEnv S3BucketURL http://films.s3.amazonaws.com/
 <Location /films>
   @KEYS@
-  #! error the requests sent there are refused
+  #! error 30818 the requests of this directive are rejected, because S3AccessKey at httpd.conf:
   SetHandler "proxy:http://films.s3.amazonaws.com"
 </Location>
 """,
     "a Location of a ProxyPassMatch": """
 ProxyPassMatch ^/films/(.*)$ http://films.s3.amazonaws.com/$1
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Location /films>
   SetEnv S3AccessKey AK
 </Location>
 """,
-    "what is missing, beside sections that count for other paths": """
+    "a missing key, beside sections for other paths": """
 <LocationMatch "^/clips/(eu|us)/">
   SetEnv S3Region eu-central-1
 </LocationMatch>
@@ -543,46 +544,46 @@ ProxyPassMatch ^/films/(.*)$ http://films.s3.amazonaws.com/$1
 </Directory>
 WSGIScriptAlias /clips ${USP_S3_WSGI}
 ProxyPass /films http://films.s3.amazonaws.com
-#! error S3SecretKey is not set
+#! error 30803 S3SecretKey is not set
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnv S3AccessKey AK
 </Proxy>
 """,
-    "the server's spelling, alone": """
-#! error S3REGION is not a setting: did you mean S3Region?
+    "the wrong case in the server's defaults": """
+#! error 30802 S3REGION is not a setting: did you mean S3Region?
 SetEnv S3REGION eu-central-1
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
 """,
-    "the server's spelling, which a gateway's section keeps": """
+    "the wrong case in the server's defaults, which a mount inherits": """
 SetEnv S3REGION eu-central-1
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
-  #! error S3REGION is not a setting: did you mean S3Region?
+  #! error 30802 S3REGION is not a setting: did you mean S3Region?
   SetEnv S3Region eu-central-1
 </Location>
 """,
-    "the scheme's own port": """
+    "the default port of the scheme": """
 RewriteEngine On
 RewriteRule ^/films/(.*) http://films.example/b/$1 [P]
-#! error which are refused: write <Proxy "http://films.example/b/">
+#! error 30812 these requests are rejected: write <Proxy "http://films.example/b/">
 <Proxy "http://films.example:80/b/">
   @KEYS@
 </Proxy>
 """,
     "an IPv6 address": r"""
 ProxyPass /films http://[::1]/b
-#! error which are refused: write <ProxyMatch "^http://[[]::1]/b/">
+#! error 30812 these requests are rejected: write <ProxyMatch "^http://[[]::1]/b/">
 <Proxy "http://[::1]/b/">
   @KEYS@
 </Proxy>
 """,
     "HTTP/2": """
-#! error h2c: HTTP/2 cannot be signed
+#! error 30814 h2c:// requests (HTTP/2) cannot be signed
 ProxyPass /films h2c://films.s3.amazonaws.com
 <Proxy "h2c://films.s3.amazonaws.com/">
   @KEYS@
@@ -590,29 +591,29 @@ ProxyPass /films h2c://films.s3.amazonaws.com
 """,
     "any host": """
 ProxyPass /films http://films.s3.amazonaws.com
-#! error this section falls on any host
+#! error 30819 this section matches any host, so that its keys would sign requests to any host
 <Proxy "*">
   @KEYS@
 </Proxy>
 """,
-    "any host of a regular expression": """
+    "any host, with a regular expression": """
 ProxyPass /films http://films.s3.amazonaws.com
-#! error this section falls on any host
+#! error 30819 this section matches any host, so that its keys would sign requests to any host
 <ProxyMatch "^https?://.*">
   @KEYS@
 </ProxyMatch>
 """,
-    "any host by https": """
+    "any host with https": """
 ProxyPass /films https://films.s3.amazonaws.com
-#! error this section falls on any host
+#! error 30819 this section matches any host, so that its keys would sign requests to any host
 <Proxy "https://*">
   @KEYS@
 </Proxy>
 """,
-    "a name that is nearly a setting's, alone": """
+    "a section with only a misspelled setting": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
-  #! warning S3AccesKey is not a setting: did you mean S3AccessKey?
+  #! warning 30802 S3AccesKey is not a setting: did you mean S3AccessKey?
   SetEnv S3AccesKey AK
 </Proxy>
 """,
@@ -622,16 +623,16 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   <If "%{HTTP_HOST} == 'a.example'">
     @KEYS@
-    #! error S3Expires must be a whole number
+    #! error 30801 S3Expires must be a whole number
     SetEnv S3Expires x
   </If>
 </Location>
 """,
 }
 
-#: What is right, or cannot be known: nothing is told.
+#: Configurations without findings: they are right, or it cannot be known whether they are.
 RIGHT = {
-    "one parameter": "SetEnv S3CMD_CONFIG /etc/s3cmd\nSetEnv S3_BUCKET films",
+    "variables of other programs": "SetEnv S3CMD_CONFIG /etc/s3cmd\nSetEnv S3_BUCKET films",
     "PassEnv": "PassEnv S3_NOT_THERE_AT_ALL PATH",
     "a <Proxy> section": """
 ProxyPass "/films" "https://films.s3.amazonaws.com"
@@ -655,7 +656,7 @@ ProxyPass /clips http://s3.example/films/clips
   SetEnv S3Region eu-central-1
 </Proxy>
 """,
-    "a section of a part of what ProxyPass sends": """
+    "a section for a part of the requests of ProxyPass": """
 ProxyPass / http://s3.example/
 <Proxy "http://s3.example/films/">
   @KEYS@
@@ -734,7 +735,7 @@ RewriteRule ^/films(.*) balancer://films$1 [P]
 </Proxy>
 ProxyPass /films balancer://films
 """,
-    "interpolated": """
+    "ProxyPassInterpolateEnv": """
 ProxyPassInterpolateEnv On
 ProxyPass /films "http://s3.example/films/\\${x}" interpolate
 <Proxy "http://s3.example/films/">
@@ -751,14 +752,14 @@ ProxyPass /clips http://clips.s3.amazonaws.com
   SetEnv S3Region eu-central-1
 </Proxy>
 """,
-    "an IPv6 address, as it is right": r"""
+    "an IPv6 address in ProxyMatch": r"""
 ProxyPass /films http://[::1]/b
 <ProxyMatch "^http://\[::1\]/b/">
   @KEYS@
   SetEnv S3BucketURL http://[::1]/b/
 </ProxyMatch>
 """,
-    "an IPv6 address, as httpd writes it": r"""
+    "an IPv6 address in ProxyMatch, as httpd logs it": r"""
 ProxyPass /films http://[::1]/b
 <ProxyMatch "^http://\\[::1\\]/b/">
   @KEYS@
@@ -788,7 +789,7 @@ ProxyRequests On
   @KEYS@
 </Proxy>
 """,
-    "ProxyPass to a unix socket, which is no part of its URL": """
+    "ProxyPass to a unix socket, which is not part of the section's URL": """
 ProxyPass /films "unix:/run/s3.sock|http://s3.example/films"
 <Proxy "http://s3.example/films/">
   @KEYS@
@@ -800,7 +801,7 @@ ProxyPass /films HTTP://Films.example:80/b
   @KEYS@
 </Proxy>
 """,
-    "other spellings of what httpd makes its own": """
+    "different spellings of URLs that httpd makes canonical": """
 <Location /films>
   SetHandler "proxy:http://Films.example:80/b"
 </Location>
@@ -824,7 +825,7 @@ ProxyPass / http://s3.example:9000/
   @KEYS@
 </Location>
 """,
-    "ProxyPass and Locations of others": """
+    "ProxyPass and Locations of other buckets": """
 WSGIScriptAlias /films/clips ${USP_S3_WSGI}
 <Location /films/clips>
   SetEnv S3BucketURL http://clips.s3.amazonaws.com/
@@ -839,7 +840,7 @@ ProxyPass /films http://s3.example:9000/films
   @KEYS@
 </Location>
 """,
-    "a server's S3BucketURL, which is a gateway's": """
+    "S3BucketURL of the server, for a gateway": """
 SetEnv S3BucketURL http://clips.s3.amazonaws.com/
 WSGIScriptAlias /clips ${USP_S3_WSGI}
 <Location /clips>
@@ -850,7 +851,7 @@ ProxyPass /films http://s3.example:9000/films
   @KEYS@
 </Proxy>
 """,
-    "a server's spelling and a section's own": """
+    "the wrong case in the server's defaults, and the right one in a section": """
 SetEnv S3REGION eu-central-1
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
@@ -866,7 +867,7 @@ ProxyPass /films http://films.s3.amazonaws.com
 </Proxy>
 ProxyPass /films balancer://films
 """,
-    "rules of other names": """
+    "rules that set other variables": """
 ProxyPass /films http://films.s3.amazonaws.com
 <Proxy "http://films.s3.amazonaws.com/">
   SetEnvIf Host ^ films=S3Region
@@ -875,21 +876,21 @@ ProxyPass /films http://films.s3.amazonaws.com
   @KEYS@
 </Proxy>
 """,
-    "a name that a rule ends": """
+    "a bucket name that a RewriteRule completes": """
 RewriteEngine On
 RewriteRule ^/b(.*) http://s3.example/b$1 [P]
 <Proxy "http://s3.example/bucket/">
   @KEYS@
 </Proxy>
 """,
-    "an IPv6 address, as usp_s3_module writes it": """
+    "an IPv6 address, as the finding says": """
 ProxyPass /films http://[::1]/b
 <ProxyMatch "^http://[[]::1]/b/">
   @KEYS@
   SetEnv S3BucketURL http://[::1]/b/
 </ProxyMatch>
 """,
-    "a gateway around others": """
+    "a gateway around other rules": """
 WSGIScriptAlias / ${USP_S3_WSGI}
 <Location />
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -902,7 +903,7 @@ ProxyPass /clips http://clips.s3.amazonaws.com
   @KEYS@
 </Proxy>
 """,
-    "a gateway around rules": """
+    "a gateway around RewriteRule and SetHandler": """
 WSGIScriptAlias / ${USP_S3_WSGI}
 <Location />
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -934,7 +935,7 @@ ProxyPass /clips http://clips.s3.amazonaws.com
   UnsetEnv S3BucketURL
 </Location>
 """,
-    "daemons of another user": """
+    "daemon processes of another user": """
 WSGIDaemonProcess s3 user=nobody
 WSGIScriptAlias /media ${USP_S3_WSGI} process-group=s3 application-group=%{GLOBAL}
 <Location /media>
@@ -985,7 +986,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   RequestHeader set S3AccessKey x
 </Location>
 """,
-    "sections below that a pattern completes": """
+    "sections that a pattern completes": """
 ProxyPass / http://s3.example/
 <ProxyMatch "^http://s3.example/[a-z]+/">
   @KEYS@
@@ -1021,14 +1022,14 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   @KEYS@
 </Location>
 """,
-    "settings of the script": """
+    "settings in <Files>": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Files usp_s3.wsgi>
   SetEnv S3BucketURL http://s3.example/films/
   @KEYS@
 </Files>
 """,
-    "other programs with names like ours": """
+    "other programs with variables like ours": """
 SetEnv S3Bucket films
 ScriptAlias /cgi-bin/ /usr/lib/cgi-bin/
 <Location /cgi-bin>
@@ -1078,7 +1079,7 @@ RewriteRule "\.phps$" - [T=application/x-httpd-php-source]
   RewriteRule ^.*/films/(.*) http://films.s3.amazonaws.com/$1 [P]
 </Location>
 """,
-    "ProxyPass of an inner path, of the bucket around": """
+    "ProxyPass of an inner path, for the bucket of the outer one": """
 <Location />
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   @KEYS@
@@ -1103,7 +1104,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   </Limit>
 </Location>
 """,
-    "of another program in a bucket's section": """
+    "variables of another program in the section of a bucket": """
 WSGIScriptAlias /media ${USP_S3_WSGI}
 SetEnv S3_BUCKET films
 <Location /media>
@@ -1130,7 +1131,7 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
 """,
 }
 
-#: With directives of an Origin, which httpd knows where a module has them (``tests/httpd/origin.c``).
+#: Configurations with directives of Unified Origin, for which httpd needs a module (``tests/httpd/origin.c``).
 ORIGIN = {
     "IsmProxyPass": """
 <Location /vod>
@@ -1140,25 +1141,25 @@ ORIGIN = {
   @KEYS@
 </Proxy>
 """,
-    "IsmProxyPass, misspelt": """
+    "IsmProxyPass with a typo": """
 <Location /vod>
   IsmProxyPass http://filmz.s3.amazonaws.com/
 </Location>
-#! warning nothing leads to this section: httpd.conf:@3@ leads to http://filmz.s3.amazonaws.com/, unsigned
+#! warning 30810 this section: httpd.conf:@3@ sends requests to http://filmz.s3.amazonaws.com/, unsigned
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
 """,
-    "a bucket that manifests may name": """
+    "a bucket that may be in manifests": """
 <Location />
   UspEnableSubreq on
 </Location>
-#! warning could not check whether something leads to this section: where httpd.conf:@3@ leads to is known at each
+#! warning 30811 could not check whether any request matches this section: the URLs that httpd.conf:@3@ ... known
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
 """,
-    "several of them, of a virtual host": """
+    "several buckets that may be in manifests, in a virtual host": """
 <Location />
   UspHandleIsm on
   UspEnableSubreq On
@@ -1168,7 +1169,7 @@ ORIGIN = {
   <Proxy "http://films.s3.amazonaws.com/">
     @KEYS@
   </Proxy>
-  #! warning could not check whether something leads to this section (and 1 sections more): where httpd.conf:@4@
+  #! warning 30811 whether any request matches this section (and 1 other section): the URLs that httpd.conf:@4@ sends
   <Proxy "http://news.s3.example/b/">
     @KEYS@
   </Proxy>
@@ -1177,29 +1178,29 @@ ORIGIN = {
   </Proxy>
 </VirtualHost>
 """,
-    "one of them is misspelt": """
+    "a bucket with a typo, beside manifests": """
 UspEnableSubreq on
 ProxyPass /films https://films.s3.amazonaws.com
-#! warning nothing leads to this section: httpd.conf:@3@ leads to https://films.s3.amazonaws.com, unsigned
+#! warning 30810 this section: httpd.conf:@3@ sends requests to https://films.s3.amazonaws.com, unsigned
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
 """,
-    "no subrequests": """
+    "UspEnableSubreq off": """
 <Location />
   UspEnableSubreq off
 </Location>
-#! warning nothing leads to this section: no ProxyPass
+#! warning 30809 no request matches this section: no ProxyPass
 <Proxy "http://films.s3.amazonaws.com/">
   @KEYS@
 </Proxy>
 """,
-    "those of another virtual host": """
+    "UspEnableSubreq in another virtual host": """
 <VirtualHost *>
   UspEnableSubreq on
 </VirtualHost>
 <VirtualHost *>
-  #! warning nothing leads to this section: no ProxyPass
+  #! warning 30809 no request matches this section: no ProxyPass
   <Proxy "http://films.s3.amazonaws.com/">
     @KEYS@
   </Proxy>
@@ -1208,25 +1209,34 @@ ProxyPass /films https://films.s3.amazonaws.com
 }
 
 
-def written(text: str) -> str:
-    """A configuration as httpd takes it."""
+def with_keys(text: str) -> str:
+    """Return a configuration with keys instead of ``@KEYS@``."""
     return text.replace("@KEYS@", KEYS)
 
 
-def expected(text: str) -> list[tuple[int, str, str]]:
-    """Line, level and text of each finding that the comments announce."""
-    lines = written(text).splitlines()
+class Expected(NamedTuple):
+    """A finding that a comment announces. ``parts``: texts that are all in its message."""
+
+    line: int
+    level: str
+    code: str
+    parts: tuple[str, ...]
+
+
+def expected(text: str) -> list[Expected]:
+    """Return the findings that the comments announce."""
+    lines = with_keys(text).splitlines()
     found = []
     for number, line in enumerate(lines, 1):
-        if match := re.match(r"\s*#! (error|warning) (.*)", line):
-            found.append((number + 1, match[1], match[2]))
+        if match := re.match(r"\s*#! (error|warning) (\d{5}) (.*)", line):
+            found.append(Expected(number + 1, match[1], f"USPS{match[2]}", tuple(match[3].split(" ... "))))
     return found
 
 
-def sent(text: str, *, purpose: str = "start", file: str = "httpd.conf") -> bytes:
-    """What httpd sends of it to the process that checks it, for a server of this process's user."""
+def configtest_input(text: str, *, purpose: str = "start", file: str = "httpd.conf") -> bytes:
+    """Return what httpd sends to configtest for a configuration, if its children run as the user of this process."""
     fields = [purpose, str(os.getuid()), str(os.getgid()), "", ""]
-    text = written(text).replace("${USP_S3_WSGI}", "/opt/share/usp_s3.wsgi")
+    text = with_keys(text).replace("${USP_S3_WSGI}", "/opt/share/usp_s3.wsgi")
     fields += _fields(parse(text), 0, file)
     return "".join(f"{field}\0" for field in fields).encode("latin-1")
 

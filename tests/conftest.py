@@ -8,7 +8,7 @@ import pytest
 
 from tests.certificates import Certificate, make_certificate
 from usp_s3_wsgi.observability.error_log import rate_limiter, retry_alarm
-from usp_s3_wsgi.proxy.callbacks import clock_correction
+from usp_s3_wsgi.proxy.callbacks import clock_corrector
 from usp_s3_wsgi.s3.endpoint_state import endpoint_state
 from usp_s3_wsgi.transport.pool import pool_manager
 
@@ -23,7 +23,7 @@ def state() -> Iterator[None]:
 
 def forget_state() -> None:
     """Forget what this process has recorded."""
-    for part in (pool_manager, endpoint_state, clock_correction, rate_limiter, retry_alarm):
+    for part in (pool_manager, endpoint_state, clock_corrector, rate_limiter, retry_alarm):
         part.clear()
 
 

@@ -1,8 +1,8 @@
-"""Configurations of mod_unified_s3_auth as operators have them, and what ``usp-s3 convert`` is to tell of each.
+"""Typical configurations of mod_unified_s3_auth, and the messages of ``usp-s3 convert`` for each of them.
 
-A comment ``#! error TEXT`` or ``#! warning TEXT`` stands before the line that is to be named; ``#! gateway error
-if it is for one plane alone. TEXT is part of the message. What httpd does is not written here: the test asks it, and
-the exit status must agree.
+A comment ``#! error TEXT`` or ``#! warning TEXT`` precedes the line that the message names; ``#! gateway error
+TEXT`` is for one mode only. TEXT is a part of the message. What httpd does is not written here: a test runs it, and the
+exit status must agree.
 
 ``{host}`` is the URL of an S3 server, ``{url}`` that of the bucket ``private`` there, both without a slash at the end.
 """
@@ -18,10 +18,10 @@ KEYS = "S3AccessKey {access}\n{indent}S3SecretKey {secret}\n{indent}S3Region {re
 
 @dataclass(frozen=True)
 class Case:
-    """A configuration; ``paths`` lead to the bucket's object ``a.mp4``, each in all of the ``situations``.
+    """A configuration; the ``paths`` are those of the bucket's object ``a.mp4``, each in all of the ``situations``.
 
-    A situation is what the rest of the server's configuration says; in one that begins with ``# public`` the bucket is
-    open to everybody and nothing is to be signed.
+    A situation is the rest of the server's configuration. If it begins with ``# public``, the bucket is public and no
+    request must be signed.
     """
 
     text: str
@@ -31,7 +31,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Bucket:
-    """What the texts are filled with. ``folder``: of the files that they include."""
+    """The values for the placeholders in the texts. ``folder``: where the files are that they include."""
 
     url: str
     access: str
@@ -40,7 +40,7 @@ class Bucket:
     folder: Path
 
     def filled(self, text: str) -> str:
-        """A text of the table, for this bucket."""
+        """Return a text with its placeholders replaced."""
         text = re.sub(r"^( *)@KEYS@", lambda match: match[1] + KEYS.replace("{indent}", match[1]), text, flags=re.M)
         names = {"url": self.url, "host": self.url.rpartition("/")[0], "folder": str(self.folder)}
         names |= {"access": self.access, "secret": self.secret, "region": self.region}
@@ -59,13 +59,13 @@ class Bucket:
         return self.folder / "site.conf"
 
 
-def expected(text: str, plane: str) -> list[tuple[int, str, str]]:
-    """Line, level and part of the text of each message that the comments announce for a plane."""
+def expected(text: str, mode: str) -> list[tuple[int, str, str]]:
+    """Return line, level and a part of the text of each message that the comments announce for a mode."""
     found: list[tuple[int, str, str]] = []
     waiting: list[tuple[str, str]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if match := re.match(r"\s*#! (?:(proxy|gateway) )?(error|warning) (.*)", line):
-            if match[1] in {None, plane}:
+            if match[1] in {None, mode}:
                 waiting.append((match[2], match[3]))
         else:
             found += [(number, *one) for one in waiting]
@@ -83,7 +83,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
     UspEnableSubreq on
   </Location>
   <Location "/vod/">
-    #! gateway warning the port is 80 here; adapt it to this server's own, where its first virtual host answers
+    #! gateway warning this URL uses port 80: change it to the port on which this server's first virtual host answers
     IsmProxyPass {url}/
   </Location>
   <Proxy "{url}/">
@@ -94,7 +94,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 """,
         ("/vod/a.mp4",),
     ),
-    "the container's": Case(
+    "the vendor's container": Case(
         """
 <IfModule !unified_s3_auth_module>
   LoadModule unified_s3_auth_module /usr/lib/apache2/mod_unified_s3_auth.so
@@ -106,17 +106,17 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
   </Location>
   <IfDefine REMOTE_STORAGE_URL>
     <Location "/${REMOTE_PATH}/">
-      #! gateway warning the port is 80 here; adapt it to this server's own, where its first virtual host answers
+      #! gateway warning this URL uses port 80: change it to the port on which this server's first virtual host answers
       IsmProxyPass "${REMOTE_STORAGE_URL}"
     </Location>
     #! gateway error where <IfDefine S3_ACCESS_KEY> and <IfDefine S3_SECRET_KEY> do not apply: S3AccessKey is
-    #! proxy warning httpd does not verify the certificate of this URL, if the variable says https://, by
-    #! gateway warning the gateway verifies certificates of https:// URLs, and httpd did not: where the authority
+    #! proxy warning httpd does not verify the certificate of this URL, if the variable contains https://, by
+    #! gateway warning the gateway verifies the certificates of https:// URLs, which httpd did not do here: if
     <Proxy "${REMOTE_STORAGE_URL}">
       ProxySet connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300
-      #! gateway warning this has no place in a mount and is kept as a comment: move what it is for by hand
+      #! gateway warning this cannot be in a mount and is kept as a comment: replace it by hand where it is needed
       RequestHeader unset Accept-Encoding
-      #! gateway warning this has no place in a mount and is kept as a comment: move what it is for by hand
+      #! gateway warning this cannot be in a mount and is kept as a comment: replace it by hand where it is needed
       RequestHeader unset x-amz-cf-id
       S3UseHeaders on
       <IfDefine S3_ACCESS_KEY>
@@ -143,7 +143,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
             "# public\nDefine REMOTE_STORAGE_URL {url}/\nDefine REMOTE_PATH remote\nDefine S3_REGION {region}\n",
         ),
     ),
-    "the Remix container's": Case(
+    "the vendor's Remix container": Case(
         """
 LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 <VirtualHost *>
@@ -154,12 +154,12 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
     ProxySet connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300
     RequestHeader unset Accept-Encoding
   </Proxy>
-  #! gateway error no ProxyPass or IsmProxyPass here leads to this section: let what does lead to the mount
-  #! proxy warning httpd does not verify the certificate of this URL, if the variable says https://, by
-  #! gateway warning the gateway verifies certificates of https:// URLs, and httpd did not: where the authority
+  #! gateway error no ProxyPass or IsmProxyPass here sends requests to this section: change the directive that does
+  #! proxy warning httpd does not verify the certificate of this URL, if the variable contains https://, by
+  #! gateway warning the gateway verifies the certificates of https:// URLs, which httpd did not do here: if
   <Proxy "${S3_URL}">
     ProxySet connectiontimeout=5 enablereuse=on keepalive=on retry=0 timeout=30 ttl=300
-    #! gateway warning this has no place in a mount and is kept as a comment: move what it is for by hand
+    #! gateway warning this cannot be in a mount and is kept as a comment: replace it by hand where it is needed
     RequestHeader unset Accept-Encoding
     S3AccessKey ${S3_ACCESS_KEY}
     S3SecretKey ${S3_SECRET_KEY}
@@ -178,7 +178,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
         """
 <Location "/">
   UspHandleIsm on
-  #! gateway warning the port is 80 here; adapt it to this server's own, where its first virtual host answers
+  #! gateway warning this URL uses port 80: change it to the port on which this server's first virtual host answers
   IsmProxyPass {url}/
   @KEYS@
 </Location>
@@ -187,7 +187,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
     ),
     "keys in a <Location>, its rule in an inner one": Case(
         """
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/">
   UspHandleIsm on
   @KEYS@
@@ -203,7 +203,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 <Location "/vod/">
   IsmProxyPass {url}/
 </Location>
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/vod/a.mp4">
   @KEYS@
 </Location>
@@ -215,7 +215,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 <Location "/">
   IsmProxyPass {host}/clips/
 </Location>
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/media">
   RewriteEngine On
   RewriteRule "^.*/media/(.*)$" "{url}/$1" [P]
@@ -225,7 +225,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
     ),
     "keys around a ProxyPass of an inner path": Case(
         """
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/">
   @KEYS@
 </Location>
@@ -234,8 +234,8 @@ ProxyPass /media {url}
     ),
     "keys around two buckets": Case(
         """
-#! proxy error nothing says which bucket these keys are for: put them into the <Proxy> section of its
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! proxy error the bucket of these keys is unknown: move them into the <Proxy> section of its URL
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/">
   @KEYS@
 </Location>
@@ -249,7 +249,7 @@ ProxyPass /media {url}
     ),
     "keys around two folders of a bucket": Case(
         """
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/">
   @KEYS@
 </Location>
@@ -261,10 +261,10 @@ ProxyPass /media {url}
 </Location>
 """,
     ),
-    "a <Location> that nothing leads to": Case(
+    "a <Location> that no directive uses": Case(
         """
-#! proxy error there are settings here, and nothing leads to this path: no WSGIScriptAlias, ProxyPass
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! proxy error these settings are not used: no WSGIScriptAlias, ProxyPass or RewriteRule [P] handles this path
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/media">
   @KEYS@
 </Location>
@@ -273,7 +273,7 @@ ProxyPass /media {url}
     "a bucket that is only in ProxyPass": Case(
         """
 ProxyPass "/media" "{url}"
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/media">
   @KEYS@
 </Location>
@@ -290,7 +290,7 @@ ProxyPass "/media" "{url}"
     ),
     "a <LocationMatch>": Case(
         """
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <LocationMatch "^/media/(.*)$">
   ProxyPass "{url}/$1"
   @KEYS@
@@ -299,9 +299,9 @@ ProxyPass "/media" "{url}"
     ),
     "ProxyPassMatch": Case(
         """
-#! gateway error this goes to the bucket unsigned: let it lead to the mount /private by hand
+#! gateway error this sends requests to the bucket unsigned: change it to use the mount /private
 ProxyPassMatch "^/media/(.*)$" "{url}/$1"
-#! gateway error no ProxyPass or IsmProxyPass here leads to this section: let what does lead to the mount
+#! gateway error no ProxyPass or IsmProxyPass here sends requests to this section: change the directive that does
 <Proxy "{url}/">
   @KEYS@
 </Proxy>
@@ -309,7 +309,7 @@ ProxyPassMatch "^/media/(.*)$" "{url}/$1"
     ),
     "RewriteRule in a <Location>": Case(
         """
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/media">
   RewriteEngine On
   RewriteRule "^.*/media/(.*)$" "{url}/$1" [P]
@@ -320,18 +320,18 @@ ProxyPassMatch "^/media/(.*)$" "{url}/$1"
     "RewriteRule of the server": Case(
         """
 RewriteEngine On
-#! gateway error this goes to the bucket unsigned: let it lead to the mount /private by hand
+#! gateway error this sends requests to the bucket unsigned: change it to use the mount /private
 RewriteRule "^/media/(.*)$" "{url}/$1" [P]
-#! gateway error no ProxyPass or IsmProxyPass here leads to this section: let what does lead to the mount
+#! gateway error no ProxyPass or IsmProxyPass here sends requests to this section: change the directive that does
 <Proxy "{url}/">
   @KEYS@
 </Proxy>
 """,
     ),
-    "RewriteRule to a host that is known at each request": Case(
+    "RewriteRule to a host that is only known at request time": Case(
         """
-#! proxy error nothing says which bucket these keys are for: put them into the <Proxy> section of its
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! proxy error the bucket of these keys is unknown: move them into the <Proxy> section of its URL
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/media">
   RewriteEngine On
   RewriteRule "^.*/media/(.*)$" "http://%{ENV:BUCKET_HOST}/private/$1" [P]
@@ -342,7 +342,7 @@ RewriteRule "^/media/(.*)$" "{url}/$1" [P]
     "keys of a virtual host": Case(
         """
 <VirtualHost *>
-  #! error S3AccessKey counts for no request: there is no WSGIScriptAlias for it, and no <Proxy>
+  #! error S3AccessKey applies to no request: there is no WSGIScriptAlias that uses it, and no <Proxy>
   @KEYS@
   ProxyPass "/media" "{url}"
 </VirtualHost>
@@ -350,7 +350,7 @@ RewriteRule "^/media/(.*)$" "{url}/$1" [P]
     ),
     "keys of the server, a section without": Case(
         """
-#! error S3AccessKey counts for no request: there is no WSGIScriptAlias for it, and no <Proxy>
+#! error S3AccessKey applies to no request: there is no WSGIScriptAlias that uses it, and no <Proxy>
 @KEYS@
 ProxyPass "/media" "{url}"
 <Proxy "{url}/">
@@ -361,7 +361,7 @@ ProxyPass "/media" "{url}"
     "defaults of a virtual host": Case(
         """
 <VirtualHost *>
-  #! warning S3 directives outside of <Proxy> and <Location> are defaults for sections with S3
+  #! warning S3 directives outside of <Proxy> and <Location> are only defaults for sections with S3
   S3Region {region}
   S3UseHeaders on
   ProxyPass "/media" "{url}"
@@ -372,16 +372,16 @@ ProxyPass "/media" "{url}"
 </VirtualHost>
 """,
     ),
-    "keys alone, as for Include": Case(
+    "only keys, as in an included file": Case(
         """
-#! error S3AccessKey counts for no request: there is no WSGIScriptAlias for it, and no <Proxy>
+#! error S3AccessKey applies to no request: there is no WSGIScriptAlias that uses it, and no <Proxy>
 @KEYS@
 """,
     ),
     "a <Directory>": Case(
         """
-#! proxy error nothing says which bucket these keys are for: put them into the <Proxy> section of its
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! proxy error the bucket of these keys is unknown: move them into the <Proxy> section of its URL
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Directory "/">
   @KEYS@
 </Directory>
@@ -390,8 +390,8 @@ ProxyPass "/media" "{url}"
     ),
     "an <If>": Case(
         """
-#! proxy error nothing says which bucket these keys are for: put them into the <Proxy> section of its
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! proxy error the bucket of these keys is unknown: move them into the <Proxy> section of its URL
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <If "true">
   @KEYS@
 </If>
@@ -401,7 +401,7 @@ ProxyPass "/media" "{url}"
     "keys in a <Location> and in the <Proxy> section": Case(
         """
 ProxyPass /media {url}
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location /media>
   S3AccessKey {access}
   S3UseHeaders on
@@ -413,14 +413,14 @@ ProxyPass /media {url}
 </Proxy>
 """,
     ),
-    "two sections of a URL": Case(
+    "two sections for the same URL": Case(
         """
 ProxyPass /media {url}
 #! gateway error S3SecretKey is not set (nor S3SecretKeyFile)
 <Proxy "{url}/">
   S3AccessKey {access}
 </Proxy>
-#! gateway error no ProxyPass or IsmProxyPass here leads to this section
+#! gateway error no ProxyPass or IsmProxyPass here sends requests to this section
 <Proxy "{url}/">
   S3SecretKey {secret}
   S3Region {region}
@@ -439,8 +439,8 @@ ProxyPass "/media" "{url}"
     "a <ProxyMatch>": Case(
         """
 ProxyPass "/media" "{url}"
-#! proxy error the bucket's name is not in the host of
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! proxy error does not name the bucket: a URL pattern needs S3BucketURL
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <ProxyMatch "^{url}/">
   @KEYS@
 </ProxyMatch>
@@ -449,7 +449,7 @@ ProxyPass "/media" "{url}"
     "a wildcard": Case(
         """
 ProxyPass "/media" "{url}"
-#! proxy error the bucket's name is not in the host of
+#! proxy error does not name the bucket: a URL pattern needs S3BucketURL
 <Proxy "{url}/*">
   @KEYS@
 </Proxy>
@@ -458,17 +458,17 @@ ProxyPass "/media" "{url}"
     "any host": Case(
         """
 ProxyPass "/media" "{url}"
-#! proxy error this section falls on any host, so that these keys would sign for any of them: name the
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! proxy error this section matches any host, so that its keys would sign requests to any host: name the
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Proxy "*">
   @KEYS@
 </Proxy>
 """,
     ),
-    "another spelling": Case(
+    "a different spelling of the URL": Case(
         """
 ProxyPass "/media" "HTTP:{spelt}"
-#! proxy error mod_proxy never applies this section to the requests that
+#! proxy error mod_proxy does not apply this section to the requests of
 <Proxy "http:{spelt}/">
   @KEYS@
 </Proxy>
@@ -476,8 +476,8 @@ ProxyPass "/media" "HTTP:{spelt}"
     ),
     "a balancer's own keys": Case(
         """
-#! proxy error the bucket's name is not in the host of
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! proxy error does not name the bucket: put these settings into a <Proxy
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Proxy "balancer://films">
   BalancerMember "{url}"
   @KEYS@
@@ -488,12 +488,12 @@ ProxyPass "/media" "balancer://films"
     "a balancer": Case(
         """
 <Proxy "balancer://films">
-  #! gateway error this goes to the bucket unsigned: let it lead to the mount /private by hand
+  #! gateway error this sends requests to the bucket unsigned: change it to use the mount /private
   BalancerMember "{url}"
-  #! warning 403 is also an object that is denied, which clients can ask for, and a location of this
+  #! warning S3 also answers 403 for a single object that is denied, which clients can request, and a
   ProxySet failonstatus=403 lbmethod=byrequests
 </Proxy>
-#! gateway error no ProxyPass or IsmProxyPass here leads to this section: let what does lead to the mount
+#! gateway error no ProxyPass or IsmProxyPass here sends requests to this section: change the directive that does
 <Proxy "{url}/">
   @KEYS@
 </Proxy>
@@ -503,7 +503,7 @@ ProxyPass "/media" "balancer://films"
     "the documentation's balancer of locations": Case(
         """
 <Proxy "balancer://films">
-  #! warning 403 is also an object that is denied, which clients can ask for, and a location of this
+  #! warning S3 also answers 403 for a single object that is denied, which clients can request, and a
   ProxySet failonstatus=403,500
   BalancerMember "http://127.0.0.1/eu"
 </Proxy>
@@ -515,7 +515,7 @@ ProxyPass "/eu" "{url}"
 """,
         ("/eu/a.mp4", "/media/a.mp4"),
     ),
-    "variables of the file itself": Case(
+    "variables that the file defines": Case(
         """
 Define BUCKET "{url}"
 Define KEY {access}
@@ -527,7 +527,7 @@ ProxyPass "/media" "${BUCKET}"
 </Proxy>
 """,
     ),
-    "a part of a URL in a variable": Case(
+    "a variable in the URL": Case(
         """
 ProxyPass "/media" "{host}/${BUCKET_NAME}"
 <Proxy "{host}/${BUCKET_NAME}/">
@@ -536,7 +536,7 @@ ProxyPass "/media" "{host}/${BUCKET_NAME}"
 """,
         situations=("Define BUCKET_NAME private\n",),
     ),
-    "a variable whose default is in the file": Case(
+    "a variable with a default in the file": Case(
         """
 <IfDefine !STORAGE>
   Define STORAGE "{url}"
@@ -552,8 +552,8 @@ ProxyPass "/media" "${STORAGE}"
         """
 <Macro Bucket $path $url $access $secret>
   ProxyPass "$path" "$url"
-  #! gateway error this section cannot become a mount: its S3 directives are left,
-  #! proxy warning httpd does not verify the certificate of this URL, if the variable says https://, by
+  #! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
+  #! proxy warning httpd does not verify the certificate of this URL, if the variable contains https://, by
   <Proxy "$url/">
     S3AccessKey $access
     S3SecretKey $secret
@@ -564,12 +564,12 @@ Use Bucket /media {url} {access} {secret}
 UndefMacro Bucket
 """,
     ),
-    "a macro with a wrong use": Case(
+    "a macro with a wrong argument": Case(
         """
 <Macro Bucket $path $url $headers>
   ProxyPass "$path" "$url"
-  #! gateway error this section cannot become a mount: its S3 directives are left,
-  #! proxy warning httpd does not verify the certificate of this URL, if the variable says https://, by
+  #! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
+  #! proxy warning httpd does not verify the certificate of this URL, if the variable contains https://, by
   <Proxy "$url/">
     S3AccessKey {access}
     S3SecretKey {secret}
@@ -582,7 +582,7 @@ Use Bucket /media {url} yes
     ),
     "a macro of keys": Case(
         """
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Macro Keys>
   @KEYS@
 </Macro>
@@ -607,7 +607,7 @@ ProxyPass "/media" "{url}"
   </IfModule>
 </IfVersion>
 <IfVersion < 2.4>
-  #! warning S3 directives outside of <Proxy> and <Location> are defaults for sections with S3
+  #! warning S3 directives outside of <Proxy> and <Location> are only defaults for sections with S3
   S3SecretKey old
 </IfVersion>
 """,
@@ -625,7 +625,7 @@ ProxyPass "/media" "{url}"
     "a condition on the vendor's file": Case(
         """
 ProxyPass "/media" "{url}"
-#! error this holds only while mod_unified_s3_auth is there: take it away
+#! error this condition is only true while mod_unified_s3_auth is installed: remove it
 <IfFile "/usr/lib/apache2/mod_unified_s3_auth.so">
   <Proxy "{url}/">
     @KEYS@
@@ -633,7 +633,7 @@ ProxyPass "/media" "{url}"
 </IfFile>
 """,
     ),
-    "keys for either of two situations": Case(
+    "alternative keys in conditions": Case(
         """
 ProxyPass "/media" "{url}"
 <Proxy "{url}/">
@@ -651,7 +651,7 @@ ProxyPass "/media" "{url}"
 """,
         situations=("", "Define OTHER\n"),
     ),
-    "keys unless the bucket is open": Case(
+    "keys unless the bucket is public": Case(
         """
 ProxyPass "/media" "{url}"
 #! gateway error where <IfDefine !OPEN> does not apply: S3AccessKey is not set (nor S3AccessKeyFile)
@@ -669,7 +669,7 @@ ProxyPass "/media" "{url}"
         """
 #! gateway error where <IfDefine PRIVATE> does not apply: S3AccessKey is not set (nor S3AccessKeyFile)
 <Location "/vod/">
-  #! gateway warning the port is 80 here
+  #! gateway warning this URL uses port 80
   IsmProxyPass {url}/
   <IfDefine PRIVATE>
     @KEYS@
@@ -679,10 +679,10 @@ ProxyPass "/media" "{url}"
         ("/vod/a.mp4",),
         ("Define PRIVATE\n", "# public\n"),
     ),
-    "either of two keys beside IsmProxyPass": Case(
+    "alternative keys in conditions beside IsmProxyPass": Case(
         """
 <Location "/vod/">
-  #! gateway warning the port is 80 here
+  #! gateway warning this URL uses port 80
   IsmProxyPass {url}/
   S3Region {region}
   <IfDefine !OLD>
@@ -697,7 +697,7 @@ ProxyPass "/media" "{url}"
 """,
         ("/vod/a.mp4",),
     ),
-    "a key that is not there": Case(
+    "a missing key": Case(
         """
 ProxyPass "/media" "{url}"
 #! error S3SecretKey is not set (nor S3SecretKeyFile)
@@ -718,13 +718,13 @@ ProxyPass "/media" "{url}"
 </Proxy>
 """,
     ),
-    "a directive that is not known": Case(
+    "an unknown directive": Case(
         """
 ProxyPass "/media" "{url}"
 <Proxy "{url}/">
   @KEYS@
-  #! proxy error this directive is not known here, and httpd refuses it unless another module has it
-  #! gateway warning this has no place in a mount and is kept as a comment: move what it is for by hand
+  #! proxy error unknown directive, which httpd rejects unless another module has it
+  #! gateway warning this cannot be in a mount and is kept as a comment: replace it by hand where it is needed
   S3Signature v4
 </Proxy>
 """,
@@ -734,7 +734,7 @@ ProxyPass "/media" "{url}"
 ProxyPass "/media" "{url}"
 <Proxy "{url}/">
   S3AccessKey {access}
-  #! error httpd refuses S3SecretKey with more than one value
+  #! error S3SecretKey has more than one value, which httpd rejects
   S3SecretKey {secret} # of the old account
   S3Region {region}
 </Proxy>
@@ -775,7 +775,7 @@ ProxyPass "/media" \\
   @KEYS@
 </Proxy>
 <VirtualHost *>
-  #! gateway warning the port is 80 here; adapt it to this server's own, where its first virtual host answers
+  #! gateway warning this URL uses port 80: change it to the port on which this server's first virtual host answers
   ProxyPass "/media" "{url}"
 </VirtualHost>
 """,
@@ -787,19 +787,19 @@ ProxyPass "/media" "{url}"
 <Proxy "{url}/">
   S3Region {region}
   S3UseHeaders on
-  #! error what this includes has directives of mod_unified_s3_auth: convert those files, too
-  #! gateway warning this has no place in a mount and is kept as a comment: move what it is for by hand
+  #! error the included files contain directives of mod_unified_s3_auth: convert them, too
+  #! gateway warning this cannot be in a mount and is kept as a comment: replace it by hand where it is needed
   Include {folder}/keys.conf
 </Proxy>
 """,
     ),
-    "an included file that is not there": Case(
+    "a missing included file": Case(
         """
 ProxyPass "/media" "{url}"
 <Proxy "{url}/">
   @KEYS@
-  #! warning could not look into what this includes: convert it too, if it has S3 directives
-  #! gateway warning this has no place in a mount and is kept as a comment: move what it is for by hand
+  #! warning could not read the included files: convert them, too, if they contain S3 directives
+  #! gateway warning this cannot be in a mount and is kept as a comment: replace it by hand where it is needed
   IncludeOptional ${FOLDER}/none*.conf
 </Proxy>
 """,
@@ -811,7 +811,7 @@ ProxyPass "/media" "{url}"
   <VirtualHost *>
     ServerName $name
     ProxyPass "/media" "{url}"
-    #! gateway error this section cannot become a mount: its S3 directives are left,
+    #! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
     <Proxy "{url}/">
       @KEYS@
     </Proxy>
@@ -823,16 +823,16 @@ Use Site one.example
     "a macro of a <Location>": Case(
         """
 <Macro Bucket $path $url>
-  #! gateway error this section cannot become a mount: its S3 directives are left,
-  #! proxy warning httpd does not verify the certificate of this URL, if the variable says https://, by
+  #! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
+  #! proxy warning httpd does not verify the certificate of this URL, if the variable contains https://, by
   <Location "$path">
     ProxyPass "$url"
     @KEYS@
   </Location>
 </Macro>
 <Macro Origin $path $url>
-  #! gateway error this section cannot become a mount: its S3 directives are left,
-  #! proxy warning httpd does not verify the certificate of this URL, if the variable says https://, by
+  #! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
+  #! proxy warning httpd does not verify the certificate of this URL, if the variable contains https://, by
   <Location "$path">
     IsmProxyPass "$url"
     @KEYS@
@@ -843,13 +843,13 @@ Use Origin /vod/ {url}/
 """,
         ("/media/a.mp4", "/vod/a.mp4"),
     ),
-    "a macro that is used elsewhere": Case(
+    "a macro that is used in another file": Case(
         """
 <Macro Bucket $path $url>
   ProxyPass "$path" "$url"
-  #! gateway error this section cannot become a mount: its S3 directives are left,
+  #! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
   #! proxy error S3SecretKey is not set (nor S3SecretKeyFile)
-  #! proxy warning httpd does not verify the certificate of this URL, if the variable says https://, by
+  #! proxy warning httpd does not verify the certificate of this URL, if the variable contains https://, by
   <Proxy "$url/">
     S3AccessKey {access}
     S3Region {region}
@@ -869,7 +869,7 @@ ProxyPass "/media" "{url}"
     ),
     "a pattern of paths": Case(
         """
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location ~ "^/media/(.*)$">
   ProxyPass "{url}/$1"
   @KEYS@
@@ -878,8 +878,8 @@ ProxyPass "/media" "{url}"
     ),
     "storage on this server": Case(
         """
-#! proxy error nothing says which bucket these keys are for: put them into the <Proxy> section of its
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! proxy error the bucket of these keys is unknown: move them into the <Proxy> section of its URL
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/">
   UspHandleIsm on
   IsmProxyPass /storage/
@@ -917,7 +917,7 @@ ProxyPass "/media" "{url}"
         """
 <IfDefine PRIVATE>
   <Location "/media/">
-    #! gateway warning the port is 80 here; adapt it to this server's own, where its first virtual host answers
+    #! gateway warning this URL uses port 80: change it to the port on which this server's first virtual host answers
     IsmProxyPass "{url}/"
     <IfVersion >= 2.4>
       @KEYS@
@@ -929,7 +929,7 @@ ProxyPass "/media" "{url}"
     ),
     "a section for the whole server, its rule in a virtual host": Case(
         """
-#! gateway error this section cannot become a mount: its S3 directives are left,
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
 <Location "/">
   @KEYS@
 </Location>
@@ -956,11 +956,11 @@ ProxyPass "/media" "{url}"
 """,
         ("/media/a.mp4", "/clips/a.mp4"),
     ),
-    "a file of the vendor's module in another file": Case(
+    "an included file with directives of the vendor": Case(
         """
 LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 ProxyPass "/media" "{url}"
-#! error what this includes has directives of mod_unified_s3_auth: convert those files, too
+#! error the included files contain directives of mod_unified_s3_auth: convert them, too
 Include {folder}/section.conf
 """,
     ),

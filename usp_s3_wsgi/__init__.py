@@ -1,6 +1,6 @@
 """Serve private S3 buckets from Apache httpd: the open counterpart of mod_unified_s3_auth, in Python.
 
-The way of a request through the gateway, a WSGI application (``gateway/handler.py`` has the steps in this order)::
+How the gateway, a WSGI application, handles a request (``gateway/handler.py`` has the steps in this order)::
 
     environ
       -> gateway.operator_settings   the operator's settings                  config.settings
@@ -18,8 +18,8 @@ The way of a request through the gateway, a WSGI application (``gateway/handler.
 In ``<Proxy>`` sections mod_proxy carries the bytes. usp_s3_module (``proxy/mod_usp_s3``, in C) calls Python::
 
     mod_proxy is about to send       -> proxy.callbacks.sign_request      settings, credentials, signature
-    S3 has answered with a range     -> proxy.callbacks.validate_response is it the requested one?
-    S3 has answered with an error    -> proxy.callbacks.explain_error     status, log line, corrections
+    S3 has sent a partial response   -> proxy.callbacks.validate_response is it the requested range?
+    S3 has sent an error response    -> proxy.callbacks.explain_error     status, log line, corrections
 
 ``configtest`` checks the settings at ``httpd -t``, ``cli`` is the command usp-s3. docs/architecture.md has more.
 """

@@ -12,9 +12,10 @@ from enum import StrEnum
 
 
 class LogCode(StrEnum):
-    """The code at the begin of each line of the error log, for searching: it stays when the words change.
+    """The code at the start of each line of the error log, for searching: it stays when the words change.
 
-    The C module has its own in ``mod_usp_s3/log_codes.h`` (USPS307nn), ``httpd -t`` in ``configtest`` (USPS308nn).
+    Those of ``proxy/`` are USPS307nn: 30701 to 30704 are written in C (``mod_usp_s3/log_codes.h``). Those of
+    ``configtest/`` are USPS308nn.
     """
 
     INTERNAL_ERROR = "USPS30001"
@@ -48,14 +49,15 @@ class LogCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class S3Error:
+class S3ErrorResponse:
     """An error response of S3, as :mod:`usp_s3_wsgi.s3.error_response` parses it.
 
-    ``code``, ``request_id`` (in words, for a log) and ``region`` (the bucket's) are empty where the response has none.
-    ``retry_after``: seconds, None where the response has none. ``date``: S3's clock, None where the response has none;
-    ``clock_skew``: seconds that S3's clock is ahead of this server's. ``is_foreign``: the body is not S3's error
-    document; ``wants_tls``: it says that the port speaks TLS. ``is_delete_marker``: the version is a delete marker.
-    ``is_outside_validity``: the signature was not valid by S3's clock, and S3 gave no other reason.
+    ``code``, ``request_id`` (in words, for a log) and ``region`` (the bucket's) are empty if the response has none.
+    ``retry_after``: seconds, None if the response has none. ``date``: S3's clock, None if the response has none;
+    ``clock_skew``: seconds that S3's clock is ahead of this server's. ``is_not_s3_document``: the body is not S3's
+    error document; ``is_http_on_tls_port``: it says that the port speaks TLS. ``is_delete_marker``: the version is a
+    delete marker. ``is_signature_time_invalid`` is set later: the signature was not valid by S3's clock, and S3 gave no
+    other reason.
     """
 
     status: int
@@ -65,10 +67,10 @@ class S3Error:
     retry_after: float | None = None
     date: datetime | None = None
     clock_skew: float = 0.0
-    is_foreign: bool = False
+    is_not_s3_document: bool = False
     is_delete_marker: bool = False
-    wants_tls: bool = False
-    is_outside_validity: bool = False
+    is_http_on_tls_port: bool = False
+    is_signature_time_invalid: bool = False
 
     def __str__(self) -> str:
         return f"S3 answered {self.status} {self.code or '(no code)'}, request id {self.request_id or '(none)'}"
@@ -82,7 +84,7 @@ class GatewayError(Exception):
     #: False: a client can cause it at will, so it is logged at LogLevel debug only.
     should_log = True
 
-    def __init__(self, message: str = "", *, s3_error: S3Error | None = None, hint: str = "") -> None:
+    def __init__(self, message: str = "", *, s3_error: S3ErrorResponse | None = None, hint: str = "") -> None:
         super().__init__(message)
         self.s3_error, self.hint = s3_error, hint
 
@@ -146,7 +148,7 @@ class AccessDenied(GatewayError):
     code = LogCode.ACCESS_DENIED
     should_log = False
 
-    def __init__(self, message: str, status: int, *, s3_error: S3Error | None = None) -> None:
+    def __init__(self, message: str, status: int, *, s3_error: S3ErrorResponse | None = None) -> None:
         super().__init__(message, s3_error=s3_error)
         self.status = status
 
@@ -157,12 +159,12 @@ class BlockedByIntermediary(AccessDenied):
     code = LogCode.BLOCKED_BY_INTERMEDIARY
     should_log = True
 
-    def __init__(self, message: str, *, s3_error: S3Error | None = None) -> None:
+    def __init__(self, message: str, *, s3_error: S3ErrorResponse | None = None) -> None:
         super().__init__(message, 403, s3_error=s3_error)
 
 
 class RangeNotSatisfiable(GatewayError):
-    """The client requests a range that no object has, and S3 does not say so."""
+    """The client requests the last 0 bytes, which is not satisfiable (RFC 9110, 14.1.2), and S3 has sent a 206."""
 
     status = 416
     code = LogCode.RANGE_NOT_SATISFIABLE
@@ -180,7 +182,10 @@ class RangeNotSatisfiable(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """S3 failed, or the connection to it: :mod:`usp_s3_wsgi.s3.retry_policy` says which of these are retried."""
+    """A failure of S3 or of the connection to it, or a request that S3 rejects for a reason on this server.
+
+    :mod:`usp_s3_wsgi.s3.retry_policy` says which of these are retried.
+    """
 
 
 class BadUpstreamResponse(UpstreamError):
@@ -223,8 +228,10 @@ class UpstreamUnavailable(UpstreamError):
     status = 503
     code = LogCode.UPSTREAM_UNAVAILABLE
 
-    def __init__(self, message: str, retry_after: float | None = None, *, s3_error: S3Error | None = None) -> None:
-        """``retry_after``: seconds, None where they are not known."""
+    def __init__(
+        self, message: str, retry_after: float | None = None, *, s3_error: S3ErrorResponse | None = None
+    ) -> None:
+        """``retry_after``: seconds, None if they are not known."""
         super().__init__(message, s3_error=s3_error)
         self.retry_after = retry_after
 
@@ -282,11 +289,11 @@ def describe_internal_error(error: BaseException) -> str:
     return f"internal error: {type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"
 
 
-def forget_traceback(error: BaseException) -> None:
+def clear_traceback(error: BaseException) -> None:
     """Remove the tracebacks of an exception that was handled, and of its causes.
 
-    A traceback refers to the frames that hold the exception: through this circle the request, its connection and its
-    buffers would stay in memory until Python's garbage collector runs.
+    A traceback refers to the frames that hold the exception: this reference cycle would keep the request, its
+    connection and its buffers in memory until the garbage collector runs.
     """
     current: BaseException | None = error
     while current is not None:

@@ -62,7 +62,7 @@ class Host:
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    monkeypatch.setattr(happy_eyeballs, "_silent", happy_eyeballs._Silent())
+    monkeypatch.setattr(happy_eyeballs, "_unresponsive", happy_eyeballs._UnresponsiveAddresses())
     with ExitStack() as stack:
         yield Host(stack, monkeypatch)
 
@@ -101,7 +101,7 @@ def test_a_dead_address_is_remembered(host: Host, monkeypatch: pytest.MonkeyPatc
             assert host.ask(S3ProxySet=proxy_set)[0].status == 200
         assert tried == ["127.0.0.2", "127.0.0.1", "127.0.0.1", "127.0.0.1"]
         monkeypatch.setattr(happy_eyeballs, "_REMEMBERED", -1.0)
-        happy_eyeballs._silent.note("127.0.0.2")
+        happy_eyeballs._unresponsive.add("127.0.0.2")
         assert host.ask(S3ProxySet=proxy_set)[0].status == 200
         assert tried[4:] == ["127.0.0.2", "127.0.0.1"]
 
@@ -163,13 +163,13 @@ def test_families_take_turns() -> None:
     """https://www.rfc-editor.org/rfc/rfc8305#section-4"""
     four = [(socket.AF_INET, (f"192.0.2.{number}", 80)) for number in range(3)]
     six = [(socket.AF_INET6, (f"2001:db8::{number}", 80, 0, 0)) for number in range(2)]
-    assert happy_eyeballs._in_turns([*six, *four]) == [six[0], four[0], six[1], four[1], four[2]]
-    assert happy_eyeballs._in_turns([*four, *six]) == [four[0], six[0], four[1], six[1], four[2]]
+    assert happy_eyeballs._alternate_families([*six, *four]) == [six[0], four[0], six[1], four[1], four[2]]
+    assert happy_eyeballs._alternate_families([*four, *six]) == [four[0], six[0], four[1], six[1], four[2]]
 
 
 def test_what_is_remembered_is_forgotten() -> None:
-    silent = happy_eyeballs._Silent()
-    silent.note("192.0.2.1")
+    silent = happy_eyeballs._UnresponsiveAddresses()
+    silent.add("192.0.2.1")
     assert "192.0.2.1" in silent and "192.0.2.2" not in silent
-    silent.forget("192.0.2.1")
+    silent.discard("192.0.2.1")
     assert "192.0.2.1" not in silent

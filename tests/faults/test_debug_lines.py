@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.server import ScriptedS3, Step, answer, close, error, first, head_of
 from tests.wsgi import MODES, PROOF, call, environ, handed_over, s3_settings
-from usp_s3_wsgi.gateway import fetcher, operator_settings
+from usp_s3_wsgi.gateway import fetcher, httpd_module
 
 FILM = answer(200, b"film", ("ETag", '"e"'))
 CUT = first(answer(200, b"fi", ("ETag", '"e"'), length=4), close)
@@ -26,7 +26,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def module(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process whose httpd has loaded usp_s3_module, which alone knows the level."""
-    monkeypatch.setattr(operator_settings, "_proof", PROOF)
+    monkeypatch.setattr(httpd_module, "PROOF", PROOF)
 
 
 def at_debug(settings: dict[str, str], **more: Any) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def test_each_answer_is_in_one_line(name: str, mode: str) -> None:
 @pytest.mark.parametrize("by_module", [False, True])
 def test_nothing_is_written_unasked(by_module: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not by_module:
-        monkeypatch.setattr(operator_settings, "_proof", None)
+        monkeypatch.setattr(httpd_module, "PROOF", None)
     steps = (error(404, "NoSuchKey"), error(403, "AccessDenied"), answer(304, length=None), error(412, "x"))
     with ScriptedS3(*steps) as s3:
         for status in (404, 403, 304, 412):

@@ -1,6 +1,6 @@
-"""``usp-s3 convert`` from end to end: httpd takes what it prints, in either plane, and serves the private objects.
+"""``usp-s3 convert`` with a real httpd: it accepts the printed configuration, in both modes, and serves the objects.
 
-Or it is said what will not, with the line, and the exit status says so, too.
+Otherwise an error names the line, and the exit status agrees.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 """
 
 
-@pytest.mark.parametrize("plane", ["proxy", "gateway"])
+@pytest.mark.parametrize("mode", ["proxy", "gateway"])
 def test_the_vendors_virtual_host(
-    plane: str, s3: EmbeddedS3, tmp_path: Path, checked: list[Httpd], capsys: pytest.CaptureFixture[str]
+    mode: str, s3: EmbeddedS3, tmp_path: Path, checked: list[Httpd], capsys: pytest.CaptureFixture[str]
 ) -> None:
     s3.put(BUCKET, "a b//c.mp4", b"a private film")
     url = f"{s3.url}/{BUCKET}"
     file = tmp_path / "site.conf"
     file.write_text(VENDORS.format(url=url, secret=s3.secret_key, access=s3.access_key, region=s3.region))
-    assert main(["convert", "--to", plane, str(file)]) == 0
+    assert main(["convert", "--to", mode, str(file)]) == 0
     text, warnings = capsys.readouterr()
     assert s3.secret_key not in warnings
     port = free_port()
-    assert ("the port is 80 here" in warnings) == (plane == "gateway")
+    assert ("this URL uses port 80" in warnings) == (mode == "gateway")
     httpd = Httpd(text.replace("http://127.0.0.1/", f"http://127.0.0.1:{port}/"), port=port)
     checked.append(httpd)
     httpd.start()
@@ -112,23 +112,23 @@ TLS = """\
 
 
 @NEEDS_SSL
-@pytest.mark.parametrize("plane", ["proxy", "gateway"])
+@pytest.mark.parametrize("mode", ["proxy", "gateway"])
 def test_a_bucket_with_a_certificate_like_a_providers(
-    plane: str,
+    mode: str,
     s3_tls: EmbeddedS3,
     certificate: Certificate,
     tmp_path: Path,
     checked: list[Httpd],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """httpd's SSLProxyVerifyDepth allows for no intermediate authority; the gateway knows nothing of SSLProxy lines."""
+    """By default, SSLProxyVerifyDepth allows no intermediate authority. The gateway has no SSLProxy directives."""
     s3_tls.put(BUCKET, "a.mp4", b"a private film")
     keys = {"secret": s3_tls.secret_key, "access": s3_tls.access_key, "region": s3_tls.region}
     file = tmp_path / "site.conf"
     file.write_text(TLS.format(url=f"https://localhost:{s3_tls.port}/{BUCKET}", root=certificate.root, **keys))
-    assert main(["convert", "--to", plane, str(file)]) == 0
-    text, told = capsys.readouterr()
-    assert told == ""
+    assert main(["convert", "--to", mode, str(file)]) == 0
+    text, messages = capsys.readouterr()
+    assert messages == ""
     httpd = Httpd(text)
     checked.append(httpd)
     httpd.start()
@@ -146,14 +146,14 @@ def test_a_converted_section_is_not_served_without_the_signer(
         httpd.start()
 
 
-# ---------------------------------------------------------------- what serves, and what is told of what does not
+# ---------------------------------------------------------------- all typical configurations
 
 FILM = b"a private film"
 
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The lines that load a module with the directives of an Origin, and what else the configurations use."""
+    """The lines that load a module with the directives of Unified Origin, and other modules."""
     module = compile_module(Path(__file__).with_name("origin.c"), tmp_path_factory.mktemp("origin"))
     lines = [f'LoadModule origin_module "{module}"']
     lines += [
@@ -166,14 +166,14 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def film(s3: EmbeddedS3) -> EmbeddedS3:
-    """The server that has the object which the cases' paths lead to."""
+    """The S3 server with the object that the paths of the cases are for."""
     s3.put(BUCKET, "a.mp4", FILM)
     return s3
 
 
 @pytest.fixture(scope="module")
 def stop() -> Iterator[Callable[[Httpd], None]]:
-    """Stops a server while the next one starts: httpd takes a second for it."""
+    """A function that stops a server while the next one starts: it takes httpd a second."""
     stopped: list[Future[None]] = []
     with ThreadPoolExecutor(2) as executor:
         yield lambda httpd: stopped.append(executor.submit(httpd.stop))
@@ -181,25 +181,23 @@ def stop() -> Iterator[Callable[[Httpd], None]]:
         one.result()
 
 
-def converted(
-    plane: str, file: Path, capsys: pytest.CaptureFixture[str]
-) -> tuple[int, str, list[tuple[int, str, str]]]:
-    """The exit status, what is printed, and of each message line, level and text."""
-    status = main(["convert", "--to", plane, str(file)])
-    text, said = capsys.readouterr()
+def converted(mode: str, file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, list[tuple[int, str, str]]]:
+    """Return the exit status, the printed text, and line, level and text of each message."""
+    status = main(["convert", "--to", mode, str(file)])
+    text, messages = capsys.readouterr()
     found = []
-    for line in said.splitlines():
+    for line in messages.splitlines():
         match = re.fullmatch(rf"usp-s3: {re.escape(str(file))}: line (\d+): (error|warning): (.*)", line)
         assert match, line
         found.append((int(match[1]), match[2], match[3]))
     return status, text, found
 
 
-@pytest.mark.parametrize("plane", ["proxy", "gateway"])
+@pytest.mark.parametrize("mode", ["proxy", "gateway"])
 @pytest.mark.parametrize("name", CASES)
-def test_it_serves_or_says_why_not(
+def test_httpd_serves_the_objects_or_there_is_an_error(
     name: str,
-    plane: str,
+    mode: str,
     origin: str,
     film: EmbeddedS3,
     bucket: Recorder,
@@ -213,10 +211,10 @@ def test_it_serves_or_says_why_not(
     if "<Macro" in case.text and not has_module("macro"):
         pytest.skip("this httpd has no mod_macro")
     file = private.write(case.text)
-    status, text, messages = converted(plane, file, capsys)
-    announced = expected(file.read_text(), plane)
+    status, text, messages = converted(mode, file, capsys)
+    announced = expected(file.read_text(), mode)
     assert [one[:2] for one in messages] == [one[:2] for one in announced]
-    assert all(part in told for (_, _, told), (_, _, part) in zip(messages, announced, strict=True))
+    assert all(part in message for (_, _, message), (_, _, part) in zip(messages, announced, strict=True))
     assert status == (3 if any(level == "error" for _, level, _ in messages) else 0)
     failures = []
     for situation in case.situations:
@@ -237,7 +235,7 @@ def test_it_serves_or_says_why_not(
 
 
 def not_served(httpd: Httpd, paths: tuple[str, ...], public: Recorder | None) -> list[str]:
-    """What httpd does not serve. ``public``: the server of a bucket that is not signed for."""
+    """Return the paths that httpd does not serve. ``public``: the server of a bucket without signatures."""
     failures = []
     for path in paths:
         reply = httpd.fetch(path)
@@ -262,15 +260,15 @@ ProxyPass /films balancer://films
 
 
 @NEEDS_HCHECK
-def test_health_checks_that_end_in_503_are_an_error(
+def test_health_checks_that_cause_503_are_an_error(
     film: EmbeddedS3, tmp_path: Path, checked: list[Httpd], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = Bucket(f"{film.url}/{BUCKET}", film.access_key, film.secret_key, film.region, tmp_path).write(HEALTH)
     status, text, messages = converted("proxy", file, capsys)
     assert status == 3 and [one[:2] for one in messages] == [(2, "error")]
-    assert messages[0][2].startswith("hcmethod=GET: mod_proxy_hcheck's requests are not signed")
+    assert messages[0][2].startswith("hcmethod=GET: the health checks of mod_proxy_hcheck are not signed")
     httpd = Httpd(HCHECK + text)
     checked.append(httpd)
-    httpd.expect_error("AH01170|hcmethod=GET: mod_proxy_hcheck")
+    httpd.expect_error("AH01170|hcmethod=GET: the health checks of mod_proxy_hcheck")
     httpd.start()
     assert 503 in answers(httpd, 20, until=503)

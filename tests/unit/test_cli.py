@@ -1,4 +1,4 @@
-"""The command usp-s3: lines that httpd can use as they are, or a message and status 1."""
+"""The command usp-s3: it prints lines that httpd can use, or a message, and exits with a status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUOTED = re.compile(r'"([^"]+)"$')
 
 @pytest.fixture
 def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what Apache includes, as an installation has it."""
+    """A directory with the files that Apache includes, as in an installation."""
     folder = tmp_path / "share dir"
     folder.mkdir()
     for name in APACHE_FILES:
@@ -34,7 +34,7 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_apache_config_prints_lines_whose_files_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    # Of this very installation, and with the module if it has one.
+    # The lines of this installation, with LoadModule if it has mod_wsgi.
     no_module = ["--no-module"] if not _has_mod_wsgi() else []
     assert main(["apache-config", *no_module]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -54,29 +54,27 @@ def _has_mod_wsgi() -> bool:
 
 
 def active(text: str) -> list[str]:
-    """The lines that httpd sees."""
+    """Return the lines that are no comments."""
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
 def test_the_lines(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["apache-config", "--no-module"]) == 0
     text = capsys.readouterr().out
-    # Nothing but what makes the gateway known: no WSGIPythonHome, no MPM, no buffers, which count for other sites too.
+    # Only the gateway: no WSGIPythonHome, no MPM and no buffers, which apply to other sites too.
     assert active(text) == [
         f'Define USP_S3_PYTHON_HOME "{Path(sys.prefix).resolve()}"',
         f'Define USP_S3_WSGI "{share}/usp_s3.wsgi"',
         f'Include "{share}/gateway.conf"',
     ]
-    # Without the extension there is a word of it.
+    # Without the extension, a comment says how to get it.
     assert "apt-get install apache2-dev" in text and "libapr1-dev" in text
 
 
 TUNING = ['Include "{share}/mpm_event.conf"', "<IfModule proxy_module>", "  ProxyIOBufferSize 65536", "</IfModule>"]
 
 
-def test_what_counts_for_the_whole_server_is_printed_on_request(
-    share: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_of_the_whole_server_are_printed_with_tune(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = [line.format(share=share) for line in TUNING]
     assert main(["apache-config", "--no-module"]) == 0
     plain = capsys.readouterr().out
@@ -107,7 +105,7 @@ def test_the_module_comes_first(
     assert capsys.readouterr().out.startswith('LoadModule wsgi_module "/lib/mod_wsgi.so"\nDefine USP_S3_PYTHON_HOME ')
 
 
-def test_without_mod_wsgi_it_says_what_to_do(
+def test_without_mod_wsgi_the_message_says_what_to_do(
     share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -115,7 +113,7 @@ def test_without_mod_wsgi_it_says_what_to_do(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("usp-s3: there is no mod_wsgi in ") and err.count("\n") == 1
-    # Not by the package's name: on an index it is somebody else's to take.
+    # Not by the name of the package: anybody could register that on an index.
     assert "pip install --no-cache-dir '.[httpd]'" in err and "--no-module" in err
 
 
@@ -123,7 +121,7 @@ def nothing_installed(**kind: str) -> list[importlib.metadata.Distribution]:
     return []
 
 
-def test_without_its_files_it_says_what_to_do(
+def test_without_the_installed_files_the_message_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "distributions", nothing_installed)
@@ -132,8 +130,8 @@ def test_without_its_files_it_says_what_to_do(
     assert "does not hold gateway.conf: install usp_s3_wsgi with pip" in capsys.readouterr().err
 
 
-def test_where_the_metadata_do_not_tell_the_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a package of a Linux distribution, which leaves pip's records out."""
+def test_the_directory_is_found_without_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of a Linux distribution does not contain pip's records."""
     folder = tmp_path / "share" / "usp_s3_wsgi"
     folder.mkdir(parents=True)
     (folder / "gateway.conf").touch()
@@ -143,7 +141,7 @@ def test_where_the_metadata_do_not_tell_the_folder_is_found(tmp_path: Path, monk
 
 
 def test_an_egg_info_in_the_path_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build leaves one in the working directory: it lists the sources, gateway.conf among them and no extension."""
+    """A build leaves one in the working directory: it lists the sources: gateway.conf, but no extension."""
     installed = apache_config.share_directory(), apache_config._extension()
     egg = tmp_path / "usp_s3_wsgi.egg-info"
     egg.mkdir()
@@ -171,7 +169,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{usp_s3_wsgi.__version__}\n"
 
 
-def test_what_apache_includes_is_what_setup_installs() -> None:
+def test_setup_installs_the_files_that_apache_includes() -> None:
     root = Path(__file__).parents[2]
     setup = (root / "setup.cfg").read_text("utf-8")
     for name in APACHE_FILES:
@@ -194,24 +192,29 @@ def test_convert(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> N
     assert b'WSGIScriptAlias /b ${USP_S3_WSGI}\r\n<Location "/b">\r\n' in capfdbinary.readouterr().out
 
 
-def test_convert_what_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_without_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "site.conf"
     keys = "S3AccessKey AK\nS3SecretKey SK\nS3RoleARN arn:aws:iam::123456789012:role/reader\n"
     file.write_text(f"ProxyPass /b http://b.example/b\n<Proxy http://b.example/b/>\n{keys}</Proxy>\n")
-    for plane in ("proxy", "gateway"):
-        assert main(["convert", "--to", plane, str(file)]) == 0
+    for mode in ("proxy", "gateway"):
+        assert main(["convert", "--to", mode, str(file)]) == 0
         assert f"usp-s3: {file}: line 5: warning: S3RoleARN needs botocore" in capsys.readouterr().err
 
 
-def test_convert_says_what_its_exit_statuses_mean(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_convert_explains_its_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["convert", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for status in ("0: httpd accepts", "3: it does not", "1: nothing is printed", "2: wrong command line"):
+    for status in (
+        "0: httpd accepts the printed text",
+        "3: the printed text must be changed",
+        "1: nothing is printed",
+        "2: wrong command line",
+    ):
         assert status in text
 
 
-def test_convert_what_is_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_a_missing_or_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", str(tmp_path / "none.conf")]) == 1
     assert "none.conf" in capsys.readouterr().err
     file = tmp_path / "site.conf"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
-from usp_s3_wsgi.proxy.clock_correction import ClockCorrection, RejectedSignature
+from usp_s3_wsgi.proxy.clock_correction import ClockCorrector, RejectedSignature
 from usp_s3_wsgi.s3.endpoint_state import SYSTEM_CLOCK, EndpointState
 
 CEPH = bucket_url("http://ceph.example:8080/films/")
@@ -25,7 +25,7 @@ class Bucket:
     def __init__(self, ahead: timedelta = timedelta(0), dated: timedelta | None = None) -> None:
         self.ahead, self.dated = ahead, ahead if dated is None else dated
         self.state = EndpointState()
-        self.trials = ClockCorrection(self.state)
+        self.trials = ClockCorrector(self.state)
         self.granted = -1
 
     def ask(self, denied: bool = False) -> str:

@@ -1,49 +1,82 @@
-"""What is told of a configuration, without httpd."""
+"""The findings of configtest, without httpd."""
 
 from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, expected, sent
-from usp_s3_wsgi.configtest import check, tree
+from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, configtest_input, expected
+from usp_s3_wsgi.configtest import check, parsed_config
+from usp_s3_wsgi.configtest.codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Finding
 
 
-def found(text: str) -> list[Finding]:
-    return check(tree.parse(sent(text))).sorted()
+def findings_for(text: str) -> list[Finding]:
+    return check(parsed_config.parse(configtest_input(text))).sorted()
 
 
 @pytest.mark.parametrize("text", [*WRONG.values(), *ORIGIN.values()], ids=[*WRONG, *ORIGIN])
-def test_what_is_wrong_is_told_with_its_line(text: str) -> None:
-    findings = found(text)
+def test_findings_have_level_line_and_code(text: str) -> None:
+    findings = findings_for(text)
     announced = expected(text)
-    assert [(one.line, "error" if one.is_error else "warning") for one in findings] == [one[:2] for one in announced]
-    for finding, (_, _, part) in zip(findings, announced, strict=True):
-        assert re.sub(r"@(\d+)@", r"\1", part) in finding.text
+    levels = [(one.line, "error" if one.is_error else "warning", one.code) for one in findings]
+    assert levels == [one[:3] for one in announced]
+    for finding, one in zip(findings, announced, strict=True):
+        for part in one.parts:
+            assert re.sub(r"@(\d+)@", r"\1", part) in finding.text
         assert "\nSK" not in finding.text and " SK" not in finding.text
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_what_is_right_is_not_told_of(name: str) -> None:
-    assert found(RIGHT[name]) == []
+def test_right_configurations_have_no_findings(name: str) -> None:
+    assert findings_for(RIGHT[name]) == []
 
 
-@pytest.mark.parametrize(("keys", "is_told"), [(KEYS, True), ("SetEnv OTHER x", False)])
-def test_health_checks_of_a_balancer_with_keys_of_its_own(keys: str, is_told: bool) -> None:
+@pytest.mark.parametrize(("keys", "is_reported"), [(KEYS, True), ("SetEnv OTHER x", False)])
+def test_health_checks_of_a_balancer_with_keys_of_its_own(keys: str, is_reported: bool) -> None:
     balancer = "BalancerMember http://films.s3.amazonaws.com hcmethod=GET"
-    told = found(f'<Proxy "balancer://films">\n{balancer}\n{keys}\n</Proxy>\nProxyPass /films balancer://films\n')
-    assert [(one.line, one.text[:12]) for one in told] == ([(2, "hcmethod=GET")] if is_told else [])
+    findings = findings_for(
+        f'<Proxy "balancer://films">\n{balancer}\n{keys}\n</Proxy>\nProxyPass /films balancer://films\n'
+    )
+    health_check = (2, FindingCode.HEALTH_CHECK_NOT_SIGNED, "hcmethod=GET")
+    assert [(one.line, one.code, one.text[:12]) for one in findings] == ([health_check] if is_reported else [])
 
 
-# ---------------------------------------------------------------- what httpd sends
+# ---------------------------------------------------------------- codes
 
-#: All that a string of C can hold.
+ROOT = Path(__file__).parents[2]
+
+
+def test_each_code_is_documented_once() -> None:
+    pages = [path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("errors*.md"))]
+    assert re.findall(r"^\| (USPS308\d\d) \| ", "".join(pages), re.MULTILINE) == [code.value for code in FindingCode]
+
+
+@pytest.mark.parametrize("code", FindingCode)
+def test_each_code_is_used(code: FindingCode) -> None:
+    modules = [path for path in (ROOT / "usp_s3_wsgi" / "configtest").glob("*.py") if path.name != "codes.py"]
+    assert any(re.search(rf"\bFindingCode\.{code.name}\b", path.read_text("utf-8")) for path in modules)
+
+
+def test_codes_are_consecutive() -> None:
+    """No two findings share a code, and none is left out."""
+    assert [code.value for code in FindingCode] == [f"USPS{30801 + index}" for index in range(len(FindingCode))]
+
+
+def test_no_module_writes_a_code_by_hand() -> None:
+    for path in (ROOT / "usp_s3_wsgi" / "configtest").glob("*.py"):
+        assert path.name == "codes.py" or "USPS308" not in path.read_text("utf-8"), path
+
+
+# ---------------------------------------------------------------- the data from httpd
+
+#: Any string of C.
 TEXT = st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=20)
 LINE = st.tuples(TEXT, st.integers(0, 9), TEXT, TEXT)
 
@@ -61,7 +94,7 @@ def fields(nodes: list[tuple[tuple[str, int, str, str], list[Any]]], depth: int 
     return found
 
 
-def shape(directives: list[tree.Directive]) -> list[object]:
+def shape(directives: list[parsed_config.Directive]) -> list[object]:
     return [((one.file, one.line, one.name, one.text), shape(one.children)) for one in directives]
 
 
@@ -70,25 +103,25 @@ def lowercase(nodes: list[Any]) -> list[object]:
 
 
 @given(trees(), TEXT)
-def test_what_is_sent_is_what_is_read(nodes: list[Any], user: str) -> None:
+def test_a_sent_configuration_is_parsed_completely(nodes: list[Any], user: str) -> None:
     data = "".join(f"{field}\0" for field in ("test", "33", "34", user, "", *fields(nodes))).encode("latin-1")
-    configuration = tree.parse(data)
+    configuration = parsed_config.parse(data)
     assert (configuration.is_test, configuration.uid, configuration.gid) == (True, 33, 34)
     assert (configuration.user_name, configuration.chroot) == (user, "")
     assert shape(configuration.directives) == lowercase(nodes)
-    check(configuration)  # whatever it is
+    check(configuration)  # does not fail
 
 
 @given(st.data())
-def test_what_is_cut_off_is_not_taken_for_whole(data: st.DataObject) -> None:
-    whole = sent(RIGHT["a <Proxy> section"])
+def test_truncated_data_is_rejected(data: st.DataObject) -> None:
+    whole = configtest_input(RIGHT["a <Proxy> section"])
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     if cut.count(b"\0") % 5 or not cut.endswith(b"\0"):
         with pytest.raises(ValueError):
-            tree.parse(cut)
+            parsed_config.parse(cut)
 
 
-#: Directives that send requests somewhere, sections, and what is in them: put together at random.
+#: Proxy rules, settings and sections, from which random configurations are made.
 PARTS = st.sampled_from(
     [
         "ProxyPass /{p} {u}", "ProxyPass /{p}/ {u}/", "ProxyPassMatch ^/{p}/(.*) {u}/$1", "SetEnv S3Region r",
@@ -129,8 +162,8 @@ def configurations(draw: st.DrawFn, depth: int = 3) -> str:
 
 
 @given(configurations())
-def test_nothing_makes_the_check_fail_or_tell_a_secret(text: str) -> None:
-    for finding in found(text):
+def test_random_configurations_neither_break_the_check_nor_reveal_a_secret(text: str) -> None:
+    for finding in findings_for(text):
         assert finding.text and "SK" not in finding.text and "hidden" not in finding.text
 
 
@@ -145,7 +178,7 @@ def test_thousands_of_sections_take_seconds(kind: str) -> None:
         "@KEYS@\n</Location>\n",
         "unreached": proxied.replace("{host}", "s4.example"),
     }[kind]
-    configuration = tree.parse(sent("".join(part.format(n=n) for n in range(5_000))))
+    configuration = parsed_config.parse(configtest_input("".join(part.format(n=n) for n in range(5_000))))
     begun = time.monotonic()
     findings = check(configuration).sorted()
     assert time.monotonic() - begun < 30  # a second or two, on a machine that does nothing else
@@ -161,7 +194,7 @@ def test_thousands_of_sections_take_seconds(kind: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["http://user:hidden@films.s3.example:9000/b/", "http://FILMZ.s3.example:9000/b/"])
-def test_no_password_or_signature_of_a_url_is_told(text: str, name: str) -> None:
+def test_findings_contain_no_password_or_signature_of_a_url(text: str, name: str) -> None:
     section = f'<Proxy "{name}">\n{KEYS}\nSetEnv S3Region r\n</Proxy>\n'
-    told = found(text + section)
-    assert told and "hidden" not in repr(told)
+    findings = findings_for(text + section)
+    assert findings and "hidden" not in repr(findings)

@@ -1,22 +1,25 @@
-"""The converter, and its plane proxy: what it makes of the vendor's configuration, tells, and never tells."""
+"""The converter, and its mode proxy: the configuration that it returns, its messages, and that they hold no secrets."""
 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vendor_configurations import CASES, Bucket, expected
-from usp_s3_wsgi.cli.convert.conversion import convert
-from usp_s3_wsgi.cli.convert.edits import KEYS, Converted
+from usp_s3_wsgi.cli.convert.conversion import Mode, convert
+from usp_s3_wsgi.cli.convert.line_edits import Conversion
+from usp_s3_wsgi.cli.convert.vendor_module import VENDOR_DIRECTIVES
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, parse, walk
 
-Plane = Literal["proxy", "gateway"]
-PLANES: tuple[Plane, ...] = ("proxy", "gateway")
+MODES: tuple[Mode, ...] = ("proxy", "gateway")
 URL = "https://your-bucket.s3.eu-central-1.amazonaws.com/"
 DOCUMENTED = f"""\
 LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
@@ -45,40 +48,40 @@ GUARD = """\
 """
 UNVERIFIED = (
     "httpd does not verify the certificate of this https:// URL by default: "
-    "SSLProxyVerify require, SSLProxyVerifyDepth 10 and SSLProxyCACertificateFile"
+    "set SSLProxyVerify require, SSLProxyVerifyDepth 10 and SSLProxyCACertificateFile"
 )
 
 
-class Told(NamedTuple):
-    """What becomes of a text, and the warnings; :func:`errors` are apart, for most texts here are no whole sections."""
+class Converted(NamedTuple):
+    """The text and the warnings. :func:`errors` are separate, because most texts here are incomplete sections."""
 
     text: str
     warnings: tuple[str, ...]
 
 
-def told(text: str, to: Plane) -> Told:
-    """Convert, and once more: that changes nothing and says nothing."""
+def converted(text: str, to: Mode) -> Converted:
+    """Convert a text, and check that a second conversion changes nothing and has no messages."""
     result = convert(text, to)
     again = convert(result.text, to)
     assert again.text == result.text and not (to == "proxy" and again.messages)
-    return Told(result.text, result.warnings)
+    return Converted(result.text, result.warnings)
 
 
-def errors(text: str, to: Plane = "proxy") -> tuple[str, ...]:
-    """Why httpd will refuse it, or requests."""
+def errors(text: str, to: Mode = "proxy") -> tuple[str, ...]:
+    """Return why httpd rejects the result, or requests."""
     return convert(text, to).errors
 
 
-def proxy(text: str) -> Told:
-    """Convert to the proxy."""
-    return told(text, "proxy")
+def proxy(text: str) -> Converted:
+    """Convert in the mode proxy."""
+    return converted(text, "proxy")
 
 
 def test_proxy_of_the_documented_virtual_host() -> None:
     text, warnings = proxy(DOCUMENTED)
     module, rest = DOCUMENTED.split("\n", 1)
     expected = rest.replace("    S3", "    SetEnv S3")
-    assert text == f'# usp_s3_wsgi takes its place ("usp-s3 apache-config"): {module}\n{GUARD}{expected}'
+    assert text == f'# replaced by usp_s3_wsgi ("usp-s3 apache-config"): {module}\n{GUARD}{expected}'
     assert warnings == (f"line 11: {UNVERIFIED}",)
 
 
@@ -95,7 +98,7 @@ VERIFIED = """\
 
 
 @pytest.mark.parametrize("mode", ["require", "optional"])
-def test_certificates_are_verified_as_deep_as_they_are(mode: str) -> None:
+def test_the_verify_depth_is_sufficient_for_public_providers(mode: str) -> None:
     """mod_ssl's default allows for no intermediate authority, and every public provider has one."""
     old = VERIFIED.format(mode=mode, more="", url=URL).replace("SetEnv S3", "S3")
     text, _ = proxy(old)
@@ -105,7 +108,7 @@ def test_certificates_are_verified_as_deep_as_they_are(mode: str) -> None:
     )
 
 
-def test_a_depth_of_another_virtual_host_does_not_count() -> None:
+def test_a_depth_of_another_virtual_host_does_not_apply() -> None:
     one = VERIFIED.format(mode="require", more="  SSLProxyVerifyDepth 10\n", url=URL)
     other = VERIFIED.format(mode="require", more="", url=URL)
     text, _ = proxy((one + other).replace("SetEnv S3", "S3"))
@@ -114,31 +117,36 @@ def test_a_depth_of_another_virtual_host_does_not_count() -> None:
     assert text.count("SSLProxyVerifyDepth 10\n") == 1
 
 
-def test_the_members_of_a_balancer_count() -> None:
+def test_the_urls_of_balancer_members_are_considered() -> None:
     member = f'<Proxy "balancer://b">\nBalancerMember {URL}\nS3SecretKey SECRET_KEY\n</Proxy>\n'
     text, warnings = proxy(f"SSLProxyVerify require\n{member}")
     assert "SSLProxyVerify require\nSSLProxyVerifyDepth 10\n" in text and warnings == ()
     assert proxy(member).warnings == (f"line 1: {UNVERIFIED}",)
 
 
-@pytest.mark.parametrize(("depth", "is_told"), [("1", True), ("2", True), ("3", False), ("10", False), ("${D}", False)])
-def test_a_depth_of_the_operators_stays(depth: str, is_told: bool) -> None:
+@pytest.mark.parametrize(
+    ("depth", "is_reported"), [("1", True), ("2", True), ("3", False), ("10", False), ("${D}", False)]
+)
+def test_the_operators_depth_is_kept(depth: str, is_reported: bool) -> None:
     line = f"  SSLProxyVerifyDepth {depth}\n"
     text, warnings = proxy(VERIFIED.format(mode="require", more=line, url=URL).replace("SetEnv S3", "S3"))
     assert text.count("SSLProxyVerifyDepth") == 1 and line in text
-    told = "line 5: certificates of public providers have more authorities above them: SSLProxyVerifyDepth 10"
-    assert warnings == ((told,) if is_told else ())
+    text = (
+        "line 5: this depth is too small for the certificates of public providers, which have more intermediate "
+        "authorities: set SSLProxyVerifyDepth 10"
+    )
+    assert warnings == ((text,) if is_reported else ())
 
 
 @pytest.mark.parametrize("more", ["", "SSLProxyVerify none\n"])
-def test_what_is_not_about_https_gets_no_depth(more: str) -> None:
+def test_other_sections_get_no_depth(more: str) -> None:
     url = URL if more else "http://b.example/"
     text, _ = proxy(f'{more}<Proxy "{url}">\nS3SecretKey SECRET_KEY\n</Proxy>\n')
     assert "SSLProxyVerifyDepth" not in text
 
 
 @pytest.mark.parametrize(
-    ("host", "is_told"),
+    ("host", "is_reported"),
     [
         ("192.0.2.1", True),
         ("192.0.2.1:9000", True),
@@ -147,22 +155,25 @@ def test_what_is_not_about_https_gets_no_depth(more: str) -> None:
         ("1.2.3.4.example", False),
     ],
 )
-def test_https_by_ip_address_is_told(host: str, is_told: bool) -> None:
+def test_https_with_an_ip_address_is_reported(host: str, is_reported: bool) -> None:
     _, warnings = proxy(f'SSLProxyVerify require\n<Proxy "https://{host}/b/">\nS3SecretKey SECRET_KEY\n</Proxy>\n')
-    assert [warning.partition(":")[0] for warning in warnings] == (["line 2"] if is_told else [])
-    assert not is_told or "httpd compares the names of a certificate with the URL's host" in warnings[0]
+    text = (
+        "line 2: httpd compares the names in a certificate with the host of the URL, but not its IP addresses: use a "
+        "host name, in DNS or /etc/hosts, that is in the certificate"
+    )
+    assert warnings == ((text,) if is_reported else ())
 
 
-@pytest.mark.parametrize("to", PLANES)
+@pytest.mark.parametrize("to", MODES)
 @pytest.mark.parametrize(
     "text", ["", "# S3SecretKey x\n", "<Proxy https://a/>\r\nProxySet a\r\n</Proxy>", "LoadModule wsgi_module x\n"]
 )
-def test_what_is_not_the_vendors_stays(text: str, to: Plane) -> None:
-    assert convert(text, to) == Converted(text, ())
+def test_a_configuration_without_the_vendors_module_is_unchanged(text: str, to: Mode) -> None:
+    assert convert(text, to) == Conversion(text, ())
 
 
-@pytest.mark.parametrize("to", PLANES)
-def test_a_broken_file_is_refused(to: Plane) -> None:
+@pytest.mark.parametrize("to", MODES)
+def test_a_file_with_an_open_section_is_rejected(to: Mode) -> None:
     with pytest.raises(ApacheConfigError, match=r"^line 1: this section is not closed$"):
         convert("<Proxy https://a/>\nS3SecretKey SECRET\n", to)
 
@@ -180,12 +191,12 @@ def test_a_broken_file_is_refused(to: Plane) -> None:
         ("SSLProxyVerify none", "SSLProxyVerify none"),
     ],
 )
-def test_proxy_keeps_all_but_the_name(line: str, expected: str) -> None:
+def test_only_the_name_of_a_directive_changes(line: str, expected: str) -> None:
     text, _ = proxy(f"<Proxy http://a/>\n{line}\nS3Region x\n</Proxy>\n")
     assert text == f"{GUARD}<Proxy http://a/>\n{expected}\nSetEnv S3Region x\n</Proxy>\n"
 
 
-def test_the_guard_is_put_once_and_outermost() -> None:
+def test_the_guard_is_inserted_once_and_outermost() -> None:
     text, _ = proxy(" <IfDefine X>\r\n<Proxy http://a/>\r\nS3Region x\r\n</Proxy>\r\n</IfDefine>\r\nS3Region y")
     guard = "".join(f" {line}\r\n" for line in GUARD.splitlines())
     assert text.startswith(f"{guard} <IfDefine X>\r\n<Proxy") and text.count("!usp_s3_module") == 1
@@ -198,17 +209,17 @@ def test_the_guard_is_put_once_and_outermost() -> None:
 @pytest.mark.parametrize("sign", ["", "!"])
 @pytest.mark.parametrize("name", ["unified_s3_auth_module", "mod_unified_s3_auth.c"])
 @pytest.mark.parametrize(("to", "module"), [("proxy", "usp_s3_module"), ("gateway", "wsgi_module")])
-def test_if_module(to: Plane, module: str, name: str, sign: str, quote: str) -> None:
+def test_if_module(to: Mode, module: str, name: str, sign: str, quote: str) -> None:
     text = "  <ifModule {}>\n  LoadModule x y\n</ifModule>\n"
     old, new = (text.format(f"{quote}{sign}{module_name}{quote}") for module_name in (name, module))
-    assert convert(old, to) == Converted(new, ())
+    assert convert(old, to) == Conversion(new, ())
 
 
-@pytest.mark.parametrize("to", PLANES)
-def test_load_module_with_a_continuation_stays_a_comment(to: Plane) -> None:
+@pytest.mark.parametrize("to", MODES)
+def test_load_module_with_a_continuation_stays_a_comment(to: Mode) -> None:
     old = "  LoadModule \\\n unified_s3_auth_module x.so\nListen 80\n"
-    text, warnings = told(old, to)
-    assert text == f'  # usp_s3_wsgi takes its place ("usp-s3 apache-config"): {old.lstrip()}' and warnings == ()
+    text, warnings = converted(old, to)
+    assert text == f'  # replaced by usp_s3_wsgi ("usp-s3 apache-config"): {old.lstrip()}' and warnings == ()
     assert [line.name for line, _ in walk(parse(text))] == ["", "listen"]
 
 
@@ -225,20 +236,20 @@ def test_load_module_with_a_continuation_stays_a_comment(to: Plane) -> None:
         ("Directory /x", "", False),
     ],
 )
-def test_proxy_tells_where_httpd_does_not_verify(section: str, verify: str, warned: bool) -> None:
+def test_unverified_certificates_are_reported(section: str, verify: str, warned: bool) -> None:
     _, warnings = proxy(f"<{section}>\n{verify}\nS3Region x\n</{section.split()[0]}>\n")
     assert warnings == ((f"line 1: {UNVERIFIED}",) if warned else ())
 
 
-@pytest.mark.parametrize("to", PLANES)
-def test_roles_are_converted_and_told(to: Plane) -> None:
-    text, warnings = told("<Location /x>\nProxyPass http://a/b/\nS3rolearn SECRET\n</Location>\n", to)
+@pytest.mark.parametrize("to", MODES)
+def test_roles_are_converted_and_need_botocore(to: Mode) -> None:
+    text, warnings = converted("<Location /x>\nProxyPass http://a/b/\nS3rolearn SECRET\n</Location>\n", to)
     assert "SetEnv S3RoleARN SECRET\n" in text
-    assert warnings == ("line 3: S3RoleARN needs botocore: pip install '.[aws]' in the folder of the sources",)
+    assert warnings == ("line 3: S3RoleARN needs botocore: pip install '.[aws]' in the directory of the sources",)
 
 
 LINES = (
-    *(f"{name} SECRET-{index}" for index, name in enumerate(KEYS)),
+    *(f"{name} SECRET-{index}" for index, name in enumerate(VENDOR_DIRECTIVES)),
     *(
         f"ProxyPass {URL}",
         f"ProxyPass /m {URL}",
@@ -274,12 +285,12 @@ TAGS = (
 
 @st.composite
 def configs(draw: st.DrawFn, depth: int = 3) -> str:
-    """A configuration, mostly of the vendor's; not all that httpd would take."""
+    """A configuration, mostly with the vendor's directives. httpd would not accept all of them."""
     pieces = []
     for _ in range(draw(st.integers(0, 4))):
         if depth and draw(st.booleans()):
             tag = draw(st.sampled_from(TAGS))
-            # The first line of a section keeps a continuation away from the tag after it.
+            # The empty first line of a section ends a continuation before its first tag.
             pieces.append(f"<{tag}>\n{draw(configs(depth - 1))}\n</{tag.split()[0]}>\n")
         else:
             pieces.append(draw(st.sampled_from(LINES)) + "\n")
@@ -288,8 +299,8 @@ def configs(draw: st.DrawFn, depth: int = 3) -> str:
 
 
 @settings(deadline=None)
-@given(configs(), st.sampled_from(PLANES), st.sampled_from(("\n", "\r\n")))
-def test_whatever_it_is(text: str, to: Plane, end: str) -> None:
+@given(configs(), st.sampled_from(MODES), st.sampled_from(("\n", "\r\n")))
+def test_random_configurations(text: str, to: Mode, end: str) -> None:
     text = text.replace("\n", end)
     result = convert(text, to)
     again = convert(result.text, to)
@@ -299,15 +310,15 @@ def test_whatever_it_is(text: str, to: Plane, end: str) -> None:
     # No value is lost, and all ends of lines are those of the file.
     assert sorted(re.findall(r"SECRET(?:-\d+)?", result.text)) == sorted(re.findall(r"SECRET(?:-\d+)?", text))
     assert result.text.count("\n") == result.text.count(end)
-    # What is left of the vendor's, httpd refuses.
-    are_left = any(line.name in KEYS for line, _ in walk(parse(result.text)))
+    # httpd rejects directives of the vendor that were not converted.
+    are_left = any(line.name in VENDOR_DIRECTIVES for line, _ in walk(parse(result.text)))
     assert not are_left or (to == "gateway" and result.errors)
 
 
-def test_a_location_whose_rule_is_not_proxypass_says_its_bucket() -> None:
+def test_a_location_without_proxypass_gets_a_bucket_url() -> None:
     keys = "S3SecretKey x\nS3AccessKey y\n"
     location = f"<Location /b>\n  IsmProxyPass {URL}\n  {keys}</Location>\n"
-    text, warnings = told(location, "proxy")
+    text, warnings = converted(location, "proxy")
     assert f'  SetEnv S3SecretKey x\nSetEnv S3BucketURL "{URL}"\nSetEnv S3AccessKey y\n' in text
     assert warnings == (f"line 1: {UNVERIFIED}",)
     proxied = convert(location.replace("IsmProxyPass", "ProxyPass"), "proxy")
@@ -316,15 +327,15 @@ def test_a_location_whose_rule_is_not_proxypass_says_its_bucket() -> None:
     assert f'SetEnv S3BucketURL "{URL}"' in rewritten.text and not rewritten.errors
     unknown = location.replace(f"IsmProxyPass {URL}", "RewriteRule (.*) https://%{ENV:HOST}/$1 [P]")
     (error,) = errors(unknown)
-    assert error.startswith("line 1: nothing says which bucket these keys are for")
+    assert error.startswith("line 1: the bucket of these keys is unknown")
 
 
-# ---------------------------------------------------------------- without httpd, which tests/httpd/test_convert.py asks
+# ---------------------------------------------------------------- without httpd; see tests/httpd/test_convert.py
 
 
-@pytest.mark.parametrize("to", PLANES)
+@pytest.mark.parametrize("to", MODES)
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_told_of_the_configurations_that_operators_have(name: str, to: Plane, tmp_path: Path) -> None:
+def test_messages_for_typical_configurations(name: str, to: Mode, tmp_path: Path) -> None:
     file = Bucket("http://127.0.0.1:9000/private", "AK", "SK", "eu-central-1", tmp_path).write(CASES[name].text)
     text = file.read_text()
     messages = convert(text, to, file).messages
@@ -334,7 +345,7 @@ def test_what_is_told_of_the_configurations_that_operators_have(name: str, to: P
 
 
 def test_settings_beside_conditional_keys_get_their_conditions() -> None:
-    """Without the keys the vendor's module sends unsigned."""
+    """Without keys, the vendor's module sends requests unsigned."""
     text, _ = proxy("""\
 <Proxy "${URL}">
   S3UseHeaders on
@@ -376,11 +387,11 @@ def test_settings_beside_conditional_keys_get_their_conditions() -> None:
     )
 
 
-PERHAPS = UNVERIFIED.replace("of this https:// URL", "of this URL, if the variable says https://,")
+PERHAPS = UNVERIFIED.replace("of this https:// URL", "of this URL, if the variable contains https://,")
 
 
 @pytest.mark.parametrize(
-    ("config", "is_told"),
+    ("config", "message"),
     [
         ("{section}", PERHAPS),
         ("Define URL https://a/b\n{section}", UNVERIFIED),
@@ -393,14 +404,14 @@ PERHAPS = UNVERIFIED.replace("of this https:// URL", "of this URL, if the variab
         ("<VirtualHost x>\n<IfModule y>\nSSLProxyVerify require\n</IfModule>\n{section}</VirtualHost>\n", None),
     ],
 )
-def test_whether_certificates_of_a_variable_are_verified(config: str, is_told: str | None) -> None:
+def test_certificates_of_a_url_in_a_variable(config: str, message: str | None) -> None:
     section = '<Proxy "${URL}">\nS3AccessKey AK\nS3SecretKey SK\n</Proxy>\n'
     _, warnings = proxy(config.replace("{section}", section))
-    assert [warning.partition(": ")[2] for warning in warnings] == ([is_told] if is_told else [])
+    assert [warning.partition(": ")[2] for warning in warnings] == ([message] if message else [])
 
 
 @pytest.mark.parametrize("rule", ["ProxyPass /x {}", "<Location /x/y>\nIsmProxyPass {}\n</Location>"])
-def test_certificates_where_only_a_rule_names_the_bucket(rule: str) -> None:
+def test_certificates_of_a_url_in_a_proxy_rule(rule: str) -> None:
     keys = "<Location /x>\nS3AccessKey AK\nS3SecretKey SK\n</Location>\n"
     _, warnings = proxy(f"{keys}{rule.format('https://a.s3.amazonaws.com/')}\n")
     assert warnings == (f"line 1: {UNVERIFIED}",)
@@ -417,24 +428,89 @@ def test_certificates_where_only_a_rule_names_the_bucket(rule: str) -> None:
         ("https://s3.example:${PORT}/", False),
     ],
 )
-def test_what_a_variable_may_be_is_no_error(url: str, is_right: bool) -> None:
+def test_a_value_that_a_variable_may_have_is_no_error(url: str, is_right: bool) -> None:
     keys = "S3AccessKey AK\nS3SecretKey SK\nS3UseHeaders ${HEADERS}\nS3RoleDuration ${TIME}\nS3RoleARN ${ROLE}\n"
     assert bool(errors(f'<Proxy "{url}">\n{keys}</Proxy>\n')) is not is_right
 
 
-def test_what_is_included_is_looked_for_above_the_file(tmp_path: Path) -> None:
-    """As httpd looks below its ServerRoot."""
+def test_included_files_are_looked_for_above_the_file(tmp_path: Path) -> None:
+    """httpd looks below its ServerRoot."""
     (tmp_path / "sites").mkdir()
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "one.conf").write_text("S3AccessKey AK\nS3SecretKey SK\n")
     text = '<Proxy "http://a/b/">\nS3Region r\nInclude keys/*.conf\n</Proxy>\n'
-    told = "line 3: what this includes has directives of mod_unified_s3_auth: convert those files, too"
-    assert convert(text, "proxy", tmp_path / "sites" / "a.conf").errors == (told,)
+    message = "line 3: the included files contain directives of mod_unified_s3_auth: convert them, too"
+    assert convert(text, "proxy", tmp_path / "sites" / "a.conf").errors == (message,)
     (tmp_path / "keys" / "one.conf").write_text("SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK\n")
     assert convert(text, "proxy", tmp_path / "sites" / "a.conf").messages == ()
     main = convert("IncludeOptional keys/*.conf\nInclude sites/a.conf\n", "proxy", tmp_path / "httpd.conf")
     assert main.messages == ()
     (tmp_path / "sites" / "a.conf").write_text(text)
     assert (
-        convert("Include sites\n", "proxy", tmp_path / "httpd.conf").errors[0].startswith("line 1: what this includes")
+        convert("Include sites\n", "proxy", tmp_path / "httpd.conf").errors[0].startswith("line 1: the included files")
     )
+
+
+# ---------------------------------------------------------------- large configurations
+
+#: One bucket each, of many.
+BUCKETS = {
+    "<Proxy> sections": """\
+ProxyPass /b{n}/x !
+ProxyPass /b{n} http://s3.example/b{n} retry=0
+ProxyPassReverse /b{n} http://s3.example/b{n}
+<Proxy "http://s3.example/b{n}/">
+{keys}
+ProxySet timeout=3
+</Proxy>
+""",
+    "a path each": 'ProxyPass /b{n} http://s3.example/b{n}\n<Proxy "http://s3.example/b{n}/">\n{keys}\n</Proxy>\n',
+    "<Location> sections": """\
+<Location /b{n}>
+ProxyPass https://b{n}.s3.amazonaws.com/
+ProxyPassReverse https://b{n}.s3.amazonaws.com/
+{keys}
+</Location>
+""",
+    "IsmProxyPass": "<Location /b{n}/>\nIsmProxyPass http://s3.example/b{n}/\n{keys}\n</Location>\n",
+    "virtual hosts": """\
+<VirtualHost *>
+SSLProxyVerify require
+SSLProxyCACertificateFile /ca.pem
+WSGIScriptAlias /other /other.wsgi
+ProxyPass /media https://s3.example/b
+<Proxy "https://s3.example/b/">
+{keys}
+</Proxy>
+</VirtualHost>
+""",
+    "unused sections": '<Proxy "http://s3.example/b{n}/">\n{keys}\n</Proxy>\n',
+}
+
+
+def bytecodes(function: Callable[[], object]) -> int:
+    """Return how many instructions of Python a function executes: a measure of work that does not depend on time."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[[FrameType, str, object], Any] | None:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(previous)
+    return count
+
+
+@pytest.mark.parametrize("to", MODES)
+@pytest.mark.parametrize("kind", BUCKETS)
+def test_work_is_proportional_to_the_number_of_buckets(kind: str, to: Mode) -> None:
+    keys = "S3AccessKey AK\nS3SecretKey SK\nS3Region r"
+    small, large = ("".join(BUCKETS[kind].format(n=n, keys=keys) for n in range(100, 100 + size)) for size in (20, 80))
+    convert(small, to)  # fills caches
+    assert bytecodes(lambda: convert(large, to)) < 5 * bytecodes(lambda: convert(small, to))

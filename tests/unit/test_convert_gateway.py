@@ -1,4 +1,4 @@
-"""The converter's plane gateway: mounts take the place of the vendor's sections, and nothing is opened unsaid."""
+"""The converter's mode gateway: mounts replace the vendor's sections, and none of them opens a bucket silently."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import re
 
 import pytest
 
-from tests.unit.test_convert import DOCUMENTED, URL, Told, errors, told
+from tests.unit.test_convert import DOCUMENTED, URL, Converted, converted, errors
 
-PORT = "the port is 80 here; adapt it to this server's own, where its first virtual host answers"
+PORT = "this URL uses port 80: change it to the port on which this server's first virtual host answers"
 LEFT = (
-    "this section cannot become a mount: its S3 directives are left, and httpd does not start "
-    "until they are moved into the <Location> of one by hand"
+    "this section cannot be converted to a mount: its S3 directives are unchanged, and httpd does not "
+    "start until you move them into the <Location> of a mount"
 )
-COMMENTED = "this has no place in a mount and is kept as a comment: move what it is for by hand"
+COMMENTED = "this cannot be in a mount and is kept as a comment: replace it by hand where it is needed"
 KEY_LINES = "S3SecretKey SECRET\nS3AccessKey ACCESS\n"
 
 
-def gateway(text: str) -> Told:
-    """Convert to the gateway."""
-    return told(text, "gateway")
+def gateway(text: str) -> Converted:
+    """Convert in the mode gateway."""
+    return converted(text, "gateway")
 
 
 def test_gateway_of_the_documented_virtual_host() -> None:
     text, warnings = gateway(DOCUMENTED)
     expected = f"""\
-# usp_s3_wsgi takes its place ("usp-s3 apache-config"): LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
+# replaced by usp_s3_wsgi ("usp-s3 apache-config"): LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 <VirtualHost *:80>
   SSLProxyEngine on
   <Location "/">
@@ -69,7 +69,7 @@ def test_gateway_of_the_traditional_location() -> None:
   <Location "/">
     SetEnv S3BucketURL https://bucket.s3.amazonaws.com/
     SetEnv S3ProxySet "timeout=3"
-    # the mount / needs none of this: ProxyPassReverse https://bucket.s3.amazonaws.com/
+    # not needed for the mount /: ProxyPassReverse https://bucket.s3.amazonaws.com/
     SetEnv S3SecretKey SECRET_KEY
     SetEnv S3AccessKey ACCESS_KEY
     Header set x y
@@ -86,7 +86,7 @@ def section(inner: str = "", url: str = URL) -> str:
 
 
 def mount(path: str = "/your-bucket", url: str = URL, inner: str = "", head: str = "Require local\n") -> str:
-    """What it becomes."""
+    """The mount that a <Proxy> with keys becomes."""
     keys = KEY_LINES.replace("S3", "SetEnv S3")
     return (
         f'WSGIScriptAlias {path} ${{USP_S3_WSGI}}\n<Location "{path}">\n{head}'
@@ -106,15 +106,18 @@ def mount(path: str = "/your-bucket", url: str = URL, inner: str = "", head: str
     ],
 )
 @pytest.mark.parametrize("name", ["IsmProxyPass", "ProxyPass"])
-def test_what_led_to_the_bucket_leads_to_the_mount(name: str, old: str, new: str | None) -> None:
+def test_requests_for_the_bucket_are_sent_to_the_mount(name: str, old: str, new: str | None) -> None:
     config = f"<Location /x>\n {name} {old}\n</Location>\n{section()}"
     text, warnings = gateway(config)
     assert text == f"<Location /x>\n {name} {new or old}\n</Location>\n{mount()}"
-    alone = "no ProxyPass or IsmProxyPass here leads to this section: let what does lead to the mount /your-bucket"
+    alone = (
+        "no ProxyPass or IsmProxyPass here sends requests to this section: change the directive that does to use the "
+        "mount /your-bucket"
+    )
     assert (warnings, errors(config, "gateway")) == (((f"line 2: {PORT}",), ()) if new else ((), (f"line 4: {alone}",)))
 
 
-def test_the_port_is_told_once() -> None:
+def test_the_port_is_reported_once() -> None:
     passes = "".join(f"<Location /{name}>\nIsmProxyPass {URL}{name}\n</Location>\n" for name in "ab")
     text, warnings = gateway(passes + section())
     assert text.count("IsmProxyPass http://127.0.0.1/your-bucket/") == 2 and warnings == (f"line 2: {PORT}",)
@@ -132,7 +135,7 @@ def test_a_single_proxy_pass_becomes_the_mount(old: str, path: str, url: str) ->
     reverse = f"ProxyPassReverse {old}\n"
     text, warnings = gateway(f"ProxyPass {old}\n{reverse}{section()}")
     assert text == (
-        f"# the mount {path} is in place of this: ProxyPass {old}\n# the mount {path} needs none of this: {reverse}"
+        f"# replaced by the mount {path}: ProxyPass {old}\n# not needed for the mount {path}: {reverse}"
         + mount(path, url, head="")
     )
     assert warnings == ()
@@ -145,30 +148,30 @@ def test_a_proxy_pass_with_parameters_goes_to_the_mount() -> None:
     assert warnings == (f"line 1: {PORT}",)
 
 
-def test_a_proxy_pass_around_the_mount_is_kept_away_from_it() -> None:
-    # Else the mount's requests would go round in circles, or to the other server.
+def test_a_mount_is_excluded_from_an_outer_proxy_pass() -> None:
+    # Otherwise the mount's requests would be proxied in an endless loop, or to the other server.
     text, _ = gateway(f"ProxyPass / http://other/\n<Location /x>\nIsmProxyPass {URL}\n</Location>\n{section()}")
     assert mount(head="Require local\nProxyPass !\n") in text
     text, _ = gateway(f"ProxyPass /a http://other/\n<Location /a/b>\nProxyPass {URL}\nS3Region x\n</Location>\n")
     assert f"<Location /a/b>\nProxyPass !\nSetEnv S3BucketURL {URL}\n" in text
 
 
-def test_what_a_proxy_pass_left_alone_is_told() -> None:
+def test_an_exclusion_from_a_proxy_pass_is_reported() -> None:
     _, warnings = gateway(f"ProxyPass /media/x !\nProxyPass /y !\nProxyPass /media {URL}\n{section()}")
-    assert warnings == ("line 1: this keeps nothing from the mount /media: close the path there with Require",)
+    assert warnings == ("line 1: this does not exclude the path from the mount /media: deny access with Require there",)
 
 
 @pytest.mark.parametrize("line", ["ProxyPassMatch ^/x {}", "RewriteRule ^ {}$1 [P]", "BalancerMember {}"])
-def test_what_is_left_to_the_operator(line: str) -> None:
+def test_lines_that_the_operator_must_change(line: str) -> None:
     line = line.format(URL)
     config = f"ProxyPass /media {URL}\n{line}\n{section()}"
     assert f"\n{line}\n" in gateway(config).text
     assert errors(config, "gateway") == (
-        "line 2: this goes to the bucket unsigned: let it lead to the mount /media by hand",
+        "line 2: this sends requests to the bucket unsigned: change it to use the mount /media",
     )
 
 
-def test_a_mount_has_a_path_of_its_own() -> None:
+def test_a_mount_gets_an_unused_path() -> None:
     taken = 'Alias /your-bucket /var\n<Location "/your-bucket-2/">\n</Location>\nWSGIScriptAlias /your-bucket-3 x\n'
     text, _ = gateway(taken + section() + section(url=f"{URL}prefix/"))
     assert re.findall(r"^<Location \"(.*)\">$", text, re.M) == ["/your-bucket-2/", "/your-bucket-4", "/your-bucket-5"]
@@ -185,12 +188,12 @@ def test_a_mount_has_a_path_of_its_own() -> None:
         ("https://${X}/", "/X"),
     ],
 )
-def test_the_mount_has_the_buckets_name(url: str, path: str) -> None:
+def test_the_mount_is_named_after_the_bucket(url: str, path: str) -> None:
     text, _ = gateway(section(url=url))
     assert mount(path, url) in text
 
 
-def test_the_longest_and_nearest_section_gets_what_leads_to_it() -> None:
+def test_requests_are_sent_to_the_mount_with_the_longest_url_in_the_nearest_server() -> None:
     text, _ = gateway(
         f"{section()}{section(url=URL + 'a/')}<VirtualHost x>\n{section()}"
         f"<Location /l>\nIsmProxyPass {URL}b\n</Location>\n"
@@ -207,8 +210,8 @@ def test_proxy_set() -> None:
     )
     text, warnings = gateway(section(f"{first}\n# a\n{second}\n").replace('">', '" max=4>'))
     assert mount(inner='SetEnv S3ProxySet "max=4 timeout=7 retry=1"\n# a\n') in text
-    told = [warning.split(":")[:2] for warning in warnings]
-    assert [(line, what) for line, what in told if "left out" in what] == [
+    found = [warning.split(":")[:2] for warning in warnings]
+    assert [(line, text) for line, text in found if "left out" in text] == [
         ("line 4", " flushpackets of mod_proxy is left out"),
         ("line 6", " secret of mod_proxy is left out"),
         ("line 6", " ttl of mod_proxy is left out"),
@@ -216,7 +219,7 @@ def test_proxy_set() -> None:
     ]
 
 
-def test_proxy_set_without_a_known_parameter_stays_as_a_comment() -> None:
+def test_proxy_set_without_a_known_parameter_becomes_a_comment() -> None:
     text, _ = gateway(section("ProxySet lbset=1\n"))
     assert mount(inner="# ProxySet lbset=1\n") in text
 
@@ -226,7 +229,7 @@ def test_proxy_set_in_the_tag_alone() -> None:
     assert '  SetEnv S3BucketURL http://a/b/\n  SetEnv S3ProxySet "timeout=5"\n  SetEnv S3Region x\n' in text
 
 
-def test_what_has_no_place_in_a_mount_stays_as_a_comment() -> None:
+def test_directives_that_cannot_be_in_a_mount_become_comments() -> None:
     text, warnings = gateway(
         section(
             "RequestHeader set a \\\n b\n\n<IfModule ssl_module>\nSSLProxyVerify x\n</IfModule>\n"
@@ -238,25 +241,25 @@ def test_what_has_no_place_in_a_mount_stays_as_a_comment() -> None:
     assert [warning for warning in warnings if "comment" in warning] == [
         f"line 4: {COMMENTED}",
         f"line 8: {COMMENTED}",
-        "line 10: this is kept as a comment: say who may ask in the sections that lead to the mount by hand",
+        "line 10: this is kept as a comment: restrict access in the sections that send requests to the mount instead",
     ]
 
 
-def test_who_may_ask_stays_where_clients_ask() -> None:
+def test_access_control_is_kept_in_a_mount_for_clients() -> None:
     access = "Require ip 10\n<RequireAll>\nRequire ip 10\n</RequireAll>\n"
     text, warnings = gateway(f"ProxyPass /media {URL}\n{section(access)}")
     assert mount("/media", inner=access, head="") in text and warnings == ()
 
 
 @pytest.mark.parametrize("line", ["", "AllowEncodedSlashes On\n", "AllowEncodedSlashes NoDecode\nMergeSlashes Off\n"])
-def test_what_counts_for_the_whole_host_is_the_operators(line: str) -> None:
+def test_settings_of_the_whole_virtual_host_are_unchanged(line: str) -> None:
     text, warnings = gateway(f"{line}ProxyPass /media {URL}\n{section()}")
     assert text.count("AllowEncodedSlashes") + text.count("MergeSlashes") == line.count("\n")
     assert text.startswith(line) and warnings == ()
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("https://films.ceph.example/", "S3BucketURL shows no bucket: put it into the path, or set S3Bucket where"),
         ("https://films.s3.example/", "S3Bucket is not set: Signature v2"),
@@ -264,9 +267,9 @@ def test_what_counts_for_the_whole_host_is_the_operators(line: str) -> None:
         ("https://${BUCKET}/", None),
     ],
 )
-def test_a_url_that_does_not_do_is_told(url: str, told: str | None) -> None:
+def test_an_unusable_url_is_reported(url: str, message: str | None) -> None:
     found = errors(f"ProxyPass /media {url}\n{section(url=url)}", "gateway")
-    assert [error.partition(": ")[2].startswith(told or "nothing") for error in found] == ([True] if told else [])
+    assert [error.partition(": ")[2].startswith(message or "nothing") for error in found] == ([True] if message else [])
 
 
 def test_signature_v4_needs_no_bucket_in_the_url() -> None:
@@ -295,23 +298,23 @@ def test_a_location_with_a_slash_at_the_end_loses_it() -> None:
     "tag",
     ["ProxyMatch ^https://a/", "Proxy *", "Proxy https://*.a/", "Location ~ /x", "Location /x", "Directory /x", "If x"],
 )
-def test_a_section_that_cannot_be_a_mount_is_left_and_told(tag: str) -> None:
+def test_a_section_that_cannot_become_a_mount_is_unchanged_and_reported(tag: str) -> None:
     text = f"<{tag}>\n{KEY_LINES}</{tag.split()[0]}>\n"
     assert (gateway(text).text, errors(text, "gateway")) == (text, (f"line 1: {LEFT}",))
 
 
-def test_a_macro_is_left() -> None:
+def test_a_macro_is_unchanged() -> None:
     text = f"<Macro Bucket $name>\n{section(url='https://$name.s3.amazonaws.com/')}</Macro>\n"
     assert (gateway(text).text, errors(text, "gateway")) == (text, (f"line 2: {LEFT}",))
 
 
-def test_keys_of_a_whole_server_are_converted_and_told() -> None:
+def test_keys_of_a_whole_server_are_converted_and_reported() -> None:
     assert gateway(KEY_LINES).text == KEY_LINES.replace("S3", "SetEnv S3")
     (error,) = errors(KEY_LINES, "gateway")
-    assert error.startswith("line 1: S3SecretKey counts for no request")
+    assert error.startswith("line 1: S3SecretKey applies to no request")
     config = f"S3Region x\nProxyPass /media {URL}\n{section()}"
     (warning,) = gateway(config).warnings
-    assert warning.startswith("line 1: S3 directives outside of <Proxy> and <Location> are defaults for sections")
+    assert warning.startswith("line 1: S3 directives outside of <Proxy> and <Location> are only defaults for sections")
     assert errors(config, "gateway") == ()
 
 
@@ -325,27 +328,29 @@ def test_keys_of_a_whole_server_are_converted_and_told() -> None:
         ('<Location "/vod">\nRequire all granted\n</Location>\n', False),
     ],
 )
-def test_a_later_section_that_would_open_the_mount_is_told(later: str, warned: bool) -> None:
+def test_a_later_section_that_would_apply_to_the_mount_is_reported(later: str, warned: bool) -> None:
     _, warnings = gateway(f"<Location /a>\nIsmProxyPass {URL}\n</Location>\n{section()}{later}")
-    assert [warning.split(" and ")[0] for warning in warnings[1:]] == (
-        ["line 8: this section comes after the mount /your-bucket"] if warned else []
+    text = (
+        "line 8: this section comes after the mount /your-bucket, so that its access control, ProxyPass or S3 settings "
+        "may apply to the mount too: move it before the mount"
     )
+    assert warnings[1:] == ((text,) if warned else ())
 
 
-def test_nested_mounts_are_told() -> None:
+def test_nested_mounts_are_reported() -> None:
     old = f"<Location /{{}}>\nProxyPass {URL}\n{KEY_LINES}</Location>\n"
     found = errors("WSGIScriptAlias /a x\n" + old.format("a") + old.format("a/b"), "gateway")
     assert [error.split(":")[:2] for error in found] == [
         ["line 1", " this takes the requests of the mount /a"],
         ["line 1", " this takes the requests of the mount /a/b"],
-        ["line 7", " the mount /a/b is within /a"],
+        ["line 7", " the mount /a/b is below the mount /a"],
     ]
 
 
 OWN = "https://films.s3.example/b/"
 UNVERIFIED = (
-    "the gateway verifies certificates of https:// URLs, and httpd did not: where the authority is none of the "
-    "system's, write SetEnv S3CAFile"
+    "the gateway verifies the certificates of https:// URLs, which httpd did not do here: if their certificate "
+    "authority is not one of the system's, add SetEnv S3CAFile"
 )
 
 
@@ -363,17 +368,19 @@ UNVERIFIED = (
         ("<VirtualHost x>\nSSLProxyCACertificateFile /etc/own.pem\n</VirtualHost>\n", URL, "", None),
     ],
 )
-def test_authorities_of_mod_ssl_are_the_gateways(lines: str, url: str, file: str, warned: str | None) -> None:
+def test_certificate_authorities_of_mod_ssl_are_used_by_the_gateway(
+    lines: str, url: str, file: str, warned: str | None
+) -> None:
     text, warnings = gateway(f"{lines}ProxyPass /m {url}\n{section(url=url)}")
     assert re.findall(r"SetEnv S3CAFile (.*)", text) == ([file] if file else [])
     assert [warning.partition(": ")[2] for warning in warnings] == ([warned] if warned else [])
 
 
-def test_what_the_gateway_has_not_got_of_mod_ssl_is_told() -> None:
+def test_settings_of_mod_ssl_that_the_gateway_does_not_support_are_reported() -> None:
     lines = "SSLProxyCACertificatePath /etc/ssl\nSSLProxyMachineCertificateFile /etc/own.pem\n"
     _, warnings = gateway(f"{lines}ProxyPass /m {URL}\n{section()}")
-    told = "this does not count for the mount /m, which has S3CAFile alone"
-    assert warnings == (f"line 1: {told}", f"line 2: {told}")
+    text = "this does not apply to the mount /m, which only has S3CAFile"
+    assert warnings == (f"line 1: {text}", f"line 2: {text}")
 
 
 def test_keys_that_move_take_their_conditions_with_them() -> None:

@@ -10,13 +10,13 @@ import pytest
 
 from tests.unit.test_client_response import Wire, from_s3
 from usp_s3_wsgi import errors
-from usp_s3_wsgi.errors import S3Error
+from usp_s3_wsgi.errors import S3ErrorResponse
 from usp_s3_wsgi.gateway import error_document
 from usp_s3_wsgi.s3 import error_codes
 from usp_s3_wsgi.transport.http_response import read_response
 
 
-def line(error: S3Error) -> str:
+def line(error: S3ErrorResponse) -> str:
     """What the error log says of it."""
     return str(error_codes.to_exception(error, denied_status=403))
 
@@ -56,9 +56,9 @@ def test_an_endless_error_document_is_not_read_to_its_end() -> None:
 
 
 def test_the_line_for_the_error_log() -> None:
-    assert line(S3Error(403, "ExpiredToken", "4442")) == "S3 answered 403 ExpiredToken, request id 4442"
-    assert line(S3Error(403, "")) == "S3 answered 403 (no code), request id (none)"
-    assert line(S3Error(301, "PermanentRedirect", "4", "eu-west-3")).endswith(
+    assert line(S3ErrorResponse(403, "ExpiredToken", "4442")) == "S3 answered 403 ExpiredToken, request id 4442"
+    assert line(S3ErrorResponse(403, "")) == "S3 answered 403 (no code), request id (none)"
+    assert line(S3ErrorResponse(301, "PermanentRedirect", "4", "eu-west-3")).endswith(
         ", the bucket is in region eu-west-3: set S3Region to it"
     )
 
@@ -129,7 +129,7 @@ def test_retry_after_as_a_date(seconds: int, low: float, high: float) -> None:
     ],
 )
 def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayError], client: int) -> None:
-    failure = error_codes.to_exception(error := S3Error(status, code, "4442"), denied_status=404)
+    failure = error_codes.to_exception(error := S3ErrorResponse(status, code, "4442"), denied_status=404)
     assert type(failure) is kind and failure.s3_error is error
     assert failure.status == client
     assert failure.should_log == (kind in {errors.RequestRejected, errors.UpstreamUnavailable})
@@ -137,8 +137,8 @@ def test_what_a_refusal_means(status: int, code: str, kind: type[errors.GatewayE
 
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (403, ""), (400, "InvalidRequest")])
 def test_a_denial_that_the_clock_explains_is_this_servers_fault(status: int, code: str) -> None:
-    error = S3Error(status, code, clock_skew=3600.0, is_outside_validity=True)
-    failure = error_codes.to_exception(error, denied_status=404, is_client_choice=True)
+    error = S3ErrorResponse(status, code, clock_skew=3600.0, is_signature_time_invalid=True)
+    failure = error_codes.to_exception(error, denied_status=404, may_be_client_error=True)
     assert type(failure) is errors.RequestRejected and failure.status == 502
     assert str(failure).endswith(", this server's clock is 3600 s behind S3's: correct it")
 

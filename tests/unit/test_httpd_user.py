@@ -1,4 +1,4 @@
-"""Whether Apache's user can read an installation: told when the lines are printed, before each request is a 500."""
+"""Whether Apache's user can read an installation: ``usp-s3 apache-config`` warns before every request fails."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.httpd.machine import apache_user
 from usp_s3_wsgi.cli import apache_config, httpd_user
 from usp_s3_wsgi.cli.main import main
 
-#: Nobody's: a user that no file here belongs to, and no group is that of.
+#: A user who owns no file and is in no group.
 STRANGER = 4_000_000_000
 
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Path:
-    """Files in a folder that everybody can read, were it not for the folders above it."""
+    """A file in a directory that all users can read, apart from the directories above it."""
     file = tmp_path / "opt" / "share" / "usp_s3.wsgi"
     file.parent.mkdir(parents=True)
     file.touch()
@@ -31,13 +31,13 @@ def installation(tmp_path: Path) -> Path:
 
 
 def unreadable(file: Path, below: Path) -> Path | None:
-    """The first of the folders below one, or the file itself, that a stranger cannot read."""
+    """Return the first directory below another one, or the file itself, that a stranger cannot read."""
     parts = [part for part in (*reversed(file.parents), file) if below in part.parents]
     return next((part for part in parts if not httpd_user.is_readable(part, STRANGER, set())), None)
 
 
 @pytest.mark.parametrize(("part", "mode"), [("", 0o700), ("share", 0o744), ("share/usp_s3.wsgi", 0o640)])
-def test_what_an_umask_of_077_leaves_is_found(installation: Path, part: str, mode: int) -> None:
+def test_files_installed_with_umask_077_are_found(installation: Path, part: str, mode: int) -> None:
     top = installation.parents[1]
     assert unreadable(installation, top.parent) is None
     (top / part).chmod(mode)
@@ -49,13 +49,13 @@ def test_what_an_umask_of_077_leaves_is_found(installation: Path, part: str, mod
     [
         (0o604, 5, set(), True),
         (0o640, 5, {7}, True),
-        (0o604, 5, {7}, False),  # the group's bits count for its members, and no others
+        (0o604, 5, {7}, False),  # only the bits of the group apply to its members
         (0o044, 4, set(), False),
         (0o400, 4, set(), True),
         (0o000, 0, set(), True),
     ],
 )
-def test_the_bits_are_read_as_the_kernel_reads_them(
+def test_permission_bits_are_applied_as_by_the_kernel(
     mode: int, uid: int, groups: set[int], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status = os.stat_result((0o100000 | mode, 0, 0, 1, 4, 7, 0, 0, 0, 0))
@@ -63,7 +63,7 @@ def test_the_bits_are_read_as_the_kernel_reads_them(
     assert httpd_user.is_readable(Path("/file"), uid, groups) is expected
 
 
-def test_the_operator_hears_of_it(
+def test_apache_config_warns_of_unreadable_files(
     installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     installation.chmod(0o600)
@@ -75,36 +75,38 @@ def test_the_operator_hears_of_it(
     assert "Define USP_S3_WSGI" in out
     assert err == (
         f"usp-s3: the user of Apache's children (#{STRANGER}) cannot read {installation}: they will answer 500. "
-        "Install where every user can read, with umask 022 (chmod -R go+rX mends an installation)\n"
+        "Install into a directory that all users can read, with umask 022 (chmod -R go+rX repairs an installation)\n"
     )
 
 
 def test_this_installation_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is looked at: Python's own library, the package, what it imports, and the scripts."""
-    looked_at = {str(path) for path in httpd_user.files(apache_config.share_directory())}
+    """These are checked: Python's library, the package, its dependencies, and the scripts."""
+    checked = {str(path) for path in httpd_user.files(apache_config.share_directory())}
     for part in (
         os.__file__,
         "usp_s3_wsgi/gateway/handler.py",
         "urllib3/connection.py",
         "share/usp_s3_wsgi/usp_s3.wsgi",
     ):
-        assert any(path.endswith(part) for path in looked_at), part
+        assert any(path.endswith(part) for path in checked), part
     if os.geteuid() == 0 and Path(sys.prefix).resolve().stat().st_mode & 0o005:
         user = pwd.getpwnam(apache_user().pw_name)
         assert httpd_user.first_unreadable(user.pw_uid, [apache_config.share_directory() / "usp_s3.wsgi"]) is None
 
 
-def test_a_machine_without_apache_says_nothing(monkeypatch: pytest.MonkeyPatch, installation: Path) -> None:
+def test_there_is_no_warning_without_apache(monkeypatch: pytest.MonkeyPatch, installation: Path) -> None:
     monkeypatch.setattr(httpd_user, "user_id", lambda programs: None)
     monkeypatch.setattr(shutil, "which", lambda name, path: None)
     assert httpd_user.warnings(installation.parent) == []
 
 
-def test_an_apache_that_does_not_tell_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, installation: Path) -> None:
+def test_an_apache_that_does_not_print_its_user(monkeypatch: pytest.MonkeyPatch, installation: Path) -> None:
     monkeypatch.setattr(httpd_user, "user_id", lambda programs: None)
     monkeypatch.setattr(shutil, "which", lambda name, path: f"/usr/sbin/{name}")
-    told = "not checked whether Apache's user can read this: /usr/sbin/apache2ctl -t -D DUMP_RUN_CFG does not name it"
-    assert httpd_user.warnings(installation.parent) == [told]
+    assert httpd_user.warnings(installation.parent) == [
+        "could not check whether Apache's user can read this installation: /usr/sbin/apache2ctl -t -D DUMP_RUN_CFG "
+        "does not print the user"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -112,18 +114,20 @@ def test_an_apache_that_does_not_tell_is_not_passed_over(monkeypatch: pytest.Mon
     [
         ('User: name="www-data" id=33', 33),
         ('User: name="#1234" id=1234', 1234),
-        ('User: name="www-data" id=33 not_used', None),  # asked by somebody else than root, who may not start it
+        ('User: name="www-data" id=33 not_used', None),  # run by another user than root
         ('Group: name="www-data" id=33', None),
     ],
 )
-def test_the_user_that_httpd_tells(line: str, uid: int | None) -> None:
+def test_the_user_in_the_dump_of_httpd(line: str, uid: int | None) -> None:
     assert httpd_user.user_in(f'ServerRoot: "/etc/apache2"\n{line}\nMutex x\n') == uid
 
 
-@pytest.mark.parametrize("says", ["exit 1", "sleep 0; echo no", "echo 'User: name=\"x\" id=42'"])
-def test_what_a_program_says(says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["exit 1", "sleep 0; echo no", "echo 'User: name=\"x\" id=42'"])
+def test_the_user_is_that_of_a_running_httpd_otherwise(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "apachectl"
-    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.write_text(f"#!/bin/sh\n{command}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(httpd_user, "_of_running", lambda: 7)
-    assert httpd_user.user_id(["/nowhere/httpd", str(program)]) == (42 if "id=42" in says else 7)
+    monkeypatch.setattr(httpd_user, "_uid_of_running_httpd", lambda: 7)
+    assert httpd_user.user_id(["/nowhere/httpd", str(program)]) == (42 if "id=42" in command else 7)

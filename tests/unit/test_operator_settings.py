@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.wsgi import PROOF, call, environ, handed_over, netstring, pairs, s3_settings
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.gateway import operator_settings
+from usp_s3_wsgi.gateway import httpd_module, operator_settings
 
 SETTINGS = s3_settings("http://127.0.0.1:9")
 
@@ -18,7 +18,7 @@ SETTINGS = s3_settings("http://127.0.0.1:9")
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process whose httpd has loaded usp_s3_module."""
-    monkeypatch.setattr(operator_settings, "_proof", PROOF)
+    monkeypatch.setattr(httpd_module, "PROOF", PROOF)
 
 
 @pytest.mark.usefixtures("module")

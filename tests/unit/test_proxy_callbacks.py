@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.proxy import callbacks, section_settings, startup
-from usp_s3_wsgi.proxy.callbacks import ErrorResponse, SignedRequest, explain_error, sign_request
+from usp_s3_wsgi.proxy.callbacks import ClientResponse, SignedRequest, explain_error, sign_request
 from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest
 from usp_s3_wsgi.s3.endpoint_state import endpoint_state
 from usp_s3_wsgi.signing.signer import sign
-from usp_s3_wsgi.signing.types import S3Request
+from usp_s3_wsgi.signing.types import Pairs, S3Request
 
 HOST = "films.s3.eu-central-1.amazonaws.com"
 SECTION = f"https://{HOST}/"
@@ -28,21 +28,17 @@ V4 = (*KEYS, ("S3Region", "eu-central-1"))
 ON = ("S3UseHeaders", "on")
 
 
-def signed(
-    url: str, pairs: callbacks.Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET"
-) -> SignedRequest:
+def signed(url: str, pairs: Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET") -> SignedRequest:
     answer = sign_request((section, pairs, method, url, None, False, None))
     assert isinstance(answer, SignedRequest), answer
     return answer
 
 
-def refused(
-    url: str, pairs: callbacks.Pairs = (*V4, ON), section: str | None = SECTION, **more: object
-) -> ErrorResponse:
+def refused(url: str, pairs: Pairs = (*V4, ON), section: str | None = SECTION, **more: object) -> ClientResponse:
     arguments = {"method": "GET", "client_target": None, "has_encoded_slash": False, "merging_mount": None, **more}
     request = ProxiedRequest(section_url=section, variables=pairs, url=url, **arguments)  # type: ignore[arg-type]
     answer = sign_request(request)
-    assert isinstance(answer, ErrorResponse), answer
+    assert isinstance(answer, ClientResponse), answer
     return answer
 
 
@@ -55,7 +51,7 @@ def test_headers_of_v4() -> None:
 
 @pytest.mark.parametrize("pairs", [(*V4, ON), V4, (*KEYS, ON), KEYS])
 @given(key=st.binary(min_size=1, max_size=40).filter(lambda key: not re.search(rb"\0|(^|/)\.\.?(/|$)", key)))
-def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: callbacks.Pairs, key: bytes) -> None:
+def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: Pairs, key: bytes) -> None:
     answer = signed(f"https://{HOST}/{quote(key, safe='/~')}", pairs)
     chosen = settings.parse((*pairs, ("S3BucketURL", SECTION)))
     path = answer.url.removeprefix(f"https://{HOST}").partition("?")[0]
@@ -84,7 +80,7 @@ def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: callbacks.Pairs, 
         ("HTTPS://Films.S3.eu-central-1.AmazonAWS.com:443", (), f"https://{HOST}/a"),
     ],
 )
-def test_the_bucket_is_that_of_the_section(section: str | None, more: callbacks.Pairs, url: str) -> None:
+def test_the_bucket_is_that_of_the_section(section: str | None, more: Pairs, url: str) -> None:
     assert signed(url, (*V4, ON, *more), section).url == url
 
 
@@ -110,7 +106,7 @@ def test_nothing_is_signed_for_another_place(section: str | None, url: str, reas
 
 
 @pytest.mark.parametrize("pairs", [KEYS, (*KEYS, ON)])
-def test_signature_v2_needs_the_bucket_by_name(pairs: callbacks.Pairs) -> None:
+def test_signature_v2_needs_the_bucket_by_name(pairs: Pairs) -> None:
     section = "http://films.s3.example:9000/"
     answer = refused(f"{section}a", pairs, section)
     assert answer.status == 500 and answer.log_line
@@ -129,7 +125,7 @@ def test_what_no_client_may_ask() -> None:
         assert refused(SECTION, client_target=client_uri, merging_mount="/media").status == 404
     assert refused(SECTION).status == 404
     assert refused(f"https://{HOST}").status == 404
-    assert refused(f"{SECTION}a", method="PUT") == ErrorResponse(405, None, (("Allow", "GET, HEAD"),))
+    assert refused(f"{SECTION}a", method="PUT") == ClientResponse(405, None, (("Allow", "GET, HEAD"),))
     assert refused(f"{SECTION}a/%2e%2e/b").status == 400
     assert refused(f"{SECTION}b", client_target="/media/a/../b").status == 400
     assert refused(f"{SECTION}b", client_target="/media/a%2F%2E%2E%2Fb").status == 400
@@ -229,17 +225,15 @@ def test_what_a_refusal_means() -> None:
     by = (int(datetime.now(UTC).timestamp()), 0, -1)
     answer = explain_error((SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1"), (403, body, headers), (2, 0.25), by)
     line = f"S3 answered 403 RequestTimeTooSkewed, request id REQ1 (GET {SECTION}a, attempt 2, 0.250 s)"
-    assert answer == ErrorResponse(502, f"USPS30305: usp_s3_wsgi: {line}", ())
+    assert answer == ClientResponse(502, f"USPS30305: usp_s3_wsgi: {line}", ())
     busy = explain_error((SECTION, V4, "GET", f"{SECTION}a"), (503, b"", {"retry-after": "7"}), (1, 0.1), by)
     assert (busy.status, busy.headers) == (503, (("Retry-After", "7"),))
     denied = (*V4, ("S3DeniedStatus", "404"))
     hidden = explain_error((SECTION, denied, "GET", f"{SECTION}a"), (403, b"", {}), (1, 0.1), by)
-    assert hidden == ErrorResponse(404, None, ())
+    assert hidden == ClientResponse(404, None, ())
 
 
-def explained(
-    pairs: callbacks.Pairs, status: int, code: str, region: str, section: str = SECTION, method: str = "GET"
-) -> str:
+def explained(pairs: Pairs, status: int, code: str, region: str, section: str = SECTION, method: str = "GET") -> str:
     """The end of the line, after what was asked."""
     body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
     by = (int(datetime.now(UTC).timestamp()), 0, -1)
@@ -291,7 +285,7 @@ def test_signature_v2_learns_no_region() -> None:
 
 
 @pytest.mark.parametrize("pairs", [(*V4, ON), V4, (*KEYS, ON), KEYS])
-def test_s3s_clock_is_that_of_the_host(pairs: callbacks.Pairs) -> None:
+def test_s3s_clock_is_that_of_the_host(pairs: Pairs) -> None:
     now = datetime.now(UTC)
     date = format_datetime(now + timedelta(hours=2), usegmt=True)
     by, body = (int(now.timestamp()), 0, -1), b"<Error><Code>AccessDenied</Code></Error>"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from usp_s3_wsgi import errors
-from usp_s3_wsgi.errors import S3Error
+from usp_s3_wsgi.errors import S3ErrorResponse
 from usp_s3_wsgi.s3 import error_codes
 from usp_s3_wsgi.s3.retry_policy import RULES, RetryAction, rule_for, should_use_fallback
 
 
 def of_s3(status: int, code: str = "") -> errors.GatewayError:
-    return error_codes.to_exception(S3Error(status, code), denied_status=403)
+    return error_codes.to_exception(S3ErrorResponse(status, code), denied_status=403)
 
 
 #: Failure, action, whether the fallback bucket is used: never, always, or with S3FallbackOn404.
@@ -21,6 +21,7 @@ CASES = [
     (errors.UpstreamTimeout("x"), RetryAction.NO_RETRY, "always"),
     (errors.HostInErrorState("x", 9), RetryAction.NO_RETRY, "always"),
     (errors.PoolTimeout("x"), RetryAction.NO_RETRY, "never"),
+    (errors.CredentialsUnavailable("x"), RetryAction.NO_RETRY, "always"),
     (errors.BadUpstreamResponse("x"), RetryAction.NO_RETRY, "never"),
     (of_s3(500, "InternalError"), RetryAction.BACKOFF, "always"),
     (of_s3(502), RetryAction.BACKOFF, "always"),

@@ -16,6 +16,7 @@ from tests.wsgi import MODES, SECRET_KEY, TOKEN, begin, call, environ, s3_settin
 from usp_s3_wsgi.gateway import fetcher
 from usp_s3_wsgi.proxy import callbacks
 from usp_s3_wsgi.signing import sigv2, sigv4
+from usp_s3_wsgi.signing.types import Pairs
 
 HELLO = answer(200, b"hello")
 BROKEN_HEADER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon here\r\nETag: x\r\n\r\nhi"
@@ -161,6 +162,6 @@ def test_no_object_of_the_package_prints_a_secret(mode: str) -> None:
             assert secret not in printed
 
 
-def access_pairs(mode: str) -> callbacks.Pairs:
+def access_pairs(mode: str) -> Pairs:
     given = s3_settings("http://127.0.0.1", mode, S3SecurityToken=TOKEN)
     return tuple(pair for pair in given.items() if pair[0] not in {"S3BucketURL", "S3Retries"})

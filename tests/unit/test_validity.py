@@ -8,7 +8,7 @@ import pytest
 
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.signing.signer import validity
+from usp_s3_wsgi.signing.signer import validity_interval
 
 NOW = datetime(2026, 3, 29, 1, 30, 7, 999_999, tzinfo=UTC)
 SIGNED = NOW.replace(microsecond=0)
@@ -18,14 +18,14 @@ QUARTER = timedelta(minutes=15)
 @pytest.mark.parametrize("region", ["eu-central-1", None])
 def test_a_header_is_valid_around_its_time(region: str | None) -> None:
     section = Settings(bucket_url("https://b.s3.amazonaws.com/"), region=region, use_headers=True, expires=10)
-    assert validity(section.signing, NOW) == (SIGNED - QUARTER, SIGNED + QUARTER)
+    assert validity_interval(section.signing, NOW) == (SIGNED - QUARTER, SIGNED + QUARTER)
 
 
 def test_a_query_is_valid_until_it_expires() -> None:
     section = Settings(bucket_url("https://b.s3.amazonaws.com/"), region="eu-central-1", expires=10)
-    assert validity(section.signing, NOW) == (SIGNED - QUARTER, SIGNED + timedelta(seconds=10))
+    assert validity_interval(section.signing, NOW) == (SIGNED - QUARTER, SIGNED + timedelta(seconds=10))
 
 
 def test_a_query_of_v2_says_only_when_it_expires() -> None:
-    begin, end = validity(Settings(bucket_url("https://b.s3.amazonaws.com/"), expires=10).signing, NOW)
+    begin, end = validity_interval(Settings(bucket_url("https://b.s3.amazonaws.com/"), expires=10).signing, NOW)
     assert begin < SIGNED - timedelta(days=10_000) and end == SIGNED + timedelta(seconds=10)

@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "apache-config", help="print the lines that load this installation into Apache's configuration"
     )
-    parser.add_argument("--no-module", action="store_true", help="leave out LoadModule: Apache loads mod_wsgi already")
+    parser.add_argument("--no-module", action="store_true", help="omit LoadModule: Apache loads mod_wsgi already")
     parser.add_argument(
         "--tune",
         action="store_true",
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> tuple[str, int]:
-    """Return the lines, and warn on stderr where Apache's user cannot read the files. Raises: as :func:`render`."""
+    """Return the lines, and warn on stderr if Apache's user cannot read the files. Raises: as :func:`render`."""
     text = render(options.no_module, options.tune)
     for warning in httpd_user.warnings(share_directory()):
         print(f"usp-s3: {warning}", file=sys.stderr)
@@ -61,7 +61,7 @@ def render(no_module: bool, tune: bool) -> str:
     )
 
 
-#: For <Proxy> sections, after mod_proxy and mod_wsgi: it is linked with both.
+#: The signer for <Proxy> sections. It must be loaded after mod_proxy and mod_wsgi, because it uses their symbols.
 _SIGNER = """\
 <IfModule proxy_module>
   LoadModule usp_s3_module "{extension}"
@@ -70,20 +70,20 @@ _SIGNER = """\
 </IfModule>
 """
 _NO_SIGNER = """\
-# Signing in <Proxy> sections is not in this installation, for httpd's headers or a compiler were missing: as root
-# "apt-get install apache2-dev python3-dev gcc" (with an httpd that is not Debian's: libapr1-dev libaprutil1-dev
+# This installation cannot sign in <Proxy> sections, because httpd's headers or a compiler were missing: as root, run
+# "apt-get install apache2-dev python3-dev gcc" (for an httpd that is not Debian's: libapr1-dev libaprutil1-dev
 # python3-dev gcc), then install this package again (pip install --force-reinstall ...)
 """
-#: Not set, for it counts for every WSGI application of the server: own_packages.py finds this installation without it.
+#: Commented out: it applies to all WSGI applications of the server, and own_packages.py does not need it.
 _PYTHON_HOME = """\
-# Only where httpd's children cannot find Python's own library ("No module named 'encodings'"); it counts for all WSGI
-# applications of the server:
+# Only needed if httpd's children cannot find Python's own library ("No module named 'encodings'"); it applies to all
+# WSGI applications of the server:
 # WSGIPythonHome "${USP_S3_PYTHON_HOME}"
 """
 _TUNING_IS_OPTIONAL = """\
-# This counts for the whole server, so it is left to you ("usp-s3 apache-config --tune" prints it without "#"): several
-# processes of few threads, which suit Python, and larger reads of mod_proxy: a segment of 6 MB costs a third less CPU
-# time. Write your own values after it.
+# Optional, because it applies to the whole server ("usp-s3 apache-config --tune" prints it without "#"): several
+# processes with few threads, which suit Python, and larger buffers of mod_proxy: a segment of 6 MB needs a third less
+# CPU time. Put your own values after it.
 """
 _TUNING = """\
 Include "{share}/mpm_event.conf"
@@ -94,7 +94,7 @@ Include "{share}/mpm_event.conf"
 
 
 def share_directory() -> Path:
-    """Return the folder that holds what Apache includes. Raises: FileNotFoundError."""
+    """Return the directory of the files that Apache includes. Raises: FileNotFoundError."""
     for file in _installed_files():
         if file.name == "gateway.conf" and file.is_file():
             return file.parent
@@ -105,16 +105,16 @@ def share_directory() -> Path:
 
 
 def _extension() -> Path | None:
-    """The compiled ``_httpd.c`` of this installation, which httpd loads as a module of its own."""
+    """Return the compiled C module of this installation (``mod_usp_s3``), which httpd loads."""
     files = [*_installed_files(), *Path(usp_s3_wsgi.__file__).resolve().parent.iterdir()]
     found = (file for file in files if file.name.startswith("_httpd.") and file.suffix == ".so")
     return next((file for file in found if file.is_file()), None)
 
 
 def _installed_files() -> Iterator[Path]:
-    """Return what pip has installed of this package, as pip has recorded it.
+    """Yield the installed files of this package that pip has recorded.
 
-    Not what an egg-info lists, which a build leaves in the working directory: those are the sources.
+    An egg-info, which a build leaves in the working directory, has no such record: it lists the sources.
     """
     for distribution in importlib.metadata.distributions(name="usp_s3_wsgi"):
         if distribution.read_text("RECORD") is not None:
@@ -128,6 +128,6 @@ def _mod_wsgi() -> Path:
         for module in Path(folder, "server").glob("mod_wsgi-*.so"):
             return module.resolve()
     raise FileNotFoundError(
-        f"there is no mod_wsgi in {sys.prefix}: pip install --no-cache-dir '.[httpd]' in the folder of the sources, "
-        "or give --no-module where Apache loads Debian's own"
+        f"there is no mod_wsgi in {sys.prefix}: run pip install --no-cache-dir '.[httpd]' in the directory of the "
+        "sources, or use --no-module if Apache loads Debian's mod_wsgi"
     )

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """``NEEDS_CHANGES``: there is a result, but httpd does not serve with it until it is changed."""
+    """``NEEDS_CHANGES``: there is a result, but httpd cannot serve all buckets with it until it is changed."""
 
     OK = 0
     FAILED = 1

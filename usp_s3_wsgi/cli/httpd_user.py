@@ -1,4 +1,4 @@
-"""Whether the user of httpd's children can read this installation: what they cannot read, they cannot run."""
+"""Checks whether the user of httpd's children can read this installation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-#: Debian's apache2ctl knows the variables that its configuration needs; elsewhere it is apachectl, or httpd itself.
+#: Debian's apache2ctl sets the variables that its configuration needs; other systems have apachectl, or httpd itself.
 _PROGRAMS = ("apache2ctl", "apachectl", "httpd")
 _FOLDERS = ":/usr/sbin:/usr/local/apache2/bin"
 _TIMEOUT = 30
 
 
 def warnings(share: Path) -> list[str]:
-    """Return what the operator must hear, a line each; ``share``: the folder of what httpd includes."""
+    """Return the warnings, a line each; ``share``: the directory of the files that httpd includes."""
     path = os.environ.get("PATH", os.defpath) + _FOLDERS
     programs = [found for name in _PROGRAMS if (found := shutil.which(name, path=path))]
     uid = user_id(programs)
     if uid is None:
         return [
-            f"not checked whether Apache's user can read this: {program} -t -D DUMP_RUN_CFG does not name it"
+            f"could not check whether Apache's user can read this installation: {program} -t -D DUMP_RUN_CFG does not "
+            "print the user"
             for program in programs[:1]
         ]
     unreadable = first_unreadable(uid, files(share))
@@ -34,12 +35,12 @@ def warnings(share: Path) -> list[str]:
         return []
     return [
         f"the user of Apache's children ({_name(uid)}) cannot read {unreadable}: they will answer 500. "
-        "Install where every user can read, with umask 022 (chmod -R go+rX mends an installation)"
+        "Install into a directory that all users can read, with umask 022 (chmod -R go+rX repairs an installation)"
     ]
 
 
 def user_id(programs: Iterable[str]) -> int | None:
-    """Return the user of httpd's children, as its configuration says; None where httpd does not tell."""
+    """Return the user of httpd's children according to its configuration; None if it cannot be found out."""
     for program in programs:
         with suppress(OSError, subprocess.TimeoutExpired):
             dump = subprocess.run(
@@ -48,19 +49,19 @@ def user_id(programs: Iterable[str]) -> int | None:
             ).stdout  # fmt: skip
             if (uid := user_in(dump)) is not None:
                 return uid
-    return _of_running()
+    return _uid_of_running_httpd()
 
 
 def user_in(dump: str) -> int | None:
-    """Return the user that httpd's ``-D DUMP_RUN_CFG`` names; None where only an httpd of root's would change to it."""
+    """Return the user in the output of ``-D DUMP_RUN_CFG``; None if only an httpd that root starts changes to it."""
     match = re.search(r'^User: name="[^"]*" id=(\d+)( not_used)?', dump, re.MULTILINE)
     return int(match[1]) if match and not match[2] else None
 
 
-def _of_running() -> int | None:
-    """The user of an httpd that runs: where its configuration is being changed just now, it may not tell."""
+def _uid_of_running_httpd() -> int | None:
+    """Return the user of a running httpd, in case its configuration is incomplete at the moment."""
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended, or is another user's
+        with suppress(OSError):  # it has ended, or belongs to another user
             uid = process.stat().st_uid
             if uid and (process / "exe").readlink().name in {"apache2", "httpd"}:
                 return uid
@@ -75,7 +76,7 @@ def _name(uid: int) -> str:
 
 
 def files(share: Path) -> Iterator[Path]:
-    """Return what a child of httpd reads: Python's own library, this package, what it needs, and the scripts."""
+    """Yield the files that a child of httpd reads: Python's library, this package, dependencies, and the scripts."""
     yield Path(os.__file__).resolve()
     for package in ("usp_s3_wsgi", "urllib3"):
         spec = importlib.util.find_spec(package)
@@ -85,7 +86,7 @@ def files(share: Path) -> Iterator[Path]:
 
 
 def first_unreadable(uid: int, paths: Iterable[Path]) -> Path | None:
-    """Return the first of the paths, or of the folders above it, that the user cannot read; by the permission bits."""
+    """Return the first path, or directory above it, that the user cannot read, according to the permission bits."""
     try:
         user = pwd.getpwuid(uid)
         groups = set(os.getgrouplist(user.pw_name, user.pw_gid))
@@ -101,7 +102,7 @@ def first_unreadable(uid: int, paths: Iterable[Path]) -> Path | None:
 
 
 def is_readable(path: Path, uid: int, groups: set[int]) -> bool:
-    """Whether the user can read a file, or pass through a folder. The first class that fits counts."""
+    """Whether the user can read a file or enter a directory: only the bits of owner, group or others apply."""
     try:
         status = path.stat()
     except OSError:

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ApacheConfigError) as error:
         print(f"usp-s3: {error}", file=sys.stderr)
         return ExitStatus.FAILED
-    # As bytes: a configuration may hold any.
+    # As bytes, because a configuration may contain any bytes.
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     sys.stdout.flush()
     return int(status)

@@ -1,6 +1,6 @@
 """The operator's ``SetEnv`` lines: from the environment of a request to a frozen :class:`Settings` object.
 
-A table has name, field and parser of each setting. Each distinct set of values is parsed once.
+``TABLE`` lists each setting's name, field and parser. Each distinct set of values is parsed once.
 """
 
 from __future__ import annotations
@@ -105,12 +105,14 @@ TABLE = (
 )
 _BY_NAME = {row.name: row for row in TABLE}
 #: Settings about the client, which are the same for both buckets. All others may differ for the fallback bucket.
-_SHARED = frozenset({"S3PassQuery", "S3PassHeaders", "S3PassAcceptEncoding", "S3DeniedStatus", "S3FallbackOn404"})
-_FALLBACK = "S3Fallback"
+_CLIENT_SETTINGS = frozenset(
+    {"S3PassQuery", "S3PassHeaders", "S3PassAcceptEncoding", "S3DeniedStatus", "S3FallbackOn404"}
+)
+_FALLBACK_PREFIX = "S3Fallback"
 _BY_NAME |= {
-    f"{_FALLBACK}{row.name.removeprefix('S3')}": row
+    f"{_FALLBACK_PREFIX}{row.name.removeprefix('S3')}": row
     for row in TABLE
-    if row.name not in _SHARED and not row.name.startswith((_FALLBACK, "S3BucketURL"))
+    if row.name not in _CLIENT_SETTINGS and not row.name.startswith((_FALLBACK_PREFIX, "S3BucketURL"))
 }
 #: All names of settings.
 NAMES = frozenset(_BY_NAME)
@@ -132,7 +134,7 @@ def from_environ(environ: Mapping[str, Any]) -> Settings:
     Raises:
         SettingError: a setting is missing, misspelt, set twice or has a value that is not allowed.
     """
-    # Names in any case: Apache's variables are case-sensitive, so S3Accesskey would silently be ignored.
+    # Names in any case: a misspelt S3Accesskey must raise, and not silently be ignored.
     return parse(tuple((name, value) for name, value in environ.items() if name[:2] in {"S3", "s3"}))
 
 
@@ -144,7 +146,9 @@ def parse(pairs: tuple[tuple[str, str], ...]) -> Settings:
     values = {name: value for name, text in pairs if (value := _parse_value(name, text)) is not None}
     primary = {name: value for name, value in values.items() if not _is_for_fallback(name)}
     settings = _build(primary)
-    fallback = {f"S3{name.removeprefix(_FALLBACK)}": value for name, value in values.items() if _is_for_fallback(name)}
+    fallback = {
+        f"S3{name.removeprefix(_FALLBACK_PREFIX)}": value for name, value in values.items() if _is_for_fallback(name)
+    }
     if not fallback and not settings.fallback_on_404:
         return settings
     if "S3URL" not in fallback:
@@ -160,7 +164,7 @@ def parse(pairs: tuple[tuple[str, str], ...]) -> Settings:
 
 def _is_for_fallback(name: str) -> bool:
     """Whether a setting is about the fallback bucket itself, not about when it is used."""
-    return name.startswith(_FALLBACK) and name != "S3FallbackOn404"
+    return name.startswith(_FALLBACK_PREFIX) and name != "S3FallbackOn404"
 
 
 def _build(values: Mapping[str, Any]) -> Settings:

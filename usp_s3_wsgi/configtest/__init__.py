@@ -1,33 +1,43 @@
-"""What is wrong with the S3 settings of a configuration, as far as that can be known before the first request.
+"""Checks the S3 settings of a whole configuration of httpd, before the first request.
 
-httpd runs this in a process of its own at ``httpd -t`` and at each start and restart (``_httpd_configtest.c``). In: its
-parse result (:mod:`tree`). Out: findings. Between them: which settings count where (:mod:`servers`), which directives
-lead to which URLs (:mod:`urls`), and the settings' own parser. A false alarm is worse than silence: what cannot be
-decided here is left to the first request.
+httpd runs this package in a separate process for ``httpd -t`` and at each start and restart
+(``mod_usp_s3/configtest.c``). Input: the parsed configuration (:mod:`parsed_config`). Output: :mod:`findings`, each
+with a code (:mod:`codes`). In between: which settings apply where (:mod:`server_config`), which directives proxy
+requests to which URLs (:mod:`proxy_rules`), and the parser of settings (:mod:`settings_check`). A false alarm is worse
+than a missing one: what cannot be decided here is left to the first request.
 """
 
 from __future__ import annotations
 
-from usp_s3_wsgi.configtest import files, gateway, healthchecks, near, proxied, unused
+from usp_s3_wsgi.configtest import (
+    gateway_mounts,
+    health_checks,
+    proxied_requests,
+    referenced_files,
+    unreached_sections,
+    unused_settings,
+)
 from usp_s3_wsgi.configtest.findings import Findings
-from usp_s3_wsgi.configtest.servers import build
-from usp_s3_wsgi.configtest.tree import Configuration
-from usp_s3_wsgi.configtest.urls import Leads
+from usp_s3_wsgi.configtest.parsed_config import Configuration
+from usp_s3_wsgi.configtest.proxy_rules import ProxyRules
+from usp_s3_wsgi.configtest.server_config import build_servers
 
 __all__ = ["check"]
 
 
 def check(configuration: Configuration) -> Findings:
-    """Return what is to be told of a configuration; the files that it names are read as this process's user."""
+    """Return the findings about a configuration; the files that it names are read as the user of this process."""
     findings = Findings()
-    servers = build(configuration.directives)
-    leads = [Leads(server) for server in servers]
+    servers = build_servers(configuration.directives)
+    all_rules = [ProxyRules(server) for server in servers]
     mounts = [
-        mount for server, own in zip(servers, leads, strict=True) for mount in gateway.check(server, own, findings)
+        mount
+        for server, rules in zip(servers, all_rules, strict=True)
+        for mount in gateway_mounts.check(server, rules, findings)
     ]
-    reached, signed = proxied.check(servers, leads, findings)
-    near.check(servers, leads, reached, signed, findings)
-    unused.check(servers, mounts, leads, findings)
-    healthchecks.check(servers, findings)
-    files.check(findings, configuration.may_lack_permission)
+    reached, signed = proxied_requests.check(servers, all_rules, findings)
+    unreached_sections.check(servers, all_rules, reached, signed, findings)
+    unused_settings.check(servers, mounts, all_rules, findings)
+    health_checks.check(servers, findings)
+    referenced_files.check(findings, configuration.may_lack_permission)
     return findings

@@ -1,6 +1,6 @@
-"""The process that httpd starts: its configuration on standard input, findings on standard output.
+"""The process that httpd starts: reads the configuration from standard input, writes findings to standard output.
 
-It imports what stands beside it, whatever this Python's own paths are.
+It imports the package that this file belongs to, whatever the import path of this Python is.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from usp_s3_wsgi.configtest import check, tree
+from usp_s3_wsgi.configtest import check, parsed_config
 
-#: Seconds. httpd does not wait so long; should it be gone, this process must not stay.
-_TIME_LIMIT = 60
+#: Seconds. httpd's own timeout is shorter; this one ends the process if httpd itself is gone.
+_TIMEOUT = 60
 
 
-def become(configuration: tree.Configuration) -> None:
-    """Become the user of httpd's children, as httpd does (``ap_unixd_setup_child``); the files are opened as that."""
+def drop_privileges(configuration: parsed_config.Configuration) -> None:
+    """Become the user of httpd's children, as httpd does (``ap_unixd_setup_child``), before any file is opened."""
     if os.getuid() != 0:
         return
     if configuration.chroot:
@@ -38,11 +38,11 @@ def become(configuration: tree.Configuration) -> None:
 
 
 def main() -> None:
-    """Read, check, print: four fields for each finding, each ended by a zero byte, and "end" after the last one."""
-    signal.alarm(_TIME_LIMIT)
-    gc.disable()  # this process ends before that would pay
-    configuration = tree.parse(sys.stdin.buffer.read())
-    become(configuration)
+    """Read, check, print: five fields for each finding, each terminated by a zero byte, and "end" after the last."""
+    signal.alarm(_TIMEOUT)
+    gc.disable()  # the process is too short-lived for garbage collection to pay off
+    configuration = parsed_config.parse(sys.stdin.buffer.read())
+    drop_privileges(configuration)
     fields = [field for finding in check(configuration).sorted() for field in finding.fields()]
     text = "".join(f"{field}\0" for field in (*fields, "end"))
     sys.stdout.buffer.write(text.encode("latin-1", "backslashreplace"))

@@ -1,7 +1,8 @@
-"""Apache's configuration text in pieces: lines, directives, sections. Joined they are the text again, byte for byte.
+"""A lossless parser of Apache's configuration files: lines, directives, sections.
 
-The rules are httpd's own (``ap_cfg_getline`` and ``ap_getword_conf``), so there is no comment at the end of a line, and
-a comment that ends in a backslash takes the next line with it. Of a file read with ``newline=""`` CRLF stays too.
+:func:`render` returns the parsed text byte for byte. The rules are httpd's own (``ap_cfg_getline`` and
+``ap_getword_conf``): there are no comments at the end of a line, and a comment that ends in a backslash continues in
+the next line. CRLF is kept if the file was read with ``newline=""``.
 https://httpd.apache.org/docs/2.4/configuring.html#syntax
 """
 
@@ -12,21 +13,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-# Only LF ends a line, and only these are spaces: str.splitlines and str.split know more of both than httpd does.
-_PHYSICAL = re.compile(r"[^\n]*\n|[^\n]+")
-_CONTINUED = re.compile(r"\\\r?\n")
+# Only LF ends a line, and only these characters are spaces: str.splitlines and str.split accept more than httpd does.
+_PHYSICAL_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_CONTINUATION = re.compile(r"\\\r?\n")
 _WORD = re.compile(r""" "(?P<double>(?:\\["\\]|[^"])*)"? | '(?P<single>(?:\\['\\]|[^'])*)'? | [^ \t\n\v\f\r]+ """, re.X)
 
 
 class ApacheConfigError(ValueError):
-    """Sections that do not close as they open. The message is the line's number and never a text of the file."""
+    """Sections are not nested correctly. The message contains the line number, and never text of the file."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(f"line {number}: {message}")
 
 
 class Word(NamedTuple):
-    """The name of a directive or an argument: what httpd takes it for, and where in the line's text it stands."""
+    """The name of a directive or an argument: its value for httpd, and its position in the text of the line."""
 
     value: str
     start: int
@@ -35,10 +36,10 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line as httpd counts it, with those that continue it. ``number`` is that of the first, from 1.
+    """A logical line, with its continuations. ``number`` is that of the first physical line, from 1.
 
-    ``text`` is exact, with the end of line if there is one. A blank line and a comment have no ``words``; of a tag
-    the first is ``<Name`` or ``</Name``, without the ``>``. Neither is in the repr: they may hold secrets.
+    ``text`` is exact, with the end of line if there is one. A blank line and a comment have no ``words``; the first
+    word of a tag is ``<Name`` or ``</Name``, without the ``>``. The repr leaves both out: they may contain secrets.
     """
 
     number: int
@@ -47,7 +48,7 @@ class Line:
 
     @property
     def name(self) -> str:
-        """The name in lowercase: ``proxypass``, ``<proxy``, ``</proxy``; of blank lines and comments empty."""
+        """The name in lowercase: ``proxypass``, ``<proxy``, ``</proxy``; empty for blank lines and comments."""
         return self.words[0].value.lower() if self.words else ""
 
     @property
@@ -57,11 +58,11 @@ class Line:
 
     @property
     def indent(self) -> str:
-        """The space before the first word, as it stands: a continuation is possible in it."""
+        """The white space before the first word, exactly: it may contain a continuation."""
         return self.text[: self.words[0].start] if self.words else ""
 
     def with_word(self, index: int, text: str) -> str:
-        """Return the line's text with another text where this word stood, quotes included."""
+        """Return the text of the line with a word replaced, including its quotes."""
         word = self.words[index]
         return self.text[: word.start] + text + self.text[word.end :]
 
@@ -81,14 +82,15 @@ class Section:
 
 
 Node: TypeAlias = "Line | Section"
-Around: TypeAlias = tuple[Section, ...]
+#: The sections around a line, outermost first.
+Enclosing: TypeAlias = tuple[Section, ...]
 
 
 def parse(text: str) -> tuple[Node, ...]:
-    """Return the pieces of a configuration.
+    """Return the lines and sections of a configuration.
 
     Raises:
-        ApacheConfigError: a section is not closed, or closed by another tag, or a tag has no ``>``.
+        ApacheConfigError: a section is not closed, or closed by a different tag, or a tag has no ``>``.
     """
     body: list[Node] = []
     opened: list[tuple[Line, list[Node]]] = []
@@ -111,30 +113,30 @@ def parse(text: str) -> tuple[Node, ...]:
     return tuple(body)
 
 
-def walk(nodes: Iterable[Node], around: Around = ()) -> Iterator[tuple[Line, Around]]:
-    """Every line in the file's order, with the sections around it, outermost first. A section's tags are in it."""
+def walk(nodes: Iterable[Node], enclosing: Enclosing = ()) -> Iterator[tuple[Line, Enclosing]]:
+    """Yield every line in order, with the sections around it, outermost first. Tags count as lines of their section."""
     for node in nodes:
         if isinstance(node, Line):
-            yield node, around
+            yield node, enclosing
         else:
-            inner = (*around, node)
+            inner = (*enclosing, node)
             yield node.opening, inner
             yield from walk(node.body, inner)
             yield node.closing, inner
 
 
 def render(nodes: Iterable[Node]) -> str:
-    """Return the text that :func:`parse` was given."""
+    """Return the text that :func:`parse` got."""
     return "".join(line.text for line, _ in walk(nodes))
 
 
 def split(arguments: str) -> tuple[str, ...]:
-    """Return the words of a directive's arguments, without continuations, as httpd takes one after the other."""
+    """Return the words of a directive's arguments (without continuations), as httpd splits them."""
     return tuple(_value(match) for match in _WORD.finditer(arguments))
 
 
 def quoted(value: str) -> str:
-    """Return the value as an argument: as it is, or in double quotes where httpd would take it for something else."""
+    """Return the value as an argument: in double quotes if httpd would read it differently without them."""
     if value and not re.search(r"""[ \t\n\v\f\r"'\\<>]""", value):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
@@ -142,41 +144,41 @@ def quoted(value: str) -> str:
 
 
 def _lines(text: str) -> Iterator[Line]:
-    held, number, first = "", 0, 1
-    for piece in _PHYSICAL.findall(text):
-        held, number = held + piece, number + 1
-        if not piece.endswith(("\\\n", "\\\r\n")):
-            yield Line(first, held, _words(held, first))
-            held, first = "", number + 1
-    if held:
-        yield Line(first, held, _words(held, first))
+    logical, number, first = "", 0, 1
+    for physical in _PHYSICAL_LINE.findall(text):
+        logical, number = logical + physical, number + 1
+        if not physical.endswith(("\\\n", "\\\r\n")):
+            yield Line(first, logical, _words(logical, first))
+            logical, first = "", number + 1
+    if logical:
+        yield Line(first, logical, _words(logical, first))
 
 
 def _words(text: str, number: int) -> tuple[Word, ...]:
-    logical, places = _joined(text)
+    logical, positions = _without_continuations(text)
     if (start := logical.lstrip(" \t\n\v\f\r")).startswith("#"):
         return ()
     if start.startswith("<"):
-        # httpd looks for the last one, and at nothing behind it.
+        # httpd searches for the last one, and ignores what follows it.
         logical, closed, _ = logical.rpartition(">")
         if not closed:
             raise ApacheConfigError(number, "this tag has no >")
     return tuple(
-        # The place of the last character, plus one: a continuation may follow the word.
-        Word(_value(match), places[match.start()], places[match.end() - 1] + 1)
+        # The position of the last character, plus one: a continuation may follow the word.
+        Word(_value(match), positions[match.start()], positions[match.end() - 1] + 1)
         for match in _WORD.finditer(logical)
     )
 
 
-def _joined(text: str) -> tuple[str, list[int]]:
-    """Return the text without continuations, and where in it each character stood."""
-    skipped = {place for match in _CONTINUED.finditer(text) for place in range(*match.span())}
-    places = [place for place in range(len(text)) if place not in skipped]
-    return "".join(text[place] for place in places), places
+def _without_continuations(text: str) -> tuple[str, list[int]]:
+    """Return the text without continuations, and the original position of each character."""
+    skipped = {position for match in _CONTINUATION.finditer(text) for position in range(*match.span())}
+    positions = [position for position in range(len(text)) if position not in skipped]
+    return "".join(text[position] for position in positions), positions
 
 
 def _value(match: re.Match[str]) -> str:
-    """A backslash escapes itself and the quote around the word, nothing else."""
+    """Return the value of a word: a backslash escapes itself and the quote around the word, nothing else."""
     if (text := match["double"]) is not None:
         return re.sub(r"""\\(["\\])""", r"\1", text)
     if (text := match["single"]) is not None:

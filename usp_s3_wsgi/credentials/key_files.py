@@ -13,7 +13,7 @@ from usp_s3_wsgi.observability import error_log
 
 #: Bytes. More than any key or token has: a wrong path must not read a whole film into memory.
 _MAX_SIZE = 65_536
-#: A file that was modified less than so many seconds ago may still be written.
+#: A file that was modified less than this many seconds ago may still be written.
 _SETTLE_SECONDS = 1.0
 
 

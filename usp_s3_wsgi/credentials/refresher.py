@@ -25,14 +25,14 @@ from usp_s3_wsgi.signing.types import Credentials
 ADVISORY_REFRESH_TIMEOUT, MANDATORY_REFRESH_TIMEOUT = 15 * 60.0, 10 * 60.0
 #: Seconds between failed refreshes: exponential backoff, up to the second; past the mandatory timeout up to the third.
 _FIRST_BACKOFF, _MAX_BACKOFF, _MAX_MANDATORY_BACKOFF = 1.0, 60.0, 10.0
-#: Credentials that expire within so many seconds may have expired when the request reaches S3.
+#: Credentials that expire within this many seconds may have expired when the request reaches S3.
 _EXPIRY_MARGIN = 1.0
 #: Seconds. All processes of an instance may hold the same credentials: they must not refresh in the same second.
 _JITTER = 60.0
-#: Credentials without a known expiration, such as the keys of a profile, are loaded again after so many seconds.
+#: Credentials without a known expiration, such as the keys of a profile, are loaded again after this many seconds.
 _RELOAD_INTERVAL = 60.0
-#: Credentials that S3 refuses right after they were issued are not replaced: new ones would be refused, too. The
-#: interval doubles with each replacement, up to the maximum. It is reset after so many seconds without one.
+#: Credentials that S3 refuses right after they were issued are not refreshed again: new ones would be refused too. The
+#: interval doubles with each replacement, up to the maximum. It is reset after this many seconds without one.
 _MIN_REPLACE_INTERVAL, _MAX_REPLACE_INTERVAL, _REPLACE_INTERVAL_RESET = 10.0, 600.0, 3600.0
 #: ``refresh_at`` of credentials that S3 has refused.
 _INVALIDATED = float("-inf")
@@ -155,7 +155,7 @@ class Refresher:
             self._record_failure(CredentialsUnavailable(f"cannot start a refresh thread: {type(error).__name__}"))
 
     def _wait_until(self, condition: Callable[[], bool], timeout: float) -> None:
-        """Wait until the condition holds or the refresh has ended. The refresh's start limits the time, too."""
+        """Wait until the condition holds or the refresh has ended. At most _WAIT_TIMEOUT seconds after its start."""
         wait_timeout = _WAIT_TIMEOUT_AFTER_FAILURE if self._failures else _WAIT_TIMEOUT
         deadline = min(time.monotonic() + timeout, self._started_at + wait_timeout)
         while self._refreshing and not condition() and (remaining := deadline - time.monotonic()) > 0:

@@ -13,8 +13,8 @@ from usp_s3_wsgi.credentials.refresher import Refresher
 from usp_s3_wsgi.signing.types import Credentials
 
 #: S3's code for a signature made with a wrong secret key. AWS issues access key and secret key together, so a wrong
-#: secret is not the reason here: S3 reads the request in another way, such as one for a key that is not UTF-8. A client
-#: that requests such a key must not invalidate the credentials of all others.
+#: secret is not the reason here: S3 computed another canonical request, for example because the key is not UTF-8. A
+#: client that requests such a key must not invalidate the credentials of all others.
 _SIGNATURE_MISMATCH = "SignatureDoesNotMatch"
 
 

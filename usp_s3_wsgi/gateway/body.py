@@ -10,8 +10,8 @@ from usp_s3_wsgi.errors import (
     BodyNotResumable,
     BodyTruncated,
     GatewayError,
+    clear_traceback,
     describe_internal_error,
-    forget_traceback,
 )
 from usp_s3_wsgi.gateway.client_connection import ClientConnection
 from usp_s3_wsgi.gateway.fetcher import Fetcher
@@ -23,7 +23,7 @@ from usp_s3_wsgi.transport.http_response import S3Response
 from usp_s3_wsgi.transport.network_errors import describe
 
 #: Bytes of one read. Large reads cost less; a response that waits for its client holds about one of them in memory.
-READ_SIZE = 3 << 18
+READ_SIZE = 768 * 1024
 #: Headers of the first request only: the rest is requested by its own range, of the same object.
 _FIRST_REQUEST_ONLY = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 
@@ -31,7 +31,7 @@ _FIRST_REQUEST_ONLY = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Mod
 class Body:
     """An iterator over the body of S3's response; where S3 breaks off, the rest is requested (``S3Retries``).
 
-    ``content_range``: which bytes of the object ``response`` holds; None where they can be neither counted nor resumed
+    ``content_range``: which bytes of the object ``response`` holds; None if they can be neither counted nor resumed
     (several ranges in one body). A truncated body ends with an exception, BodyTruncated, or without one where httpd
     itself ends the client's response abnormally.
     """
@@ -48,7 +48,7 @@ class Body:
         self._fetcher, self._request, self._response = fetcher, request, response
         self._content_range, self._client, self._log = content_range, client, log
         self._position = content_range.first if content_range else 0
-        self._etag, self._coding = response.headers.get("etag", ""), response.headers.get("content-encoding")
+        self._etag, self._content_encoding = response.headers.get("etag", ""), response.headers.get("content-encoding")
         self._has_length = "content-length" in response.headers
 
     def __iter__(self) -> Iterator[bytes]:
@@ -88,16 +88,18 @@ class Body:
 
     @property
     def _missing(self) -> int | None:
-        """How many bytes are still to come, None where S3 did not state it."""
+        """How many bytes are still to come, None if S3 did not state it."""
         last = self._content_range.last if self._content_range else None
         return None if last is None else last + 1 - self._position
 
     def _resume(self, reason: str, is_resumable: bool) -> None:
         """Request the rest. Raises: BodyTruncated."""
         missing = "some" if self._missing is None else self._missing
-        kind = BodyTruncated if is_resumable and self._can_resume else BodyNotResumable
+        exception_type = BodyTruncated if is_resumable and self._can_resume else BodyNotResumable
         request_id = error_response.request_id(self._response.headers) or "(none)"
-        failure = kind(f"response body truncated: {missing} bytes are missing: {reason}, request id {request_id}")
+        failure = exception_type(
+            f"response body truncated: {missing} bytes are missing: {reason}, request id {request_id}"
+        )
         self.close()
         try:
             self._response = self._fetch_rest(failure)
@@ -113,7 +115,7 @@ class Body:
 
     def _fetch_rest(self, failure: BodyTruncated) -> S3Response:
         request = self._request_for_rest()
-        response = self._fetcher.fetch(request, resume_after=failure)
+        response = self._fetcher.resume(request, failure)
         try:
             self._content_range = self._validate_rest(response, request)
         except BaseException:
@@ -142,13 +144,13 @@ class Body:
             raise BodyNotResumable(
                 f"S3 answered {response.status} to the request for the rest, request id {request_id}"
             )
-        begun = self._content_range
+        first = self._content_range
         rest = byte_range.validate(206, response.headers, response.content_length, request.header("Range"), False)
-        if response.headers.get("content-encoding") != self._coding:  # Google decompresses under the same ETag
+        if response.headers.get("content-encoding") != self._content_encoding:  # Google: the same ETag
             raise BodyNotResumable("the rest has another Content-Encoding")
-        if begun is None or rest is None or rest.total is None or begun.total not in {None, rest.total}:
+        if first is None or rest is None or rest.total is None or first.total not in {None, rest.total}:
             raise BodyNotResumable("the rest belongs to an object of another length")
-        last = rest.total - 1 if begun.last is None else begun.last
+        last = rest.total - 1 if first.last is None else first.last
         if (rest.first, rest.last) != (self._position, last):
             raise BodyNotResumable("Content-Range is not the rest that was requested")
         return rest
@@ -157,7 +159,7 @@ class Body:
         """End the body abnormally: else mod_wsgi would tell httpd's filters, such as a cache, that it is complete."""
         self._log.failure(failure, self._fetcher.last_attempt())
         is_aborted_by_httpd = self._client.abort_response(self._has_length)
-        forget_traceback(failure)  # mod_wsgi logs it, and it helps nobody
+        clear_traceback(failure)  # mod_wsgi logs it, and it helps nobody
         if is_aborted_by_httpd:
             raise StopIteration
         try:

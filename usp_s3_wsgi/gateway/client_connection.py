@@ -12,11 +12,12 @@ import stat
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from usp_s3_wsgi.errors import BadRequestBody, BadUpstreamResponse
+from usp_s3_wsgi.gateway.httpd_module import HttpdRequest
 from usp_s3_wsgi.gateway.request_log import RequestLog
 from usp_s3_wsgi.transport.http_response import S3Response
 
@@ -31,8 +32,8 @@ class ClientConnection:
     """The client's connection of one request.
 
     ``counts_length``: usp_s3_module counts the body's bytes, and ends a response abnormally whose body is shorter than
-    its Content-Length. ``mark_truncated``: tells usp_s3_module that a body without Content-Length is truncated; None
-    where another process holds the connection, or without the module.
+    its Content-Length. ``guarded_body``: its means to end any truncated body; None if another process holds the
+    connection, or without the module.
     """
 
     def __init__(
@@ -40,10 +41,10 @@ class ClientConnection:
         environ: Mapping[str, Any],
         log: RequestLog,
         counts_length: bool = False,
-        mark_truncated: Callable[[], None] | None = None,
+        guarded_body: HttpdRequest | None = None,
     ) -> None:
         self._environ, self._log = environ, log
-        self._counts_length, self._mark_truncated = counts_length, mark_truncated
+        self._counts_length, self._guarded_body = counts_length, guarded_body
 
     def check_truncation_is_detectable(self, response: S3Response) -> None:
         """Raises: BadUpstreamResponse: the client could take a truncated body of this response for a complete one."""
@@ -56,7 +57,7 @@ class ClientConnection:
         if not has_length and (not response.chunked or is_in_daemon or protocol in _PROTOCOLS_WITHOUT_CHUNKS):
             raise BadUpstreamResponse("response has no Content-Length: truncation could not be detected")
 
-    def must_close(self, has_length: bool) -> bool:
+    def must_send_connection_close(self, has_length: bool) -> bool:
         """Whether the connection must not be reused: in daemon mode it cannot be reset after a truncated body."""
         return is_daemon(self._environ) and not (self._counts_length and has_length)
 
@@ -65,8 +66,8 @@ class ClientConnection:
 
         Return whether httpd itself ends the response abnormally; else the caller raises an exception.
         """
-        if self._mark_truncated is not None:
-            self._mark_truncated()
+        if self._guarded_body is not None:
+            self._guarded_body.mark_truncated()
             return True
         if self._counts_length and has_length:
             return True
@@ -86,11 +87,11 @@ def is_embedded(environ: Mapping[str, Any]) -> bool:
 
 
 def discard_request_body(environ: Mapping[str, Any]) -> None:
-    """Read the request's body and discard it, so that the next request begins after it. usp_s3_module does it earlier.
+    """Read the request's body and discard it, so that the next request begins after it.
 
     The client may wait for "100 Continue" before it sends the body
-    (https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1). mod_wsgi forgets that when it sends a response, and would
-    take the next request for the body.
+    (https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1). mod_wsgi does not wait for that body when it sends a
+    response, and would take the next request for it. Where usp_s3_module is loaded, it has read the body already.
 
     Raises:
         BadRequestBody: it is malformed or incomplete.
@@ -115,8 +116,8 @@ def reset(environ: Mapping[str, Any]) -> bool:
         if len(matching) != 1:
             return False
         with _duplicate(*matching) as connection:
-            # An orderly end is the end of the body for a client to which nothing else marks it: of HTTP/1.0, or treated
-            # so (downgrade-1.0, force-response-1.0), behind a filter of httpd that removed the Content-Length.
+            # RST and not FIN: without Content-Length and chunks (HTTP/1.0, downgrade-1.0, a filter of httpd that
+            # removed the length) a client takes FIN for the end of the body.
             if not _reset_socket(connection):
                 with suppress(OSError):  # it has ended already
                     connection.shutdown(socket.SHUT_RDWR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from http.client import HTTPException
 
-from usp_s3_wsgi.errors import S3Error, UpstreamConnectionError
+from usp_s3_wsgi.errors import S3ErrorResponse, UpstreamConnectionError
 from usp_s3_wsgi.s3 import error_response
 from usp_s3_wsgi.transport.http_response import S3Response
 
@@ -15,7 +15,7 @@ _MAX_SIZE = 65_536
 _CODE_DECIDES = frozenset({400, 403, 404})
 
 
-def read(response: S3Response, timeout: float) -> S3Error:
+def read(response: S3Response, timeout: float) -> S3ErrorResponse:
     """Read S3's error document, at most 64 KiB of it within ``timeout`` seconds, and release the connection.
 
     Raises:
@@ -30,7 +30,7 @@ def read(response: S3Response, timeout: float) -> S3Error:
 
 
 def _read_document(response: S3Response, deadline: float) -> tuple[bytes, bool]:
-    """Return the document, or its begin, and whether it is complete."""
+    """Return the document, or its start, and whether it is complete."""
     document = bytearray()  # S3 may send it byte by byte
     try:
         while len(document) < _MAX_SIZE and time.monotonic() < deadline:

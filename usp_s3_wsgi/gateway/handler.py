@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.errors import AccessDenied, GatewayError, ObjectNotFound, forget_traceback
-from usp_s3_wsgi.gateway import client_request, client_response, operator_settings
+from usp_s3_wsgi.errors import AccessDenied, GatewayError, ObjectNotFound, clear_traceback
+from usp_s3_wsgi.gateway import client_request, client_response, httpd_module, operator_settings
 from usp_s3_wsgi.gateway.body import Body
 from usp_s3_wsgi.gateway.client_connection import ClientConnection, discard_request_body
 from usp_s3_wsgi.gateway.client_request import ClientRequest
 from usp_s3_wsgi.gateway.client_response import Response
 from usp_s3_wsgi.gateway.fetcher import Fetcher
-from usp_s3_wsgi.gateway.operator_settings import OperatorSettings
-from usp_s3_wsgi.gateway.request_log import RequestLog
+from usp_s3_wsgi.gateway.httpd_module import HttpdRequest
+from usp_s3_wsgi.gateway.operator_settings import RequestContext
+from usp_s3_wsgi.gateway.request_log import Level, RequestLog
 from usp_s3_wsgi.observability.error_log import Attempt
 from usp_s3_wsgi.s3 import byte_range, retry_policy
 from usp_s3_wsgi.signing.types import S3Request
@@ -23,16 +24,17 @@ from usp_s3_wsgi.transport.http_response import S3Response
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Serve one GET or HEAD of an object, as the settings in the WSGI environ say: PEP 3333."""
-    log = RequestLog(environ)
+    guarded_body = httpd_module.guarded_body()
+    log = RequestLog(environ, guarded_body)
     try:
-        response = _respond(environ, log)
+        response = _respond(environ, guarded_body, log)
     except GatewayError as failure:
         response = _error_response(environ, failure)
-        forget_traceback(failure)
+        clear_traceback(failure)
     except Exception as error:
         log.internal_error(error)
         response = _error_response(environ, GatewayError())
-        forget_traceback(error)
+        clear_traceback(error)
     try:
         start_response(response.status_line, response.headers)
     except BaseException:
@@ -46,54 +48,54 @@ def _error_response(environ: dict[str, Any], failure: GatewayError) -> Response:
     return client_response.error_response(failure.status, failure.headers, environ["REQUEST_METHOD"], is_subrequest)
 
 
-def _respond(environ: dict[str, Any], log: RequestLog) -> Response:
+def _respond(environ: dict[str, Any], guarded_body: HttpdRequest | None, log: RequestLog) -> Response:
     """Return the response. Raises: GatewayError, after it is logged."""
     try:
         discard_request_body(environ)
-        operator = operator_settings.from_environ(environ)
-        log.is_debug, log.write_at_level = operator.is_debug, operator.write_at_level
-        request = client_request.from_environ(environ, operator.served_path, operator.error_status)
+        context = operator_settings.from_environ(environ)
+        log.is_debug = context.is_debug
+        request = client_request.from_environ(environ, context.served_path, context.error_status)
     except GatewayError as failure:
         log.failure(failure)
         raise
-    client = ClientConnection(environ, log, operator.counts_length, operator.mark_truncated)
-    exchange = _Exchange(request, operator.settings, operator, client, log)
+    client = ClientConnection(environ, log, context.counts_length, guarded_body)
+    bucket_request = _BucketRequest(request, context.settings, context, client, log)
     try:
-        return exchange.respond()
+        return bucket_request.respond()
     except GatewayError as failure:
-        fallback, on_404 = operator.settings.fallback, operator.settings.fallback_on_404
+        fallback, on_404 = context.settings.fallback, context.settings.fallback_on_404
         if fallback is None or not retry_policy.should_use_fallback(failure, on_404):
-            log.failure(failure, exchange.last_attempt())
+            log.failure(failure, bucket_request.last_attempt())
             raise
-        log.failure(failure, exchange.last_attempt(), "using S3FallbackURL")
-        forget_traceback(failure)
+        log.failure(failure, bucket_request.last_attempt(), "using S3FallbackURL", Level.WARNING)
+        clear_traceback(failure)
         first_failure = failure
-    return _respond_from_fallback(_Exchange(request, fallback, operator, client, log), first_failure, log)
+    return _respond_from_fallback(_BucketRequest(request, fallback, context, client, log), first_failure, log)
 
 
-def _respond_from_fallback(exchange: _Exchange, first_failure: GatewayError, log: RequestLog) -> Response:
+def _respond_from_fallback(bucket_request: _BucketRequest, first_failure: GatewayError, log: RequestLog) -> Response:
     """Return the fallback bucket's response. Raises: GatewayError, after it is logged."""
     try:
-        return exchange.respond()
+        return bucket_request.respond()
     except GatewayError as failure:
-        log.failure(failure, exchange.last_attempt())
+        log.failure(failure, bucket_request.last_attempt())
         if first_failure.status >= 500 and isinstance(failure, (ObjectNotFound, AccessDenied)):
             raise first_failure from None  # what a copy lacks may be in the bucket itself
         raise
 
 
-class _Exchange:
+class _BucketRequest:
     """A client's request, sent to one bucket."""
 
     def __init__(
         self,
         request: ClientRequest,
         settings: Settings,
-        operator: OperatorSettings,
+        context: RequestContext,
         client: ClientConnection,
         log: RequestLog,
     ) -> None:
-        self._request, self._settings, self._operator = request, settings, operator
+        self._request, self._settings, self._context = request, settings, context
         self._client, self._log = client, log
         self._fetcher = Fetcher(settings, log)
 
@@ -103,7 +105,7 @@ class _Exchange:
 
     def respond(self) -> Response:
         """Return what the client gets. Raises: GatewayError."""
-        self._operator.check_interpreter(self._settings)
+        self._context.check_interpreter(self._settings)
         request = self._request.for_bucket(self._settings)
         response = self._fetcher.fetch(request)
         requested_range, if_range = request.header("Range"), request.header("If-Range")
@@ -112,12 +114,12 @@ class _Exchange:
             request = request.without("Range", "If-Range")
             response = self._fetcher.fetch(request)
         try:
-            return self._to_client(request, response)
+            return self._client_response(request, response)
         except BaseException:
             response.drain_or_close()
             raise
 
-    def _to_client(self, request: S3Request, response: S3Response) -> Response:
+    def _client_response(self, request: S3Request, response: S3Response) -> Response:
         if response.status not in {200, 206}:
             headers = client_response.forwarded_headers(response, self._settings)
             response.drain_or_close()
@@ -129,13 +131,13 @@ class _Exchange:
             request.header("Range"),
             request.is_for_part_number,
         )
-        status = self._operator.error_status or response.status
+        status = self._context.error_status or response.status
         headers = client_response.object_headers(response, self._settings)
         if request.method == "HEAD":
             response.drain_or_close()
             return Response(status, headers, [])
         self._client.check_truncation_is_detectable(response)
-        if self._client.must_close("content-length" in response.headers):
+        if self._client.must_send_connection_close("content-length" in response.headers):
             headers.append(("Connection", "close"))
         body = Body(self._fetcher, request, response, content_range, self._client, self._log)
         return Response(status, headers, body)

@@ -1,22 +1,22 @@
-"""The settings of a request, as far as the operator wrote them: pages and .htaccess files write httpd's variables too.
+"""The trusted settings of a request: only those in the server configuration, which the operator writes.
 
-Where httpd has loaded usp_s3_module, the module tells whose a variable is (``mod_usp_s3/trust_boundary.c``), and passes
-the operator's in one variable, which begins with a proof that no page can know. Without it nobody can tell in a
-subrequest or after a redirect: then only requests are served that a client makes directly.
+An .htaccess file or an SSI page can set the same variables. usp_s3_module knows whose a variable is
+(``mod_usp_s3/trust_boundary.c``), and passes the operator's in one variable, which begins with a proof that no page can
+know. Without the module that is not known in a subrequest or after a redirect: then only requests are served that a
+client makes directly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
-from types import ModuleType
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.credentials import identity
 from usp_s3_wsgi.errors import SettingError
-from usp_s3_wsgi.gateway import client_request
+from usp_s3_wsgi.gateway import client_request, httpd_module
 
 #: The variable that usp_s3_module sets: the proof and two netstrings, of the settings and of facts about the request;
 #: each holds names and values as netstrings.
@@ -31,23 +31,19 @@ _NO_SETTINGS = (
 )
 
 
-class OperatorSettings(NamedTuple):
+class RequestContext(NamedTuple):
     """The operator's settings of a request, and what httpd knows about it.
 
     ``served_path``: the decoded path that is served, where a directive of the operator sets it (``USP_S3_PATH``).
     ``error_status``: the status of the error whose ErrorDocument this is. ``counts_length``: usp_s3_module counts the
-    body's bytes, and ends a response abnormally whose body is too short. ``mark_truncated``: tells it that a body
-    without Content-Length is truncated; None where that is another process. ``write_at_level``: writes a line to
-    httpd's log, None where that is another process. ``is_debug``: each response of S3 that is not a success is logged.
-    ``is_main_interpreter``: threads may run in it.
+    body's bytes, and ends a response abnormally whose body is too short. ``is_debug``: each response of S3 that is not
+    a success is logged. ``is_main_interpreter``: threads may run in it.
     """
 
     settings: Settings
     served_path: str | None = None
     error_status: int | None = None
     counts_length: bool = False
-    mark_truncated: Callable[[], None] | None = None
-    write_at_level: Callable[[int, str], None] | None = None
     is_debug: bool = False
     is_main_interpreter: bool = True
 
@@ -60,7 +56,7 @@ class OperatorSettings(NamedTuple):
             raise SettingError("roles and the identities of AWS need WSGIApplicationGroup %{GLOBAL}")
 
 
-def from_environ(environ: Mapping[str, Any]) -> OperatorSettings:
+def from_environ(environ: Mapping[str, Any]) -> RequestContext:
     """Return the operator's settings of a request.
 
     Raises:
@@ -68,15 +64,15 @@ def from_environ(environ: Mapping[str, Any]) -> OperatorSettings:
         BadRequestTarget: the client's path cannot be a key.
     """
     is_main_interpreter = not environ.get("mod_wsgi.application_group")
-    if _proof is not None:
-        return _from_module(environ.get(_MODULE_VARIABLE, ""), _proof, is_main_interpreter)
+    if httpd_module.PROOF is not None:
+        return _from_module(environ.get(_MODULE_VARIABLE, ""), httpd_module.PROOF, is_main_interpreter)
     found = settings.from_environ(environ)
     if not client_request.is_direct(environ):
         raise SettingError(_MODULE_IS_NEEDED)
-    return OperatorSettings(found, environ.get("USP_S3_PATH"), is_main_interpreter=is_main_interpreter)
+    return RequestContext(found, environ.get("USP_S3_PATH"), is_main_interpreter=is_main_interpreter)
 
 
-def _from_module(text: str, proof: str, is_main_interpreter: bool) -> OperatorSettings:
+def _from_module(text: str, proof: str, is_main_interpreter: bool) -> RequestContext:
     if not text.startswith(proof):
         raise SettingError(_NO_SETTINGS)
     variables, rest = _netstring(text, len(proof))
@@ -84,14 +80,11 @@ def _from_module(text: str, proof: str, is_main_interpreter: bool) -> OperatorSe
     if "refusal" in facts:
         raise SettingError(facts["refusal"])
     status = facts.get("error status")
-    guarded_body = _module.guarded_body() if _module else None
-    return OperatorSettings(
+    return RequestContext(
         _parse(variables),
         facts.get("served path"),
         int(status) if status else None,
         counts_length=True,
-        mark_truncated=partial(_module.cut_body, guarded_body) if _module and guarded_body is not None else None,
-        write_at_level=partial(_module.log, guarded_body) if _module and guarded_body is not None else None,
         is_debug="debug" in facts,
         is_main_interpreter=is_main_interpreter,
     )
@@ -121,17 +114,3 @@ def _netstring(text: str, position: int) -> tuple[str, int]:
     colon = text.index(":", position)
     end = colon + 1 + int(text[position:colon])
     return text[colon + 1 : end], end + 1
-
-
-def _load_module() -> ModuleType | None:
-    """Return what usp_s3_module offers to Python; None where it was not compiled, or httpd has not loaded it."""
-    try:
-        from usp_s3_wsgi import _httpd
-    except ImportError:
-        return None
-    return _httpd
-
-
-_module = _load_module()
-#: The begin of usp_s3_module's variable in this process; None where httpd has not loaded the module.
-_proof: str | None = _module.proof() if _module else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
-from usp_s3_wsgi.errors import GatewayError, LogCode, S3Error, describe_internal_error
+from usp_s3_wsgi.errors import GatewayError, LogCode, S3ErrorResponse, describe_internal_error
+from usp_s3_wsgi.gateway.httpd_module import HttpdRequest
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.observability.error_log import Attempt
 
@@ -21,16 +22,13 @@ class Level(IntEnum):
 
 
 class RequestLog:
-    """Writes lines about a request. ``is_debug``: also each response of S3 that is not a success.
+    """Writes lines about a request. ``is_debug``: also each response of S3 that is not a success."""
 
-    ``write_at_level``: writes a line to httpd's log, which drops those below its LogLevel. None: mod_wsgi writes all
-    lines, at level error.
-    """
-
-    def __init__(self, environ: Mapping[str, Any]) -> None:
+    def __init__(self, environ: Mapping[str, Any], guarded_body: HttpdRequest | None = None) -> None:
+        """``guarded_body``: usp_s3_module's way to httpd's log; None: mod_wsgi writes all lines, at level error."""
         self._stream, self._mount = environ["wsgi.errors"], environ.get("SCRIPT_NAME") or "/"
+        self._guarded_body = guarded_body
         self.is_debug = False
-        self.write_at_level: Callable[[int, str], None] | None = None
 
     def failure(
         self, failure: GatewayError, attempt: Attempt | None = None, action: str = "", level: Level = Level.ERROR
@@ -42,19 +40,22 @@ class RequestLog:
         elif failure.s3_error is not None:
             self.s3_response(failure.s3_error, attempt, action)
 
-    def retry(self, failure: GatewayError, attempt: Attempt | None) -> None:
-        """Log a failure after which the request is retried: at level info, and a warning where that is frequent."""
-        self.failure(failure, attempt, "retrying", Level.INFO)
-        if self.write_at_level is not None and failure.should_log and attempt is not None:
+    def retry(self, failure: GatewayError, attempt: Attempt | None, is_misconfigured: bool = False) -> None:
+        """Log a failure after which the request is retried: at level info, and a warning where that is frequent.
+
+        ``is_misconfigured``: a warning, because the clock or the region of this server is wrong.
+        """
+        self.failure(failure, attempt, "retrying", Level.WARNING if is_misconfigured else Level.INFO)
+        if self._guarded_body is not None and failure.should_log and attempt is not None:
             frequent = error_log.format_frequent_retries(failure, attempt)
             if frequent is not None:
                 self._write(LogCode.FREQUENT_RETRIES, frequent, Level.WARNING)
 
-    def s3_response(self, s3_error: S3Error, attempt: Attempt | None, action: str = "") -> None:
+    def s3_response(self, s3_error: S3ErrorResponse, attempt: Attempt | None, action: str = "") -> None:
         """Log a response of S3 that is not a success, and that no other line tells of, at LogLevel debug."""
         if self.is_debug:
             text = error_log.with_details(str(s3_error), attempt, action)
-            self._write(LogCode.S3_RESPONSE, text if self.write_at_level else f"debug: {text}", Level.DEBUG)
+            self._write(LogCode.S3_RESPONSE, text if self._guarded_body else f"debug: {text}", Level.DEBUG)
 
     def internal_error(self, error: Exception) -> None:
         """Log an unexpected exception."""
@@ -67,7 +68,7 @@ class RequestLog:
 
     def _write(self, code: LogCode, text: str, level: Level) -> None:
         line = error_log.format_line(code, f"{self._mount}: {text}")
-        if self.write_at_level is not None:
-            self.write_at_level(level, line)
+        if self._guarded_body is not None:
+            self._guarded_body.log(level, line)
         else:
             self._stream.write(line + "\n")

@@ -14,7 +14,7 @@ class Attempt(NamedTuple):
     """A request to S3, as a log line shows it.
 
     ``host``: with the port. ``path``: percent-encoded, without the query, which may hold a signature. ``number``: 1 for
-    the first attempt, 0 where the request was not sent. ``seconds``: since the attempt began.
+    the first attempt, 0 if it ended before the request was signed. ``seconds``: since the attempt began.
     """
 
     method: str

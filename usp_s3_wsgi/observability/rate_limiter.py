@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Hashable
 
-#: At most so many lines of a kind are written in so many seconds; the next line says how many were suppressed.
+#: At most so many lines of a kind are written in this many seconds; the next line says how many were suppressed.
 _LINES, _SECONDS = 10, 10.0
 #: More kinds than servers and their error codes have: beyond that S3 makes them up, and they are limited together.
 _MAX_KINDS = 1_000

@@ -1,7 +1,8 @@
 """What usp_s3_module calls for the requests of ``<Proxy>`` sections (``mod_usp_s3/python_callbacks.c``).
 
 mod_proxy carries the bytes. Settings, credentials, signer and the meaning of S3's errors are the gateway's. Bucket and
-key come from the URL that mod_proxy is about to request. None of the callbacks raises an exception.
+key come from the URL that mod_proxy is about to request. The C module logs the type of an exception that a callback
+raises, and answers 500 or 502.
 """
 
 from __future__ import annotations
@@ -21,24 +22,22 @@ from usp_s3_wsgi.errors import (
     LogCode,
     ProxiedRequestFailed,
     RangeNotSatisfiable,
-    S3Error,
+    S3ErrorResponse,
     SettingError,
     describe_internal_error,
 )
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.observability.error_log import Attempt
 from usp_s3_wsgi.proxy import section_settings
-from usp_s3_wsgi.proxy.clock_correction import ClockCorrection, RejectedSignature
-from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest
+from usp_s3_wsgi.proxy.clock_correction import ClockCorrector, RejectedSignature
+from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest, split_url
 from usp_s3_wsgi.s3 import byte_range, error_codes, error_response, forwarded_headers, object_request
 from usp_s3_wsgi.s3.endpoint_state import SYSTEM_CLOCK, endpoint_state
 from usp_s3_wsgi.s3.retry_policy import RetryAction, rule_for
 from usp_s3_wsgi.signing.signer import sign, signing_template
-from usp_s3_wsgi.signing.types import Credentials, S3Request
+from usp_s3_wsgi.signing.types import Credentials, Pairs, S3Request
 
-Pairs = tuple[tuple[str, str], ...]
-
-#: With this status S3 names the region for the signature, at the same host; with another one, another host's region.
+#: With this status S3 names the region to sign for, at the same host. With 301, 307 and 308 the bucket is at another.
 _WRONG_SIGNING_REGION = 400
 #: The client's headers that are forwarded to S3, by method.
 REQUEST_HEADERS: dict[str, tuple[str, ...]] = {
@@ -52,28 +51,31 @@ RESPONSE_HEADERS: dict[int, tuple[str, ...]] = {
 }
 
 
-class SigningTemplate(NamedTuple):
+clock_corrector = ClockCorrector(endpoint_state)
+
+
+class NativeSigningTemplate(NamedTuple):
     """How ``mod_usp_s3/signing_template.c`` signs other paths of the section in the same second without Python.
 
     ``second``: this one, by this server's clock, in unix time (the signature has S3's). ``requires_empty_query``: only
     requests without a query. ``origin``: scheme and host of the URL, before its path, which begins with ``prefix``.
-    ``canonical_request_tail``: the canonical request from its query on. ``string_to_sign_prefix``: the string to sign
-    up to the hash. ``authorization_prefix``: that header up to the signature; or None, and then ``query_prefix`` is the
-    URL's query up to it.
+    ``canonical_request_after_path``: the canonical request from its query on. ``string_to_sign_prefix``: the string to
+    sign up to the hash. ``authorization_prefix``: that header up to the signature; or None, and then ``query_prefix``
+    is the URL's query up to it.
     """
 
     second: int
     requires_empty_query: bool
     origin: str
     prefix: str
-    canonical_request_tail: str
+    canonical_request_after_path: str
     string_to_sign_prefix: str
     signing_key: bytes
     authorization_prefix: str | None
     query_prefix: str | None
 
     def __repr__(self) -> str:
-        return f"SigningTemplate({self.second}, {self.origin}{self.prefix})"  # the rest holds a key
+        return f"NativeSigningTemplate({self.second}, {self.origin}{self.prefix})"  # the rest holds a key
 
 
 class SignedRequest(NamedTuple):
@@ -81,7 +83,7 @@ class SignedRequest(NamedTuple):
 
     ``server_name``: the host's name alone, for TLS. ``pass_headers``: lowercase prefixes of further response headers
     that are forwarded. ``signed_at``: the time in the signature, in unix time. ``state_version``: of the endpoint state
-    with which it was signed. ``template``: None where each request is to be signed by Python.
+    with which it was signed. ``template``: None if each request is to be signed by Python.
     """
 
     url: str
@@ -93,13 +95,13 @@ class SignedRequest(NamedTuple):
     is_for_part_number: bool
     signed_at: int
     state_version: int
-    template: SigningTemplate | None
+    template: NativeSigningTemplate | None
 
     def __repr__(self) -> str:
         return f"SignedRequest({self.url.partition('?')[0]})"  # the rest holds a signature
 
 
-class ErrorResponse(NamedTuple):
+class ClientResponse(NamedTuple):
     """What the client gets instead: status and headers; ``log_line``: for the error log, None for none.
 
     ``state_version``: of the endpoint state, which this error may have changed.
@@ -116,7 +118,7 @@ class Validation(NamedTuple):
 
     ``status``: the one that the response should have. ``must_refetch_whole``: request the whole object instead.
     ``error``: why the response must be rejected, None where it is valid. ``length``: the bytes that the body must have,
-    -1 where that is not known. ``headers``: the client's, of an error.
+    -1 if that is not known. ``headers``: the client's, of an error.
     """
 
     status: int
@@ -126,13 +128,13 @@ class Validation(NamedTuple):
     headers: Pairs = ()
 
 
-def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ErrorResponse:
+def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ClientResponse:
     """Sign what mod_proxy is about to send; ``fields``: those of :class:`ProxiedRequest`."""
     request = ProxiedRequest(*fields)
     try:
         if request.rejection is not None:
             raise SettingError(request.rejection)
-        settings = section_settings.for_request(request.section_url, request.variables, request.split_url()[0])
+        settings = section_settings.for_request(request.section_url, request.variables, split_url(request.url)[0])
         version, second = endpoint_state.version, int(time.time())
         effective = endpoint_state.effective_settings(settings, keep_host=True)
         unsigned = request.for_bucket(effective)
@@ -157,12 +159,12 @@ def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ErrorResponse:
 
 def _template(
     unsigned: S3Request, settings: Settings, credentials: Credentials, now: datetime, second: int
-) -> SigningTemplate | None:
+) -> NativeSigningTemplate | None:
     template = signing_template(unsigned, settings.signing, credentials, now)
     if template is None or unsigned.query:
         return None
     query_prefix = "&".join([f"{name}={value}" for name, value in template.added]) + "&X-Amz-Signature="
-    return SigningTemplate(
+    return NativeSigningTemplate(
         second,
         bool(settings.pass_query),
         f"{unsigned.scheme}://{unsigned.host}",
@@ -176,18 +178,18 @@ def _template(
 
 
 def validate_response(
-    status: int, headers: Mapping[str, str], requested: str | None, if_range: str | None, is_for_part_number: bool
+    status: int, headers: Mapping[str, str], range_header: str | None, if_range: str | None, is_for_part_number: bool
 ) -> Validation:
     """Validate S3's response to a request for a part. Arguments as in :func:`byte_range.effective_status`."""
-    status = byte_range.effective_status(status, headers, requested, is_for_part_number)
-    if byte_range.must_refetch_whole(status, headers, requested, if_range):
+    status = byte_range.effective_status(status, headers, range_header, is_for_part_number)
+    if byte_range.must_refetch_whole(status, headers, range_header, if_range):
         return Validation(status, must_refetch_whole=True)
     if status not in {200, 206}:
         return Validation(status)
     length = headers.get("content-length")
     try:
         content_range = byte_range.validate(
-            status, headers, int(length) if length else None, requested, is_for_part_number
+            status, headers, int(length) if length else None, range_header, is_for_part_number
         )
     except RangeNotSatisfiable as error:
         return Validation(error.status, headers=error.headers)
@@ -203,8 +205,8 @@ def explain_error(
     response: tuple[int, bytes, Mapping[str, str]],
     attempt: tuple[int, float],
     signature: tuple[int, int, int] = (0, 0, -1),
-) -> ErrorResponse:
-    """Say what S3's error response means to the client and to the operator, and record what S3 says about itself.
+) -> ClientResponse:
+    """Return the client's response and the log line for an error response of S3, and record S3's clock and region.
 
     ``request``: section_url, variables, method and URL, as in :class:`ProxiedRequest`. ``response``: S3's status, the
     begin of its body, and its headers by names in lowercase. ``attempt``: how many members of a balancer were tried,
@@ -216,16 +218,16 @@ def explain_error(
     try:
         status, body, headers = response
         s3_error = error_response.parse(status, headers, body.decode("utf-8", "replace"))
-        origin, path, query = ProxiedRequest(section_url, variables, method, url, None, False, None).split_url()
+        origin, path, query = split_url(url)
         settings = section_settings.for_request(section_url, variables, origin)
         signed_at, version, granted_version = signature
         rejected = RejectedSignature(datetime.fromtimestamp(signed_at, UTC), version, granted_version)
-        if _is_clock_skew(s3_error, settings, rejected):
-            s3_error = replace(s3_error, is_outside_validity=True)
+        if _record_possible_skew(s3_error, settings, rejected):
+            s3_error = replace(s3_error, is_signature_time_invalid=True)
         has_query = bool(object_request.allowed_parameters(query, settings.pass_query))
-        is_clients = object_request.is_client_choice(path, has_query, settings)
+        is_clients = object_request.may_be_client_error(path, has_query, settings)
         failure = error_codes.to_exception(s3_error, settings.denied_status, is_clients)
-        if s3_error.code in error_codes.CREDENTIAL_CODES and not s3_error.is_outside_validity:
+        if s3_error.code in error_codes.CREDENTIAL_CODES and not s3_error.is_signature_time_invalid:
             with suppress(GatewayError):  # the next request reports it
                 resolver.invalidate(settings, s3_error.code)
         action = _record(failure, s3_error, settings, rejected)
@@ -234,22 +236,22 @@ def explain_error(
     return _error_response(failure, logged_attempt, action)
 
 
-def _is_clock_skew(s3_error: S3Error, settings: Settings, rejected: RejectedSignature) -> bool:
-    """Whether an error without a reason is taken for a clock problem."""
+def _record_possible_skew(s3_error: S3ErrorResponse, settings: Settings, rejected: RejectedSignature) -> bool:
+    """Record an error that may be a clock problem; return whether it is taken for one."""
     if s3_error.date is None:
         return False
     if not error_codes.is_possible_clock_skew(s3_error, settings.signing, rejected.signed_at):
         return False
-    return clock_correction.record_denial_outside_validity(settings.bucket_url, s3_error.date, rejected)
+    return clock_corrector.record_denial_outside_validity(settings.bucket_url, s3_error.date, rejected)
 
 
-def _record(failure: GatewayError, s3_error: S3Error, settings: Settings, rejected: RejectedSignature) -> str:
+def _record(failure: GatewayError, s3_error: S3ErrorResponse, settings: Settings, rejected: RejectedSignature) -> str:
     """Record S3's clock or region for the next requests; return words for what is done, empty for nothing."""
     url, action = settings.bucket_url, rule_for(failure).action
     if isinstance(failure, AccessDenied):
-        clock_correction.record_denial(url, rejected)
-    if s3_error.is_outside_validity or (
-        action is RetryAction.CORRECT_CLOCK_SKEW and clock_correction.record_skew(url, s3_error.date, rejected)
+        clock_corrector.record_denial(url, rejected)
+    if s3_error.is_signature_time_invalid or (
+        action is RetryAction.CORRECT_CLOCK_SKEW and clock_corrector.record_skew(url, s3_error.date, rejected)
     ):
         whose = "this server's" if endpoint_state.clock(url) == SYSTEM_CLOCK else "S3's"
         return f"the next requests are signed with {whose} clock"
@@ -280,14 +282,14 @@ def describe_response(
     return error_log.format_line(LogCode.S3_RESPONSE, text)
 
 
-def _error_response(error: Exception, attempt: Attempt, action: str = "") -> ErrorResponse:
+def _error_response(error: Exception, attempt: Attempt, action: str = "") -> ClientResponse:
     """Return the response for an exception; ``action``: what is done about it."""
     if not isinstance(error, GatewayError):
         line = error_log.format_line(LogCode.INTERNAL_ERROR, f"{describe_internal_error(error)} ({attempt})")
-        return ErrorResponse(500, line, (), endpoint_state.version)
+        return ClientResponse(500, line, (), endpoint_state.version)
     text = error_log.format_failure(error, attempt, action)
     log_line = None if text is None else error_log.format_line(error.code, text)
-    return ErrorResponse(error.status, log_line, error.headers, endpoint_state.version)
+    return ClientResponse(error.status, log_line, error.headers, endpoint_state.version)
 
 
 def _attempt(method: str, url: str, number: int = 0, seconds: float = 0.0) -> Attempt:
@@ -295,6 +297,3 @@ def _attempt(method: str, url: str, number: int = 0, seconds: float = 0.0) -> At
     scheme, _, rest = url.partition("?")[0].partition("://")
     host, slash, path = rest.partition("/")
     return Attempt(method, scheme, host, slash + path, number, seconds)
-
-
-clock_correction = ClockCorrection(endpoint_state)

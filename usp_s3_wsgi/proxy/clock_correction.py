@@ -1,9 +1,15 @@
 """S3's clock in ``<Proxy>`` sections, where requests are not retried: what S3 answers changes how the next are signed.
 
-Where S3 names the clock as its reason, it is corrected at once. A denial without a reason, whose Date is outside of the
-signature's validity, may be a clock problem too; or the object is denied, and a cache or another device set the Date.
-So S3's clock is tried until S3 grants a request that was signed with it. Where S3 has granted requests with the present
-clock, a trial begins after two such denials with no grant between them; after each failed trial, four times as many.
+If S3 names the clock as its reason, it is corrected at once. A denial without a reason, whose Date is outside of the
+signature's validity, is ambiguous: the clock may be wrong, or the object is denied, and a cache or another device has
+set the Date. Such a denial begins a trial, in which requests are signed with S3's clock::
+
+    present clock --- ambiguous denials: 1, or 2 in a row if S3 has granted requests with it ---> trial of S3's clock
+    trial         --- S3 grants a request ----------------------------------------------------> S3's clock stays
+    trial         --- 5 denials ---------------------------------------------------------------> present clock again;
+                                                               the next trial needs 4 times as many ambiguous denials
+
+What S3 has granted is counted in C, without Python's lock (``mod_usp_s3/endpoint_state.c``).
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from typing import NamedTuple
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.s3.endpoint_state import Clock, EndpointState
 
-#: A trial ends after so many denials: some objects are denied with any clock.
+#: A trial ends after this many denials: some objects are denied with any clock.
 _MAX_DENIALS_IN_TRIAL = 5
 _MAX_DENIALS_BEFORE_TRIAL = 1_000
 _MAX_HOSTS = 10_000
@@ -37,15 +43,15 @@ class RejectedSignature(NamedTuple):
 class _Host:
     """``clock_before``: during a trial, the clock to return to. ``denials``: with no grant between them.
 
-    During a trial all denials count; else those that may be a clock problem: ``needed`` of them begin a trial.
+    During a trial all denials count; else the ambiguous ones: ``denials_before_trial`` of them begin a trial.
     """
 
     clock_before: Clock | None = None
     denials: int = 0
-    needed: int = 1
+    denials_before_trial: int = 1
 
 
-class ClockCorrection:
+class ClockCorrector:
     """The clock trials of a process, by host."""
 
     def __init__(self, state: EndpointState) -> None:
@@ -66,23 +72,23 @@ class ClockCorrection:
             clock = self._state.alternative_clock(url, date, rejected.signed_at)
             if clock is None:
                 return False
-            self._end_trial(self._host(url), has_failed=True)
+            self._end_trial(self._get_or_create_host(url), has_failed=True)
             self._state.record_clock(url, clock)
             return True
 
     def record_denial_outside_validity(self, url: BucketURL, date: datetime, rejected: RejectedSignature) -> bool:
         """S3 denies a signature that was not valid by its clock: return whether the next are signed with that clock."""
         with self._lock:
-            state, host = self._state, self._host(url)
+            state, host = self._state, self._get_or_create_host(url)
             if rejected.version < state.clock_version(url):
                 return state.clock(url).shows(date)
             if rejected.granted_version >= state.clock_version(url):
                 self._end_trial(host, has_failed=False)
-                state.record_clock(url, state.clock(url))  # a new version: has it granted anything from now on?
+                state.record_clock(url, state.clock(url))  # a new version, so that only later grants count
             host.denials += 1
             clock = state.alternative_clock(url, date, rejected.signed_at)
-            is_too_early = host.clock_before is None and host.denials < host.needed
-            if clock is None or self._end_long_trial(url, host) or is_too_early:
+            is_too_early = host.clock_before is None and host.denials < host.denials_before_trial
+            if clock is None or self._end_trial_after_many_denials(url, host) or is_too_early:
                 return False
             if host.clock_before is None:
                 host.clock_before, host.denials = state.clock(url), 0
@@ -99,14 +105,14 @@ class ClockCorrection:
                 self._end_trial(host, has_failed=False)
             else:
                 host.denials += 1
-                self._end_long_trial(url, host)
+                self._end_trial_after_many_denials(url, host)
 
-    def _host(self, url: BucketURL) -> _Host:
+    def _get_or_create_host(self, url: BucketURL) -> _Host:
         if len(self._hosts) >= _MAX_HOSTS:
             self._hosts.clear()  # where a pattern allows any host, clients make up names
         return self._hosts.setdefault((url.host, url.port), _Host())
 
-    def _end_long_trial(self, url: BucketURL, host: _Host) -> bool:
+    def _end_trial_after_many_denials(self, url: BucketURL, host: _Host) -> bool:
         """Return to the clock before the trial, if all requests of the trial were denied; return whether it ended."""
         if host.clock_before is None or host.denials < _MAX_DENIALS_IN_TRIAL:
             return False
@@ -116,9 +122,9 @@ class ClockCorrection:
 
     def _end_trial(self, host: _Host, has_failed: bool) -> None:
         if host.clock_before is not None and has_failed:
-            host.needed = min(_MAX_DENIALS_BEFORE_TRIAL, 4 * max(2, host.needed))
+            host.denials_before_trial = min(_MAX_DENIALS_BEFORE_TRIAL, 4 * max(2, host.denials_before_trial))
         elif host.clock_before is not None:
-            host.needed = 2
+            host.denials_before_trial = 2
         elif not has_failed:
-            host.needed = max(2, host.needed)
+            host.denials_before_trial = max(2, host.denials_before_trial)
         host.clock_before, host.denials = None, 0

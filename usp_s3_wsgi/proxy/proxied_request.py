@@ -11,7 +11,7 @@ from usp_s3_wsgi.errors import BadRequestTarget, SettingError
 from usp_s3_wsgi.s3 import object_request
 from usp_s3_wsgi.s3.object_request import PLAIN_PATH, decode_path, path_of
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
-from usp_s3_wsgi.signing.types import S3Request
+from usp_s3_wsgi.signing.types import Pairs, S3Request
 
 _PATH_SEGMENT = re.compile(rb"(/+)([^/]*)")
 #: What can become "//" when it is decoded: most paths have none of it.
@@ -19,13 +19,11 @@ _MAY_HAVE_DOUBLE_SLASH = re.compile("//|%2f", re.IGNORECASE)
 _MAY_HAVE_DOT_SEGMENT = re.compile(r"(?:/|%2f)(?:\.|%2e)", re.IGNORECASE)
 _URL = re.compile(r"(https?://[^/?]*)([^?]*)(?:\?(.*))?", re.DOTALL)
 
-Pairs = tuple[tuple[str, str], ...]
-
 
 class ProxiedRequest(NamedTuple):
     """A request that mod_proxy is about to send, as the C module passes it.
 
-    ``section_url``: the URL that names the bucket, of the ``<Proxy>`` section or the ProxyPass; None where the section
+    ``section_url``: the URL that names the bucket, of the ``<Proxy>`` section or the ProxyPass; None if the section
     is a pattern. ``variables``: the S3 settings of the request's sections. ``url``: what mod_proxy would request,
     percent-encoded once, with the client's query. ``client_target``: the client's request target, None in a
     subrequest. ``has_encoded_slash``: httpd did not decode a ``%2F`` in the path that it checked. ``merging_mount``:
@@ -42,14 +40,6 @@ class ProxiedRequest(NamedTuple):
     merging_mount: str | None
     rejection: str | None = None
 
-    def split_url(self) -> tuple[str, str, str]:
-        """Return scheme and authority (``https://host``), path and query. Raises: SettingError."""
-        match = _URL.fullmatch(self.url)
-        if match is None:
-            raise SettingError("only http:// and https:// URLs can be signed")
-        origin, path, query = match.groups()
-        return origin, path or "/", query or ""
-
     def for_bucket(self, settings: Settings) -> S3Request:
         """Return the unsigned request to the bucket; its headers are mod_proxy's.
 
@@ -57,7 +47,7 @@ class ProxiedRequest(NamedTuple):
             MethodNotAllowed, BadRequestTarget, ObjectNotFound: as for the gateway.
             SettingError: the URL is not below the bucket's.
         """
-        _, path, query = self.split_url()
+        _, path, query = split_url(self.url)
         object_request.check_method(self.method)
         if self.has_encoded_slash:
             raise BadRequestTarget("encoded slash that httpd did not decode")
@@ -74,10 +64,19 @@ class ProxiedRequest(NamedTuple):
         return object_request.for_object(self.method, encoded, query, (), settings)
 
 
+def split_url(url: str) -> tuple[str, str, str]:
+    """Return scheme and authority (``https://host``), path and query. Raises: SettingError."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise SettingError("only http:// and https:// URLs can be signed")
+    origin, path, query = match.groups()
+    return origin, path or "/", query or ""
+
+
 def _unmerge(prefix: bytes, key: bytes, client_target: str, mount: str) -> bytes:
     """Return the key with the slashes that the client's URL has below the mount: without them it is another key.
 
-    ``prefix``: the path before the key, from ``/`` to ``/``. ``mount``: empty where it is not known.
+    ``prefix``: the path before the key, from ``/`` to ``/``. ``mount``: empty if it is not known.
 
     Raises:
         BadRequestTarget: a directive changed the client's path, and it is not known which slashes belong to the key.

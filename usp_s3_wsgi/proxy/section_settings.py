@@ -8,8 +8,7 @@ from usp_s3_wsgi.config import bucket_url, settings
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import SettingError
-
-Pairs = tuple[tuple[str, str], ...]
+from usp_s3_wsgi.signing.types import Pairs
 
 #: Settings of the gateway's own connections, and what mod_proxy and mod_ssl have instead.
 GATEWAY_ONLY = {
@@ -22,7 +21,7 @@ GATEWAY_ONLY = {
 def for_request(section_url: str | None, variables: Pairs, origin: str) -> Settings:
     """Return the settings of a proxied request, whose bucket must be where mod_proxy would connect to.
 
-    ``section_url``: the URL that names the bucket, None where the section is a pattern. ``variables``: the settings in
+    ``section_url``: the URL that names the bucket, None if the section is a pattern. ``variables``: the settings in
     the request's sections. ``origin``: scheme and authority of the proxied URL.
 
     Raises:

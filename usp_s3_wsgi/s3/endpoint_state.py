@@ -48,7 +48,7 @@ class EndpointState:
         """Forget all records, as in a new process."""
         self.version = 0
         self._clocks: dict[tuple[str, int], tuple[Clock, int]] = {}
-        self._moved: dict[tuple[Settings, bool], Settings] = {}
+        self._redirected_settings: dict[tuple[Settings, bool], Settings] = {}
 
     def clock(self, url: BucketURL) -> Clock:
         """Return the clock to sign with: S3's own where this server's was wrong."""
@@ -63,10 +63,10 @@ class EndpointState:
         return self.clock(url).now()
 
     def alternative_clock(self, url: BucketURL, date: datetime | None, signed_at: datetime) -> Clock | None:
-        """Return the clock to try after S3 has rejected the time in a signature; None where there is no other.
+        """Return the clock to try after S3 has rejected the time in a signature; None if there is no other.
 
-        ``date``: S3's clock, None where the response has none. Where it is the time that was signed, S3's clock had
-        been recorded, and this server's may be right again.
+        ``date``: S3's clock, None if the response has none. If it is the time that was signed, the recorded
+        clock was wrong: then this server's clock is tried.
         """
         if date is not None and not _is_same_time(date, signed_at):
             return Clock(date.timestamp() - time.monotonic())
@@ -80,10 +80,10 @@ class EndpointState:
 
     def effective_settings(self, settings: Settings, keep_host: bool = False) -> Settings:
         """Return the settings with the region that S3 named for the bucket, and its endpoint unless the host stays."""
-        return self._moved.get((settings, keep_host), settings) if self._moved else settings
+        return self._redirected_settings.get((settings, keep_host), settings) if self._redirected_settings else settings
 
-    def record_region(self, settings: Settings, used: Settings, region: str, keep_host: bool = False) -> bool:
-        """Use that region from now on; return False where it is not valid, or already in the settings ``used``."""
+    def record_region(self, settings: Settings, signed_with: Settings, region: str, keep_host: bool = False) -> bool:
+        """Use that region from now on; return False if it is not valid, or already in the settings ``signed_with``."""
         try:
             parsers.region(region)
         except ValueError:
@@ -91,10 +91,10 @@ class EndpointState:
         signing_region = region if settings.region is not None else None  # Signature v2 has no region
         url = settings.bucket_url if keep_host else settings.bucket_url.in_region(region)
         moved = replace(settings, region=signing_region, bucket_url=url)
-        if moved == used:
+        if moved == signed_with:
             return False
         with self._lock:
-            self._moved[settings, keep_host] = moved
+            self._redirected_settings[settings, keep_host] = moved
             self.version += 1
         return True
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from usp_s3_wsgi.errors import S3Error
+from usp_s3_wsgi.errors import S3ErrorResponse
 
 #: The headers in which servers send the id of a request: S3, Google, Oracle, Cloudflare, CloudFront.
 _REQUEST_ID_HEADERS = ("x-amz-request-id", "x-guploader-uploadid", "opc-request-id", "cf-ray", "x-amz-cf-id")
@@ -23,13 +23,13 @@ _PLAIN_HTTP_TO_TLS = (
 _PLAUSIBLE_YEARS = range(2000, 2100)
 
 
-def parse(status: int, headers: Mapping[str, str], document: str) -> S3Error:
+def parse(status: int, headers: Mapping[str, str], document: str) -> S3ErrorResponse:
     """Return what an error document and its headers say; ``headers``: names in lowercase."""
     code = _element(document, "Code")
     if code == "AccessDenied" and "<ServerTime>" in document:
         code = "RequestExpired"  # AWS says so of a signature in the query that is too old, or from a wrong clock
     now, date = datetime.now(UTC), _server_time(headers)
-    return S3Error(
+    return S3ErrorResponse(
         status=status,
         code=code,
         request_id=request_id(headers) or _with_host_id(_element(document, "RequestId"), _element(document, "HostId")),
@@ -37,14 +37,14 @@ def parse(status: int, headers: Mapping[str, str], document: str) -> S3Error:
         retry_after=_retry_after(headers.get("retry-after", ""), now),
         date=date,
         clock_skew=(date - now).total_seconds() if date else 0.0,
-        is_foreign=bool(document.strip()) and not code,
+        is_not_s3_document=bool(document.strip()) and not code,
         is_delete_marker=headers.get("x-amz-delete-marker", "") == "true",
-        wants_tls=status == 400 and not code and any(words in document for words in _PLAIN_HTTP_TO_TLS),
+        is_http_on_tls_port=status == 400 and not code and any(words in document for words in _PLAIN_HTTP_TO_TLS),
     )
 
 
 def request_id(headers: Mapping[str, str]) -> str:
-    """Return the server's id of a request, in words for its support; empty where the response has none."""
+    """Return the server's id of a request, in words for its support; empty if the response has none."""
     found = ((name, value) for name in _REQUEST_ID_HEADERS if (value := _safe_word(headers.get(name, ""))))
     name, value = next(found, ("", ""))
     if name == _REQUEST_ID_HEADERS[0]:

@@ -39,7 +39,7 @@ RESPONSE_HEADERS = {
 
 
 def request_header_value(name: str, value: str | None) -> str | None:
-    """Return the value of a request header as S3 is to see it; nothing where the header is to be ignored.
+    """Return the value of a request header as S3 is to see it; nothing if the header is to be ignored.
 
     ``name``: one of the forwarded request headers.
     """

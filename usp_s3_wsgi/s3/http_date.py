@@ -1,4 +1,4 @@
-"""The dates of HTTP: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7."""
+"""HTTP dates: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FORMS = (
 
 
 def canonical(text: str) -> str | None:
-    """Return a date in the form that is to be sent (IMF-fixdate), None for what is no date.
+    """Return a date in the form that must be sent (IMF-fixdate), None for anything else.
 
     >>> canonical("Sunday, 06-Nov-94 08:49:37 GMT")
     'Sun, 06 Nov 1994 08:49:37 GMT'

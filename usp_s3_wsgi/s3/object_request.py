@@ -19,7 +19,7 @@ DOT_SEGMENTS = frozenset({b".", b".."})
 PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 #: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
 _REQUESTER_PAYS = ("x-amz-request-payer", "requester")
-#: A content coding and its weight, which is empty where there is none.
+#: A content coding and its weight, which is empty if there is none.
 _CODING = re.compile(r"(?:\A|,)[ \t]*([^\s,;]+)[ \t]*(?:;[ \t]*q=([0-9.]*))?")
 _BROKEN_PERCENT_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -98,7 +98,7 @@ def accepted_coding(accept_encoding: str) -> str:
     return "gzip" if weight.strip("0.") or not weight else "identity"
 
 
-def is_client_choice(path: str, has_query: bool, settings: Settings) -> bool:
+def may_be_client_error(path: str, has_query: bool, settings: Settings) -> bool:
     """Whether S3 may reject the request for what the client chose: query parameters, or a key over S3's limit.
 
     ``path``: of S3's URL, percent-encoded.

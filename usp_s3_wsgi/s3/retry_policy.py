@@ -9,6 +9,7 @@ from usp_s3_wsgi.errors import (
     AccessDenied,
     BodyNotResumable,
     BodyTruncated,
+    CredentialsUnavailable,
     GatewayError,
     HostInErrorState,
     ObjectNotFound,
@@ -51,7 +52,7 @@ class Rule(NamedTuple):
 
 
 _TRANSIENT = frozenset({500, 502, 503, 504}) | TRANSIENT_STATUSES
-_NAMES_REGION = frozenset({301, 307, 308, 400})
+_REGION_REDIRECT_STATUSES = frozenset({301, 307, 308, 400})
 
 #: The first row that matches is used; without one there is neither retry nor fallback.
 RULES = (
@@ -62,12 +63,14 @@ RULES = (
     Rule(HostInErrorState, RetryAction.NO_RETRY, Fallback.ALWAYS),
     # The operator's own limit on connections: a retry or another bucket would evade it.
     Rule(PoolTimeout, RetryAction.NO_RETRY, Fallback.NEVER),
+    # The refresher has its own retries.
+    Rule(CredentialsUnavailable, RetryAction.NO_RETRY, Fallback.ALWAYS),
     Rule(UpstreamUnavailable, RetryAction.BACKOFF, Fallback.ALWAYS, _TRANSIENT),
     Rule(UpstreamUnavailable, RetryAction.BACKOFF, Fallback.ALWAYS, codes=TRANSIENT_CODES),
     Rule(UpstreamUnavailable, RetryAction.NO_RETRY, Fallback.ALWAYS),
     Rule(RequestRejected, RetryAction.CORRECT_CLOCK_SKEW, Fallback.NEVER, codes=CLOCK_SKEW_CODES),
     Rule(RequestRejected, RetryAction.REFRESH_CREDENTIALS, Fallback.NEVER, codes=CREDENTIAL_CODES),
-    Rule(RequestRejected, RetryAction.FOLLOW_REGION, Fallback.NEVER, _NAMES_REGION),
+    Rule(RequestRejected, RetryAction.FOLLOW_REGION, Fallback.NEVER, _REGION_REDIRECT_STATUSES),
     Rule(ObjectNotFound, RetryAction.NO_RETRY, Fallback.ON_404),
     # Without the permission to list, S3 denies access to objects that do not exist: S3DeniedStatus 404 stands for that.
     Rule(AccessDenied, RetryAction.NO_RETRY, Fallback.ON_404),

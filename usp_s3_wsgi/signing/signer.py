@@ -33,14 +33,14 @@ def sign(
     """
     if now.tzinfo != UTC:
         raise ValueError("now must be an aware datetime in timezone.utc")
-    region, use_headers, expires, bucket = context
+    region, use_headers, expires, virtual_host_bucket = context
     if region is not None:
         if use_headers:
             return sigv4.sign_headers(request, credentials, region, now, payload_hash or sigv4.EMPTY_PAYLOAD_HASH)
         return sigv4.sign_query(request, credentials, region, now, expires)
     if use_headers:
-        return sigv2.sign_headers(request, credentials, bucket, now)
-    return sigv2.sign_query(request, credentials, bucket, now, expires)
+        return sigv2.sign_headers(request, credentials, virtual_host_bucket, now)
+    return sigv2.sign_query(request, credentials, virtual_host_bucket, now, expires)
 
 
 def signing_template(
@@ -54,8 +54,8 @@ def signing_template(
     return sigv4.query_template(request, credentials, context.region, now, context.expires)[1]
 
 
-def validity(context: SigningContext, signed_at: datetime) -> tuple[datetime, datetime]:
-    """Return the interval, begin included and end excluded, in which S3's clock must be to accept a signature.
+def validity_interval(context: SigningContext, signed_at: datetime) -> tuple[datetime, datetime]:
+    """Return the interval in which S3's clock must be to accept a signature: start inclusive, end exclusive.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationTimeStamp
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html

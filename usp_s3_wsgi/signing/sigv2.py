@@ -86,7 +86,7 @@ def signature(secret_key: str, text: str) -> str:
 def sign_headers(request: S3Request, credentials: Credentials, bucket: str | None, now: datetime) -> S3Request:
     """Return the request with the headers Date and Authorization, and x-amz-security-token if there is a token.
 
-    ``bucket`` is the bucket's name where the host holds it, None where the path does; ``now`` is in UTC.
+    ``bucket`` is the bucket's name where the host holds it, None if the path does; ``now`` is in UTC.
     https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#ConstructingTheAuthenticationHeader
     """
     date = _http_date(now.replace(microsecond=0))
@@ -103,7 +103,7 @@ def sign_query(
 ) -> S3Request:
     """Return the request with AWSAccessKeyId, Expires, Signature and the token, if there is one, in its query.
 
-    ``bucket`` is the bucket's name where the host holds it, None where the path does; ``now`` is in UTC and
+    ``bucket`` is the bucket's name where the host holds it, None if the path does; ``now`` is in UTC and
     ``expires`` in seconds from then (the query holds their sum, in unix seconds).
     https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationQueryStringAuth
     """

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
-from usp_s3_wsgi.signing.types import Credentials, S3Request
+from usp_s3_wsgi.signing.types import Credentials, Pairs, S3Request
 
 if TYPE_CHECKING:
     import hashlib
@@ -29,7 +29,6 @@ UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
 #: Headers that the signer sets: S3 rejects a request that has one of them twice, or two signatures.
 _SIGNER_HEADERS = frozenset({"authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
-_Pairs = tuple[tuple[str, str], ...]
 
 
 def canonical_query_string(query: Iterable[tuple[str, str]]) -> str:
@@ -187,7 +186,7 @@ class SigningTemplate(NamedTuple):
 
 
 #: The signed headers for which templates are cached. Others, and the hash of a body, belong to a single request.
-_CACHED_SIGNED_HEADERS: frozenset[_Pairs] = frozenset({(), (("x-amz-request-payer", "requester"),)})
+_CACHED_SIGNED_HEADERS: frozenset[Pairs] = frozenset({(), (("x-amz-request-payer", "requester"),)})
 #: Stands for the time in a template of a day: no header's value holds it.
 _TIME_PLACEHOLDER = "\0"
 
@@ -195,12 +194,12 @@ _TIME_PLACEHOLDER = "\0"
 # Cached by day as well as by second: a server of thousands of buckets signs for most of them once in a second.
 @lru_cache(maxsize=16_384)
 def _daily_header_template(
-    host: str, extra: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, payload: str, day: str
+    host: str, signed: Pairs, access_key: str, secret_key: str, token: str | None, region: str, payload: str, day: str
 ) -> SigningTemplate:
     added = [("x-amz-content-sha256", payload), ("x-amz-date", _TIME_PLACEHOLDER)]
     if token:
         added.append(("x-amz-security-token", token))
-    headers = [("host", host), *extra, *added]
+    headers = [("host", host), *signed, *added]
     key = signing_key(secret_key, day, region)
     signed_names, scope = signed_headers(headers), credential_scope(day, region)
     return SigningTemplate(
@@ -216,9 +215,9 @@ def _daily_header_template(
 
 @lru_cache(maxsize=16_384)
 def _daily_query_template(
-    host: str, extra: _Pairs, access_key: str, secret_key: str, token: str | None, region: str, expires: int, day: str
+    host: str, signed: Pairs, access_key: str, secret_key: str, token: str | None, region: str, expires: int, day: str
 ) -> SigningTemplate:
-    headers = [("host", host), *extra]
+    headers = [("host", host), *signed]
     key = signing_key(secret_key, day, region)
     signed_names, scope = signed_headers(headers), credential_scope(day, region)
     added = query_parameters(access_key, token, scope, _TIME_PLACEHOLDER, expires, signed_names)
@@ -247,37 +246,31 @@ def _template_at(time: str, daily_template: Callable[..., SigningTemplate], *arg
 
 def header_template(
     request: S3Request, credentials: Credentials, region: str, now: datetime, payload_hash: str = EMPTY_PAYLOAD_HASH
-) -> tuple[_Pairs, SigningTemplate]:
+) -> tuple[Pairs, SigningTemplate]:
     """Return the request's own headers, and the template of :func:`sign_headers` for it; arguments as there."""
-    own, signed = _own_and_signed(request.headers) if request.headers else ((), ())
+    own, signed = _headers_to_send_and_sign(request.headers) if request.headers else ((), ())
     is_cached = payload_hash == EMPTY_PAYLOAD_HASH and signed in _CACHED_SIGNED_HEADERS
-    at, daily_template = (
-        (_template_at, _daily_header_template)
+    daily, at = (
+        (_daily_header_template, _template_at)
         if is_cached
-        else (_template_at.__wrapped__, _daily_header_template.__wrapped__)
+        else (_daily_header_template.__wrapped__, _template_at.__wrapped__)
     )
-    template = at(
-        timestamp(now), daily_template, request.host, signed, credentials.access_key, credentials.secret_key,
-        credentials.security_token, region, payload_hash,
-    )  # fmt: skip
-    return own, template
+    access_key, secret_key, token = credentials.access_key, credentials.secret_key, credentials.security_token
+    return own, at(timestamp(now), daily, request.host, signed, access_key, secret_key, token, region, payload_hash)
 
 
 def query_template(
     request: S3Request, credentials: Credentials, region: str, now: datetime, expires: int
-) -> tuple[_Pairs, SigningTemplate]:
+) -> tuple[Pairs, SigningTemplate]:
     """Return the request's own headers, and the template of :func:`sign_query` for it; arguments as there."""
-    own, signed = _own_and_signed(request.headers) if request.headers else ((), ())
-    at, daily_template = (
-        (_template_at, _daily_query_template)
+    own, signed = _headers_to_send_and_sign(request.headers) if request.headers else ((), ())
+    daily, at = (
+        (_daily_query_template, _template_at)
         if signed in _CACHED_SIGNED_HEADERS
-        else (_template_at.__wrapped__, _daily_query_template.__wrapped__)
+        else (_daily_query_template.__wrapped__, _template_at.__wrapped__)
     )
-    template = at(
-        timestamp(now), daily_template, request.host, signed, credentials.access_key, credentials.secret_key,
-        credentials.security_token, region, expires,
-    )  # fmt: skip
-    return own, template
+    access_key, secret_key, token = credentials.access_key, credentials.secret_key, credentials.security_token
+    return own, at(timestamp(now), daily, request.host, signed, access_key, secret_key, token, region, expires)
 
 
 def sign_headers(
@@ -334,8 +327,8 @@ def _hmac_state(key: bytes) -> _HmacState:
     return sha256(padded.translate(_INNER_PAD)), sha256(padded.translate(_OUTER_PAD))
 
 
-def _own_and_signed(headers: _Pairs) -> tuple[_Pairs, _Pairs]:
-    """Return the headers without those of another signature, and those of them that are signed, names in lowercase."""
+def _headers_to_send_and_sign(headers: Pairs) -> tuple[Pairs, Pairs]:
+    """Return the headers without those of another signature, and those of them that are signed (names in lowercase)."""
     own = tuple([header for header in headers if header[0].lower() not in _SIGNER_HEADERS])
     # Only those that S3 demands: headers that a proxy on the way may drop or change (Range, If-*) are not signed.
     lowercase = [(name.lower(), value) for name, value in own]

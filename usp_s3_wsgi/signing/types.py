@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+#: Names and values, in an order: headers, query parameters, settings.
+Pairs = tuple[tuple[str, str], ...]
+
 
 class S3Request(NamedTuple):
     """A request to S3, before or after it is signed.
@@ -63,11 +66,11 @@ class SigningContext(NamedTuple):
     """How the requests to a bucket are signed.
 
     ``region`` set: Signature v4; None: Signature v2. ``use_headers``: in headers, else in the query string, where the
-    signature is valid for ``expires`` seconds. ``bucket``: the bucket's name where only the host shows it
-    (virtual-hosted style), None where it is in the path; v2 alone signs it.
+    signature is valid for ``expires`` seconds. ``virtual_host_bucket``: the bucket's name if only the
+    host has it, None if the path has it; v2 alone signs it.
     """
 
     region: str | None
     use_headers: bool
     expires: int = 300
-    bucket: str | None = None
+    virtual_host_bucket: str | None = None

@@ -22,7 +22,7 @@ HEADER_READ_SIZE = 65_536
 
 
 class _Buffer(threading.local):
-    """What each thread receives into."""
+    """The receive buffer of each thread."""
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(HEADER_READ_SIZE))
@@ -85,7 +85,7 @@ class S3Connection(HTTPConnection):
 
     def set_timeout(self, seconds: float) -> None:
         """Limit each later read and write."""
-        # By the kernel: with Python's own time limit each of them would be two system calls, and two turns of the GIL.
+        # By the kernel: with Python's own time limit each of them would be two system calls, and take the GIL twice.
         limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6) or 1)  # 0 means no limit
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
@@ -101,7 +101,7 @@ class S3Connection(HTTPConnection):
         return self.sock is not None and not self._poll.poll(0)
 
     def receive(self, size: int) -> bytes:
-        """Return the bytes that are there, at most ``size``; wait where there are none. Nothing at the end."""
+        """Return the bytes that are there, at most ``size``; wait if there are none. Nothing at the end."""
         try:
             # Into memory of exactly that size: what recv() frees of a larger allocation stays in glibc's arenas, where
             # small pieces keep the large ones apart, until the arenas hold several times what is in use.
@@ -116,7 +116,7 @@ class S3Connection(HTTPConnection):
         return int(struct.unpack("@i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))[0])
 
     def receive_within(self, seconds: float) -> bytes:
-        """The same with another time limit."""
+        """Receive at most HEADER_READ_SIZE bytes within this time limit."""
         if seconds <= 0:
             raise TimeoutError("timed out")
         self.set_timeout(seconds)

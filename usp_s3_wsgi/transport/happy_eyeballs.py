@@ -1,4 +1,4 @@
-"""To connect to a host of several addresses, of which some may swallow what they are sent: RFC 8305, "Happy Eyeballs".
+"""Connect to a host with several addresses, some of which may not respond: "Happy Eyeballs".
 
 https://www.rfc-editor.org/rfc/rfc8305
 """
@@ -15,30 +15,30 @@ from collections.abc import Iterable
 from itertools import chain, zip_longest
 from typing import Any
 
-#: Seconds after which the next address is tried, too: https://www.rfc-editor.org/rfc/rfc8305#section-5.
-_DELAY = 0.25
-#: Seconds for which an address that stayed silent, while another one answered, is tried last.
+#: Seconds after which the next address is tried as well: https://www.rfc-editor.org/rfc/rfc8305#section-5.
+_ATTEMPT_DELAY = 0.25
+#: Seconds for which an address is tried last that did not respond while another one did.
 _REMEMBERED = 60.0
 
-#: Family and socket address, as getaddrinfo tells them.
+#: Family and socket address, as getaddrinfo returns them.
 Address = tuple[int, tuple[Any, ...]]
-Options = Iterable[tuple[int, int, int | bytes]]
+SocketOptions = Iterable[tuple[int, int, int | bytes]]
 
 
-class _Silent:
-    """The addresses that have stayed silent of late, of all hosts of this process."""
+class _UnresponsiveAddresses:
+    """The IP addresses, of all hosts of this process, that recently did not respond."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._until: dict[str, float] = {}
 
-    def note(self, ip: str) -> None:
+    def add(self, ip: str) -> None:
         now = time.monotonic()
         with self._lock:
-            self._until = {each: until for each, until in self._until.items() if until > now}
+            self._until = {other: until for other, until in self._until.items() if until > now}
             self._until[ip] = now + _REMEMBERED
 
-    def forget(self, ip: str) -> None:
+    def discard(self, ip: str) -> None:
         with self._lock:
             self._until.pop(ip, None)
 
@@ -46,43 +46,45 @@ class _Silent:
         return self._until.get(ip, 0.0) > time.monotonic()
 
 
-_silent = _Silent()
+_unresponsive = _UnresponsiveAddresses()
 
 
-def connect(host: str, port: int, seconds: float, options: Options) -> socket.socket:
-    """Return a connection to the first of the host's addresses that answers.
+def connect(host: str, port: int, seconds: float, options: SocketOptions) -> socket.socket:
+    """Return a connection to the first of the host's addresses that accepts one.
 
-    ``seconds``: the limit for all addresses together, without the look-up of the name; the connection has it, too, for
-    each read and write. ``options`` are set before.
+    ``seconds``: the limit for all addresses together, without the name's resolution; also the connection's limit for
+    each later read and write. ``options`` are set before connecting.
 
     Raises:
         UnicodeError, socket.gaierror: the host has no address.
-        TimeoutError: none has answered in time. OSError: all have refused; it is the last one's reason.
+        TimeoutError: none has responded in time. OSError: all have refused; it is the reason of the last one.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    in_turns = _in_turns(list(dict.fromkeys((family, address) for family, _, _, _, address in found)))
-    with _Race(sorted(in_turns, key=lambda each: each[1][0] in _silent), seconds, options) as race:
+    addresses = _alternate_families(list(dict.fromkeys((family, address) for family, _, _, _, address in found)))
+    addresses.sort(key=lambda address: address[1][0] in _unresponsive)
+    with _Race(addresses, seconds, options) as race:
         connection = race.winner()
     connection.settimeout(seconds)
     return connection
 
 
-def _in_turns(found: list[Address]) -> list[Address]:
-    """Let the two families take turns, which else are in the resolver's order."""
-    preferred = [each for each in found if each[0] == found[0][0]]
-    others = [each for each in found if each[0] != found[0][0]]
-    return [each for each in chain.from_iterable(zip_longest(preferred, others)) if each is not None]
+def _alternate_families(found: list[Address]) -> list[Address]:
+    """Let IPv6 and IPv4 addresses alternate, and begin with the family that the resolver prefers."""
+    preferred = [address for address in found if address[0] == found[0][0]]
+    others = [address for address in found if address[0] != found[0][0]]
+    return [address for address in chain.from_iterable(zip_longest(preferred, others)) if address is not None]
 
 
 class _Race:
-    """Attempts to connect, of which each next one begins when the one before has failed or been silent for a while."""
+    """Connection attempts: the next one begins when the one before has failed, or has not responded for a while."""
 
-    def __init__(self, addresses: list[Address], seconds: float, options: Options) -> None:
-        self._left, self._options = deque(addresses), options
+    def __init__(self, addresses: list[Address], seconds: float, options: SocketOptions) -> None:
+        self._remaining, self._options = deque(addresses), options
         self._deadline = time.monotonic() + seconds
-        self._delay = min(_DELAY, seconds / len(addresses))  # each has its turn
-        self._next_begins = 0.0
+        self._delay = min(_ATTEMPT_DELAY, seconds / len(addresses))  # so that each address is tried
+        self._next_begin = 0.0
         self._poll = select.poll()
+        #: Socket, IP address and begin of each attempt, by file descriptor.
         self._pending: dict[int, tuple[socket.socket, str, float]] = {}
         self._failure: OSError | None = None
 
@@ -94,28 +96,28 @@ class _Race:
             attempt.close()
 
     def winner(self) -> socket.socket:
-        """Return the first connection that is made; the others are closed at the end of the context."""
-        while self._left or self._pending:
+        """Return the first connection that is made; the other attempts are closed at the end of the context."""
+        while self._remaining or self._pending:
             now = time.monotonic()
             if now >= self._deadline:
-                self._note_silent(now)
+                self._record_unresponsive(now)
                 raise TimeoutError("timed out")
-            if self._left and (not self._pending or now >= self._next_begins):
-                self._begin(now)
+            if self._remaining and (not self._pending or now >= self._next_begin):
+                self._begin_attempt(now)
                 continue
-            until = min(self._deadline, self._next_begins) if self._left else self._deadline
+            until = min(self._deadline, self._next_begin) if self._remaining else self._deadline
             for fd, _ in self._poll.poll(max(0.0, until - now) * 1000):
-                if connection := self._ended(fd):
+                if connection := self._finish_attempt(fd):
                     return connection
         assert self._failure is not None
         raise self._failure
 
-    def _begin(self, now: float) -> None:
-        family, address = self._left.popleft()
-        self._next_begins = now + self._delay
+    def _begin_attempt(self, now: float) -> None:
+        family, address = self._remaining.popleft()
+        self._next_begin = now + self._delay
         try:
             attempt = socket.socket(family, socket.SOCK_STREAM)
-        except OSError as error:  # a family that this machine has not got
+        except OSError as error:  # a family that this machine does not support
             self._failure = error
             return
         self._pending[attempt.fileno()] = attempt, address[0], now
@@ -133,21 +135,21 @@ class _Race:
             return
         self._poll.register(attempt, select.POLLOUT)
 
-    def _ended(self, fd: int) -> socket.socket | None:
-        """Return the connection if it was made; else the next one's turn has come."""
+    def _finish_attempt(self, fd: int) -> socket.socket | None:
+        """Return the connection if it was made; else let the next attempt begin at once."""
         attempt, ip, _ = self._pending.pop(fd)
         self._poll.unregister(fd)
         number = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             attempt.close()
             self._failure = OSError(number, os.strerror(number))
-            self._next_begins = 0.0
+            self._next_begin = 0.0
             return None
-        _silent.forget(ip)
-        self._note_silent(time.monotonic())
+        _unresponsive.discard(ip)
+        self._record_unresponsive(time.monotonic())
         return attempt
 
-    def _note_silent(self, now: float) -> None:
-        for _, ip, begun in self._pending.values():
-            if now >= begun + self._delay:
-                _silent.note(ip)
+    def _record_unresponsive(self, now: float) -> None:
+        for _, ip, begin in self._pending.values():
+            if now >= begin + self._delay:
+                _unresponsive.add(ip)

@@ -26,9 +26,9 @@ from usp_s3_wsgi.transport.network_errors import NETWORK_ERRORS, is_broken_conne
 class _IdleConnections:
     """Open connections that wait for a request: last in, first out. After ``ttl`` seconds they are closed."""
 
-    def __init__(self, ttl: float, address_ttl: float = math.inf) -> None:
-        """``address_ttl``: the maximum age of a connection in seconds; then the host's name is resolved again."""
-        self._ttl, self._address_ttl, self._last_sweep = ttl, address_ttl, 0.0
+    def __init__(self, ttl: float, max_age: float = math.inf) -> None:
+        """``max_age``: seconds after which a connection is closed, so that the host's name is resolved again."""
+        self._ttl, self._max_age, self._last_sweep = ttl, max_age, 0.0
         # append, pop and remove are atomic.
         self._connections: list[S3Connection] = []
 
@@ -44,14 +44,14 @@ class _IdleConnections:
                     self._close(idle)
 
     def acquire(self) -> S3Connection | None:
-        """Remove and return a connection that can be reused, None where there is none; others are closed."""
+        """Remove and return a connection that can be reused, None if there is none; others are closed."""
         while True:
             try:
                 connection = self._connections.pop()
             except IndexError:
                 return None
             now = time.monotonic()
-            is_expired = now - connection.idle_since > self._ttl or now - connection.connected_at > self._address_ttl
+            is_expired = now - connection.idle_since > self._ttl or now - connection.connected_at > self._max_age
             if not is_expired and connection.is_reusable:
                 return connection
             connection.close()
@@ -77,9 +77,9 @@ class HostPool:
         self._parameters = parameters
         self._error_state_until = 0.0
         self._acquire_timeout = parameters.acquire or parameters.timeout
-        self._slots = threading.BoundedSemaphore(parameters.max) if parameters.max else None
+        self._semaphore = threading.BoundedSemaphore(parameters.max) if parameters.max else None
         self._idle = _IdleConnections(parameters.ttl if parameters.enablereuse else 0.0, parameters.addressttl)
-        self._last_lines = ("", "") if parameters.enablereuse else ("Connection: close", "", "")
+        self._connection_header_and_end = ("", "") if parameters.enablereuse else ("Connection: close", "", "")
         socket_options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         if parameters.keepalive:
             socket_options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
@@ -104,7 +104,7 @@ class HostPool:
             left = self._error_state_until - time.monotonic()
             raise HostInErrorState("S3 could not be reached a moment ago (retry of S3ProxySet)", left)
         head = self._request_head(request)
-        if self._slots is not None and not self._slots.acquire(timeout=self._acquire_timeout):
+        if self._semaphore is not None and not self._semaphore.acquire(timeout=self._acquire_timeout):
             raise PoolTimeout(
                 f"the connection pool is exhausted: no connection within {self._acquire_timeout:g} s (max and acquire"
                 " of S3ProxySet)"
@@ -112,9 +112,9 @@ class HostPool:
         try:
             response = self._exchange(request.method, head)
         except BaseException as error:
-            self._free_slot()
+            self._release_semaphore()
             if isinstance(error, NETWORK_ERRORS):
-                self._note_failure(error)
+                self._handle_network_error(error)
                 raise to_exception(error, self._parameters) from error
             raise
         if response.status < 200:
@@ -137,11 +137,11 @@ class HostPool:
     def _release(self, connection: S3Connection) -> None:
         if connection.sock is not None:
             self._idle.release(connection)
-        self._free_slot()
+        self._release_semaphore()
 
-    def _free_slot(self) -> None:
-        if self._slots is not None:
-            self._slots.release()
+    def _release_semaphore(self) -> None:
+        if self._semaphore is not None:
+            self._semaphore.release()
 
     def _request_head(self, request: S3Request) -> bytes:
         """https://www.rfc-editor.org/rfc/rfc9112#section-3."""
@@ -151,14 +151,14 @@ class HostPool:
             "User-Agent: usp_s3_wsgi",
             f"Accept-Encoding: {request.accept_encoding}",
             *[f"{name}: {value}" for name, value in request.headers],
-            *self._last_lines,
+            *self._connection_header_and_end,
         ]
         head = "\r\n".join(lines)
         if head.count("\n") >= len(lines) or head.count("\r") >= len(lines):
             raise ValueError("line break in a header")
         return head.encode("latin-1")
 
-    def _note_failure(self, error: BaseException) -> None:
+    def _handle_network_error(self, error: BaseException) -> None:
         if is_connect_error(error) and self._parameters.retry:
             self._error_state_until = time.monotonic() + self._parameters.retry
         if is_broken_connection(error):
@@ -174,7 +174,7 @@ class _PoolKey(NamedTuple):
 
 
 class PoolManager:
-    """The pools of this process, by everything in which they differ."""
+    """The pools of this process, by scheme, host, port, parameters and CA file."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -60,7 +60,7 @@ class S3TLSConnection(S3Connection, HTTPSConnection):
         return super().is_reusable and not cast("ssl.SSLSocket", self.sock).pending()
 
     def receive(self, size: int) -> bytes:
-        """Return the bytes that are there, at most ``size``; wait where there are none. Nothing at the end."""
+        """Return the bytes that are there, at most ``size``; wait if there are none. Nothing at the end."""
         first = self._receive_record(size)
         if len(first) < _MAX_RECORD:
             return first

@@ -1,5 +1,5 @@
-"""From the configuration of mod_unified_s3_auth to ours, and whether httpd will serve what comes of it.
+"""``usp-s3 convert``: from a configuration of mod_unified_s3_auth to one of usp_s3_wsgi.
 
-``conversion.convert`` does it: :mod:`proxy` or :mod:`gateway` note what becomes of which line (:mod:`edits`), then
-:mod:`judgement` has the configuration that results checked as ``httpd -t`` checks it.
+:func:`conversion.convert` runs the steps: :mod:`proxy` or :mod:`gateway` collects the edits of each line
+(:mod:`line_edits`), then :mod:`configtest_check` checks the result as ``httpd -t`` does.
 """

@@ -17,24 +17,26 @@ def add_parser(commands: Any) -> None:
         "convert",
         help="print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi",
         description="Print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi.",
-        epilog="Warnings and errors go to stderr, each with its line in FILE. Exit status: 0: httpd accepts what is "
-        "printed and serves (there may be warnings); 3: it does not, or not without a change: see the errors; "
-        "1: nothing is printed: FILE cannot be read, or a section in it is not closed; 2: wrong command line.",
+        epilog="Warnings and errors go to stderr, each with its line in FILE. Exit status: 0: httpd accepts the "
+        "printed text and serves the buckets (there may be warnings); 3: the printed text must be changed first, see "
+        "the errors; 1: nothing is printed, because FILE cannot be read or a section in it is not closed; 2: wrong "
+        "command line.",
     )
     parser.add_argument(
         "--to",
         choices=("proxy", "gateway"),
         default="proxy",
-        help="who carries the bytes: mod_proxy, in the sections as they are (the default), or the gateway, in mounts",
+        help="what sends the requests to S3: mod_proxy, in the sections as they are (the default), or the gateway, in "
+        "mounts that replace the sections",
     )
-    parser.add_argument("file", metavar="FILE", help="a file of Apache's configuration; it is not changed")
+    parser.add_argument("file", metavar="FILE", help="a configuration file of Apache, which is not changed")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> tuple[str, int]:
     """Return the converted text and the exit status, and print warnings and errors to stderr.
 
-    The exit status is ``NEEDS_CHANGES`` where httpd will reject the text, or every request to one of its buckets.
+    The exit status is ``NEEDS_CHANGES`` if httpd rejects the text, or every request to one of its buckets.
 
     Raises:
         OSError: the file cannot be read.

@@ -1,36 +1,39 @@
-"""The whole of it: a text and what is to become of it, in; the new text and what is to be told of it, out."""
+"""The whole conversion: from the text of a file to the new text and its messages."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from usp_s3_wsgi.cli.convert import includes
-from usp_s3_wsgi.cli.convert.edits import Converted, Edits, Message, check_lines, is_vendors
+from usp_s3_wsgi.cli.convert.configtest_check import check_converted
 from usp_s3_wsgi.cli.convert.gateway import to_gateway
-from usp_s3_wsgi.cli.convert.judgement import judge
+from usp_s3_wsgi.cli.convert.line_edits import Conversion, LineEdits, Message
 from usp_s3_wsgi.cli.convert.proxy import to_proxy
+from usp_s3_wsgi.cli.convert.vendor_module import check_lines, is_vendor_line
 from usp_s3_wsgi.configtest.apache_syntax import parse, walk
 
+#: ``proxy``: mod_proxy sends the requests, in the sections as they are. ``gateway``: mounts replace the sections.
+Mode: TypeAlias = Literal["proxy", "gateway"]
 
-def convert(text: str, to: Literal["proxy", "gateway"], file: Path | None = None) -> Converted:
-    """Return the configuration with ours in the vendor's place, and what the operator must look at.
 
-    ``proxy``: mod_proxy carries the bytes and the sections stay what they are. ``gateway``: mounts take their place.
-    ``file``: where the text is from; what it includes is looked for above there.
-    Without anything of the vendor's, so also of what this returned, the text comes back byte for byte.
+def convert(text: str, to: Mode, file: Path | None = None) -> Conversion:
+    """Return the configuration with our settings in place of the vendor's directives, and messages for the operator.
+
+    ``file``: where the text is from; files that it includes are looked for in the directories above. A text without
+    directives of the vendor stays the same, byte for byte, and so does the text that this function returned.
 
     Raises:
-        ApacheConfigError: the sections of the text do not close as they open.
+        ApacheConfigError: the sections of the text are not nested correctly.
     """
     nodes = parse(text)
-    edits = Edits(nodes)
+    edits = LineEdits(nodes)
     includes.check(nodes, file, edits)
-    judged: list[Message] = []
-    if any(is_vendors(line) for line, _ in walk(nodes)):
+    findings: list[Message] = []
+    if any(is_vendor_line(line) for line, _ in walk(nodes)):
         check_lines(nodes, edits)
         (to_proxy if to == "proxy" else to_gateway)(nodes, edits)
-        known = {message.line for message in edits.messages() if message.is_error}
-        judged = [one for one in judge(edits.text(), edits.origins(), file) if one.line not in known]
-    messages = dict.fromkeys((*edits.messages(), *judged))
-    return Converted(edits.text(), tuple(sorted(messages, key=lambda message: (message.line, not message.is_error))))
+        with_error = {message.line for message in edits.messages() if message.is_error}
+        findings = [one for one in check_converted(edits.text(), edits.origins(), file) if one.line not in with_error]
+    messages = dict.fromkeys((*edits.messages(), *findings))
+    return Conversion(edits.text(), tuple(sorted(messages, key=lambda message: (message.line, not message.is_error))))

@@ -1,198 +1,220 @@
-"""The plane ``gateway``: mounts of the WSGI application take the place of the vendor's sections."""
+"""The mode ``gateway``: mounts of the WSGI application replace the sections with directives of the vendor."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from usp_s3_wsgi.cli.convert.checks import check, check_left
-from usp_s3_wsgi.cli.convert.edits import (
-    KEYS,
-    Edits,
-    commented,
-    convert_key,
-    convert_module,
-    indent,
-    set_env,
+from usp_s3_wsgi.cli.convert import mount_checks
+from usp_s3_wsgi.cli.convert.line_edits import LineEdits, commented, indent
+from usp_s3_wsgi.cli.convert.mount_plan import ACCESS_CONTROL, Mount, plan_mounts
+from usp_s3_wsgi.cli.convert.nested_lines import (
+    CONDITION_SECTIONS,
+    NestedLine,
+    NestedLines,
+    PathIndex,
+    ScopeIndex,
+    defined_variables,
+    scope,
+    section_tags,
 )
-from usp_s3_wsgi.cli.convert.mounts import (
-    ACCESS,
-    WRAPPERS,
-    Mount,
-    Places,
-    conditions_around,
-    counts_in,
-    covers,
-    defined,
-    names,
-    plan,
-    proxied,
-    reach,
-    tags,
-    targets,
-)
+from usp_s3_wsgi.cli.convert.proxy_targets import find_url, proxy_passes, proxy_targets
+from usp_s3_wsgi.cli.convert.s3_sections import conditions_by_directive
+from usp_s3_wsgi.cli.convert.vendor_module import VENDOR_DIRECTIVES, convert_directive, convert_module, set_env
 from usp_s3_wsgi.config import proxy_set
 from usp_s3_wsgi.configtest.apache_syntax import Line, Node, Section, quoted, walk
 
-#: mod_proxy's parameters of a worker, which a warning may name; another word may be anything, also a secret.
-_WORKER = set(
+#: Parameters of mod_proxy's workers, which a warning may name; any other word may be a secret.
+_WORKER_PARAMETERS = set(
     "acquire addressttl connectiontimeout disablereuse enablereuse flushpackets flushwait iobuffersize keepalive lbset "
     "loadfactor max min ping receivebuffersize redirect responsefieldsize retry route secret smax status timeout ttl "
     "upgrade".split()
 )
-#: Providers whose certificates every list of authorities is for.
-_PUBLIC = re.compile(r"(?i)https://[^/:]+\.(?:amazonaws\.com(?:\.cn)?|googleapis\.com)(?=[:/]|\Z)")
+#: Providers whose certificate authorities are in every system's list.
+_PUBLIC_PROVIDER = re.compile(r"(?i)https://[^/:]+\.(?:amazonaws\.com(?:\.cn)?|googleapis\.com)(?=[:/]|\Z)")
 
 
-def to_gateway(nodes: tuple[Node, ...], edits: Edits) -> None:
-    """Note what becomes of each line, and what the operator must look at."""
-    places = tuple(walk(nodes))
-    mounts = plan(places)
-    for line, around in places:
-        convert_module(line, around, "wsgi_module", edits)
-    path_of = {target.line.number: target.path or "" for target in targets(places)}
+def to_gateway(nodes: tuple[Node, ...], edits: LineEdits) -> None:
+    """Edit each line, and add messages for what the operator must check."""
+    lines = [NestedLine(*pair) for pair in walk(nodes)]
+    mounts = plan_mounts(lines)
+    for line, enclosing in lines:
+        convert_module(line, enclosing, "wsgi_module", edits)
+    path_of = {target.line.number: target.path or "" for target in proxy_targets(lines)}
+    certificates = _CertificateSettings(lines, edits)
+    exclusions = _Exclusions(mounts, lines)
     for mount in mounts:
-        settings = [f"SetEnv S3BucketURL {quoted(mount.url)}", *_authority(mount, places, edits)]
-        _WRITE[mount.form](mount, ["ProxyPass !"] * _shielded(mount, mounts, places) + settings, edits)
-        _repoint(mount, path_of, edits)
-    local = [line.number for mount in mounts if mount.local for line in mount.passes]
-    for line, _ in places:
-        if line.number == min(local, default=0):
-            edits.warn(line, "the port is 80 here; adapt it to this server's own, where its first virtual host answers")
-    check(mounts, places, edits)
-    check_left(mounts, places, edits)
-
-
-def _shielded(mount: Mount, mounts: Iterable[Mount], places: Places) -> bool:
-    """Whether a ProxyPass would take the mount's requests, and send those of this server itself round in circles."""
-    gone = {line.number for other in mounts if not other.local for line in other.passes}
-    return any(
-        target != "!" and line.number not in gone and covers(path, mount.path)
-        for line, path, target in proxied(reach(mount.home.around, places))
-    )
-
-
-def _authority(mount: Mount, places: Places, edits: Edits) -> list[str]:
-    """Return what says whose certificates the bucket's may be. The gateway verifies them whatever httpd does."""
-    url = re.sub(r"\A\$\{(\w+)\}", lambda match: defined(places).get(match[1], match[0]), mount.url)
-    if not re.match(r"https:|\$", url, re.I):
-        return []
-    here = (*mount.home.around, mount.home.section)
-    lines = [line for line, around in places if line.name.startswith("sslproxy") and counts_in(around, here)]
-    for line in lines:
-        if line.name.startswith(("sslproxycacertificatepath", "sslproxymachinecertificate")):
-            edits.warn(line, f"this does not count for the mount {mount.path}, which has S3CAFile alone")
-    files = [line.arguments[0] for line in lines if line.name == "sslproxycacertificatefile" and line.arguments]
-    is_verified = any(line.name == "sslproxyverify" and line.arguments[:1] == ("require",) for line in lines)
-    if not is_verified and not _PUBLIC.match(url):
+        settings = [f"SetEnv S3BucketURL {quoted(mount.url)}", *certificates.convert(mount)]
+        _WRITE[mount.kind](mount, ["ProxyPass !"] * exclusions.needs_one(mount) + settings, edits)
+        _redirect_to_mount(mount, path_of, edits)
+    internal = {line.number: line for mount in mounts if mount.is_internal for line in mount.passes}
+    if internal:
         edits.warn(
-            mount.home.section.opening,
-            "the gateway verifies certificates of https:// URLs, and httpd did not: where the authority is none of the "
-            "system's, write SetEnv S3CAFile",
+            internal[min(internal)],
+            "this URL uses port 80: change it to the port on which this server's first virtual host answers",
         )
-    return [f"SetEnv S3CAFile {quoted(files[-1])}"] if files else []
+    mount_checks.check(mounts, lines, edits)
+    mount_checks.check_unconverted(mounts, lines, edits)
+
+
+class _Exclusions:
+    """Which mounts need ``ProxyPass !``."""
+
+    def __init__(self, mounts: Iterable[Mount], lines: NestedLines) -> None:
+        converted = {line.number for mount in mounts if not mount.is_internal for line in mount.passes}
+        self._passes = PathIndex(
+            (nested.enclosing, path, url)
+            for nested, path, url in proxy_passes(lines)
+            if url != "!" and nested.line.number not in converted
+        )
+
+    def needs_one(self, mount: Mount) -> bool:
+        """Whether a ProxyPass would proxy the mount's requests: those of this server itself in an endless loop."""
+        return bool(self._passes.covering(mount.path, scope(mount.source.enclosing)))
+
+
+class _CertificateSettings:
+    """Converts the SSLProxy directives that apply to a mount; the gateway verifies certificates by default."""
+
+    def __init__(self, lines: NestedLines, edits: LineEdits) -> None:
+        self._directives = ScopeIndex(nested for nested in lines if nested.line.name.startswith("sslproxy"))
+        self._variables = defined_variables(lines)
+        self._edits = edits
+
+    def convert(self, mount: Mount) -> list[str]:
+        """Return the SetEnv line for the bucket's certificate authorities, if there is one."""
+        url = re.sub(r"\A\$\{(\w+)\}", lambda match: self._variables.get(match[1], match[0]), mount.url)
+        if not re.match(r"https:|\$", url, re.I):
+            return []
+        lines = [line for line, _ in self._directives.applying_in((*mount.source.enclosing, mount.source.section))]
+        for line in lines:
+            if line.name.startswith(("sslproxycacertificatepath", "sslproxymachinecertificate")):
+                self._edits.warn(line, f"this does not apply to the mount {mount.path}, which only has S3CAFile")
+        files = [line.arguments[0] for line in lines if line.name == "sslproxycacertificatefile" and line.arguments]
+        is_verified = any(line.name == "sslproxyverify" and line.arguments[:1] == ("require",) for line in lines)
+        if not is_verified and not _PUBLIC_PROVIDER.match(url):
+            self._edits.warn(
+                mount.source.section.opening,
+                "the gateway verifies the certificates of https:// URLs, which httpd did not do here: if their "
+                "certificate authority is not one of the system's, add SetEnv S3CAFile",
+            )
+        return [f"SetEnv S3CAFile {quoted(files[-1])}"] if files else []
 
 
 def _head(mount: Mount, settings: list[str], inner: str) -> list[str]:
-    """The lines that begin a mount, down to the settings that are none of the vendor's."""
-    outer, path = indent(mount.home.section.opening), mount.path
+    """Return the first lines of a mount, up to the settings that replace the vendor's directives."""
+    outer, path = indent(mount.source.section.opening), mount.path
     return [
         _alias(mount),
         f'{outer}<Location "{path}">',
-        *([f"{inner}Require local"] if mount.local else []),
+        *([f"{inner}Require local"] if mount.is_internal else []),
         *(f"{inner}{setting}" for setting in settings),
     ]
 
 
 def _alias(mount: Mount) -> str:
-    return f"{indent(mount.home.section.opening)}WSGIScriptAlias {quoted(mount.path)} ${{USP_S3_WSGI}}"
+    return f"{indent(mount.source.section.opening)}WSGIScriptAlias {quoted(mount.path)} ${{USP_S3_WSGI}}"
 
 
-def _inner(section: Section) -> str:
-    """The indentation of the lines in a section."""
+def _inner_indent(section: Section) -> str:
+    """Return the indentation of the lines in a section."""
     lines = (line for line, _ in walk(section.body) if line.words)
     first = next(lines, None)
     return indent(first) if first else indent(section.opening) + "  "
 
 
-def _proxy(mount: Mount, settings: list[str], edits: Edits) -> None:
-    """<Proxy> becomes the mount, line by line."""
-    section, inner = mount.home.section, _inner(mount.home.section)
-    lines = [line for line, around in walk(section.body) if line.name == "proxyset" and not _foreign(around)]
-    parameters = _proxy_set([(section.opening, 2), *((line, 1) for line in lines)], edits)
+def _write_over_proxy(mount: Mount, settings: list[str], edits: LineEdits) -> None:
+    """Convert a <Proxy> section to the mount, line by line."""
+    section, inner = mount.source.section, _inner_indent(mount.source.section)
+    proxy_sets = [
+        line for line, enclosing in walk(section.body) if line.name == "proxyset" and not _inner_section(enclosing)
+    ]
+    parameters = _proxy_set([(section.opening, 2), *((line, 1) for line in proxy_sets)], edits)
     head = _head(mount, settings, inner)
-    if parameters and not lines:
+    if parameters and not proxy_sets:
         head.append(f"{inner}{parameters}")
-    edits.put(section.opening, *head)
-    for line, around in walk(section.body):
-        first = foreign.opening if (foreign := _foreign(around)) else line
-        if first.name in ACCESS and not mount.local:  # means the same here
-            if line.name in KEYS:
-                convert_key(line, edits)
+    edits.replace_with_lines(section.opening, *head)
+    for line, enclosing in walk(section.body):
+        first = inner_section.opening if (inner_section := _inner_section(enclosing)) else line
+        if first.name in ACCESS_CONTROL and not mount.is_internal:  # it has the same meaning in the mount
+            if line.name in VENDOR_DIRECTIVES:
+                convert_directive(line, edits)
             continue
-        if foreign:
-            _keep_as_comment(line, first, edits)
-        elif line in lines and parameters:
-            # Several become one: the first has all of them.
-            edits.put(line, *([f"{indent(line)}{parameters}"] if line is lines[0] else []))
-        elif line.name in KEYS:
-            convert_key(line, edits)
+        if inner_section:
+            _comment_out(line, first, edits)
+        elif line in proxy_sets and parameters:
+            # The first line gets the parameters of all of them.
+            edits.replace_with_lines(line, *([f"{indent(line)}{parameters}"] if line is proxy_sets[0] else []))
+        elif line.name in VENDOR_DIRECTIVES:
+            convert_directive(line, edits)
         elif not line.name.startswith("<"):
-            _keep_as_comment(line, None if line in lines else line, edits)
-    edits.put(section.closing, f"{indent(section.closing)}</Location>")
+            _comment_out(line, None if line in proxy_sets else line, edits)
+    edits.replace_with_lines(section.closing, f"{indent(section.closing)}</Location>")
 
 
-def _foreign(around: Iterable[Section]) -> Section | None:
-    """The outermost section that has no place in a mount."""
-    return next((section for section in around if section.name not in WRAPPERS), None)
+def _inner_section(enclosing: Iterable[Section]) -> Section | None:
+    """Return the outermost section that is not a condition."""
+    return next((section for section in enclosing if section.name not in CONDITION_SECTIONS), None)
 
 
-def _keep_as_comment(line: Line, why: Line | None, edits: Edits) -> None:
+def _comment_out(line: Line, reported: Line | None, edits: LineEdits) -> None:
+    """Comment a line out, with a warning about ``reported``: the line itself, or the section that it is in."""
     if not line.words:
         return
     edits.replace(line, commented(line))
-    if why and why.name in ACCESS:
-        edits.warn(why, "this is kept as a comment: say who may ask in the sections that lead to the mount by hand")
-    elif why:
-        # Without the name: a line that was broken in two may begin with a secret.
-        edits.warn(why, "this has no place in a mount and is kept as a comment: move what it is for by hand")
+    if reported and reported.name in ACCESS_CONTROL:
+        edits.warn(
+            reported,
+            "this is kept as a comment: restrict access in the sections that send requests to the mount instead",
+        )
+    elif reported:
+        # The message does not contain the name: the second half of a broken line may begin with a secret.
+        edits.warn(
+            reported, "this cannot be in a mount and is kept as a comment: replace it by hand where it is needed"
+        )
 
 
-def _location(mount: Mount, settings: list[str], edits: Edits) -> None:
-    """<Location> stays; its ProxyPass becomes the mount's URL."""
-    opening = mount.home.section.opening
-    edits.before(opening, _alias(mount))
+def _write_in_location(mount: Mount, settings: list[str], edits: LineEdits) -> None:
+    """Keep a <Location>; the settings of the mount replace its ProxyPass."""
+    opening = mount.source.section.opening
+    edits.insert_before(opening, _alias(mount))
     if opening.arguments[0] != mount.path:
         edits.replace(opening, opening.with_word(1, f'"{mount.path}"'))
     (line,) = mount.passes
     parameters = _proxy_set([(line, 2)], edits)
-    edits.put(line, *(indent(line) + text for text in (*settings, parameters) if text))
-    for key in mount.home.keys:
-        convert_key(key, edits)
+    edits.replace_with_lines(line, *(indent(line) + text for text in (*settings, parameters) if text))
+    for directive in mount.source.directives:
+        convert_directive(directive, edits)
 
 
-def _beside(mount: Mount, settings: list[str], edits: Edits) -> None:
-    """<Location> stays without its keys; they go to a mount of their own."""
-    section, keys = mount.home.section, mount.home.keys
-    head = _head(mount, settings, _inner(section))
+def _write_beside_location(mount: Mount, settings: list[str], edits: LineEdits) -> None:
+    """Keep a <Location> without the vendor's directives, and move these into a mount of their own."""
+    section, directives = mount.source.section, mount.source.directives
+    head = _head(mount, settings, _inner_indent(section))
+    conditions = conditions_by_directive(mount.source)
     moved = []
-    for key in keys:
-        pairs = [tags(condition) for condition in conditions_around(mount.home)[key.number]]
-        moved += [f"{indent(key)}{opening}" for opening, _ in pairs]
-        moved.append(set_env(key).rstrip("\r\n"))
-        moved += [f"{indent(key)}{closing}" for _, closing in reversed(pairs)]
-    # After it: what the <Location> says must not count for the mount, which may be below it.
+    for directive in directives:
+        tags = [section_tags(condition) for condition in conditions[directive.number]]
+        moved += [f"{indent(directive)}{opening}" for opening, _ in tags]
+        moved.append(set_env(directive).rstrip("\r\n"))
+        moved += [f"{indent(directive)}{closing}" for _, closing in reversed(tags)]
+    # After the <Location>: its directives must not apply to the mount, which may be below it.
     mount_lines = (*head, *moved, f"{indent(section.closing)}</Location>")
-    edits.after(section.closing, *mount_lines, comes_from=section.opening)
-    for key in keys:
-        edits.put(key)
+    edits.insert_after(section.closing, *mount_lines, origin=section.opening)
+    for directive in directives:
+        edits.replace_with_lines(directive)
 
 
-_WRITE = {"proxy": _proxy, "path": _proxy, "location": _location, "beside": _beside}
+_WRITE = {
+    "proxy": _write_over_proxy,
+    "path": _write_over_proxy,
+    "location": _write_in_location,
+    "beside": _write_beside_location,
+}
 
 
-def _proxy_set(parts: Iterable[tuple[Line, int]], edits: Edits) -> str:
-    """Return the SetEnv of mod_proxy's parameters, those from a word of each line on; empty if there are none."""
+def _proxy_set(parts: Sequence[tuple[Line, int]], edits: LineEdits) -> str:
+    """Return mod_proxy's parameters as a SetEnv line, or an empty string; ``parts``: lines, and the index of a word."""
     kept: dict[str, str] = {}
     line = None
     for line, start in parts:
@@ -202,7 +224,7 @@ def _proxy_set(parts: Iterable[tuple[Line, int]], edits: Edits) -> str:
             try:
                 proxy_set.parse(f"{name}{equals}{value}")
             except ValueError as error:
-                shown = name if name in _WORKER else "a parameter"
+                shown = name if name in _WORKER_PARAMETERS else "a parameter"
                 edits.warn(line, f"{shown} of mod_proxy is left out: S3ProxySet {error}")
             else:
                 kept[name] = f"{name}={value}"
@@ -214,17 +236,17 @@ def _proxy_set(parts: Iterable[tuple[Line, int]], edits: Edits) -> str:
     return f'SetEnv S3ProxySet "{text}"' if text else ""
 
 
-def _repoint(mount: Mount, path_of: Mapping[int, str], edits: Edits) -> None:
-    """What led to the bucket leads to the mount; ``path_of``: from which path, by the number of the line."""
+def _redirect_to_mount(mount: Mount, path_of: Mapping[int, str], edits: LineEdits) -> None:
+    """Make the directives for the bucket send requests to the mount; ``path_of``: their paths by line number."""
     for line in mount.passes:
-        if mount.form == "path":
-            edits.replace(line, commented(line, f"the mount {mount.path} is in place of this: "))
-        elif mount.local and (found := names(line, mount.url)):
+        if mount.kind == "path":
+            edits.replace(line, commented(line, f"replaced by the mount {mount.path}: "))
+        elif mount.is_internal and (found := find_url(line, mount.url)):
             index, rest = found
             if line.words[index].value.endswith("}") and mount.url.endswith("}"):
-                rest = "/" if path_of[line.number].endswith("/") else ""  # the variable ends so, as the path does
+                rest = "/" if path_of[line.number].endswith("/") else ""  # as the path, and so the variable, ends
             url = f"http://127.0.0.1{mount.path}{rest}"
             is_quoted = line.text[line.words[index].start] in "\"'"
             edits.replace(line, line.with_word(index, f'"{url}"' if is_quoted else quoted(url)))
-    for line in mount.reverses:
-        edits.replace(line, commented(line, f"the mount {mount.path} needs none of this: "))
+    for line in mount.reverse_passes:
+        edits.replace(line, commented(line, f"not needed for the mount {mount.path}: "))

@@ -1,4 +1,4 @@
-"""The files that a configuration includes: they are looked into, and never changed."""
+"""The files that a configuration includes. They are read, and never changed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Iterable, Iterator
 from glob import glob
 from pathlib import Path
 
-from usp_s3_wsgi.cli.convert.edits import Edits, is_vendors
-from usp_s3_wsgi.cli.convert.mounts import owner
+from usp_s3_wsgi.cli.convert.line_edits import LineEdits
+from usp_s3_wsgi.cli.convert.nested_lines import owning_section
+from usp_s3_wsgi.cli.convert.vendor_module import is_vendor_line
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, Line, Node, parse, walk
 
-INCLUDES = {"include", "includeoptional"}
-#: httpd's own limit is 128. What is nested deeper than this is not looked into.
-_DEEPEST = 8
+INCLUDE_DIRECTIVES = {"include", "includeoptional"}
+#: httpd's own limit is 128. Files that are nested deeper than this are not read.
+_MAX_DEPTH = 8
 
 
-def included(line: Line, file: Path | None) -> list[Node] | None:
-    """Return what an ``Include`` of a file's brings; None where that cannot be known.
+def read_included(line: Line, file: Path | None) -> list[Node] | None:
+    """Return the content of the files that a line of ``file`` includes; None if it cannot be known.
 
-    httpd looks below its ServerRoot, which is one of the folders above the file.
+    Relative paths are below httpd's ServerRoot, which is one of the directories above the file.
     """
     pattern = line.arguments[0] if line.arguments else ""
     if file is None or not pattern or "$" in pattern:
@@ -34,24 +35,24 @@ def included(line: Line, file: Path | None) -> list[Node] | None:
 
 
 def _files(path: Path) -> list[Path]:
-    """A folder is included whole."""
+    """Return the file, or all files of a directory, which httpd includes as a whole."""
     return sorted(one for one in (path.rglob("*") if path.is_dir() else [path]) if one.is_file())
 
 
-def check(nodes: Iterable[Node], file: Path | None, edits: Edits) -> None:
-    """Tell which included files are the vendor's too: one file is converted at a time."""
-    for line, around in walk(nodes):
-        if line.name not in INCLUDES:
+def check(nodes: Iterable[Node], file: Path | None, edits: LineEdits) -> None:
+    """Report included files with directives of the vendor: only one file is converted at a time."""
+    for line, enclosing in walk(nodes):
+        if line.name not in INCLUDE_DIRECTIVES:
             continue
-        content = included(line, file)
-        if content is not None and any(is_vendors(one) for one in _all(content, file)):
-            edits.error(line, "what this includes has directives of mod_unified_s3_auth: convert those files, too")
-        elif content is None and owner(around):
-            edits.warn(line, "could not look into what this includes: convert it too, if it has S3 directives")
+        content = read_included(line, file)
+        if content is not None and any(is_vendor_line(one) for one in _all_lines(content, file)):
+            edits.error(line, "the included files contain directives of mod_unified_s3_auth: convert them, too")
+        elif content is None and owning_section(enclosing):
+            edits.warn(line, "could not read the included files: convert them, too, if they contain S3 directives")
 
 
-def _all(nodes: Iterable[Node], file: Path | None, depth: int = 0) -> Iterator[Line]:
+def _all_lines(nodes: Iterable[Node], file: Path | None, depth: int = 0) -> Iterator[Line]:
     for line, _ in walk(nodes):
         yield line
-        if line.name in INCLUDES and depth < _DEEPEST:
-            yield from _all(included(line, file) or (), file, depth + 1)
+        if line.name in INCLUDE_DIRECTIVES and depth < _MAX_DEPTH:
+            yield from _all_lines(read_included(line, file) or (), file, depth + 1)

@@ -1,6 +1,7 @@
-"""The plane ``proxy``: mod_proxy carries the bytes and the sections stay what they are.
+"""The mode ``proxy``: mod_proxy still sends the requests, and the sections stay as they are.
 
-``SetEnv`` comes before each directive; what besides is needed to sign what the vendor's module signs is added.
+``SetEnv`` is put before each directive of the vendor; other lines are added where usp_s3_wsgi needs them to sign the
+same requests as the vendor's module.
 """
 
 from __future__ import annotations
@@ -10,23 +11,26 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from usp_s3_wsgi.cli.convert.edits import KEYS, Edits, convert_key, convert_module, indent
-from usp_s3_wsgi.cli.convert.mounts import (
-    Home,
-    Places,
-    Target,
-    check_outside,
-    conditions_around,
-    counts_in,
-    defined,
-    homes,
-    host,
-    tags,
-    targets,
+from usp_s3_wsgi.cli.convert.line_edits import LineEdits, indent
+from usp_s3_wsgi.cli.convert.nested_lines import (
+    NestedLine,
+    NestedLines,
+    ScopeIndex,
+    defined_variables,
+    section_tags,
+    virtual_host,
 )
+from usp_s3_wsgi.cli.convert.proxy_targets import ProxyTarget, proxy_targets
+from usp_s3_wsgi.cli.convert.s3_sections import (
+    S3Section,
+    conditions_by_directive,
+    find_s3_sections,
+    warn_of_directives_outside,
+)
+from usp_s3_wsgi.cli.convert.vendor_module import VENDOR_DIRECTIVES, convert_directive, convert_module
 from usp_s3_wsgi.configtest.apache_syntax import Line, Node, walk
 
-#: Our module that signs inside <Proxy>.
+#: The module that signs requests in <Proxy> sections.
 SIGNER = "usp_s3_module"
 _GUARD = (
     f"<IfModule !{SIGNER}>",
@@ -35,182 +39,190 @@ _GUARD = (
 )
 _UNVERIFIED = (
     "httpd does not verify the certificate of this https:// URL by default: "
-    "SSLProxyVerify require, SSLProxyVerifyDepth 10 and SSLProxyCACertificateFile"
+    "set SSLProxyVerify require, SSLProxyVerifyDepth 10 and SSLProxyCACertificateFile"
 )
-_PERHAPS_UNVERIFIED = _UNVERIFIED.replace("of this https:// URL", "of this URL, if the variable says https://,")
-#: How deep httpd verifies, 1 by default: public providers have one or two authorities between the root and a server's
+_PERHAPS_UNVERIFIED = _UNVERIFIED.replace("of this https:// URL", "of this URL, if the variable contains https://,")
+#: SSLProxyVerifyDepth is 1 by default. Public providers have one or two authorities between the root and a server's
 #: certificate.
-_DEPTH = 10
-_ENOUGH = 3
-_SHALLOW = f"certificates of public providers have more authorities above them: SSLProxyVerifyDepth {_DEPTH}"
-_UNNAMED = (
-    "nothing says which bucket these keys are for: put them into the <Proxy> section of its URL, or write SetEnv "
-    "S3BucketURL beside them"
+_VERIFY_DEPTH = 10
+_MIN_VERIFY_DEPTH = 3
+_TOO_SHALLOW = (
+    "this depth is too small for the certificates of public providers, which have more intermediate authorities: "
+    f"set SSLProxyVerifyDepth {_VERIFY_DEPTH}"
 )
-_BY_ADDRESS = (
-    "httpd compares the names of a certificate with the URL's host, and never its IP addresses: give the host a name, "
-    "in DNS or /etc/hosts, that the certificate has"
+_UNKNOWN_BUCKET = (
+    "the bucket of these keys is unknown: move them into the <Proxy> section of its URL, or add SetEnv S3BucketURL "
+    "beside them"
+)
+_IP_ADDRESS = (
+    "httpd compares the names in a certificate with the host of the URL, but not its IP addresses: use a host name, "
+    "in DNS or /etc/hosts, that is in the certificate"
 )
 
-_FIRST = re.compile(r"((?:https?://|\$\{\w+\})[^/]*/[^/]+)(?:/|\Z)", re.I)
-_IP_ADDRESS = re.compile(r"(?i)\^?https://(?:[0-9]{1,3}(?:\\?\.[0-9]{1,3}){3}(?=[:/]|$)|\\?\[)")
+_URL_WITH_BUCKET = re.compile(r"((?:https?://|\$\{\w+\})[^/]*/[^/]+)(?:/|\Z)", re.I)
+_URL_WITH_IP_ADDRESS = re.compile(r"(?i)\^?https://(?:[0-9]{1,3}(?:\\?\.[0-9]{1,3}){3}(?=[:/]|$)|\\?\[)")
 
 
-class _Led(NamedTuple):
-    """A section with keys, and which directives its keys are for, where it is none of a URL.
+class _SectionTargets(NamedTuple):
+    """A section with directives of the vendor, and the proxy targets that they are for, if it is not a ``<Proxy>``.
 
-    ``own``: those in it, or else those whose path it is at or below; ``below``: those of paths at or below it.
+    ``own``: the targets in the section, or else those whose path it is at or below; ``below``: those with a path at or
+    below that of the section.
     """
 
-    home: Home
-    own: tuple[Target, ...] = ()
-    below: tuple[Target, ...] = ()
+    s3_section: S3Section
+    own: tuple[ProxyTarget, ...] = ()
+    below: tuple[ProxyTarget, ...] = ()
 
 
-def to_proxy(nodes: tuple[Node, ...], edits: Edits) -> None:
-    """Note what becomes of each line, and what the operator must look at."""
-    places = tuple(walk(nodes))
-    for line, around in places:
-        convert_module(line, around, SIGNER, edits)
-        if line.name in KEYS:
-            convert_key(line, edits)
-    _guard(nodes, edits)
-    known = _Targets(places)
-    sections = [known.of(home) for home in homes(places) if home.section.name != "macro"]
+def to_proxy(nodes: tuple[Node, ...], edits: LineEdits) -> None:
+    """Edit each line, and add messages for what the operator must check."""
+    lines = [NestedLine(*pair) for pair in walk(nodes)]
+    for line, enclosing in lines:
+        convert_module(line, enclosing, SIGNER, edits)
+        if line.name in VENDOR_DIRECTIVES:
+            convert_directive(line, edits)
+    _insert_guard(nodes, edits)
+    index = _TargetIndex(lines)
+    sections = [index.find(one) for one in find_s3_sections(lines) if one.section.name != "macro"]
     for one in sections:
-        _keep_together(one.home, edits)
-        if not one.home.section.name.startswith("proxy"):
-            _name_bucket(one, edits)
-    check_outside(places, edits)
-    _check_certificates(sections, places, edits)
+        _repeat_conditions(one.s3_section, edits)
+        if not one.s3_section.section.name.startswith("proxy"):
+            _insert_bucket_url(one, edits)
+    warn_of_directives_outside(lines, edits)
+    _check_certificates(sections, lines, edits)
 
 
-class _Targets:
-    """All targets, by the sections and paths that they are in: there may be thousands."""
+class _TargetIndex:
+    """All proxy targets, by section and by path."""
 
-    def __init__(self, places: Places) -> None:
-        self._inside: dict[int, list[Target]] = defaultdict(list)
-        self._at: dict[tuple[str, ...], list[Target]] = defaultdict(list)
-        self._below: dict[tuple[str, ...], list[Target]] = defaultdict(list)
-        for target in targets(places):
-            for section in target.around:
-                self._inside[section.opening.number].append(target)
+    def __init__(self, lines: NestedLines) -> None:
+        self._by_section: dict[int, list[ProxyTarget]] = defaultdict(list)
+        self._at: dict[tuple[str, ...], list[ProxyTarget]] = defaultdict(list)
+        self._at_or_below: dict[tuple[str, ...], list[ProxyTarget]] = defaultdict(list)
+        for target in proxy_targets(lines):
+            for section in target.enclosing:
+                self._by_section[section.opening.number].append(target)
             if target.path is not None:
-                for top in _tops(target.path):
-                    self._below[top].append(target)
-                self._at[_tops(target.path)[-1]].append(target)
+                for outer in _outer_paths(target.path):
+                    self._at_or_below[outer].append(target)
+                self._at[_outer_paths(target.path)[-1]].append(target)
 
-    def of(self, home: Home) -> _Led:
-        """Return what the keys of a section are for."""
-        if home.section.name.startswith("proxy"):
-            return _Led(home)
-        own, below = self._inside[home.section.opening.number], []
-        if home.path is not None:
-            tops = _tops(home.path)
-            own = own or [target for top in tops for target in self._at[top]]
-            below = self._below[tops[-1]]
-        return _Led(home, _seen(own, home), _seen(below, home))
+    def find(self, s3_section: S3Section) -> _SectionTargets:
+        """Return the targets that the directives of a section are for."""
+        if s3_section.section.name.startswith("proxy"):
+            return _SectionTargets(s3_section)
+        own, below = self._by_section[s3_section.section.opening.number], []
+        if s3_section.path is not None:
+            outer_paths = _outer_paths(s3_section.path)
+            own = own or [target for outer in outer_paths for target in self._at[outer]]
+            below = self._at_or_below[outer_paths[-1]]
+        return _SectionTargets(s3_section, _in_scope(own, s3_section), _in_scope(below, s3_section))
 
 
-def _tops(path: str) -> list[tuple[str, ...]]:
-    """The paths that one is at or below, the shortest first, in steps."""
+def _outer_paths(path: str) -> list[tuple[str, ...]]:
+    """Return the paths that cover a path, the shortest first, each split at the slashes."""
     steps = tuple(path.strip("/").split("/")) if path.strip("/") else ()
     return [steps[:end] for end in range(len(steps) + 1)]
 
 
-def _seen(found: Iterable[Target], home: Home) -> tuple[Target, ...]:
-    return tuple(target for target in found if host(home.around) in {0, host(target.around)})
+def _in_scope(targets: Iterable[ProxyTarget], s3_section: S3Section) -> tuple[ProxyTarget, ...]:
+    host = virtual_host(s3_section.enclosing)
+    return tuple(target for target in targets if host in {0, virtual_host(target.enclosing)})
 
 
-def _keep_together(home: Home, edits: Edits) -> None:
-    """Where the keys are in conditions, the section's other settings go there too.
+def _repeat_conditions(s3_section: S3Section, edits: LineEdits) -> None:
+    """Put the other settings of a section into the conditions that its keys are in.
 
-    Without keys the vendor's module sends unsigned, and ours, for which any setting says that a bucket is private,
-    sends nothing.
+    Without keys, the vendor's module sends requests unsigned; ours rejects them, because any setting means that the
+    bucket is private.
     """
-    around_of = conditions_around(home)
-    of_name: dict[str, list[Line]] = {}
-    for key in home.keys:
-        of_name.setdefault(key.name, []).append(key)
-    credentials = [key for name in ("s3accesskey", "s3secretkey") for key in of_name.get(name, ())]
-    if any(len(of_name[key.name]) > 1 for key in credentials):
-        return  # for one situation or another
-    wanted = dict.fromkeys(tags(section) for key in credentials for section in around_of[key.number])
-    for key in home.keys:
-        if key in credentials and around_of[key.number]:
+    conditions = conditions_by_directive(s3_section)
+    by_name: dict[str, list[Line]] = {}
+    for directive in s3_section.directives:
+        by_name.setdefault(directive.name, []).append(directive)
+    keys = [key for name in ("s3accesskey", "s3secretkey") for key in by_name.get(name, ())]
+    if any(len(by_name[key.name]) > 1 for key in keys):
+        return  # alternatives, each in its own condition
+    needed = dict.fromkeys(section_tags(section) for key in keys for section in conditions[key.number])
+    for directive in s3_section.directives:
+        if directive in keys and conditions[directive.number]:
             continue
-        own = {tags(section) for section in around_of[key.number]}
-        missing = [pair for pair in wanted if pair not in own]
-        edits.before(key, *(f"{indent(key)}{opening}" for opening, _ in missing))
-        edits.after(key, *(f"{indent(key)}{closing}" for _, closing in reversed(missing)))
+        own = {section_tags(section) for section in conditions[directive.number]}
+        missing = [tags for tags in needed if tags not in own]
+        edits.insert_before(directive, *(f"{indent(directive)}{opening}" for opening, _ in missing))
+        edits.insert_after(directive, *(f"{indent(directive)}{closing}" for _, closing in reversed(missing)))
 
 
-def _name_bucket(led: _Led, edits: Edits) -> None:
-    """Settings in a <Location> are about the bucket of its ProxyPass; of every other rule they must say the bucket."""
-    home = led.home
-    is_pattern = home.section.name != "location" or home.section.opening.arguments[:1] == ("~",)
-    if not is_pattern and any(target.is_pass for target in led.own):
+def _insert_bucket_url(section_targets: _SectionTargets, edits: LineEdits) -> None:
+    """Add S3BucketURL to a <Location>, unless its requests are sent by ProxyPass, whose URL names the bucket."""
+    s3_section = section_targets.s3_section
+    opening = s3_section.section.opening
+    is_pattern = s3_section.section.name != "location" or opening.arguments[:1] == ("~",)
+    if not is_pattern and any(target.is_proxypass for target in section_targets.own):
         return
-    found = (*led.own, *led.below)
-    if url := _common_bucket([target.url for target in found]):
-        first = next((key for key in home.keys if key.name == "s3accesskey"), home.keys[0])
-        edits.before(first, f'{indent(first)}SetEnv S3BucketURL "{url}"')
-    elif found or is_pattern:
-        edits.error(home.section.opening, _UNNAMED)
+    targets = (*section_targets.own, *section_targets.below)
+    if url := _common_bucket([target.url for target in targets]):
+        first = next((one for one in s3_section.directives if one.name == "s3accesskey"), s3_section.directives[0])
+        edits.insert_before(first, f'{indent(first)}SetEnv S3BucketURL "{url}"')
+    elif targets or is_pattern:
+        edits.error(opening, _UNKNOWN_BUCKET)
 
 
 def _common_bucket(urls: list[str]) -> str | None:
-    """The URL that all of these are below, if that names a bucket for sure."""
+    """Return the URL that all of these are below, if it certainly names a bucket."""
     if len(set(urls)) <= 1:
         return urls[0] if urls else None
-    firsts = {match[1] if (match := _FIRST.match(url)) else "" for url in urls}
-    return f"{firsts.pop()}/" if len(firsts) == 1 and "" not in firsts else None
+    buckets = {match[1] if (match := _URL_WITH_BUCKET.match(url)) else "" for url in urls}
+    return f"{buckets.pop()}/" if len(buckets) == 1 and "" not in buckets else None
 
 
-def _check_certificates(sections: Iterable[_Led], places: Places, edits: Edits) -> None:
-    variables = defined(places)
-    urls_of = [(one.home, urls) for one in sections if (urls := _https_urls(one, variables))]
-    if urls_of:
-        _verify_depth(places, edits)
-    verifying = [around for line, around in places if line.name == "sslproxyverify" and _is(line, "require")]
-    for home, urls in urls_of:
-        if not any(counts_in(around, (*home.around, home.section)) for around in verifying):
+def _check_certificates(sections: Iterable[_SectionTargets], lines: NestedLines, edits: LineEdits) -> None:
+    variables = defined_variables(lines)
+    with_urls = [(one.s3_section, urls) for one in sections if (urls := _https_urls(one, variables))]
+    if with_urls:
+        _set_verify_depth(lines, edits)
+    verify = ScopeIndex(one for one in lines if one.line.name == "sslproxyverify" and _is(one.line, "require"))
+    for s3_section, urls in with_urls:
+        opening = s3_section.section.opening
+        if not verify.applying_in((*s3_section.enclosing, s3_section.section)):
             is_known = any(re.match(r"\^?https:", url, re.I) for url in urls)
-            edits.warn(home.section.opening, _UNVERIFIED if is_known else _PERHAPS_UNVERIFIED)
-        if any(_IP_ADDRESS.match(url) for url in urls):
-            edits.warn(home.section.opening, _BY_ADDRESS)
+            edits.warn(opening, _UNVERIFIED if is_known else _PERHAPS_UNVERIFIED)
+        if any(_URL_WITH_IP_ADDRESS.match(url) for url in urls):
+            edits.warn(opening, _IP_ADDRESS)
 
 
-def _verify_depth(places: Places, edits: Edits) -> None:
-    """Certificates must be verified as deep as they are: with httpd's default those of public providers are refused."""
-    depths = [(line, around) for line, around in places if line.name == "sslproxyverifydepth"]
+def _set_verify_depth(lines: NestedLines, edits: LineEdits) -> None:
+    """Add SSLProxyVerifyDepth: httpd's default rejects the certificates of public providers."""
+    depths = [nested for nested in lines if nested.line.name == "sslproxyverifydepth"]
     for line, _ in depths:
-        if line.arguments and line.arguments[0].isdigit() and int(line.arguments[0]) < _ENOUGH:
-            edits.warn(line, _SHALLOW)
-    for line, around in places:
-        is_deep = any(counts_in(outer, around) for _, outer in depths)
-        if line.name == "sslproxyverify" and not _is(line, "none") and not is_deep:
-            edits.after(line, f"{indent(line)}SSLProxyVerifyDepth {_DEPTH}")
+        if line.arguments and line.arguments[0].isdigit() and int(line.arguments[0]) < _MIN_VERIFY_DEPTH:
+            edits.warn(line, _TOO_SHALLOW)
+    index = ScopeIndex(depths)
+    for line, enclosing in lines:
+        if line.name == "sslproxyverify" and not _is(line, "none") and not index.applying_in(enclosing):
+            edits.insert_after(line, f"{indent(line)}SSLProxyVerifyDepth {_VERIFY_DEPTH}")
 
 
-def _https_urls(led: _Led, variables: Mapping[str, str]) -> list[str]:
-    """What is or may be an https:// URL: of a ``<Proxy>`` and its members, or of what else leads to the bucket."""
-    section = led.home.section
+def _https_urls(section_targets: _SectionTargets, variables: Mapping[str, str]) -> list[str]:
+    """Return URLs that are or may be https://: of a ``<Proxy>`` and its members, or of the section's proxy targets."""
+    section = section_targets.s3_section.section
     lines = [section.opening, *(line for line, _ in walk(section.body) if line.name == "balancermember")]
     urls = [word for line in lines for word in line.arguments] if section.name.startswith("proxy") else []
-    urls += [target.url for target in (*led.own, *led.below)]
+    urls += [target.url for target in (*section_targets.own, *section_targets.below)]
     urls = [re.sub(r"\$\{(\w+)\}", lambda match: variables.get(match[1], match[0]), url) for url in urls]
     return [url for url in urls if re.match(r"\^?https:|\$\{\w+\}(?!://)|[$%@]\w", url, re.I)]
 
 
-def _guard(nodes: tuple[Node, ...], edits: Edits) -> None:
-    """httpd must not start without the signer: requests would go out unsigned and SetEnv says nothing of it."""
-    if any(line.name == "error" and _is(around[-1].opening, f"!{SIGNER}") for line, around in walk(nodes) if around):
-        return
+def _insert_guard(nodes: tuple[Node, ...], edits: LineEdits) -> None:
+    """Keep httpd from starting without the signer: SetEnv is no error then, and requests would be unsigned."""
+    for line, enclosing in walk(nodes):
+        if line.name == "error" and enclosing and _is(enclosing[-1].opening, f"!{SIGNER}"):
+            return
     for node in nodes:
-        if any(line.name in KEYS for line, _ in walk([node])):
+        if any(line.name in VENDOR_DIRECTIVES for line, _ in walk([node])):
             first = node if isinstance(node, Line) else node.opening
-            edits.before(first, *(indent(first) + text for text in _GUARD))
+            edits.insert_before(first, *(indent(first) + text for text in _GUARD))
             return
 
 

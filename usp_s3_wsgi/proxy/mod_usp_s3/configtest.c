@@ -309,7 +309,7 @@ static void log_line(server_rec *server, int is_test, int level, const char *lin
 }
 
 /*
- * A finding has four fields: error or warning, file, line, text. Returns the number of errors. The error log shows the level
+ * A finding has five fields: error or warning, file, line, code, text. Returns the number of errors. The error log shows the level
  * of a line, the terminal does not.
  */
 static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const buffer *output)
@@ -318,12 +318,12 @@ static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const
     int errors = 0;
 
     while (field < end) {
-        const char *fields[4], *location;
+        const char *fields[5], *location;
         int i, is_error;
 
-        for (i = 0; i < 4 && field < end; i++, field += strlen(field) + 1)
+        for (i = 0; i < 5 && field < end; i++, field += strlen(field) + 1)
             fields[i] = field;
-        if (i < 4)
+        if (i < 5)
             break;
         is_error = strcmp(fields[0], "error") == 0;
         errors += is_error;
@@ -331,7 +331,7 @@ static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const
         if (is_test && !is_error)
             location = apr_pstrcat(pool, location, "warning: ", NULL);
         log_line(server, is_test, is_error ? APLOG_ERR : APLOG_WARNING,
-                 apr_pstrcat(pool, "usp_s3_wsgi: ", location, fields[3], NULL));
+                 apr_pstrcat(pool, fields[3], ": usp_s3_wsgi: ", location, fields[4], NULL));
     }
     return errors;
 }

@@ -1,4 +1,4 @@
-"""Apache's configuration text: nothing of it is lost, and it is read as httpd reads it."""
+"""The parser of Apache's configuration: it loses nothing, and splits lines and words as httpd does."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ VALUE = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs
 
 @st.composite
 def lines(draw: st.DrawFn) -> str:
-    """A line that is no tag, with its end: blank, a comment or a directive."""
+    """A line that is not a tag: blank, a comment or a directive."""
     kind = draw(st.sampled_from(("", "# {}", "ProxyPass /x \\\n  {}", 'S3SecretKey "{}"', "S3Region '{}'", "A {}")))
-    # A backslash at the end would take the next line, which may be a tag, into this one.
+    # A backslash at the end would join the next line, which may be a tag.
     value = draw(VALUE).rstrip(" \t\v\f\r\\")
     return f"{draw(SPACE)}{kind.format(value)}{draw(END)}"
 
@@ -36,13 +36,13 @@ def configs(draw: st.DrawFn, depth: int = 3) -> str:
 
 
 @given(configs())
-def test_nothing_is_lost(text: str) -> None:
+def test_render_returns_the_parsed_text(text: str) -> None:
     assert render(parse(text)) == text
     assert render(parse(text.removesuffix("\n"))) == text.removesuffix("\n")
 
 
 @given(st.text())
-def test_any_text_comes_back_or_is_refused_with_its_line(text: str) -> None:
+def test_any_text_is_rendered_again_or_rejected_with_a_line_number(text: str) -> None:
     try:
         assert render(parse(text)) == text
     except ApacheConfigError as error:
@@ -51,7 +51,7 @@ def test_any_text_comes_back_or_is_refused_with_its_line(text: str) -> None:
 
 
 @given(configs())
-def test_words_stand_where_they_say(text: str) -> None:
+def test_words_have_the_right_positions(text: str) -> None:
     for line, _ in walk(parse(text)):
         ends = [0, *(place for word in line.words for place in (word.start, word.end)), len(line.text)]
         assert ends == sorted(ends)
@@ -60,13 +60,13 @@ def test_words_stand_where_they_say(text: str) -> None:
 
 
 @given(st.lists(VALUE))
-def test_what_is_quoted_is_read_as_it_was(values: list[str]) -> None:
+def test_quoted_values_are_parsed_again(values: list[str]) -> None:
     (line,) = parse(" ".join(["SetEnv", *map(quoted, values)]))
     assert isinstance(line, Line) and line.arguments == tuple(values)
 
 
 def only(text: str) -> Line:
-    """The one line of a text."""
+    """Return the only line of a text."""
     (node,) = parse(text)
     assert isinstance(node, Line)
     return node
@@ -92,11 +92,11 @@ def only(text: str) -> Line:
         ("A b\\", ["A", "b\\"]),
         ("\\\n  A b", ["A", "b"]),
         ("Pro\\\nxySet x", ["ProxySet", "x"]),
-        ("A b\u2028c\u00a0d\x85e", ["A", "b\u2028c\u00a0d\x85e"]),  # no spaces and no ends of line for httpd
+        ("A b\u2028c\u00a0d\x85e", ["A", "b\u2028c\u00a0d\x85e"]),  # for httpd, neither spaces nor ends of line
         ("  # A b \\\n C d\n", []),
     ],
 )
-def test_words_are_httpds(text: str, words: list[str]) -> None:
+def test_words_are_split_as_by_httpd(text: str, words: list[str]) -> None:
     nodes = parse(text)
     assert [word.value for line, _ in walk(nodes) for word in line.words] == words
     assert len(nodes) == bool(text) and render(nodes) == text
@@ -118,8 +118,8 @@ def test_sections() -> None:
     comment, location = host.body
     assert isinstance(location, Section) and location.name == "location" and location.opening.arguments == ("/a>b",)
     assert isinstance(comment, Line) and isinstance(last, Line)
-    around = [(line.number, line.name, len(sections)) for line, sections in walk((host, last))]
-    assert around == [
+    found = [(line.number, line.name, len(sections)) for line, sections in walk((host, last))]
+    assert found == [
         (1, "<virtualhost", 1),
         (2, "", 1),
         (3, "<location", 2),
@@ -130,7 +130,7 @@ def test_sections() -> None:
     ]
 
 
-def test_lines_are_counted_as_an_editor_counts_them() -> None:
+def test_line_numbers_are_those_of_an_editor() -> None:
     assert [line.number for line, _ in walk(parse("A\\\n b\\\n c\nB\n\nC"))] == [1, 4, 5, 6]
 
 
@@ -143,7 +143,7 @@ def test_lines_are_counted_as_an_editor_counts_them() -> None:
         ("<Proxy SECRET\n", "line 1: this tag has no >"),
     ],
 )
-def test_what_does_not_close_is_refused_with_its_line(text: str, message: str) -> None:
+def test_wrong_nesting_is_rejected_with_a_line_number(text: str, message: str) -> None:
     with pytest.raises(ApacheConfigError) as caught:
         parse(text)
     assert str(caught.value) == message and isinstance(caught.value, ValueError)

@@ -1,0 +1,121 @@
+"""Finds ``<Proxy>`` sections that no proxied request matches, and the directive that was probably meant to."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.findings import Findings
+from usp_s3_wsgi.configtest.parsed_config import Directive
+from usp_s3_wsgi.configtest.proxy_rules import ProxyRule, ProxyRules
+from usp_s3_wsgi.configtest.server_config import Section, Server
+from usp_s3_wsgi.configtest.urls import canonical, without_secrets
+
+#: Names of this machine.
+_LOOPBACK = re.compile(r"(?<=//)(?:localhost|127\.0\.0\.1|\[::1\])(?=[:/]|\Z)")
+#: From this ratio of difflib.SequenceMatcher on, a URL counts as another one with a typo.
+_MIN_SIMILARITY = 0.8
+#: Limits of the pairwise comparison of sections and rules.
+_MAX_SECTIONS = 20
+_MAX_RULES = 1000
+
+
+def check(
+    servers: list[Server], all_rules: list[ProxyRules], reached: set[int], signed: set[int], findings: Findings
+) -> None:
+    """Report the sections that no request matches.
+
+    ``reached``: the ids of the sections that requests match; ``signed``: of the rules whose requests match a section.
+    """
+    undecided: list[tuple[Section, Directive]] = []
+    compared = 0
+    for server, own in zip(servers, all_rules, strict=True):
+        relevant = all_rules if server.main is None else [all_rules[0], own]
+        if any(rules.is_forward_proxy for rules in (*relevant, all_rules[0])):
+            continue  # clients choose the URL
+        unreached = [
+            section for section in server.proxy_sections if section.has_settings and id(section) not in reached
+        ]
+        if not unreached:
+            continue
+        candidates = [rule for rules in relevant for rule in (*rules.all, *rules.unused_members)]
+        undecided_rules = [rule for rule in candidates if not rule.has_known_host]
+        subrequests = next((rules.subrequests for rules in relevant if rules.subrequests), None)
+        unsigned = [rule for rule in candidates if id(rule) not in signed][:_MAX_RULES]
+        for section in unreached:
+            assert section.directive is not None
+            possible = next((rule for rule in undecided_rules if _may_match(rule, section)), None)
+            if possible is not None:
+                undecided.append((section, possible.directive))
+                continue
+            compared += 1
+            similar = _most_similar(section, unsigned) if compared <= _MAX_SECTIONS else None
+            if similar is None and subrequests is not None:
+                undecided.append((section, subrequests))
+            elif similar is None:
+                findings.warning(
+                    FindingCode.SECTION_NOT_USED,
+                    section.directive,
+                    "no request matches this section: no ProxyPass, BalancerMember, RewriteRule [P] or similar"
+                    " directive has a URL below that of the section",
+                )
+            else:
+                findings.warning(
+                    FindingCode.SECTION_NOT_USED_SIMILAR_URL,
+                    section.directive,
+                    f"no request matches this section: {similar.directive.location} sends requests to"
+                    f" {without_secrets(similar.canonical)}, unsigned. If that is the bucket, write the same URL in"
+                    " both places",
+                )
+    if undecided:
+        _report_undecided(undecided, findings)
+
+
+def _report_undecided(undecided: list[tuple[Section, Directive]], findings: Findings) -> None:
+    """Report all undecided sections in one line; each comes with the directive whose requests may match it."""
+    section, directive = undecided[0]
+    assert section.directive is not None
+    others = len(undecided) - 1
+    more = f" (and {others} other section{'s' if others > 1 else ''})" if others else ""
+    findings.warning(
+        FindingCode.SECTION_NOT_CHECKED,
+        section.directive,
+        f"could not check whether any request matches this section{more}: the URLs that {directive.location} sends"
+        " requests to are only known at request time",
+    )
+
+
+def _may_match(rule: ProxyRule, section: Section) -> bool:
+    """Whether requests of a rule with an unknown host may match a section: the literal part of its URL allows it."""
+    return any(
+        url.startswith(prefix)
+        for url in (section.argument, canonical(section.argument))
+        for prefix in (rule.url, rule.canonical)
+    )
+
+
+def _most_similar(section: Section, rules: list[ProxyRule]) -> ProxyRule | None:
+    section_url = _normalized(canonical(section.argument))
+    best, best_ratio = None, _MIN_SIMILARITY
+    matcher = difflib.SequenceMatcher(None, "", section_url, autojunk=False)
+    for rule in rules:
+        url = _normalized(rule.canonical)
+        shorter = section_url[: len(url)] if len(section_url) > len(url) else section_url
+        other = url[: len(shorter) + 1]
+        if shorter.rstrip("/") == other.rstrip("/"):
+            return rule
+        matcher.set_seq1(url[: len(section_url) + 1])
+        if (
+            matcher.real_quick_ratio() > best_ratio
+            and matcher.quick_ratio() > best_ratio
+            and (ratio := matcher.ratio()) > best_ratio
+        ):
+            best, best_ratio = rule, ratio
+    return best
+
+
+def _normalized(url: str) -> str:
+    """Return a URL without its most frequent variations: scheme, port, the name of this machine, upper case."""
+    url = _LOOPBACK.sub("localhost", url.lower())
+    return re.sub(r"\A[a-z]+://([^/]*?)(?::\d+)?(?=/|\Z)", r"\1", url)
