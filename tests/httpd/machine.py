@@ -90,7 +90,7 @@ def has_module(name: str) -> bool:
 
 
 def mod_security() -> str:
-    """The lines that load Debian's mod_security, which tests/install.sh unpacks; empty if httpd cannot load it."""
+    """The lines that load Debian's mod_security, from tests/install.sh; else empty."""
     folder = Path(sys.prefix).resolve() / "debian" / "usr" / "lib"
     module = folder / "apache2" / "modules" / "mod_security2.so"
     if not module.exists():
@@ -126,7 +126,7 @@ def apache_user() -> pwd.struct_passwd:
 
 
 def check_apache_user() -> None:
-    """Check that httpd's children can run this interpreter and import the gateway: else they hang. Raises: HttpdError."""
+    """Check that httpd's children can import the gateway with this interpreter; else they hang. Raises: HttpdError."""
     if os.geteuid() != 0:
         return
     user = apache_user()

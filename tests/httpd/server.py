@@ -1,4 +1,4 @@
-"""An httpd for tests, with its own root, free ports and its own logs. The system's configuration is neither read nor changed."""
+"""An httpd for tests, with its own root, free ports and its own logs. The system's httpd is not used."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Httpd:
         prefix: str = "httpd-",
         tune: bool = False,
     ) -> None:
-        """``mod_wsgi``: the module to load instead of the environment's own; ``preload``: a shared object for LD_PRELOAD.
+        """``mod_wsgi``: the module to load instead of the environment's own; ``preload``: for LD_PRELOAD.
 
         ``tune``: with the numbers of processes and threads, and the buffers, that suit the gateway.
         """
@@ -160,8 +160,8 @@ class Httpd:
         """Stop httpd and its children, remove its root, and assert that its files hold no secret."""
         process, self._process = self._process, None
         if process is not None:
-            # First "graceful-stop": at a hard stop the event MPM closes sockets that threads are using. They log errors,
-            # and once in a few hundred stops the child crashes.
+            # First "graceful-stop": at a hard stop the event MPM closes sockets that threads use. They log
+            # errors, and once in a few hundred stops the child crashes.
             for number, seconds in ((signal.SIGWINCH, 5), (signal.SIGTERM, WAIT), (signal.SIGKILL, WAIT)):
                 process.send_signal(number)
                 with suppress(subprocess.TimeoutExpired):

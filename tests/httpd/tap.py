@@ -11,7 +11,10 @@ from types import TracebackType
 
 #: The body of the attacker's responses: a test looks for it in what a client got.
 ATTACKER_BODY = b"from the attacker's host"
-_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(ATTACKER_BODY), ATTACKER_BODY)
+_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (
+    len(ATTACKER_BODY),
+    ATTACKER_BODY,
+)
 
 
 class Tap:
