@@ -1,4 +1,4 @@
-"""The directives that make mod_proxy forward to a URL (the "ways"), and helpers of the tests that try all of them."""
+"""The ways by which mod_proxy is led to a URL, and what the tests of all of them have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd, Reply
 
 _BALANCER = '<Proxy "balancer://@NAME@">\nBalancerMember @URL@\n</Proxy>\n'
-#: /NAME/a.ts is forwarded to URL/a.ts. @AROUND@: further lines in the way's own section; else in a <Location>.
+#: /NAME/a.ts becomes URL/a.ts; what is around it goes into the section that leads there, else into a <Location>.
 PASSES = {
     "pass": "ProxyPass /@NAME@ @URL@",
     "pass-slash": "ProxyPass /@NAME@/ @URL@/",
@@ -34,20 +34,20 @@ RULES = {
     "rewrite-directory": f"<Directory ${{ROOT}}/htdocs/@NAME@>\n{_RULE}\n</Directory>",
 }
 _HANDLER = 'SetHandler "proxy:@URL@"\n@AROUND@'
-#: The handlers append the whole path of the file to the URL.
+#: The file's whole path is added to the URL.
 HANDLERS = {
     "handler-location": f"<Location /@NAME@>\n{_HANDLER}\n</Location>",
     "handler-directory": f"<Directory ${{ROOT}}/htdocs/@NAME@>\n{_HANDLER}\n</Directory>",
     "handler-files": f'<Directory ${{ROOT}}/htdocs/@NAME@>\n<Files "*.ts">\n{_HANDLER}\n</Files>\n</Directory>',
 }
 WAYS = PASSES | MATCHES | RULES | HANDLERS
-#: Main requests, and subrequests of a page.
+#: Main requests, and parts of a page.
 FORMS = ("main", "part")
 FILES = ("a.ts", "denied.ts")
 
 
 def led(way: str, name: str, url: str, *around: str) -> str:
-    """The configuration that forwards /NAME/ to the URL (without a slash at its end); ``around``: further lines."""
+    """The configuration in which /NAME/ leads to the URL (without a slash at its end)."""
     text, inner = WAYS[way], "\n".join(around)
     if inner and "@AROUND@" not in text:
         mount = "/@NAME@/" if way == "pass-slash" else "/@NAME@"
@@ -56,13 +56,13 @@ def led(way: str, name: str, url: str, *around: str) -> str:
 
 
 def keys(access_key: str, region: str | None = "r", *more: str) -> list[str]:
-    """The settings for signing; without a region it is Signature v2."""
+    """The lines that say how to sign."""
     lines = [f"SetEnv S3AccessKey {access_key}", "SetEnv S3SecretKey a-secret", *more]
     return [*lines, f"SetEnv S3Region {region}", "SetEnv S3UseHeaders on"] if region else lines
 
 
 def section(url: str, *lines: str) -> str:
-    """The ``<Proxy>`` section for the URLs below a URL."""
+    """The ``<Proxy>`` section of what is below a URL."""
     inner = "\n".join(lines)
     return f'<Proxy "{url}/">\n{inner}\n</Proxy>'
 
@@ -71,7 +71,7 @@ def section(url: str, *lines: str) -> str:
 def serving(preload: Path, *parts: str, names: Sequence[str] = (), told: str = "") -> Iterator[Httpd]:
     """An httpd with a folder and a page for each name; every line in its error log must have been expected.
 
-    ``told``: a pattern that every line of configtest matches, where a setting is wrong on purpose; else none.
+    ``told``: a pattern of configtest's lines, where something is wrong on purpose; nothing else may be told.
     """
     with Httpd("\n".join([PAGES, *parts]), preload=preload) as server:
         assert_told(server, told)
@@ -88,7 +88,7 @@ def serving(preload: Path, *parts: str, names: Sequence[str] = (), told: str = "
 
 
 def assert_told(httpd: Httpd, pattern: str) -> None:
-    """Assert that configtest reported what is wrong on purpose, and nothing else; without a pattern: nothing."""
+    """See that configtest has told what is wrong on purpose, and nothing else."""
     lines = [line for line in httpd.errors() if "usp_s3_wsgi: " in line]
     assert bool(lines) == bool(pattern) and all(re.search(pattern, line) for line in lines), lines
     if pattern:
@@ -96,23 +96,23 @@ def assert_told(httpd: Httpd, pattern: str) -> None:
 
 
 def ask(httpd: Httpd, name: str, form: str = "main", file: str = "a.ts") -> Reply:
-    """Request a file below /NAME/, or the page that includes its a.ts."""
+    """Ask for a file below /NAME/, or for the page that includes its a.ts."""
     return httpd.fetch(f"/{name}/{file}" if form == "main" else f"/page/{name}")
 
 
 def asked_path(httpd: Httpd, way: str, name: str, base: str = "", file: str = "a.ts") -> str:
-    """The path that the backend gets; ``base``: the path of the URL that the way forwards to."""
+    """The path that the URL has then; ``base``: that of the URL which the way leads to."""
     return f"{base}{httpd.root}/htdocs/{name}/{file}" if way in HANDLERS else f"{base}/{file}"
 
 
 def lines_of(httpd: Httpd) -> list[str]:
-    """The lines of this package in the error log. They are allowed from now on."""
+    """The lines that this project has written, which are expected from now on."""
     httpd.expect_error("usp_s3_wsgi: |unable to include")
     return [line for line in httpd.errors() if "usp_s3_wsgi: " in line]
 
 
 def assert_refused(httpd: Httpd, name: str, form: str, reason: str = "") -> None:
-    """Request, and assert an error and one log line. That nothing was sent, the test asserts at the servers."""
+    """Ask, and see that it is refused with one line; that nothing was sent is for the servers to tell."""
     before = len(lines_of(httpd))
     reply = ask(httpd, name, form)
     assert (reply.status == 500) if form == "main" else reply.body.startswith(b"[an error occurred"), reply
@@ -121,7 +121,7 @@ def assert_refused(httpd: Httpd, name: str, form: str, reason: str = "") -> None
 
 
 def assert_passed(httpd: Httpd, other: Recorder, way: str, name: str, form: str = "main", base: str = "/other") -> None:
-    """Request, and assert that the other backend got it unsigned and that its response is returned unchanged."""
+    """Ask, and see that the other backend is asked and answers as if we were not there."""
     reply = ask(httpd, name, form)
     assert (reply.status, reply.body.decode()) == (200, asked_path(httpd, way, name, base))
     assert other.signers() == ["unsigned"]
@@ -130,7 +130,7 @@ def assert_passed(httpd: Httpd, other: Recorder, way: str, name: str, form: str 
 def assert_signed(
     httpd: Httpd, bucket: Recorder, way: str, name: str, form: str = "main", *, signer: str = "KEY/r"
 ) -> None:
-    """Request, and assert that the bucket got it, signed with the right access key and region."""
+    """Ask, and see that the bucket is asked by the right key and in the right region."""
     reply = ask(httpd, name, form)
     assert (reply.status, reply.body.decode()) == (200, asked_path(httpd, way, name, "/bucket"))
     assert bucket.signers() == [signer]
