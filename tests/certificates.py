@@ -1,4 +1,4 @@
-"""Certificates like those of public providers: a root, authorities between, and the server's own."""
+"""Certificate chains like those of public providers: a root CA, intermediate CAs, and the server's certificate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _DAY = timedelta(days=1)
 
 
 class Certificate(NamedTuple):
-    """PEM files: what the server sends (its own certificate first, never the root), its key, and whom clients trust."""
+    """PEM files. ``chain``: what the server sends, its own certificate first, without the root. ``key``: the server's
+    private key. ``root``: the CA that clients trust.
+    """
 
     chain: Path
     key: Path
@@ -36,20 +38,20 @@ def make_certificate(
     between: int = 2,
     like_rfc5280: bool = True,
 ) -> Certificate:
-    """Make a server's certificate, and the authorities above it.
+    """Make a server certificate and its CAs.
 
-    ``names``: as openssl's subjectAltName has them. ``days``: negative for one that has expired. ``between``: how many
-    intermediate authorities; public providers have one or two. ``like_rfc5280``: False for authorities as the usual
-    instructions for openssl make them, without the extensions that RFC 5280 wants.
+    ``names``: in the syntax of openssl's subjectAltName. ``days``: negative for an expired certificate.
+    ``between``: the number of intermediate CAs; public providers have one or two. ``like_rfc5280``: False for CAs
+    without the extensions that RFC 5280 requires, as the usual instructions for openssl make them.
     """
-    issuer = root = _authority("Test Root", None, like_rfc5280)
-    above: list[_Issued] = []
+    issuer = root = _make_ca("Test Root", None, like_rfc5280)
+    intermediates: list[_Issued] = []
     for number in range(between):
-        issuer = _authority(f"Test Intermediate {number + 1}", issuer, like_rfc5280)
-        above.insert(0, issuer)
-    leaf = _issue(_server(names), issuer, days, like_rfc5280)
+        issuer = _make_ca(f"Test Intermediate {number + 1}", issuer, like_rfc5280)
+        intermediates.insert(0, issuer)
+    leaf = _issue("s3", _server_builder(names), issuer, days, like_rfc5280)
     files = Certificate(directory / "s3.pem", directory / "s3.key", directory / "root.pem")
-    files.chain.write_bytes(b"".join(_pem(issued) for issued in (leaf, *above)))
+    files.chain.write_bytes(b"".join(_pem(issued) for issued in (leaf, *intermediates)))
     files.key.touch(mode=0o600)
     files.key.write_bytes(
         leaf.key.private_bytes(
@@ -75,20 +77,18 @@ def _general_name(text: str) -> x509.GeneralName:
     return x509.IPAddress(ipaddress.ip_address(value)) if kind == "IP" else x509.DNSName(value)
 
 
-def _server(names: str) -> x509.CertificateBuilder:
+def _server_builder(names: str) -> x509.CertificateBuilder:
     alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names.split(",")])
     return (
         x509.CertificateBuilder()
-        .subject_name(_name("s3"))
         .add_extension(alternatives, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
 
 
-def _authority(name: str, issuer: _Issued | None, like_rfc5280: bool) -> _Issued:
-    builder = x509.CertificateBuilder().subject_name(_name(name))
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+def _make_ca(name: str, issuer: _Issued | None, like_rfc5280: bool) -> _Issued:
+    builder = x509.CertificateBuilder().add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     if like_rfc5280:
         unused = dict.fromkeys(
             "digital_signature content_commitment key_encipherment data_encipherment key_agreement encipher_only "
@@ -97,11 +97,13 @@ def _authority(name: str, issuer: _Issued | None, like_rfc5280: bool) -> _Issued
         )
         usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **unused)
         builder = builder.add_extension(usage, critical=True)
-    return _issue(builder, issuer, 30, like_rfc5280)
+    return _issue(name, builder, issuer, 30, like_rfc5280)
 
 
-def _issue(builder: x509.CertificateBuilder, issuer: _Issued | None, days: int, like_rfc5280: bool) -> _Issued:
-    """Sign a certificate; ``issuer`` None: by itself."""
+def _issue(
+    name: str, builder: x509.CertificateBuilder, issuer: _Issued | None, days: int, like_rfc5280: bool
+) -> _Issued:
+    """Sign a certificate; ``issuer`` None: it is self-signed."""
     key = ec.generate_private_key(ec.SECP256R1())
     signer = issuer.key if issuer else key
     now = datetime.now(UTC)
@@ -110,10 +112,10 @@ def _issue(builder: x509.CertificateBuilder, issuer: _Issued | None, days: int, 
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
         builder = builder.add_extension(identifier, critical=False)
-    subject = builder._subject_name
-    assert subject is not None
+    subject = _name(name)
     certificate = (
-        builder.issuer_name(issuer.certificate.subject if issuer else subject)
+        builder.subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(min(now, end) - _DAY)

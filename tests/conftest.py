@@ -1,4 +1,4 @@
-"""What tests of the gateway in this process share: connections that do not outlive a test, and a certificate."""
+"""Fixtures for tests that run the gateway in this process: clean process state for each test, and a certificate."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from usp_s3_wsgi.transport.pool import pool_manager
 
 @pytest.fixture(autouse=True)
 def state() -> Iterator[None]:
-    """Begin each test with the state of a new process: pools, records about endpoints, counted log lines."""
+    """Begin each test with the state of a new process: no connections, no endpoint state, no counted log lines."""
     forget_state()
     yield
     forget_state()
 
 
 def forget_state() -> None:
-    """Forget what this process has recorded."""
-    for part in (pool_manager, endpoint_state, clock_corrector, rate_limiter, retry_alarm):
-        part.clear()
+    """Clear the process-wide state of the package."""
+    for state_holder in (pool_manager, endpoint_state, clock_corrector, rate_limiter, retry_alarm):
+        state_holder.clear()
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A certificate for 127.0.0.1 and localhost, as public providers have them."""
+    """A server certificate for 127.0.0.1 and localhost, with intermediate CAs as public providers have them."""
     return make_certificate(tmp_path_factory.mktemp("certificate"))

@@ -1,7 +1,7 @@
-"""What must stand in nothing that is written: secret keys, session tokens, signing keys, signatures.
+"""The secrets that must not be in any log or response: secret keys, session tokens, signing keys, signatures.
 
-The tests' own clients and servers look for it in all that passes them: logs, pages, headers (tests/wsgi.py,
-tests/httpd/server.py); tests/httpd/test_secret_scan.py in what only a running server shows.
+The tests' own clients and servers search everything that they receive: logs, bodies, headers (tests/wsgi.py,
+tests/httpd/server.py). tests/httpd/test_secret_scan.py searches what only a running server shows.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from usp_s3_wsgi.signing import sigv4
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 TOKEN = "AQoDYXdzEJr//session+token=="
-#: Of both versions, in headers and in queries, whether they are encoded or not.
+#: Signatures of both versions, in headers and in queries, percent-encoded or not.
 _SIGNATURE = re.compile(
     rb"Signature=(?!0{64})[0-9A-Za-z%/+]{25,}|AWS [!-9;-~]+:[0-9A-Za-z+/]{27}=|Credential=[^,\s]+, ?SignedHeaders"
 )
 
 
 @lru_cache(maxsize=1)
-def _known() -> re.Pattern[bytes]:
-    """Each secret in the forms that it may be written in; the signing keys are those of these days."""
+def _secrets() -> re.Pattern[bytes]:
+    """Return a pattern for each secret, in each encoding; the signing keys are those of yesterday to tomorrow."""
     forms = {
         text.encode() for secret in (SECRET_KEY, TOKEN) for text in (secret, quote(secret, safe=""), quote(secret))
     }
@@ -37,8 +37,8 @@ def _known() -> re.Pattern[bytes]:
     return re.compile(b"|".join(re.escape(form) for form in sorted(forms)))
 
 
-def leaks(written: bytes | str) -> list[bytes]:
-    """Return what of it must not be there, as much of each as does no harm."""
-    data = written.encode("utf-8", "surrogateescape") if isinstance(written, str) else written
-    found = [match[0] for pattern in (_known(), _SIGNATURE) for match in pattern.finditer(data)]
-    return [data[max(0, data.find(one) - 40) : data.find(one) + 12] for one in found]
+def leaks(text: bytes | str) -> list[bytes]:
+    """Return an excerpt around each secret in the text; of the secret itself only the first bytes."""
+    data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    found = [match[0] for pattern in (_secrets(), _SIGNATURE) for match in pattern.finditer(data)]
+    return [data[max(0, data.find(secret) - 40) : data.find(secret) + 12] for secret in found]

@@ -1,4 +1,4 @@
-"""Call the gateway as mod_wsgi would, with the standard library's WSGI validator in between.
+"""Calls the gateway as mod_wsgi does, through the standard library's WSGI validator.
 
 reply = call(environ("/media/film.mp4", s3_settings(s3.url)))
 assert (reply.status, reply.body) == (200, b"...")
@@ -20,7 +20,7 @@ from usp_s3_wsgi.errors import BodyTruncated
 
 __all__ = ["ACCESS_KEY", "SECRET_KEY", "TOKEN"]
 
-#: The settings that choose each way to sign.
+#: The settings of each signing mode.
 MODES: dict[str, dict[str, str]] = {
     "v4-header": {"S3Region": "eu-central-1", "S3UseHeaders": "on"},
     "v4-query": {"S3Region": "eu-central-1"},
@@ -30,7 +30,7 @@ MODES: dict[str, dict[str, str]] = {
 
 
 def s3_settings(url: str, mode: str = "v4-header", **changes: str) -> dict[str, str]:
-    """The settings of the bucket ``bucket`` at that server, path style, without retries; ``changes`` win."""
+    """Return the settings of the bucket ``bucket`` at a server: path style, no retries. ``changes`` override them."""
     keys = {"S3AccessKey": ACCESS_KEY, "S3SecretKey": SECRET_KEY}
     return {"S3BucketURL": f"{url}/bucket/", **keys, **MODES[mode], "S3Retries": "0", **changes}
 
@@ -42,9 +42,9 @@ def environ(
     method: str = "GET",
     mount: str = "/media",
     headers: Mapping[str, str] | None = None,
-    **more: Any,
+    **variables: Any,
 ) -> dict[str, Any]:
-    """The environ that mod_wsgi, embedded, makes of a request target: the path decoded once, its slashes folded."""
+    """Return the environ of mod_wsgi (embedded mode) for a request target: path decoded once, slashes merged."""
     path, _, query = url.partition("?")
     decoded = re.sub(r"/+", "/", unquote_to_bytes(path.encode("latin-1")).decode("latin-1"))
     assert decoded.startswith(mount)
@@ -67,33 +67,35 @@ def environ(
         "wsgi.run_once": False,
         **names,
         **(settings or {}),
-        **more,
+        **variables,
     }
 
 
-#: What usp_s3_module puts before what it hands over, where a test sets ``trust_boundary._proof`` to it.
+#: The proof with which usp_s3_module's variable begins: a test sets ``httpd_module.PROOF`` to it.
 PROOF = "0123456789abcdef0123456789abcdef"
 
 
 def netstring(text: str) -> str:
-    """https://cr.yp.to/proto/netstrings.txt"""
+    """Encode a text: https://cr.yp.to/proto/netstrings.txt"""
     return f"{len(text)}:{text},"
 
 
-def pairs(values: Mapping[str, str]) -> str:
-    """Names and values in netstrings."""
+def netstring_pairs(values: Mapping[str, str]) -> str:
+    """Encode names and values, each as a netstring."""
     return "".join(netstring(name) + netstring(value) for name, value in values.items())
 
 
-def handed_over(settings: Mapping[str, str], **control: str) -> str:
-    """What usp_s3_module hands over as USP_S3_SETTINGS (``settings_handover.c``)."""
-    about = {name.replace("_", " "): value for name, value in control.items()}
-    return PROOF + netstring(pairs(settings)) + netstring(pairs(about))
+def handed_over(settings: Mapping[str, str], **facts: str) -> str:
+    """Return the variable USP_S3_SETTINGS as usp_s3_module sets it (``settings_handover.c``); ``facts``: its control
+    values.
+    """
+    control = {name.replace("_", " "): value for name, value in facts.items()}
+    return PROOF + netstring(netstring_pairs(settings)) + netstring(netstring_pairs(control))
 
 
 @dataclass
 class Begun:
-    """An answer whose body is still to be read: iterate, then ``close``, as a WSGI server does."""
+    """A response whose body is not read yet: iterate over ``pieces``, then call ``close``, as a WSGI server does."""
 
     status: int
     fields: list[tuple[str, str]]
@@ -103,13 +105,13 @@ class Begun:
 
     @property
     def log(self) -> str:
-        """What the gateway wrote to the server's error log."""
+        """The gateway's lines in the error log."""
         return self.errors.getvalue()
 
 
 @dataclass
 class Reply:
-    """A whole answer; ``truncated`` is what the body raised instead of its end, if it did."""
+    """A complete response. ``truncated``: the exception that the body raised instead of its end, if any."""
 
     status: int
     fields: list[tuple[str, str]]
@@ -120,11 +122,11 @@ class Reply:
 
     def __post_init__(self) -> None:
         self.headers = dict(self.fields)
-        assert len(self.headers) == len(self.fields), "a header came twice"
+        assert len(self.headers) == len(self.fields), "duplicate header"
 
 
 def begin(request: dict[str, Any]) -> Begun:
-    """Call the application and return its answer, the body unread."""
+    """Call the application and return its response, the body unread."""
     started: list[tuple[int, list[tuple[str, str]]]] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
@@ -135,11 +137,11 @@ def begin(request: dict[str, Any]) -> Begun:
     errors: io.StringIO = request["wsgi.errors"]
     body: Iterable[bytes] = validator(application)(request, start_response)
     [(status, fields)] = started
-    return Begun(status, fields, iter(body), getattr(body, "close"), errors)  # noqa: B009  # Iterable has none
+    return Begun(status, fields, iter(body), getattr(body, "close"), errors)  # noqa: B009  # Iterable has no close
 
 
 def call(request: dict[str, Any]) -> Reply:
-    """Call the application and read its whole answer."""
+    """Call the application and read the complete response."""
     begun = begin(request)
     body, truncated = b"", None
     try:

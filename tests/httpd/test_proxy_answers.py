@@ -259,7 +259,7 @@ def test_a_section_of_an_ipv6_address(checked: list[Httpd]) -> None:
         checked.append(never)
         never.start()
         assert never.fetch("/media/a.ts").status == 500
-        never.expect_error("mod_proxy never applies this section to the requests that .* write <ProxyMatch")
+        never.expect_error("mod_proxy does not apply this section to the requests of .* write <ProxyMatch")
         line = never.wait_for_error("mod_proxy does not apply <Proxy")
         assert bucket.requests == []
         right = line.partition(": write ")[2].partition(" (GET")[0]

@@ -216,7 +216,10 @@ def named(bucket_server: Recorder, other_server: Recorder, localhost_names: Path
             name = f"{side}-{way}"
             parts.append(led(way, name, url, *keys("KEY"), f"SetEnv S3BucketURL {bucket_server.url(name, '/bucket/')}"))
             names.append(name)
-    told = "these settings do not count for what .* sends|S3BucketURL is not where .* sends"  # of p- and o-
+    told = (
+        "these settings do not apply to the requests of"  # of p- and o-
+        "|S3BucketURL has another scheme, host or port than .*, where .* sends these requests"
+    )
     with serving(localhost_names, *parts, names=names, told=told) as httpd:
         yield httpd
 
@@ -260,7 +263,7 @@ def nameless(
         parts.append(led(way, way, bucket_server.url(way, "/bucket"), *lines))
         parts.append(led(way, f"k-{way}", other_server.url(way, "/other"), "SetEnv S3DeniedStatus 404"))
         names += [way, f"k-{way}"]
-    told = "S3AccessKey is not set|put these settings into a <Proxy|a pattern needs S3BucketURL"
+    told = "S3AccessKey is not set|put these settings into a <Proxy|a URL pattern needs S3BucketURL"
     with serving(localhost_names, *parts, names=names, told=told) as httpd:
         yield httpd
 
@@ -308,7 +311,7 @@ def computed(request: pytest.FixtureRequest, bucket_server: Recorder, localhost_
         url = bucket_server.url(way, "/bucket")
         parts.append(led(way, way, url, *([line] if place == "around" else [])))
         parts.append(section(url, *keys("KEY"), *([line] if place == "section" else [])))
-    told = "" if place == "host" else "is set by a rule here, and such settings count for the gateway alone"
+    told = "" if place == "host" else "is set by a rule, which only the gateway supports"
     with serving(localhost_names, *parts, names=list(WAYS), told=told) as httpd:
         yield httpd
 

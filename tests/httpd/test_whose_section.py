@@ -89,7 +89,7 @@ def test_locations_around_a_pass(
     checked.append(httpd)
     httpd.start()
     does_not_count = case.startswith(("the root ", "a folder "))
-    assert_told(httpd, "these settings do not count for what .* sends" if does_not_count else "")
+    assert_told(httpd, "these settings do not apply to the requests of" if does_not_count else "")
     httpd.expect_error("usp_s3_wsgi: S3 answered 403 AccessDenied")
     for target, meant in expected.items():
         signer, _, status = meant.partition(" ")
@@ -148,7 +148,7 @@ def anywhere(
     """Keys in a section of any host, without S3BucketURL; and a forward proxy."""
     parts = ["ProxyRequests On", PATTERNS[request.param].replace("@SETTINGS@", ALL)]
     parts += [led(way, way, bucket_server.url(way, "/bucket")) for way in WAYS]
-    with serving(localhost_names, *parts, names=list(WAYS), told="this section falls on any host") as httpd:
+    with serving(localhost_names, *parts, names=list(WAYS), told="this section matches any host") as httpd:
         yield httpd
 
 
@@ -272,7 +272,7 @@ OTHER_SCHEMES = {
 def test_what_is_no_http_is_left_alone(place: str, localhost_names: Path) -> None:
     with FastCGI() as server:
         text = OTHER_SCHEMES[place].replace("@URL@", f"fcgi://127.0.0.1:{server.port}")
-        told = "S3AccessKey counts for no request" if place == "server" else ""
+        told = "S3AccessKey applies to no request" if place == "server" else ""
         with serving(localhost_names, text, names=["app"], told=told) as httpd:
             for form in ("main", "part"):
                 reply = ask(httpd, "app", form)
@@ -288,7 +288,7 @@ def test_a_websocket_is_left_alone(place: str, checked: list[Httpd]) -> None:
         httpd = Httpd(f"{module}\n{text}")
         checked.append(httpd)
         httpd.start()
-        assert_told(httpd, "S3AccessKey counts for no request" if place == "server" else "")
+        assert_told(httpd, "S3AccessKey applies to no request" if place == "server" else "")
         reply = httpd.fetch("/app/a.ts", upgrade="websocket", connection="Upgrade")
     assert (reply.status, reply.body) == (200, b"a socket's")
     (request,) = server.requests

@@ -37,7 +37,7 @@ def misspelt(
     for way in WAYS:
         url, written, _ = spelt(request.param, way, bucket_server.port)
         parts += [led(way, way, url), section(written, *keys("KEY"))]
-    told = "mod_proxy never applies this section to the requests"
+    told = "mod_proxy does not apply this section to the requests of"
     with serving(localhost_names, *parts, names=list(WAYS), told=told) as httpd:
         yield httpd, request.param
 

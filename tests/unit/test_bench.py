@@ -1,4 +1,4 @@
-"""The benchmark's command line, which the README names, in an environment that ``make test`` has made."""
+"""The benchmark's command line, as README documents it, in the environment of ``make test``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-#: Has the options parsed in a process where matplotlib cannot be imported, whatever is installed here.
+#: Parses the options in a process that cannot import matplotlib, even if it is installed.
 WITHOUT_MATPLOTLIB = """
 import sys
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
-PathFinder.find_spec = lambda name, *more: None if name.startswith("matplotlib") else find(name, *more)
+PathFinder.find_spec = lambda name, *arguments: None if name.startswith("matplotlib") else find(name, *arguments)
 from tests.bench.__main__ import main
 sys.argv = ["python -m tests.bench", *sys.argv[1:]]
 sys.exit(main())
@@ -21,14 +21,14 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["--help"], 0, "--quick"),
         (["--only", "throughput"], 2, "tests/bench/install.sh"),
         (["--plot", "results.json"], 2, "tests/bench/install.sh"),
     ],
 )
-def test_only_the_picture_needs_matplotlib(arguments: list[str], status: int, said: str) -> None:
+def test_only_plotting_requires_matplotlib(arguments: list[str], status: int, message: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_MATPLOTLIB, *arguments],
         cwd=Path(__file__).parents[2],
@@ -38,4 +38,4 @@ def test_only_the_picture_needs_matplotlib(arguments: list[str], status: int, sa
         check=False,
     )
     assert done.returncode == status, done.stderr
-    assert said in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr

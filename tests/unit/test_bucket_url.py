@@ -1,4 +1,4 @@
-"""S3BucketURL in the styles of all S3 servers, and S3Bucket for URLs that do not show the bucket."""
+"""S3BucketURL in the styles of all S3 servers, and S3Bucket for URLs that do not contain the bucket's name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tests.unit.test_settings import BASE, PATH_STYLE, error_message
 from usp_s3_wsgi.config.bucket_url import parse as bucket_url
 from usp_s3_wsgi.config.settings import from_environ
 
-# --- the bucket's URL: URL, bucket, path style, host, port, prefix, Host header
+# --- S3BucketURL
 
-PLACES = [
+#: URL, bucket, whether it is path style, Host header.
+BUCKET_URLS = [
     ("https://b.s3.eu-central-1.amazonaws.com/", "b", False, "b.s3.eu-central-1.amazonaws.com"),
     ("https://b.s3.eu-central-1.amazonaws.com", "b", False, "b.s3.eu-central-1.amazonaws.com"),
     ("https://b.s3.amazonaws.com/pre/fix", "b", False, "b.s3.amazonaws.com"),
@@ -52,8 +53,8 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "bucket", "path_style", "authority"), PLACES)
-def test_style_and_bucket(text: str, bucket: str, path_style: bool, authority: str) -> None:
+@pytest.mark.parametrize(("text", "bucket", "path_style", "authority"), BUCKET_URLS)
+def test_bucket_style_and_authority(text: str, bucket: str, path_style: bool, authority: str) -> None:
     url = bucket_url(text)
     assert (url.bucket, url.path_style, url.authority) == (bucket, path_style, authority)
 
@@ -94,7 +95,7 @@ def test_the_prefix_is_encoded_once(path: str, prefix: str) -> None:
     assert bucket_url(f"https://minio.example{path}").prefix == prefix
 
 
-REFUSED = [
+INVALID_URLS = [
     "",
     "b.s3.amazonaws.com",
     "//b.s3.amazonaws.com/",
@@ -129,15 +130,15 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("text", REFUSED)
-def test_refused_urls(text: str) -> None:
+@pytest.mark.parametrize("text", INVALID_URLS)
+def test_invalid_urls(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be a URL|must be an http"):
         bucket_url(text)
 
 
 @given(st.text(), st.sampled_from(["", "https://", "https://b.example/", "http://b.example:", "http://["]))
 @hypothesis_settings(deadline=None)
-def test_any_text_is_parsed_or_refused(text: str, start: str) -> None:
+def test_any_text_is_parsed_or_rejected(text: str, start: str) -> None:
     try:
         url = bucket_url(start + text)
     except ValueError as error:
@@ -154,44 +155,44 @@ def test_any_text_is_parsed_or_refused(text: str, start: str) -> None:
 # --- S3Bucket
 
 
-def test_s3bucket_names_a_bucket_that_the_url_does_not_show() -> None:
+def test_s3bucket_in_virtual_host_style() -> None:
     for url in ("https://films.ceph.example/", "https://films.minio:9000/", "https://films/", "https://FILMS.x/2024/"):
-        read = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
-        assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("films", False)
-    read = from_environ({**BASE, "S3BucketURL": "https://media.example.com/", "S3Bucket": "media.example.com"})
-    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("media.example.com", False)
+        settings = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
+        assert (settings.bucket_url.bucket, settings.bucket_url.path_style) == ("films", False)
+    settings = from_environ({**BASE, "S3BucketURL": "https://media.example.com/", "S3Bucket": "media.example.com"})
+    assert (settings.bucket_url.bucket, settings.bucket_url.path_style) == ("media.example.com", False)
 
 
 @pytest.mark.parametrize(
     "url", ["https://s3.amazonaws.com/other/", "https://other.s3.amazonaws.com/", "https://media.example.com/"]
 )
-def test_s3bucket_that_contradicts_the_url_is_refused(url: str) -> None:
+def test_s3bucket_that_contradicts_the_url_is_rejected(url: str) -> None:
     assert "S3Bucket must be the bucket that S3BucketURL names" in error_message(S3BucketURL=url, S3Bucket="films")
 
 
 def test_inherited_settings_can_be_unset() -> None:
-    read = from_environ({**BASE, "S3Region": "", "S3SecurityToken": "", "S3SecurityTokenFile": ""})
-    assert read == from_environ(BASE)
+    settings = from_environ({**BASE, "S3Region": "", "S3SecurityToken": "", "S3SecurityTokenFile": ""})
+    assert settings == from_environ(BASE)
 
 
-def test_a_value_in_the_name_is_not_shown() -> None:
+def test_a_secret_in_a_settings_name_is_not_in_the_message() -> None:
     for name in ("S3SecretKey wJalrXUtnFEMI/K7MDENG", "S3SecretKey=wJalrXUtnFEMI", "S3SecretKeywJalr/XUtn"):
         message = error_message(**{name: ""})
         assert "did you mean S3SecretKey" in message and "wJalr" not in message
-    glued = error_message(S3SecretKey=None, **{"S3SecretKeywJalrXUtnFEMIK7MDENG": ""})
-    assert glued == "S3SecretKey is not set (nor S3SecretKeyFile)"
+    message = error_message(S3SecretKey=None, **{"S3SecretKeywJalrXUtnFEMIK7MDENG": ""})
+    assert message == "S3SecretKey is not set (nor S3SecretKeyFile)"
 
 
 def test_s3bucket_overrides_the_first_path_segment() -> None:
     url = "https://films.ceph.example/2024/"
     assert (from_environ({**BASE, "S3BucketURL": url}).bucket_url.bucket) == "2024"
-    read = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
-    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("films", False)
+    settings = from_environ({**BASE, "S3BucketURL": url, "S3Bucket": "films"})
+    assert (settings.bucket_url.bucket, settings.bucket_url.path_style) == ("films", False)
 
 
 def test_s3bucket_at_the_start_of_the_path() -> None:
-    read = from_environ({**PATH_STYLE, "S3Bucket": "bucket"})
-    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("bucket", True)
+    settings = from_environ({**PATH_STYLE, "S3Bucket": "bucket"})
+    assert (settings.bucket_url.bucket, settings.bucket_url.path_style) == ("bucket", True)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +208,8 @@ def test_s3bucket_at_the_start_of_the_path() -> None:
         "https://bucket.vpce-1a2b3c4d-5e6f.s3.us-east-1.vpce.amazonaws.com/",
     ],
 )
-def test_a_url_of_the_whole_service_is_refused(url: str) -> None:
-    # Otherwise the first segment of each client's path would select the bucket.
+def test_a_url_without_a_bucket_is_rejected(url: str) -> None:
+    # Otherwise the first segment of the client's path would select the bucket.
     assert "S3BucketURL shows no bucket" in error_message(S3BucketURL=url)
 
 
@@ -216,11 +217,11 @@ def test_a_url_of_the_whole_service_is_refused(url: str) -> None:
     "url",
     ["https://s3.eu-west-1.amazonaws.com/", "https://storage.googleapis.com", "http://10.0.0.5:9000", "http://minio"],
 )
-def test_s3bucket_does_not_allow_the_url_of_a_whole_service(url: str) -> None:
+def test_s3bucket_does_not_allow_a_url_without_a_bucket(url: str) -> None:
     assert "S3Bucket must be the bucket" in error_message(S3BucketURL=url, S3Bucket="films")
 
 
-# --- hosts that begin with a bucket's name of unknown length
+# --- virtual-host style at unknown servers: the length of the bucket's name in the host is not known
 
 
 @pytest.mark.parametrize(
@@ -238,9 +239,9 @@ def test_s3bucket_does_not_allow_the_url_of_a_whole_service(url: str) -> None:
         "https://films.s3.wasabisys.com/",
     ],
 )
-def test_signature_v4_does_not_need_the_name_if_the_host_begins_with_it(url: str) -> None:
-    read = from_environ({**BASE, "S3BucketURL": url, "S3Region": "r"})
-    assert (read.bucket_url.bucket, read.bucket_url.path_style, read.bucket_url.prefix) == ("", False, "/")
+def test_signature_v4_does_not_need_s3bucket_in_virtual_host_style(url: str) -> None:
+    settings = from_environ({**BASE, "S3BucketURL": url, "S3Region": "r"})
+    assert (settings.bucket_url.bucket, settings.bucket_url.path_style, settings.bucket_url.prefix) == ("", False, "/")
     message = error_message(S3BucketURL=url)
     assert message.startswith("S3Bucket is not set: Signature v2 signs") and "S3Region" in message
     name = "my.films" if "//my." in url else "films"
@@ -274,14 +275,14 @@ def test_signature_v4_does_not_need_the_name_if_the_host_begins_with_it(url: str
         "http://minio.s3.svc.cluster.local:9000/",
     ],
 )
-def test_a_url_of_the_whole_service_is_refused_with_signature_v4_too(url: str) -> None:
+def test_a_url_without_a_bucket_is_rejected_with_signature_v4_too(url: str) -> None:
     assert "S3BucketURL shows no bucket" in error_message(S3BucketURL=url, S3Region="r")
 
 
 def test_the_fallback_bucket_has_its_own_region() -> None:
-    both = {"S3FallbackURL": "http://films.s3.example/", "S3Region": "r"}
-    read = from_environ({**BASE, **both})
-    assert read.fallback and read.fallback.bucket_url.host == "films.s3.example"
+    changes = {"S3FallbackURL": "http://films.s3.example/", "S3Region": "r"}
+    settings = from_environ({**BASE, **changes})
+    assert settings.fallback and settings.fallback.bucket_url.host == "films.s3.example"
     message = error_message(S3FallbackURL="http://films.s3.example/")
     assert message.startswith("the fallback bucket (settings S3Fallback...): S3Bucket is not set")
 
@@ -294,14 +295,14 @@ def test_s3bucket_is_not_the_first_label_of_a_service(url: str, bucket: str) -> 
     assert "S3Bucket must be the bucket" in error_message(S3BucketURL=url, S3Bucket=bucket)
 
 
-def test_s3bucket_in_host_and_path_is_the_path() -> None:
-    read = from_environ({**BASE, "S3BucketURL": "https://storage.example/storage/", "S3Bucket": "storage"})
-    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("storage", True)
+def test_s3bucket_in_host_and_path_is_path_style() -> None:
+    settings = from_environ({**BASE, "S3BucketURL": "https://storage.example/storage/", "S3Bucket": "storage"})
+    assert (settings.bucket_url.bucket, settings.bucket_url.path_style) == ("storage", True)
 
 
 def test_s3bucket_may_be_the_whole_host() -> None:
-    read = from_environ({**BASE, "S3BucketURL": "http://films/", "S3Bucket": "films"})
-    assert (read.bucket_url.bucket, read.bucket_url.path_style) == ("films", False)
+    settings = from_environ({**BASE, "S3BucketURL": "http://films/", "S3Bucket": "films"})
+    assert (settings.bucket_url.bucket, settings.bucket_url.path_style) == ("films", False)
 
 
 # --- Amazon's endpoint of another region
@@ -324,13 +325,13 @@ def test_s3bucket_may_be_the_whole_host() -> None:
         ("https://s3.us-east-1.amazonaws.com.evil.example/films/", None),
     ],
 )
-def test_in_region(url: str, host: str | None) -> None:
-    here = bucket_url(url)
-    there = here.in_region("eu-west-3")
-    assert there == (replace(here, host=host) if host else here)
+def test_endpoint_in_another_region(url: str, host: str | None) -> None:
+    url_before = bucket_url(url)
+    expected = replace(url_before, host=host) if host else url_before
+    assert url_before.in_region("eu-west-3") == expected
 
 
 @pytest.mark.parametrize("region", ["evil.example/", "a.b", "EU", "", "x" * 10 + "\n"])
-def test_in_region_ignores_invalid_regions(region: str) -> None:
-    here = bucket_url("https://films.s3.us-east-1.amazonaws.com/")
-    assert here.in_region(region) == here
+def test_invalid_regions_are_ignored(region: str) -> None:
+    url = bucket_url("https://films.s3.us-east-1.amazonaws.com/")
+    assert url.in_region(region) == url

@@ -1,4 +1,4 @@
-"""Which bytes S3 says that it sends: what is no answer to the client's range."""
+"""Byte ranges: which responses match the requested range."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_if_range(status: int, validator: str | None, contradicts: bool) -> None
     assert byte_range.must_refetch_whole(status, headers, "bytes=1-2", validator) == contradicts
 
 
-def test_a_weak_validator_never_confirms_a_part() -> None:
+def test_a_weak_validator_never_matches() -> None:
     assert byte_range.must_refetch_whole(206, {"etag": 'W/"a"'}, "bytes=1-2", 'W/"a"')
 
 
 @pytest.mark.parametrize(
-    ("status", "stated", "asked", "nothing"),
+    ("status", "stated", "requested", "must_refetch"),
     [
         (206, "bytes */0", "bytes=0-", True),
         (206, "bytes 0--1/0", "bytes=0-", True),
@@ -45,12 +45,12 @@ def test_a_weak_validator_never_confirms_a_part() -> None:
         (416, "bytes */0", "bytes=0-", False),
     ],
 )
-def test_a_part_of_an_empty_object(status: int, stated: str, asked: str | None, nothing: bool) -> None:
-    assert byte_range.must_refetch_whole(status, {"content-range": stated}, asked, None) == nothing
+def test_an_empty_part_of_an_empty_object(status: int, stated: str, requested: str | None, must_refetch: bool) -> None:
+    assert byte_range.must_refetch_whole(status, {"content-range": stated}, requested, None) == must_refetch
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "asked", "by_number", "means"),
+    ("status", "headers", "requested", "is_for_part_number", "expected"),
     [
         (200, {"content-range": "bytes 5-9/100"}, "bytes=5-9", False, 206),
         (200, {"content-range": "bytes 5-9/100"}, None, True, 206),
@@ -61,47 +61,47 @@ def test_a_part_of_an_empty_object(status: int, stated: str, asked: str | None, 
         (304, {"content-range": "bytes 5-9/100"}, "bytes=5-9", False, 304),
     ],
 )
-def test_a_part_that_is_sent_as_200(
-    status: int, headers: dict[str, str], asked: str | None, by_number: bool, means: int
+def test_a_part_that_is_sent_with_status_200(
+    status: int, headers: dict[str, str], requested: str | None, is_for_part_number: bool, expected: int
 ) -> None:
-    assert byte_range.effective_status(status, headers, asked, by_number) == means
+    assert byte_range.effective_status(status, headers, requested, is_for_part_number) == expected
 
 
 @given(
     first=st.integers(0, 50), last=st.integers(0, 50), total=st.integers(1, 60), length=st.none() | st.integers(0, 60),
-    asked=st.tuples(st.none() | st.integers(0, 50), st.none() | st.integers(0, 50)),
+    requested=st.tuples(st.none() | st.integers(0, 50), st.none() | st.integers(0, 50)),
 )  # fmt: skip
-def test_a_part_is_what_was_asked_for_or_none(
-    first: int, last: int, total: int, length: int | None, asked: tuple[int | None, int | None]
+def test_only_bytes_of_the_requested_range_are_accepted(
+    first: int, last: int, total: int, length: int | None, requested: tuple[int | None, int | None]
 ) -> None:
-    """Of an object whose bytes are known, whatever a server may state."""
-    begin, end = asked
+    """For any Content-Range and Content-Length of a server."""
+    begin, end = requested
     assume(begin is not None or end is not None)
     assume(begin is None or end is None or begin <= end)
-    written = f"bytes={'' if begin is None else begin}-{'' if end is None else end}"
+    range_header = f"bytes={'' if begin is None else begin}-{'' if end is None else end}"
     stated = {"content-range": f"bytes {first}-{last}/{total}"}
-    last_wanted = None if begin is None or end is None else end + 1
-    wanted = range(total)[max(0, total - (end or 0)) if begin is None else begin : last_wanted]
+    stop = None if begin is None or end is None else end + 1
+    requested_bytes = range(total)[max(0, total - (end or 0)) if begin is None else begin : stop]
     try:
-        part = byte_range.validate(206, stated, length, written, False)
+        content_range = byte_range.validate(206, stated, length, range_header, False)
     except (BadUpstreamResponse, RangeNotSatisfiable):
         return
-    assert part is not None and part.last is not None and last < total
+    assert content_range is not None and content_range.last is not None and last < total
     assert length in {None, last - first + 1}
-    assert wanted[0] == first and set(range(first, last + 1)) <= set(wanted)
+    assert requested_bytes[0] == first and set(range(first, last + 1)) <= set(requested_bytes)
 
 
-@pytest.mark.parametrize("asked", ["bytes=-0", "bytes= -0", "BYTES=-00", "bytes=-0,-0", "bytes=-0,"])
-def test_the_last_nothing(asked: str) -> None:
+@pytest.mark.parametrize("requested", ["bytes=-0", "bytes= -0", "BYTES=-00", "bytes=-0,-0", "bytes=-0,"])
+def test_the_last_0_bytes_are_not_satisfiable(requested: str) -> None:
     with pytest.raises(RangeNotSatisfiable) as caught:
-        byte_range.validate(206, {"content-range": "bytes 0-99/100"}, 100, asked, False)
+        byte_range.validate(206, {"content-range": "bytes 0-99/100"}, 100, requested, False)
     assert caught.value.headers == (("Content-Range", "bytes */100"),)
     with pytest.raises(RangeNotSatisfiable) as caught:
-        byte_range.validate(206, {"content-range": "bytes 0-99/*"}, 100, asked, False)
+        byte_range.validate(206, {"content-range": "bytes 0-99/*"}, 100, requested, False)
     assert caught.value.headers == ()
 
 
-@pytest.mark.parametrize(("status", "asked"), [(501, "bytes=0-0,5-5"), (501, "bytes=-5")])
-def test_a_range_that_is_not_implemented(status: int, asked: str) -> None:
-    assert byte_range.must_refetch_whole(status, {}, asked, None)
+@pytest.mark.parametrize(("status", "requested"), [(501, "bytes=0-0,5-5"), (501, "bytes=-5")])
+def test_a_range_that_s3_does_not_implement(status: int, requested: str) -> None:
+    assert byte_range.must_refetch_whole(status, {}, requested, None)
     assert not byte_range.must_refetch_whole(status, {}, None, None)

@@ -1,4 +1,4 @@
-"""Which connection ends when a body is cut short: the client's own and no other."""
+"""Which connection is reset when a body is truncated: the client's own and no other."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ import pytest
 from usp_s3_wsgi.errors import BadRequestBody
 from usp_s3_wsgi.gateway import client_connection
 
-Pair = tuple[socket.socket, dict[str, Any]]
+#: The client's socket, and the environ of its request.
+Client = tuple[socket.socket, dict[str, Any]]
 
 
-def connect(stack: ExitStack, address: str, source: tuple[str, int] | None = None) -> Pair:
-    """A client's end of a connection to this process, and what mod_wsgi says of the other end."""
+def connect(stack: ExitStack, address: str, source: tuple[str, int] | None = None) -> Client:
+    """Connect a client to this process; return its socket, and mod_wsgi's environ of the connection."""
     listener = stack.enter_context(socket.create_server((address, 0), family=_family(address)))
-    near = stack.enter_context(socket.create_connection(listener.getsockname()[:2], 5, source_address=source))
-    far, peer = listener.accept()
-    stack.enter_context(far)
+    client = stack.enter_context(socket.create_connection(listener.getsockname()[:2], 5, source_address=source))
+    server, peer = listener.accept()
+    stack.enter_context(server)
     environ = {
         "mod_wsgi.process_group": "",
         "mod_wsgi.listener_port": str(listener.getsockname()[1]),
@@ -34,17 +35,17 @@ def connect(stack: ExitStack, address: str, source: tuple[str, int] | None = Non
         "REMOTE_ADDR": peer[0],
         "REMOTE_PORT": str(peer[1]),
     }
-    return near, environ
+    return client, environ
 
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def is_open(near: socket.socket) -> bool:
-    near.settimeout(0.05)
+def is_open(client: socket.socket) -> bool:
+    client.settimeout(0.05)
     try:
-        return near.recv(1) != b""
+        return client.recv(1) != b""
     except TimeoutError:
         return True
     except ConnectionResetError:
@@ -58,36 +59,37 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_only_the_clients_connection_ends(stack: ExitStack, address: str) -> None:
-    pairs = [connect(stack, address) for _ in range(4)]
-    assert client_connection.reset(pairs[2][1])
-    assert [is_open(near) for near, _ in pairs] == [True, True, False, True]
+def test_only_the_clients_connection_is_reset(stack: ExitStack, address: str) -> None:
+    clients = [connect(stack, address) for _ in range(4)]
+    assert client_connection.reset(clients[2][1])
+    assert [is_open(client) for client, _ in clients] == [True, True, False, True]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_no_end_is_orderly(stack: ExitStack, address: str) -> None:
-    """It would be the body's end for a client of HTTP/1.0, where a filter took the length away."""
-    near, environ = connect(stack, address)
+def test_the_connection_is_reset_instead_of_closed(stack: ExitStack, address: str) -> None:
+    """A closed connection is the body's end for a client of HTTP/1.0, if a filter has removed the Content-Length."""
+    client, environ = connect(stack, address)
     assert client_connection.reset(environ)
-    near.settimeout(5)
+    client.settimeout(5)
     with pytest.raises(ConnectionResetError):
-        near.recv(1)
+        client.recv(1)
 
 
-def test_locks_on_files_are_kept(stack: ExitStack, tmp_path: Path) -> None:
-    """Whoever closes any descriptor of a file releases all that its process has locked of it."""
+def test_file_locks_are_kept(stack: ExitStack, tmp_path: Path) -> None:
+    """Closing any descriptor of a file releases all locks (fcntl) that the process has on the file."""
     lock = stack.enter_context((tmp_path / "lock").open("w"))
     fcntl.lockf(lock, fcntl.LOCK_EX)
     _, environ = connect(stack, "127.0.0.1")
     assert client_connection.reset(environ)
-    ask = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    assert b"BlockingIOError" in subprocess.run([sys.executable, "-c", ask, lock.name], capture_output=True).stderr
+    lock_again = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    done = subprocess.run([sys.executable, "-c", lock_again, lock.name], capture_output=True)
+    assert b"BlockingIOError" in done.stderr
 
 
-def test_behind_a_proxy_whose_address_was_replaced(stack: ExitStack) -> None:
-    near, environ = connect(stack, "127.0.0.1")
+def test_remote_addr_that_mod_remoteip_has_replaced(stack: ExitStack) -> None:
+    client, environ = connect(stack, "127.0.0.1")
     assert client_connection.reset({**environ, "REMOTE_ADDR": "203.0.113.9"})
-    assert not is_open(near)
+    assert not is_open(client)
 
 
 def listen(stack: ExitStack) -> socket.socket:
@@ -95,13 +97,13 @@ def listen(stack: ExitStack) -> socket.socket:
 
 
 def test_two_clients_with_the_same_port(stack: ExitStack) -> None:
-    """Behind different addresses; mod_remoteip may have replaced them, but where it has not they tell."""
+    """Their addresses differ: REMOTE_ADDR decides, unless mod_remoteip has replaced it."""
     listener = listen(stack)
     port = listener.getsockname()[1]
     one = stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
-    near_port = one.getsockname()[1]
+    client_port = one.getsockname()[1]
     other = stack.enter_context(
-        socket.create_connection(("127.0.0.1", port), 5, source_address=("127.0.0.2", near_port))
+        socket.create_connection(("127.0.0.1", port), 5, source_address=("127.0.0.2", client_port))
     )
     for _ in range(2):
         stack.enter_context(listener.accept()[0])
@@ -109,32 +111,32 @@ def test_two_clients_with_the_same_port(stack: ExitStack) -> None:
         "mod_wsgi.process_group": "",
         "SERVER_PORT": str(port),
         "SERVER_ADDR": "127.0.0.1",
-        "REMOTE_PORT": str(near_port),
+        "REMOTE_PORT": str(client_port),
     }
     assert not client_connection.reset({**environ, "REMOTE_ADDR": "203.0.113.9"})
     assert client_connection.reset({**environ, "REMOTE_ADDR": "127.0.0.2"})
     assert (is_open(one), is_open(other)) == (True, False)
 
 
-def reach(stack: ExitStack, address: tuple[str, int], source: tuple[str, int]) -> socket.socket:
-    """A client's end of a connection from that very port, which may have other ones elsewhere."""
-    near = stack.enter_context(socket.socket())
-    near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    near.bind(source)
-    near.settimeout(5)
-    near.connect(address)
-    return near
+def connect_from(stack: ExitStack, address: tuple[str, int], source: tuple[str, int]) -> socket.socket:
+    """Connect from a port that may have connections to other servers; return the client's socket."""
+    client = stack.enter_context(socket.socket())
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    client.bind(source)
+    client.settimeout(5)
+    client.connect(address)
+    return client
 
 
 @pytest.mark.parametrize("other", ["port", "address"])
-def test_one_client_port_and_two_ends_of_this_server(stack: ExitStack, other: str) -> None:
-    """A proxy in front may use the same port for a connection to another virtual host: only one of them is meant."""
-    here = listen(stack)
-    port = here.getsockname()[1]
-    there = stack.enter_context(socket.create_server(("127.0.0.1", 0) if other == "port" else ("127.0.0.2", port)))
-    one = reach(stack, here.getsockname(), ("127.0.0.1", 0))
-    two = reach(stack, there.getsockname(), one.getsockname())
-    for listener in (here, there):
+def test_one_client_port_connected_to_two_listeners(stack: ExitStack, other: str) -> None:
+    """A proxy in front may use the same port for a connection to another virtual host, which must stay open."""
+    first = listen(stack)
+    port = first.getsockname()[1]
+    second = stack.enter_context(socket.create_server(("127.0.0.1", 0) if other == "port" else ("127.0.0.2", port)))
+    one = connect_from(stack, first.getsockname(), ("127.0.0.1", 0))
+    two = connect_from(stack, second.getsockname(), one.getsockname())
+    for listener in (first, second):
         stack.enter_context(listener.accept()[0])
     environ = {
         "mod_wsgi.process_group": "",
@@ -147,25 +149,27 @@ def test_one_client_port_and_two_ends_of_this_server(stack: ExitStack, other: st
     assert (is_open(one), is_open(two)) == (False, True)
 
 
-@pytest.mark.parametrize("place", [{"SERVER_ADDR": "127.0.0.2"}, {"mod_wsgi.listener_port": "1"}, {"REMOTE_PORT": "1"}])
-def test_a_connection_to_another_end_is_not_the_clients(stack: ExitStack, place: dict[str, str]) -> None:
-    """The client's own has ended; one that looks like it belongs to somebody else."""
-    near, environ = connect(stack, "127.0.0.1")
-    assert not client_connection.reset({**environ, **place})
-    assert is_open(near)
+@pytest.mark.parametrize(
+    "changes", [{"SERVER_ADDR": "127.0.0.2"}, {"mod_wsgi.listener_port": "1"}, {"REMOTE_PORT": "1"}]
+)
+def test_a_connection_with_another_address_or_port_is_not_reset(stack: ExitStack, changes: dict[str, str]) -> None:
+    """The client's own connection has ended; a similar one is another client's."""
+    client, environ = connect(stack, "127.0.0.1")
+    assert not client_connection.reset({**environ, **changes})
+    assert is_open(client)
 
 
 @pytest.mark.parametrize("group", ["daemons", None])
-def test_elsewhere_nothing_is_touched(stack: ExitStack, group: str | None) -> None:
-    near, environ = connect(stack, "127.0.0.1")
+def test_outside_of_embedded_mode_no_connection_is_reset(stack: ExitStack, group: str | None) -> None:
+    client, environ = connect(stack, "127.0.0.1")
     environ.pop("mod_wsgi.process_group")
     if group is not None:
         environ["mod_wsgi.process_group"] = group
     assert not client_connection.reset(environ)
-    assert is_open(near)
+    assert is_open(client)
 
 
-def test_no_file_stays_open(stack: ExitStack) -> None:
+def test_no_descriptor_is_leaked(stack: ExitStack) -> None:
     _, environ = connect(stack, "127.0.0.1")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
@@ -175,7 +179,7 @@ def test_no_file_stays_open(stack: ExitStack) -> None:
 
 
 class Input:
-    """A request's body as mod_wsgi reads it, which may break off."""
+    """A request body (wsgi.input). ``broken``: after its pieces, read() raises as in mod_wsgi."""
 
     def __init__(self, *pieces: bytes, broken: bool = False) -> None:
         self.pieces, self.broken = [*pieces], broken
@@ -187,7 +191,7 @@ class Input:
 
 
 @pytest.mark.parametrize("announced", [{"CONTENT_LENGTH": "4"}, {"HTTP_TRANSFER_ENCODING": "chunked"}])
-def test_a_requests_body_is_read_to_its_end(announced: dict[str, str]) -> None:
+def test_a_request_body_is_read_to_its_end(announced: dict[str, str]) -> None:
     body = Input(b"ab", b"cd")
     client_connection.discard_request_body({"wsgi.input": body, **announced})
     assert body.pieces == []
@@ -196,5 +200,5 @@ def test_a_requests_body_is_read_to_its_end(announced: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("announced", [{}, {"CONTENT_LENGTH": ""}, {"CONTENT_LENGTH": "0"}])
-def test_without_a_body_nothing_is_read(announced: dict[str, str]) -> None:
+def test_a_request_without_a_body_is_not_read(announced: dict[str, str]) -> None:
     client_connection.discard_request_body({"wsgi.input": Input(broken=True), **announced})

@@ -1,4 +1,4 @@
-"""From S3's answer to the client's, function by function; whole answers are in tests/faults/test_answers.py."""
+"""From S3's response to the client's, function by function; tests/faults tests complete responses."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from usp_s3_wsgi.transport.http_response import S3Response, read_response
 SETTINGS = Settings(bucket_url("https://b.s3.amazonaws.com/"))
 
 
-class Wire(S3Connection):
-    """A connection on which an answer comes in, in pieces of some size."""
+class FakeConnection(S3Connection):
+    """A connection on which a response is received, in pieces of at most ``piece`` bytes."""
 
     def __init__(self, received: bytes, piece: int = 1 << 20) -> None:
         super().__init__("s3.example")
@@ -32,59 +32,59 @@ class Wire(S3Connection):
         return self.stream.read(self._piece)
 
 
-def from_s3(status: int, body: bytes = b"", **headers: str) -> S3Response:
-    """An answer of S3."""
-    response = read_response(Wire(b"HTTP/1.1 %d X\r\n\r\n" % status + body), "GET", lambda connection: None)
+def s3_response(status: int, body: bytes = b"", **headers: str) -> S3Response:
+    """Return a response of S3."""
+    response = read_response(FakeConnection(b"HTTP/1.1 %d X\r\n\r\n" % status + body), "GET", lambda connection: None)
     response.headers.update({name.replace("_", "-").lower(): value for name, value in headers.items()})
     return response
 
 
 @pytest.mark.parametrize("status", [200, 206, 304, 412, 416])
-def test_what_is_never_passed_on(status: int) -> None:
-    never = {
+def test_headers_that_are_never_forwarded(status: int) -> None:
+    headers = {
         "Set-Cookie": "a=b", "Vary": "Origin", "Connection": "close", "Keep-Alive": "timeout=5", "Server": "x",
         "Transfer-Encoding": "chunked", "Date": "now", "WWW-Authenticate": "x", "X-Trans-Id": "x", "Location": "/",
         "Content-Security-Policy": "x", "Alt-Svc": "h3", "X-Amz-Request-Id": "x", "Trailer": "x", "Content-MD5": "x",
     }  # fmt: skip
-    assert client_response.forwarded_headers(from_s3(status, b"", **never), SETTINGS) == []
+    assert client_response.forwarded_headers(s3_response(status, b"", **headers), SETTINGS) == []
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b=c", "a\nb", "a\0b", "a\x7fb", "a\x0bb"])
-def test_a_header_that_would_split_the_answer_is_refused(value: str) -> None:
+def test_a_control_character_in_a_header_is_rejected(value: str) -> None:
     with pytest.raises(errors.BadUpstreamResponse, match="control characters: ETag"):
-        client_response.forwarded_headers(from_s3(200, ETag=value), SETTINGS)
+        client_response.forwarded_headers(s3_response(200, ETag=value), SETTINGS)
 
 
-def test_such_a_header_that_is_not_passed_on_does_no_harm() -> None:
-    assert client_response.forwarded_headers(from_s3(200, Server="a\nb"), SETTINGS) == []
+def test_a_control_character_in_a_header_that_is_not_forwarded_is_ignored() -> None:
+    assert client_response.forwarded_headers(s3_response(200, Server="a\nb"), SETTINGS) == []
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_error_bodies_are_our_own(status: int, method: str) -> None:
-    answer = client_response.short_response(status, (("Retry-After", "1"),), method)
-    headers = dict(answer.headers)
-    text = b"".join(answer.body)
-    assert answer.status_line.startswith(f"{status} ")
+def test_error_bodies_are_not_those_of_s3(status: int, method: str) -> None:
+    response = client_response.short_response(status, (("Retry-After", "1"),), method)
+    headers = dict(response.headers)
+    text = b"".join(response.body)
+    assert response.status_line.startswith(f"{status} ")
     assert headers["Content-Type"] == "text/plain; charset=utf-8" and headers["Retry-After"] == "1"
-    assert text == (b"" if method == "HEAD" else f"{answer.status_line}\n".encode())
-    assert int(headers["Content-Length"]) == len(f"{answer.status_line}\n")
+    assert text == (b"" if method == "HEAD" else f"{response.status_line}\n".encode())
+    assert int(headers["Content-Length"]) == len(f"{response.status_line}\n")
 
 
 @pytest.mark.parametrize(
     "line",
     ["413 Content Too Large", "414 URI Too Long", "416 Range Not Satisfiable", "422 Unprocessable Content"],
 )
-def test_phrases_are_those_of_rfc_9110_under_every_python(line: str) -> None:
-    answer = client_response.short_response(int(line[:3]), (), "GET")
-    assert answer.status_line == line
-    assert b"".join(answer.body) == f"{line}\n".encode()
+def test_phrases_are_those_of_rfc_9110_with_every_python(line: str) -> None:
+    response = client_response.short_response(int(line[:3]), (), "GET")
+    assert response.status_line == line
+    assert b"".join(response.body) == f"{line}\n".encode()
 
 
 @pytest.mark.parametrize("status", range(400, 600))
-def test_every_error_that_an_error_document_can_be_of_has_a_status_line(status: int) -> None:
+def test_every_error_status_has_a_status_line(status: int) -> None:
     assert re.fullmatch(rf"{status} [A-Z].+", client_response.short_response(status, (), "GET").status_line)
-    if not any(status == known for known in HTTPStatus):
+    if not any(status == registered for registered in HTTPStatus):
         assert client_response.status_line(status) in {f"{status} Client Error", f"{status} Server Error"}
     elif status != HTTPStatus.IM_A_TEAPOT:  # registered as unused
         assert client_response.status_line(status) not in {f"{status} Client Error", f"{status} Server Error"}

@@ -1,4 +1,4 @@
-"""``<Proxy>``: which clock signs the next requests, after denials that may be the clock's or the object's own."""
+"""``<Proxy>``: which clock signs the next requests after denials, which a wrong clock or a bucket policy may cause."""
 
 from __future__ import annotations
 
@@ -20,106 +20,116 @@ def now() -> datetime:
 
 
 class Bucket:
-    """An S3 with that clock, and a front that dates its answers; what is signed and granted goes as in httpd."""
+    """An S3 bucket, and an httpd that signs requests to it.
 
-    def __init__(self, ahead: timedelta = timedelta(0), dated: timedelta | None = None) -> None:
-        self.ahead, self.dated = ahead, ahead if dated is None else dated
+    ``skew``: how far S3's clock is ahead of this server's. ``date_skew``: the same of the Date of its responses, which
+    another device may set; None: as ``skew``.
+    """
+
+    def __init__(self, skew: timedelta = timedelta(0), date_skew: timedelta | None = None) -> None:
+        self.skew, self.date_skew = skew, skew if date_skew is None else date_skew
         self.state = EndpointState()
-        self.trials = ClockCorrector(self.state)
-        self.granted = -1
+        self.correction = ClockCorrector(self.state)
+        self.granted_version = -1
 
-    def ask(self, denied: bool = False) -> str:
-        """One request with a query signature, or for an object that is denied; what the client gets."""
-        version, at = self.state.version, self.state.now(CEPH)
-        if not denied and at - timedelta(minutes=15) <= now() + self.ahead < at + timedelta(minutes=5):
-            self.granted = version
+    def request(self, is_denied: bool = False) -> str:
+        """Request an object with a query signature; ``is_denied``: a policy denies the object.
+
+        Return "granted", "denied", or "clock" where the next requests are signed with another clock.
+        """
+        version, signed_at = self.state.version, self.state.now(CEPH)
+        valid_from, valid_until = signed_at - timedelta(minutes=15), signed_at + timedelta(minutes=5)
+        if not is_denied and valid_from <= now() + self.skew < valid_until:
+            self.granted_version = version
             return "granted"
-        refused, date = RejectedSignature(at, version, self.granted), now() + self.dated
-        if at - timedelta(minutes=15) <= date < at + timedelta(minutes=5):
-            self.trials.record_denial(CEPH, refused)
+        rejected, date = RejectedSignature(signed_at, version, self.granted_version), now() + self.date_skew
+        if valid_from <= date < valid_until:
+            self.correction.record_denial(CEPH, rejected)
             return "denied"
-        return "clock" if self.trials.record_denial_outside_validity(CEPH, date, refused) else "denied"
+        return "clock" if self.correction.record_denial_outside_validity(CEPH, date, rejected) else "denied"
 
-    def asks(self, count: int, denied: Callable[[int], bool] = lambda number: False) -> list[str]:
-        return [self.ask(denied(number)) for number in range(count)]
-
-
-@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
-def test_the_next_request_is_signed_by_s3s_clock(ahead: timedelta) -> None:
-    assert Bucket(ahead).asks(4) == ["clock", "granted", "granted", "granted"]
+    def requests(self, count: int, is_denied: Callable[[int], bool] = lambda number: False) -> list[str]:
+        return [self.request(is_denied(number)) for number in range(count)]
 
 
-def test_a_clock_that_changes_after_it_was_granted() -> None:
+@pytest.mark.parametrize("skew", [HOUR, -HOUR])
+def test_the_next_request_is_signed_with_s3s_clock(skew: timedelta) -> None:
+    assert Bucket(skew).requests(4) == ["clock", "granted", "granted", "granted"]
+
+
+def test_a_clock_that_changes_after_granted_requests() -> None:
     bucket = Bucket()
-    assert bucket.asks(2) == ["granted"] * 2
-    for ahead in (HOUR, -HOUR, timedelta(0)):
-        bucket.ahead = bucket.dated = ahead
-        assert bucket.asks(4) == ["denied", "clock", "granted", "granted"]
+    assert bucket.requests(2) == ["granted"] * 2
+    for skew in (HOUR, -HOUR, timedelta(0)):
+        bucket.skew = bucket.date_skew = skew
+        assert bucket.requests(4) == ["denied", "clock", "granted", "granted"]
 
 
 @pytest.mark.parametrize("every", [2, 3, 4])
-def test_denied_objects_among_the_others_change_nothing(every: int) -> None:
-    """Whoever dates the denials has another clock than S3."""
-    bucket = Bucket(dated=HOUR)
-    assert bucket.ask() == "granted"
-    answers = bucket.asks(60, lambda number: number % every == 0)
-    assert answers == ["denied" if number % every == 0 else "granted" for number in range(60)]
+def test_denied_objects_among_granted_ones_do_not_change_the_clock(every: int) -> None:
+    """The Date of the denials is from a device with another clock than S3's."""
+    bucket = Bucket(date_skew=HOUR)
+    assert bucket.request() == "granted"
+    results = bucket.requests(60, lambda number: number % every == 0)
+    assert results == ["denied" if number % every == 0 else "granted" for number in range(60)]
     assert bucket.state.clock(CEPH) == SYSTEM_CLOCK
 
 
 @pytest.mark.parametrize("pattern", ["x", "xy", "xxy", "xxxxy", "yx"])
 def test_a_wrong_clock_is_found_among_denied_objects(pattern: str) -> None:
-    """The object of x is denied by any clock."""
+    """x: an object that is denied with any clock."""
     bucket = Bucket(HOUR)
-    answers = "".join(answer[0] for answer in bucket.asks(60, lambda number: pattern[number % len(pattern)] == "x"))
-    wrong = [answer for number, answer in enumerate(answers) if pattern[number % len(pattern)] == "y" and answer != "g"]
-    assert len(wrong) <= 2 and answers.count("c") <= 3
-    assert "c" not in answers[10:] or pattern == "x"
+    results = bucket.requests(60, lambda number: pattern[number % len(pattern)] == "x")
+    failed = [
+        result for number, result in enumerate(results) if pattern[number % len(pattern)] == "y" and result != "granted"
+    ]
+    assert len(failed) <= 2 and results.count("clock") <= 3
+    assert "clock" not in results[10:] or pattern == "x"
 
 
 @pytest.mark.parametrize("pattern", ["xxy", "xxyy", "xxxxxxxyyyyyyy"])
-def test_a_wrong_date_costs_little(pattern: str) -> None:
-    """Two and more denials in a row, dated by a clock that is not S3's: a few requests, fewer and fewer."""
-    bucket = Bucket(dated=HOUR)
-    answers = bucket.asks(1000, lambda number: pattern[number % len(pattern)] == "x")
-    wrong = [
-        number for number, answer in enumerate(answers) if answer != "granted" and pattern[number % len(pattern)] == "y"
+def test_a_wrong_date_causes_few_failures(pattern: str) -> None:
+    """Two and more denials in a row (x) with the Date of another clock than S3's: trials become rare."""
+    bucket = Bucket(date_skew=HOUR)
+    results = bucket.requests(1000, lambda number: pattern[number % len(pattern)] == "x")
+    failed = [
+        number for number, result in enumerate(results) if result != "granted" and pattern[number % len(pattern)] == "y"
     ]
-    assert len(wrong) <= 20 and not [number for number in wrong if number > 300]
-    assert answers.count("clock") <= 20
+    assert len(failed) <= 20 and not [number for number in failed if number > 300]
+    assert results.count("clock") <= 20
 
 
-def test_any_date_that_differs_each_time() -> None:
+def test_a_date_that_differs_each_time() -> None:
     bucket = Bucket()
-    assert bucket.ask() == "granted"
+    assert bucket.request() == "granted"
     for number in range(200):
-        bucket.dated = HOUR * (number + 1)
-        bucket.ask(denied=True)
-    bucket.dated = timedelta(0)
-    assert "granted" in bucket.asks(7)
+        bucket.date_skew = HOUR * (number + 1)
+        bucket.request(is_denied=True)
+    bucket.date_skew = timedelta(0)
+    assert "granted" in bucket.requests(7)
 
 
-def test_several_at_once() -> None:
-    """Those that were on their way when it was state are no evidence against it."""
+def test_concurrent_requests() -> None:
+    """Requests that were sent before the clock was recorded are not counted against it."""
     bucket = Bucket(HOUR)
     old = [RejectedSignature(now(), bucket.state.version, -1) for _ in range(10)]
-    assert all(bucket.trials.record_denial_outside_validity(CEPH, now() + HOUR, refused) for refused in old)
-    assert not bucket.trials.record_denial_outside_validity(CEPH, now() + 2 * HOUR, old[0])
-    assert bucket.state.version == 1 and bucket.ask() == "granted"
+    assert all(bucket.correction.record_denial_outside_validity(CEPH, now() + HOUR, rejected) for rejected in old)
+    assert not bucket.correction.record_denial_outside_validity(CEPH, now() + 2 * HOUR, old[0])
+    assert bucket.state.version == 1 and bucket.request() == "granted"
 
 
-def test_s3_names_the_clock() -> None:
+def test_request_time_too_skewed() -> None:
     bucket = Bucket()
-    assert bucket.trials.record_skew(CEPH, now() + HOUR, RejectedSignature(now(), 0, 0))
+    assert bucket.correction.record_skew(CEPH, now() + HOUR, RejectedSignature(now(), 0, 0))
     assert bucket.state.clock(CEPH).shows(now() + HOUR)
-    # The same of another request that was signed before, and nothing new.
-    assert bucket.trials.record_skew(CEPH, now() + HOUR, RejectedSignature(now(), 0, 0))
+    # Another request that was signed before: the version stays.
+    assert bucket.correction.record_skew(CEPH, now() + HOUR, RejectedSignature(now(), 0, 0))
     assert bucket.state.version == 1
 
 
-def test_s3_names_the_clock_and_tells_none_or_the_one_that_it_refuses() -> None:
+def test_request_time_too_skewed_without_a_date_or_with_the_signed_time() -> None:
     bucket = Bucket()
-    assert not bucket.trials.record_skew(CEPH, None, RejectedSignature(now(), 0, -1))
-    assert bucket.trials.record_skew(CEPH, now() + HOUR, RejectedSignature(now(), 0, -1))
-    assert bucket.trials.record_skew(CEPH, now() + HOUR, RejectedSignature(now() + HOUR, 1, -1))
+    assert not bucket.correction.record_skew(CEPH, None, RejectedSignature(now(), 0, -1))
+    assert bucket.correction.record_skew(CEPH, now() + HOUR, RejectedSignature(now(), 0, -1))
+    assert bucket.correction.record_skew(CEPH, now() + HOUR, RejectedSignature(now() + HOUR, 1, -1))
     assert bucket.state.clock(CEPH) == SYSTEM_CLOCK

@@ -112,13 +112,13 @@ def test_the_cached_value_is_used_while_the_file_holds_no_valid_key(
 
 def test_a_replaced_file_with_the_same_size_and_time_is_read_again(tmp_path: Path) -> None:
     # As configuration management does: write a temporary file, keep the time, rename it.
-    file, beside = tmp_path / "secret", tmp_path / "secret.new"
+    file, temporary = tmp_path / "secret", tmp_path / "secret.new"
     file.write_text("first-key")
     os.utime(file, ns=(10**18, 10**18))
     assert resolve(from_file(file)).secret_key == "first-key"
-    beside.write_text("other-key")
-    os.utime(beside, ns=(10**18, 10**18))
-    os.replace(beside, file)
+    temporary.write_text("other-key")
+    os.utime(temporary, ns=(10**18, 10**18))
+    os.replace(temporary, file)
     assert resolve(from_file(file)).secret_key == "other-key"
 
 
@@ -145,9 +145,9 @@ def test_a_changed_symbolic_link_is_followed(tmp_path: Path) -> None:
     link = tmp_path / "secret"
     for name in ("one-key", "two-key"):
         write(tmp_path / name, name)
-        beside = tmp_path / "beside"
-        beside.symlink_to(tmp_path / name)
-        os.replace(beside, link)
+        temporary = tmp_path / "temporary"
+        temporary.symlink_to(tmp_path / name)
+        os.replace(temporary, link)
         assert resolve(from_file(link)).secret_key == name
 
 

@@ -1,4 +1,4 @@
-"""Lines of the error log: what they say, and how many similar ones are written."""
+"""Lines of the error log: their text, and how many similar ones are written."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def failed(host: str = "one.example", kind: type[GatewayError] = UpstreamConnectionError) -> str | None:
-    return format_failure(kind("refused"), ATTEMPT._replace(host=host))
+def log_failure(host: str = "one.example", exception: type[GatewayError] = UpstreamConnectionError) -> str | None:
+    return format_failure(exception("refused"), ATTEMPT._replace(host=host))
 
 
-def test_what_a_line_says() -> None:
+def test_format_failure() -> None:
     failure, second = UpstreamConnectionError("refused"), ATTEMPT._replace(number=2, seconds=0.0211)
     assert format_failure(failure, ATTEMPT) == "refused (GET https://one.example/b/a.ts)"
     assert format_failure(failure, second) == "refused (GET https://one.example/b/a.ts, attempt 2, 0.021 s)"
@@ -48,20 +48,20 @@ def test_a_complete_line_begins_with_its_code() -> None:
 
 
 def test_ten_similar_lines_in_ten_seconds_then_how_many_were_suppressed(clock: list[float]) -> None:
-    lines = [failed() for _ in range(25)]
+    lines = [log_failure() for _ in range(25)]
     assert [line is None for line in lines] == [False] * 10 + [True] * 15
     clock[0] += 9.9
-    assert failed() is None
+    assert log_failure() is None
     clock[0] += 0.2
-    assert str(failed()).endswith(" [16 similar messages suppressed]")
-    assert not str(failed()).endswith("]")
+    assert str(log_failure()).endswith(" [16 similar messages suppressed]")
+    assert not str(log_failure()).endswith("]")
 
 
-def test_another_kind_or_host_is_not_suppressed(clock: list[float]) -> None:
+def test_another_exception_or_host_is_not_suppressed(clock: list[float]) -> None:
     for _ in range(25):
-        failed()
-    assert failed("two.example") is not None
-    assert failed(kind=UpstreamTimeout) is not None
+        log_failure()
+    assert log_failure("two.example") is not None
+    assert log_failure(exception=UpstreamTimeout) is not None
     assert format_failure(SettingError("a")) is not None
 
 
@@ -71,14 +71,14 @@ def test_a_failure_before_an_attempt_is_counted_by_its_text(clock: list[float]) 
     assert format_failure(SettingError("S3Expires must be")) is not None
 
 
-def test_kinds_that_s3_makes_up_are_one_kind() -> None:
+def test_the_number_of_kinds_is_bounded() -> None:
     limiter = RateLimiter()
     allowed = [limiter.allow(("host", number)) for number in range(5_000)]
     assert allowed[:1_000] == [0] * 1_000
     assert allowed[1_000:] == [0] * 10 + [None] * 3_990
 
 
-def test_frequent_events_are_told_once_in_a_while(clock: list[float]) -> None:
+def test_the_alarm_for_frequent_events_is_given_once_in_a_period(clock: list[float]) -> None:
     alarm = FrequencyAlarm(threshold=3, seconds=60.0)
     assert [alarm.record("a") for _ in range(5)] == [False, False, True, False, False]
     assert [alarm.record("b") for _ in range(2)] == [False, False]
@@ -86,18 +86,19 @@ def test_frequent_events_are_told_once_in_a_while(clock: list[float]) -> None:
     assert [alarm.record("a") for _ in range(4)] == [False, False, True, False]
 
 
-def test_the_kinds_of_frequent_events_are_bounded() -> None:
+def test_the_number_of_kinds_of_frequent_events_is_bounded() -> None:
+    """Kinds over the maximum are one kind, and do not reset the counts of the others."""
     alarm = FrequencyAlarm(threshold=2, seconds=60.0)
-    assert not any(alarm.record(number) for number in range(5_000))
-    assert alarm.record(4_999)
+    assert [alarm.record(number) for number in range(5_000)].count(True) == 1
+    assert alarm.record(0)
 
 
-def test_a_line_that_belongs_to_no_request(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_outside_of_a_request_is_rate_limited(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(20):
         error_log.warn(LogCode.KEY_FILE_UNREADABLE, "the same each time")
     assert capsys.readouterr().err == "USPS30604: usp_s3_wsgi: the same each time\n" * 10
 
 
-def test_a_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     error_log.warn(LogCode.KEY_FILE_UNREADABLE, "a\nb\x1b\u20ac")
     assert capsys.readouterr().err == "USPS30604: usp_s3_wsgi: a\\x0ab\\x1b\\u20ac\n"

@@ -1,4 +1,4 @@
-"""How ``make test-fresh`` reads what the two commands print."""
+"""``make test-fresh``: how it parses the output of the two commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.fresh.__main__ import counts, named_packages
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("output", "expected"),
     [
         (
             "....\nSKIPPED [4] x\n15 failed, 3536 passed, 29 skipped in 518.27s (0:08:38)\nmake: *** [test] Error 1",
@@ -20,13 +20,13 @@ from tests.fresh.__main__ import counts, named_packages
         ("make: *** [install] Error 1\n", (0, 0, 0)),
     ],
 )
-def test_counts(said: str, expected: tuple[int, int, int]) -> None:
-    assert counts(said) == expected
+def test_counts(output: str, expected: tuple[int, int, int]) -> None:
+    assert counts(output) == expected
 
 
-def test_the_missing_packages_are_those_of_the_message() -> None:
-    said = (
+def test_missing_packages_are_parsed_from_the_message() -> None:
+    output = (
         "*** Missing on this machine: gcc\n    As root: apt-get install gcc libapr1-dev \n    Then call make again.\n"
     )
-    assert named_packages(said) == "gcc libapr1-dev"
+    assert named_packages(output) == "gcc libapr1-dev"
     assert named_packages("make: gcc: No such file or directory\n") is None

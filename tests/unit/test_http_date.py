@@ -1,4 +1,4 @@
-"""Dates of conditions: those that are none never reach S3."""
+"""Dates in conditional headers: invalid dates are never sent to S3."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ DATES = st.datetimes(datetime(1970, 1, 2), datetime(2069, 12, 31)).map(lambda da
 
 
 @given(DATES)
-def test_three_forms_of_one_date(date: datetime) -> None:
+def test_the_three_formats_of_a_date(date: datetime) -> None:
     """https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7"""
-    today = format_datetime(date.replace(tzinfo=UTC), usegmt=True)
-    assert canonical(today) == today
-    assert canonical(date.strftime("%A, %d-%b-%y %H:%M:%S GMT")) == today
-    assert canonical(f"{date:%a %b} {date.day:2} {date:%H:%M:%S %Y}") == today
+    imf_fixdate = format_datetime(date.replace(tzinfo=UTC), usegmt=True)
+    assert canonical(imf_fixdate) == imf_fixdate
+    assert canonical(date.strftime("%A, %d-%b-%y %H:%M:%S GMT")) == imf_fixdate
+    assert canonical(f"{date:%a %b} {date.day:2} {date:%H:%M:%S %Y}") == imf_fixdate
 
 
 @given(DATES, st.integers(0, 28), st.sampled_from("SunMoTuedaFrbJ0123456789 :,-GMT"))
 @example(datetime(1994, 11, 6, 8, 49, 37), 23, "6")
-def test_what_is_nearly_a_date(date: datetime, place: int, letter: str) -> None:
-    """Another date, or none: what is sent on is one for others too."""
-    today = format_datetime(date.replace(tzinfo=UTC), usegmt=True)
-    if (sent := canonical(today[:place] + letter + today[place + 1 :])) is not None:
+def test_a_date_with_a_changed_character(date: datetime, position: int, character: str) -> None:
+    """It is rejected, or its canonical form is a date for other parsers too."""
+    text = format_datetime(date.replace(tzinfo=UTC), usegmt=True)
+    if (sent := canonical(text[:position] + character + text[position + 1 :])) is not None:
         assert re.fullmatch(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT", sent)
         assert canonical(sent) == sent
         assert sent[17:].endswith(":60 GMT") or parsedate_to_datetime(sent)
@@ -43,5 +43,5 @@ def test_what_is_nearly_a_date(date: datetime, place: int, letter: str) -> None:
      "Sun, \u0660\u0666 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:61 GMT", "Xyz, 06 Nov 1994 08:49:37 GMT",
      "Sunday, 06-Nov-1994 08:49:37 GMT", "Sun Nov 06 08:49:37 1994 GMT"],
 )  # fmt: skip
-def test_what_is_no_date(text: str) -> None:
+def test_invalid_dates(text: str) -> None:
     assert canonical(text) is None

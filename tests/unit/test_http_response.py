@@ -1,4 +1,4 @@
-"""S3's answers as they come in: what is whole is read, what is not raises."""
+"""The parser of S3's responses: complete responses are read, truncated and invalid ones raise an exception."""
 
 from __future__ import annotations
 
@@ -13,105 +13,111 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.test_client_response import Wire
+from tests.unit.test_client_response import FakeConnection
 from usp_s3_wsgi.transport.connection import S3Connection
 from usp_s3_wsgi.transport.http_response import S3Response, read_response
 
-HEAD = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 5\r\n\r\n'
+HEADER = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 5\r\n\r\n'
 
 
 class Exchange:
-    """What became of a connection."""
+    """A connection to a server, and whether it was released after the response."""
 
-    def __init__(self, near: socket.socket) -> None:
+    def __init__(self, client: socket.socket) -> None:
         self.connection = S3Connection("s3.example")
-        self.connection.sock = near
+        self.connection.sock = client
         self.connection.read_timeout = 5
         self.connection.register()
         self.released = 0
 
-    def answer(self, method: str = "GET", timeout: float = 5) -> S3Response:
-        """Send a request and read the header of the answer to it."""
+    def get_response(self, method: str = "GET", timeout: float = 5) -> S3Response:
+        """Send a request and read the header of the response."""
         self.connection.send_request(b"GET / HTTP/1.1\r\n\r\n", timeout)
-        return read_response(self.connection, method, self._take)
+        return read_response(self.connection, method, self._release)
 
-    def _take(self, connection: S3Connection) -> None:
+    def _release(self, connection: S3Connection) -> None:
         assert connection is self.connection
         self.released += 1
 
     @property
-    def serves_again(self) -> bool:
-        """Whether the connection was given back open."""
+    def is_reusable(self) -> bool:
+        """Whether the connection was released open."""
         return self.released == 1 and self.connection.sock is not None
 
 
 @contextmanager
-def answered(*pieces: bytes, end: bool = True) -> Iterator[Exchange]:
-    """A connection to a server that sends these pieces; ``end``: then it ends the connection."""
-    near, far = socket.socketpair()
+def server_sends(*pieces: bytes, end: bool = True) -> Iterator[Exchange]:
+    """A connection to a server that sends these pieces; ``end``: then it closes the connection."""
+    client, server = socket.socketpair()
 
     def send() -> None:
         for number, piece in enumerate(pieces):
             time.sleep(0.01 if number else 0)
-            far.sendall(piece)
+            server.sendall(piece)
         if end:
-            far.shutdown(socket.SHUT_WR)
+            server.shutdown(socket.SHUT_WR)
 
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        yield Exchange(near)
+        yield Exchange(client)
     finally:
         sender.join()
-        near.close()
-        far.close()
+        client.close()
+        server.close()
 
 
-def body(answer: S3Response, size: int = 100) -> bytes:
-    """Read to the end."""
-    return b"".join(iter(lambda: answer.read1(size), b""))
+def read_body(response: S3Response, size: int = 100) -> bytes:
+    """Read a body to its end, ``size`` bytes at a time."""
+    return b"".join(iter(lambda: response.read1(size), b""))
 
 
 # --- the header
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_a_whole_answer_however_it_arrives(size: int) -> None:
-    whole = HEAD + b"hello"
-    with answered(*[whole[start : start + size] for start in range(0, len(whole), size)], end=False) as exchange:
-        answer = exchange.answer()
-        assert (answer.status, answer.version, answer.headers) == (200, 11, {"etag": '"e"', "content-length": "5"})
-        assert body(answer) == b"hello"
-        assert exchange.serves_again
+def test_a_complete_response_in_pieces_of_any_size(size: int) -> None:
+    complete = HEADER + b"hello"
+    with server_sends(
+        *[complete[start : start + size] for start in range(0, len(complete), size)], end=False
+    ) as exchange:
+        response = exchange.get_response()
+        assert (response.status, response.version, response.headers) == (
+            200,
+            11,
+            {"etag": '"e"', "content-length": "5"},
+        )
+        assert read_body(response) == b"hello"
+        assert exchange.is_reusable
 
 
-@pytest.mark.parametrize("length", range(1, len(HEAD)))
-def test_a_header_that_is_cut_anywhere(length: int) -> None:
-    with answered(HEAD[:length]) as exchange:
+@pytest.mark.parametrize("length", range(1, len(HEADER)))
+def test_a_header_truncated_anywhere(length: int) -> None:
+    with server_sends(HEADER[:length]) as exchange:
         with pytest.raises(ConnectionError):
-            exchange.answer()
+            exchange.get_response()
         assert exchange.released == 0
 
 
 @pytest.mark.parametrize("hint", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1\t103\tx\r\n\r\n"])
-@pytest.mark.parametrize("length", [0, 1, 20, len(HEAD) - 3])
-def test_a_header_that_is_cut_after_an_informational_one(hint: bytes, length: int) -> None:
-    with answered(hint + HEAD[:length]) as exchange:
+@pytest.mark.parametrize("length", [0, 1, 20, len(HEADER) - 3])
+def test_a_header_truncated_after_an_informational_response(hint: bytes, length: int) -> None:
+    with server_sends(hint + HEADER[:length]) as exchange:
         with pytest.raises(ConnectionError):
-            exchange.answer()
+            exchange.get_response()
 
 
-def test_nothing_at_all_has_a_name_of_its_own() -> None:
-    with answered() as exchange:
+def test_a_connection_closed_without_a_response() -> None:
+    with server_sends() as exchange:
         with pytest.raises(http.client.RemoteDisconnected):
-            exchange.answer()
+            exchange.get_response()
 
 
 def test_lines_may_end_without_cr() -> None:
-    with answered(b"HTTP/1.1 200 OK\nContent-Length: 22\n\nhi \r\n\r\n not the header") as exchange:
-        answer = exchange.answer()
-        assert answer.headers == {"content-length": "22"}
-        assert body(answer) == b"hi \r\n\r\n not the header"
+    with server_sends(b"HTTP/1.1 200 OK\nContent-Length: 22\n\nhi \r\n\r\n not the header") as exchange:
+        response = exchange.get_response()
+        assert response.headers == {"content-length": "22"}
+        assert read_body(response) == b"hi \r\n\r\n not the header"
 
 
 @pytest.mark.parametrize(
@@ -119,10 +125,10 @@ def test_lines_may_end_without_cr() -> None:
     [b"ETag: a\rSet-Cookie: b\r\n", b"ETag: a\r\r\n", b"no colon\r\n", b" folded: at first\r\n",
      b"ETag: a\r\n folded: b\r\n", b": no name\r\n"],
 )  # fmt: skip
-def test_a_header_that_is_none(line: bytes) -> None:
-    with answered(HEAD.replace(b'ETag: "e"\r\n', line)) as exchange:
+def test_invalid_header_lines(line: bytes) -> None:
+    with server_sends(HEADER.replace(b'ETag: "e"\r\n', line)) as exchange:
         with pytest.raises(http.client.HTTPException):
-            exchange.answer()
+            exchange.get_response()
 
 
 @pytest.mark.parametrize(
@@ -138,107 +144,107 @@ def test_a_header_that_is_none(line: bytes) -> None:
         b"HTTP/1.1 200\0",
     ],
 )
-def test_a_status_line_that_is_none(line: bytes) -> None:
-    with answered(line + b"\r\nContent-Length: 0\r\n\r\n") as exchange:
+def test_invalid_status_lines(line: bytes) -> None:
+    with server_sends(line + b"\r\nContent-Length: 0\r\n\r\n") as exchange:
         with pytest.raises(http.client.HTTPException):
-            exchange.answer()
+            exchange.get_response()
 
 
-def test_a_server_of_another_kind_is_not_waited_for() -> None:
-    with answered(b"SSH-2.0-OpenSSH_9.2\r\n", end=False) as exchange:
+def test_another_protocol_is_detected_before_the_timeout() -> None:
+    with server_sends(b"SSH-2.0-OpenSSH_9.2\r\n", end=False) as exchange:
         with pytest.raises(http.client.HTTPException):
-            exchange.answer()
+            exchange.get_response()
 
 
-def test_names_in_any_case_and_values_of_one_name() -> None:
-    with answered(b"HTTP/1.0 200\r\nX-A:1\r\nx-a:\t 2 \r\nX-\xe9 : b\r\ncontent-length: 0\r\n\r\n") as exchange:
-        answer = exchange.answer()
-        assert (answer.version, answer.headers) == (10, {"x-a": "1, 2", "x-\xe9": "b", "content-length": "0"})
+def test_header_names_in_any_case_and_repeated_headers() -> None:
+    with server_sends(b"HTTP/1.0 200\r\nX-A:1\r\nx-a:\t 2 \r\nX-\xe9 : b\r\ncontent-length: 0\r\n\r\n") as exchange:
+        response = exchange.get_response()
+        assert (response.version, response.headers) == (10, {"x-a": "1, 2", "x-\xe9": "b", "content-length": "0"})
 
 
-@pytest.mark.parametrize("kind", [b"multipart/byteranges", b"multipart/mixed; boundary=x", b"message/rfc822"])
-def test_a_type_that_a_parser_of_mails_stumbles_over(kind: bytes) -> None:
-    with answered(HEAD.replace(b'ETag: "e"', b"Content-Type: " + kind)) as exchange:
-        assert exchange.answer().headers["content-length"] == "5"
+@pytest.mark.parametrize("content_type", [b"multipart/byteranges", b"multipart/mixed; boundary=x", b"message/rfc822"])
+def test_content_types_with_a_meaning_for_a_mail_parser(content_type: bytes) -> None:
+    with server_sends(HEADER.replace(b'ETag: "e"', b"Content-Type: " + content_type)) as exchange:
+        assert exchange.get_response().headers["content-length"] == "5"
 
 
 @pytest.mark.parametrize("size", [65_536, 65_537, 200_000])
-def test_a_header_that_is_too_long(size: int) -> None:
-    with answered(b"HTTP/1.1 200 OK\r\nX: " + b"x" * size + b"\r\n\r\n") as exchange:
+def test_a_header_longer_than_the_limit(size: int) -> None:
+    with server_sends(b"HTTP/1.1 200 OK\r\nX: " + b"x" * size + b"\r\n\r\n") as exchange:
         with pytest.raises(http.client.LineTooLong):
-            exchange.answer()
+            exchange.get_response()
 
 
 def test_a_header_of_many_lines() -> None:
-    """Of each piece of an object's metadata there is one."""
+    """Each item of an object's metadata is a line."""
     lines = b"".join([b"x-%d: y\r\n" % (number % 5_000) for number in range(6_000)])
-    with answered(b"HTTP/1.1 200 OK\r\n" + lines + b"content-length: 0\r\n\r\n") as exchange:
-        headers = exchange.answer().headers
+    with server_sends(b"HTTP/1.1 200 OK\r\n" + lines + b"content-length: 0\r\n\r\n") as exchange:
+        headers = exchange.get_response().headers
     assert len(headers) == 5_001 and (headers["x-0"], headers["x-4999"]) == ("y, y", "y")
 
 
-def test_bytes_that_trickle_in_do_not_extend_the_time() -> None:
-    slow = [bytes([byte]) for byte in HEAD]
-    with answered(*slow) as exchange:
+def test_single_bytes_do_not_extend_the_timeout() -> None:
+    slow = [bytes([byte]) for byte in HEADER]
+    with server_sends(*slow) as exchange:
         with pytest.raises(TimeoutError):
-            exchange.answer(timeout=0.1)
+            exchange.get_response(timeout=0.1)
 
 
-def test_an_answer_that_does_not_come_in_time() -> None:
-    with answered(end=False) as exchange:
+def test_no_response_within_the_timeout() -> None:
+    with server_sends(end=False) as exchange:
         with pytest.raises(TimeoutError):
-            exchange.answer(timeout=0.05)
+            exchange.get_response(timeout=0.05)
 
 
 @pytest.mark.parametrize("status", [100, 102, 103, 199])
-def test_informational_answers_are_skipped(status: int) -> None:
+def test_informational_responses_are_skipped(status: int) -> None:
     early = b"HTTP/1.1 %d Early\r\nLink: </a>\r\n\r\n" % status
-    with answered(early + early + HEAD + b"hello") as exchange:
-        answer = exchange.answer()
-        assert (answer.status, "link" in answer.headers, body(answer)) == (200, False, b"hello")
+    with server_sends(early + early + HEADER + b"hello") as exchange:
+        response = exchange.get_response()
+        assert (response.status, "link" in response.headers, read_body(response)) == (200, False, b"hello")
 
 
-def test_informational_answers_do_not_extend_the_time() -> None:
-    with answered(*[b"HTTP/1.1 103 Early\r\n\r\n"] * 100, end=False) as exchange:
+def test_informational_responses_do_not_extend_the_timeout() -> None:
+    with server_sends(*[b"HTTP/1.1 103 Early\r\n\r\n"] * 100, end=False) as exchange:
         with pytest.raises(TimeoutError):
-            exchange.answer(timeout=0.2)
+            exchange.get_response(timeout=0.2)
 
 
 @pytest.mark.parametrize("end", ["\xa0", "\x0b", "\x85"])
-def test_a_name_that_ends_in_what_is_no_space_of_http(end: str) -> None:
-    with answered(f"HTTP/1.1 200 x\r\nContent-Length{end}: 2\r\n\r\nok".encode("latin-1")) as exchange:
-        assert exchange.answer().length_remaining is None
+def test_whitespace_that_is_not_http_whitespace_is_part_of_a_name(end: str) -> None:
+    with server_sends(f"HTTP/1.1 200 x\r\nContent-Length{end}: 2\r\n\r\nok".encode("latin-1")) as exchange:
+        assert exchange.get_response().length_remaining is None
 
 
 # --- the body
 
 
-def test_a_header_in_time_though_in_pieces_and_no_limit_for_the_body() -> None:
-    with answered(HEAD[:30], HEAD[30:], b"he", b"llo") as exchange:
-        assert body(exchange.answer(timeout=2)) == b"hello"
+def test_header_and_body_in_pieces_within_the_timeout() -> None:
+    with server_sends(HEADER[:30], HEADER[30:], b"he", b"llo") as exchange:
+        assert read_body(exchange.get_response(timeout=2)) == b"hello"
 
 
-def test_a_body_that_stalls() -> None:
-    with answered(HEAD + b"he", end=False) as exchange:
-        answer = exchange.answer(timeout=0.05)
-        assert answer.read1(100) == b"he"
+def test_a_stalled_body() -> None:
+    with server_sends(HEADER + b"he", end=False) as exchange:
+        response = exchange.get_response(timeout=0.05)
+        assert response.read1(100) == b"he"
         with pytest.raises(TimeoutError):
-            answer.read1(100)
-        answer.close()
-        assert exchange.released == 1 and not exchange.serves_again
+            response.read1(100)
+        response.close()
+        assert exchange.released == 1 and not exchange.is_reusable
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4])
-def test_a_body_that_is_cut(cut: int) -> None:
-    with answered(HEAD + b"hello"[:cut]) as exchange:
+def test_a_truncated_body(cut: int) -> None:
+    with server_sends(HEADER + b"hello"[:cut]) as exchange:
         with pytest.raises(ConnectionError):
-            body(exchange.answer())
+            read_body(exchange.get_response())
 
 
 @pytest.mark.parametrize(
     ("method", "head"),
     [
-        ("HEAD", HEAD),
+        ("HEAD", HEADER),
         ("HEAD", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("GET", b"HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n"),
         ("GET", b"HTTP/1.1 204 x\r\n\r\n"),
@@ -246,22 +252,22 @@ def test_a_body_that_is_cut(cut: int) -> None:
         ("GET", b"HTTP/1.0 200 x\r\nConnection: Keep-Alive\r\nContent-Length: 0\r\n\r\n"),
     ],
 )
-def test_answers_without_a_body_set_the_connection_free_at_once(method: str, head: bytes) -> None:
-    with answered(head, end=False) as exchange:
-        answer = exchange.answer(method)
-        assert exchange.serves_again and body(answer) == b""
-        answer.close()
+def test_a_response_without_a_body_releases_the_connection_at_once(method: str, head: bytes) -> None:
+    with server_sends(head, end=False) as exchange:
+        response = exchange.get_response(method)
+        assert exchange.is_reusable and read_body(response) == b""
+        response.close()
         assert exchange.released == 1
 
 
 @pytest.mark.parametrize(
     "head",
-    [HEAD.replace(b"ETag", b"Connection: close\r\nETag"), HEAD.replace(b"1.1", b"1.0"), b"HTTP/1.1 200 x\r\n\r\n"],
+    [HEADER.replace(b"ETag", b"Connection: close\r\nETag"), HEADER.replace(b"1.1", b"1.0"), b"HTTP/1.1 200 x\r\n\r\n"],
 )
-def test_a_connection_that_ends_with_the_answer(head: bytes) -> None:
-    with answered(head + b"hello") as exchange:
-        assert body(exchange.answer()) == b"hello"
-        assert exchange.released == 1 and not exchange.serves_again
+def test_a_connection_that_is_not_kept_alive(head: bytes) -> None:
+    with server_sends(head + b"hello") as exchange:
+        assert read_body(exchange.get_response()) == b"hello"
+        assert exchange.released == 1 and not exchange.is_reusable
 
 
 @pytest.mark.parametrize(
@@ -272,58 +278,58 @@ def test_a_connection_that_ends_with_the_answer(head: bytes) -> None:
         b"Transfer-Encoding: identity",
     ],
 )
-def test_a_connection_on_which_another_reader_may_see_another_end(fields: bytes) -> None:
-    with answered(b"HTTP/1.1 304 x\r\n" + fields + b"\r\n\r\n", end=False) as exchange:
-        assert body(exchange.answer()) == b""
-        assert exchange.released == 1 and not exchange.serves_again
+def test_a_connection_with_ambiguous_framing_is_not_reused(fields: bytes) -> None:
+    with server_sends(b"HTTP/1.1 304 x\r\n" + fields + b"\r\n\r\n", end=False) as exchange:
+        assert read_body(exchange.get_response()) == b""
+        assert exchange.released == 1 and not exchange.is_reusable
 
 
-def test_space_after_a_length() -> None:
-    with answered(b"HTTP/1.1 404 x\r\nContent-Length: 5 \r\n\r\nhello", end=False) as exchange:
-        assert body(exchange.answer()) == b"hello"
+def test_space_after_content_length() -> None:
+    with server_sends(b"HTTP/1.1 404 x\r\nContent-Length: 5 \r\n\r\nhello", end=False) as exchange:
+        assert read_body(exchange.get_response()) == b"hello"
 
 
-class Without(socket.socket):
-    """A socket of a machine where the kernel takes no such time limits."""
+class SocketWithoutTimeouts(socket.socket):
+    """A socket whose kernel does not support SO_RCVTIMEO and SO_SNDTIMEO."""
 
-    def setsockopt(self, *given: object) -> None:
+    def setsockopt(self, *arguments: object) -> None:
         raise OSError(22, "Invalid argument")
 
 
-def test_time_limits_where_the_kernel_has_none() -> None:
-    near, far = socket.socketpair()
-    tested = S3Connection("s3.example")
-    with Without(fileno=near.detach()) as sock, far:
-        tested.sock = sock
-        tested.read_timeout = 0.05
-        tested.register()
-        tested.send_request(b"GET / HTTP/1.1\r\n\r\n", 0.05)
+def test_timeouts_if_the_kernel_has_none() -> None:
+    client, server = socket.socketpair()
+    connection = S3Connection("s3.example")
+    with SocketWithoutTimeouts(fileno=client.detach()) as sock, server:
+        connection.sock = sock
+        connection.read_timeout = 0.05
+        connection.register()
+        connection.send_request(b"GET / HTTP/1.1\r\n\r\n", 0.05)
         with pytest.raises(TimeoutError):
-            read_response(tested, "GET", lambda connection: None)
+            read_response(connection, "GET", lambda connection: None)
 
 
 @pytest.mark.parametrize(
-    "answer", [HEAD + b"hello", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+    "received", [HEADER + b"hello", b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
 )
-def test_what_comes_after_an_answer_is_never_the_next_one(answer: bytes) -> None:
-    with answered(answer + HEAD + b"other", end=False) as exchange:
-        assert body(exchange.answer()) == b"hello"
-        assert exchange.released == 1 and not exchange.serves_again
+def test_bytes_after_a_response_are_never_the_next_response(received: bytes) -> None:
+    with server_sends(received + HEADER + b"other", end=False) as exchange:
+        assert read_body(exchange.get_response()) == b"hello"
+        assert exchange.released == 1 and not exchange.is_reusable
 
 
-@pytest.mark.parametrize("late", [HEAD + b"other", b"x"])
-def test_what_comes_later_makes_a_connection_useless(late: bytes) -> None:
-    with answered(HEAD + b"hello", late, end=False) as exchange:
-        assert body(exchange.answer()) == b"hello"
+@pytest.mark.parametrize("late", [HEADER + b"other", b"x"])
+def test_late_bytes_make_a_connection_unusable(late: bytes) -> None:
+    with server_sends(HEADER + b"hello", late, end=False) as exchange:
+        assert read_body(exchange.get_response()) == b"hello"
         deadline = time.monotonic() + 10
-        while exchange.connection.is_connected:  # the late bytes are another thread's
+        while exchange.connection.is_connected:  # another thread sends the late bytes
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
 
-def test_a_connection_that_nobody_closed() -> None:
-    with answered(HEAD + b"hello", end=False) as exchange:
-        assert body(exchange.answer()) == b"hello"
+def test_a_connection_that_stays_open() -> None:
+    with server_sends(HEADER + b"hello", end=False) as exchange:
+        assert read_body(exchange.get_response()) == b"hello"
         assert exchange.connection.is_connected
 
 
@@ -333,52 +339,52 @@ def test_a_connection_that_nobody_closed() -> None:
     size=st.integers(1, 400),
 )
 @settings(max_examples=50)
-def test_chunks_however_they_arrive(chunks: list[bytes], piece: int, size: int) -> None:
+def test_chunks_in_pieces_of_any_size(chunks: list[bytes], piece: int, size: int) -> None:
     sent = b"".join(b"%x ;a=b\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: x\r\n\r\n"
-    wire = Wire(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + sent, piece)
-    freed: list[object] = []
-    answer = read_response(wire, "GET", freed.append)
-    assert answer.length_remaining is None and answer.chunked
-    assert body(answer, size) == b"".join(chunks)
-    assert freed == [wire] and not wire.stream.read()
+    connection = FakeConnection(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + sent, piece)
+    released: list[object] = []
+    response = read_response(connection, "GET", released.append)
+    assert response.length_remaining is None and response.chunked
+    assert read_body(response, size) == b"".join(chunks)
+    assert released == [connection] and not connection.stream.read()
 
 
 @pytest.mark.parametrize(
     "end", [b"5", b"5\r", b"5\r\nhello", b"5\r\nhello\r\n", b"5\r\nhello\r\n0", b"5\r\nhello\r\n0\r\n"]
 )
-def test_chunks_that_are_cut(end: bytes) -> None:
-    with answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + end) as exchange:
+def test_truncated_chunks(end: bytes) -> None:
+    with server_sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + end) as exchange:
         with pytest.raises(ConnectionError):
-            body(exchange.answer())
+            read_body(exchange.get_response())
 
 
-class Measured:
-    """A socket, and how large the pieces of memory are that its bytes came in."""
+class RecordingSocket:
+    """A socket that records the size of each buffer of recv(), and of what it received."""
 
-    def __init__(self, near: socket.socket) -> None:
-        self._near, self.pieces = near, list[tuple[int, int]]()
+    def __init__(self, client: socket.socket) -> None:
+        self._client, self.calls = client, list[tuple[int, int]]()
 
     def fileno(self) -> int:
-        return self._near.fileno()
+        return self._client.fileno()
 
     def recv(self, size: int) -> bytes:
-        data = self._near.recv(size)
-        self.pieces.append((size, len(data)))
+        data = self._client.recv(size)
+        self.calls.append((size, len(data)))
         return data
 
     def recv_into(self, buffer: memoryview, size: int) -> int:
-        return self._near.recv_into(buffer, size)
+        return self._client.recv_into(buffer, size)
 
 
 @pytest.mark.parametrize("length", [1, 5_000, 65_536, 65_537, 100_000, 150_000])
-def test_a_read_takes_no_more_memory_than_has_come(length: int) -> None:
-    """What malloc gets back of a larger piece lies between the others, and keeps them apart for ever."""
-    near, far = socket.socketpair()
-    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    tested = S3Connection("s3.example")
-    tested.sock = measured = Measured(near)
-    with near, far:
-        far.sendall(bytes(length))
-        received = tested.receive(786_432)
+def test_a_read_allocates_no_more_than_was_received(length: int) -> None:
+    """The unused end of a larger buffer would fragment the memory for ever."""
+    client, server = socket.socketpair()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    connection = S3Connection("s3.example")
+    connection.sock = recording = RecordingSocket(client)
+    with client, server:
+        server.sendall(bytes(length))
+        received = connection.receive(786_432)
     assert received == bytes(len(received)) and (len(received) == length if length > 65_536 else received)
-    assert all(taken == came for taken, came in measured.pieces)
+    assert all(allocated == received_size for allocated, received_size in recording.calls)

@@ -1,4 +1,4 @@
-"""Imports go one way between the packages, so that each can be read and tested with only what is below it."""
+"""Imports between packages go one way, so that each can be read and tested with only those that it imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-#: What each package, or module of the top level, may import of the others, type checkers' imports included.
+#: The packages and top-level modules that each of them may import; imports for type checkers count too.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "configtest": {"config", "credentials", "errors", "proxy"},
     "cli": {"config", "configtest"},
 }
-#: The modules that may import a library, or a part of the standard library that has a price or a risk.
+#: The modules that may import a library, or a module of the standard library with a cost or a risk.
 MAY_USE: dict[str, set[str]] = {
     "urllib3": {"transport.connection", "transport.network_errors", "transport.tls"},
     "requests": {"requests_auth"},
@@ -57,15 +57,15 @@ MAY_USE: dict[str, set[str]] = {
         "transport.happy_eyeballs",
         "transport.pool",
     },
-    "ssl": {"configtest.files", "transport.network_errors", "transport.tls"},
+    "ssl": {"configtest.referenced_files", "transport.network_errors", "transport.tls"},
     "argparse": {f"cli.{name}" for name in ("apache_config", "convert.command", "main")},
 }
-#: Signing is pure: nothing that reads a clock, a file or a network.
-IMPURE = {"urllib3", "os", "time", "socket", "io", "pathlib", "random", "logging", "requests", "threading"}
+#: Modules that read a clock, a file or a network: signing must not use them.
+IMPURE_MODULES = {"urllib3", "os", "time", "socket", "io", "pathlib", "random", "logging", "requests", "threading"}
 
 
 def imports(name: str) -> Iterator[str]:
-    """Every module that this one imports, in full: also within functions, and for type checkers only."""
+    """Return the full name of every module that a module imports, also in functions and for type checkers."""
     for node in ast.walk(ast.parse(MODULES[name].read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -76,52 +76,53 @@ def imports(name: str) -> Iterator[str]:
                 yield inner if inner.removeprefix("usp_s3_wsgi.") in MODULES else node.module
 
 
-def inside(name: str) -> set[str]:
-    """The package's own modules among them."""
-    ours = {full for full in imports(name) if full.partition(".")[0] == "usp_s3_wsgi"}
-    names = {full.removeprefix("usp_s3_wsgi").removeprefix(".") for full in ours}
+def internal_imports(name: str) -> set[str]:
+    """Return the imported modules of this package, without the package's name."""
+    own = {full for full in imports(name) if full.partition(".")[0] == "usp_s3_wsgi"}
+    names = {full.removeprefix("usp_s3_wsgi").removeprefix(".") for full in own}
     return (names & set(MODULES)) - {""}  # not _httpd, the C module that httpd loads
 
 
-def top(name: str) -> str:
+def top_level(name: str) -> str:
     return name.partition(".")[0]
 
 
-def test_every_package_has_its_place() -> None:
-    assert {top(name) for name in MODULES} == set(MAY_IMPORT)
+def test_every_package_is_in_the_table() -> None:
+    assert {top_level(name) for name in MODULES} == set(MAY_IMPORT)
 
 
-def test_the_packages_have_an_order() -> None:
+def test_packages_do_not_import_each_other_in_a_circle() -> None:
     assert list(TopologicalSorter(MAY_IMPORT).static_order())
 
 
-def test_the_modules_have_an_order() -> None:
-    assert list(TopologicalSorter({name: inside(name) for name in MODULES}).static_order())
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    assert list(TopologicalSorter({name: internal_imports(name) for name in MODULES}).static_order())
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_one_way(name: str) -> None:
-    assert {top(other) for other in inside(name)} - {"__init__", top(name)} <= MAY_IMPORT[top(name)]
+    imported = {top_level(other) for other in internal_imports(name)}
+    assert imported - {"__init__", top_level(name)} <= MAY_IMPORT[top_level(name)]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if top(name) == "signing"])
+@pytest.mark.parametrize("name", [name for name in MODULES if top_level(name) == "signing"])
 def test_signing_is_pure(name: str) -> None:
-    assert not {top(full) for full in imports(name)} & IMPURE
+    assert not {top_level(full) for full in imports(name)} & IMPURE_MODULES
 
 
 @pytest.mark.parametrize("library", MAY_USE)
 def test_only_these_modules_use_a_library(library: str) -> None:
-    assert {name for name in MODULES if library in {top(full) for full in imports(name)}} <= MAY_USE[library]
+    assert {name for name in MODULES if library in {top_level(full) for full in imports(name)}} <= MAY_USE[library]
 
 
 def test_the_signer_loads_no_library() -> None:
-    """It is loaded when a child of httpd starts, into the interpreter that it may share with other applications."""
+    """A child of httpd imports it at its start, in an interpreter that other applications may share."""
     program = "import sys; old = set(sys.modules); import usp_s3_wsgi.proxy.startup; print(*set(sys.modules) - old)"
     printed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     ).stdout
-    tops = {name.partition(".")[0] for name in printed.split()}
-    assert "usp_s3_wsgi" in tops
-    assert tops - sys.stdlib_module_names == {"usp_s3_wsgi"}
-    # Each child of a graceful restart waits for these before it answers, and they take longer than the whole signer.
-    assert not tops & {"ssl", "http", "email", "logging", "tempfile", "traceback"}
+    loaded = {name.partition(".")[0] for name in printed.split()}
+    assert "usp_s3_wsgi" in loaded
+    assert loaded - sys.stdlib_module_names == {"usp_s3_wsgi"}
+    # These take longer to import than the whole signer, and each child of a graceful restart would wait for them.
+    assert not loaded & {"ssl", "http", "email", "logging", "tempfile", "traceback"}

@@ -1,4 +1,4 @@
-"""What tests/install.sh says to an ordinary user of what is missing, before it changes anything."""
+"""tests/install.sh tells an ordinary user what is missing, before it changes anything."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import pytest
 from tests.unit.test_setup import FOLDERS, make_apxs
 
 TESTS = Path(__file__).parents[1]
-#: The interpreter that this environment was made of, which has all that the script looks for.
+#: The interpreter of this virtual environment, which has everything that the script requires.
 PYTHON = os.path.realpath(sys.executable)
-#: Nobody in particular, who owns nothing.
+#: nobody: a user who owns no files.
 UID = 65_534
 
 
 @pytest.fixture
 def clone() -> Iterator[Path]:
-    """What the script reads of a clone, in a folder that everybody can read, with a name that few would choose."""
+    """The files of a clone that the script reads, in a folder that every user can read, with an unusual name."""
     folder = Path(tempfile.mkdtemp(prefix="test-install-"))
     folder.chmod(0o755)
     root = folder / "somebody's clone"
     shutil.copytree(TESTS / "requirements", root / "tests" / "requirements")
     shutil.copy(TESTS / "install.sh", root / "tests")
-    # A machine whose only httpd is that of mod_wsgi-standalone has no program of this name.
+    # There is no program of this name where mod_wsgi-standalone has the only httpd.
     (folder / "httpd").write_text("#!/bin/sh\n")
     (folder / "httpd").chmod(0o755)
     yield root
@@ -37,7 +37,7 @@ def clone() -> Iterator[Path]:
 
 
 def install(clone: Path, path: str = "/usr/bin:/bin", **environment: str) -> str:
-    """Run it as an ordinary user, from another folder; returns what it complains of."""
+    """Run the script as an ordinary user from another folder, and return its error output."""
     is_root = os.geteuid() == 0
     done = subprocess.run(
         ["/bin/sh", str(clone / "tests" / "install.sh"), ".venv"],
@@ -54,16 +54,16 @@ def install(clone: Path, path: str = "/usr/bin:/bin", **environment: str) -> str
 @pytest.mark.parametrize("status", [0, 1])
 @pytest.mark.parametrize("variable", FOLDERS)
 def test_a_missing_header_is_named_with_its_package(clone: Path, variable: str, status: int, path: str) -> None:
-    """apxs of the httpd image has status 1 though it is right, and no headers of APR."""
+    """In the httpd image apxs works but exits with status 1, and the headers of APR are missing."""
     package = {"INCLUDEDIR": "apache2-dev", "APR_INCLUDEDIR": "libapr1-dev", "APU_INCLUDEDIR": "libaprutil1-dev"}[
         variable
     ]
     apxs = make_apxs(clone.parent, status=status, without=FOLDERS[variable])
-    said = install(clone, path, APXS=str(apxs))
-    assert f"As root: apt-get install {package} \n" in said
+    output = install(clone, path, APXS=str(apxs))
+    assert f"As root: apt-get install {package} \n" in output
 
 
-def test_an_apxs_that_is_none(clone: Path) -> None:
+def test_an_apxs_that_is_not_a_program(clone: Path) -> None:
     assert "APXS is /nowhere/apxs, which is no program" in install(clone, APXS="/nowhere/apxs")
 
 

@@ -1,4 +1,4 @@
-"""What of a WSGI environ is believed, as usp_s3_module hands it over and without it (tests/httpd try both in httpd)."""
+"""Which settings in a WSGI environ are the operator's, with usp_s3_module and without it (tests/httpd: in httpd)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wsgi import PROOF, call, environ, handed_over, netstring, pairs, s3_settings
+from tests.wsgi import PROOF, call, environ, handed_over, netstring, netstring_pairs, s3_settings
 from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.gateway import httpd_module, operator_settings
 
@@ -16,16 +16,18 @@ SETTINGS = s3_settings("http://127.0.0.1:9")
 
 
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process whose httpd has loaded usp_s3_module."""
+def module_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose httpd has loaded usp_s3_module."""
     monkeypatch.setattr(httpd_module, "PROOF", PROOF)
 
 
-@pytest.mark.usefixtures("module")
-def test_what_the_module_hands_over_counts_alone() -> None:
-    about = {"S3BucketURL": "http://elsewhere.example/b/", "S3FallbackURL": "http://elsewhere.example/c/"}
-    given = environ(settings=about, USP_S3_SETTINGS=handed_over(SETTINGS), USP_S3_PATH="/x", REDIRECT_STATUS="404")
-    trusted = operator_settings.from_environ(given)
+@pytest.mark.usefixtures("module_loaded")
+def test_only_the_settings_of_the_module_are_used() -> None:
+    untrusted = {"S3BucketURL": "http://elsewhere.example/b/", "S3FallbackURL": "http://elsewhere.example/c/"}
+    request = environ(
+        settings=untrusted, USP_S3_SETTINGS=handed_over(SETTINGS), USP_S3_PATH="/x", REDIRECT_STATUS="404"
+    )
+    trusted = operator_settings.from_environ(request)
     assert trusted.settings.bucket_url.host == "127.0.0.1"
     assert trusted.settings.fallback is None
     assert (trusted.served_path, trusted.error_status, trusted.counts_length, trusted.is_debug) == (
@@ -36,47 +38,48 @@ def test_what_the_module_hands_over_counts_alone() -> None:
     )
 
 
-@pytest.mark.usefixtures("module")
-def test_what_is_about_the_request_alone() -> None:
-    text = handed_over(SETTINGS, served_path="/media//a,1:x", error_status="404", debug="")
+@pytest.mark.usefixtures("module_loaded")
+def test_facts_about_the_request() -> None:
+    text = handed_over(SETTINGS, path="/media//a,1:x", error_status="404", debug="")
     trusted = operator_settings.from_environ(environ(USP_S3_SETTINGS=text, SERVER_PROTOCOL="INCLUDED"))
     assert (trusted.served_path, trusted.error_status, trusted.is_debug) == ("/media//a,1:x", 404, True)
 
 
-@pytest.mark.usefixtures("module")
-def test_a_refusal_is_the_answer() -> None:
-    text = handed_over(SETTINGS, refusal="S3Region is set in an .htaccess file of /srv/: ...")
+@pytest.mark.usefixtures("module_loaded")
+def test_a_rejected_setting_is_an_error() -> None:
+    text = handed_over(SETTINGS, error="S3Region is set in an .htaccess file of /srv/: ...")
     reply = call(environ(USP_S3_SETTINGS=text))
     assert reply.status == 500
     assert "S3Region is set in an .htaccess file of /srv/" in reply.log
 
 
-@pytest.mark.usefixtures("module")
+@pytest.mark.usefixtures("module_loaded")
 @given(st.dictionaries(st.text("abS3,:é\n 0", min_size=1), st.text("abS3,:é\n 0")), st.text("a,:1\n"))
-def test_any_value_comes_through(settings: dict[str, str], path: str) -> None:
-    text = handed_over(settings, served_path=path)
-    taken, position = operator_settings._netstring(text, len(PROOF))
-    assert dict(operator_settings._pairs(taken)) == settings
-    control, end = operator_settings._netstring(text, position)
-    assert (dict(operator_settings._pairs(control)), end) == ({"served path": path}, len(text))
+def test_any_value_is_decoded_unchanged(settings: dict[str, str], path: str) -> None:
+    text = handed_over(settings, path=path)
+    variables, position = operator_settings._netstring(text, len(PROOF))
+    assert dict(operator_settings._pairs(variables)) == settings
+    facts, end = operator_settings._netstring(text, position)
+    assert (dict(operator_settings._pairs(facts)), end) == ({"path": path}, len(text))
 
 
+#: Values of USP_S3_SETTINGS that another author could set.
 FORGED = [
     handed_over(SETTINGS),
     PROOF,
     "",
-    "x" * len(PROOF) + netstring(pairs(SETTINGS)) + netstring(""),
+    "x" * len(PROOF) + netstring(netstring_pairs(SETTINGS)) + netstring(""),
 ]
 
 
 @pytest.mark.parametrize("text", FORGED)
-def test_without_the_module_there_is_no_proof(text: str) -> None:
-    """Nor where a page writes the variable itself."""
-    given = environ(settings=SETTINGS, USP_S3_SETTINGS=text, USP_S3_GUARDED="1", REDIRECT_STATUS="404")
-    trusted = operator_settings.from_environ(given)
+def test_without_the_module_its_variable_is_ignored(text: str) -> None:
+    """A page may set the variable."""
+    request = environ(settings=SETTINGS, USP_S3_SETTINGS=text, USP_S3_GUARDED="1", REDIRECT_STATUS="404")
+    trusted = operator_settings.from_environ(request)
     assert (trusted.counts_length, trusted.error_status, trusted.is_debug) == (False, None, False)
     with pytest.raises(SettingError, match="usp_s3_module"):
-        operator_settings.from_environ({**given, "SERVER_PROTOCOL": "INCLUDED"})
+        operator_settings.from_environ({**request, "SERVER_PROTOCOL": "INCLUDED"})
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_without_the_module_there_is_no_proof(text: str) -> None:
         {"CONTEXT_PREFIX": "/media/pages"},
     ],
 )
-def test_without_the_module_only_what_a_client_asks_for_is_served(changes: dict[str, Any]) -> None:
+def test_without_the_module_only_direct_requests_are_served(changes: dict[str, Any]) -> None:
     reply = call(environ(settings=SETTINGS) | changes)
     assert (reply.status, reply.log.count("\n")) == (500, 1)
     assert "needs usp_s3_module" in reply.log
@@ -110,31 +113,33 @@ def test_without_the_module_only_what_a_client_asks_for_is_served(changes: dict[
         "http://[::1]:80/media/film.mp4?y",
     ],
 )
-def test_a_direct_request_however_its_url_is_written(uri: str) -> None:
+def test_a_direct_request_in_any_form_of_its_url(uri: str) -> None:
     assert operator_settings.from_environ(environ(settings=SETTINGS) | {"REQUEST_URI": uri}).served_path is None
 
 
-@pytest.mark.usefixtures("module")
-@pytest.mark.parametrize("text", [None, "", "x", "x" * len(PROOF) + netstring(pairs(SETTINGS)) + netstring("")])
-def test_with_the_module_nothing_else_is_believed(text: str | None) -> None:
-    """A mount without settings of its own gets none of a page's."""
-    given: dict[str, Any] = {} if text is None else {"USP_S3_SETTINGS": text}
-    reply = call(environ(settings=SETTINGS) | given)
+@pytest.mark.usefixtures("module_loaded")
+@pytest.mark.parametrize(
+    "text", [None, "", "x", "x" * len(PROOF) + netstring(netstring_pairs(SETTINGS)) + netstring("")]
+)
+def test_with_the_module_other_settings_are_ignored(text: str | None) -> None:
+    """A mount without settings gets none from a page."""
+    variable: dict[str, Any] = {} if text is None else {"USP_S3_SETTINGS": text}
+    reply = call(environ(settings=SETTINGS) | variable)
     assert (reply.status, reply.log.count("\n")) == (500, 1)
     assert "S3BucketURL is not set for this request in httpd's own files" in reply.log
 
 
-def test_nothing_is_decoded_twice() -> None:
-    given = environ(settings=SETTINGS) | {"REQUEST_URI": "/%256dedia/a%252Fb", "PATH_INFO": "/a%2Fb"}
-    assert "needs usp_s3_module" in call(given).log
+def test_the_url_is_decoded_once() -> None:
+    request = environ(settings=SETTINGS) | {"REQUEST_URI": "/%256dedia/a%252Fb", "PATH_INFO": "/a%2Fb"}
+    assert "needs usp_s3_module" in call(request).log
 
 
-def test_an_encoded_slash_that_httpd_left_is_direct() -> None:
-    given = environ(settings=SETTINGS) | {"REQUEST_URI": "/media/a%2Fb", "PATH_INFO": "/a%2Fb"}
-    assert call(given).status == 400
+def test_a_request_with_an_encoded_slash_that_httpd_did_not_decode_is_direct() -> None:
+    request = environ(settings=SETTINGS) | {"REQUEST_URI": "/media/a%2Fb", "PATH_INFO": "/a%2Fb"}
+    assert call(request).status == 400
 
 
-def test_the_operators_path_of_a_direct_request() -> None:
+def test_usp_s3_path_of_a_direct_request() -> None:
     assert (
         operator_settings.from_environ(environ(settings=SETTINGS, USP_S3_PATH="/media//x")).served_path == "/media//x"
     )

@@ -1,4 +1,4 @@
-"""own_packages.py, which loads the package into httpd: it finds this installation and does not change sys.path."""
+"""own_packages.py, which imports the package in httpd: it finds this installation and does not change sys.path."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_a_package_for_another_python_is_named(own_packages: ModuleType, monkeyp
     assert "usp_s3_wsgi" not in sys.modules
 
 
-#: Two installations of a library: this package's, and another application's in sys.path. Two threads import at a time.
-BOTH = """
+#: Two installations of a library: this package's, and another application's in sys.path. Two threads import at once.
+TWO_INSTALLATIONS = """
 import importlib.util, sys, threading
 before = list(sys.path)
 spec = importlib.util.spec_from_file_location("_", sys.argv[1])
@@ -66,7 +66,7 @@ thread.join(20)
 assert sys.path == before
 try:
     import ours_alone_too
-    print("seen")
+    print("found without load()")
 except ImportError:
     pass
 print(found["ours"], *found["theirs"])
@@ -74,7 +74,7 @@ print(found["ours"], *found["theirs"])
 
 
 def test_only_imports_of_this_package_find_its_libraries(tmp_path: Path) -> None:
-    """An import in another thread at the same time does not find them."""
+    """A concurrent import in another thread does not find them."""
     script = tmp_path / "share" / "usp_s3_wsgi" / "own_packages.py"
     packages = tmp_path / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     theirs = tmp_path / "theirs"
@@ -90,7 +90,7 @@ def test_only_imports_of_this_package_find_its_libraries(tmp_path: Path) -> None
     for name in ("theirs_alone", "shared_name"):
         (theirs / f"{name}.py").touch()
     done = subprocess.run(
-        [sys.executable, "-c", BOTH, str(script)],
+        [sys.executable, "-c", TWO_INSTALLATIONS, str(script)],
         env={"PYTHONPATH": str(theirs)}, capture_output=True, text=True, timeout=60, check=False, cwd="/",
     )  # fmt: skip
     assert done.stderr == ""
@@ -116,8 +116,8 @@ def test_a_loaded_library_must_have_the_lowest_version(
         own_packages.load("usp_s3_wsgi.config.parsers", library="2.3")
 
 
-def lowest(text: str, name: str) -> str:
-    """The lowest version that setup.cfg allows."""
+def lowest_version(text: str, name: str) -> str:
+    """Return the lowest version that setup.cfg allows."""
     found = re.search(rf"^{name} >= ([0-9.]+)", text, re.MULTILINE)
     assert found
     return found[1]
@@ -127,5 +127,5 @@ def test_the_lowest_versions_are_those_of_setup_cfg() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     script = (ROOT / "apache" / "scripts" / "usp_s3.wsgi").read_text("utf-8")
-    assert f'urllib3="{lowest(config["options"]["install_requires"], "urllib3")}"' in script
-    assert ".".join(map(str, aws.MIN_BOTOCORE)) == lowest(config["options.extras_require"]["aws"], "botocore")
+    assert f'urllib3="{lowest_version(config["options"]["install_requires"], "urllib3")}"' in script
+    assert ".".join(map(str, aws.MIN_BOTOCORE)) == lowest_version(config["options.extras_require"]["aws"], "botocore")

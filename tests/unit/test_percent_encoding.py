@@ -1,4 +1,4 @@
-"""Percent-encoding: what S3 decodes must be the key, and what is signed must be what S3 encodes again itself."""
+"""Percent-encoding: S3 must decode it to the key, and must get the same text when it encodes the key itself."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def test_equal_to_the_standard_library(data: bytes, safe: Safe) -> None:
 
 
 @given(st.binary(), SAFE)
-def test_encoded_once_unreserved_text_stays(data: bytes, safe: Safe) -> None:
-    # What is encoded already is encoded again (and so becomes another key), what is unreserved never is.
+def test_only_unreserved_text_is_unchanged_by_another_encoding(data: bytes, safe: Safe) -> None:
+    # Encoded text is encoded again, and so becomes another key.
     once = percent_encode(data, safe)
     assert (percent_encode(once.encode(), safe) == once) == ("%" not in once)
 
 
-def test_each_byte_is_kept_or_encoded() -> None:
-    kept = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-    expected = [chr(byte) if chr(byte) in kept else f"%{byte:02X}" for byte in range(256)]
+def test_each_byte() -> None:
+    unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+    expected = [chr(byte) if chr(byte) in unreserved else f"%{byte:02X}" for byte in range(256)]
     assert [percent_encode(bytes([byte]), "") for byte in range(256)] == expected
     expected[ord("/")] = "/"
     assert [percent_encode(bytes([byte])) for byte in range(256)] == expected
@@ -55,6 +55,6 @@ def test_each_byte_is_kept_or_encoded() -> None:
         ("~user/(1)*'!;:@&=$,?#[]", "~user/%281%29%2A%27%21%3B%3A%40%26%3D%24%2C%3F%23%5B%5D"),
     ],
 )
-def test_keys_by_hand(key: str, path: str) -> None:
+def test_unusual_keys(key: str, path: str) -> None:
     assert percent_encode(key.encode()) == path
     assert percent_encode(key.encode(), "") == path.replace("/", "%2F")

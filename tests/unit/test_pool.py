@@ -1,4 +1,4 @@
-"""The pools, without a server: which are shared, what a failure is called, what is closed when."""
+"""Connection pools, without a server: which are shared, when connections are closed, and the text of network errors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SETTINGS = Settings(bucket_url("http://b.ceph.example/"))
 
 def test_one_pool_for_all_buckets_of_a_host() -> None:
     manager = pool.PoolManager()
-    one = manager.pool_for(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/one")))
-    assert manager.pool_for(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/two"))) is one
+    first = manager.pool_for(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/one")))
+    assert manager.pool_for(replace(SETTINGS, bucket_url=bucket_url("http://ceph.example/two"))) is first
 
 
 @pytest.mark.parametrize(
@@ -38,38 +38,38 @@ def test_one_pool_for_all_buckets_of_a_host() -> None:
         replace(SETTINGS, proxy_set=ProxySet(timeout=31)),
     ],
 )
-def test_a_pool_of_its_own(other: Settings) -> None:
+def test_another_host_or_parameter_has_another_pool(other: Settings) -> None:
     manager = pool.PoolManager()
     assert manager.pool_for(SETTINGS) is not manager.pool_for(other)
 
 
-def test_threads_that_come_at_once_share_one_pool() -> None:
-    manager, together, got = pool.PoolManager(), threading.Barrier(8, timeout=10), []
+def test_concurrent_threads_share_one_pool() -> None:
+    manager, barrier, pools = pool.PoolManager(), threading.Barrier(8, timeout=10), []
 
-    def get() -> None:
-        together.wait()
-        got.append(manager.pool_for(SETTINGS))
+    def get_pool() -> None:
+        barrier.wait()
+        pools.append(manager.pool_for(SETTINGS))
 
-    threads = [threading.Thread(target=get) for _ in range(8)]
+    threads = [threading.Thread(target=get_pool) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert len(got) == 8 and len(set(map(id, got))) == 1
+    assert len(pools) == 8 and len(set(map(id, pools))) == 1
 
 
 # --- idle connections
 
 
-class Fake:
+class FakeConnection:
     """A connection that counts how often it was closed."""
 
-    closed = 0
+    close_count = 0
     idle_since = connected_at = 0.0
     is_reusable = True
 
     def close(self) -> None:
-        self.closed += 1
+        self.close_count += 1
 
 
 @pytest.fixture
@@ -79,74 +79,78 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-@pytest.mark.parametrize(("seconds", "closed"), [(0, 0), (60, 0), (61, 1)])
-def test_a_connection_is_closed_when_it_was_idle_for_longer_than_ttl(
-    clock: list[float], seconds: float, closed: int
+@pytest.mark.parametrize(("seconds", "close_count"), [(0, 0), (60, 0), (61, 1)])
+def test_a_connection_that_was_idle_for_longer_than_ttl_is_closed(
+    clock: list[float], seconds: float, close_count: int
 ) -> None:
-    idle, connection = pool._IdleConnections(60), cast(Any, Fake())
+    idle, connection = pool._IdleConnections(60), cast(Any, FakeConnection())
     idle.release(connection)
     clock[0] += seconds
-    assert (idle.acquire() is connection, connection.closed) == (not closed, closed)
+    assert (idle.acquire() is connection, connection.close_count) == (not close_count, close_count)
     assert idle.acquire() is None
 
 
-@pytest.mark.parametrize(("seconds", "closed"), [(59, 0), (61, 1)])
-def test_a_busy_connection_is_made_anew_after_addressttl(clock: list[float], seconds: float, closed: int) -> None:
-    """So that the host's name is looked up again."""
-    idle, busy = pool._IdleConnections(300, 60), cast(Any, Fake())
+@pytest.mark.parametrize(("seconds", "close_count"), [(59, 0), (61, 1)])
+def test_a_busy_connection_is_closed_after_addressttl(clock: list[float], seconds: float, close_count: int) -> None:
+    """The host's name is then resolved again."""
+    idle, busy = pool._IdleConnections(300, 60), cast(Any, FakeConnection())
     busy.connected_at = clock[0]
     for _ in range(int(seconds)):
         idle.release(busy)
         clock[0] += 1
-        taken = idle.acquire()
-    assert (taken is busy, busy.closed) == (not closed, closed)
+        acquired = idle.acquire()
+    assert (acquired is busy, busy.close_count) == (not close_count, close_count)
 
 
-def test_one_that_s3_has_closed_is_closed_here_too(clock: list[float]) -> None:
-    idle, connection = pool._IdleConnections(60), cast(Any, Fake())
+def test_a_connection_that_s3_has_closed_is_not_reused(clock: list[float]) -> None:
+    idle, connection = pool._IdleConnections(60), cast(Any, FakeConnection())
     idle.release(connection)
     connection.is_reusable = False
-    assert (idle.acquire(), connection.closed) == (None, 1)
+    assert (idle.acquire(), connection.close_count) == (None, 1)
 
 
-def test_the_next_one_is_used_where_s3_has_closed_the_last(clock: list[float]) -> None:
-    idle, alive, dead = pool._IdleConnections(60), cast(Any, Fake()), cast(Any, Fake())
+def test_the_next_idle_connection_is_acquired_if_s3_has_closed_the_last(clock: list[float]) -> None:
+    idle, alive, dead = pool._IdleConnections(60), cast(Any, FakeConnection()), cast(Any, FakeConnection())
     for connection in (alive, dead):
         idle.release(connection)
     dead.is_reusable = False
-    assert (idle.acquire() is alive, alive.closed, dead.closed) == (True, 0, 1)
+    assert (idle.acquire() is alive, alive.close_count, dead.close_count) == (True, 0, 1)
 
 
-def test_connections_at_the_bottom_are_swept(clock: list[float]) -> None:
-    idle, bottom, top = pool._IdleConnections(60), cast(Any, Fake()), cast(Any, Fake())
+def test_idle_connections_at_the_bottom_are_closed(clock: list[float]) -> None:
+    idle, bottom, top = pool._IdleConnections(60), cast(Any, FakeConnection()), cast(Any, FakeConnection())
     for connection in (bottom, top):
         idle.release(connection)
     for _ in range(5):  # twice ttl at most
         clock[0] += 30
-        idle.release(taken := cast(Any, idle.acquire()))
-        assert taken is top
-    assert (bottom.closed, top.closed) == (1, 0)
+        idle.release(acquired := cast(Any, idle.acquire()))
+        assert acquired is top
+    assert (bottom.close_count, top.close_count) == (1, 0)
     assert (idle.acquire(), idle.acquire()) == (top, None)
 
 
-def test_all_that_wait_are_closed_and_none_that_is_in_use(clock: list[float]) -> None:
-    idle, waiting, used = pool._IdleConnections(60), cast(Any, Fake()), cast(Any, Fake())
-    for connection in (waiting, used):
+def test_close_all_closes_only_idle_connections(clock: list[float]) -> None:
+    idle, idle_connection, busy_connection = (
+        pool._IdleConnections(60),
+        cast(Any, FakeConnection()),
+        cast(Any, FakeConnection()),
+    )
+    for connection in (idle_connection, busy_connection):
         idle.release(connection)
     idle.acquire()
     idle.close_all()
-    assert (waiting.closed, used.closed, idle.acquire()) == (1, 0, None)
+    assert (idle_connection.close_count, busy_connection.close_count, idle.acquire()) == (1, 0, None)
 
 
 def test_many_threads_never_share_a_connection() -> None:
-    """Each of them is taken by one at a time, while others are swept."""
+    """Each connection is acquired by one thread at a time, while others are closed."""
     idle, shared = pool._IdleConnections(0.0), []
     for _ in range(4):
-        idle.release(cast(Any, Fake()))
+        idle.release(cast(Any, FakeConnection()))
 
     def use() -> None:
         for _ in range(2_000):
-            connection: Any = idle.acquire() or Fake()
+            connection: Any = idle.acquire() or FakeConnection()
             if getattr(connection, "in_use", False):
                 shared.append(connection)
             connection.in_use = True
@@ -161,11 +165,11 @@ def test_many_threads_never_share_a_connection() -> None:
     assert not shared
 
 
-# --- words for failures
+# --- network errors and TLS
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "description"),
     [
         (ConnectionRefusedError(111, "Connection refused"), "ConnectionRefusedError: Connection refused"),
         (
@@ -177,30 +181,30 @@ def test_many_threads_never_share_a_connection() -> None:
         (ValueError("X-Amz-Signature=5ec4e7"), "ValueError"),
     ],
 )
-def test_a_failure_is_told_without_its_url(error: BaseException, words: str) -> None:
-    assert network_errors.describe(error) == words
+def test_a_description_has_no_url(error: BaseException, description: str) -> None:
+    assert network_errors.describe(error) == description
 
 
-def test_a_refused_certificate_is_told() -> None:
-    refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    refused.verify_message = "certificate has expired"
-    words = network_errors.describe(Urllib3SSLError(refused))
-    assert words == "TLS: certificate verification failed: certificate has expired"
+def test_description_of_a_certificate_error() -> None:
+    cause = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    cause.verify_message = "certificate has expired"
+    description = network_errors.describe(Urllib3SSLError(cause))
+    assert description == "TLS: certificate verification failed: certificate has expired"
 
 
-def test_a_name_that_does_not_resolve_is_told() -> None:
+def test_description_of_a_failed_name_resolution() -> None:
     error = NewConnectionError.__new__(NewConnectionError)
     error.__cause__ = OSError(-2, "Name or service not known")
     assert network_errors.describe(error).endswith("Name or service not known")
 
 
-def test_tls_is_checked() -> None:
+def test_certificates_and_host_names_are_verified() -> None:
     context = tls.context(None)
     assert context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
 
 
-def test_tls_before_1_2_is_never_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the system's own settings allow."""
+def test_tls_before_1_2_is_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the system's configuration of OpenSSL allows it."""
     lax = ssl.create_default_context()
     lax.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     monkeypatch.setattr(ssl, "create_default_context", lambda cafile: lax)

@@ -1,4 +1,4 @@
-"""What httpd is told before mod_proxy sends: the signed request, or a refusal; never an exception, never a secret."""
+"""What the callbacks return to usp_s3_module: a signed request or an error; never an exception, never a secret."""
 
 from __future__ import annotations
 
@@ -25,48 +25,53 @@ HOST = "films.s3.eu-central-1.amazonaws.com"
 SECTION = f"https://{HOST}/"
 KEYS = (("S3AccessKey", "AKIAEXAMPLE"), ("S3SecretKey", "a+secret/key"))
 V4 = (*KEYS, ("S3Region", "eu-central-1"))
-ON = ("S3UseHeaders", "on")
+USE_HEADERS = ("S3UseHeaders", "on")
 
 
-def signed(url: str, pairs: Pairs = (*V4, ON), section: str | None = SECTION, method: str = "GET") -> SignedRequest:
-    answer = sign_request((section, pairs, method, url, None, False, None))
-    assert isinstance(answer, SignedRequest), answer
-    return answer
+def signed(
+    url: str, pairs: Pairs = (*V4, USE_HEADERS), section: str | None = SECTION, method: str = "GET"
+) -> SignedRequest:
+    request = sign_request((section, pairs, method, url, None, False, None))
+    assert isinstance(request, SignedRequest), request
+    return request
 
 
-def refused(url: str, pairs: Pairs = (*V4, ON), section: str | None = SECTION, **more: object) -> ClientResponse:
-    arguments = {"method": "GET", "client_target": None, "has_encoded_slash": False, "merging_mount": None, **more}
+def rejected(
+    url: str, pairs: Pairs = (*V4, USE_HEADERS), section: str | None = SECTION, **changes: object
+) -> ClientResponse:
+    arguments = {"method": "GET", "client_target": None, "has_encoded_slash": False, "merging_mount": None, **changes}
     request = ProxiedRequest(section_url=section, variables=pairs, url=url, **arguments)  # type: ignore[arg-type]
-    answer = sign_request(request)
-    assert isinstance(answer, ClientResponse), answer
-    return answer
+    response = sign_request(request)
+    assert isinstance(response, ClientResponse), response
+    return response
 
 
-def test_headers_of_v4() -> None:
-    answer = signed(f"https://{HOST}/a%20b+c//d.mp4?versionId=1")
-    assert (answer.url, answer.host) == (f"https://{HOST}/a%20b%2Bc//d.mp4", HOST)
-    names = [name for name, _ in answer.headers]
+def test_signature_v4_in_headers() -> None:
+    request = signed(f"https://{HOST}/a%20b+c//d.mp4?versionId=1")
+    assert (request.url, request.host) == (f"https://{HOST}/a%20b%2Bc//d.mp4", HOST)
+    names = [name for name, _ in request.headers]
     assert names == ["x-amz-content-sha256", "x-amz-date", "Authorization"]
 
 
-@pytest.mark.parametrize("pairs", [(*V4, ON), V4, (*KEYS, ON), KEYS])
+@pytest.mark.parametrize("pairs", [(*V4, USE_HEADERS), V4, (*KEYS, USE_HEADERS), KEYS])
 @given(key=st.binary(min_size=1, max_size=40).filter(lambda key: not re.search(rb"\0|(^|/)\.\.?(/|$)", key)))
-def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: Pairs, key: bytes) -> None:
-    answer = signed(f"https://{HOST}/{quote(key, safe='/~')}", pairs)
-    chosen = settings.parse((*pairs, ("S3BucketURL", SECTION)))
-    path = answer.url.removeprefix(f"https://{HOST}").partition("?")[0]
+def test_the_signature_is_that_of_the_gateway(pairs: Pairs, key: bytes) -> None:
+    request = signed(f"https://{HOST}/{quote(key, safe='/~')}", pairs)
+    parsed = settings.parse((*pairs, ("S3BucketURL", SECTION)))
+    path = request.url.removeprefix(f"https://{HOST}").partition("?")[0]
     assert unquote_to_bytes(path) == b"/" + key
-    # The same second, unless it has just begun.
-    for back in (0, 1):
-        now = datetime.fromtimestamp(int(datetime.now(UTC).timestamp()) - back, UTC)
-        whole = sign(S3Request("GET", "https", HOST, path), chosen.signing, resolver.resolve(chosen), now)
-        if (answer.url, answer.headers) == (f"https://{HOST}{whole.target}", whole.headers):
+    # It was signed in this second or in the one before.
+    for seconds_ago in (0, 1):
+        now = datetime.fromtimestamp(int(datetime.now(UTC).timestamp()) - seconds_ago, UTC)
+        credentials = resolver.resolve(parsed)
+        expected = sign(S3Request("GET", "https", HOST, path), parsed.signing, credentials, now)
+        if (request.url, request.headers) == (f"https://{HOST}{expected.target}", expected.headers):
             return
     raise AssertionError("another signature")
 
 
 @pytest.mark.parametrize(
-    ("section", "more", "url"),
+    ("section", "extra", "url"),
     [
         ("https://ceph.example/films", (), "https://ceph.example/films/a"),
         ("https://ceph.example/films/2026/", (), "https://ceph.example/films/2026/a"),
@@ -80,8 +85,8 @@ def test_what_is_sent_is_what_the_gateways_signer_signs(pairs: Pairs, key: bytes
         ("HTTPS://Films.S3.eu-central-1.AmazonAWS.com:443", (), f"https://{HOST}/a"),
     ],
 )
-def test_the_bucket_is_that_of_the_section(section: str | None, more: Pairs, url: str) -> None:
-    assert signed(url, (*V4, ON, *more), section).url == url
+def test_the_bucket_is_that_of_the_section(section: str | None, extra: Pairs, url: str) -> None:
+    assert signed(url, (*V4, USE_HEADERS, *extra), section).url == url
 
 
 @pytest.mark.parametrize(
@@ -99,42 +104,42 @@ def test_the_bucket_is_that_of_the_section(section: str | None, more: Pairs, url
         ("https://ceph.example/films", "https://user:pw@ceph.example/films/a", "without user"),
     ],
 )
-def test_nothing_is_signed_for_another_place(section: str | None, url: str, reason: str) -> None:
-    answer = refused(url, section=section)
-    assert answer.status == 500
-    assert answer.log_line and reason in answer.log_line
+def test_urls_outside_of_the_sections_bucket_are_not_signed(section: str | None, url: str, reason: str) -> None:
+    response = rejected(url, section=section)
+    assert response.status == 500
+    assert response.log_line and reason in response.log_line
 
 
-@pytest.mark.parametrize("pairs", [KEYS, (*KEYS, ON)])
-def test_signature_v2_needs_the_bucket_by_name(pairs: Pairs) -> None:
+@pytest.mark.parametrize("pairs", [KEYS, (*KEYS, USE_HEADERS)])
+def test_signature_v2_needs_s3bucket_in_virtual_host_style(pairs: Pairs) -> None:
     section = "http://films.s3.example:9000/"
-    answer = refused(f"{section}a", pairs, section)
-    assert answer.status == 500 and answer.log_line
-    assert "S3Bucket is not set: Signature v2 signs the bucket's name" in answer.log_line
+    response = rejected(f"{section}a", pairs, section)
+    assert response.status == 500 and response.log_line
+    assert "S3Bucket is not set: Signature v2 signs the bucket's name" in response.log_line
     assert signed(f"{section}a", (*pairs, ("S3Bucket", "films")), section)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/?list-type=2", "?list-type=2"])
-def test_a_bucket_whose_name_only_the_host_knows_is_never_listed(path: str) -> None:
-    answer = refused(f"http://films.s3.example:9000{path}", section="http://films.s3.example:9000/")
-    assert answer.status == 404
+def test_a_bucket_in_virtual_host_style_is_never_listed(path: str) -> None:
+    response = rejected(f"http://films.s3.example:9000{path}", section="http://films.s3.example:9000/")
+    assert response.status == 404
 
 
-def test_what_no_client_may_ask() -> None:
-    for client_uri in ("//media", "/media//", "//media//"):
-        assert refused(SECTION, client_target=client_uri, merging_mount="/media").status == 404
-    assert refused(SECTION).status == 404
-    assert refused(f"https://{HOST}").status == 404
-    assert refused(f"{SECTION}a", method="PUT") == ClientResponse(405, None, (("Allow", "GET, HEAD"),))
-    assert refused(f"{SECTION}a/%2e%2e/b").status == 400
-    assert refused(f"{SECTION}b", client_target="/media/a/../b").status == 400
-    assert refused(f"{SECTION}b", client_target="/media/a%2F%2E%2E%2Fb").status == 400
-    assert refused(f"{SECTION}a%zz").status == 400
-    assert refused(f"{SECTION}a", has_encoded_slash=True).status == 400
+def test_requests_that_are_rejected() -> None:
+    for client_target in ("//media", "/media//", "//media//"):
+        assert rejected(SECTION, client_target=client_target, merging_mount="/media").status == 404
+    assert rejected(SECTION).status == 404
+    assert rejected(f"https://{HOST}").status == 404
+    assert rejected(f"{SECTION}a", method="PUT") == ClientResponse(405, None, (("Allow", "GET, HEAD"),))
+    assert rejected(f"{SECTION}a/%2e%2e/b").status == 400
+    assert rejected(f"{SECTION}b", client_target="/media/a/../b").status == 400
+    assert rejected(f"{SECTION}b", client_target="/media/a%2F%2E%2E%2Fb").status == 400
+    assert rejected(f"{SECTION}a%zz").status == 400
+    assert rejected(f"{SECTION}a", has_encoded_slash=True).status == 400
 
 
 @pytest.mark.parametrize(
-    ("client_uri", "mount", "url", "key"),
+    ("client_target", "mount", "url", "key"),
     [
         ("/media/a//b", "/media", "a/b", "a//b"),
         ("/media//a/b", "/media", "a/b", "/a/b"),
@@ -150,22 +155,22 @@ def test_what_no_client_may_ask() -> None:
         ("/tr//file", "/tr/file", "file", "file"),
         ("/slash/b//a", "/slash", "/b/a", "/b//a"),  # a target that ends with a slash
         ("/slash//a", "/slash", "/a", "/a"),
-        # Slashes before the mount and in it are none of the key's, also where the key begins as the mount does.
+        # Slashes before the mount and in it do not belong to the key, also if the key begins like the mount.
         ("//public/a", "/public", "public/a", "public/a"),
         ("/media//film/a", "/media/film", "film/a", "film/a"),
         ("/media//film//a", "/media/film", "media/film/a", "media/film//a"),
     ],
 )
-def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, mount: str, url: str, key: str) -> None:
-    arguments = (SECTION, (*V4, ON), "GET", f"{SECTION}{url}", client_uri, False)
-    answer = sign_request((*arguments, mount))
-    assert isinstance(answer, SignedRequest) and answer.url == f"{SECTION}{key}"
-    as_it_is = sign_request((*arguments, None))
-    assert isinstance(as_it_is, SignedRequest) and as_it_is.url == f"{SECTION}{url}"
+def test_slashes_that_httpd_merged_are_restored_in_the_key(client_target: str, mount: str, url: str, key: str) -> None:
+    arguments = (SECTION, (*V4, USE_HEADERS), "GET", f"{SECTION}{url}", client_target, False)
+    request = sign_request((*arguments, mount))
+    assert isinstance(request, SignedRequest) and request.url == f"{SECTION}{key}"
+    unmerged = sign_request((*arguments, None))
+    assert isinstance(unmerged, SignedRequest) and unmerged.url == f"{SECTION}{url}"
 
 
 @pytest.mark.parametrize(
-    ("client_uri", "mount", "url"),
+    ("client_target", "mount", "url"),
     [
         ("/films//today", "/films", "2026/a.mp4"),
         ("/play/foo//foo", "/play", "foo"),
@@ -173,142 +178,150 @@ def test_slashes_that_httpd_merged_are_those_of_the_key(client_uri: str, mount: 
         ("/f//a/x", "/deep/media", "a/x"),  # RewriteRule "^/f/(.*)$" "/deep/media/$1" [PT]
     ],
 )
-def test_merged_slashes_before_a_rule_are_refused(client_uri: str, mount: str, url: str) -> None:
-    """Another key than the client asked for may be there."""
-    assert refused(f"{SECTION}{url}", client_target=client_uri, merging_mount=mount).status == 400
-    once = re.sub("//", "/", client_uri)
-    answer = sign_request((SECTION, (*V4, ON), "GET", f"{SECTION}{url}", once, False, mount))
-    assert isinstance(answer, SignedRequest) and answer.url == f"{SECTION}{url}"
+def test_merged_slashes_before_a_rewrite_are_rejected(client_target: str, mount: str, url: str) -> None:
+    """The key may be another than the requested one."""
+    assert rejected(f"{SECTION}{url}", client_target=client_target, merging_mount=mount).status == 400
+    single_slashes = re.sub("//", "/", client_target)
+    request = sign_request((SECTION, (*V4, USE_HEADERS), "GET", f"{SECTION}{url}", single_slashes, False, mount))
+    assert isinstance(request, SignedRequest) and request.url == f"{SECTION}{url}"
 
 
 @pytest.mark.parametrize(
-    ("client_uri", "key"),
+    ("client_target", "key"),
     [("/m/films/a//b", "a//b"), ("/m/films//a", "/a"), ("/m//films/a//b", "a//b")],
 )
-def test_slashes_before_the_sections_prefix_are_none_of_the_key(client_uri: str, key: str) -> None:
-    """ProxyPass "/m" leads to the bucket, and its section is about a folder in it."""
+def test_slashes_before_the_sections_prefix_do_not_belong_to_the_key(client_target: str, key: str) -> None:
+    """The target of ProxyPass "/m" is the bucket, and the section's URL is a folder in it."""
     section = "https://ceph.example/bucket/films/"
-    url = re.sub("(?<!:)/+", "/", f"https://ceph.example/bucket{client_uri.removeprefix('/m')}")
-    answer = sign_request((section, (*V4, ON), "GET", url, client_uri, False, "/m"))
-    assert isinstance(answer, SignedRequest) and answer.url == f"{section}{key}"
+    url = re.sub("(?<!:)/+", "/", f"https://ceph.example/bucket{client_target.removeprefix('/m')}")
+    request = sign_request((section, (*V4, USE_HEADERS), "GET", url, client_target, False, "/m"))
+    assert isinstance(request, SignedRequest) and request.url == f"{section}{key}"
 
 
 @pytest.mark.parametrize("name", ["S3ProxySet", "S3CAFile", "S3Retries"])
-def test_settings_of_the_gateway_are_not_silently_ignored(name: str) -> None:
-    answer = refused(f"{SECTION}a", (*V4, (name, "1")))
-    assert answer.status == 500
-    assert answer.log_line and answer.log_line.startswith(
+def test_settings_of_the_gateway_are_rejected(name: str) -> None:
+    response = rejected(f"{SECTION}a", (*V4, (name, "1")))
+    assert response.status == 500
+    assert response.log_line and response.log_line.startswith(
         f"USPS30101: usp_s3_wsgi: {name} is for the gateway: in a <Proxy> section there is "
     )
-    assert signed(f"{SECTION}a", (*V4, (name, "")))  # as if the line were not there
+    assert signed(f"{SECTION}a", (*V4, (name, "")))  # an empty value unsets it
 
 
-def test_the_query_that_may_pass() -> None:
-    pairs = (*V4, ON, ("S3PassQuery", "versionId"))
+def test_s3passquery() -> None:
+    pairs = (*V4, USE_HEADERS, ("S3PassQuery", "versionId"))
     assert signed(f"{SECTION}a?acl&versionId=x%2By&uploads", pairs).url == f"{SECTION}a?versionId=x%2By"
 
 
-def test_an_error_of_our_own_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise ValueError("a+secret/key")
 
     monkeypatch.setattr(callbacks, "sign", broken)
-    answer = refused(f"{SECTION}a?X=1")
-    assert answer.status == 500
+    response = rejected(f"{SECTION}a?X=1")
+    assert response.status == 500
     line = rf"internal error: ValueError in broken, .*test_proxy_callbacks.py:\d+ \(GET {SECTION}a\)"
-    assert answer.log_line and re.fullmatch(f"USPS30001: usp_s3_wsgi: {line}", answer.log_line)
+    assert response.log_line and re.fullmatch(f"USPS30001: usp_s3_wsgi: {line}", response.log_line)
 
 
-def test_what_a_refusal_means() -> None:
+def test_explain_error() -> None:
     body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
     headers = {"x-amz-request-id": "REQ1"}
-    by = (int(datetime.now(UTC).timestamp()), 0, -1)
-    answer = explain_error((SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1"), (403, body, headers), (2, 0.25), by)
+    signature = (int(datetime.now(UTC).timestamp()), 0, -1)
+    response = explain_error(
+        (SECTION, V4, "GET", f"{SECTION}a?X-Amz-Signature=1"), (403, body, headers), (2, 0.25), signature
+    )
     line = f"S3 answered 403 RequestTimeTooSkewed, request id REQ1 (GET {SECTION}a, attempt 2, 0.250 s)"
-    assert answer == ClientResponse(502, f"USPS30305: usp_s3_wsgi: {line}", ())
-    busy = explain_error((SECTION, V4, "GET", f"{SECTION}a"), (503, b"", {"retry-after": "7"}), (1, 0.1), by)
+    assert response == ClientResponse(502, f"USPS30305: usp_s3_wsgi: {line}", ())
+    busy = explain_error((SECTION, V4, "GET", f"{SECTION}a"), (503, b"", {"retry-after": "7"}), (1, 0.1), signature)
     assert (busy.status, busy.headers) == (503, (("Retry-After", "7"),))
     denied = (*V4, ("S3DeniedStatus", "404"))
-    hidden = explain_error((SECTION, denied, "GET", f"{SECTION}a"), (403, b"", {}), (1, 0.1), by)
+    hidden = explain_error((SECTION, denied, "GET", f"{SECTION}a"), (403, b"", {}), (1, 0.1), signature)
     assert hidden == ClientResponse(404, None, ())
 
 
-def explained(pairs: Pairs, status: int, code: str, region: str, section: str = SECTION, method: str = "GET") -> str:
-    """The end of the line, after what was asked."""
+def logged_action(
+    pairs: Pairs, status: int, code: str, region: str, section: str = SECTION, method: str = "GET"
+) -> str:
+    """Return the end of the log line, after the request."""
     body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
-    by = (int(datetime.now(UTC).timestamp()), 0, -1)
+    signature = (int(datetime.now(UTC).timestamp()), 0, -1)
     headers = {"x-amz-bucket-region": region}
-    answer = explain_error((section, pairs, method, f"{section}a"), (status, body, headers), (1, 0.1), by)
-    assert answer.status == 502 and answer.log_line is not None
-    return answer.log_line.rpartition(" s)")[2]
+    response = explain_error((section, pairs, method, f"{section}a"), (status, body, headers), (1, 0.1), signature)
+    assert response.status == 502 and response.log_line is not None
+    return response.log_line.rpartition(" s)")[2]
 
 
-def region_of(answer: SignedRequest) -> str:
-    return dict(answer.headers)["Authorization"].split("/")[2]
+def signing_region(request: SignedRequest) -> str:
+    return dict(request.headers)["Authorization"].split("/")[2]
 
 
 @pytest.mark.parametrize(("status", "code"), [(301, "PermanentRedirect"), (307, "TemporaryRedirect"), (301, "")])
-def test_another_host_is_told_and_not_asked(status: int, code: str) -> None:
+def test_another_host_is_logged_and_not_used(status: int, code: str) -> None:
     """It has no section, no worker and no TLS settings."""
-    told = "; the URL of ProxyPass and <Proxy> must be https://films.s3.eu-west-3.amazonaws.com/"
+    line_end = "; the URL of ProxyPass and <Proxy> must be https://films.s3.eu-west-3.amazonaws.com/"
     for _ in range(2):
-        assert explained((*V4, ON), status, code, "eu-west-3") == told
-        answer = signed(f"{SECTION}a")
-        assert (answer.host, answer.server_name, region_of(answer)) == (HOST, HOST, "eu-central-1")
+        assert logged_action((*V4, USE_HEADERS), status, code, "eu-west-3") == line_end
+        request = signed(f"{SECTION}a")
+        assert (request.host, request.server_name, signing_region(request)) == (HOST, HOST, "eu-central-1")
 
 
-def test_the_region_of_a_signature_is_learned_and_another_one_as_well() -> None:
+def test_the_signing_region_is_recorded_and_updated() -> None:
     for region in ("eu-west-3", "us-east-1", "eu-central-1"):
-        assert explained((*V4, ON), 400, "AuthorizationHeaderMalformed", region) == (
+        assert logged_action((*V4, USE_HEADERS), 400, "AuthorizationHeaderMalformed", region) == (
             f"; the next requests are signed for {region}"
         )
-        answer = signed(f"{SECTION}a")
-        assert (answer.host, region_of(answer)) == (HOST, region)
-    assert explained((*V4, ON), 400, "AuthorizationHeaderMalformed", "eu-central-1") == ""
+        request = signed(f"{SECTION}a")
+        assert (request.host, signing_region(request)) == (HOST, region)
+    assert logged_action((*V4, USE_HEADERS), 400, "AuthorizationHeaderMalformed", "eu-central-1") == ""
 
 
-def test_a_host_that_is_no_endpoint_of_amazon_is_every_regions() -> None:
+def test_a_host_that_is_not_amazons_serves_any_region() -> None:
     section = "https://ceph.example/films/"
-    assert explained((*V4, ON), 301, "PermanentRedirect", "here", section) == "; the next requests are signed for here"
-    assert region_of(signed(f"{section}a", section=section)) == "here"
+    action = logged_action((*V4, USE_HEADERS), 301, "PermanentRedirect", "here", section)
+    assert action == "; the next requests are signed for here"
+    assert signing_region(signed(f"{section}a", section=section)) == "here"
 
 
-def test_what_the_gateway_has_learned_of_another_host_is_not_asked() -> None:
-    chosen = section_settings.parse((*V4, ON), SECTION)
-    assert endpoint_state.record_region(chosen, chosen, "eu-west-3")
+def test_a_host_that_the_gateway_has_recorded_is_not_used() -> None:
+    parsed = section_settings.parse((*V4, USE_HEADERS), SECTION)
+    assert endpoint_state.record_region(parsed, parsed, "eu-west-3")
     assert signed(f"{SECTION}a").host == HOST
 
 
-def test_signature_v2_learns_no_region() -> None:
+def test_signature_v2_records_no_region() -> None:
     section = "https://ceph.example/films/"
-    assert explained((*KEYS, ON), 301, "PermanentRedirect", "here", section) == ""
+    assert logged_action((*KEYS, USE_HEADERS), 301, "PermanentRedirect", "here", section) == ""
 
 
-@pytest.mark.parametrize("pairs", [(*V4, ON), V4, (*KEYS, ON), KEYS])
-def test_s3s_clock_is_that_of_the_host(pairs: Pairs) -> None:
+@pytest.mark.parametrize("pairs", [(*V4, USE_HEADERS), V4, (*KEYS, USE_HEADERS), KEYS])
+def test_s3s_clock_is_recorded_for_the_host(pairs: Pairs) -> None:
     now = datetime.now(UTC)
     date = format_datetime(now + timedelta(hours=2), usegmt=True)
-    by, body = (int(now.timestamp()), 0, -1), b"<Error><Code>AccessDenied</Code></Error>"
-    answer = explain_error((SECTION, pairs, "GET", f"{SECTION}a"), (403, body, {"date": date}), (1, 0.1), by)
-    assert answer.status == 502 and answer.state_version == 1 and answer.log_line is not None
-    assert re.search(r"clock is 7[12]\d\d s behind S3's: correct it \(GET .*\); the next requests are", answer.log_line)
+    signature, body = (int(now.timestamp()), 0, -1), b"<Error><Code>AccessDenied</Code></Error>"
+    response = explain_error((SECTION, pairs, "GET", f"{SECTION}a"), (403, body, {"date": date}), (1, 0.1), signature)
+    assert response.status == 502 and response.state_version == 1 and response.log_line is not None
+    assert re.search(
+        r"clock is 7[12]\d\d s behind S3's: correct it \(GET .*\); the next requests are", response.log_line
+    )
     after = signed(f"{SECTION}a", pairs)
     assert abs(after.signed_at - now.timestamp() - 7200) < 5 and after.state_version == 1
-    if after.template is not None:  # it is found by this server's second
+    if after.template is not None:  # templates are looked up by this server's clock
         assert abs(after.template.second - now.timestamp()) < 5
     other = "https://ceph.example/films/"
     assert abs(signed(f"{other}a", pairs, other).signed_at - now.timestamp()) < 5
 
 
-def test_what_s3_answered_in_words() -> None:
+def test_describe_response() -> None:
     body = b"<Error><Code>NoSuchKey</Code><RequestId>in the body</RequestId></Error>"
     url = f"{SECTION}a%0Ab\n\xe9?X-Amz-Signature=1"
     line = callbacks.describe_response(("GET", url), (404, body, {"x-amz-request-id": "R1"}), (2, 0.25))
-    place = SECTION + r"a%0Ab\x0a\xe9"
-    assert line == f"USPS30301: usp_s3_wsgi: S3 answered 404 NoSuchKey, request id R1 (GET {place}, attempt 2, 0.250 s)"
+    logged_url = SECTION + r"a%0Ab\x0a\xe9"
+    message = f"S3 answered 404 NoSuchKey, request id R1 (GET {logged_url}, attempt 2, 0.250 s)"
+    assert line == f"USPS30301: usp_s3_wsgi: {message}"
 
 
-def test_outside_of_httpd_there_is_no_signer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_outside_of_httpd_no_signer_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
     startup.install()
     assert "USPS30705: usp_s3_wsgi: <Proxy> sections cannot be signed in this process: " in capsys.readouterr().err
     log = io.StringIO()

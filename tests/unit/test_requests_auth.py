@@ -1,4 +1,4 @@
-"""The signer for the requests library, against a real S3."""
+"""S3Auth for the requests library, with the embedded S3."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ KEYS = [
 def test_put_and_get(s3: EmbeddedS3, auth: AuthBase, key: str) -> None:
     url = f"{s3.url}/private/{key}"
     headers = {"Content-Type": "text/plain", "x-amz-meta-who": "me   and   you"}
-    put = requests.put(url, data=DATA, auth=auth, headers=headers, timeout=TIMEOUT)
-    assert put.status_code == 200, put.text
-    got = requests.get(url, auth=auth, timeout=TIMEOUT)
-    assert (got.status_code, got.content) == (200, DATA)
+    response = requests.put(url, data=DATA, auth=auth, headers=headers, timeout=TIMEOUT)
+    assert response.status_code == 200, response.text
+    response = requests.get(url, auth=auth, timeout=TIMEOUT)
+    assert (response.status_code, response.content) == (200, DATA)
     assert requests.head(url, auth=auth, timeout=TIMEOUT).headers["ETag"].strip('"') == hashlib.md5(DATA).hexdigest()
 
 
-def test_the_wrong_key_is_refused(s3: EmbeddedS3) -> None:
+def test_a_wrong_secret_key_is_rejected(s3: EmbeddedS3) -> None:
     for region in (s3.region, None):
-        got = requests.get(f"{s3.url}/private/x", auth=S3Auth(s3.access_key, "wrong", region), timeout=TIMEOUT)
-        assert got.status_code == 403
+        response = requests.get(f"{s3.url}/private/x", auth=S3Auth(s3.access_key, "wrong", region), timeout=TIMEOUT)
+        assert response.status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -64,17 +64,17 @@ def test_the_wrong_key_is_refused(s3: EmbeddedS3) -> None:
 )
 def test_a_query_is_signed(s3: EmbeddedS3, auth: AuthBase, query: str) -> None:
     s3.put("private", "listed/a b", b"x")
-    got = requests.get(f"{s3.url}/private{query}", auth=auth, timeout=TIMEOUT)
-    assert got.status_code == 200, got.text
-    assert "acl" in query or "listed/a b" in got.text
+    response = requests.get(f"{s3.url}/private{query}", auth=auth, timeout=TIMEOUT)
+    assert response.status_code == 200, response.text
+    assert "acl" in query or "listed/a b" in response.text
 
 
 def test_parameters_are_signed(s3: EmbeddedS3, auth: AuthBase) -> None:
     s3.put("private", "listed/a b", b"x")
     params = {"prefix": "listed/a b", "list-type": "2"}
-    got = requests.get(f"{s3.url}/private", params=params, auth=auth, timeout=TIMEOUT)
-    assert got.status_code == 200, got.text
-    assert "listed/a b" in got.text
+    response = requests.get(f"{s3.url}/private", params=params, auth=auth, timeout=TIMEOUT)
+    assert response.status_code == 200, response.text
+    assert "listed/a b" in response.text
 
 
 def test_text_and_an_empty_body(s3: EmbeddedS3, auth: AuthBase) -> None:
@@ -92,7 +92,7 @@ def test_a_session_signs_each_request(s3: EmbeddedS3, auth: AuthBase) -> None:
             assert session.get(f"{s3.url}/private/one", timeout=TIMEOUT).content == b"1"
 
 
-def prepared(url: str, auth: AuthBase) -> requests.PreparedRequest:
+def prepare(url: str, auth: AuthBase) -> requests.PreparedRequest:
     return requests.Request("GET", url, auth=auth).prepare()
 
 
@@ -103,23 +103,23 @@ def test_a_streamed_body_is_sent_unsigned() -> None:
 
 def test_temporary_credentials() -> None:
     for region in ("r", None):
-        request = prepared("https://b.s3.amazonaws.com/a", S3Auth("k", "s", region, security_token="token"))
+        request = prepare("https://b.s3.amazonaws.com/a", S3Auth("k", "s", region, security_token="token"))
         assert request.headers["x-amz-security-token"] == "token"
 
 
-def test_the_bucket_of_a_host_that_does_not_show_it() -> None:
+def test_the_bucket_of_a_host_that_does_not_contain_its_name() -> None:
     url = "https://media.example.com/films/a"
-    guessed = prepared(url, S3Auth("k", "s"))
-    named = prepared(url, S3Auth("k", "s", bucket="films.example"))
-    assert guessed.headers["Authorization"] != named.headers["Authorization"]
+    default = prepare(url, S3Auth("k", "s"))
+    named = prepare(url, S3Auth("k", "s", bucket="films.example"))
+    assert default.headers["Authorization"] != named.headers["Authorization"]
 
 
-def test_default_ports_are_no_part_of_the_signed_host() -> None:
-    assert prepared("https://b.s3.amazonaws.com:443/a", S3Auth("k", "s", "r")).headers["Host"] == "b.s3.amazonaws.com"
+def test_the_signed_host_has_no_default_port() -> None:
+    assert prepare("https://b.s3.amazonaws.com:443/a", S3Auth("k", "s", "r")).headers["Host"] == "b.s3.amazonaws.com"
 
 
 @pytest.mark.parametrize("url", ["https://b.s3.amazonaws.com/%zz", "https://u:p@b.s3.amazonaws.com/"])
-def test_what_is_no_s3_url(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     auth = S3Auth("k", "s", "r")
     request = requests.Request("GET", "https://b.s3.amazonaws.com/").prepare()
     request.url = url

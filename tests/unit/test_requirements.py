@@ -1,4 +1,4 @@
-"""The locked versions: each is within what setup.cfg allows, and comes with hashes; "make lock" renews them."""
+"""The locked versions: each is within the range of setup.cfg and has hashes. "make lock" updates them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 LOCKED = ROOT / "tests" / "requirements"
 
 
-def required(*extras: str) -> list[Requirement]:
-    """What setup.cfg requires for these extras, besides the package itself ("")."""
+def requirements(*extras: str) -> list[Requirement]:
+    """Return the requirements of extras in setup.cfg; "" is the package itself."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     lists = [
@@ -25,8 +25,8 @@ def required(*extras: str) -> list[Requirement]:
     return [Requirement(line) for text in lists for line in text.split("\n") if line]
 
 
-def locked(*names: str) -> dict[str, list[Version]]:
-    """The versions in these files; there may be several of one package, for different versions of Python."""
+def locked_versions(*names: str) -> dict[str, list[Version]]:
+    """Return the versions in lock files; a package may have several, for different versions of Python."""
     versions: dict[str, list[Version]] = {}
     for name in names:
         text = (LOCKED / f"{name}.txt").read_text()
@@ -48,15 +48,15 @@ def locked(*names: str) -> dict[str, list[Version]]:
     ids=lambda value: "+".join(value),
 )
 def test_each_requirement_is_locked_within_its_range(extras: list[str], files: list[str]) -> None:
-    versions = locked(*files)
-    for requirement in required(*extras):
+    versions = locked_versions(*files)
+    for requirement in requirements(*extras):
         found = versions[canonicalize_name(requirement.name)]
         assert all(version in requirement.specifier for version in found), requirement
 
 
 def test_the_lowest_versions_are_those_that_setup_cfg_names() -> None:
-    versions = locked("lowest/test", "lowest/httpd")
-    for requirement in required("", "test", "aws", "httpd"):
+    versions = locked_versions("lowest/test", "lowest/httpd")
+    for requirement in requirements("", "test", "aws", "httpd"):
         (bound,) = (part for part in requirement.specifier if part.operator in {">=", "=="})
         assert versions[canonicalize_name(requirement.name)] == [Version(bound.version)], requirement
 
@@ -70,6 +70,6 @@ def test_each_version_has_hashes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("added", ["bench", "servers"])
-def test_what_is_installed_beside_each_other_is_locked_alike(added: str) -> None:
-    tests, more = locked("newest/test"), locked(added)
-    assert {name: versions for name, versions in more.items() if name in tests and versions != tests[name]} == {}
+def test_lock_files_that_are_installed_together_have_the_same_versions(added: str) -> None:
+    tests, others = locked_versions("newest/test"), locked_versions(added)
+    assert {name: versions for name, versions in others.items() if name in tests and versions != tests[name]} == {}

@@ -1,4 +1,4 @@
-"""The table: which failures are retried, how, and after which the fallback bucket is used."""
+"""The retry policy: which failures are retried, how, and after which the fallback bucket is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from usp_s3_wsgi.s3 import error_codes
 from usp_s3_wsgi.s3.retry_policy import RULES, RetryAction, rule_for, should_use_fallback
 
 
-def of_s3(status: int, code: str = "") -> errors.GatewayError:
+def s3_failure(status: int, code: str = "") -> errors.GatewayError:
     return error_codes.to_exception(S3ErrorResponse(status, code), denied_status=403)
 
 
@@ -23,36 +23,36 @@ CASES = [
     (errors.PoolTimeout("x"), RetryAction.NO_RETRY, "never"),
     (errors.CredentialsUnavailable("x"), RetryAction.NO_RETRY, "always"),
     (errors.BadUpstreamResponse("x"), RetryAction.NO_RETRY, "never"),
-    (of_s3(500, "InternalError"), RetryAction.BACKOFF, "always"),
-    (of_s3(502), RetryAction.BACKOFF, "always"),
-    (of_s3(503, "SlowDown"), RetryAction.BACKOFF, "always"),
-    (of_s3(504), RetryAction.BACKOFF, "always"),
-    (of_s3(507, "InsufficientStorage"), RetryAction.NO_RETRY, "always"),
-    (of_s3(501, "NotImplemented"), RetryAction.NO_RETRY, "never"),
-    (of_s3(505), RetryAction.NO_RETRY, "never"),
-    (of_s3(408), RetryAction.BACKOFF, "always"),
-    (of_s3(425), RetryAction.BACKOFF, "always"),
-    (of_s3(429, "TooManyRequests"), RetryAction.BACKOFF, "always"),
-    (of_s3(400, "RequestTimeout"), RetryAction.BACKOFF, "always"),
-    (of_s3(409, "OperationAborted"), RetryAction.BACKOFF, "always"),
-    (of_s3(507, "SlowDown"), RetryAction.BACKOFF, "always"),
-    (of_s3(403, "RequestTimeTooSkewed"), RetryAction.CORRECT_CLOCK_SKEW, "never"),
-    (of_s3(403, "RequestExpired"), RetryAction.CORRECT_CLOCK_SKEW, "never"),
-    (of_s3(400, "ExpiredRequest"), RetryAction.CORRECT_CLOCK_SKEW, "never"),
-    (of_s3(400, "AuthorizationHeaderMalformed"), RetryAction.FOLLOW_REGION, "never"),
-    (of_s3(301, "PermanentRedirect"), RetryAction.FOLLOW_REGION, "never"),
-    (of_s3(307, "TemporaryRedirect"), RetryAction.FOLLOW_REGION, "never"),
-    (of_s3(308, "PermanentRedirect"), RetryAction.FOLLOW_REGION, "never"),
-    (of_s3(400, "ExpiredToken"), RetryAction.REFRESH_CREDENTIALS, "never"),
-    (of_s3(400, "InvalidToken"), RetryAction.REFRESH_CREDENTIALS, "never"),
-    (of_s3(400, "TokenRefreshRequired"), RetryAction.REFRESH_CREDENTIALS, "never"),
-    (of_s3(403, "InvalidAccessKeyId"), RetryAction.REFRESH_CREDENTIALS, "never"),
-    (of_s3(403, "SignatureDoesNotMatch"), RetryAction.REFRESH_CREDENTIALS, "never"),
-    (of_s3(403, "AccessDenied"), RetryAction.NO_RETRY, "never"),
-    (of_s3(404, "NoSuchKey"), RetryAction.NO_RETRY, "on 404"),
-    (of_s3(404, "NoSuchBucket"), RetryAction.NO_RETRY, "never"),
-    (of_s3(400, "KeyTooLongError"), RetryAction.NO_RETRY, "never"),
-    (of_s3(409), RetryAction.NO_RETRY, "never"),
+    (s3_failure(500, "InternalError"), RetryAction.BACKOFF, "always"),
+    (s3_failure(502), RetryAction.BACKOFF, "always"),
+    (s3_failure(503, "SlowDown"), RetryAction.BACKOFF, "always"),
+    (s3_failure(504), RetryAction.BACKOFF, "always"),
+    (s3_failure(507, "InsufficientStorage"), RetryAction.NO_RETRY, "always"),
+    (s3_failure(501, "NotImplemented"), RetryAction.NO_RETRY, "never"),
+    (s3_failure(505), RetryAction.NO_RETRY, "never"),
+    (s3_failure(408), RetryAction.BACKOFF, "always"),
+    (s3_failure(425), RetryAction.BACKOFF, "always"),
+    (s3_failure(429, "TooManyRequests"), RetryAction.BACKOFF, "always"),
+    (s3_failure(400, "RequestTimeout"), RetryAction.BACKOFF, "always"),
+    (s3_failure(409, "OperationAborted"), RetryAction.BACKOFF, "always"),
+    (s3_failure(507, "SlowDown"), RetryAction.BACKOFF, "always"),
+    (s3_failure(403, "RequestTimeTooSkewed"), RetryAction.CORRECT_CLOCK_SKEW, "never"),
+    (s3_failure(403, "RequestExpired"), RetryAction.CORRECT_CLOCK_SKEW, "never"),
+    (s3_failure(400, "ExpiredRequest"), RetryAction.CORRECT_CLOCK_SKEW, "never"),
+    (s3_failure(400, "AuthorizationHeaderMalformed"), RetryAction.FOLLOW_REGION, "never"),
+    (s3_failure(301, "PermanentRedirect"), RetryAction.FOLLOW_REGION, "never"),
+    (s3_failure(307, "TemporaryRedirect"), RetryAction.FOLLOW_REGION, "never"),
+    (s3_failure(308, "PermanentRedirect"), RetryAction.FOLLOW_REGION, "never"),
+    (s3_failure(400, "ExpiredToken"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (s3_failure(400, "InvalidToken"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (s3_failure(400, "TokenRefreshRequired"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (s3_failure(403, "InvalidAccessKeyId"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (s3_failure(403, "SignatureDoesNotMatch"), RetryAction.REFRESH_CREDENTIALS, "never"),
+    (s3_failure(403, "AccessDenied"), RetryAction.NO_RETRY, "never"),
+    (s3_failure(404, "NoSuchKey"), RetryAction.NO_RETRY, "on 404"),
+    (s3_failure(404, "NoSuchBucket"), RetryAction.NO_RETRY, "never"),
+    (s3_failure(400, "KeyTooLongError"), RetryAction.NO_RETRY, "never"),
+    (s3_failure(409), RetryAction.NO_RETRY, "never"),
     (errors.ObjectNotFound("the bucket itself"), RetryAction.NO_RETRY, "on 404"),
     (errors.BadRequestTarget("x"), RetryAction.NO_RETRY, "never"),
     (errors.MethodNotAllowed("PUT"), RetryAction.NO_RETRY, "never"),
@@ -71,5 +71,5 @@ def test_rule(failure: errors.GatewayError, action: RetryAction, fallback: str) 
     assert should_use_fallback(failure, True) == (fallback in {"always", "on 404"})
 
 
-def test_each_row_is_of_use() -> None:
+def test_each_rule_is_used() -> None:
     assert {rule_for(failure) for failure, *_ in CASES} >= set(RULES)

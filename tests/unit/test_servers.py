@@ -1,4 +1,4 @@
-"""``make test-servers``: its table is generated, and whose fault a wrong answer is."""
+"""``make test-servers``: the page is generated from the results, and each wrong response is attributed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.servers.verdict import OURS, OWN, PASSED, Verdict, judge
 BODY = b"0123456789"
 PART = Answer(206, {"content-range": "bytes 5-7/10"}, BODY[5:8])
 WHOLE = Answer(200, {}, BODY)
-CALLED_WHOLE = Answer(200, {"content-range": "bytes 5-7/10"}, BODY[5:8])
+PART_AS_200 = Answer(200, {"content-range": "bytes 5-7/10"}, BODY[5:8])
 NO_KEY = Answer(404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
 
 
-def refusal(status: int, code: str = "") -> Answer:
-    """S3's, or a client's error page."""
+def error(status: int, code: str = "") -> Answer:
+    """Return an error response of S3, or of the gateway."""
     return Answer(status, {}, f"<Error><Code>{code}</Code></Error>".encode())
 
 
@@ -33,54 +33,55 @@ OBJECT = case(Want((200,), BODY, {"content-type": "a/b"}))
 KEYS = case(*status(502), s3=(Want((403,), codes=frozenset({"InvalidAccessKeyId"})),))
 
 
-def test_the_page_is_what_the_results_say() -> None:
-    """Whoever edits it by hand has it undone by the next run."""
+def test_the_page_is_generated_from_the_results() -> None:
+    """The next run would overwrite a manual change."""
     assert report.PAGE.read_text() == report.page(results.load(report.RESULTS))
 
 
 @pytest.mark.parametrize(
-    ("asked", "got", "met", "whose"),
+    ("requested", "response", "direct", "verdict"),
     [
         (RANGE, PART, WHOLE, PASSED),
         (RANGE, WHOLE, WHOLE, OWN),  # the server ignores ranges, as it may
         (RANGE, WHOLE, PART, OURS),
-        (RANGE, CALLED_WHOLE, CALLED_WHOLE, OURS),
-        (RANGE, PART, CALLED_WHOLE, PASSED),
-        (RANGE, refusal(502), CALLED_WHOLE, OWN),
-        (RANGE, refusal(416), refusal(416), OWN),
-        (RANGE, refusal(416), CALLED_WHOLE, OURS),
-        # Where the whole object can be had, there is no excuse.
-        (STRICT, refusal(502), refusal(501), OURS),
-        (STRICT, refusal(416), refusal(416), OURS),
-        (STRICT, WHOLE, refusal(501), PASSED),
+        (RANGE, PART_AS_200, PART_AS_200, OURS),
+        (RANGE, PART, PART_AS_200, PASSED),
+        (RANGE, error(502), PART_AS_200, OWN),
+        (RANGE, error(416), error(416), OWN),
+        (RANGE, error(416), PART_AS_200, OURS),
+        # If the server sends the whole object, an error is our fault.
+        (STRICT, error(502), error(501), OURS),
+        (STRICT, error(416), error(416), OURS),
+        (STRICT, WHOLE, error(501), PASSED),
         (OBJECT, Answer(200, {"content-type": "x/y"}, BODY), Answer(200, {"content-type": "x/y"}, BODY), OWN),
         (OBJECT, Answer(200, {}, BODY), Answer(200, {"content-type": "x/y"}, BODY), OURS),
         (OBJECT, Answer(200, {"content-type": "a/b"}, BODY[:5]), Answer(200, {"content-type": "x/y"}, BODY), OURS),
         (OBJECT, NO_KEY, NO_KEY, OWN),
-        (OBJECT, refusal(502), NO_KEY, OURS),
-        (OBJECT, refusal(503), refusal(500, "InternalError"), OWN),
-        (OBJECT, refusal(404), refusal(500, "InternalError"), OURS),
-        (OBJECT, refusal(502), refusal(403, "SignatureDoesNotMatch"), OWN),
+        (OBJECT, error(502), NO_KEY, OURS),
+        (OBJECT, error(503), error(500, "InternalError"), OWN),
+        (OBJECT, error(404), error(500, "InternalError"), OURS),
+        (OBJECT, error(502), error(403, "SignatureDoesNotMatch"), OWN),
         (OBJECT, Answer(0, {}, b"", "IncompleteRead"), WHOLE, OURS),
-        (KEYS, refusal(502), refusal(403, "InvalidAccessKeyId"), PASSED),
-        (KEYS, refusal(403), refusal(403, "InvalidAccessKeyId"), OURS),
-        (KEYS, refusal(403), refusal(403, "AccessDenied"), OWN),
-        (KEYS, WHOLE, WHOLE, OWN),  # no signature is checked there
+        (KEYS, error(502), error(403, "InvalidAccessKeyId"), PASSED),
+        (KEYS, error(403), error(403, "InvalidAccessKeyId"), OURS),
+        (KEYS, error(403), error(403, "AccessDenied"), OWN),
+        (KEYS, WHOLE, WHOLE, OWN),  # this server checks no signatures
     ],
 )
-def test_whose_fault_it_is(asked: Case, got: Answer, met: Answer, whose: str) -> None:
-    assert judge(asked, "GET", got, lambda is_plain: WHOLE if is_plain else met).what == whose
+def test_verdict(requested: Case, response: Answer, direct: Answer, verdict: str) -> None:
+    """``response``: what the client gets. ``direct``: what botocore gets from the server itself."""
+    assert judge(requested, "GET", response, lambda is_plain: WHOLE if is_plain else direct).what == verdict
 
 
 @pytest.mark.parametrize(
-    ("length", "is_right"), [("10", True), ("00", False), (None, False), ("5x", False), ("+10", False), ("11", False)]
+    ("length", "is_valid"), [("10", True), ("00", False), (None, False), ("5x", False), ("+10", False), ("11", False)]
 )
-def test_the_length_of_a_head(length: str | None, is_right: bool) -> None:
+def test_content_length_of_a_head_response(length: str | None, is_valid: bool) -> None:
     answer = Answer(200, {"content-length": length} if length else {}, b"")
-    assert (check(answer, [Want((200,), BODY)], "HEAD") == []) == is_right
+    assert (check(answer, [Want((200,), BODY)], "HEAD") == []) == is_valid
 
 
-def test_several_parts() -> None:
+def test_multipart_byteranges() -> None:
     text = (
         b"\r\n--x\r\nContent-Range: bytes 0-1/10\r\n\r\n01\r\n--x\r\nContent-Range: bytes 9-9/10\r\n\r\n9\r\n--x--\r\n"
     )
@@ -89,15 +90,15 @@ def test_several_parts() -> None:
     assert check(answer, [Want((206,), parts=(b"01", b"8"))], "GET") != []
 
 
-def test_what_is_asked_for_is_named_once_and_stored_once() -> None:
+def test_names_of_cases_and_keys_of_objects_are_unique() -> None:
     names = [(one.subject, one.name) for one in CASES]
     stored = [(one.kind, one.key) for one in OBJECTS]
     assert len(set(names)) == len(names) and len(set(stored)) == len(stored)
     assert {one.kind for one in CASES} <= set(KINDS)
 
 
-def test_what_was_met_is_told_once() -> None:
-    """A HEAD has no code; a way of signing that only some ways in were asked by is no news of the ways in."""
+def test_a_finding_is_reported_once() -> None:
+    """A HEAD has no code. A finding in one signing mode is not reported for each way in."""
     one = results.ServerResults("a server", "1")
     for way, mode in (("gateway", "v4-header"), ("daemon", "v4-header"), ("gateway", "v2-query")):
         for method, met in (("GET", "403 AccessDenied, not 200"), ("HEAD", "403, not 200")):
@@ -109,7 +110,7 @@ def test_what_was_met_is_told_once() -> None:
                 mode,
                 Verdict(OWN, met) if mode == "v2-query" else Verdict(PASSED),
             )
-    # What botocore met is the GET's, and is another one.
+    # botocore gets another code with GET: this is another finding.
     one.add("clocks", "slow", "GET", "proxy", "v4-query", Verdict(OURS, "403; botocore met 403 AccessDenied"))
     one.add("clocks", "slow", "HEAD", "proxy", "v4-header", Verdict(OURS, "403; botocore met 403 RequestTimeTooSkewed"))
     finding = {

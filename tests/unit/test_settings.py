@@ -1,4 +1,4 @@
-"""The operator's SetEnv lines: validated strictly, with errors that name the setting and never show its value."""
+"""SetEnv values: they are validated strictly; an error names the setting and never shows its value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATH_STYLE = {**BASE, "S3BucketURL": "http://127.0.0.1:9000/bucket"}
 
 
 def error_message(**changes: str | None) -> str:
-    """The message for the base settings with these changes; None removes a setting."""
+    """Return the error for the base settings with changes; None removes a setting."""
     merged = {name: value for name, value in {**BASE, **changes}.items() if value is not None}
     with pytest.raises(SettingError) as caught:
         from_environ(merged)
@@ -31,9 +31,10 @@ def error_message(**changes: str | None) -> str:
     return str(caught.value)
 
 
-# --- the table: name, text, field, value
+# --- the table
 
-GOOD: list[tuple[str, str, str, Any]] = [
+#: Setting, text, field, value.
+VALID: list[tuple[str, str, str, Any]] = [
     ("S3AccessKey", "AKIAIOSFODNN7EXAMPLE", "access_key", "AKIAIOSFODNN7EXAMPLE"),
     ("S3SecretKey", SECRET, "secret_key", SECRET),
     ("S3SecurityToken", "Aq/+=", "security_token", "Aq/+="),
@@ -61,13 +62,13 @@ GOOD: list[tuple[str, str, str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "text", "field", "value"), GOOD)
-def test_allowed_values(name: str, text: str, field: str, value: object) -> None:
-    read = from_environ({**BASE, name: text})
-    assert getattr(read, field) == value
+@pytest.mark.parametrize(("name", "text", "field", "value"), VALID)
+def test_valid_values(name: str, text: str, field: str, value: object) -> None:
+    parsed = from_environ({**BASE, name: text})
+    assert getattr(parsed, field) == value
 
 
-BAD: list[tuple[str, str]] = [
+INVALID: list[tuple[str, str]] = [
     ("S3BucketURL", "ftp://bucket.example/"),
     ("S3Bucket", "two words"),
     ("S3AccessKey", "two words"),
@@ -120,21 +121,21 @@ BAD: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text"), BAD)
-def test_values_that_are_not_allowed(name: str, text: str) -> None:
+@pytest.mark.parametrize(("name", "text"), INVALID)
+def test_invalid_values(name: str, text: str) -> None:
     message = error_message(**{name: text, **({name[:-4]: None} if name.endswith("KeyFile") else {})})
     assert message.startswith(f"{name} must be ") or message.startswith(f"{name} must not ")
 
 
 def test_every_row_is_tested() -> None:
     names = {row.name for row in TABLE}
-    assert names - {name for name, *_ in GOOD} <= {
+    assert names - {name for name, *_ in VALID} <= {
         "S3BucketURL", "S3Bucket", "S3AccessKeyFile", "S3SecretKeyFile", "S3CredentialSource",
         "S3FallbackURL",
         # tested below, with credentials and roles
         "S3Profile", "S3RoleARN", "S3RoleSessionName", "S3RoleDuration", "S3RoleExternalId", "S3STSEndpoint",
     }  # fmt: skip
-    assert names <= {name for name, _ in BAD}
+    assert names <= {name for name, _ in INVALID}
 
 
 @pytest.mark.parametrize("name", [row.name for row in TABLE])
@@ -146,10 +147,15 @@ def test_an_empty_value_unsets_a_setting(name: str) -> None:
 
 
 def test_defaults() -> None:
-    read = from_environ(BASE)
-    assert (read.region, read.use_headers, read.expires, read.retries) == (None, False, 300, 2)
-    assert (read.pass_query, read.pass_headers, read.denied_status, read.ca_file) == (frozenset(), (), 403, None)
-    assert read.proxy_set == ProxySet(5, 30, 300, 0, True, True, 0, 0)  # the line of the vendor's documentation
+    parsed = from_environ(BASE)
+    assert (parsed.region, parsed.use_headers, parsed.expires, parsed.retries) == (None, False, 300, 2)
+    assert (parsed.pass_query, parsed.pass_headers, parsed.denied_status, parsed.ca_file) == (
+        frozenset(),
+        (),
+        403,
+        None,
+    )
+    assert parsed.proxy_set == ProxySet(5, 30, 300, 0, True, True, 0, 0)  # as in the vendor's documentation
 
 
 def test_other_variables_are_ignored() -> None:
@@ -164,7 +170,7 @@ def test_a_missing_setting_is_named(name: str) -> None:
     assert error_message(**{name: None}).startswith(f"{name} is not set")
 
 
-def test_without_settings_the_url_is_missing() -> None:
+def test_no_settings() -> None:
     with pytest.raises(SettingError, match="S3BucketURL is not set"):
         from_environ({})
 
@@ -176,9 +182,9 @@ def test_a_value_and_a_file_must_not_both_be_set(name: str) -> None:
 
 
 def test_a_file_instead_of_a_value() -> None:
-    files = {"S3BucketURL": BASE["S3BucketURL"], "S3AccessKeyFile": "/run/a", "S3SecretKeyFile": "/run/s"}
-    read = from_environ(files)
-    assert (read.access_key, read.access_key_file, read.secret_key_file) == (None, "/run/a", "/run/s")
+    variables = {"S3BucketURL": BASE["S3BucketURL"], "S3AccessKeyFile": "/run/a", "S3SecretKeyFile": "/run/s"}
+    parsed = from_environ(variables)
+    assert (parsed.access_key, parsed.access_key_file, parsed.secret_key_file) == (None, "/run/a", "/run/s")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +200,7 @@ def test_a_file_instead_of_a_value() -> None:
         ("S3Expire", "S3Expires"),
     ],
 )
-def test_a_misspelt_name_is_refused_with_a_suggestion(misspelt: str, suggestion: str) -> None:
+def test_a_misspelt_name_is_rejected_with_a_suggestion(misspelt: str, suggestion: str) -> None:
     assert error_message(**{misspelt: "x"}) == f"{misspelt} is not a setting: did you mean {suggestion}?"
 
 
@@ -213,7 +219,7 @@ def test_an_inherited_misspelt_name_can_be_unset() -> None:
 
 
 def test_the_c_module_has_the_same_names() -> None:
-    """It needs them to find the sections of buckets even if its Python did not start."""
+    """It finds the sections of buckets by these names, also if its Python did not start."""
     source = (Path(__file__).parents[2] / "usp_s3_wsgi" / "proxy" / "mod_usp_s3" / "setting_names.c").read_text()
     names = re.findall(r'"(\w+)"', source.partition("setting_names[] = {")[2].partition("}")[0])
     assert names == sorted(settings.NAMES)
@@ -227,14 +233,14 @@ NO_KEYS = {"S3AccessKey": "", "S3SecretKey": "", "S3CredentialSource": "aws"}
 
 
 def test_a_role_with_static_keys() -> None:
-    read = from_environ({**BASE, "S3RoleARN": ARN, "S3RoleSessionName": "me", "S3RoleDuration": "900"})
-    assert (read.role_arn, read.role_session_name, read.role_duration) == (ARN, "me", 900)
-    assert read.access_key and read.credential_source == "static"
+    parsed = from_environ({**BASE, "S3RoleARN": ARN, "S3RoleSessionName": "me", "S3RoleDuration": "900"})
+    assert (parsed.role_arn, parsed.role_session_name, parsed.role_duration) == (ARN, "me", 900)
+    assert parsed.access_key and parsed.credential_source == "static"
 
 
 def test_credential_source_aws_needs_no_keys() -> None:
-    read = from_environ({**BASE, **NO_KEYS, "S3Profile": "films", "S3RoleARN": ARN, "S3RoleExternalId": "x:1"})
-    assert (read.credential_source, read.profile, read.access_key) == ("aws", "films", None)
+    parsed = from_environ({**BASE, **NO_KEYS, "S3Profile": "films", "S3RoleARN": ARN, "S3RoleExternalId": "x:1"})
+    assert (parsed.credential_source, parsed.profile, parsed.access_key) == ("aws", "films", None)
     assert from_environ({**BASE, "S3CredentialSource": "static"}) == from_environ(BASE)
 
 
@@ -273,22 +279,22 @@ def test_role_arns_of_other_clouds(arn: str) -> None:
 
 def test_the_fallback_bucket_inherits_credentials_or_has_its_own() -> None:
     values = {**BASE, **NO_KEYS, "S3RoleARN": ARN, "S3FallbackURL": "https://copy.s3.amazonaws.com/"}
-    read = from_environ(values).fallback
-    assert read is not None and (read.credential_source, read.role_arn) == ("aws", ARN)
-    read = from_environ({**values, "S3FallbackRoleARN": f"{ARN}2"}).fallback
-    assert read is not None and (read.credential_source, read.role_arn) == ("aws", f"{ARN}2")
+    parsed = from_environ(values).fallback
+    assert parsed is not None and (parsed.credential_source, parsed.role_arn) == ("aws", ARN)
+    parsed = from_environ({**values, "S3FallbackRoleARN": f"{ARN}2"}).fallback
+    assert parsed is not None and (parsed.credential_source, parsed.role_arn) == ("aws", f"{ARN}2")
     keys = {"S3FallbackCredentialSource": "static", "S3FallbackAccessKey": "A", "S3FallbackSecretKey": "B"}
-    for own in (keys, dict(list(keys.items())[1:])):
-        read = from_environ({**values, **own}).fallback
-        assert read is not None
-        assert (read.credential_source, read.role_arn, read.access_key) == ("static", None, "A")
+    for fallback_keys in (keys, dict(list(keys.items())[1:])):
+        parsed = from_environ({**values, **fallback_keys}).fallback
+        assert parsed is not None
+        assert (parsed.credential_source, parsed.role_arn, parsed.access_key) == ("static", None, "A")
 
 
 # --- secrets
 
 
 def error_for(name: str, value: str) -> SettingError | None:
-    """The error for a setting with a value, which is the secret key's value, too. None: there is no error."""
+    """Return the error for a setting and the secret key with the same value, None if there is no error."""
     try:
         assert from_environ({**BASE, "S3SecretKey": value, name: value}).secret_key == value
     except SettingError as error:
@@ -301,16 +307,16 @@ def error_for(name: str, value: str) -> SettingError | None:
 @hypothesis_settings(deadline=None)
 def test_a_message_never_shows_a_value(name: str, secret: str) -> None:
     if error := error_for(name, secret):
-        # A value may happen to be a word of the message itself, which is there for any value.
-        own_words = f"{error_for(name, 'q' * 8)} {error_for(name, chr(0x2603) * 8)}"
-        assert secret not in str(error) or secret in own_words
+        # The value may happen to be in the fixed text of the message.
+        fixed_text = f"{error_for(name, 'q' * 8)} {error_for(name, chr(0x2603) * 8)}"
+        assert secret not in str(error) or secret in fixed_text
         assert error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
 
 
 def test_the_repr_shows_no_secret() -> None:
-    read = from_environ({**BASE, "S3SecurityToken": "the-session-token"})
-    assert SECRET not in repr(read) and "the-session-token" not in repr(read) and "AKIA" not in repr(read)
-    assert "amazonaws" in repr(read)
+    parsed = from_environ({**BASE, "S3SecurityToken": "the-session-token"})
+    assert SECRET not in repr(parsed) and "the-session-token" not in repr(parsed) and "AKIA" not in repr(parsed)
+    assert "amazonaws" in repr(parsed)
 
 
 def test_settings_are_frozen() -> None:
@@ -337,9 +343,9 @@ WITH_FALLBACK = {**BASE, "S3FallbackURL": "http://127.0.0.1:9000/copies/"}
 
 
 def fallback(**changes: str) -> Settings:
-    read = from_environ({**WITH_FALLBACK, **changes}).fallback
-    assert read is not None and read.fallback is None
-    return read
+    parsed = from_environ({**WITH_FALLBACK, **changes}).fallback
+    assert parsed is not None and parsed.fallback is None
+    return parsed
 
 
 def test_no_fallback_without_its_url() -> None:
@@ -349,9 +355,9 @@ def test_no_fallback_without_its_url() -> None:
 def test_the_fallback_bucket_inherits_settings() -> None:
     inherited = {"S3Region": "eu-west-1", "S3UseHeaders": "on", "S3Retries": "4", "S3PassQuery": "versionId",
               "S3DeniedStatus": "404", "S3SecurityToken": "token", "S3ProxySet": "timeout=3"}  # fmt: skip
-    read = from_environ({**WITH_FALLBACK, **inherited})
-    assert read.fallback == dataclasses.replace(from_environ({**BASE, **inherited}), bucket_url=fallback().bucket_url)
-    assert read.bucket_url.bucket == "b" and fallback().bucket_url.bucket == "copies"
+    parsed = from_environ({**WITH_FALLBACK, **inherited})
+    assert parsed.fallback == dataclasses.replace(from_environ({**BASE, **inherited}), bucket_url=fallback().bucket_url)
+    assert parsed.bucket_url.bucket == "b" and fallback().bucket_url.bucket == "copies"
 
 
 @pytest.mark.parametrize(
@@ -371,12 +377,12 @@ def test_settings_of_the_fallback_bucket_alone(name: str, text: str, field: str,
 
 
 def test_a_fallback_bucket_with_keys_inherits_no_credentials() -> None:
-    own = fallback(S3SecurityToken="first", S3FallbackAccessKey="OTHER", S3FallbackSecretKeyFile="/run/other")
-    assert (own.access_key, own.secret_key, own.secret_key_file) == ("OTHER", None, "/run/other")
-    assert own.security_token is None
+    parsed = fallback(S3SecurityToken="first", S3FallbackAccessKey="OTHER", S3FallbackSecretKeyFile="/run/other")
+    assert (parsed.access_key, parsed.secret_key, parsed.secret_key_file) == ("OTHER", None, "/run/other")
+    assert parsed.security_token is None
 
 
-def test_half_of_a_fallback_key_pair_is_refused() -> None:
+def test_half_of_a_fallback_key_pair_is_rejected() -> None:
     message = error_message(**WITH_FALLBACK, S3FallbackAccessKey="OTHER")
     assert message.startswith("the fallback bucket (settings S3Fallback...): ") and "S3SecretKey is not set" in message
 

@@ -1,4 +1,4 @@
-"""What setup.py makes of the httpd that it finds: it never breaks an installation, for the gateway needs no headers."""
+"""setup.py: it finds httpd's headers, and installs the gateway without the C module if there are no headers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDERS = {"INCLUDEDIR": "httpd.h", "APR_INCLUDEDIR": "apr.h", "APU_INCLUDEDIR":
 
 @pytest.fixture
 def setup(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """setup.py as a module, on a machine without mod_wsgi-standalone and with nothing said of apxs."""
+    """setup.py as a module, on a machine without mod_wsgi-standalone and without the variable APXS."""
     spec = importlib.util.spec_from_file_location("setup_py", SETUP)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -27,14 +27,14 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def make_apxs(folder: Path, *, status: int = 0, without: str = "", name: str = "apxs") -> Path:
-    """An apxs whose httpd has all headers but one; returns its path."""
+    """Make an apxs whose httpd has all headers but ``without``, and return its path."""
     lines = ["#!/bin/sh", 'case "$2" in']
     for variable, header in FOLDERS.items():
-        place = folder / variable.lower()
-        place.mkdir(exist_ok=True)
+        include_dir = folder / variable.lower()
+        include_dir.mkdir(exist_ok=True)
         if header != without:
-            (place / header).write_text("")
-        lines.append(f"  {variable}) echo '{place}' ;;")
+            (include_dir / header).write_text("")
+        lines.append(f"  {variable}) echo '{include_dir}' ;;")
     lines += ["esac", "echo 'apr-1-config: not found' >&2", f"exit {status}"]
     program = folder / name
     program.write_text("\n".join(lines) + "\n")
@@ -42,14 +42,14 @@ def make_apxs(folder: Path, *, status: int = 0, without: str = "", name: str = "
     return program
 
 
-@pytest.mark.parametrize("status", [0, 1])  # 1 where APR's own programs are missing, as in the httpd image
+@pytest.mark.parametrize("status", [0, 1])  # 1: APR's own programs are missing, as in the httpd image
 @pytest.mark.parametrize("name", ["apxs", "apxs2"])
 def test_headers_are_found_by_apxs(
     setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, status: int
 ) -> None:
     make_apxs(tmp_path, status=status, name=name)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    if name == "apxs2":  # whatever apxs this machine has comes first otherwise
+    if name == "apxs2":  # otherwise the machine's apxs is used
         monkeypatch.setenv("APXS", name)
     assert setup.header_folders() == [str(tmp_path / variable.lower()) for variable in FOLDERS]
     (extension,) = setup.extensions()
@@ -80,7 +80,7 @@ def test_a_missing_header_is_named_with_its_package(
 @pytest.mark.parametrize(
     "text", ["", "#!/nowhere/interpreter\n", "#!/bin/sh\nkill -9 $$\n", "#!/bin/sh\necho /nowhere\n"]
 )
-def test_an_apxs_that_is_none(
+def test_an_apxs_that_does_not_work(
     setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     program = tmp_path / "apxs"
@@ -102,7 +102,7 @@ def test_no_apxs_at_all(
 
 
 def test_the_extension_compiles_without_a_warning(setup: ModuleType) -> None:
-    """With the headers of this machine's httpd and Python, whose own warnings are not ours."""
+    """The headers of httpd and Python are system headers: their warnings are ignored."""
     extensions = setup.extensions()
     if not extensions:
         pytest.skip("httpd's headers are not on this machine, or those of mod_wsgi-standalone")

@@ -1,6 +1,6 @@
-"""The same requests signed by botocore, in all four modes: another implementation must come to the same bytes.
+"""The same requests signed by botocore, in all four modes: both implementations must produce the same signature.
 
-botocore signs every header it is given, this package only those that S3 demands; so botocore is not given the others.
+botocore signs every header of a request, this package only those that S3 requires: so botocore gets only those.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from usp_s3_wsgi.signing.percent_encoding import percent_encode
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import Credentials, S3Request
 
-UTC = UTC
-EDGES = [
+UNUSUAL_TIMES = [
     datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC),
     datetime(2024, 3, 1, tzinfo=UTC),
     datetime(2023, 12, 31, 23, 59, 59, tzinfo=UTC),
@@ -34,7 +33,7 @@ EDGES = [
     datetime(2038, 1, 19, 3, 14, 8, tzinfo=UTC),
 ]
 printable = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
-moments = st.sampled_from(EDGES) | st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)).map(
+moments = st.sampled_from(UNUSUAL_TIMES) | st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)).map(
     lambda moment: moment.replace(tzinfo=UTC)
 )
 keys = (
@@ -87,11 +86,11 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass
-class Scene:
-    """A request, for both implementations. ``place``: URL of the bucket, and its name where the host holds it."""
+class Scenario:
+    """A request for both implementations. ``bucket``: its URL, and its name if that is in the host."""
 
     method: str
-    place: tuple[str, str | None]
+    bucket: tuple[str, str | None]
     key: bytes
     query: Pairs
     unsigned: Pairs
@@ -110,7 +109,7 @@ class Scene:
 
     def settings(self, *, use_headers: bool) -> Settings:
         environ = {
-            "S3BucketURL": self.place[0],
+            "S3BucketURL": self.bucket[0],
             "S3AccessKey": "A",
             "S3SecretKey": "S",
             "S3UseHeaders": "on" if use_headers else "off",
@@ -127,13 +126,13 @@ class Scene:
         return BotoCredentials(keys.access_key, keys.secret_key, keys.security_token)
 
     def boto_sign(self, signer: Any, context: dict[str, Any] | None = None) -> Any:
-        """Sign with botocore at the same moment, and return what it would send."""
+        """Sign with botocore at the same time, and return its request."""
         request = self.request
-        # botocore keeps the "=" of a parameter without value in v2; Swift, Ceph and minio-go leave it out.
+        # In Signature v2 botocore keeps the "=" of a parameter without value; Swift, Ceph and minio-go omit it.
         query = "&".join(f"{name}={value}" if value or self.region else name for name, value in request.query)
         url = f"{request.scheme}://{request.host}{request.path}" + (f"?{query}" if query else "")
-        bucket = self.place[1]
-        path = f"/{bucket}{request.path}" if bucket else None
+        name = self.bucket[1]
+        path = f"/{name}{request.path}" if name else None
         boto_request = AWSRequest(request.method, url, headers=dict(self.signed), auth_path=path)
         boto_request.context.update(context or {})
         seconds = calendar.timegm(self.moment.timetuple())
@@ -146,11 +145,11 @@ class Scene:
         return boto_request
 
 
-def scenes(regions: st.SearchStrategy[Any], places: st.SearchStrategy[Any] = hosts) -> st.SearchStrategy[Scene]:
+def scenarios(regions: st.SearchStrategy[Any], buckets: st.SearchStrategy[Any] = hosts) -> st.SearchStrategy[Scenario]:
     return st.builds(
-        Scene,
+        Scenario,
         method=st.sampled_from(["GET", "HEAD"]),
-        place=places,
+        bucket=buckets,
         key=keys,
         query=queries,
         unsigned=ranges,
@@ -162,22 +161,22 @@ def scenes(regions: st.SearchStrategy[Any], places: st.SearchStrategy[Any] = hos
     )
 
 
-# Signature v4 signs the host alone: a bucket's name that the URL does not show makes no difference.
-v4_scenes = scenes(st.sampled_from(["us-east-1", "eu-central-1", "default"]), hosts | hosts_without_name)
-v2_scenes = scenes(st.none())
-WORST = Scene(
+# Signature v4 signs only the host: the bucket's name is not required.
+v4_scenarios = scenarios(st.sampled_from(["us-east-1", "eu-central-1", "default"]), hosts | hosts_without_name)
+v2_scenarios = scenarios(st.none())
+UNUSUAL = Scenario(
     "GET",
     ("https://[::1]:8443/my-bucket/", None),
     b"//a+b%2F \xff",
     (("versionId", "a+b/c=&d"), ("acl", ""), ("response-content-disposition", 'attachment; filename="é+.mp4"')),
     (("Range", "bytes=0-"),),
     (("x-amz-request-payer", "requester"),),
-    EDGES[0],
+    UNUSUAL_TIMES[0],
     Credentials(access_key="AK/IA", secret_key="s+/=", security_token="t+/=="),
     None,
     300,
 )
-WORST_V4 = replace(WORST, region="eu-central-1")
+UNUSUAL_V4 = replace(UNUSUAL, region="eu-central-1")
 
 
 def header(request: S3Request, name: str) -> str:
@@ -189,61 +188,63 @@ def parameters(query: str) -> list[str]:
     return sorted(query.split("&"))
 
 
-@given(v4_scenes, st.booleans())
-@example(WORST_V4, False)
-def test_v4_headers(scene: Scene, unsigned_payload: bool) -> None:
-    # By default botocore hashes the (empty) body here, on http and https alike; told so, neither hashes it.
+@given(v4_scenarios, st.booleans())
+@example(UNUSUAL_V4, False)
+def test_v4_headers(scenario: Scenario, unsigned_payload: bool) -> None:
+    # By default botocore hashes the (empty) body here, with http and https. With this option it does not.
     context = {"client_config": SimpleNamespace(s3={"payload_signing_enabled": not unsigned_payload})}
-    theirs = scene.boto_sign(auth.S3SigV4Auth(scene.boto_credentials(), "s3", scene.region), context)
-    ours = scene.sign(use_headers=True, payload_hash="UNSIGNED-PAYLOAD" if unsigned_payload else None)
+    boto_signed = scenario.boto_sign(auth.S3SigV4Auth(scenario.boto_credentials(), "s3", scenario.region), context)
+    signed = scenario.sign(use_headers=True, payload_hash="UNSIGNED-PAYLOAD" if unsigned_payload else None)
     for name in ("Authorization", "X-Amz-Date", "X-Amz-Content-SHA256"):
-        assert header(ours, name) == theirs.headers[name]
-    if scene.credentials.security_token:
-        assert header(ours, "x-amz-security-token") == theirs.headers["X-Amz-Security-Token"]
-    assert ours.target == scene.request.target
-    assert set(scene.request.headers) <= set(ours.headers)
+        assert header(signed, name) == boto_signed.headers[name]
+    if scenario.credentials.security_token:
+        assert header(signed, "x-amz-security-token") == boto_signed.headers["X-Amz-Security-Token"]
+    assert signed.target == scenario.request.target
+    assert set(scenario.request.headers) <= set(signed.headers)
 
 
-@given(v4_scenes)
-@example(WORST_V4)
-def test_v4_query(scene: Scene) -> None:
-    signer = auth.S3SigV4QueryAuth(scene.boto_credentials(), "s3", scene.region, expires=scene.expires)
-    theirs = scene.boto_sign(signer)
-    ours = scene.sign(use_headers=False)
-    path, _, query = ours.target.partition("?")
-    assert path == scene.request.path
-    assert parameters(query) == parameters(theirs.url.partition("?")[2])
-    assert ours.headers == scene.request.headers
+@given(v4_scenarios)
+@example(UNUSUAL_V4)
+def test_v4_query(scenario: Scenario) -> None:
+    signer = auth.S3SigV4QueryAuth(scenario.boto_credentials(), "s3", scenario.region, expires=scenario.expires)
+    boto_signed = scenario.boto_sign(signer)
+    signed = scenario.sign(use_headers=False)
+    path, _, query = signed.target.partition("?")
+    assert path == scenario.request.path
+    assert parameters(query) == parameters(boto_signed.url.partition("?")[2])
+    assert signed.headers == scenario.request.headers
 
 
-@given(v2_scenes)
-@example(WORST)
-def test_v2_headers(scene: Scene) -> None:
-    theirs = scene.boto_sign(auth.HmacV1Auth(scene.boto_credentials()))
-    ours = scene.sign(use_headers=True)
-    assert header(ours, "Authorization") == theirs.headers["Authorization"]
-    assert header(ours, "Date") == theirs.headers["Date"]
-    assert ours.target == scene.request.target
-    assert set(scene.request.headers) <= set(ours.headers)
+@given(v2_scenarios)
+@example(UNUSUAL)
+def test_v2_headers(scenario: Scenario) -> None:
+    boto_signed = scenario.boto_sign(auth.HmacV1Auth(scenario.boto_credentials()))
+    signed = scenario.sign(use_headers=True)
+    assert header(signed, "Authorization") == boto_signed.headers["Authorization"]
+    assert header(signed, "Date") == boto_signed.headers["Date"]
+    assert signed.target == scenario.request.target
+    assert set(scenario.request.headers) <= set(signed.headers)
 
 
-@given(v2_scenes)
-@example(WORST)
-def test_v2_query(scene: Scene) -> None:
-    theirs = scene.boto_sign(auth.HmacV1QueryAuth(scene.boto_credentials(), expires=scene.expires))
-    ours = scene.sign(use_headers=False)
-    # botocore copies the headers that are signed into the query as well; here they stay headers.
-    copied = {name.lower() for name, _ in scene.signed}
-    sent = [pair for pair in parameters(theirs.url.partition("?")[2]) if pair.partition("=")[0] not in copied]
-    mine = [f"{name}={value}" if value else name for name, value in ours.query]
-    assert sorted(mine) == sent
-    assert ours.headers == scene.request.headers
+@given(v2_scenarios)
+@example(UNUSUAL)
+def test_v2_query(scenario: Scenario) -> None:
+    boto_signed = scenario.boto_sign(auth.HmacV1QueryAuth(scenario.boto_credentials(), expires=scenario.expires))
+    signed = scenario.sign(use_headers=False)
+    # botocore also copies the signed headers into the query; this package does not.
+    copied = {name.lower() for name, _ in scenario.signed}
+    expected = [pair for pair in parameters(boto_signed.url.partition("?")[2]) if pair.partition("=")[0] not in copied]
+    signed_query = [f"{name}={value}" if value else name for name, value in signed.query]
+    assert sorted(signed_query) == expected
+    assert signed.headers == scenario.request.headers
 
 
 def test_a_request_just_after_midnight_is_signed_with_the_new_days_key() -> None:
-    # A key that stays in the cache over midnight would fail every request of the new day.
-    scene = Scene("GET", ("https://b.s3.amazonaws.com/", "b"), b"k", (), (), (), EDGES[2], WORST.credentials, "r")
-    for moment in (EDGES[2], EDGES[2] + timedelta(seconds=1)):
-        scene.moment = moment
-        theirs = scene.boto_sign(auth.S3SigV4Auth(scene.boto_credentials(), "s3", scene.region))
-        assert header(scene.sign(use_headers=True), "Authorization") == theirs.headers["Authorization"]
+    # If the old key stayed in the cache, every request of the new day would fail.
+    scenario = Scenario(
+        "GET", ("https://b.s3.amazonaws.com/", "b"), b"k", (), (), (), UNUSUAL_TIMES[2], UNUSUAL.credentials, "r"
+    )
+    for moment in (UNUSUAL_TIMES[2], UNUSUAL_TIMES[2] + timedelta(seconds=1)):
+        scenario.moment = moment
+        boto_signed = scenario.boto_sign(auth.S3SigV4Auth(scenario.boto_credentials(), "s3", scenario.region))
+        assert header(scenario.sign(use_headers=True), "Authorization") == boto_signed.headers["Authorization"]

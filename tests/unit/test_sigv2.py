@@ -1,4 +1,4 @@
-"""Signature v2: the worked examples of Amazon's documentation, and what a signed request must look like.
+"""Signature v2: the examples of Amazon's documentation, and the form of a signed request.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationExamples
 """
@@ -39,7 +39,7 @@ UPLOAD = [
 ]
 JPEG = [("Content-Type", " image/jpeg ")]
 LIST = [("prefix", "photos"), ("max-keys", "50"), ("marker", "puppy")]
-#: Request, string to sign, signature. The bucket johnsmith is that of older editions of the same page.
+#: Request, string to sign, signature. The examples with the bucket johnsmith are from older versions of the page.
 EXAMPLES: dict[str, tuple[Request, str, str]] = {
     "object GET": (
         ("GET", "awsexamplebucket1", "/photos/puppy.jpg", [], [], "Tue, 27 Mar 2007 19:36:42 +0000"),
@@ -124,9 +124,9 @@ def header(request: S3Request, name: str) -> str | None:
 def test_documented_examples(example: str) -> None:
     (method, bucket, path, query, headers, date), expected, signature = EXAMPLES[example]
     resource = sigv2.canonicalized_resource(path, query, bucket)
-    to_sign = sigv2.string_to_sign(method, headers, date, resource)
-    assert to_sign == expected
-    assert sigv2.signature(SECRET, to_sign) == signature
+    string_to_sign = sigv2.string_to_sign(method, headers, date, resource)
+    assert string_to_sign == expected
+    assert sigv2.signature(SECRET, string_to_sign) == signature
 
 
 def test_documented_query_example_as_a_request() -> None:
@@ -138,44 +138,44 @@ def test_documented_query_example_as_a_request() -> None:
     )
 
 
-def test_header_request() -> None:
+def test_signature_in_headers() -> None:
     request = S3Request("GET", "https", "johnsmith.s3.amazonaws.com", "/k", (), (("Range", "bytes=0-9"),))
     signed = sign(request, context(S3UseHeaders="on"), TEMPORARY, NOW)
     assert header(signed, "Date") == "Tue, 27 Mar 2007 19:36:42 GMT"
     assert header(signed, "x-amz-security-token") == TOKEN
     assert header(signed, "Range") == "bytes=0-9"
-    to_sign = f"GET\n\n\nTue, 27 Mar 2007 19:36:42 GMT\nx-amz-security-token:{TOKEN}\n/johnsmith/k"
-    assert header(signed, "Authorization") == f"AWS AKIAIOSFODNN7EXAMPLE:{sigv2.signature(SECRET, to_sign)}"
+    string_to_sign = f"GET\n\n\nTue, 27 Mar 2007 19:36:42 GMT\nx-amz-security-token:{TOKEN}\n/johnsmith/k"
+    assert header(signed, "Authorization") == f"AWS AKIAIOSFODNN7EXAMPLE:{sigv2.signature(SECRET, string_to_sign)}"
     assert signed.query == ()
     assert len(signed.headers) == 4
 
 
-def test_query_request_with_a_token_signs_it_as_a_header_and_sends_it_in_the_query() -> None:
+def test_signature_in_the_query_signs_the_token_as_a_header_and_sends_it_in_the_query() -> None:
     query, headers = (("versionId", "3"),), (("Range", "bytes=0-9"),)
     request = S3Request("GET", "https", "johnsmith.s3.amazonaws.com", "/k", query, headers)
     signed = sign(request, context(S3Expires="60"), TEMPORARY, NOW)
-    deadline = int(NOW.timestamp()) + 60
-    to_sign = f"GET\n\n\n{deadline}\nx-amz-security-token:{TOKEN}\n/johnsmith/k?versionId=3"
+    expires = int(NOW.timestamp()) + 60
+    string_to_sign = f"GET\n\n\n{expires}\nx-amz-security-token:{TOKEN}\n/johnsmith/k?versionId=3"
     parameters = dict(signed.query)
-    assert parameters.pop("Signature") == percent_encode(sigv2.signature(SECRET, to_sign).encode(), "")
+    assert parameters.pop("Signature") == percent_encode(sigv2.signature(SECRET, string_to_sign).encode(), "")
     assert parameters == {
         "versionId": "3",
         "AWSAccessKeyId": "AKIAIOSFODNN7EXAMPLE",
-        "Expires": str(deadline),
+        "Expires": str(expires),
         "x-amz-security-token": "AQoDYXdz%2F%2Ftoken%2Bwith%2Fodd%3D%3Dcharacters",
     }
     assert signed.headers == headers
 
 
-def test_bucket_of_path_style_is_not_signed_twice() -> None:
-    virtual = S3Request("GET", "https", "johnsmith.s3.amazonaws.com", "/a%20b")
-    path = S3Request("GET", "https", "s3.amazonaws.com", "/johnsmith/a%20b")
-    one = sign(virtual, context(), CREDENTIALS, NOW)
-    other = sign(path, context("https://s3.amazonaws.com/johnsmith/"), CREDENTIALS, NOW)
+def test_the_bucket_of_path_style_is_not_signed_twice() -> None:
+    virtual_host_style = S3Request("GET", "https", "johnsmith.s3.amazonaws.com", "/a%20b")
+    path_style = S3Request("GET", "https", "s3.amazonaws.com", "/johnsmith/a%20b")
+    one = sign(virtual_host_style, context(), CREDENTIALS, NOW)
+    other = sign(path_style, context("https://s3.amazonaws.com/johnsmith/"), CREDENTIALS, NOW)
     assert one.query == other.query
 
 
-def test_subresources_are_sorted_and_others_left_out() -> None:
+def test_subresources_are_sorted_and_other_parameters_are_not_signed() -> None:
     query = [("versionId", "3"), ("max-keys", "2"), ("response-expires", "x"), ("partNumber", "1"), ("acl", "")]
     expected = "/k?acl&partNumber=1&response-expires=x&versionId=3"
     assert sigv2.canonicalized_resource("/k", query) == expected
@@ -202,7 +202,7 @@ def test_folded_header_lines_are_unfolded() -> None:
 
 
 @pytest.mark.parametrize("use_headers", ["on", "off"])
-def test_a_signature_that_is_there_is_replaced(use_headers: str) -> None:
+def test_an_existing_signature_is_replaced(use_headers: str) -> None:
     host = "johnsmith.s3.amazonaws.com"
     stale = (
         ("Authorization", "AWS A:B"),
@@ -222,6 +222,6 @@ def test_a_signature_that_is_there_is_replaced(use_headers: str) -> None:
     assert one == other
 
 
-def test_a_secret_that_is_not_utf_8_signs_too() -> None:
-    # Such bytes come as surrogates; an encode that refuses them raises an error with the whole secret in it.
+def test_a_secret_key_that_is_not_utf_8() -> None:
+    # Such bytes are surrogates in Python; a strict encode() would raise an exception that contains the secret key.
     assert sigv2.signature("s3cret\udce9", "GET") != sigv2.signature("s3cret", "GET")

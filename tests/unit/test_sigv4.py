@@ -1,4 +1,4 @@
-"""Signature v4: the worked examples of Amazon's documentation of S3, and what a signed request must look like.
+"""Signature v4: the examples of Amazon's documentation of S3, and the form of a signed request.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
@@ -22,7 +22,7 @@ TEMPORARY = Credentials(access_key="AKIAIOSFODNN7EXAMPLE", secret_key=SECRET, se
 HOST = "examplebucket.s3.amazonaws.com"
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 SCOPE = "20130524/us-east-1/s3/aws4_request"
-EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+EMPTY_PAYLOAD_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def settings(**extra: str) -> Settings:
@@ -55,7 +55,7 @@ EXAMPLES: dict[str, tuple[str, str, Pairs, Pairs, str, str, str]] = {
         "/test.txt",
         [],
         [("Range", "bytes=0-9")],
-        EMPTY,
+        EMPTY_PAYLOAD_HASH,
         "7344ae5b7ee6c3e7e6b0fe0640412a37625d1fbfff95c48bbb2dc43964946972",
         "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
     ),
@@ -73,7 +73,7 @@ EXAMPLES: dict[str, tuple[str, str, Pairs, Pairs, str, str, str]] = {
         "/",
         [("lifecycle", "")],
         [],
-        EMPTY,
+        EMPTY_PAYLOAD_HASH,
         "9766c798316ff2757b517bc739a67f6213b4ab36dd5da2f94eaebf79c77395ca",
         "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
     ),
@@ -82,7 +82,7 @@ EXAMPLES: dict[str, tuple[str, str, Pairs, Pairs, str, str, str]] = {
         "/",
         [("max-keys", "2"), ("prefix", "J")],
         [],
-        EMPTY,
+        EMPTY_PAYLOAD_HASH,
         "df57d21db20da04d7fa30298dd4488ba3a2b47ca3a489c74750e0f1e7df1b9b7",
         "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
     ),
@@ -106,14 +106,16 @@ def test_documented_header_examples(example: str) -> None:
         sigv4.signed_headers(headers),
         payload_hash,
     )
-    to_sign = sigv4.string_to_sign(sigv4.timestamp(NOW), sigv4.credential_scope("20130524", "us-east-1"), canonical)
-    assert to_sign == f"AWS4-HMAC-SHA256\n20130524T000000Z\n{SCOPE}\n{canonical_hash}"
-    assert sigv4.signature(sigv4.signing_key(SECRET, "20130524", "us-east-1"), to_sign) == signature
+    string_to_sign = sigv4.string_to_sign(
+        sigv4.timestamp(NOW), sigv4.credential_scope("20130524", "us-east-1"), canonical
+    )
+    assert string_to_sign == f"AWS4-HMAC-SHA256\n20130524T000000Z\n{SCOPE}\n{canonical_hash}"
+    assert sigv4.signature(sigv4.signing_key(SECRET, "20130524", "us-east-1"), string_to_sign) == signature
 
 
 @pytest.mark.parametrize("example", ["GET bucket lifecycle", "GET bucket (list objects)"])
 def test_documented_header_examples_as_requests(example: str) -> None:
-    # Of the other two Amazon signs Range and Date as well, which S3 does not demand.
+    # In the other two Amazon signs Range and Date as well, which S3 does not require.
     method, path, query, _, _, _, signature = EXAMPLES[example]
     request = S3Request(method, "https", HOST, path, tuple(reversed(query)))
     signed = sign(request, context(S3UseHeaders="on"), CREDENTIALS, NOW)
@@ -135,13 +137,13 @@ def test_documented_query_example() -> None:
     )
 
 
-def test_header_request_is_otherwise_unchanged() -> None:
+def test_signature_in_headers_leaves_the_rest_of_the_request_unchanged() -> None:
     request = S3Request("HEAD", "https", HOST, "//a%2B//b", (("versionId", "x"),), (("Range", "bytes=0-9"),))
     signed = sign(request, context(S3UseHeaders="on"), TEMPORARY, NOW)
     assert (signed.method, signed.scheme, signed.host, signed.target) == ("HEAD", "https", HOST, request.target)
     assert header(signed, "range") == "bytes=0-9"
     assert header(signed, "x-amz-date") == "20130524T000000Z"
-    assert header(signed, "x-amz-content-sha256") == EMPTY
+    assert header(signed, "x-amz-content-sha256") == EMPTY_PAYLOAD_HASH
     assert header(signed, "x-amz-security-token") == TOKEN
     names = "SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token,"
     assert names in str(header(signed, "Authorization"))
@@ -149,7 +151,7 @@ def test_header_request_is_otherwise_unchanged() -> None:
     assert request.headers == (("Range", "bytes=0-9"),)
 
 
-def test_query_request_keeps_its_own_parameters_and_sends_the_token_there() -> None:
+def test_signature_in_the_query_keeps_other_parameters_and_sends_the_token_there() -> None:
     request = S3Request("GET", "https", HOST, "/k", (("versionId", "x"),), (("Range", "bytes=0-9"),))
     signed = sign(request, context(), TEMPORARY, NOW)
     assert signed.query[0] == ("versionId", "x")
@@ -159,7 +161,7 @@ def test_query_request_keeps_its_own_parameters_and_sends_the_token_there() -> N
     assert signed.headers == (("Range", "bytes=0-9"),)
 
 
-def test_no_token_no_token_header_or_parameter() -> None:
+def test_without_a_token_there_is_no_token_header_or_parameter() -> None:
     request = S3Request("GET", "https", HOST, "/k")
     for use_headers in ("on", "off"):
         signed = sign(request, context(S3UseHeaders=use_headers), CREDENTIALS, NOW)
@@ -176,7 +178,7 @@ def test_headers_that_a_proxy_may_change_are_not_signed(use_headers: str) -> Non
 
 
 def test_amz_headers_and_content_type_are_signed() -> None:
-    # S3 refuses a request with an x-amz- header that is not signed.
+    # S3 rejects a request with an unsigned x-amz- header.
     extra = (("X-Amz-Request-Payer", "requester"), ("Content-Type", "text/plain"))
     request = S3Request("GET", "https", HOST, "/k", (), extra)
     signed = sign(request, context(S3UseHeaders="on"), CREDENTIALS, NOW)
@@ -188,14 +190,14 @@ def test_amz_headers_and_content_type_are_signed() -> None:
     assert signed.headers == extra
 
 
-def test_signing_again_replaces_the_signature_of_the_headers() -> None:
+def test_an_existing_signature_is_replaced() -> None:
     request = S3Request("GET", "https", HOST, "/k", (), (("Range", "bytes=0-9"),))
-    once = sign(request, context(S3UseHeaders="on"), TEMPORARY, NOW - timedelta(hours=1))
-    assert sign(once, context(S3UseHeaders="on"), CREDENTIALS, NOW) == sign(
+    signed = sign(request, context(S3UseHeaders="on"), TEMPORARY, NOW - timedelta(hours=1))
+    assert sign(signed, context(S3UseHeaders="on"), CREDENTIALS, NOW) == sign(
         request, context(S3UseHeaders="on"), CREDENTIALS, NOW
     )
-    # Two ways to sign in one request, and S3 refuses it.
-    assert sign(once, context(), CREDENTIALS, NOW).headers == (("Range", "bytes=0-9"),)
+    # S3 rejects a request with two signatures.
+    assert sign(signed, context(), CREDENTIALS, NOW).headers == (("Range", "bytes=0-9"),)
 
 
 def test_payload_hash_of_a_body() -> None:
@@ -209,14 +211,14 @@ def test_payload_hash_of_a_body() -> None:
 
 @pytest.mark.parametrize("region", ["us-east-1", None])
 @pytest.mark.parametrize("zone", [None, timezone(timedelta(hours=2))])
-def test_a_time_that_is_not_utc_is_refused(region: str | None, zone: timezone | None) -> None:
-    environ = {"S3Region": region} if region else {}
-    section = from_environ({"S3BucketURL": f"https://{HOST}/", "S3AccessKey": "A", "S3SecretKey": SECRET, **environ})
+def test_a_time_that_is_not_utc_is_rejected(region: str | None, zone: timezone | None) -> None:
+    variables = {"S3Region": region} if region else {}
+    parsed = from_environ({"S3BucketURL": f"https://{HOST}/", "S3AccessKey": "A", "S3SecretKey": SECRET, **variables})
     with pytest.raises(ValueError, match="utc"):
-        sign(S3Request("GET", "https", HOST, "/k"), section.signing, CREDENTIALS, datetime(2013, 5, 24, tzinfo=zone))
+        sign(S3Request("GET", "https", HOST, "/k"), parsed.signing, CREDENTIALS, datetime(2013, 5, 24, tzinfo=zone))
 
 
-def test_uploads_do_not_fill_the_caches() -> None:
+def test_templates_of_uploads_are_not_cached() -> None:
     before = sigv4._daily_header_template.cache_info().currsize, sigv4._template_at.cache_info().currsize
     request = S3Request("PUT", "https", "b.example", "/a", (), (("Content-Type", "video/mp4"),))
     for number in range(50):
@@ -225,8 +227,8 @@ def test_uploads_do_not_fill_the_caches() -> None:
     assert (sigv4._daily_header_template.cache_info().currsize, sigv4._template_at.cache_info().currsize) == before
 
 
-def test_signing_keys_are_not_shared() -> None:
-    # A cache that forgot one of them would sign for the wrong account, day or region.
+def test_signing_keys_are_different() -> None:
+    # If the cache ignored an argument, requests would be signed for another account, day, region or service.
     keys = {
         sigv4.signing_key(secret, date, region, service)
         for secret in (SECRET, SECRET.lower())
@@ -238,7 +240,9 @@ def test_signing_keys_are_not_shared() -> None:
     assert sigv4.signing_key.cache_info().maxsize
 
 
-def test_a_secret_that_is_not_utf_8_signs_too() -> None:
-    # Such bytes come as surrogates; an encode that refuses them raises an error with the whole secret in it.
-    odd = Credentials(access_key="A", secret_key="s3cret\udce9", security_token=None)
-    assert header(sign(S3Request("GET", "https", HOST, "/k"), context(S3UseHeaders="on"), odd, NOW), "Authorization")
+def test_a_secret_key_that_is_not_utf_8() -> None:
+    # Such bytes are surrogates in Python; a strict encode() would raise an exception that contains the secret key.
+    credentials = Credentials(access_key="A", secret_key="s3cret\udce9", security_token=None)
+    assert header(
+        sign(S3Request("GET", "https", HOST, "/k"), context(S3UseHeaders="on"), credentials, NOW), "Authorization"
+    )

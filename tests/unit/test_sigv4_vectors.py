@@ -1,7 +1,7 @@
 """The official test suite of Signature v4, step by step, for headers and query.
 
 Source: awslabs/aws-c-auth, tests/aws-signing-test-suite/v4 (Apache-2.0; the file names the commit).
-It is for a service that normalises paths; S3 does not, so that step is done here.
+The suite is for services that normalize paths. S3 does not, so the package does not either: this file does it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ each_case = pytest.mark.parametrize("name", sorted(CASES))
 
 @dataclass
 class Case:
-    """A case of the suite, its request parsed and percent-encoded as the functions want it."""
+    """A case of the suite; its request is parsed and percent-encoded for the functions of the package."""
 
     context: dict[str, Any]
     expected: dict[str, str]
@@ -66,11 +66,11 @@ class Case:
             self.payload_hash,
         )
 
-    def signature(self, to_sign: str) -> str:
+    def signature(self, string_to_sign: str) -> str:
         key = sigv4.signing_key(
             self.credentials.secret_key, self.time[:8], self.context["region"], self.context["service"]
         )
-        return sigv4.signature(key, to_sign)
+        return sigv4.signature(key, string_to_sign)
 
 
 def load(name: str) -> Case:
@@ -79,13 +79,13 @@ def load(name: str) -> Case:
     request_line, _, fields = head.partition("\n")
     method, target = request_line.removesuffix(" HTTP/1.1").split(" ", 1)
     path, _, query = target.partition("?")
-    # A line that begins with white space continues the one before it.
+    # A line that begins with white space continues the previous one.
     headers = [pair(field, ":") for field in re.split(r"\n(?=\S)", fields.strip("\n"))]
     return Case(
         context=case["context"],
         expected=case,
         method=method,
-        path=percent_encode((normalized(path) if case["context"]["normalize"] else path).encode()),
+        path=percent_encode((normalize(path) if case["context"]["normalize"] else path).encode()),
         query=parameters(query),
         headers=headers,
         payload_hash=sha256(body.encode() if case["context"]["sign_body"] else b"").hexdigest(),
@@ -105,8 +105,8 @@ def parameters(query: str) -> Pairs:
     return [(encoded(name), encoded(value)) for name, value in (pair(part, "=") for part in query.split("&") if part)]
 
 
-def normalized(path: str) -> str:
-    """RFC 3986, 5.2.4, with empty segments removed too; S3 must never see this."""
+def normalize(path: str) -> str:
+    """Normalize a path: RFC 3986, 5.2.4, and empty segments are removed. Paths for S3 must stay as they are."""
     segments: list[str] = []
     for segment in path.split("/"):
         if segment == "..":
@@ -116,7 +116,7 @@ def normalized(path: str) -> str:
     return "/" + "/".join(segments) + ("/" if segments and path.endswith("/") else "")
 
 
-def header_variant(case: Case) -> Pairs:
+def headers_to_sign(case: Case) -> Pairs:
     headers = [*case.headers, ("X-Amz-Date", case.time)]
     if case.context["sign_body"]:
         headers.append(("x-amz-content-sha256", case.payload_hash))
@@ -125,7 +125,7 @@ def header_variant(case: Case) -> Pairs:
     return headers
 
 
-def query_variant(case: Case) -> Pairs:
+def query_to_sign(case: Case) -> Pairs:
     names = sigv4.signed_headers(case.headers)
     expires = case.context["expiration_in_seconds"]
     return case.query + sigv4.query_parameters(
@@ -133,19 +133,19 @@ def query_variant(case: Case) -> Pairs:
     )
 
 
-def test_no_case_is_missing() -> None:
+def test_number_of_cases() -> None:
     assert len(CASES) == 38
 
 
 @each_case
-def test_header(name: str) -> None:
+def test_signature_in_headers(name: str) -> None:
     case = load(name)
-    headers = header_variant(case)
+    headers = headers_to_sign(case)
     canonical = case.canonical_request(case.query, headers)
     assert canonical == case.expected["header-canonical-request"]
-    to_sign = sigv4.string_to_sign(case.time, case.scope, canonical)
-    assert to_sign == case.expected["header-string-to-sign"]
-    signature = case.signature(to_sign)
+    string_to_sign = sigv4.string_to_sign(case.time, case.scope, canonical)
+    assert string_to_sign == case.expected["header-string-to-sign"]
+    signature = case.signature(string_to_sign)
     assert signature == case.expected["header-signature"]
     names = sigv4.signed_headers(headers)
     authorization = sigv4.authorization(case.credentials.access_key, case.scope, names, signature)
@@ -153,17 +153,17 @@ def test_header(name: str) -> None:
 
 
 @each_case
-def test_query(name: str) -> None:
+def test_signature_in_the_query(name: str) -> None:
     case = load(name)
-    query = query_variant(case)
+    query = query_to_sign(case)
     canonical = case.canonical_request(query, case.headers)
     assert canonical == case.expected["query-canonical-request"]
-    to_sign = sigv4.string_to_sign(case.time, case.scope, canonical)
-    assert to_sign == case.expected["query-string-to-sign"]
-    signature = case.signature(to_sign)
+    string_to_sign = sigv4.string_to_sign(case.time, case.scope, canonical)
+    assert string_to_sign == case.expected["query-string-to-sign"]
+    signature = case.signature(string_to_sign)
     assert signature == case.expected["query-signature"]
     query.append(("X-Amz-Signature", signature))
-    if case.context.get("omit_session_token"):  # some services want the token outside of the signature
+    if case.context.get("omit_session_token"):  # some services require that the token is not signed
         query.append(("X-Amz-Security-Token", encoded(str(case.credentials.security_token))))
     target = case.expected["query-signed-request"].split(" HTTP/1.1\n")[0]
     assert sorted(parameters(target.partition("?")[2])) == sorted(query)

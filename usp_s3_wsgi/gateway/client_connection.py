@@ -32,7 +32,7 @@ class ClientConnection:
     """The client's connection of one request.
 
     ``counts_length``: usp_s3_module counts the body's bytes, and ends a response abnormally whose body is shorter than
-    its Content-Length. ``guarded_body``: its means to end any truncated body; None if another process holds the
+    its Content-Length. ``httpd_request``: its means to end any truncated body; None if another process holds the
     connection, or without the module.
     """
 
@@ -41,10 +41,10 @@ class ClientConnection:
         environ: Mapping[str, Any],
         log: RequestLog,
         counts_length: bool = False,
-        guarded_body: HttpdRequest | None = None,
+        httpd_request: HttpdRequest | None = None,
     ) -> None:
         self._environ, self._log = environ, log
-        self._counts_length, self._guarded_body = counts_length, guarded_body
+        self._counts_length, self._httpd_request = counts_length, httpd_request
 
     def check_truncation_is_detectable(self, response: S3Response) -> None:
         """Raises: BadUpstreamResponse: the client could take a truncated body of this response for a complete one."""
@@ -66,8 +66,8 @@ class ClientConnection:
 
         Return whether httpd itself ends the response abnormally; else the caller raises an exception.
         """
-        if self._guarded_body is not None:
-            self._guarded_body.mark_truncated()
+        if self._httpd_request is not None:
+            self._httpd_request.mark_truncated()
             return True
         if self._counts_length and has_length:
             return True

@@ -40,6 +40,9 @@ class ClientRequest(NamedTuple):
     accept_encoding: str
     is_subrequest: bool
 
+    def __repr__(self) -> str:
+        return f"ClientRequest({self.method} {self.key})"  # without the query, which may hold the client's secrets
+
     def for_bucket(self, settings: Settings) -> S3Request:
         """Return the unsigned request to a bucket. Raises: ObjectNotFound, BadRequestTarget."""
         path = settings.bucket_url.prefix + self.key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ObjectNotFound, clear_traceback
@@ -24,10 +24,10 @@ from usp_s3_wsgi.transport.http_response import S3Response
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Serve one GET or HEAD of an object, as the settings in the WSGI environ say: PEP 3333."""
-    guarded_body = httpd_module.guarded_body()
-    log = RequestLog(environ, guarded_body)
+    httpd_request = httpd_module.current_request()
+    log = RequestLog(environ, httpd_request)
     try:
-        response = _respond(environ, guarded_body, log)
+        response = _respond(environ, httpd_request, log)
     except GatewayError as failure:
         response = _error_response(environ, failure)
         clear_traceback(failure)
@@ -48,17 +48,18 @@ def _error_response(environ: dict[str, Any], failure: GatewayError) -> Response:
     return client_response.error_response(failure.status, failure.headers, environ["REQUEST_METHOD"], is_subrequest)
 
 
-def _respond(environ: dict[str, Any], guarded_body: HttpdRequest | None, log: RequestLog) -> Response:
+def _respond(environ: dict[str, Any], httpd_request: HttpdRequest | None, log: RequestLog) -> Response:
     """Return the response. Raises: GatewayError, after it is logged."""
     try:
         discard_request_body(environ)
         context = operator_settings.from_environ(environ)
         log.is_debug = context.is_debug
+        context.check_interpreter(context.settings)
         request = client_request.from_environ(environ, context.served_path, context.error_status)
     except GatewayError as failure:
         log.failure(failure)
         raise
-    client = ClientConnection(environ, log, context.counts_length, guarded_body)
+    client = ClientConnection(environ, log, context.counts_length, httpd_request)
     bucket_request = _BucketRequest(request, context.settings, context, client, log)
     try:
         return bucket_request.respond()
@@ -67,21 +68,39 @@ def _respond(environ: dict[str, Any], guarded_body: HttpdRequest | None, log: Re
         if fallback is None or not retry_policy.should_use_fallback(failure, on_404):
             log.failure(failure, bucket_request.last_attempt())
             raise
-        log.failure(failure, bucket_request.last_attempt(), "using S3FallbackURL", Level.WARNING)
         clear_traceback(failure)
-        first_failure = failure
-    return _respond_from_fallback(_BucketRequest(request, fallback, context, client, log), first_failure, log)
+        first_failure = _FirstFailure(failure, bucket_request.last_attempt())
+    return _respond_from_fallback(_BucketRequest(request, fallback, context, client, log), first_failure, context, log)
 
 
-def _respond_from_fallback(bucket_request: _BucketRequest, first_failure: GatewayError, log: RequestLog) -> Response:
-    """Return the fallback bucket's response. Raises: GatewayError, after it is logged."""
+class _FirstFailure(NamedTuple):
+    """The failure of the first bucket, for which the fallback bucket is used."""
+
+    failure: GatewayError
+    attempt: Attempt | None
+
+    def log(self, log: RequestLog, level: Level) -> None:
+        log.failure(self.failure, self.attempt, "using S3FallbackURL", level)
+
+
+def _respond_from_fallback(
+    bucket_request: _BucketRequest, first: _FirstFailure, context: RequestContext, log: RequestLog
+) -> Response:
+    """Return the fallback bucket's response. Raises: GatewayError, after both failures are logged."""
     try:
-        return bucket_request.respond()
+        context.check_interpreter(bucket_request.settings)
+        response = bucket_request.respond()
     except GatewayError as failure:
+        first.log(log, Level.ERROR)
         log.failure(failure, bucket_request.last_attempt())
-        if first_failure.status >= 500 and isinstance(failure, (ObjectNotFound, AccessDenied)):
-            raise first_failure from None  # what a copy lacks may be in the bucket itself
+        if first.failure.status >= 500 and isinstance(failure, (ObjectNotFound, AccessDenied)):
+            raise first.failure from None  # what a copy lacks may be in the bucket itself
         raise
+    except Exception:
+        first.log(log, Level.ERROR)
+        raise
+    first.log(log, Level.WARNING)
+    return response
 
 
 class _BucketRequest:
@@ -95,7 +114,7 @@ class _BucketRequest:
         client: ClientConnection,
         log: RequestLog,
     ) -> None:
-        self._request, self._settings, self._context = request, settings, context
+        self._request, self.settings, self._context = request, settings, context
         self._client, self._log = client, log
         self._fetcher = Fetcher(settings, log)
 
@@ -105,8 +124,7 @@ class _BucketRequest:
 
     def respond(self) -> Response:
         """Return what the client gets. Raises: GatewayError."""
-        self._context.check_interpreter(self._settings)
-        request = self._request.for_bucket(self._settings)
+        request = self._request.for_bucket(self.settings)
         response = self._fetcher.fetch(request)
         requested_range, if_range = request.header("Range"), request.header("If-Range")
         if byte_range.must_refetch_whole(response.status, response.headers, requested_range, if_range):
@@ -121,7 +139,7 @@ class _BucketRequest:
 
     def _client_response(self, request: S3Request, response: S3Response) -> Response:
         if response.status not in {200, 206}:
-            headers = client_response.forwarded_headers(response, self._settings)
+            headers = client_response.forwarded_headers(response, self.settings)
             response.drain_or_close()
             return client_response.short_response(response.status, headers, request.method)
         content_range = byte_range.validate(
@@ -132,7 +150,7 @@ class _BucketRequest:
             request.is_for_part_number,
         )
         status = self._context.error_status or response.status
-        headers = client_response.object_headers(response, self._settings)
+        headers = client_response.object_headers(response, self.settings)
         if request.method == "HEAD":
             response.drain_or_close()
             return Response(status, headers, [])

@@ -6,22 +6,22 @@ from types import ModuleType
 
 
 class HttpdRequest:
-    """The response body of one request. Only valid while that request is handled, in its thread."""
+    """httpd's side of one request. Only valid while that request is handled, in its thread."""
 
     def __init__(self, module: ModuleType, capsule: object) -> None:
         self._module, self._capsule = module, capsule
 
     def mark_truncated(self) -> None:
         """Tell httpd, before the body ends, that it is not complete: httpd ends the response abnormally."""
-        self._module.cut_body(self._capsule)
+        self._module.mark_body_truncated(self._capsule)
 
     def log(self, level: int, line: str) -> None:
         """Write a line to httpd's error log, unless LogLevel is below the level (3 error, 4 warn, 6 info, 7 debug)."""
         self._module.log(self._capsule, level, line)
 
 
-def guarded_body() -> HttpdRequest | None:
-    """Return the body of the request that this thread handles; None without the module, and in mod_wsgi's daemons."""
+def current_request() -> HttpdRequest | None:
+    """Return the request that this thread handles; None without the module, and in mod_wsgi's daemons."""
     capsule = _module.guarded_body() if _module else None
     return None if _module is None or capsule is None else HttpdRequest(_module, capsule)
 

@@ -77,12 +77,12 @@ def _from_module(text: str, proof: str, is_main_interpreter: bool) -> RequestCon
         raise SettingError(_NO_SETTINGS)
     variables, rest = _netstring(text, len(proof))
     facts = dict(_pairs(_netstring(text, rest)[0]))
-    if "refusal" in facts:
-        raise SettingError(facts["refusal"])
+    if "error" in facts:
+        raise SettingError(facts["error"])
     status = facts.get("error status")
     return RequestContext(
         _parse(variables),
-        facts.get("served path"),
+        facts.get("path"),
         int(status) if status else None,
         counts_length=True,
         is_debug="debug" in facts,

@@ -24,17 +24,17 @@ class Level(IntEnum):
 class RequestLog:
     """Writes lines about a request. ``is_debug``: also each response of S3 that is not a success."""
 
-    def __init__(self, environ: Mapping[str, Any], guarded_body: HttpdRequest | None = None) -> None:
-        """``guarded_body``: usp_s3_module's way to httpd's log; None: mod_wsgi writes all lines, at level error."""
+    def __init__(self, environ: Mapping[str, Any], httpd_request: HttpdRequest | None = None) -> None:
+        """``httpd_request``: usp_s3_module's way to httpd's log; None: mod_wsgi writes all lines, at level error."""
         self._stream, self._mount = environ["wsgi.errors"], environ.get("SCRIPT_NAME") or "/"
-        self._guarded_body = guarded_body
+        self._httpd_request = httpd_request
         self.is_debug = False
 
     def failure(
         self, failure: GatewayError, attempt: Attempt | None = None, action: str = "", level: Level = Level.ERROR
     ) -> None:
         """Log a failure; ``action``: what is done about it."""
-        line = error_log.format_failure(failure, attempt, action)
+        line = error_log.format_failure(failure, attempt, action, level)
         if line is not None:
             self._write(failure.code, line, level)
         elif failure.s3_error is not None:
@@ -46,7 +46,7 @@ class RequestLog:
         ``is_misconfigured``: a warning, because the clock or the region of this server is wrong.
         """
         self.failure(failure, attempt, "retrying", Level.WARNING if is_misconfigured else Level.INFO)
-        if self._guarded_body is not None and failure.should_log and attempt is not None:
+        if self._httpd_request is not None and failure.should_log and attempt is not None:
             frequent = error_log.format_frequent_retries(failure, attempt)
             if frequent is not None:
                 self._write(LogCode.FREQUENT_RETRIES, frequent, Level.WARNING)
@@ -55,7 +55,7 @@ class RequestLog:
         """Log a response of S3 that is not a success, and that no other line tells of, at LogLevel debug."""
         if self.is_debug:
             text = error_log.with_details(str(s3_error), attempt, action)
-            self._write(LogCode.S3_RESPONSE, text if self._guarded_body else f"debug: {text}", Level.DEBUG)
+            self._write(LogCode.S3_RESPONSE, text if self._httpd_request else f"debug: {text}", Level.DEBUG)
 
     def internal_error(self, error: Exception) -> None:
         """Log an unexpected exception."""
@@ -68,7 +68,7 @@ class RequestLog:
 
     def _write(self, code: LogCode, text: str, level: Level) -> None:
         line = error_log.format_line(code, f"{self._mount}: {text}")
-        if self._guarded_body is not None:
-            self._guarded_body.log(level, line)
+        if self._httpd_request is not None:
+            self._httpd_request.log(level, line)
         else:
             self._stream.write(line + "\n")

@@ -29,13 +29,17 @@ class Attempt(NamedTuple):
         return f"{target}, attempt {self.number}, {self.seconds:.3f} s" if self.number else target
 
 
-def format_failure(failure: GatewayError, attempt: Attempt | None = None, action: str = "") -> str | None:
-    """Return the line of a failure, None where it is not logged; ``action``: what is done about it."""
+def format_failure(
+    failure: GatewayError, attempt: Attempt | None = None, action: str = "", level: int | None = None
+) -> str | None:
+    """Return the line of a failure, None if it is not logged; ``action``: what is done about it.
+
+    ``level``: lines of another level are limited apart, because httpd may drop those of one level.
+    """
     if not failure.should_log:
         return None
-    suppressed = rate_limiter.allow(
-        (attempt.host, failure.rate_limit_key) if attempt and attempt.host else str(failure)
-    )
+    kind = (attempt.host, failure.rate_limit_key) if attempt and attempt.host else str(failure)
+    suppressed = rate_limiter.allow((kind, level))
     if suppressed is None:
         return None
     hint_and_action = "; ".join([part for part in (failure.hint, action) if part])
@@ -43,11 +47,11 @@ def format_failure(failure: GatewayError, attempt: Attempt | None = None, action
 
 
 def format_frequent_retries(failure: GatewayError, attempt: Attempt) -> str | None:
-    """Count a retry, and return the line that tells of a host whose requests are often retried, None for no line."""
+    """Count a retry, and return the line about a host whose requests are often retried, None for no line."""
     if not retry_alarm.record((attempt.host, failure.rate_limit_key)):
         return None
     return (
-        f"{retry_alarm.threshold} requests to {attempt.host} were retried within {retry_alarm.seconds:g} s; "
+        f"{retry_alarm.threshold} attempts to {attempt.host} failed and were retried within {retry_alarm.seconds:g} s; "
         f"the last failure: {failure} (LogLevel usp_s3:info shows each)"
     )
 

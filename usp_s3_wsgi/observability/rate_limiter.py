@@ -58,8 +58,10 @@ class FrequencyAlarm:
         """Count an event; return whether the alarm is to be given now."""
         now = time.monotonic()
         with self._lock:
-            if len(self._windows) >= _MAX_KINDS and kind not in self._windows:
-                self._windows.clear()
+            if kind not in self._windows and len(self._windows) >= _MAX_KINDS:
+                self._windows = {old: window for old, window in self._windows.items() if now - window[0] < self.seconds}
+                if len(self._windows) >= _MAX_KINDS:
+                    kind = None
             begin, count = self._windows.get(kind, (now, 0))
             if now - begin >= self.seconds:
                 begin, count = now, 0

@@ -49,7 +49,7 @@ def validate(
     ``length``: the Content-Length, None if there is none; the other arguments as in :func:`effective_status`.
 
     Raises:
-        BadUpstreamResponse: these are not the range_header bytes, or the header contradicts itself.
+        BadUpstreamResponse: these are not the requested bytes, or the header contradicts itself.
         RangeNotSatisfiable: the last 0 bytes of the object were requested.
     """
     if status == 206:
@@ -107,7 +107,7 @@ def _parse_ranges(range_header: str | None) -> list[tuple[str, str]] | None:
 
 
 def _is_empty_suffix(range_header: str | None) -> bool:
-    """Whether the last 0 bytes are range_header: not satisfiable, https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2."""
+    """Whether the last 0 bytes are requested: not satisfiable, https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2."""
     ranges = _parse_ranges(range_header)
     return ranges is not None and all(not first and int(last) == 0 for first, last in ranges)
 

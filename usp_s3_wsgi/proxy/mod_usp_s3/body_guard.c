@@ -1,9 +1,15 @@
 /*
- * An incomplete response body ends abnormally for the client, with any filter, protocol and process in between.
+ * Abort the client's response if its body is truncated, with any filter, protocol and process in between.
  *
- * mod_proxy reports a body that S3 did not send whole. A WSGI application cannot: httpd takes the end of its data, or of the
- * data of mod_wsgi's daemon, for the end of the body. So the bytes of the gateway's bodies are counted here. If the length is
- * not known, the gateway marks the body as cut (_httpd.cut_body), which it can in httpd's own processes only.
+ * mod_proxy reports a truncated body of S3. A WSGI application cannot: httpd takes the end of its data, or of the data of
+ * mod_wsgi's daemon, for the end of the body. So the bytes of the gateway's bodies are counted here. If the length is not
+ * known, the gateway marks the body as truncated, which it can in httpd's own processes only:
+ *
+ *   gateway/body.py               S3's body is truncated, and cannot be resumed
+ *   gateway/client_connection.py  abort_response: the client must see that
+ *   gateway/httpd_module.py       HttpdRequest.mark_truncated
+ *   python_callbacks.c            _httpd.mark_body_truncated
+ *   body_guard.c                  usp_s3_mark_body_truncated; guard_filter then aborts the response at the body's end
  */
 
 #include "mod_usp_s3.h"
@@ -15,25 +21,18 @@
 typedef struct {
     request_rec *r;
     int has_started;
-    apr_off_t bytes_left; /* if the response has Content-Length */
-    int is_cut;           /* the gateway has marked the body as incomplete */
+    apr_off_t bytes_left;    /* if the response has Content-Length */
+    int is_marked_truncated; /* by the gateway */
 } guarded_body;
 
 /* The body of the request that this thread handles. */
 static __thread guarded_body *current_body;
 
-static ap_filter_rec_t *guard_filter_handle, *discard_filter_handle, *content_end_handle, *zero_length_handle;
-
-request_rec *usp_s3_main_request(request_rec *r)
-{
-    while (r->main)
-        r = r->main;
-    return r;
-}
+static ap_filter_rec_t *guard_filter_handle, *discard_filter_handle, *content_end_handle;
 
 /* ---------------------------------------------------------------- an abnormal end */
 
-/* Reset the connection (TCP RST): the only sign of an incomplete body without Content-Length or chunked encoding. */
+/* Reset the connection (TCP RST): the only sign of a truncated body without Content-Length or chunked encoding. */
 static void reset_on_close(conn_rec *connection)
 {
     struct linger at_once = {1, 0};
@@ -46,7 +45,7 @@ static void reset_on_close(conn_rec *connection)
 }
 
 /*
- * Whether the client sees that the body is incomplete after the header was sent: fewer bytes than Content-Length, no last
+ * Whether the client sees that the body is truncated after the header was sent: fewer bytes than Content-Length, no last
  * chunk (httpd's chunk filter omits it after an error), or a reset of the stream in HTTP/2.
  */
 static int client_sees_truncation(request_rec *client)
@@ -77,7 +76,7 @@ static ap_filter_t *parent_filters(ap_filter_t *filter)
 
 /*
  * End the content filters, and discard what they send. Some buffer a whole body, as mod_security does to inspect it, and
- * would send it before the error page. The filter that discards runs before mod_cache, which would store the body as whole.
+ * would send it before the error page. The filter that discards runs before mod_cache, which would store the truncated body.
  */
 static void end_content_filters(ap_filter_t *filter, apr_bucket_brigade *brigade, request_rec *client)
 {
@@ -88,9 +87,13 @@ static void end_content_filters(ap_filter_t *filter, apr_bucket_brigade *brigade
         apr_brigade_cleanup(brigade);
         APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(brigade->bucket_alloc));
         ap_pass_brigade(filter, brigade);
-        /* A page continues after an incomplete subrequest. Ended filters must not be called again: mod_brotli would fail. */
+        /*
+         * The including request continues after a truncated subrequest. Ended filters must not be called again: mod_brotli
+         * would fail.
+         */
         for (ended = filter; ended && ended->frec->ftype <= AP_FTYPE_CONTENT_SET; ended = ended->next) {
             if (ended->r == filter->r && ap_cstr_casecmp(ended->frec->name, "SUBREQ_CORE") != 0) {
+                /* An ap_filter_t belongs to one request: its frec can be replaced without an effect on others. */
                 ended->frec = content_end_handle;
                 ended->ctx = client;
             }
@@ -101,7 +104,7 @@ static void end_content_filters(ap_filter_t *filter, apr_bucket_brigade *brigade
 
 apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
-    request_rec *r = filter->r, *client = usp_s3_main_request(r), *page;
+    request_rec *r = filter->r, *client = usp_s3_main_request(r), *each;
     ap_filter_t *next = filter->next;
     apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
 
@@ -112,14 +115,14 @@ apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brig
         if (APR_BUCKET_IS_METADATA(this))
             apr_bucket_delete(this);
     }
-    for (page = r; page; page = page->main)
-        page->no_cache = 1;
+    for (each = r; each; each = each->main)
+        each->no_cache = 1;
     APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
     ap_add_output_filter_handle(discard_filter_handle, r, r, r->connection);
     ap_remove_output_filter(filter);
     ap_pass_brigade(next, brigade);
     end_content_filters(next, brigade, client);
-    /* The error bypasses the content filters: mod_sed drops it, others would drop their data because of it. */
+    /* The error bypasses the content filters: mod_sed drops it, other filters would discard buffered data. */
     APR_BRIGADE_INSERT_TAIL(brigade, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, brigade->bucket_alloc));
     /* Without it mod_ratelimit would wait for more data. */
     APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_flush_create(brigade->bucket_alloc));
@@ -129,51 +132,6 @@ apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brig
     else if (!client_sees_truncation(client))
         reset_on_close(client->connection);
     return APR_SUCCESS; /* or mod_wsgi in daemon mode would add an error page */
-}
-
-/* ---------------------------------------------------------------- HEAD requests of empty objects */
-
-/* Remove the data of a body. Returns whether there is an error bucket, which an error page will replace. */
-static int drop_data(apr_bucket_brigade *brigade)
-{
-    apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
-    int has_error = 0;
-
-    while (bucket != APR_BRIGADE_SENTINEL(brigade)) {
-        apr_bucket *this = bucket;
-
-        bucket = APR_BUCKET_NEXT(bucket);
-        has_error |= AP_BUCKET_IS_ERROR(this);
-        if (!APR_BUCKET_IS_METADATA(this))
-            apr_bucket_delete(this);
-    }
-    return has_error;
-}
-
-/*
- * httpd removes "Content-Length: 0" from the response to a HEAD request, as a handler may have sent no body because of the
- * method. Here it is the object's length: clear r->header_only while the header is sent.
- */
-static apr_status_t zero_length_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
-{
-    request_rec *r = filter->r;
-    const char *length = apr_table_get(r->headers_out, "Content-Length");
-    apr_status_t status;
-
-    if (r->main || !r->header_only) { /* added by a SetOutputFilter directive: not supported */
-        ap_remove_output_filter(filter);
-        return ap_pass_brigade(filter->next, brigade);
-    }
-    r->header_only = drop_data(brigade) || !length || strcmp(length, "0") != 0;
-    status = ap_pass_brigade(filter->next, brigade);
-    r->header_only = 1;
-    return status;
-}
-
-void usp_s3_keep_zero_content_length(request_rec *r)
-{
-    if (!r->main && r->header_only)
-        ap_add_output_filter_handle(zero_length_handle, NULL, r, r->connection);
 }
 
 /* ---------------------------------------------------------------- the gateway's bodies */
@@ -199,7 +157,7 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
         body->bytes_left = length ? apr_atoi64(length) : 0;
     }
     for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket)) {
-        if (APR_BUCKET_IS_EOS(bucket) && (body->bytes_left > 0 || body->is_cut))
+        if (APR_BUCKET_IS_EOS(bucket) && (body->bytes_left > 0 || body->is_marked_truncated))
             return usp_s3_abort_response(filter, brigade);
         /* mod_wsgi sends data in memory and files only, whose lengths are known. */
         if (!APR_BUCKET_IS_METADATA(bucket) && bucket->length != (apr_size_t)-1)
@@ -208,7 +166,13 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
     return ap_pass_brigade(filter->next, brigade);
 }
 
-/* The proof tells the gateway that this filter is present. In daemon mode there is no other way to abort a response. */
+static apr_status_t forget_body(void *body)
+{
+    if (current_body == body)
+        current_body = NULL;
+    return APR_SUCCESS;
+}
+
 static void guard_gateway_body(request_rec *r)
 {
     current_body = NULL;
@@ -216,6 +180,8 @@ static void guard_gateway_body(request_rec *r)
         return;
     current_body = apr_pcalloc(r->pool, sizeof(*current_body));
     current_body->r = r;
+    /* After a subrequest the thread may run handlers that have no body of their own. */
+    apr_pool_cleanup_register(r->pool, current_body, forget_body, apr_pool_cleanup_null);
     ap_add_output_filter_handle(guard_filter_handle, current_body, r, r->connection);
     usp_s3_keep_zero_content_length(r);
 }
@@ -225,9 +191,9 @@ void *usp_s3_guarded_body(void)
     return current_body;
 }
 
-void usp_s3_cut_guarded_body(void *body)
+void usp_s3_mark_body_truncated(void *body)
 {
-    ((guarded_body *)body)->is_cut = 1;
+    ((guarded_body *)body)->is_marked_truncated = 1;
 }
 
 request_rec *usp_s3_guarded_request(void *body)
@@ -240,8 +206,6 @@ void usp_s3_register_body_guard(void)
     ap_hook_insert_filter(guard_gateway_body, NULL, NULL, APR_HOOK_FIRST);
     /* Runs before the filters of other modules. */
     guard_filter_handle = ap_register_output_filter("USP_S3_GUARD", guard_filter, NULL, AP_FTYPE_RESOURCE - 1);
-    /* Runs after the content filters and before the protocol filters. */
-    zero_length_handle = ap_register_output_filter("USP_S3_ZERO_LENGTH", zero_length_filter, NULL, AP_FTYPE_PROTOCOL - 1);
     discard_filter_handle = ap_register_output_filter("USP_S3_DISCARD", discard_filter, NULL, AP_FTYPE_RESOURCE - 1);
     /* Runs after the content filters and before mod_cache's. */
     content_end_handle = ap_register_output_filter("USP_S3_CONTENT_END", discard_filter, NULL, AP_FTYPE_CONTENT_SET);

@@ -115,24 +115,24 @@ static void append_configuration(buffer *to, int is_test)
 
 /* ---------------------------------------------------------------- the process */
 
-/* The parent folder of a path, or NULL. */
+/* The parent directory of a path, or NULL. */
 static char *parent(apr_pool_t *pool, const char *path)
 {
     const char *slash = path ? strrchr(path, '/') : NULL;
     return slash && slash != path ? apr_pstrmemdup(pool, path, (apr_size_t)(slash - path)) : NULL;
 }
 
-/* The folder of this shared object, which is the Python package. */
-static char *package_folder(apr_pool_t *pool)
+/* The directory of this shared object, which is the Python package. */
+static char *package_directory(apr_pool_t *pool)
 {
     Dl_info info;
-    char *real, *folder;
+    char *real, *directory;
 
     if (!dladdr(&usp_s3_module, &info) || !info.dli_fname || !(real = realpath(info.dli_fname, NULL)))
         return NULL;
-    folder = parent(pool, real);
+    directory = parent(pool, real);
     free(real);
-    return folder;
+    return directory;
 }
 
 /* As "usp-s3 apache-config" defines it, else that of the package's environment: PREFIX/lib/python3.x/site-packages. */
@@ -269,9 +269,9 @@ static void wait_for_exit(pid_t process, long long deadline)
 /* Run the check. Returns NULL, or an error message if there is no complete output. */
 static const char *run_check(apr_pool_t *pool, const buffer *configuration, buffer *output)
 {
-    const char *package = package_folder(pool), *python = python_program(pool, package), *error;
+    const char *package = package_directory(pool), *python = python_program(pool, package), *error;
     char *script = package ? apr_pstrcat(pool, package, "/configtest/__main__.py", NULL) : NULL;
-    /* Isolated from environment variables, the current folder and site's startup files. No bytecode is written. */
+    /* Isolated from environment variables, the current directory and site's startup files. No bytecode is written. */
     char *const arguments[] = {(char *)python, "-I", "-S", "-B", script, NULL};
     long long deadline = now() + TIMEOUT_SECONDS * 1000;
     int channel[2];
@@ -309,8 +309,8 @@ static void log_line(server_rec *server, int is_test, int level, const char *lin
 }
 
 /*
- * A finding has five fields: error or warning, file, line, code, text. Returns the number of errors. The error log shows the level
- * of a line, the terminal does not.
+ * A finding has five fields: error or warning, file, line, code, text. Returns the number of errors. The error log shows the
+ * level of a line, the terminal does not.
  */
 static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const buffer *output)
 {

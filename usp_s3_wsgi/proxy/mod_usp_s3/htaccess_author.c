@@ -27,7 +27,7 @@ void usp_s3_find_directive_modules(void)
 static int unsets_setting(ap_conf_vector_t *config, const void *unused)
 {
     (void)unused;
-    return usp_s3_contains_setting(usp_s3_unset_variables(config));
+    return usp_s3_contains_setting(usp_s3_unsetenv_variables(config));
 }
 
 /* Whether there is a directive of a module. A configuration has no entry for other modules. */
@@ -67,23 +67,26 @@ static int chooses_handler(ap_conf_vector_t *config, const void *unused)
 
 /* ---------------------------------------------------------------- .htaccess files */
 
-/* Whether a file is in a folder, or is the folder itself without its slash. If its name is lost, it may be in any folder. */
-static int is_in_folder(const char *name, const char *folder)
+/*
+ * Whether a file is in a directory, or is the directory itself without its slash. If its name is lost, it may be in any
+ * directory.
+ */
+static int is_in_directory(const char *name, const char *directory)
 {
-    size_t length = strlen(folder);
+    size_t length = strlen(directory);
 
     if (!name || usp_s3_starts_with(name, "proxy:"))
         return 1;
-    while (length && folder[length - 1] == '/')
+    while (length && directory[length - 1] == '/')
         length--;
-    return strncmp(name, folder, length) == 0 && (name[length] == '/' || !name[length]);
+    return strncmp(name, directory, length) == 0 && (name[length] == '/' || !name[length]);
 }
 
 /*
- * The folder whose .htaccess file applies to this request and passes a test, else NULL. r->htaccess also has the files of
- * the page that includes a subrequest, and of the request before a redirect.
+ * The directory whose .htaccess file applies to this request and passes a test, else NULL. r->htaccess also has the files of
+ * the including request, and of the request before a redirect.
  */
-static const char *find_folder(request_rec *r, usp_s3_section_test *test, const void *argument)
+static const char *find_htaccess_directory(request_rec *r, usp_s3_section_test *test, const void *argument)
 {
     usp_s3_request_config *config = ap_get_module_config(r->request_config, &usp_s3_module);
     const char *name = config && config->file ? config->file : r->filename;
@@ -92,7 +95,7 @@ static const char *find_folder(request_rec *r, usp_s3_section_test *test, const 
     if (usp_s3_get_mapped_url(r))
         return NULL; /* no .htaccess file is read for a proxied URL */
     for (file = r->htaccess; file; file = file->next) {
-        if (file->htaccess && is_in_folder(name, file->dir) && usp_s3_any_section(file->htaccess, test, argument))
+        if (file->htaccess && is_in_directory(name, file->dir) && usp_s3_any_section(file->htaccess, test, argument))
             return file->dir;
     }
     return NULL;
@@ -100,18 +103,18 @@ static const char *find_folder(request_rec *r, usp_s3_section_test *test, const 
 
 const char *usp_s3_htaccess_with_rules(request_rec *r)
 {
-    return find_folder(r, has_rules, NULL);
+    return find_htaccess_directory(r, has_rules, NULL);
 }
 
 const char *usp_s3_htaccess_with_unset(request_rec *r)
 {
-    return find_folder(r, unsets_setting, NULL);
+    return find_htaccess_directory(r, unsets_setting, NULL);
 }
 
 const char *usp_s3_htaccess_of_variable(const struct htaccess_result *files, const apr_table_entry_t *entry)
 {
     for (; files; files = files->next) {
-        if (files->htaccess && usp_s3_any_section(files->htaccess, usp_s3_sets_entry, entry))
+        if (files->htaccess && usp_s3_any_section(files->htaccess, usp_s3_sets_same_entry, entry))
             return files->dir;
     }
     return NULL;
@@ -145,17 +148,18 @@ static int is_server_handler(request_rec *r, const char *handler)
 
 static const char *find_url_error(request_rec *r)
 {
-    const char *handler = usp_s3_get_proxy_handler(r), *folder;
+    const char *handler = usp_s3_get_proxy_handler(r), *directory;
 
     if (handler && usp_s3_starts_with(r->content_type, "proxy:"))
         return "a content type has routed this request to mod_proxy: the author of a file may have set it";
     if (handler && is_server_handler(r, handler))
         return NULL;
-    folder = handler ? find_folder(r, chooses_handler, NULL) : find_folder(r, has_directive_of, rewrite_module);
-    if (!folder)
+    directory = handler ? find_htaccess_directory(r, chooses_handler, NULL)
+                        : find_htaccess_directory(r, has_directive_of, rewrite_module);
+    if (!directory)
         return NULL;
     return apr_psprintf(r->pool, "the .htaccess file of %s may have routed this request to mod_proxy: requests to a bucket "
-                        "must be routed by the server configuration", folder);
+                        "must be routed by the server configuration", directory);
 }
 
 /*

@@ -1,15 +1,16 @@
 /*
  * The module declaration, and mod_proxy's hooks: they sign requests, and forward or reject the responses.
  *
- * One shared object is two modules. httpd loads it as usp_s3_module (LoadModule). The Python of each child imports it as
- * usp_s3_wsgi._httpd, and registers its callbacks. What is specific to S3 is in Python (usp_s3_wsgi/proxy).
+ * This shared object is an httpd module and a Python extension module. httpd loads it as usp_s3_module (LoadModule). The Python
+ * of each child imports it as usp_s3_wsgi._httpd, and registers its callbacks. What is specific to S3 is in Python
+ * (usp_s3_wsgi/proxy).
  *
- *   pre_request      before mod_proxy sends a request: Python signs it, and returns the signed URL
- *   fixups           set the headers that are sent to S3 (request_headers.c)
- *   create_req       watch the header of S3's response (response_framing.c)
- *   response filter  forward the headers that the client may see; keep the body of an error response from it
- *   post_request     set the status that a balancer's failonstatus checks
- *   request_status   after an error response: set the client's status, and log the error
+ *   pre_request      mod_usp_s3.c        before mod_proxy sends a request: Python signs it, and returns the signed URL
+ *   fixups           request_headers.c   set the headers that are sent to S3
+ *   create_req       response_framing.c  parse the header of S3's response
+ *   response filter  mod_usp_s3.c        forward the headers that the client may see; withhold the body of an error response
+ *   post_request     mod_usp_s3.c        set the status that a balancer's failonstatus checks
+ *   request_status   mod_usp_s3.c        after an error response: set the client's status, and log the error
  *
  * r->filename, r->args and r->headers_in stay the client's, so that access rules, logs, error documents, caches and filters
  * never see a signature. Only Content-Length and Transfer-Encoding are removed, after the request body was read.
@@ -50,7 +51,7 @@ void usp_s3_silence_proxy_log(request_rec *r)
 }
 
 /* Set what mod_proxy reads from the request: the server name for TLS (with ProxyPreserveHost), and log levels. */
-static void override_request(request_rec *r, signed_request *request)
+static void override_request_fields(request_rec *r, signed_request *request)
 {
     request->saved_hostname = r->hostname;
     request->saved_log = r->log;
@@ -61,7 +62,7 @@ static void override_request(request_rec *r, signed_request *request)
     limit_log_level(r, proxy_http_module, APLOG_INFO);
 }
 
-static void restore_request(request_rec *r, signed_request *request)
+static void restore_request_fields(request_rec *r, signed_request *request)
 {
     if (!request->is_overridden)
         return;
@@ -70,14 +71,14 @@ static void restore_request(request_rec *r, signed_request *request)
     r->log = request->saved_log;
 }
 
-/* Undo the changes of sign_request. Returns how often the request was sent. */
-static int reset_request(request_rec *r)
+/* Undo the changes of prepare_signed_request, before the next attempt or at the end. Returns the number of attempts. */
+static int undo_signing(request_rec *r)
 {
     signed_request *request = usp_s3_get_signed_request(r);
 
     if (!request)
         return 0;
-    restore_request(r, request);
+    restore_request_fields(r, request);
     if (request->response_filter)
         ap_remove_output_filter(request->response_filter);
     usp_s3_get_request_config(r)->signed_request = NULL;
@@ -89,67 +90,37 @@ static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request
 static int choose_balancer_member(proxy_worker **worker, proxy_balancer **balancer, request_rec *r,
                                   proxy_server_conf *conf, char **url);
 
-/* Whether the client's request has a body. That of a subrequest is in the main request. */
-static int client_has_body(request_rec *r)
-{
-    return ap_request_has_body(usp_s3_main_request(r));
-}
-
-/*
- * The body is read and discarded, and its headers are removed: mod_proxy would wait for it, and mod_wsgi would reject it.
- * A client may wait for "100 Continue" before it sends the body (RFC 9110, 10.1.1); httpd sends that when the body is read.
- * If it was not sent, as for an error page, the client may still send the body or not: the connection is closed after the
- * response.
- */
-int usp_s3_discard_body(request_rec *r)
-{
-    int status, proxyreq = r->proxyreq, was_announced = client_has_body(r);
-
-    r->proxyreq = PROXYREQ_NONE; /* or LimitRequestBody would not apply */
-    status = ap_discard_request_body(r); /* reads nothing in a subrequest: the body belongs to the main request */
-    r->proxyreq = proxyreq;
-    if (status != OK)
-        return status;
-    if (!r->main && was_announced && r->expecting_100)
-        apr_table_setn(r->err_headers_out, "Connection", "close");
-    r->expecting_100 = 0;
-    if (r->main && r->headers_in == r->main->headers_in)
-        r->headers_in = apr_table_copy(r->pool, r->headers_in);
-    apr_table_unset(r->headers_in, "Content-Length");
-    apr_table_unset(r->headers_in, "Transfer-Encoding");
-    return OK;
-}
-
 /* Called once for each attempt: each member of a balancer needs its own signature. */
-static int sign_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
+static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
                         char **url)
 {
     const char *balancer_url = *url;
     signed_request *request;
     usp_s3_settings settings;
-    int result = DECLINED, status, attempts = reset_request(r);
+    int result = DECLINED, status, attempts = undo_signing(r);
 
     if (usp_s3_is_balancer_url(*url)) {
         if ((result = choose_balancer_member(worker, balancer, r, conf, url)) != OK)
             return result;
     }
-    if (!usp_s3_is_http_url(*url) || !usp_s3_find_settings(r, conf, *url, balancer_url, &settings))
-        return result;
+    if (!usp_s3_is_http_url(*url)
+        || usp_s3_find_settings(r, conf, *url, balancer_url, &settings) == USP_S3_NOT_A_BUCKET)
+        return result; /* Python returns the error of a rejected request */
     request = apr_pcalloc(r->pool, sizeof(*request));
     request->settings = settings;
     request->attempt = attempts + 1;
     request->url = *url;
     request->initial_status = r->status;
     /* The body is read before the request is signed: a signature expires. */
-    if ((status = usp_s3_discard_body(r)) != OK || (status = usp_s3_sign(r, request, url)) != OK)
+    if ((status = usp_s3_discard_body(r)) != OK || (status = usp_s3_sign_request(r, request, url)) != OK)
         return status;
-    if (r->main && !r->kept_body && !client_has_body(r)) {
+    if (r->main && !r->kept_body && !usp_s3_client_has_body(r)) {
         /* Or mod_proxy would close the connection to S3 after each subrequest. */
         r->kept_body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     }
     apr_table_unset(r->notes, PROXY_STATUS); /* of the member before */
     apr_table_setn(r->subprocess_env, "proxy-interim-response", "Suppress"); /* or all headers of a 103 would be forwarded */
-    override_request(r, request);
+    override_request_fields(r, request);
     usp_s3_get_request_config(r)->signed_request = request;
     request->response_filter = ap_add_output_filter_handle(response_filter_handle, request, r, r->connection);
     if (!attempts)
@@ -201,7 +172,7 @@ static void record_subrequest_error(request_rec *r, int status)
 static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
                        char **url)
 {
-    int status = sign_request(worker, balancer, r, conf, url);
+    int status = prepare_signed_request(worker, balancer, r, conf, url);
 
     /* If *url is still the balancer's, no member could be chosen. */
     if (!usp_s3_is_balancer_url(*url) || has_bucket_members(r, conf, *balancer))
@@ -228,8 +199,11 @@ static int is_forwarded(const char *name, const char **names, signed_request *re
     return 0;
 }
 
-/* Remove the coding aws-chunked, which some servers store from an upload. As in the gateway's response.py. */
-static void drop_aws_chunked(apr_pool_t *pool, apr_table_t *headers)
+/*
+ * Remove the coding aws-chunked, which some servers store from an upload. As _without_upload_coding in
+ * gateway/client_response.py.
+ */
+static void remove_upload_coding(apr_pool_t *pool, apr_table_t *headers)
 {
     const char *all = apr_table_getm(pool, headers, "Content-Encoding");
     char *coding, *rest, *text = apr_pstrdup(pool, all);
@@ -260,7 +234,7 @@ static apr_table_t *forwarded_headers(request_rec *r, signed_request *request, c
         if (is_forwarded(entry->key, names, request) && *entry->key && !*ap_scan_http_token(entry->key))
             apr_table_addn(forwarded, entry->key, entry->val);
     }
-    drop_aws_chunked(r->pool, forwarded);
+    remove_upload_coding(r->pool, forwarded);
     if (request->pass_accept_encoding)
         apr_table_mergen(forwarded, "Vary", "Accept-Encoding");
     return forwarded;
@@ -284,12 +258,15 @@ static const char *header_value_error(apr_pool_t *pool, const apr_table_t *heade
     return NULL;
 }
 
-/* Set the client's status after an error response. */
-static void set_client_status(request_rec *r, signed_request *request, int s3_status)
+/*
+ * Decide on the client's response after an error response of S3, once: its status, its headers, and the line in the error log.
+ * Calls Python, except for statuses that are forwarded.
+ */
+static void resolve_error_response(request_rec *r, signed_request *request, int s3_status)
 {
     const char **names = usp_s3_forwarded_response_headers(s3_status);
 
-    if (request->client_status || request->refetch_whole)
+    if (request->client_status || request->must_refetch_whole)
         return;
     if (names) {
         /* 412, 416: S3's response to a condition or range of the client. */
@@ -297,7 +274,7 @@ static void set_client_status(request_rec *r, signed_request *request, int s3_st
         request->client_status = s3_status;
     }
     else
-        request->client_status = usp_s3_handle_error_response(r, request, s3_status);
+        request->client_status = usp_s3_explain_error(r, request, s3_status);
     r->status = request->client_status;
 }
 
@@ -314,7 +291,7 @@ static apr_status_t keep_error_body(request_rec *r, signed_request *request, apr
         apr_size_t length;
 
         if (APR_BUCKET_IS_EOS(bucket))
-            set_client_status(r, request, r->status);
+            resolve_error_response(r, request, r->status);
         if (APR_BUCKET_IS_METADATA(bucket) || apr_bucket_read(bucket, &data, &length, APR_BLOCK_READ) != APR_SUCCESS)
             continue;
         if (!request->error_body)
@@ -326,7 +303,7 @@ static apr_status_t keep_error_body(request_rec *r, signed_request *request, apr
     }
     apr_brigade_cleanup(brigade);
     /* Stop reading if the rest is not needed. */
-    return request->refetch_whole || request->is_rejected_by_header || request->error_body_length == ERROR_BODY_SIZE
+    return request->must_refetch_whole || request->is_rejected || request->error_body_length == ERROR_BODY_SIZE
                ? APR_EGENERAL
                : APR_SUCCESS;
 }
@@ -335,7 +312,7 @@ static apr_status_t keep_error_body(request_rec *r, signed_request *request, apr
 static void reject_response(request_rec *r, signed_request *request, const char *error)
 {
     usp_s3_log_failure(r, request, error);
-    request->is_rejected = request->is_rejected_by_header = 1;
+    request->is_body_withheld = request->is_rejected = 1;
     request->client_status = HTTP_BAD_GATEWAY;
 }
 
@@ -375,9 +352,9 @@ static void handle_response_header(request_rec *r, signed_request *request)
 
     request->s3_status = r->status;
     if (usp_s3_forwarded_response_headers(r->status) || r->status == HTTP_NOT_FOUND)
-        usp_s3_record_accepted_version(request);
-    if (!(error = usp_s3_framing_error(r, request)))
-        error = usp_s3_range_error(r, request);
+        usp_s3_record_granted_version(request);
+    if (!(error = usp_s3_check_framing(r, request)))
+        error = usp_s3_check_range(r, request);
     names = usp_s3_forwarded_response_headers(r->status);
     if (!error && names) {
         forwarded = forwarded_headers(r, request, names);
@@ -385,8 +362,8 @@ static void handle_response_header(request_rec *r, signed_request *request)
     }
     if (error)
         reject_response(r, request, error);
-    else if (!names || ap_is_HTTP_ERROR(r->status) || request->refetch_whole)
-        request->is_rejected = 1;
+    else if (!names || ap_is_HTTP_ERROR(r->status) || request->must_refetch_whole)
+        request->is_body_withheld = 1;
     else {
         usp_s3_log_response(r, request);
         forward_headers(r, request, forwarded);
@@ -406,14 +383,17 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
 
     if (!request->has_response && !s3_status && r->connection->keepalives
         && contains_bucket(brigade, &ap_bucket_type_eoc)) {
-        /* S3 has closed a kept-alive connection: mod_proxy closes the client's too, so that the client retries. */
+        /*
+         * S3 closed an idle connection while the request was sent on it. mod_proxy closes the client's connection without a
+         * response, as if that race had been the client's: it retries. https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
+         */
         ap_remove_output_filter(filter);
         request->response_filter = NULL;
         return ap_pass_brigade(filter->next, brigade);
     }
     if (!request->has_response) {
         request->has_response = 1;
-        restore_request(r, request);
+        restore_request_fields(r, request);
         if (s3_status) {
             r->status = atoi(s3_status); /* with ProxyErrorOverride it is still that of the request for the ErrorDocument */
             handle_response_header(r, request);
@@ -421,9 +401,9 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
         else
             reject_response(r, request, "response is not valid HTTP"); /* HTTP/0.9 with status 200 for mod_proxy */
     }
-    if (request->is_rejected)
+    if (request->is_body_withheld)
         return keep_error_body(r, request, brigade);
-    if (contains_bucket(brigade, &ap_bucket_type_error) || usp_s3_has_wrong_length(request, brigade)) {
+    if (contains_bucket(brigade, &ap_bucket_type_error) || usp_s3_count_body_bytes(request, brigade)) {
         request->response_filter = NULL;
         request->is_truncated = 1;
         usp_s3_log_failure(r, request, "response body truncated");
@@ -459,9 +439,9 @@ static int set_balancer_status(proxy_worker *worker, proxy_balancer *balancer, r
 
     (void)worker;
     (void)conf;
-    if (!request || !request->is_rejected)
+    if (!request || !request->is_body_withheld)
         return DECLINED;
-    set_client_status(r, request, request->s3_status); /* if the body was not read to its end */
+    resolve_error_response(r, request, request->s3_status); /* if the body was not read to its end */
     if (!ap_is_HTTP_SERVER_ERROR(request->client_status))
         return DECLINED;
     r->status = request->client_status;
@@ -516,14 +496,14 @@ static int set_request_status(int *status, request_rec *r)
 
     if (!request)
         return DECLINED;
-    reset_request(r);
+    undo_signing(r);
     overridden = !request->has_response && apr_table_get(r->notes, "proxy-error-override");
     if (!request->has_response && request->response_header.error)
         usp_s3_log_failure(r, request, request->response_header.error);
     else if (!request->has_response && !overridden && *status >= HTTP_INTERNAL_SERVER_ERROR)
         usp_s3_log_failure(r, request, apr_psprintf(r->pool, "mod_proxy got no response: %d%s", *status,
                                                connection_failure_hint(r, request)));
-    if (!request->is_rejected && !overridden) {
+    if (!request->is_body_withheld && !overridden) {
         if (request->is_truncated && r->main)
             *status = HTTP_BAD_GATEWAY;
         record_subrequest_error(r, *status);
@@ -532,10 +512,10 @@ static int set_request_status(int *status, request_rec *r)
     if (overridden) {
         /* With ProxyErrorOverride the response filter is not called. */
         r->status = request->s3_status = *status;
-        usp_s3_range_error(r, request);
+        usp_s3_check_range(r, request);
         apr_table_unset(r->err_headers_out, "WWW-Authenticate"); /* a 401 of S3 is not for the client */
     }
-    set_client_status(r, request, request->s3_status);
+    resolve_error_response(r, request, request->s3_status);
     usp_s3_log_response(r, request);
     /* From here on httpd makes the response. */
     r->status = request->initial_status;
@@ -543,7 +523,7 @@ static int set_request_status(int *status, request_rec *r)
     r->headers_out = apr_table_make(r->pool, 4);
     r->content_type = NULL;
     r->sent_bodyct = 0;
-    *status = request->refetch_whole ? refetch_whole_object(r) : request->client_status;
+    *status = request->must_refetch_whole ? refetch_whole_object(r) : request->client_status;
     record_subrequest_error(r, *status);
     return OK;
 }
@@ -573,6 +553,7 @@ static void register_hooks(apr_pool_t *pool)
     usp_s3_register_response_framing();
     usp_s3_register_trust_boundary();
     usp_s3_register_body_guard();
+    usp_s3_register_head_length();
     usp_s3_register_configtest();
     /* Runs before the filters of other modules. */
     response_filter_handle = ap_register_output_filter("USP_S3_RESPONSE", response_filter, NULL, AP_FTYPE_RESOURCE - 1);

@@ -2,6 +2,7 @@
  * The types and functions that the sources of usp_s3_module share.
  *
  *   mod_usp_s3.c         the module declaration and mod_proxy's hooks: sign a request, forward or reject the response
+ *   request_util.c       functions for requests, used by several of the others
  *   section_match.c      which requests go to a bucket, and with which settings
  *   section_index.c      an index of the <Proxy> sections
  *   setting_names.c      the names of the settings, and functions for URLs
@@ -13,7 +14,8 @@
  *   endpoint_state.c     the version of what Python has recorded of S3's endpoints
  *   request_headers.c    the headers that are sent to S3; http_date.c normalizes the dates in them
  *   response_framing.c   the header of S3's response: where the body ends, and whether it is the requested range
- *   body_guard.c         responses that must not look complete
+ *   body_guard.c         abort responses whose body is truncated
+ *   head_length.c        "Content-Length: 0" in responses to HEAD requests
  *   configtest.c         checks of the settings by "httpd -t" and at start
  *   graceful_restart.c   faster graceful restarts
  */
@@ -40,8 +42,8 @@ APLOG_USE_MODULE(usp_s3);
 
 /* The variables of a request that rules of the operator have set. Those of SetEnv are in r->per_dir_config. */
 typedef struct {
-    apr_array_header_t *computed;                 /* variables set by SetEnvIf and RewriteRule [E=] */
-    const struct htaccess_result *htaccess_files; /* read for the request, or for the page that includes it */
+    apr_array_header_t *rule_variables;           /* variables set by SetEnvIf and RewriteRule [E=] */
+    const struct htaccess_result *htaccess_files; /* read for the request, or for the including request */
     const char *htaccess_error;  /* error message if a setting is set in an .htaccess file, else NULL */
     const char *ambiguity_error; /* error message if a rule of an .htaccess file may have set or unset one, else NULL */
 } usp_s3_trusted_variables;
@@ -50,8 +52,11 @@ typedef struct {
 typedef struct {
     const apr_array_header_t *variables; /* of the sections that apply */
     const char *section_url; /* the bucket's URL if S3BucketURL is not set; NULL if a pattern matched */
-    const char *error;       /* error message if the request must not be signed, else NULL */
+    const char *rejection;   /* error message if the request must not be signed, else NULL */
 } usp_s3_settings;
+
+/* What to do with a request of mod_proxy. One that is rejected is answered with an error, and never sent unsigned. */
+typedef enum { USP_S3_NOT_A_BUCKET, USP_S3_SIGN, USP_S3_REJECT } usp_s3_action;
 
 /* The header of S3's response while it is read. An interim response (1xx) resets it. */
 typedef struct {
@@ -84,7 +89,7 @@ typedef struct {
     ap_filter_t *response_filter;     /* while it is in r->output_filters, else NULL */
     apr_table_t *signature_headers;
     int pass_accept_encoding;         /* setting S3PassAcceptEncoding */
-    int has_part_number;              /* the query has partNumber */
+    int is_for_part_number;           /* the query has partNumber */
     const char *range;                /* the Range header sent to S3, or NULL */
     const char *if_range;             /* the If-Range header sent to S3, or NULL */
     usp_s3_response_header response_header;
@@ -96,23 +101,23 @@ typedef struct {
     int has_response;                 /* the header of the response was handled */
     int s3_status;                    /* status of S3's response; 0 if that is not HTTP */
     int is_logged;                    /* the error log has a line about the response */
-    int is_rejected;                  /* the response is not forwarded to the client, */
-    int is_rejected_by_header;        /* whatever its body says */
-    int client_status;                /* status for the client if the response is rejected, once that is known */
+    int is_body_withheld;             /* the body is not forwarded: of an error such as 404, or of a rejected response */
+    int is_rejected;                  /* the header check has rejected the response, whatever its body says */
+    int client_status;                /* status for the client if the body is withheld, once that is known */
     int is_truncated;                 /* response body truncated, after its beginning was forwarded */
-    int refetch_whole;                /* the range is of a changed object: send the request again without Range */
+    int must_refetch_whole;           /* the range is of a changed object: send the request again without Range */
     char *error_body;                 /* beginning of the body of an error response */
     apr_size_t error_body_length;
 } signed_request;
 
 /* What this module stores in r->request_config. */
 typedef struct {
-    const apr_array_header_t *server_variables; /* variables set by SetEnvIf of the server when the request was read */
-    const apr_array_header_t *mapped_variables; /* variables set before any .htaccess file was read */
-    const char *mapped_url;         /* URL by a ProxyPass or RewriteRule of the server, as written there */
-    const char *file;               /* r->filename before rules of sections replaced it by a URL */
-    signed_request *signed_request; /* while mod_proxy sends it */
-    int is_handled;                 /* the handler for gateway requests was called */
+    const apr_array_header_t *setenvif_variables; /* set by SetEnvIf of the server when the request was read */
+    const apr_array_header_t *variables_before_htaccess; /* set before any .htaccess file was read */
+    const char *mapped_url;                       /* URL by a ProxyPass or RewriteRule of the server, as written there */
+    const char *file;                             /* r->filename before rules of sections replaced it by a URL */
+    signed_request *signed_request;               /* while mod_proxy sends it */
+    int is_handled;                               /* the handler for gateway requests was called */
 } usp_s3_request_config;
 
 /* The parts of a signature by Python that are the same for other paths of the same section in the same second. */
@@ -125,7 +130,7 @@ typedef struct {
     apr_table_t *signature_headers;   /* without Authorization */
     apr_array_header_t *pass_headers;
     int pass_accept_encoding;
-    int pass_query;                   /* setting S3PassQuery is set: Python must sign URLs with a query */
+    int requires_empty_query;         /* setting S3PassQuery is set: Python must sign URLs with a query */
     const char *origin;               /* scheme and authority of the signed URL */
     const char *path_prefix;          /* the bucket's path: each key's path begins with it */
     const char *canonical_request;    /* the canonical request from its query string on */
@@ -143,11 +148,28 @@ typedef int usp_s3_section_test(ap_conf_vector_t *config, const void *argument);
 /* Whether httpd has loaded this shared object as a module. Python can import it even if not. */
 int usp_s3_is_loaded(void);
 
-/* Read and discard the client's request body, so that the next request begins after it. Returns OK or an error. */
-int usp_s3_discard_body(request_rec *r);
-
 /* Keep mod_proxy_http from logging warnings about this response: our own line says what is wrong with it. */
 void usp_s3_silence_proxy_log(request_rec *r);
+
+/* ---------------------------------------------------------------- request_util.c */
+
+/* The client's request: r itself, or the one that a subrequest belongs to. */
+request_rec *usp_s3_main_request(request_rec *r);
+
+/* What this module stores for a request; created if there is nothing yet. */
+usp_s3_request_config *usp_s3_get_request_config(request_rec *r);
+
+/* The URL by a ProxyPass or RewriteRule of the server, as written there, else NULL. */
+const char *usp_s3_get_mapped_url(request_rec *r);
+
+/* The signed request while mod_proxy sends it; NULL if this request does not go to a bucket. */
+signed_request *usp_s3_get_signed_request(request_rec *r);
+
+/* Whether the client's request has a body. A subrequest uses the main request's body. */
+int usp_s3_client_has_body(request_rec *r);
+
+/* Read and discard the client's request body, so that the next request begins after it. Returns OK or an error. */
+int usp_s3_discard_body(request_rec *r);
 
 /* ---------------------------------------------------------------- section_match.c */
 
@@ -155,8 +177,8 @@ void usp_s3_silence_proxy_log(request_rec *r);
  * Whether a request that mod_proxy is about to send goes to a bucket; if so, fill settings. balancer_url: the URL before
  * a balancer chose a member, which is url where there is no balancer.
  */
-int usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
-                         usp_s3_settings *settings);
+usp_s3_action usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
+                                   usp_s3_settings *settings);
 
 /* The path of the ProxyPass that matches the request's path, else NULL. */
 const char *usp_s3_proxy_pass_path(request_rec *r);
@@ -192,33 +214,27 @@ int usp_s3_is_balancer_url(const char *url);
 
 void usp_s3_register_trust_boundary(void);
 
-/* The variables of a request that the operator has set, not an .htaccess file or a page that includes it. */
-const usp_s3_trusted_variables *usp_s3_get_trusted_variables(request_rec *r);
+/*
+ * The variables of a request that the operator has set, not an .htaccess file or the including request. Computed once: the
+ * result is stored in r->per_dir_config, which is replaced.
+ */
+const usp_s3_trusted_variables *usp_s3_ensure_trusted_variables(request_rec *r);
 
 /* The variables of SetEnv and PassEnv, or of UnsetEnv, in a configuration; NULL if there are none. */
-const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config);
-const apr_array_header_t *usp_s3_unset_variables(ap_conf_vector_t *config);
+const apr_array_header_t *usp_s3_setenv_variables(ap_conf_vector_t *config);
+const apr_array_header_t *usp_s3_unsetenv_variables(ap_conf_vector_t *config);
 
-/* Whether an array contains this very entry: the value is the same pointer, not an equal string. */
-int usp_s3_contains_entry(const apr_array_header_t *all, const apr_table_entry_t *wanted);
+/* Whether an array contains the same entry: the value is the same pointer, not an equal string. */
+int usp_s3_contains_same_entry(const apr_array_header_t *all, const apr_table_entry_t *wanted);
 
 /* Whether a test is true for a configuration, or for an <If> or <Files> section in it. */
 int usp_s3_any_section(ap_conf_vector_t *config, usp_s3_section_test *test, const void *argument);
 
-/* For usp_s3_any_section: whether SetEnv or PassEnv sets this very entry. */
-int usp_s3_sets_entry(ap_conf_vector_t *config, const void *entry);
+/* For usp_s3_any_section: whether SetEnv or PassEnv sets the same entry. */
+int usp_s3_sets_same_entry(ap_conf_vector_t *config, const void *entry);
 
 /* Whether there are directives of mod_setenvif or mod_rewrite, which can set variables. */
 int usp_s3_has_rules(ap_conf_vector_t *config);
-
-/* What this module stores for a request; created if there is nothing yet. */
-usp_s3_request_config *usp_s3_get_request_config(request_rec *r);
-
-/* The URL by a ProxyPass or RewriteRule of the server, as written there, else NULL. */
-const char *usp_s3_get_mapped_url(request_rec *r);
-
-/* The signed request while mod_proxy sends it; NULL if this request does not go to a bucket. */
-signed_request *usp_s3_get_signed_request(request_rec *r);
 
 /* ---------------------------------------------------------------- htaccess_author.c */
 
@@ -239,22 +255,22 @@ const char *usp_s3_get_proof(void);
 /* ---------------------------------------------------------------- python_callbacks.c */
 
 /* Sign a request: change *url and fill request. Returns OK or the status for the client. */
-int usp_s3_sign(request_rec *r, signed_request *request, char **url);
+int usp_s3_sign_request(request_rec *r, signed_request *request, char **url);
 
 /* Map S3's error response to the status for the client, which is returned, and log what the operator must know. */
-int usp_s3_handle_error_response(request_rec *r, signed_request *request, int s3_status);
+int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status);
 
-/* Log another failure of a request, subject to rate limiting. */
+/* Log another failure of a request, in the words of Python's describe_failure, subject to rate limiting. */
 void usp_s3_log_failure(request_rec *r, signed_request *request, const char *message);
 
-/* Log S3's response at LogLevel debug, unless it is a success or logged already. */
+/* Log S3's response in the words of describe_response at LogLevel debug, unless it is a success or logged already. */
 void usp_s3_log_response(request_rec *r, signed_request *request);
 
 /*
- * Validate S3's response to a range request. Sets r->status, request->refetch_whole and request->client_status. Returns
+ * Validate S3's response to a range request. Sets r->status, request->must_refetch_whole and request->client_status. Returns
  * an error message if the response is not the requested range, else NULL.
  */
-const char *usp_s3_validate_part(request_rec *r, signed_request *request);
+const char *usp_s3_validate_response(request_rec *r, signed_request *request);
 
 /* Whether httpd left a %2F in the path that access rules checked (AllowEncodedSlashes NoDecode, mapping=encoded). */
 int usp_s3_has_encoded_slash(request_rec *r);
@@ -279,10 +295,10 @@ void usp_s3_set_state_version(apr_int64_t version);
 apr_int64_t usp_s3_get_state_version(void);
 
 /* Record that S3 has accepted the signature of a request. */
-void usp_s3_record_accepted_version(const signed_request *request);
+void usp_s3_record_granted_version(const signed_request *request);
 
 /* The newest state version of a signature that this request's host has accepted, or -1. */
-apr_int64_t usp_s3_get_accepted_version(const signed_request *request);
+apr_int64_t usp_s3_get_granted_version(const signed_request *request);
 
 /* ---------------------------------------------------------------- request_headers.c */
 
@@ -298,32 +314,39 @@ const char *usp_s3_normalize_http_date(apr_pool_t *pool, const char *text);
 void usp_s3_register_response_framing(void);
 
 /* Error message if the end of the response body is ambiguous, or cannot be passed on to this client; else NULL. */
-const char *usp_s3_framing_error(request_rec *r, const signed_request *request);
+const char *usp_s3_check_framing(request_rec *r, const signed_request *request);
 
-/* Error message if the response is not the requested range, else NULL. May set another status, or refetch_whole. */
-const char *usp_s3_range_error(request_rec *r, signed_request *request);
+/*
+ * Check the response to a range request: it may change r->status, and sets what usp_s3_validate_response sets. Returns an error
+ * message if the response is not the requested range, else NULL.
+ */
+const char *usp_s3_check_range(request_rec *r, signed_request *request);
 
-/* Whether the body of a range in chunked encoding ends early or is too long. */
-int usp_s3_has_wrong_length(signed_request *request, apr_bucket_brigade *brigade);
+/*
+ * Count the bytes of a range in chunked encoding. Returns whether the body ends early or is too long; then the brigade may have
+ * been cleared.
+ */
+int usp_s3_count_body_bytes(signed_request *request, apr_bucket_brigade *brigade);
 
 /* ---------------------------------------------------------------- body_guard.c */
 
 void usp_s3_register_body_guard(void);
 
-/* The client's request: r itself, or the one that a subrequest belongs to. */
-request_rec *usp_s3_main_request(request_rec *r);
-
 /* The response body of the gateway request that this thread handles, else NULL. Valid until the request ends. */
 void *usp_s3_guarded_body(void);
 
-/* Make that body end abnormally, whatever its length, when the gateway ends it. */
-void usp_s3_cut_guarded_body(void *body);
+/* Mark that body as truncated, whatever its length: the response is aborted when the gateway ends the body. */
+void usp_s3_mark_body_truncated(void *body);
 
 /* The request of that body. */
 request_rec *usp_s3_guarded_request(void *body);
 
-/* Forward the data of an incomplete body, and make its end abnormal for every filter and client. */
+/* Forward the data of a truncated body, and make its end abnormal for every filter and client. */
 apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brigade);
+
+/* ---------------------------------------------------------------- head_length.c */
+
+void usp_s3_register_head_length(void);
 
 /* Keep "Content-Length: 0" in the response to a HEAD request of an empty object. */
 void usp_s3_keep_zero_content_length(request_rec *r);

@@ -11,7 +11,7 @@
 #include "log_codes.h"
 #include "mod_usp_s3.h"
 
-#define INVALID_PART "S3's response could not be validated"
+#define NOT_VALIDATED "S3's response could not be validated"
 
 /* The header names for a request method or a response status, terminated by NULL. */
 typedef struct {
@@ -21,7 +21,8 @@ typedef struct {
 } header_list;
 
 /* Registered at the start of this child, before any request, and never changed. */
-static PyObject *sign_callback, *error_callback, *failure_callback, *response_callback, *part_callback;
+static PyObject *sign_request_callback, *explain_error_callback, *describe_failure_callback, *describe_response_callback,
+    *validate_response_callback;
 static header_list *request_headers, *response_headers;
 
 /*
@@ -142,10 +143,10 @@ static int log_internal_error(request_rec *r)
 }
 
 /*
- * Parse (status, message or None, headers, state version), the result for a request that fails. Logs the message, which sets
- * *is_logged. Returns the status, 0 if the result is invalid.
+ * Parse a ClientResponse: (status, log_line or None, headers, state_version). Logs the line, which sets *is_logged. Returns the
+ * status, 0 if the result is invalid.
  */
-static int parse_error(request_rec *r, PyObject *result, int *is_logged)
+static int parse_client_response(request_rec *r, PyObject *result, int *is_logged)
 {
     PyObject *message, *headers;
     const char *line = NULL;
@@ -170,10 +171,10 @@ static int parse_error(request_rec *r, PyObject *result, int *is_logged)
 }
 
 /*
- * Parse (second, pass_query, origin, path prefix, canonical request, string to sign, signing key, authorization or None,
- * query or None) and store the template. Returns whether it is valid.
+ * Parse a NativeSigningTemplate and store it: (second, requires_empty_query, origin, path prefix, canonical request, string to
+ * sign, signing key, authorization or None, query or None). Returns whether it is valid.
  */
-static int parse_template(request_rec *r, const signed_request *request, PyObject *tuple, const char *url)
+static int parse_signing_template(request_rec *r, const signed_request *request, PyObject *tuple, const char *url)
 {
     PyObject *origin, *path_prefix, *canonical_request, *string_to_sign, *authorization, *query;
     usp_s3_signing_template template = {.host = request->host, .server_name = request->server_name,
@@ -184,8 +185,8 @@ static int parse_template(request_rec *r, const signed_request *request, PyObjec
     const char *key;
     Py_ssize_t size;
 
-    if (!PyArg_ParseTuple(tuple, "LpUUUUy#OO", &second, &template.pass_query, &origin, &path_prefix, &canonical_request,
-                          &string_to_sign, &key, &size, &authorization, &query)
+    if (!PyArg_ParseTuple(tuple, "LpUUUUy#OO", &second, &template.requires_empty_query, &origin, &path_prefix,
+                          &canonical_request, &string_to_sign, &key, &size, &authorization, &query)
         || size != sizeof(template.signing_key) || !(template.origin = copy_str(r->pool, origin))
         || !(template.path_prefix = copy_str(r->pool, path_prefix))
         || !(template.canonical_request = copy_str(r->pool, canonical_request))
@@ -202,10 +203,10 @@ static int parse_template(request_rec *r, const signed_request *request, PyObjec
 }
 
 /*
- * Parse (URL, host, server name, headers, pass_headers, pass_accept_encoding, has_part_number, signed_at, state version,
- * signing template or None), the result for a signed request. Returns whether it is valid.
+ * Parse a SignedRequest: (url, host, server_name, headers, pass_headers, pass_accept_encoding, is_for_part_number, signed_at,
+ * state_version, template or None). Returns whether it is valid.
  */
-static int parse_signed(request_rec *r, signed_request *request, PyObject *result, char **url)
+static int parse_signed_request(request_rec *r, signed_request *request, PyObject *result, char **url)
 {
     PyObject *signed_url, *host, *server_name, *headers, *prefixes, *template;
     const char *unsigned_url = *url;
@@ -213,7 +214,7 @@ static int parse_signed(request_rec *r, signed_request *request, PyObject *resul
     Py_ssize_t i;
 
     if (!PyArg_ParseTuple(result, "UUUO!O!ppLLO", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
-                          &prefixes, &request->pass_accept_encoding, &request->has_part_number, &signed_at, &version,
+                          &prefixes, &request->pass_accept_encoding, &request->is_for_part_number, &signed_at, &version,
                           &template)
         || !(*url = (char *)copy_str(r->pool, signed_url)) || !(request->host = copy_str(r->pool, host))
         || !(request->server_name = copy_str(r->pool, server_name)))
@@ -226,35 +227,35 @@ static int parse_signed(request_rec *r, signed_request *request, PyObject *resul
     for (i = 0; i < PyTuple_Size(prefixes); i++)
         APR_ARRAY_PUSH(request->pass_headers, const char *) = copy_str(r->pool, PyTuple_GetItem(prefixes, i));
     return copy_headers(request->signature_headers, headers)
-           && (template == Py_None || parse_template(r, request, template, unsigned_url));
+           && (template == Py_None || parse_signing_template(r, request, template, unsigned_url));
 }
 
-/* Parse (status, refetch_whole, error message or None, length or -1, headers), the result for a range response. */
-static const char *parse_part(request_rec *r, signed_request *request, PyObject *result)
+/* Parse a Validation: (status, must_refetch_whole, error or None, length or -1, headers). Returns an error message or NULL. */
+static const char *parse_validation(request_rec *r, signed_request *request, PyObject *result)
 {
     PyObject *message, *headers;
     const char *error = NULL;
     long long length;
     int status;
 
-    if (!PyArg_ParseTuple(result, "ipOLO!", &status, &request->refetch_whole, &message, &length, &PyTuple_Type, &headers)
+    if (!PyArg_ParseTuple(result, "ipOLO!", &status, &request->must_refetch_whole, &message, &length, &PyTuple_Type, &headers)
         || !copy_headers(r->err_headers_out, headers)
         || (message != Py_None && !(error = copy_str(r->pool, message)))) {
         log_internal_error(r);
-        return INVALID_PART;
+        return NOT_VALIDATED;
     }
-    if (r->main && request->refetch_whole) {
+    if (r->main && request->must_refetch_whole) {
         const char *content_length = apr_table_get(r->headers_out, "Content-Length");
 
         /* A subrequest cannot be sent again. An empty response for an empty object is right all the same. */
-        request->refetch_whole = 0;
+        request->must_refetch_whole = 0;
         if (status == HTTP_PARTIAL_CONTENT && (!content_length || strcmp(content_length, "0") != 0))
             error = "Content-Range is not the requested range";
     }
     request->is_length_enforced = length >= 0 && !request->response_header.has_content_length && !r->header_only;
     request->bytes_left = length;
     if (ap_is_HTTP_ERROR(status) && status != r->status) {
-        request->is_rejected = request->is_rejected_by_header = 1;
+        request->is_body_withheld = request->is_rejected = 1;
         request->client_status = status;
     }
     r->status = status;
@@ -287,48 +288,49 @@ static const char *proxy_pass_path_if_merged(request_rec *r)
     return path ? path : "";
 }
 
-int usp_s3_sign(request_rec *r, signed_request *request, char **url)
+int usp_s3_sign_request(request_rec *r, signed_request *request, char **url)
 {
     PyObject *result;
     int status = OK, is_logged;
 
-    if (!sign_callback || !Py_IsInitialized()) {
+    if (!sign_request_callback || !Py_IsInitialized()) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_NO_SIGNER) "this process has no signer: "
                       "proxy.conf is not included, or its WSGIImportScript failed at the start of this process (see above)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    if (!request->settings.error && usp_s3_sign_with_template(r, request, url))
+    if (!request->settings.rejection && usp_s3_sign_with_template(r, request, url))
         return OK;
     enter_python();
-    result = PyObject_CallFunction(sign_callback, "((NNNNNiNN))", to_str_or_none(request->settings.section_url),
+    result = PyObject_CallFunction(sign_request_callback, "((NNNNNiNN))", to_str_or_none(request->settings.section_url),
                                    to_pairs(request->settings.variables), to_str(r->method), to_str(*url),
                                    to_str_or_none(r->main ? NULL : r->unparsed_uri), usp_s3_has_encoded_slash(r),
                                    to_str_or_none(proxy_pass_path_if_merged(r)),
-                                   to_str_or_none(request->settings.error));
-    /* The result for a request that fails begins with a status, that for a signed request with a URL. */
+                                   to_str_or_none(request->settings.rejection));
+    /* A ClientResponse begins with a status, a SignedRequest with a URL. */
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
-        if (!(status = parse_error(r, result, &is_logged)))
+        if (!(status = parse_client_response(r, result, &is_logged)))
             status = log_internal_error(r);
     }
-    else if (!result || !parse_signed(r, request, result, url))
+    else if (!result || !parse_signed_request(r, request, result, url))
         status = log_internal_error(r);
     Py_XDECREF(result);
     leave_python();
     return status;
 }
 
-const char *usp_s3_validate_part(request_rec *r, signed_request *request)
+const char *usp_s3_validate_response(request_rec *r, signed_request *request)
 {
-    const char *error = INVALID_PART;
+    const char *error = NOT_VALIDATED;
     PyObject *result;
 
     if (!Py_IsInitialized())
         return error;
     enter_python();
-    result = PyObject_CallFunction(part_callback, "iNNNi", r->status, to_header_dict(r), to_str_or_none(request->range),
-                                   to_str_or_none(request->if_range), request->has_part_number);
+    result = PyObject_CallFunction(validate_response_callback, "iNNNi", r->status, to_header_dict(r),
+                                   to_str_or_none(request->range), to_str_or_none(request->if_range),
+                                   request->is_for_part_number);
     if (result)
-        error = parse_part(r, request, result);
+        error = parse_validation(r, request, result);
     else
         log_internal_error(r);
     Py_XDECREF(result);
@@ -341,7 +343,7 @@ static double seconds_since(request_rec *r)
     return (double)(apr_time_now() - r->request_time) / APR_USEC_PER_SEC;
 }
 
-int usp_s3_handle_error_response(request_rec *r, signed_request *request, int s3_status)
+int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status)
 {
     PyObject *result;
     int status;
@@ -349,12 +351,13 @@ int usp_s3_handle_error_response(request_rec *r, signed_request *request, int s3
     if (!Py_IsInitialized())
         return HTTP_BAD_GATEWAY;
     enter_python();
-    result = PyObject_CallFunction(error_callback, "(NNNN)(iy#N)(id)(LLL)", to_str_or_none(request->settings.section_url),
-                                   to_pairs(request->settings.variables), to_str(r->method), to_str(request->url), s3_status,
+    result = PyObject_CallFunction(explain_error_callback, "(NNNN)(iy#N)(id)(LLL)",
+                                   to_str_or_none(request->settings.section_url), to_pairs(request->settings.variables),
+                                   to_str(r->method), to_str(request->url), s3_status,
                                    request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
                                    to_header_dict(r), request->attempt, seconds_since(r), (long long)request->signed_at,
-                                   (long long)request->state_version, (long long)usp_s3_get_accepted_version(request));
-    status = result ? parse_error(r, result, &request->is_logged) : 0;
+                                   (long long)request->state_version, (long long)usp_s3_get_granted_version(request));
+    status = result ? parse_client_response(r, result, &request->is_logged) : 0;
     if (!status)
         status = log_internal_error(r);
     Py_XDECREF(result);
@@ -372,7 +375,8 @@ void usp_s3_log_response(request_rec *r, signed_request *request)
         return;
     request->is_logged = 1;
     enter_python();
-    result = PyObject_CallFunction(response_callback, "(NN)(iy#N)(id)", to_str(r->method), to_str(request->url), request->s3_status,
+    result = PyObject_CallFunction(describe_response_callback, "(NN)(iy#N)(id)", to_str(r->method), to_str(request->url),
+                                   request->s3_status,
                                    request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
                                    to_header_dict(r), request->attempt, seconds_since(r));
     if (!(line = copy_str(r->pool, result)))
@@ -391,8 +395,8 @@ void usp_s3_log_failure(request_rec *r, signed_request *request, const char *mes
     if (!Py_IsInitialized())
         return;
     enter_python();
-    result = PyObject_CallFunction(failure_callback, "(NN)N(id)", to_str(r->method), to_str(request->url), to_str(message),
-                                   request->attempt, seconds_since(r));
+    result = PyObject_CallFunction(describe_failure_callback, "(NN)N(id)", to_str(r->method), to_str(request->url),
+                                   to_str(message), request->attempt, seconds_since(r));
     if (!result || (result != Py_None && !(line = copy_str(r->pool, result))))
         log_internal_error(r);
     Py_XDECREF(result);
@@ -450,11 +454,11 @@ static header_list *copy_header_lists(PyObject *dict)
 
 static PyObject *py_register(PyObject *self, PyObject *arguments)
 {
-    PyObject *sign, *on_error, *on_failure, *on_response, *on_part, *by_method, *by_status;
+    PyObject *sign_request, *explain_error, *describe_failure, *describe_response, *validate_response, *by_method, *by_status;
 
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "OOOOOO!O!", &sign, &on_error, &on_failure, &on_response, &on_part, &PyDict_Type,
-                          &by_method, &PyDict_Type, &by_status))
+    if (!PyArg_ParseTuple(arguments, "OOOOOO!O!", &sign_request, &explain_error, &describe_failure, &describe_response,
+                          &validate_response, &PyDict_Type, &by_method, &PyDict_Type, &by_status))
         return NULL;
     if (!usp_s3_is_loaded()) {
         PyErr_SetString(PyExc_RuntimeError, "httpd has not loaded usp_s3_module: \"usp-s3 apache-config\" prints the line");
@@ -464,15 +468,15 @@ static PyObject *py_register(PyObject *self, PyObject *arguments)
         PyErr_SetString(PyExc_RuntimeError, "the signer needs application-group=%{GLOBAL}");
         return NULL;
     }
-    if (sign_callback)
+    if (sign_request_callback)
         Py_RETURN_NONE;
     if (!(request_headers = copy_header_lists(by_method)) || !(response_headers = copy_header_lists(by_status)))
         return NULL;
-    part_callback = Py_NewRef(on_part);
-    error_callback = Py_NewRef(on_error);
-    failure_callback = Py_NewRef(on_failure);
-    response_callback = Py_NewRef(on_response);
-    sign_callback = Py_NewRef(sign);
+    validate_response_callback = Py_NewRef(validate_response);
+    explain_error_callback = Py_NewRef(explain_error);
+    describe_failure_callback = Py_NewRef(describe_failure);
+    describe_response_callback = Py_NewRef(describe_response);
+    sign_request_callback = Py_NewRef(sign_request); /* last: it says that all are registered */
     Py_RETURN_NONE;
 }
 
@@ -494,14 +498,14 @@ static PyObject *py_guarded_body(PyObject *self, PyObject *arguments)
     return body ? PyCapsule_New(body, BODY_CAPSULE, NULL) : Py_NewRef(Py_None);
 }
 
-static PyObject *py_cut_body(PyObject *self, PyObject *capsule)
+static PyObject *py_mark_body_truncated(PyObject *self, PyObject *capsule)
 {
     void *body = PyCapsule_GetPointer(capsule, BODY_CAPSULE);
 
     (void)self;
     if (!body)
         return NULL;
-    usp_s3_cut_guarded_body(body);
+    usp_s3_mark_body_truncated(body);
     Py_RETURN_NONE;
 }
 
@@ -537,8 +541,8 @@ static PyMethodDef methods[] = {
      "Return the proof at the beginning of USP_S3_SETTINGS; None if httpd has not loaded usp_s3_module."},
     {"guarded_body", py_guarded_body, METH_NOARGS,
      "Return the response body of the gateway request that this thread handles; None in mod_wsgi's daemons."},
-    {"cut_body", py_cut_body, METH_O,
-     "Mark a body as incomplete: httpd ends it abnormally. Only valid while the request is handled."},
+    {"mark_body_truncated", py_mark_body_truncated, METH_O,
+     "Mark a body as truncated: httpd aborts the response when it ends. Only valid while the request is handled."},
     {"log", py_log, METH_VARARGS,
      "Write a line to the error log for the request of a body, if its LogLevel allows the level (3 error, 4 warn, 6 info, "
      "7 debug). Only valid in the thread that handles the request, while it does."},

@@ -1,17 +1,17 @@
 /*
- * The headers that mod_proxy sends to S3: conditions and ranges of the client, and the headers of the signature. As in the
- * gateway's request.py.
+ * The headers that mod_proxy sends to S3: conditions and ranges of the client, and the headers of the signature. As in
+ * gateway/client_request.py.
  */
 
 #include "mod_usp_s3.h"
 
-/* Whether a subrequest has a header only because the page that includes it has: a Range of the page is not its own. */
+/* Whether a subrequest has a header only because the including request has: that request's Range is not its own. */
 static int is_inherited(request_rec *r, const char *name, const char *value)
 {
-    request_rec *page;
+    request_rec *including;
 
-    for (page = r->main; page; page = page->main) {
-        if (apr_table_get(page->headers_in, name) == value)
+    for (including = r->main; including; including = including->main) {
+        if (apr_table_get(including->headers_in, name) == value)
             return 1; /* the same pointer: a module that wants a range of the subrequest sets a new string */
     }
     return 0;
@@ -85,7 +85,7 @@ static int set_request_headers(request_rec *r)
     }
     request->range = apr_table_get(forwarded, "Range");
     request->if_range = apr_table_get(forwarded, "If-Range");
-    if (request->pass_accept_encoding) /* the client cannot decode a subrequest in a page */
+    if (request->pass_accept_encoding) /* the client cannot decode a part of the including response */
         apr_table_setn(forwarded, "Accept-Encoding", r->main ? "identity" : accepted_coding(r));
     if (credentials)
         apr_table_setn(forwarded, "Proxy-Authorization", credentials);

@@ -203,7 +203,7 @@ static int has_response_header(request_rec *r, const char *name)
     return apr_table_get(r->headers_out, name) != NULL;
 }
 
-const char *usp_s3_framing_error(request_rec *r, const signed_request *request)
+const char *usp_s3_check_framing(request_rec *r, const signed_request *request)
 {
     const usp_s3_response_header *header = &request->response_header;
 
@@ -258,24 +258,24 @@ static int is_multipart(request_rec *r, const signed_request *request)
            && ap_cstr_casecmpn(r->content_type, "multipart/byteranges", 20) == 0;
 }
 
-const char *usp_s3_range_error(request_rec *r, signed_request *request)
+const char *usp_s3_check_range(request_rec *r, signed_request *request)
 {
     switch (r->status) {
     case HTTP_OK:
         return apr_table_get(r->headers_out, "Content-Range") || is_multipart(r, request)
-                   ? usp_s3_validate_part(r, request)
+                   ? usp_s3_validate_response(r, request)
                    : NULL;
     case HTTP_PARTIAL_CONTENT:
-        return is_requested_part(r, request) ? NULL : usp_s3_validate_part(r, request);
+        return is_requested_part(r, request) ? NULL : usp_s3_validate_response(r, request);
     case HTTP_RANGE_NOT_SATISFIABLE:
-        return request->if_range ? usp_s3_validate_part(r, request) : NULL;
+        return request->if_range ? usp_s3_validate_response(r, request) : NULL;
     case HTTP_NOT_IMPLEMENTED:
-        return request->range ? usp_s3_validate_part(r, request) : NULL;
+        return request->range ? usp_s3_validate_response(r, request) : NULL;
     }
     return NULL;
 }
 
-int usp_s3_has_wrong_length(signed_request *request, apr_bucket_brigade *brigade)
+int usp_s3_count_body_bytes(signed_request *request, apr_bucket_brigade *brigade)
 {
     apr_bucket *bucket;
 

@@ -54,12 +54,12 @@ int usp_s3_section_matches_any_host(const proxy_dir_conf *proxy)
 int usp_s3_section_has_setting(ap_conf_vector_t *section, const void *unused)
 {
     (void)unused;
-    return usp_s3_first_setting(usp_s3_variables(section), 1) != NULL;
+    return usp_s3_first_setting(usp_s3_setenv_variables(section), 1) != NULL;
 }
 
 static int has_setting_like_variable(ap_conf_vector_t *section, const void *unused)
 {
-    const apr_array_header_t *all = usp_s3_variables(section);
+    const apr_array_header_t *all = usp_s3_setenv_variables(section);
     int i;
 
     (void)unused;
@@ -67,7 +67,7 @@ static int has_setting_like_variable(ap_conf_vector_t *section, const void *unus
         if (usp_s3_has_setting_prefix(&APR_ARRAY_IDX(all, i, apr_table_entry_t)))
             return 1;
     }
-    return usp_s3_contains_setting(usp_s3_unset_variables(section));
+    return usp_s3_contains_setting(usp_s3_unsetenv_variables(section));
 }
 
 int usp_s3_is_bucket_member(proxy_server_conf *conf, const char *url)

@@ -43,7 +43,7 @@ int usp_s3_parse_url(apr_pool_t *pool, const char *url, apr_uri_t *uri);
 int usp_s3_is_same_origin(const apr_uri_t *one, const apr_uri_t *other);
 
 /* The decoded path of a URL, with a slash at its end. */
-const char *usp_s3_decoded_folder(apr_pool_t *pool, const apr_uri_t *uri);
+const char *usp_s3_decoded_directory(apr_pool_t *pool, const apr_uri_t *uri);
 
 /* Whether a URL has the same origin as another one and a path below it. False if one of them is invalid. */
 int usp_s3_is_url_below(apr_pool_t *pool, const char *url, const char *other);

@@ -182,7 +182,7 @@ int usp_s3_is_same_origin(const apr_uri_t *one, const apr_uri_t *other)
            && port_of(one) == port_of(other);
 }
 
-const char *usp_s3_decoded_folder(apr_pool_t *pool, const apr_uri_t *uri)
+const char *usp_s3_decoded_directory(apr_pool_t *pool, const apr_uri_t *uri)
 {
     char *path = apr_pstrdup(pool, uri->path ? uri->path : "/");
     size_t length;
@@ -195,10 +195,10 @@ const char *usp_s3_decoded_folder(apr_pool_t *pool, const apr_uri_t *uri)
 int usp_s3_is_url_below(apr_pool_t *pool, const char *url, const char *other)
 {
     apr_uri_t one, above;
-    const char *folder;
+    const char *directory;
 
     if (!usp_s3_parse_url(pool, url, &one) || !usp_s3_parse_url(pool, other, &above) || !usp_s3_is_same_origin(&one, &above))
         return 0;
-    folder = usp_s3_decoded_folder(pool, &above);
-    return strncmp(usp_s3_decoded_folder(pool, &one), folder, strlen(folder)) == 0;
+    directory = usp_s3_decoded_directory(pool, &above);
+    return strncmp(usp_s3_decoded_directory(pool, &one), directory, strlen(directory)) == 0;
 }

@@ -2,11 +2,13 @@
  * The settings are handed over to the gateway in the variable USP_S3_SETTINGS, and secrets are hidden from everyone else.
  *
  * The variable begins with a proof, a random number of this start of httpd. The gateway in mod_wsgi, or in its daemon,
- * believes the settings because of it: a page or an .htaccess file can set the variable, but cannot know the proof.
+ * believes the settings because of it: an including request (SSI) or an .htaccess file can set the variable, but cannot know
+ * the proof. The proof also tells the gateway that body_guard.c aborts truncated responses. In daemon mode there is no other
+ * way to do that.
  *
- *   post_config    make the proof
- *   insert_filter  set the variable
- *   handler        remove the variable when the gateway has received it (body_guard.c does so before the response is sent)
+ *   post_config    make the proof (called by trust_boundary.c)
+ *   insert_filter  set the variable (here)
+ *   handler        remove the variable when the gateway has received it (here; body_guard.c does so before the response)
  */
 
 #include "log_codes.h"
@@ -18,7 +20,7 @@ static char proof[2 * PROOF_SIZE + 1];
 
 /* ---------------------------------------------------------------- the proof */
 
-/* Before mod_wsgi forks its daemons, and at each restart: a page may have seen an older proof. */
+/* Before mod_wsgi forks its daemons, and at each restart: an SSI document may have seen an older proof. */
 int usp_s3_make_proof(server_rec *server)
 {
     unsigned char random[PROOF_SIZE];
@@ -53,8 +55,8 @@ static int is_wsgi(request_rec *r)
 int usp_s3_is_gateway_request(request_rec *r)
 {
     return is_wsgi(r)
-           && (usp_s3_has_bucket_url(usp_s3_variables(r->per_dir_config))
-               || usp_s3_has_bucket_url(usp_s3_get_trusted_variables(r)->computed));
+           && (usp_s3_has_bucket_url(usp_s3_setenv_variables(r->per_dir_config))
+               || usp_s3_has_bucket_url(usp_s3_ensure_trusted_variables(r)->rule_variables));
 }
 
 /* ---------------------------------------------------------------- secrets */
@@ -91,10 +93,10 @@ static void hide(request_rec *r, const apr_array_header_t *all, const struct hta
  */
 void usp_s3_hide_secrets(request_rec *r)
 {
-    const usp_s3_trusted_variables *trusted = usp_s3_get_trusted_variables(r);
+    const usp_s3_trusted_variables *trusted = usp_s3_ensure_trusted_variables(r);
 
-    hide(r, usp_s3_variables(r->per_dir_config), trusted->htaccess_files);
-    hide(r, trusted->computed, trusted->htaccess_files);
+    hide(r, usp_s3_setenv_variables(r->per_dir_config), trusted->htaccess_files);
+    hide(r, trusted->rule_variables, trusted->htaccess_files);
 }
 
 /* ---------------------------------------------------------------- netstrings */
@@ -148,14 +150,17 @@ static void append_variables(buffer *settings, buffer *control, const apr_array_
 
         if (usp_s3_has_setting_prefix(entry))
             append_pair(settings, entry->key, entry->val);
-        else if (usp_s3_is_own_variable(entry))
-            append_pair(control, "served path", entry->val);
+        else if (usp_s3_is_package_variable(entry))
+            append_pair(control, "path", entry->val);
     }
 }
 
 /* ---------------------------------------------------------------- hooks */
 
-/* Whether PATH_INFO is the end of the request's own path. mod_include's "exec cgi" gives a request that of its page. */
+/*
+ * Whether PATH_INFO is the end of the request's own path. mod_include's "exec cgi" gives a subrequest that of the
+ * including request.
+ */
 static int has_own_path_info(request_rec *r)
 {
     char *path = apr_pstrdup(r->pool, r->uri), *end = apr_pstrdup(r->pool, r->path_info ? r->path_info : "");
@@ -176,7 +181,7 @@ static void hand_over_settings(request_rec *r)
     buffer settings = {.pool = r->pool}, control = {.pool = r->pool}, all = {.pool = r->pool};
     const usp_s3_trusted_variables *trusted;
 
-    /* Variables that httpd sets only if a request has such a header or path: otherwise a page's own would be seen. */
+    /* Variables that httpd sets only if a request has such a header or path: else those of the including request remain. */
     static const char *const of_request[] = {"PATH_INFO", "HTTP_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
                                              "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", NULL};
     const char *const *name, *error;
@@ -186,16 +191,16 @@ static void hand_over_settings(request_rec *r)
         return;
     for (name = of_request; *name; name++)
         apr_table_unset(r->subprocess_env, *name);
-    trusted = usp_s3_get_trusted_variables(r);
+    trusted = usp_s3_ensure_trusted_variables(r);
     error = trusted->htaccess_error ? trusted->htaccess_error : trusted->ambiguity_error;
     if (!error && !has_own_path_info(r))
         error = "the path differs from the one that access rules checked (exec cgi)";
     if (error)
-        append_pair(&control, "refusal", error);
+        append_pair(&control, "error", error);
     else {
         /* Variables of sections come last, as in the environment: they override the others. */
-        append_variables(&settings, &control, trusted->computed);
-        append_variables(&settings, &control, usp_s3_variables(r->per_dir_config));
+        append_variables(&settings, &control, trusted->rule_variables);
+        append_variables(&settings, &control, usp_s3_setenv_variables(r->per_dir_config));
     }
     if (r->prev && ap_is_HTTP_ERROR(r->status))
         append_pair(&control, "error status", apr_itoa(r->pool, r->status));

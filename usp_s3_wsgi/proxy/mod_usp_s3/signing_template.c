@@ -206,7 +206,7 @@ int usp_s3_sign_with_template(request_rec *r, signed_request *request, char **ur
     end = end_of_path(path);
     length = strlen(template.path_prefix);
     /* A query is dropped, unless S3PassQuery is set. The bucket itself is not an object. */
-    if ((*end && template.pass_query) || (apr_size_t)(end - path) <= length
+    if ((*end && template.requires_empty_query) || (apr_size_t)(end - path) <= length
         || strncmp(path, template.path_prefix, length) != 0)
         return 0;
     path = apr_pstrmemdup(r->pool, path, (apr_size_t)(end - path));

@@ -2,14 +2,14 @@
  * Which variables of a request the operator has set: the trust boundary.
  *
  * The operator writes the server configuration. The environment of a request also has variables that others have set: the
- * author of an .htaccess file, the page that includes a subrequest, the directory that an internal fast redirect came from.
+ * author of an .htaccess file, the including request of a subrequest, the directory that an internal fast redirect came from.
  * Here the operator's variables are separated from theirs, once for each request. The environment of requests that neither
- * the gateway nor mod_proxy handles is not changed.
+ * the gateway nor mod_proxy handles is not changed. The hooks, all in this file:
  *
  *   post_read_request  SetEnvIf of the server has run: keep its variables, for subrequests too
  *   map_to_storage     RewriteRule [E=] of the server has run: keep its variables before any .htaccess file is read
- *   fixups             rules of sections have run: store the result in the per-directory configuration, which a fast
- *                      redirect takes over from the subrequest it found, and hide the secrets
+ *   fixups             rules of sections have run: store the result in the per-directory configuration, which an
+ *                      internal fast redirect takes over from the subrequest it found, and hide the secrets
  *
  * htaccess_author.c finds the .htaccess file that a variable may come from; settings_handover.c gives the result to the
  * gateway.
@@ -17,34 +17,34 @@
 
 #include "trust_boundary.h"
 
-#define SERVED_PATH "USP_S3_PATH"
+#define PATH_VARIABLE "USP_S3_PATH"
 
 static module *env_module;
 
 /* ---------------------------------------------------------------- variables */
 
 /*
- * r->subprocess_env has the variables of the page that includes a subrequest too. These tables have not. They are the first
- * members of mod_env's configuration, which no header declares; they have been so since httpd 1.3.
+ * r->subprocess_env also has the including request's variables; mod_env's tables do not. They are the first members of its
+ * configuration, which no header declares; they have been so since httpd 1.3.
  */
 typedef struct {
     apr_table_t *vars;
     apr_table_t *unsetenv;
 } env_config;
 
-const apr_array_header_t *usp_s3_variables(ap_conf_vector_t *config)
+const apr_array_header_t *usp_s3_setenv_variables(ap_conf_vector_t *config)
 {
     env_config *env = env_module ? ap_get_module_config(config, env_module) : NULL;
     return env && env->vars ? apr_table_elts(env->vars) : NULL;
 }
 
-const apr_array_header_t *usp_s3_unset_variables(ap_conf_vector_t *config)
+const apr_array_header_t *usp_s3_unsetenv_variables(ap_conf_vector_t *config)
 {
     env_config *env = env_module ? ap_get_module_config(config, env_module) : NULL;
     return env && env->unsetenv ? apr_table_elts(env->unsetenv) : NULL;
 }
 
-int usp_s3_contains_entry(const apr_array_header_t *all, const apr_table_entry_t *wanted)
+int usp_s3_contains_same_entry(const apr_array_header_t *all, const apr_table_entry_t *wanted)
 {
     int i;
 
@@ -58,15 +58,15 @@ int usp_s3_contains_entry(const apr_array_header_t *all, const apr_table_entry_t
     return 0;
 }
 
-int usp_s3_is_own_variable(const apr_table_entry_t *entry)
+int usp_s3_is_package_variable(const apr_table_entry_t *entry)
 {
-    return usp_s3_has_setting_prefix(entry) || ap_cstr_casecmp(entry->key, SERVED_PATH) == 0;
+    return usp_s3_has_setting_prefix(entry) || ap_cstr_casecmp(entry->key, PATH_VARIABLE) == 0;
 }
 
 /* Whether a variable changes a request. Others that begin with S3 are misspelt, or another program's. */
 static int is_effective(const apr_table_entry_t *entry)
 {
-    return usp_s3_is_setting(entry, 0) || ap_cstr_casecmp(entry->key, SERVED_PATH) == 0;
+    return usp_s3_is_setting(entry, 0) || ap_cstr_casecmp(entry->key, PATH_VARIABLE) == 0;
 }
 
 int usp_s3_starts_with(const char *text, const char *prefix)
@@ -91,42 +91,15 @@ int usp_s3_any_section(ap_conf_vector_t *config, usp_s3_section_test *test, cons
     return 0;
 }
 
-int usp_s3_sets_entry(ap_conf_vector_t *config, const void *entry)
+int usp_s3_sets_same_entry(ap_conf_vector_t *config, const void *entry)
 {
-    return usp_s3_contains_entry(usp_s3_variables(config), entry);
-}
-
-/* ---------------------------------------------------------------- the request's configuration */
-
-usp_s3_request_config *usp_s3_get_request_config(request_rec *r)
-{
-    usp_s3_request_config *config = ap_get_module_config(r->request_config, &usp_s3_module);
-
-    if (!config) {
-        config = apr_pcalloc(r->pool, sizeof(*config));
-        ap_set_module_config(r->request_config, &usp_s3_module, config);
-    }
-    return config;
-}
-
-const char *usp_s3_get_mapped_url(request_rec *r)
-{
-    usp_s3_request_config *config = ap_get_module_config(r->request_config, &usp_s3_module);
-
-    return config ? config->mapped_url : NULL;
-}
-
-signed_request *usp_s3_get_signed_request(request_rec *r)
-{
-    usp_s3_request_config *config = ap_get_module_config(r->request_config, &usp_s3_module);
-
-    return config ? config->signed_request : NULL;
+    return usp_s3_contains_same_entry(usp_s3_setenv_variables(config), entry);
 }
 
 /* ---------------------------------------------------------------- hooks: variables of the server */
 
 /* This package's variables in the environment of a request; NULL if there are none. */
-static apr_array_header_t *own_variables(request_rec *r)
+static apr_array_header_t *package_variables(request_rec *r)
 {
     const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
     apr_array_header_t *found = NULL;
@@ -135,7 +108,7 @@ static apr_array_header_t *own_variables(request_rec *r)
     for (i = 0; i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (!usp_s3_is_own_variable(entry))
+        if (!usp_s3_is_package_variable(entry))
             continue;
         if (!found)
             found = apr_array_make(r->pool, 4, sizeof(apr_table_entry_t));
@@ -172,24 +145,24 @@ static void remove_redirected_settings(request_rec *r)
 }
 
 /* Runs for internal redirects too. Their environment is new; the variables of before have REDIRECT_ before their names. */
-static int store_server_variables(request_rec *r)
+static int store_setenvif_variables(request_rec *r)
 {
     usp_s3_request_config *before = r->prev ? ap_get_module_config(r->prev->request_config, &usp_s3_module) : NULL;
     apr_array_header_t *found;
 
-    if (before && (before->server_variables || before->mapped_variables))
+    if (before && (before->setenvif_variables || before->variables_before_htaccess))
         remove_redirected_settings(r);
-    if ((found = own_variables(r)))
-        usp_s3_get_request_config(r)->server_variables = found;
+    if ((found = package_variables(r)))
+        usp_s3_get_request_config(r)->setenvif_variables = found;
     return DECLINED;
 }
 
-static int store_mapped_variables(request_rec *r)
+static int store_variables_before_htaccess(request_rec *r)
 {
-    apr_array_header_t *found = own_variables(r);
+    apr_array_header_t *found = package_variables(r);
 
     if (found)
-        usp_s3_get_request_config(r)->mapped_variables = found;
+        usp_s3_get_request_config(r)->variables_before_htaccess = found;
     if (usp_s3_starts_with(r->filename, "proxy:")) /* a copy: mod_proxy may change r->filename */
         usp_s3_get_request_config(r)->mapped_url = apr_pstrdup(r->pool, r->filename + 6);
     return DECLINED;
@@ -197,93 +170,93 @@ static int store_mapped_variables(request_rec *r)
 
 /* ---------------------------------------------------------------- the operator's variables */
 
-/* Whether a subrequest has a variable only because the page that includes it has: the value is the same pointer. */
+/* Whether a subrequest has a variable only because the including request has: the value is the same pointer. */
 static int is_inherited(request_rec *r, const apr_table_entry_t *entry)
 {
-    return r->main && usp_s3_contains_entry(apr_table_elts(r->main->subprocess_env), entry);
+    return r->main && usp_s3_contains_same_entry(apr_table_elts(r->main->subprocess_env), entry);
 }
 
 /* Add the variables that rules have set for this request, or for the main request if the rules do not run again. */
-static void add_computed_variables(request_rec *r, usp_s3_trusted_variables *trusted)
+static void add_rule_variables(request_rec *r, usp_s3_trusted_variables *trusted)
 {
     usp_s3_request_config *client = ap_get_module_config(usp_s3_main_request(r)->request_config, &usp_s3_module);
     usp_s3_request_config *own = ap_get_module_config(r->request_config, &usp_s3_module);
-    const apr_array_header_t *of_server = own ? own->server_variables : NULL;
-    const apr_array_header_t *mapped = own ? own->mapped_variables : NULL;
+    const apr_array_header_t *setenvif = own ? own->setenvif_variables : NULL;
+    const apr_array_header_t *before_htaccess = own ? own->variables_before_htaccess : NULL;
     const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
-    const char *folder = NULL, *ambiguous = NULL;
+    const char *directory = NULL, *ambiguous = NULL;
     int i;
 
     /* SetEnvIf of the server does not run again for a subrequest. */
-    if (r->main && !r->prev && client && client->server_variables)
-        apr_array_cat(trusted->computed, client->server_variables);
+    if (r->main && !r->prev && client && client->setenvif_variables)
+        apr_array_cat(trusted->rule_variables, client->setenvif_variables);
     for (i = 0; i < all->nelts; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (!usp_s3_is_own_variable(entry) || usp_s3_contains_entry(usp_s3_variables(r->per_dir_config), entry)
-            || (is_inherited(r, entry) && !usp_s3_contains_entry(of_server, entry)))
+        if (!usp_s3_is_package_variable(entry) || usp_s3_contains_same_entry(usp_s3_setenv_variables(r->per_dir_config), entry)
+            || (is_inherited(r, entry) && !usp_s3_contains_same_entry(setenvif, entry)))
             continue;
-        if (!usp_s3_contains_entry(mapped, entry) && (folder = usp_s3_htaccess_with_rules(r)))
+        if (!usp_s3_contains_same_entry(before_htaccess, entry) && (directory = usp_s3_htaccess_with_rules(r)))
             ambiguous = is_effective(entry) ? entry->key : ambiguous;
         else
-            APR_ARRAY_PUSH(trusted->computed, apr_table_entry_t) = *entry;
+            APR_ARRAY_PUSH(trusted->rule_variables, apr_table_entry_t) = *entry;
     }
-    for (i = 0; mapped && i < mapped->nelts && !ambiguous; i++) {
-        const apr_table_entry_t *entry = &APR_ARRAY_IDX(mapped, i, apr_table_entry_t);
+    for (i = 0; before_htaccess && i < before_htaccess->nelts && !ambiguous; i++) {
+        const apr_table_entry_t *entry = &APR_ARRAY_IDX(before_htaccess, i, apr_table_entry_t);
 
-        if (is_effective(entry) && !usp_s3_contains_entry(all, entry) && !is_inherited(r, entry)
-            && (folder = usp_s3_htaccess_with_rules(r)))
+        if (is_effective(entry) && !usp_s3_contains_same_entry(all, entry) && !is_inherited(r, entry)
+            && (directory = usp_s3_htaccess_with_rules(r)))
             ambiguous = entry->key;
     }
     if (ambiguous)
         trusted->ambiguity_error = apr_psprintf(r->pool, "%s is changed by a rule, and the .htaccess file of %s has rules: "
-                                                "the change may come from there", ambiguous, folder);
+                                                "the change may come from there", ambiguous, directory);
 }
 
 static usp_s3_trusted_variables *find_trusted_variables(request_rec *r)
 {
     usp_s3_trusted_variables *trusted = apr_pcalloc(r->pool, sizeof(*trusted));
-    const apr_array_header_t *all = usp_s3_variables(r->per_dir_config);
-    const char *folder;
+    const apr_array_header_t *all = usp_s3_setenv_variables(r->per_dir_config);
+    const char *directory;
     int i;
 
     trusted->htaccess_files = r->htaccess;
-    trusted->computed = apr_array_make(r->pool, 4, sizeof(apr_table_entry_t));
+    trusted->rule_variables = apr_array_make(r->pool, 4, sizeof(apr_table_entry_t));
     for (i = 0; all && i < all->nelts && !trusted->htaccess_error; i++) {
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
-        if (is_effective(entry) && (folder = usp_s3_htaccess_of_variable(trusted->htaccess_files, entry)))
+        if (is_effective(entry) && (directory = usp_s3_htaccess_of_variable(trusted->htaccess_files, entry)))
             trusted->htaccess_error = apr_psprintf(r->pool, "%s is set in the .htaccess file of %s: settings must be in the "
-                                                   "server configuration", entry->key, folder);
+                                                   "server configuration", entry->key, directory);
     }
-    add_computed_variables(r, trusted);
-    if (!trusted->ambiguity_error && (folder = usp_s3_htaccess_with_unset(r)))
+    add_rule_variables(r, trusted);
+    if (!trusted->ambiguity_error && (directory = usp_s3_htaccess_with_unset(r)))
         trusted->ambiguity_error = apr_psprintf(r->pool, "the .htaccess file of %s unsets a setting (UnsetEnv): settings must "
-                                                "be in the server configuration", folder);
+                                                "be in the server configuration", directory);
     return trusted;
 }
 
-static int contains_own_variable(const apr_array_header_t *all)
+static int contains_package_variable(const apr_array_header_t *all)
 {
     int i;
 
     for (i = 0; all && i < all->nelts; i++) {
-        if (usp_s3_is_own_variable(&APR_ARRAY_IDX(all, i, apr_table_entry_t)))
+        if (usp_s3_is_package_variable(&APR_ARRAY_IDX(all, i, apr_table_entry_t)))
             return 1;
     }
     return 0;
 }
 
-const usp_s3_trusted_variables *usp_s3_get_trusted_variables(request_rec *r)
+const usp_s3_trusted_variables *usp_s3_ensure_trusted_variables(request_rec *r)
 {
     static const usp_s3_trusted_variables empty;
     usp_s3_trusted_variables *trusted = ap_get_module_config(r->per_dir_config, &usp_s3_module);
     ap_conf_vector_t *own;
 
     if (!trusted) {
-        /* A fast redirect does not take over r->htaccess of the subrequest that it found: the stored result has it. */
-        if (!contains_own_variable(usp_s3_variables(r->per_dir_config))
-            && !contains_own_variable(apr_table_elts(r->subprocess_env)) && !(r->main && r->htaccess))
+        /* An internal fast redirect does not take over r->htaccess of the subrequest that it found: the result has it. */
+        if (!contains_package_variable(usp_s3_setenv_variables(r->per_dir_config))
+            && !contains_package_variable(apr_table_elts(r->subprocess_env)) && !(r->main && r->htaccess))
             return &empty;
         trusted = find_trusted_variables(r);
         own = ap_create_per_dir_config(r->pool);
@@ -313,10 +286,10 @@ static int enforce_boundary(request_rec *r)
     const char *handler = usp_s3_get_proxy_handler(r), *url = handler ? handler : r->filename;
 
     if (r->main && r->htaccess)
-        usp_s3_get_trusted_variables(r); /* a fast redirect may take over the result */
+        usp_s3_ensure_trusted_variables(r); /* an internal fast redirect may take over the result */
     if (is_proxied(r)) {
         usp_s3_check_url_author(r);
-        usp_s3_get_trusted_variables(r); /* before the secrets are hidden */
+        usp_s3_ensure_trusted_variables(r); /* before the secrets are hidden */
         url += sizeof("proxy:") - 1;
         if (usp_s3_is_http_url(url) || usp_s3_is_balancer_url(url))
             usp_s3_hide_secrets(r);
@@ -343,11 +316,12 @@ static int post_config(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporar
 void usp_s3_register_trust_boundary(void)
 {
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_REALLY_FIRST);
-    ap_hook_post_read_request(store_server_variables, NULL, NULL, APR_HOOK_REALLY_LAST);
-    ap_hook_map_to_storage(store_mapped_variables, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_post_read_request(store_setenvif_variables, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_map_to_storage(store_variables_before_htaccess, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(store_file_name, NULL, NULL, APR_HOOK_REALLY_FIRST);
     /* After mod_env, and before RequestHeader can copy a secret. */
     ap_hook_fixups(enforce_boundary, NULL, NULL, APR_HOOK_LAST - 1);
+    /* Again after all other modules, which may have chosen another handler or file name since. */
     ap_hook_fixups(enforce_boundary, NULL, NULL, APR_HOOK_REALLY_LAST);
     usp_s3_register_settings_handover();
 }

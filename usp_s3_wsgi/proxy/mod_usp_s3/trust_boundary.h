@@ -11,7 +11,7 @@
 /* ---------------------------------------------------------------- trust_boundary.c */
 
 /* Whether this package reads a variable: a setting, also a misspelt one, or USP_S3_PATH. */
-int usp_s3_is_own_variable(const apr_table_entry_t *entry);
+int usp_s3_is_package_variable(const apr_table_entry_t *entry);
 
 int usp_s3_starts_with(const char *text, const char *prefix);
 
@@ -26,11 +26,11 @@ void usp_s3_find_directive_modules(void);
  */
 const char *usp_s3_get_proxy_handler(request_rec *r);
 
-/* The folder whose .htaccess file applies to this request and can set variables by rules, or has UnsetEnv of a setting. */
+/* The directory whose .htaccess file applies to this request and can set variables by rules, or has UnsetEnv of a setting. */
 const char *usp_s3_htaccess_with_rules(request_rec *r);
 const char *usp_s3_htaccess_with_unset(request_rec *r);
 
-/* The folder whose .htaccess file has set a variable that was merged into the request, else NULL. */
+/* The directory whose .htaccess file has set a variable that was merged into the request, else NULL. */
 const char *usp_s3_htaccess_of_variable(const struct htaccess_result *files, const apr_table_entry_t *entry);
 
 /* Store for usp_s3_get_url_error whether the operator has chosen the URL that mod_proxy is about to send. */

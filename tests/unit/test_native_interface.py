@@ -1,0 +1,101 @@
+"""The interface between ``python_callbacks.c`` and Python: both sides have the same callbacks, arguments and fields."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+
+from usp_s3_wsgi.proxy import callbacks
+from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest
+
+PACKAGE = Path(__file__).parents[2] / "usp_s3_wsgi"
+SOURCE = (PACKAGE / "proxy" / "mod_usp_s3" / "python_callbacks.c").read_text("utf-8")
+#: The function that parses each NamedTuple.
+PARSERS = {
+    "SignedRequest": "parse_signed_request",
+    "NativeSigningTemplate": "parse_signing_template",
+    "ClientResponse": "parse_client_response",
+    "Validation": "parse_validation",
+}
+#: The type of a field for each unit of PyArg_ParseTuple's format; "O" is checked in C.
+TYPES: dict[str, type] = {"U": str, "y#": bytes, "i": int, "L": int, "p": bool, "O!": tuple}
+CALLBACKS = ("sign_request", "explain_error", "describe_failure", "describe_response", "validate_response")
+
+
+def units(text: str) -> list[str]:
+    """The units of a format string, without parentheses."""
+    return re.findall(r"[A-Za-z][!#]?", text)
+
+
+def parsed_format(function: str) -> str:
+    """The format of PyArg_ParseTuple in a C function."""
+    body = re.search(rf"^static [^;{{}}]*\b{function}\([^{{}}]*\n{{\n(.*?)^}}", SOURCE, re.MULTILINE | re.DOTALL)
+    assert body, function
+    found = re.search(r'PyArg_ParseTuple\(\w+, "([^"]+)"', body[1])
+    assert found, function
+    return found[1]
+
+
+def called_arguments(callback: str) -> list[str]:
+    """The formats of the arguments of a callback: one unit each, or a tuple in parentheses."""
+    found = re.search(rf'PyObject_CallFunction\({callback}_callback,\s*"([^"]+)"', SOURCE)
+    assert found, callback
+    return re.findall(r"\(.*?\)+|[A-Za-z]#?", found[1])
+
+
+def width(hint: Any) -> int | None:
+    """The number of fields of a tuple type; None for other types, and for tuples of any length."""
+    if hasattr(hint, "_fields"):
+        return len(hint._fields)
+    arguments = get_args(hint)
+    return len(arguments) if get_origin(hint) is tuple and Ellipsis not in arguments else None
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_the_c_code_parses_each_field(name: str) -> None:
+    result = getattr(callbacks, name)
+    hints, parsed = get_type_hints(result), units(parsed_format(PARSERS[name]))
+    assert len(parsed) == len(result._fields)
+    for field, unit in zip(result._fields, parsed, strict=True):
+        hint = hints[field]
+        if unit == "O":
+            assert get_origin(hint) is types.UnionType, field
+            assert type(None) in get_args(hint), field
+        else:
+            assert (get_origin(hint) or hint) is TYPES[unit], field
+
+
+def test_the_c_code_passes_each_field_of_a_proxied_request() -> None:
+    (fields,) = called_arguments("sign_request")
+    assert len(units(fields)) == len(ProxiedRequest._fields)
+
+
+@pytest.mark.parametrize("name", [name for name in CALLBACKS if name != "sign_request"])
+def test_the_c_code_passes_each_argument(name: str) -> None:
+    callback = getattr(callbacks, name)
+    hints, arguments = get_type_hints(callback), called_arguments(name)
+    parameters = list(inspect.signature(callback).parameters)
+    assert len(arguments) == len(parameters)
+    for parameter, argument in zip(parameters, arguments, strict=True):
+        expected = width(hints[parameter]) if argument.startswith("(") else None
+        assert expected == (len(units(argument)) if argument.startswith("(") else None), parameter
+
+
+def test_the_stub_of_the_module_names_each_callback() -> None:
+    stub = (PACKAGE / "_httpd.pyi").read_text("utf-8")
+    register = stub.partition("def register(")[2].partition(") ->")[0]
+    parameters = re.findall(r"^    (\w+):", register, re.MULTILINE)
+    assert parameters == [*CALLBACKS, "request_headers", "response_headers"]
+    assert len(units(parsed_format("py_register"))) == len(parameters)
+
+
+def test_the_stub_of_the_module_has_each_function() -> None:
+    stub = (PACKAGE / "_httpd.pyi").read_text("utf-8")
+    in_c = re.findall(r'^    {"(\w+)", py_(\w+), METH_', SOURCE, re.MULTILINE)
+    assert [name for name, _ in in_c] == [function for _, function in in_c]
+    assert sorted(name for name, _ in in_c) == sorted(re.findall(r"^def (\w+)\(", stub, re.MULTILINE))
