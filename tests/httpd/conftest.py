@@ -1,4 +1,4 @@
-"""The servers of the end-to-end tests: two embedded S3 (http and https) and the buckets' sections of an httpd."""
+"""Fixtures of the end-to-end tests: two embedded S3 (http and https), recorders, and the sections for a bucket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytest.register_assert_rewrite("tests.httpd.ways")
 
 BUCKET = "private"
 MODES = {"v4-header": (True, True), "v4-query": (True, False), "v2-header": (False, True), "v2-query": (False, False)}
-#: One child, so that its memory and its connections are all there are.
+#: A single child, so that its memory and connections are those of the whole server.
 ONE_CHILD = """
 StartServers 1
 ServerLimit 1
@@ -28,7 +28,7 @@ MaxRequestWorkers 32
 MinSpareThreads 1
 MaxSpareThreads 32
 """
-#: A page that mod_include makes; its file is "page".
+#: Pages that mod_include processes: the file "page", or the files in a folder "page".
 PAGES = """
 <Location /page>
   SetHandler default-handler
@@ -38,13 +38,13 @@ PAGES = """
 """
 
 
-#: For what needs mod_proxy over https.
+#: For tests of mod_proxy over https.
 NEEDS_SSL = pytest.mark.skipif(not has_module("ssl"), reason="this httpd has no mod_ssl")
 
 
 @pytest.fixture(scope="session")
 def certificate() -> Iterator[Certificate]:
-    """A certificate for the embedded S3, where httpd's children can read it."""
+    """A certificate for the embedded S3, in a folder that httpd's children can read."""
     directory = Path(tempfile.mkdtemp(prefix="certificate-"))
     directory.chmod(0o755)
     yield make_certificate(directory)
@@ -53,7 +53,7 @@ def certificate() -> Iterator[Certificate]:
 
 @pytest.fixture(scope="session")
 def localhost_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an httpd preloads to find virtual-host style names below localhost."""
+    """The shared object that an httpd preloads to resolve names below localhost (virtual-host style)."""
     return compile_shared(Path(__file__).with_name("localhost_names.c"), tmp_path_factory.mktemp("preload"))
 
 
@@ -71,36 +71,36 @@ def s3_tls(certificate: Certificate) -> Iterator[EmbeddedS3]:
 
 @pytest.fixture(scope="session")
 def bucket_server() -> Iterator[Recorder]:
-    """What is asked in S3's place."""
+    """A recorder in the place of S3."""
     with Recorder() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def other_server() -> Iterator[Recorder]:
-    """A backend that is none of S3's."""
+    """A backend that is not S3."""
     with Recorder() as server:
         yield server
 
 
 @pytest.fixture
 def bucket(bucket_server: Recorder) -> Recorder:
-    """The same, without what earlier tests have asked."""
-    bucket_server.asked.clear()
+    """The bucket server without the requests of earlier tests."""
+    bucket_server.requests.clear()
     return bucket_server
 
 
 @pytest.fixture
 def other(other_server: Recorder) -> Recorder:
-    """The same, without what earlier tests have asked."""
-    other_server.asked.clear()
+    """The other server without the requests of earlier tests."""
+    other_server.requests.clear()
     return other_server
 
 
 def section(
     mount: str, server: EmbeddedS3, *lines: str, mode: str = "v4-header", host: str = "", path: str = ""
 ) -> str:
-    """The Apache configuration of one bucket; ``host`` and ``path`` choose the style, ``lines`` are added."""
+    """The gateway's mount and section for one bucket. ``host`` and ``path`` choose the style; ``lines`` are added."""
     url = f"{server.scheme}://{host or server.host}/{path or ('' if host else BUCKET + '/')}"
     bucket = [f"SetEnv S3Bucket {BUCKET}"] if host else []
     body = "\n".join([f"SetEnv S3BucketURL {url}", *settings(server, mode), *bucket, *lines])
@@ -108,7 +108,7 @@ def section(
 
 
 def settings(server: EmbeddedS3, mode: str = "v4-header") -> list[str]:
-    """The lines of a section that say how to sign, for either way in."""
+    """The settings of a section with keys, region and mode, for the gateway and for ``<Proxy>``."""
     region, headers = MODES[mode]
     lines = [
         f"SetEnv S3AccessKey {server.access_key}",
@@ -126,7 +126,7 @@ def proxy_section(url: str, server: EmbeddedS3, *lines: str, mode: str = "v4-hea
 
 @pytest.fixture
 def checked() -> Iterator[list[Httpd]]:
-    """Servers put in here are stopped at the end, and every line in their error logs must have been expected."""
+    """A list of servers that are stopped at the end. Every line in their error logs must have been expected."""
     servers: list[Httpd] = []
     yield servers
     for server in servers:

@@ -1,4 +1,4 @@
-"""Hostile clients: raw bytes through a socket, and the judge of what the client got and of what S3 saw."""
+"""A hostile client, which sends raw bytes and checks what it got and what S3 got; and the data that it sends."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
 OTHER = "other"
-#: Mounts whose keys begin with "public/", signed in headers; of the proxies each hands on the URL in another way.
+#: Mounts whose keys begin with "public/", signed in headers. Each proxied mount forwards the URL in another way.
 PREFIXED = ["gateway", "pass", "nocanon", "rewrite"]
-#: Mounts of the whole bucket, signed in the query, which pass one parameter on.
+#: Mounts of the whole bucket, signed in the query, which forward one query parameter.
 WHOLE = ["whole-gateway", "whole-pass"]
-PASSED = "response-content-type"
+PASSED_PARAMETER = "response-content-type"
 PREFIX = dict.fromkeys(PREFIXED, "public/") | dict.fromkeys(WHOLE, "")
-#: The second bucket is the same user's: only the request keeps the client out of it.
+#: The second bucket belongs to the same S3 user: these keys could read it, but no request names it.
 KEYS = "a.ts public/a.ts public/b/c.ts public/public/a.ts public/private/a.ts publicity.ts secret.ts".split()
 CONFIG = """
 ProxyPass /pass       {url}/public
@@ -28,14 +28,14 @@ ProxyPass /nocanon    {url}/public nocanon
 ProxyPass /whole-pass {localhost}
 RewriteEngine On
 RewriteRule ^/rewrite/(.*)$ {url}/public/$1 [P]
-# A careless rule: "/nearity.ts" comes out as "publicity.ts".
+# A careless rule: "/nearity.ts" becomes "publicity.ts".
 RewriteRule ^/near(.*)$ {url}/public$1 [P]
-# What a Host of the client's would have to get through.
+# With it mod_proxy would forward the client's Host.
 ProxyPreserveHost On
 KeepAliveTimeout 3
-# As little of an answer as can be waits in the kernel for a client that is slow.
+# The kernel buffers as little as possible of a slow client's response.
 SendBufferSize 16384
-# One child, so that its open files are all there are, and a thread for each client that is slow.
+# A single child, whose open files are those of the whole server, with a thread for each slow client.
 StartServers 1
 ServerLimit 1
 ThreadLimit 256
@@ -52,22 +52,22 @@ CONDITIONS = {"range", "if-range", "if-match", "if-none-match", "if-modified-sin
 OWN_HEADERS = {
     "host", "authorization", "x-amz-date", "x-amz-content-sha256", "connection", "user-agent", "accept-encoding",
 }  # fmt: skip
-#: What only S3 says, and what only S3 may hear.
-LEAKS = re.compile(
+#: Parts of responses of S3 that no client gets, and parts of signatures.
+S3_ONLY = re.compile(
     rb'<\?xml|<Error>|<Code>|<ListBucket|<ListAllMy|AccessControl|Multipart.*Result|"hash":|x-amz-|Signature=|Credential=',
     re.IGNORECASE,
 )
 
 
-def body_of(bucket: str, key: str) -> bytes:
-    """Each object says which one it is."""
+def object_body(bucket: str, key: str) -> bytes:
+    """The body of an object states its bucket and key."""
     return f"[{bucket}/{key}]".encode()
 
 
 def config(s3: EmbeddedS3) -> str:
-    """The mounts; those of the whole bucket go to another name of the same S3, so that their sections are apart."""
+    """The mounts. Those of the whole bucket use another name of the same S3, so they have their own sections."""
     url, localhost = f"{s3.url}/{BUCKET}", f"http://localhost:{s3.port}/{BUCKET}"
-    whole = f"SetEnv S3PassQuery {PASSED}"
+    whole = f"SetEnv S3PassQuery {PASSED_PARAMETER}"
     near = "\n".join([*settings(s3), f"SetEnv S3BucketURL {url}/public/"])
     return "\n".join(
         [
@@ -81,8 +81,8 @@ def config(s3: EmbeddedS3) -> str:
     )
 
 
-def named(target: bytes) -> tuple[str, bytes] | None:
-    """The mount and the key that a request target names; None where it names none, and nothing may be reached."""
+def target_object(target: bytes) -> tuple[str, bytes] | None:
+    """The mount and the key that a request target names; None if it names none: then no object may be reached."""
     path = re.sub(rb"^[A-Za-z]+://[^/?]*", b"", target).partition(b"?")[0]
     decoded = unquote_to_bytes(path)
     mount, _, key = decoded[1:].partition(b"/")
@@ -94,108 +94,108 @@ def named(target: bytes) -> tuple[str, bytes] | None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the client got, until httpd ended the connection, and what reached S3."""
+    """The bytes that the client got until httpd closed the connection, and the requests that S3 got."""
 
-    answer: bytes
-    seen: list[dict[str, Any]]
+    response: bytes
+    s3_requests: list[dict[str, Any]]
 
     @property
     def statuses(self) -> list[int]:
-        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.answer)]
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.response)]
 
     @property
     def status(self) -> int:
-        """That of the only answer; 0 where there is none."""
-        assert len(self.statuses) < 2, self.answer
+        """The status of the only response; 0 if there is none."""
+        assert len(self.statuses) < 2, self.response
         return self.statuses[0] if self.statuses else 0
 
     @property
     def body(self) -> bytes:
-        return self.answer.partition(b"\r\n\r\n")[2]
+        return self.response.partition(b"\r\n\r\n")[2]
 
     @property
     def objects(self) -> set[bytes]:
-        """The objects that the client has bytes of."""
-        return set(re.findall(rb"\[(?:private|other)/[^\]]*\]", self.answer))
+        """The objects whose bodies the client got."""
+        return set(re.findall(rb"\[(?:private|other)/[^\]]*\]", self.response))
 
 
-class Scene:
-    """An httpd, its S3, and a client that sends what it likes."""
+class HostileClient:
+    """A client of an httpd that sends arbitrary bytes, and checks what it and the S3 get."""
 
     def __init__(self, httpd: Httpd, s3: EmbeddedS3) -> None:
         self.httpd, self.s3 = httpd, s3
 
-    def converse(self, raw: bytes) -> bytes:
-        """Send bytes, end this side of the connection, and return all that comes."""
-        answer = b""
+    def exchange(self, data: bytes) -> bytes:
+        """Send bytes, close this side of the connection, and return all bytes of the response."""
+        response = b""
         with socket.create_connection(("127.0.0.1", self.httpd.port), timeout=20) as client:
-            with suppress(ConnectionError):  # httpd hung up on the rest
-                client.sendall(raw)
+            with suppress(ConnectionError):  # httpd closed the connection early
+                client.sendall(data)
                 client.shutdown(socket.SHUT_WR)
             with suppress(ConnectionError):
                 while data := client.recv(1 << 20):
-                    answer += data
-        return answer
+                    response += data
+        return response
 
-    def raw(self, raw: bytes) -> Outcome:
-        """Send bytes; only what every answer must keep to is judged."""
+    def send(self, data: bytes) -> Outcome:
+        """Send bytes. Assert what holds for every response: no leak, and only this package's requests at S3."""
         self.s3.clear()
-        answer = self.converse(raw)
-        seen = self.s3.requests()
-        assert not LEAKS.search(answer), answer
-        assert self.s3.secret_key.encode() not in answer
-        for entry in seen:
-            self.judge_request(entry)
-        return Outcome(answer, seen)
+        response = self.exchange(data)
+        s3_requests = self.s3.requests()
+        assert not S3_ONLY.search(response), response
+        assert self.s3.secret_key.encode() not in response
+        for entry in s3_requests:
+            self.assert_own_request(entry)
+        return Outcome(response, s3_requests)
 
     def attack(self, target: bytes, *headers: bytes, method: bytes = b"GET", host: bytes = b"Host: x") -> Outcome:
-        """Send one request, and judge that nothing but the object that its target names was reached."""
+        """Send one request, and assert that only the object that its target names was reached."""
         lines = [method + b" " + target + b" HTTP/1.1", host, *headers, b"Connection: close", b"", b""]
-        outcome = self.raw(b"\r\n".join(lines))
-        self.judge(outcome, target)
+        outcome = self.send(b"\r\n".join(lines))
+        self.assert_only_target_reached(outcome, target)
         return outcome
 
-    def judge(self, outcome: Outcome, target: bytes) -> None:
-        """See that the client and S3 have heard of no object but the one that is named."""
-        wanted = named(target)
+    def assert_only_target_reached(self, outcome: Outcome, target: bytes) -> None:
+        """Assert that the client got, and S3 was asked for, no object but the one that the target names."""
+        expected = target_object(target)
         keys: set[bytes] = set()
-        if wanted:
-            mount, key = wanted
-            # ProxyPass and patterns of a path fold slashes after the mount.
+        if expected:
+            mount, key = expected
+            # ProxyPass and patterns of a path merge the slashes after the mount.
             folded = key if "gateway" in mount else key.lstrip(b"/")
             keys = {PREFIX[mount].encode() + each for each in (key, folded)}
-        assert outcome.objects <= {b"[%s/%s]" % (BUCKET.encode(), key) for key in keys}, (target, outcome.answer)
-        for entry in outcome.seen:
+        assert outcome.objects <= {b"[%s/%s]" % (BUCKET.encode(), key) for key in keys}, (target, outcome.response)
+        for entry in outcome.s3_requests:
             path = unquote_to_bytes(entry["target"].partition("?")[0])
             assert path in {b"/%s/%s" % (BUCKET.encode(), key) for key in keys}, (target, entry)
 
-    def judge_request(self, entry: dict[str, Any]) -> None:
-        """See that a request to S3 is one of ours: what it asks for, its headers, its signature."""
+    def assert_own_request(self, entry: dict[str, Any]) -> None:
+        """Assert that a request to S3 has the method, target, headers and signature of this package's requests."""
         path, _, query = entry["target"].partition("?")
         headers = entry["headers"]
         assert entry["method"] in {"GET", "HEAD"}, entry
         assert re.fullmatch(rf"/{BUCKET}/([\w.~/-]|%[0-9A-F]{{2}})+", path, re.ASCII), entry
         names = {part.partition("=")[0] for part in query.split("&")} - {""}
-        assert names <= (SIGNATURE | {PASSED} if headers["host"].startswith("localhost") else set()), entry
+        assert names <= (SIGNATURE | {PASSED_PARAMETER} if headers["host"].startswith("localhost") else set()), entry
         assert set(headers) <= OWN_HEADERS | CONDITIONS, entry
         assert headers["host"] in {self.s3.host, f"localhost:{self.s3.port}"}, entry
-        # One signature, and that one S3 takes: it knows no other key than ours.
+        # There is one signature, and S3 accepts it: the embedded S3 knows no other access key.
         signed = headers.get("authorization") == "AWS4-HMAC-SHA256" and re.fullmatch(r"\w{16}", headers["x-amz-date"])
         assert signed or (query and "authorization" not in headers and "x-amz-date" not in headers), entry
-        # Swift takes no keys that are not UTF-8.
+        # Swift rejects keys that are not UTF-8.
         assert entry["status"] in ({400} if "\ufffd" in unquote(path) else {200, 206, 304, 404, 412, 416}), entry
 
-    def served(self, mount: str, *headers: bytes) -> Outcome:
-        """See that the harmless twin of an attack is served with its very bytes."""
+    def assert_served(self, mount: str, *headers: bytes) -> Outcome:
+        """Assert that a harmless request with these headers is served, with the right bytes."""
         outcome = self.attack(f"/{mount}/a.ts".encode(), *headers)
-        assert (outcome.status, outcome.body) == (200, body_of(BUCKET, PREFIX[mount] + "a.ts"))
-        assert len(outcome.seen) == 1
+        assert (outcome.status, outcome.body) == (200, object_body(BUCKET, PREFIX[mount] + "a.ts"))
+        assert len(outcome.s3_requests) == 1
         return outcome
 
 
-# --- what they send
+# --- the data that is sent
 
-#: Below a mount none of them is a key that exists.
+#: Paths below a mount. None of them names an object that exists.
 PATHS = {
     "control characters": [
         *(b"a.ts" + end for end in (b"\0", b"\r", b" \t", b"%00", b"%00.mp4", b"%0a", b"%0d%0a")),
@@ -222,7 +222,7 @@ PIECES = [b"", *b""".. . %2e %2E%2e .%2e ..; %c0%ae%c0%ae %252e%252e a.ts b c.ts
 FIRST_SLASHES = [b"/", b"/", b"//", b"%2f", b"%2F", b"?"]
 SLASHES = rb"/ / // %2f %2F %5c \ %252f %c0%af ;/ /./ ? %3f %23".split()
 
-#: They change nothing: the object comes, and S3 hears nothing of them.
+#: They have no effect: the object is served, and they are not forwarded to S3.
 HEADERS = [
     b"x-amz-copy-source: /other/secret.ts", b"x-amz-acl: public-read", b"x-amz-security-token: t", b"X-AMZ-Date: 2020",
     b"x-amz-date: 20200101T000000Z\r\nDate: Fri, 01 Jan 2010 00:00:00 GMT", b"X_Amz_Date: x", b"x-amz-meta-a: b",
@@ -241,14 +241,14 @@ HEADERS = [
     b"X-!#$%&'*+.^`|~: odd but allowed", b"Accept-Encoding: gzip", b"Keep-Alive: timeout=9", b"X-Swift: \xff\xfe",
     b'Connection: range\r\nIf-None-Match: "x"',
 ]  # fmt: skip
-#: They are no HTTP, or too much of it.
+#: They are invalid HTTP, or exceed a limit.
 BROKEN_HEADERS = [
     b"a b: c", b"a(b): c", b": c", b"a\0b: c", b"a\xffb: c", b"no colon", b" folded: x", b"X: a\0b", b"X: a\rb",
     b"X : y", b"X: " + b"x" * 9000, b"\r\n".join(b"X-%d: y" % number for number in range(150)), b"Expect: something",
 ]  # fmt: skip
 METHODS = b"PUT POST DELETE PATCH OPTIONS PROPFIND COPY MKCOL LOCK SEARCH M-SEARCH get Get GETX PRI".split()
 
-#: What could make two of those on the way see two ends of a request; %d is the length of the body.
+#: Framing that two servers could interpret differently (request smuggling); %d is the length of the body.
 FRAMINGS = [
     b"Content-Length: %d", b"Transfer-Encoding: chunked", b"Content-Length: 3\r\nTransfer-Encoding: chunked",
     b"Transfer-Encoding: chunked\r\nContent-Length: 0", b"Transfer-Encoding: xchunked", b"Transfer-Encoding : chunked",
@@ -275,5 +275,5 @@ SUBRESOURCES = [b"", *b"""acl %61cl ac%6C= uploads list-type=2 delimiter=/ prefi
     X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAEVIL/x&X-Amz-Signature=0 AWSAccessKeyId=AKIAEVIL&Signature=x
     response-content-disposition=attachment x-amz-acl=public-read temp_url_sig=0&temp_url_expires=9 ?acl x=y&acl x;acl
     &&acl &amp;acl acl&acl=&acl acl=%00 acl%0d%0aX:y a=%zz&acl acl#x""".split()]  # fmt: skip
-PASSED_VALUES = b"""text/html%0d%0aX:%20y a%0aX:%20y a&acl a;acl a%26acl a=b %zz a&X-Amz-Expires=9 a&X-Amz-Signature=0
+PARAMETERS = b"""text/html%0d%0aX:%20y a%0aX:%20y a&acl a;acl a%26acl a=b %zz a&X-Amz-Expires=9 a&X-Amz-Signature=0
     a%23b a&%72esponse-content-type=b %E2%98%95""".split()  # fmt: skip

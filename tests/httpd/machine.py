@@ -1,4 +1,4 @@
-"""What this machine offers a test httpd: the program, its modules, its user, free ports, a certificate."""
+"""What a test httpd needs of this machine: the program, its modules, its user, free ports."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ from pathlib import Path
 
 
 class HttpdError(Exception):
-    """httpd is missing, cannot run here, or does not start; the message says what to do."""
+    """httpd is missing, cannot run here, or does not start. The message says what to do."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """Return a port of 127.0.0.1 on which no process listens now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Whether a process listens on this port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def own_httpd() -> list[Path]:
-    """The folder of the httpd that mod_wsgi-standalone brings, if this environment has it."""
+def bundled_httpd() -> list[Path]:
+    """The folder of the httpd that mod_wsgi-standalone contains, if it is installed in this environment."""
     spec = importlib.util.find_spec("mod_wsgi_packages")
-    folders = (
-        [Path(place, "httpd").resolve() for place in (spec.submodule_search_locations or []) if place] if spec else []
-    )
+    packages = (spec.submodule_search_locations or []) if spec else []
+    folders = [Path(package, "httpd").resolve() for package in packages if package]
     return [folder for folder in folders if (folder / "bin" / "httpd").exists()]
 
 
 def httpd_binary() -> str:
     """The path of httpd (Debian calls it apache2). Raises: HttpdError."""
-    for own in own_httpd():
-        return str(own / "bin" / "httpd")
+    for folder in bundled_httpd():
+        return str(folder / "bin" / "httpd")
     path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/apache2/bin"
     for name in ("apache2", "httpd"):
         if found := shutil.which(name, path=path):
@@ -52,18 +51,18 @@ def httpd_binary() -> str:
 
 
 def httpd_environment(preload: Path | None = None) -> dict[str, str]:
-    """This process's environment, with the libraries of mod_wsgi-standalone's httpd before the system's."""
+    """This process's environment; the libraries of mod_wsgi-standalone's httpd are found before the system's."""
     environment = dict(os.environ)
-    environment.pop("PYTHONPATH", None)  # the children run what is installed, not this checkout
-    for own in own_httpd():
-        environment["LD_LIBRARY_PATH"] = str(own / "lib")
+    environment.pop("PYTHONPATH", None)  # the children run the installed package, not this checkout
+    for folder in bundled_httpd():
+        environment["LD_LIBRARY_PATH"] = str(folder / "lib")
     if preload is not None:
         environment["LD_PRELOAD"] = str(preload)
     return environment
 
 
 def compile_shared(source: Path, directory: Path, *options: str) -> Path:
-    """Compile a C file to a shared object, with further options of gcc; returns its path."""
+    """Compile a C file to a shared object, with these options of gcc, and return its path."""
     target = directory / source.with_suffix(".so").name
     command = ["gcc", "-shared", "-fPIC", "-O1", *options, "-o", str(target), str(source), "-ldl"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
@@ -71,27 +70,27 @@ def compile_shared(source: Path, directory: Path, *options: str) -> Path:
 
 
 def compile_module(source: Path, directory: Path) -> Path:
-    """Compile a module of httpd, with the headers that the extension is compiled with; returns its path."""
+    """Compile a module of httpd with the headers that the extension is compiled with, and return its path."""
     setup = runpy.run_path(str(Path(__file__).parents[2] / "setup.py"), run_name="setup_py")
     return compile_shared(source, directory, "-D_GNU_SOURCE", *[f"-I{folder}" for folder in setup["header_folders"]()])
 
 
 def modules_directory() -> Path:
-    """Where httpd's modules are. Raises: HttpdError."""
-    places = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/local/apache2/modules")
-    for place in [own / "modules" for own in own_httpd()] + [Path(place) for place in places]:
-        if place.is_dir():
-            return place
+    """Return the folder of httpd's modules. Raises: HttpdError."""
+    usual = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/local/apache2/modules")
+    for folder in [folder / "modules" for folder in bundled_httpd()] + [Path(folder) for folder in usual]:
+        if folder.is_dir():
+            return folder
     raise HttpdError("httpd's modules are in none of the usual folders")
 
 
 def has_module(name: str) -> bool:
-    """Whether this httpd has the module; that of mod_wsgi-standalone has no mod_ssl."""
+    """Whether this httpd has the module. The httpd of mod_wsgi-standalone has no mod_ssl."""
     return (modules_directory() / f"mod_{name}.so").exists()
 
 
 def mod_security() -> str:
-    """The lines that load Debian's mod_security, which tests/install.sh has unpacked; none where httpd cannot do so."""
+    """The lines that load Debian's mod_security, from tests/install.sh; else empty."""
     folder = Path(sys.prefix).resolve() / "debian" / "usr" / "lib"
     module = folder / "apache2" / "modules" / "mod_security2.so"
     if not module.exists():
@@ -112,12 +111,12 @@ def mod_security() -> str:
 
 
 def media_types() -> Path:
-    """The file that tells media types by the ends of names."""
-    return next((own / "conf" / "mime.types" for own in own_httpd()), Path("/etc/mime.types"))
+    """The file that maps file name extensions to media types."""
+    return next((folder / "conf" / "mime.types" for folder in bundled_httpd()), Path("/etc/mime.types"))
 
 
 def apache_user() -> pwd.struct_passwd:
-    """The user of httpd's children, where it is started by root. Raises: HttpdError."""
+    """Return the user of httpd's children when root starts httpd. Raises: HttpdError."""
     for name in ("www-data", "apache", "daemon"):
         try:
             return pwd.getpwnam(name)
@@ -127,11 +126,11 @@ def apache_user() -> pwd.struct_passwd:
 
 
 def check_apache_user() -> None:
-    """See that httpd's children can run this interpreter and import the gateway; else they hang. Raises: HttpdError."""
+    """Check that httpd's children can import the gateway with this interpreter; else they hang. Raises: HttpdError."""
     if os.geteuid() != 0:
         return
     user = apache_user()
-    # The virtual environment may be reached by a link in a folder that this user cannot read.
+    # The path of the virtual environment may have a link in a folder that this user cannot read.
     python = str(Path(sys.prefix).resolve() / "bin" / Path(sys.executable).name)
     try:
         tried = subprocess.run(

@@ -1,4 +1,4 @@
-"""A backend that notes what it is asked, and by whom that is signed."""
+"""A backend that records the requests it gets, and whose access key signed them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 
-class Asked(NamedTuple):
-    """A request that a server got."""
+class RecordedRequest(NamedTuple):
+    """A request as the server received it."""
 
     host: str
     target: str
@@ -20,12 +20,12 @@ class Asked(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Decoded, without the query."""
+        """The decoded path, without the query."""
         return unquote(self.target.partition("?")[0])
 
     @property
     def signer(self) -> str:
-        """Access key and region of the signature; "unsigned" only where there is no trace of one."""
+        """Access key and region of the signature; "unsigned" only if no part of a signature is found."""
         text = unquote(f"{self.target}\n" + "\n".join(f"{name}: {value}" for name, value in self.headers.items()))
         if match := re.search(r"Credential=([^/]+)/[0-9]{8}/([^/]+)/s3/aws4_request", text):
             return f"{match[1]}/{match[2]}"
@@ -36,14 +36,14 @@ class Asked(NamedTuple):
 
 
 class Recorder:
-    """An HTTP server that answers with the path it is asked for; what is called denied, S3's way."""
+    """An HTTP server that answers with the requested path; if the path has "denied" in it, with S3's AccessDenied."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self._host = host
-        self.asked: list[Asked] = []
+        self.requests: list[RecordedRequest] = []
 
     def __enter__(self) -> Recorder:
-        asked = self.asked
+        requests = self.requests
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,9 +51,9 @@ class Recorder:
 
             def do_GET(self) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                asked.append(Asked(headers.get("host", ""), self.path, headers))
+                requests.append(RecordedRequest(headers.get("host", ""), self.path, headers))
                 is_denied = "denied" in self.path
-                body = b"<Error><Code>AccessDenied</Code></Error>" if is_denied else asked[-1].path.encode()
+                body = b"<Error><Code>AccessDenied</Code></Error>" if is_denied else requests[-1].path.encode()
                 self.send_response(403 if is_denied else 200)
                 self.send_header("Content-Type", "application/xml" if is_denied else "text/plain")
                 self.send_header("Content-Length", str(len(body)))
@@ -69,7 +69,7 @@ class Recorder:
         class Server(ThreadingHTTPServer):
             address_family = family
             daemon_threads = True
-            block_on_close = False  # connections to it are kept
+            block_on_close = False  # its clients keep connections open
 
         self._server = Server((self._host, 0), Handler)
         self.port = int(self._server.server_address[1])
@@ -85,11 +85,11 @@ class Recorder:
         self._server.server_close()
 
     def url(self, name: str, path: str = "") -> str:
-        """A URL of this server; each name is a host of its own, so that the error log tells them apart."""
+        """A URL of this server. Each name is a host of its own, so that lines of the error log can be told apart."""
         return f"http://{name}.localhost:{self.port}{path}"
 
     def signers(self) -> list[str]:
-        """Who signed the requests since the last call."""
-        found = [request.signer for request in self.asked]
-        self.asked.clear()
+        """The signers of the requests since the last call."""
+        found = [request.signer for request in self.requests]
+        self.requests.clear()
         return found

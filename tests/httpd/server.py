@@ -1,4 +1,4 @@
-"""A real httpd of our own: its own root, free ports, its own logs; nothing of the system's configuration is touched."""
+"""An httpd for tests, with its own root, free ports and its own logs. The system's httpd is not used."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from tests.leaks import leaks
 from usp_s3_wsgi.cli import apache_config
 
 MPM = "event"
-#: What the shipped configuration and its examples use of httpd, besides an MPM.
+#: The modules that the shipped configuration and its examples need, besides an MPM.
 MODULES = (
     "unixd authn_core authz_core authz_host mime dir alias env headers setenvif include filter rewrite cache "
     "cache_disk substitute proxy proxy_http proxy_balancer lbmethod_byrequests slotmem_shm socache_shmcb ssl status "
     "info log_config deflate authn_file auth_basic authz_user http2 sed proxy_fcgi"
 ).split()
-#: What httpd's parent says when it heeds signals and, at a start, has its children: it listens long before that.
+#: httpd's parent logs this when it handles signals and, at a start, has its children. It listens long before that.
 READY = "resuming normal operations"
-#: What httpd says at every start and stop.
-USUAL = re.compile(
+#: Lines that httpd logs at every start and stop.
+ROUTINE_LINES = re.compile(
     rf"{READY}|Command line:|caught SIG|SIGUSR1 received|Graceful restart requested|"
     r"AH00170|AH00493|AH00494|AH01882|AH01873|AH01887|AH00292|AH00171"
 )
@@ -49,7 +49,7 @@ WAIT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the client got."""
+    """The response that the client got."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -69,9 +69,9 @@ class Httpd:
         prefix: str = "httpd-",
         tune: bool = False,
     ) -> None:
-        """``mod_wsgi``: load this one instead of the environment's own; ``preload``: a shared object.
+        """``mod_wsgi``: the module to load instead of the environment's own; ``preload``: for LD_PRELOAD.
 
-        ``tune``: with the processes, threads and buffers that suit the gateway.
+        ``tune``: with the numbers of processes and threads, and the buffers, that suit the gateway.
         """
         self.config, self.mod_wsgi, self.preload, self.tune = config, mod_wsgi, preload, tune
         self._wanted_port, self._prefix = port, prefix
@@ -92,7 +92,7 @@ class Httpd:
     def start(self) -> None:
         """Start httpd and wait until it has its children and can be stopped. Raises: HttpdError."""
         self.root = Path(tempfile.mkdtemp(prefix=self._prefix))
-        self.root.chmod(0o755)  # the children are another user's
+        self.root.chmod(0o755)  # the children run as another user
         try:
             for _ in range(3):
                 self.port = self._wanted_port or free_port()
@@ -100,9 +100,8 @@ class Httpd:
                     return
                 if self._wanted_port or "AH00072" not in self._all_errors():
                     break
-                (
-                    self.root / "error.log"
-                ).unlink()  # another program took the port meanwhile: once more with another one
+                # Another program took the port meanwhile: retry with another port.
+                (self.root / "error.log").unlink()
             raise HttpdError(f"httpd does not start:\n{self._all_errors()}")
         except BaseException:
             self.stop()
@@ -127,9 +126,9 @@ class Httpd:
         return False
 
     def configtest(self, *options: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run ``httpd -t``, whose output is in ``stdout``: of files in the root without its path.
+        """Run ``httpd -t``. Its output is in ``stdout``, where files in the root are named without its path.
 
-        ``options``: others than ``-t``; ``user``: who runs it, where that is not this process's user.
+        ``options``: options instead of ``-t``; ``user``: the user who runs it, if not this process's user.
         """
         self.root = Path(tempfile.mkdtemp(prefix=self._prefix))
         self.root.chmod(0o755)
@@ -151,24 +150,24 @@ class Httpd:
 
     @property
     def first_line(self) -> int:
-        """Which line of httpd.conf is the first one of the given configuration."""
-        other = copy.copy(self)  # which may not have been started
+        """The number of the line of httpd.conf on which the test's configuration begins."""
+        other = copy.copy(self)  # this one may not have been started
         other.root, other.port = Path("/none"), 0
         whole = other._whole_config()
         return whole[: whole.index(self.config)].count("\n") + 1
 
     def stop(self) -> None:
-        """Stop httpd by its pid, and all its children with it; removes its root."""
+        """Stop httpd and its children, remove its root, and assert that its files hold no secret."""
         process, self._process = self._process, None
         if process is not None:
-            # "graceful-stop": at a hard stop the event MPM closes the sockets of threads that are at work, under their
-            # feet; they complain of it, and once in a few hundred stops the child crashes.
-            for number, patience in ((signal.SIGWINCH, 5), (signal.SIGTERM, WAIT), (signal.SIGKILL, WAIT)):
+            # First "graceful-stop": at a hard stop the event MPM closes sockets that threads use. They log
+            # errors, and once in a few hundred stops the child crashes.
+            for number, seconds in ((signal.SIGWINCH, 5), (signal.SIGTERM, WAIT), (signal.SIGKILL, WAIT)):
                 process.send_signal(number)
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=patience)
+                    process.wait(timeout=seconds)
                     break
-            with suppress(ProcessLookupError):  # children outlive a parent that was killed, and hold its port
+            with suppress(ProcessLookupError):  # children survive a parent that was killed, and keep its port
                 os.killpg(process.pid, signal.SIGKILL)
         self.unexpected = self._unexpected()
         leaked = {path.name: found for path in self.written() if (found := leaks(path.read_bytes()))}
@@ -176,16 +175,16 @@ class Httpd:
         assert not leaked, leaked
 
     def written(self) -> list[Path]:
-        """The files that httpd has written: its logs, and what modules keep, such as a cache."""
+        """The files that httpd has written: its logs, and files of modules, such as a cache."""
         return [path for path in (*self.root.glob("*.log"), *(self.root / "run").rglob("*")) if path.is_file()]
 
     @property
     def running(self) -> bool:
-        """Whether httpd lives."""
+        """Whether httpd is running."""
         return self._process is not None and self._process.poll() is None
 
     def reload(self) -> None:
-        """Take the configuration anew, as ``apachectl graceful`` does, and wait for the new children."""
+        """Read the configuration again, as ``apachectl graceful`` does, and wait for the new children."""
         assert self._process is not None
         (self.root / "httpd.conf").write_text(self._whole_config())
         old, before = set(self.children()), self._times_ready()
@@ -193,12 +192,12 @@ class Httpd:
         deadline = time.monotonic() + WAIT
         while old & set(self.children()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        # At a reload they are started after that line of the log.
+        # At a reload the children are started after this line is logged.
         while (self._times_ready() == before or not self.children()) and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    def reload_and_see_who_is_left(self) -> list[int]:
-        """Reload, and return which of the old children were running when httpd began with the new configuration."""
+    def reload_and_list_leftover_children(self) -> list[int]:
+        """Reload, and return the old children that were still running when httpd began with the new configuration."""
         assert self._process is not None
         old, before = self.children(), self._times_ready()
         self._process.send_signal(signal.SIGUSR1)
@@ -219,7 +218,7 @@ class Httpd:
     # --- the configuration
 
     def _whole_config(self) -> str:
-        unwanted = {"http2"} if MPM == "prefork" else set()  # it warns that it cannot do much there
+        unwanted = {"http2"} if MPM == "prefork" else set()  # with prefork it logs a warning
         modules = [name for name in (f"mpm_{MPM}", *MODULES) if has_module(name) and name not in unwanted]
         lines = [f'LoadModule {name}_module "{modules_directory()}/mod_{name}.so"' for name in modules]
         if os.geteuid() == 0:
@@ -249,7 +248,7 @@ DocumentRoot "${{ROOT}}/htdocs"
 """
 
     def gateway_lines(self) -> str:
-        """What an operator gets of ``usp-s3 apache-config``, or the same for another mod_wsgi."""
+        """The lines that ``usp-s3 apache-config`` prints, or the same lines for another mod_wsgi."""
         lines = apache_config.render(no_module=bool(self.mod_wsgi), tune=self.tune)
         return f'LoadModule wsgi_module "{self.mod_wsgi}"\n{lines}' if self.mod_wsgi else lines
 
@@ -257,11 +256,11 @@ DocumentRoot "${{ROOT}}/htdocs"
 
     @property
     def url(self) -> str:
-        """The server's own URL, without the slash at its end."""
+        """The server's URL, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     def fetch(self, target: str, *, method: str = "GET", timeout: float = 30, **headers: str) -> Reply:
-        """Send one request, its target exactly as given; ``if_range="x"`` is the header If-Range."""
+        """Send one request with exactly this target; ``if_range="x"`` sends the header If-Range."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.putrequest(method, target, skip_host="host" in headers, skip_accept_encoding=True)
@@ -278,16 +277,16 @@ DocumentRoot "${{ROOT}}/htdocs"
     # --- the error log
 
     def expect_error(self, pattern: str) -> None:
-        """Say that lines which match may stand in the error log."""
+        """Allow lines that match in the error log."""
         self._expected.append(pattern)
 
     def errors(self) -> list[str]:
-        """The lines of the error log but for those of every start and stop."""
+        """The lines of the error log without those of every start and stop."""
         lines = self._all_errors().splitlines()
-        return [line for line in lines if line.strip() and not USUAL.search(line)]
+        return [line for line in lines if line.strip() and not ROUTINE_LINES.search(line)]
 
     def wait_for_error(self, pattern: str) -> str:
-        """Wait for a line that matches, expect it, and return it."""
+        """Wait for a line that matches, allow it, and return it."""
         self.expect_error(pattern)
         deadline = time.monotonic() + WAIT
         while time.monotonic() < deadline:
@@ -309,7 +308,7 @@ DocumentRoot "${{ROOT}}/htdocs"
 
 
 def _is_running(process: int) -> bool:
-    """Whether a process has not ended, even if its parent has not noticed it."""
+    """Whether a process is running. A zombie is not: it has ended, and its parent has not waited for it yet."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -317,7 +316,7 @@ def _is_running(process: int) -> bool:
 
 
 class Unsigned(Httpd):
-    """An httpd whose configuration lacks some of what ``usp-s3 apache-config`` prints."""
+    """An httpd whose configuration lacks some of the lines that ``usp-s3 apache-config`` prints."""
 
     lacks = ""
 
@@ -326,6 +325,6 @@ class Unsigned(Httpd):
 
 
 class WithoutModule(Unsigned):
-    """Without usp_s3_module, as where mod_proxy is not loaded or httpd's headers were missing."""
+    """Without usp_s3_module, as it is where mod_proxy is not loaded or httpd's headers were missing at installation."""
 
     lacks = r"LoadModule usp_s3_module .*|Include .*proxy.conf.*"

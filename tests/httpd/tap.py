@@ -1,4 +1,4 @@
-"""A server that keeps every byte that it receives: the host of an attacker, or a wire tap before a real S3."""
+"""A server that records every byte that it receives: the host of an attacker, or a wire tap before a real S3."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-#: The body of what the host answers, so that a test can see whether a client got it.
-HIS_WORDS = b"from the attacker's host"
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(HIS_WORDS), HIS_WORDS)
+#: The body of the attacker's responses: a test looks for it in what a client got.
+ATTACKER_BODY = b"from the attacker's host"
+_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (
+    len(ATTACKER_BODY),
+    ATTACKER_BODY,
+)
 
 
 class Tap:
     """The server, on a free port of 127.0.0.1 or at a path (a Unix socket), while the context lasts.
 
-    ``relay``: a port of 127.0.0.1; whatever comes is passed on there, and its answers come back.
+    ``relay``: a port of 127.0.0.1 to which all bytes are forwarded, and whose responses are returned.
     """
 
     def __init__(self, *, relay: int = 0, path: Path | None = None) -> None:
@@ -43,27 +46,27 @@ class Tap:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for each in (self._listener, *self._sockets):
+        for endpoint in (self._listener, *self._sockets):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                endpoint.shutdown(socket.SHUT_RDWR)
+            endpoint.close()
 
     @property
     def received(self) -> bytes:
-        """All bytes since the start or ``clear``, connection by connection."""
+        """All bytes since the start or the last ``clear``, connection by connection."""
         with self._lock:
-            return b"\n".join(bytes(each) for each in self._received if each)
+            return b"\n".join(bytes(record) for record in self._received if record)
 
     @property
     def targets(self) -> list[str]:
-        """The request targets since the start or ``clear``, in the order of connections."""
+        """The request targets since the start or the last ``clear``, in the order of connections."""
         return [match[1].decode("latin-1") for match in re.finditer(rb"(?m)^[A-Z]+ (\S+) HTTP/1\.1\r$", self.received)]
 
     def clear(self) -> None:
-        """Forget what was received so far."""
+        """Discard the bytes that were received so far."""
         with self._lock:
-            for each in self._received:
-                each.clear()
+            for record in self._received:
+                record.clear()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -78,20 +81,20 @@ class Tap:
     def _serve(self, client: socket.socket, record: bytearray) -> None:
         with suppress(OSError):
             if self._relay:
-                behind = socket.create_connection(("127.0.0.1", self._relay))
+                upstream = socket.create_connection(("127.0.0.1", self._relay))
                 with self._lock:
-                    self._sockets.append(behind)
-                threading.Thread(target=_copy, args=(behind, client), daemon=True).start()
+                    self._sockets.append(upstream)
+                threading.Thread(target=_copy, args=(upstream, client), daemon=True).start()
                 while data := self._read(client, record):
-                    behind.sendall(data)
-                behind.shutdown(socket.SHUT_WR)
+                    upstream.sendall(data)
+                upstream.shutdown(socket.SHUT_WR)
                 return
             head = b""
             while data := self._read(client, record):
                 head += data
                 if b"\r\n\r\n" in head:
                     head = b""
-                    client.sendall(_ANSWER)
+                    client.sendall(_RESPONSE)
             client.close()
 
     def _read(self, client: socket.socket, record: bytearray) -> bytes:

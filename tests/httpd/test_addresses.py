@@ -1,4 +1,4 @@
-"""A bucket's name with two addresses, the first of which swallows what is sent to it."""
+"""A bucket's host name with two addresses, the first of which does not answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd
 from tests.leaks import SECRET_KEY
 
-#: Seconds: mod_proxy waits for them at each connection, the gateway never.
+#: Seconds that mod_proxy waits for the first address at each connection. The gateway does not wait for them.
 TIMEOUT = 2
 
 
@@ -41,22 +41,22 @@ ProxyPass /proxy {url}
         listener.bind(("127.0.0.2", bucket_server.port))
         listener.listen(0)
         for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
         server = stack.enter_context(Httpd(config, preload=localhost_names))
         yield server
     assert "\n".join(server.unexpected) == ""
 
 
-def test_the_gateway_does_not_wait(httpd: Httpd) -> None:
-    begun = time.monotonic()
+def test_the_gateway_does_not_wait_for_the_first_address(httpd: Httpd) -> None:
+    started = time.monotonic()
     assert httpd.fetch("/gateway/a.ts").body == b"/bucket/a.ts"
-    assert time.monotonic() - begun < TIMEOUT
+    assert time.monotonic() - started < TIMEOUT
 
 
-def test_mod_proxy_goes_on_after_its_connectiontimeout(httpd: Httpd) -> None:
-    """As README says: the next address is tried, so that small limits and kept connections help."""
-    begun = time.monotonic()
+def test_mod_proxy_tries_the_next_address_after_connectiontimeout(httpd: Httpd) -> None:
+    """Therefore README recommends a small connectiontimeout, and connections that are reused."""
+    started = time.monotonic()
     assert httpd.fetch("/proxy/a.ts").body == b"/bucket/a.ts"
-    assert time.monotonic() - begun > TIMEOUT * 0.9
+    assert time.monotonic() - started > TIMEOUT * 0.9

@@ -1,4 +1,4 @@
-"""The shipped examples, to the letter but for names of hosts, buckets, keys and folders: each must work."""
+"""The shipped examples work; only names of hosts, buckets, keys and folders are replaced."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3, User
 
 EXAMPLES = Path(__file__).parents[2] / "apache" / "examples"
-#: From the package libapache2-mod-wsgi-py3: unpacked by tests/install.sh, or installed.
+#: mod_wsgi of the package libapache2-mod-wsgi-py3: unpacked by tests/install.sh, or installed.
 _MODULE = "usr/lib/apache2/modules/mod_wsgi.so"
 DEBIAN_MOD_WSGI = next(
     (path for root in (Path(sys.prefix).resolve() / "debian", Path("/")) if (path := root / _MODULE).exists()), Path()
 )
-#: Debian compiles it for Debian's own Python alone: mod_wsgi.so is a link to mod_wsgi.so-3.13.
+#: Debian compiles it for Debian's Python only: mod_wsgi.so is a link to mod_wsgi.so-3.13.
 NEEDS_DEBIAN_MOD_WSGI = pytest.mark.skipif(
     DEBIAN_MOD_WSGI.resolve().name != "mod_wsgi.so-{}.{}".format(*sys.version_info),
     reason="Debian's libapache2-mod-wsgi-py3 is not here, or for another Python",
 )
 
 
-def example(name: str, s3: EmbeddedS3, **others: str) -> str:
-    """Return an example with the embedded S3's names in the place of the documentation's."""
+def example(name: str, s3: EmbeddedS3, **further: str) -> str:
+    """Return an example in which names of the documentation are replaced by those of the embedded S3."""
     bucket = f"{s3.url}/{BUCKET}/"
-    names = {
+    replacements = {
         "*:80": "*",
         "/var/www/yoursite": "${ROOT}/htdocs",
-        **others,
+        **further,
         "https://your-bucket.s3.eu-central-1.amazonaws.com/": bucket,
         "https://your-bucket.s3.amazonaws.com/": bucket,
         " SECRET_KEY": f" {s3.secret_key}",
         " ACCESS_KEY": f" {s3.access_key}",
     }
     text = (EXAMPLES / name).read_text()
-    for old, new in names.items():
+    for old, new in replacements.items():
         text = text.replace(old, new)
     return text
 
 
 @pytest.fixture
 def start(checked: list[Httpd]) -> type[Httpd]:
-    """A Httpd class whose servers are stopped and checked at the end."""
+    """A class whose servers are started at once, and are stopped and checked at the end."""
 
     class Started(Httpd):
         def __init__(self, config: str, **options: object) -> None:
@@ -103,7 +103,7 @@ def test_several_buckets(start: type[Httpd], folder: Path) -> None:
         eu.put("films", "a.mp4", b"a film")
         us.put("archive", "archive/2026/a.mp4", b"an old film")
         eu.put("legacy", "a.mp4", b"a legacy film")
-        names = {
+        replacements = {
             "https://films.s3.eu-central-1.amazonaws.com/": f"{eu.url}/films/",
             "https://s3.us-west-2.amazonaws.com/": f"{us.url}/",
             "https://storage.example.net/": f"{eu.url}/",
@@ -115,7 +115,7 @@ def test_several_buckets(start: type[Httpd], folder: Path) -> None:
             "LEGACY_SECRET_KEY": legacy.secret_key,
         }
         (folder / "films.secret").write_text(eu.secret_key)
-        httpd = start(example("several_buckets.conf", eu, **names))
+        httpd = start(example("several_buckets.conf", eu, **replacements))
         eu.clear()
         assert httpd.fetch("/films/a.mp4").body == b"a film"
         assert httpd.fetch("/archive/a.mp4").body == b"an old film"
@@ -123,7 +123,7 @@ def test_several_buckets(start: type[Httpd], folder: Path) -> None:
         assert [entry["headers"]["authorization"] for entry in eu.requests()] == ["AWS4-HMAC-SHA256", "AWS"]
 
 
-def test_the_vendors_virtual_host(start: type[Httpd], s3: EmbeddedS3) -> None:
+def test_the_virtual_host(start: type[Httpd], s3: EmbeddedS3) -> None:
     s3.put(BUCKET, "video.ism", b"<smil/>")
     httpd = start(example("virtualhost.conf", s3))
     assert httpd.fetch("/your-bucket/video.ism").body == b"<smil/>"
@@ -132,15 +132,15 @@ def test_the_vendors_virtual_host(start: type[Httpd], s3: EmbeddedS3) -> None:
 
 
 @NEEDS_SSL
-def test_the_vendors_virtual_host_with_its_proxy_section(
+def test_the_virtual_host_with_a_proxy_section(
     start: type[Httpd], s3_tls: EmbeddedS3, certificate: Certificate
 ) -> None:
-    names = {
+    replacements = {
         "https://your-bucket.s3.eu-central-1.amazonaws.com": f"https://localhost:{s3_tls.port}/{BUCKET}",
         "/etc/ssl/certs/ca-certificates.crt": str(certificate.root),
     }
     s3_tls.put(BUCKET, "dir/a//b.ism", b"<smil/>")
-    httpd = start(example("proxy_virtualhost.conf", s3_tls, **names))
+    httpd = start(example("proxy_virtualhost.conf", s3_tls, **replacements))
     assert httpd.fetch("/your-bucket/dir/a//b.ism").body == b"<smil/>"
     assert httpd.fetch("/your-bucket/").status == 404
     (httpd.root / "htdocs" / "page.txt").write_text("the site itself")
@@ -150,14 +150,14 @@ def test_the_vendors_virtual_host_with_its_proxy_section(
 @NEEDS_SSL
 @pytest.mark.parametrize("key", ["a//b.ts", "a%2Fb.ts", "/lead.ts", "a/b.ts"])
 def test_any_key(start: type[Httpd], s3: EmbeddedS3, s3_tls: EmbeddedS3, certificate: Certificate, key: str) -> None:
-    names = {
+    replacements = {
         "https://your-films.s3.eu-central-1.amazonaws.com": f"https://localhost:{s3_tls.port}/{BUCKET}",
         "/etc/ssl/certs/ca-certificates.crt": str(certificate.root),
     }
     for server in (s3, s3_tls):
         server.put(BUCKET, "a/b.ts", b"another object")
         server.put(BUCKET, unquote(key), key.encode())
-    httpd = start(example("any_key.conf", s3, **names) + PAGES)
+    httpd = start(example("any_key.conf", s3, **replacements) + PAGES)
     assert httpd.fetch(f"/media/{key}").body == key.encode()
     for mount in ("media", "films"):
         assert httpd.fetch(f"/{mount}/{key}").body == key.encode()
@@ -166,10 +166,10 @@ def test_any_key(start: type[Httpd], s3: EmbeddedS3, s3_tls: EmbeddedS3, certifi
 
 
 @NEEDS_SSL
-def test_a_bucket_that_cannot_prove_who_it_is(start: type[Httpd], s3_tls: EmbeddedS3) -> None:
-    """The example's own trust is the system's, which does not know the embedded S3."""
-    names = {"https://your-bucket.s3.eu-central-1.amazonaws.com": f"https://localhost:{s3_tls.port}/{BUCKET}"}
-    httpd = start(example("proxy_virtualhost.conf", s3_tls, **names))
+def test_a_bucket_with_an_untrusted_certificate(start: type[Httpd], s3_tls: EmbeddedS3) -> None:
+    """The example trusts the system's authorities, which did not issue the embedded S3's certificate."""
+    replacements = {"https://your-bucket.s3.eu-central-1.amazonaws.com": f"https://localhost:{s3_tls.port}/{BUCKET}"}
+    httpd = start(example("proxy_virtualhost.conf", s3_tls, **replacements))
     s3_tls.clear()
     httpd.expect_error("AH02039|AH02040|AH02003|AH02004|AH01084|AH01097|AH00898|AH01102|AH10291")
     httpd.expect_error("usp_s3_wsgi: mod_proxy got no response: 50[02]")
@@ -177,7 +177,7 @@ def test_a_bucket_that_cannot_prove_who_it_is(start: type[Httpd], s3_tls: Embedd
     assert s3_tls.requests() == []
 
 
-def test_the_traditional_location(start: type[Httpd], s3: EmbeddedS3) -> None:
+def test_a_location_at_the_root(start: type[Httpd], s3: EmbeddedS3) -> None:
     s3.put(BUCKET, "dir/a b.mp4", b"v2 in the query")
     s3.put(BUCKET, "/lead.mp4", b"a leading slash")
     httpd = start(example("location.conf", s3))
@@ -208,16 +208,16 @@ def test_subrequests(start: type[Httpd], s3: EmbeddedS3) -> None:
 def test_daemon_mode(start: type[Httpd], s3: EmbeddedS3) -> None:
     s3.put(BUCKET, "d/a+b//c.mp4", b"x" * 3_000_000)
     httpd = start(example("daemon.conf", s3))
-    whole = httpd.fetch("/media/d/a%2Bb//c.mp4")
-    assert (whole.status, whole.body) == (200, b"x" * 3_000_000)
+    reply = httpd.fetch("/media/d/a%2Bb//c.mp4")
+    assert (reply.status, reply.body) == (200, b"x" * 3_000_000)
     assert httpd.fetch("/media/d/a%2Bb//c.mp4", range="bytes=5-9").status == 206
     assert httpd.fetch("/media/missing", method="HEAD").status == 404
-    # The module counts the bytes: no connection need end only because it could not be ended in the middle.
-    assert whole.headers["Connection"] is None
+    # With the module, which counts the bytes, the connection is kept open after an object.
+    assert reply.headers["Connection"] is None
 
 
 def loaded_mod_wsgi(httpd: Httpd) -> set[Path]:
-    """The mod_wsgi that a child of httpd has in its memory: Debian's version differs from release to release."""
+    """The mod_wsgi that a child of httpd has loaded."""
     maps = Path(f"/proc/{httpd.children()[0]}/maps").read_text().splitlines()
     files = {Path(line.split(maxsplit=5)[5]) for line in maps if "/mod_wsgi" in line}
     return {file for file in files if file.name.startswith("mod_wsgi")}
@@ -225,19 +225,19 @@ def loaded_mod_wsgi(httpd: Httpd) -> set[Path]:
 
 @NEEDS_DEBIAN_MOD_WSGI
 @pytest.mark.parametrize("name", ["virtualhost.conf", "daemon.conf"])
-def test_under_debians_own_mod_wsgi(start: type[Httpd], s3: EmbeddedS3, name: str) -> None:
+def test_with_debians_mod_wsgi(start: type[Httpd], s3: EmbeddedS3, name: str) -> None:
     s3.put(BUCKET, "a//b%2F.mp4", b"y" * 2_000_000)
     httpd = start(example(name, s3), mod_wsgi=DEBIAN_MOD_WSGI)
     mount = {"virtualhost.conf": "/your-bucket", "daemon.conf": "/media"}[name]
     reply = httpd.fetch(f"{mount}/a//b%252F.mp4")
     assert (reply.status, reply.body) == (200, b"y" * 2_000_000)
     assert loaded_mod_wsgi(httpd) == {DEBIAN_MOD_WSGI.resolve()}
-    part = httpd.fetch(f"{mount}/a//b%252F.mp4", range="bytes=0-")
-    assert (part.status, part.headers["Content-Range"]) == (206, "bytes 0-1999999/2000000")
+    partial = httpd.fetch(f"{mount}/a//b%252F.mp4", range="bytes=0-")
+    assert (partial.status, partial.headers["Content-Range"]) == (206, "bytes 0-1999999/2000000")
     assert httpd.fetch(f"{mount}/a//b%252F.mp4", method="HEAD").headers["Content-Length"] == "2000000"
 
 
-def test_reload_takes_new_settings(start: type[Httpd], s3: EmbeddedS3) -> None:
+def test_a_reload_applies_new_settings(start: type[Httpd], s3: EmbeddedS3) -> None:
     s3.put(BUCKET, "a.mp4", b"a film")
     text = example("virtualhost.conf", s3)
     httpd = start(text.replace(s3.secret_key, "an-old-secret"))

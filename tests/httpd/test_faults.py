@@ -1,9 +1,10 @@
-"""S3's faults through a real httpd: what is on the wire to the client, byte for byte, and what the error log says."""
+"""S3's faults with a real httpd: the bytes that the client gets, and the error log."""
 
 from __future__ import annotations
 
 import re
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +18,7 @@ from tests.httpd.server import Httpd
 from tests.httpd.test_truncation import TRACEBACK
 from tests.leaks import SECRET_KEY
 
-#: Where each test puts its own S3.
+#: The port on which each test starts its own S3.
 PORT = free_port()
 URL = f"http://127.0.0.1:{PORT}"
 KEYS = f"""
@@ -26,7 +27,7 @@ KEYS = f"""
   SetEnv S3Region eu-central-1
   SetEnv S3UseHeaders on
 """
-#: An address for each fault: what was learned of one, and the lines that were written of it, are not the next one's.
+#: An address for each fault: endpoint state and rate limit of the log are kept for each host.
 HOSTS = {name: f"127.0.1.{number}" for number, name in enumerate(FAULTS, 1)}
 
 
@@ -51,6 +52,8 @@ WSGIScriptAlias /limited ${{USP_S3_WSGI}}
 </Location>
 # Longer than any wait below: a client that only httpd's timeout frees would fail the test.
 KeepAliveTimeout 300
+# A retry is logged at level info.
+LogLevel warn usp_s3:info
 """
 )
 
@@ -64,7 +67,7 @@ def httpd() -> Iterator[Httpd]:
 
 
 def converse(httpd: Httpd, request: bytes) -> bytes:
-    """Send bytes to httpd and return all it answers until it ends the connection."""
+    """Send bytes to httpd and return all that it sends until it closes the connection."""
     with socket.create_connection(("127.0.0.1", httpd.port), timeout=20) as client:
         client.sendall(request)
         answers = b""
@@ -76,8 +79,8 @@ def converse(httpd: Httpd, request: bytes) -> bytes:
         return answers
 
 
-def unchunked(body: bytes) -> tuple[bytes, bool]:
-    """The bytes of a chunked body, and whether the last chunk is there."""
+def decode_chunked(body: bytes) -> tuple[bytes, bool]:
+    """Decode a chunked body; return its bytes, and whether the last chunk was received."""
     data = b""
     while match := re.match(rb"([0-9a-fA-F]+)\r\n", body):
         size = int(match[1], 16)
@@ -100,7 +103,7 @@ def test_fault(httpd: Httpd, name: str) -> None:
     assert int(head.split()[1]) == fault.status
     fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
     if fields.get(b"Transfer-Encoding") == b"chunked":
-        body, whole = unchunked(body)
+        body, whole = decode_chunked(body)
     else:
         whole = len(body) == int(fields[b"Content-Length"])
     assert (body, whole) == (fault.body, fault.whole)
@@ -111,8 +114,8 @@ def test_fault(httpd: Httpd, name: str) -> None:
         assert re.search(pattern, line), line
 
 
-def test_nothing_follows_a_body_that_was_cut(httpd: Httpd) -> None:
-    """Two requests sent at once: the second answer must not be taken for the rest of the first body."""
+def test_nothing_follows_a_truncated_body(httpd: Httpd) -> None:
+    """Two requests are sent at once: the second response must not look like the rest of the first body."""
     fault = FAULTS["412: changed meanwhile"]
     with ScriptedS3(*fault.script, port=PORT, then=answer(200, b"the next answer")):
         answers = converse(httpd, b"GET /media/film.mp4 HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
@@ -120,16 +123,19 @@ def test_nothing_follows_a_body_that_was_cut(httpd: Httpd) -> None:
 
 
 def test_a_host_that_is_down_does_not_flood_the_log(httpd: Httpd) -> None:
-    """There are ten lines of a kind in ten seconds, whatever the number of clients."""
+    """At most ten lines of a level are written for the same cause in ten seconds, whatever the number of clients."""
     before = len(httpd.errors())
     with ThreadPoolExecutor(8) as pool:
         statuses = set(pool.map(lambda _: httpd.fetch("/media/film.mp4").status, range(80)))
     assert statuses == {502}
     lines = [line for line in httpd.errors()[before:] if "Connection refused" in line]
-    assert 1 <= len(lines) <= 20
+    # The requests may fall into two of the limiter's windows. "warn": the line about frequent retries, once a minute.
+    levels = Counter(re.findall(r"\[usp_s3:(\w+)\] USPS3", "\n".join(lines)))
+    assert levels.total() == len(lines)
+    assert 1 <= levels["error"] <= 20 and levels["info"] <= 20 and levels["warn"] <= 2
 
 
-def test_no_free_connection_in_time(httpd: Httpd) -> None:
+def test_an_exhausted_connection_pool(httpd: Httpd) -> None:
     httpd.expect_error("usp_s3_wsgi: /limited: the connection pool is exhausted: no connection within 0.1 s")
     with ScriptedS3(then=lambda connection, request: connection.wait(), port=PORT) as s3:
         with ThreadPoolExecutor(1) as pool:
@@ -143,8 +149,8 @@ def test_no_free_connection_in_time(httpd: Httpd) -> None:
     assert (second.status, second.headers["Retry-After"]) == (503, "1")
 
 
-def test_retry_after_is_waited_for(httpd: Httpd) -> None:
-    """Within ``timeout`` (250 ms here) it is not: the client hears of it, and S3 has its rest."""
+def test_a_short_retry_after_is_waited_for(httpd: Httpd) -> None:
+    """A Retry-After longer than ``timeout`` (250 ms here) is returned to the client, without a retry."""
     with ScriptedS3(error(503, "SlowDown", ("Retry-After", "5")), port=PORT) as s3:
         reply = httpd.fetch("/media/film.mp4")
         assert len(s3.requests) == 1
@@ -153,7 +159,7 @@ def test_retry_after_is_waited_for(httpd: Httpd) -> None:
         assert httpd.fetch("/media/film.mp4").status == 200
 
 
-def test_a_client_that_leaves_while_s3_is_asked_again(httpd: Httpd) -> None:
+def test_a_client_that_disconnects_during_a_retry(httpd: Httpd) -> None:
     with ScriptedS3(close, close, close, then=WHOLE, port=PORT):
         with socket.create_connection(("127.0.0.1", httpd.port), timeout=20) as client:
             client.sendall(b"GET /media/film.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Large bodies, many requests, clients that leave: through a real httpd, counted at the S3 server."""
+"""Large bodies, many requests, clients that disconnect: with a real httpd, and connections counted at the S3 server."""
 
 from __future__ import annotations
 
@@ -38,21 +38,23 @@ def blocks(count: int) -> Iterator[bytes]:
         yield number.to_bytes(8, "big") + BLOCK[8:]
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that the process really holds, at most so far."""
+def peak_memory(pid: int) -> int:
+    """The peak resident memory of a process, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 @pytest.mark.parametrize("mount", ["/media", "/tls"])
-def test_256_mb_arrive_intact_in_flat_memory(httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mount: str) -> None:
+def test_256_mb_are_forwarded_unchanged_in_constant_memory(
+    httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mount: str
+) -> None:
     server = s3_tls if mount == "/tls" else s3
     expected = hashlib.sha256()
     for block in blocks(LARGE // MIB):
         expected.update(block)
     server.put(BUCKET, "large.mp4", blocks(LARGE // MIB), length=LARGE)
     (child,) = httpd.children()
-    before = resident(child)
+    before = peak_memory(child)
     received = hashlib.sha256()
     connection = http.client.HTTPConnection("127.0.0.1", httpd.port, timeout=60)
     connection.request("GET", f"{mount}/large.mp4")
@@ -62,18 +64,18 @@ def test_256_mb_arrive_intact_in_flat_memory(httpd: Httpd, s3: EmbeddedS3, s3_tl
         received.update(data)
     connection.close()
     assert received.hexdigest() == expected.hexdigest()
-    # Far less than the object: a handful of reads of 1 MiB. (The first requests also load Python's modules.)
-    assert resident(child) - before < 40 * MIB
+    # Far less than the object: a few reads of 1 MiB. (The first requests also import Python modules.)
+    assert peak_memory(child) - before < 40 * MIB
     server.delete(BUCKET, "large.mp4")
 
 
 def test_random_ranges_of_a_large_object(httpd: Httpd, s3: EmbeddedS3) -> None:
     s3.put(BUCKET, "ranges.mp4", blocks(16), length=16 * MIB)
     whole = b"".join(blocks(16))
-    chosen = random.Random(2)
+    random_source = random.Random(2)
     for _ in range(40):
-        start = chosen.randrange(len(whole))
-        end = min(len(whole) - 1, start + chosen.randrange(1, 2 * MIB))
+        start = random_source.randrange(len(whole))
+        end = min(len(whole) - 1, start + random_source.randrange(1, 2 * MIB))
         reply = httpd.fetch("/media/ranges.mp4", range=f"bytes={start}-{end}")
         assert reply.status == 206
         assert reply.headers["Content-Range"] == f"bytes {start}-{end}/{len(whole)}"
@@ -85,12 +87,12 @@ def test_1000_requests_use_no_more_connections_than_the_concurrency(httpd: Httpd
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda _: httpd.fetch("/media/small.ts").status, range(1000)))
     assert statuses == [200] * 1000
-    seen = s3.requests()
-    assert len(seen) == 1000
-    assert len({entry["port"] for entry in seen}) <= 8
+    s3_requests = s3.requests()
+    assert len(s3_requests) == 1000
+    assert len({entry["port"] for entry in s3_requests}) <= 8
 
 
-def test_head_and_errors_keep_the_connection(httpd: Httpd, s3: EmbeddedS3) -> None:
+def test_head_and_errors_reuse_the_connection(httpd: Httpd, s3: EmbeddedS3) -> None:
     s3.clear()
     for target, method in (("small.ts", "HEAD"), ("missing", "GET"), ("missing", "HEAD"), ("small.ts", "GET")):
         httpd.fetch(f"/media/{target}", method=method)
@@ -99,15 +101,15 @@ def test_head_and_errors_keep_the_connection(httpd: Httpd, s3: EmbeddedS3) -> No
     assert len({entry["port"] for entry in s3.requests()}) == 1
 
 
-def test_a_client_that_leaves_costs_no_further_reading(httpd: Httpd, s3: EmbeddedS3) -> None:
+def test_after_a_client_disconnects_the_rest_is_not_read(httpd: Httpd, s3: EmbeddedS3) -> None:
     s3.put(BUCKET, "huge.mp4", blocks(HUGE // MIB), length=HUGE)
     before = connections_to(s3.port)
     with socket.create_connection(("127.0.0.1", httpd.port), timeout=30) as client:
         client.sendall(b"GET /media/huge.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
-        got = 0
-        while got < 5 * MIB:
-            got += len(client.recv(MIB))
-    # The connection with the rest of the body in it must go, or all of it would have to be read.
+        received = 0
+        while received < 5 * MIB:
+            received += len(client.recv(MIB))
+    # The connection with unread bytes must be closed: else all of them would have to be read.
     deadline = time.monotonic() + 20
     while connections_to(s3.port) - before and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""An installation in a running server: its upgrade and removal as README says, and who can read it."""
+"""An installation in a running server: upgrade and removal as README says, and permissions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.httpd.test_process import DATA, load
 from tests.leaks import ACCESS_KEY, SECRET_KEY
 from usp_s3_wsgi.cli import httpd_user
 
-#: What pip puts into an environment for this package: its own files, and the libraries that it needs in httpd.
+#: What pip installs for this package: its own files, and the libraries that it needs in httpd.
 INSTALLED = ("usp_s3_wsgi", "usp_s3_wsgi-*.dist-info", "urllib3", "mod_wsgi", "mod_wsgi_packages")
-#: What tells the two installations apart at the bucket.
+#: The header by which the bucket's server distinguishes the two installations.
 AGENT = "User-Agent: usp_s3_wsgi"
 
 
@@ -45,26 +45,27 @@ def folder() -> Iterator[Path]:
 
 
 def install(prefix: Path, agent: str) -> str:
-    """Make an environment with a copy of this installation; returns what its ``usp-s3 apache-config`` prints."""
+    """Make an environment with a copy of this installation; return the output of its ``usp-s3 apache-config``."""
     venv.create(prefix, with_pip=False)
-    ours = Path(sys.prefix).resolve()
+    own_prefix = Path(sys.prefix).resolve()
     (packages,) = (prefix / "lib").glob("python3.*/site-packages")
     for pattern in INSTALLED:
-        for source in (ours / packages.relative_to(prefix)).glob(pattern):
+        for source in (own_prefix / packages.relative_to(prefix)).glob(pattern):
             shutil.copytree(source, packages / source.name)
-    shutil.copytree(ours / "share" / "usp_s3_wsgi", prefix / "share" / "usp_s3_wsgi")
-    pool = packages / "usp_s3_wsgi" / "pool.py"
+    shutil.copytree(own_prefix / "share" / "usp_s3_wsgi", prefix / "share" / "usp_s3_wsgi")
+    pool = packages / "usp_s3_wsgi" / "transport" / "pool.py"
+    assert AGENT in pool.read_text()
     pool.write_text(pool.read_text().replace(AGENT, f"User-Agent: {agent}"))
     printed = subprocess.run(
         [prefix / "bin" / "python", "-c", "from usp_s3_wsgi.cli.main import main; main(['apache-config'])"],
         capture_output=True, text=True, timeout=60, check=True, cwd="/",
     )  # fmt: skip
-    assert str(ours) not in printed.stdout and printed.stdout.count(str(prefix)) >= 5
+    assert str(own_prefix) not in printed.stdout and printed.stdout.count(str(prefix)) >= 5
     return printed.stdout
 
 
 def config(url: str) -> str:
-    """A mount of each way in."""
+    """A mount of the gateway and a ``<Proxy>`` section."""
     keys = (
         f"SetEnv S3AccessKey {ACCESS_KEY}\nSetEnv S3SecretKey {SECRET_KEY}\nSetEnv S3Region r\nSetEnv S3UseHeaders on\n"
     )
@@ -79,8 +80,8 @@ ProxyPass /proxied {url}/{BUCKET}
 """
 
 
-def mapped(httpd: Httpd) -> str:
-    """Every file that the children have in memory."""
+def mapped_files(httpd: Httpd) -> str:
+    """The files that the children have mapped into memory."""
     return "".join(Path(f"/proc/{pid}/maps").read_text() for pid in httpd.children())
 
 
@@ -102,19 +103,19 @@ def test_a_second_environment_then_a_graceful_restart(folder: Path, checked: lis
             for mount in ("/media", "/proxied"):
                 assert [httpd.fetch(f"{mount}/a.ts").body for _ in range(8)] == [DATA] * 8
             assert {request.headers.get("user-agent", "new") for request in s3.requests} == {"new"}
-            assert str(folder / "new") in mapped(httpd) and str(folder / "old") not in mapped(httpd)
+            assert str(folder / "new") in mapped_files(httpd) and str(folder / "old") not in mapped_files(httpd)
             httpd.reload()
 
 
-def test_an_installation_for_another_python_is_told_at_the_start(folder: Path, checked: list[Httpd]) -> None:
-    """And nothing goes out unsigned."""
+def test_an_installation_for_another_python_is_logged_at_the_start(folder: Path, checked: list[Httpd]) -> None:
+    """Requests get 500; none is forwarded unsigned."""
     install(folder / "other", "other")
     (libraries,) = (folder / "other" / "lib").glob("python3.*")
     libraries.rename(libraries.with_name("python3.99"))
-    ours, scripts = Path(sys.prefix).resolve() / "share", folder / "other" / "share"
+    own_prefix, scripts = Path(sys.prefix).resolve() / "share", folder / "other" / "share"
     with ScriptedS3() as s3:
         httpd = Installed(config(s3.url))
-        httpd.lines = re.sub(rf'"{ours}(?=/usp_s3_wsgi/usp_s3)', f'"{scripts}', Httpd("").gateway_lines())
+        httpd.lines = re.sub(rf'"{own_prefix}(?=/usp_s3_wsgi/usp_s3)', f'"{scripts}', Httpd("").gateway_lines())
         checked.append(httpd)
         httpd.start()
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -126,17 +127,19 @@ def test_an_installation_for_another_python_is_told_at_the_start(folder: Path, c
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="httpd's children run as another user only where root starts it")
-def test_an_installation_that_apaches_user_cannot_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one is that was made with umask 077: requests would get 500, one by one."""
+def test_an_installation_that_apaches_user_cannot_read_gives_a_warning(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For example one that was made with umask 077. Without the warning, each request would get 500."""
     lines = install(folder / "closed", "closed")
     httpd = Installed("")
     httpd.lines = lines
     with httpd:
-        dump = subprocess.run(
+        run_configuration = subprocess.run(
             [httpd_binary(), "-f", str(httpd.root / "httpd.conf"), "-t", "-D", "DUMP_RUN_CFG"],
             env=httpd_environment(), capture_output=True, text=True, timeout=60, check=True,
         ).stdout  # fmt: skip
-    user = httpd_user.user_in(dump)
+    user = httpd_user.user_in(run_configuration)
     assert user == apache_user().pw_uid
     monkeypatch.setattr(httpd_user, "user_id", lambda programs: user)
     share = folder / "closed" / "share" / "usp_s3_wsgi"
@@ -147,8 +150,8 @@ def test_an_installation_that_apaches_user_cannot_read_is_told(folder: Path, mon
     assert f"({apache_user().pw_name}) cannot read {folder}/closed: they will answer 500" in warning
 
 
-def test_removal_ends_with_the_environment(folder: Path, checked: list[Httpd]) -> None:
-    """First the buckets and the lines, then a graceful restart, then the folder: the other sites do not notice."""
+def test_removal_of_the_environment(folder: Path, checked: list[Httpd]) -> None:
+    """Remove buckets and lines, restart httpd gracefully, then remove the folder: other sites still work."""
     lines = install(folder / "only", "only")
     with ScriptedS3(then=answer(200, DATA)) as s3:
         httpd = Installed(config(s3.url))
@@ -164,4 +167,4 @@ def test_removal_ends_with_the_environment(folder: Path, checked: list[Httpd]) -
         httpd.reload()
         assert httpd.fetch("/page").body == b"another site"
         assert httpd.fetch("/media/a.ts").status == httpd.fetch("/proxied/a.ts").status == 404
-        assert str(folder) not in mapped(httpd)
+        assert str(folder) not in mapped_files(httpd)

@@ -1,4 +1,4 @@
-"""Awkward keys, asked for in each way that httpd comes to serve a URL: each must be the very object."""
+"""Unusual keys, with each way by which httpd serves a URL: the response must be exactly the requested object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = [
     "what?.txt", "#hash.txt", "back\\slash.txt", "[brackets]{}.txt", "...", "a/..b/c..", "<>|^`.txt", "%zz.txt",
     "*!.txt", "x" * 900,
 ]  # fmt: skip
-#: As any_key.conf has it.
+#: As in any_key.conf.
 ANY_KEY = "MergeSlashes Off\nAllowEncodedSlashes On\n"
 CONFIG = """
 RewriteEngine On
@@ -34,27 +34,29 @@ RewriteRule ^/old/(.*)$ /media/$1 [PT]
 def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
     for key in KEYS:
         s3.put(BUCKET, key, f"this is {key}".encode())
-    # What a wrong mapping would find instead of an error.
+    # Objects that a wrong mapping would serve instead of an error.
     for key in ("a/b.txt", "a b", "lead.txt", "two.txt", "a/b", "what"):
         s3.put(BUCKET, key, b"another object")
-    moved = [
+    error_documents = [
         f'<Location /moved/{KEYS.index(key)}>\nErrorDocument 404 "/exact/{encoded(key)}"\n</Location>' for key in KEYS
     ]
-    with Httpd("\n".join([ANY_KEY, section("/media", s3), section("/exact", s3), CONFIG, PAGES, *moved])) as server:
+    with Httpd(
+        "\n".join([ANY_KEY, section("/media", s3), section("/exact", s3), CONFIG, PAGES, *error_documents])
+    ) as server:
         yield server
     assert "\n".join(server.unexpected) == ""
 
 
 @pytest.fixture(scope="module")
-def as_it_comes(httpd: Httpd, s3: EmbeddedS3) -> Iterator[Httpd]:
-    """An httpd with its own default of MergeSlashes; its AllowEncodedSlashes would only refuse keys."""
+def default_httpd(httpd: Httpd, s3: EmbeddedS3) -> Iterator[Httpd]:
+    """An httpd with the default of MergeSlashes. (The default of AllowEncodedSlashes would only reject keys.)"""
     with Httpd("AllowEncodedSlashes On\n" + section("/media", s3) + section("/exact", s3) + CONFIG) as server:
         yield server
     assert "\n".join(server.unexpected) == ""
 
 
 def encoded(key: str) -> str:
-    """As browsers and players write it; some leave more characters as they are."""
+    """A key as browsers and players encode it; some leave more characters unencoded."""
     return quote(key, safe="/~")
 
 
@@ -66,15 +68,15 @@ def test_main_request(httpd: Httpd, key: str) -> None:
 
 @pytest.mark.parametrize("mount", ["/media", "/exact", "//exact"])
 @pytest.mark.parametrize("key", KEYS)
-def test_main_request_to_an_httpd_as_it_comes(as_it_comes: Httpd, mount: str, key: str) -> None:
-    reply = as_it_comes.fetch(f"{mount}/{encoded(key)}")
+def test_main_request_with_httpds_default_mergeslashes(default_httpd: Httpd, mount: str, key: str) -> None:
+    reply = default_httpd.fetch(f"{mount}/{encoded(key)}")
     assert (reply.status, reply.body.decode()) == (200, f"this is {key}")
 
 
 @pytest.mark.parametrize("mount", ["/media", "/exact"])
-@pytest.mark.parametrize("written", ["a%2F%2Fb.txt", "a/%2Fb.txt", "a%2F/b.txt", "a//b.txt"])
-def test_encoded_slashes_that_httpd_merges_too(as_it_comes: Httpd, mount: str, written: str) -> None:
-    assert as_it_comes.fetch(f"{mount}/{written}").body == b"this is a//b.txt"
+@pytest.mark.parametrize("encoded_key", ["a%2F%2Fb.txt", "a/%2Fb.txt", "a%2F/b.txt", "a//b.txt"])
+def test_encoded_slashes_that_httpd_merges_too(default_httpd: Httpd, mount: str, encoded_key: str) -> None:
+    assert default_httpd.fetch(f"{mount}/{encoded_key}").body == b"this is a//b.txt"
 
 
 @pytest.mark.parametrize("key", ["a+b.txt", "=&:;,@$.txt", "(parens).txt", "~tilde.txt", "*!.txt"])
@@ -83,7 +85,7 @@ def test_characters_that_need_no_encoding(httpd: Httpd, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["a//b.txt", "/lead.txt", "a b.txt"])
-def test_everything_encoded(httpd: Httpd, key: str) -> None:
+def test_every_byte_encoded(httpd: Httpd, key: str) -> None:
     target = "/media/" + "".join(f"%{byte:02x}" for byte in key.encode())
     assert httpd.fetch(target).body.decode() == f"this is {key}"
 
@@ -96,13 +98,13 @@ def test_subrequest(httpd: Httpd, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if "//" not in key and not key.startswith("/")])
-def test_subrequest_without_the_served_path(httpd: Httpd, key: str) -> None:
+def test_subrequest_without_usp_s3_path(httpd: Httpd, key: str) -> None:
     page = httpd.root / "htdocs" / "page"
     page.write_text(f'[<!--#include virtual="/media/{encoded(key)}" -->]')
     assert httpd.fetch("/page").body.decode() == f"[this is {key}]"
 
 
-# mod_rewrite itself refuses a "?" that comes out of an encoded one (UnsafeAllow3F).
+# mod_rewrite rejects an encoded "?" (UnsafeAllow3F).
 @pytest.mark.parametrize("key", [key for key in KEYS if "?" not in key])
 def test_rewrite(httpd: Httpd, key: str) -> None:
     assert httpd.fetch("/old/" + encoded(key)).body.decode() == f"this is {key}"
@@ -110,15 +112,15 @@ def test_rewrite(httpd: Httpd, key: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_internal_redirect(httpd: Httpd, key: str) -> None:
-    """A local ErrorDocument is an internal redirect: REQUEST_URI stays that of the URL that was not found."""
+    """A local ErrorDocument is an internal redirect: REQUEST_URI stays that of the first URL."""
     reply = httpd.fetch(f"/moved/{KEYS.index(key)}")
     assert (reply.status, reply.body.decode()) == (404, f"this is {key}")
 
 
-def test_an_error_document_in_the_bucket_is_none_of_what_the_client_asked_for(httpd: Httpd) -> None:
-    """Neither a part of it, nor found, nor "not modified"."""
+def test_an_error_document_in_the_bucket_ignores_the_clients_range_and_conditions(httpd: Httpd) -> None:
+    """It is sent complete, with 404, and never as 206, 304 or 412."""
     etag = httpd.fetch("/media/plain.txt").headers["ETag"]
-    for asked in ({"range": "bytes=0-3"}, {"if_none_match": etag}, {"if_match": '"x"'}):
-        reply = httpd.fetch("/moved/0", **asked)
+    for headers in ({"range": "bytes=0-3"}, {"if_none_match": etag}, {"if_match": '"x"'}):
+        reply = httpd.fetch("/moved/0", **headers)
         assert (reply.status, reply.body) == (404, b"this is plain.txt")
-        assert httpd.fetch("/moved/0", method="HEAD", **asked).status == 404
+        assert httpd.fetch("/moved/0", method="HEAD", **headers).status == 404

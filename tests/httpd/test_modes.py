@@ -1,4 +1,4 @@
-"""Every way of signing, for both styles of URL, over http and https, through a real httpd to a real S3."""
+"""Every signing mode with both styles of URL, over http and https, with a real httpd and a real S3."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ def test_object_and_range(httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mode
     server = s3_tls if scheme == "https" else s3
     server.clear()
     target = f"{mount(mode, style, scheme)}/{TARGET}"
-    whole = httpd.fetch(target, cookie="session=1", authorization="Basic eDp5", x_amz_acl="public-read")
-    assert (whole.status, whole.body) == (200, DATA)
-    assert whole.headers["Content-Type"] == "video/iso.segment"
-    assert whole.headers["Cache-Control"] == "max-age=60"
-    part = httpd.fetch(target, range="bytes=1000-1999")
-    assert (part.status, part.body) == (206, DATA[1000:2000])
-    assert part.headers["Content-Range"] == f"bytes 1000-1999/{len(DATA)}"
+    reply = httpd.fetch(target, cookie="session=1", authorization="Basic eDp5", x_amz_acl="public-read")
+    assert (reply.status, reply.body) == (200, DATA)
+    assert reply.headers["Content-Type"] == "video/iso.segment"
+    assert reply.headers["Cache-Control"] == "max-age=60"
+    partial = httpd.fetch(target, range="bytes=1000-1999")
+    assert (partial.status, partial.body) == (206, DATA[1000:2000])
+    assert partial.headers["Content-Range"] == f"bytes 1000-1999/{len(DATA)}"
     head = httpd.fetch(target, method="HEAD")
     assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(DATA)))
-    same = httpd.fetch(target, if_none_match=whole.headers["ETag"])
+    same = httpd.fetch(target, if_none_match=reply.headers["ETag"])
     assert (same.status, same.body, same.headers["Content-Length"]) == (304, b"", None)
     assert httpd.fetch(f"{mount(mode, style, scheme)}/missing").status == 404
 
-    seen = server.requests()
-    assert [entry["method"] for entry in seen] == ["GET", "GET", "HEAD", "GET", "GET"]
-    for entry in seen:
+    s3_requests = server.requests()
+    assert [entry["method"] for entry in s3_requests] == ["GET", "GET", "HEAD", "GET", "GET"]
+    for entry in s3_requests:
         headers = entry["headers"]
-        by_header = headers.get("authorization", "")
-        assert by_header == ({"v4": "AWS4-HMAC-SHA256", "v2": "AWS"}[mode[:2]] if "header" in mode else "")
+        authorization = headers.get("authorization", "")
+        assert authorization == ({"v4": "AWS4-HMAC-SHA256", "v2": "AWS"}[mode[:2]] if "header" in mode else "")
         assert ("Signature=" in entry["target"]) == ("query" in mode)
         assert "cookie" not in headers and "x-amz-acl" not in headers
         assert headers["host"] == (f"{BUCKET}.{server.domain}:{server.port}" if style == "host" else server.host)

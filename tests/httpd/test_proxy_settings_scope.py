@@ -111,7 +111,7 @@ def test_an_empty_value_of_a_location_overrides_the_sections(
         f"<Location /m>\nProxyPass {url}\nSetEnv S3SecurityToken\n</Location>"
     )
     assert start(checked, localhost_names, text).fetch("/m/a.ts").status == 200
-    (request,) = bucket.asked
+    (request,) = bucket.requests
     assert "x-amz-security-token" not in request.headers
 
 

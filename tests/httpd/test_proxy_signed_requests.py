@@ -80,7 +80,7 @@ def test_settings_around_the_rule_are_used_with_the_sections_keys(
 ) -> None:
     reply = fetch(with_settings_around, way, kind)
     assert (reply.status, reply.body.decode()) == (200, requested_path(with_settings_around, way, way, "/bucket"))
-    assert [request.target.count("X-Amz-Expires=77&") for request in bucket.asked] == [1]
+    assert [request.target.count("X-Amz-Expires=77&") for request in bucket.requests] == [1]
     assert bucket.signers() == ["KEY/r"]
 
 

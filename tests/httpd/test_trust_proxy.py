@@ -1,4 +1,4 @@
-"""Whose settings count where mod_proxy carries the bytes: never those of an .htaccess, a page, a rule, a client.
+"""In ``<Proxy>`` only the operator's settings apply: never those of an .htaccess file, a page, a rule or a client.
 
 The table of the trust boundary is in test_trust_gateway.py.
 """
@@ -11,12 +11,12 @@ from itertools import product
 import pytest
 
 from tests.httpd.conftest import BUCKET
-from tests.httpd.tap import HIS_WORDS, Tap
-from tests.httpd.trust import DATA, KEY, MISSING, Stage, keys, stage
-from tests.httpd.trust_attacks import ATTACKS, WAYS, fill_in, include, rewrite, setenv, setenvif, within
+from tests.httpd.tap import ATTACKER_BODY, Tap
+from tests.httpd.trust import DATA, KEY, MISSING, Scenario, keys, running_scenario
+from tests.httpd.trust_attacks import ATTACKS, ROUTES, fill_in, include, rewrite, setenv, setenvif, within
 from tests.s3 import EmbeddedS3
 
-#: What an .htaccess says beside its [P] or SetHandler.
+#: Settings in an .htaccess file beside its [P] or SetHandler.
 SETTINGS: dict[str, dict[str, str]] = {
     "nothing": {},
     "key file": {"S3AccessKeyFile": "{secret}", "S3SecretKey": "x", "S3Region": "r", "S3UseHeaders": "on"},
@@ -41,17 +41,17 @@ SETTINGS: dict[str, dict[str, str]] = {
     "identity": {"S3CredentialSource": "aws", "S3Profile": "x", "S3Region": "r"},
     "capitals": {"S3ACCESSKEYFILE": "{secret}", "S3SECRETKEY": "x", "S3REGION": "r"},
 }  # fmt: skip
-#: These may be another program's, as S3_BUCKET is: refused, or without any effect.
+#: They may belong to another program, as S3_BUCKET does: the request is rejected, or they have no effect.
 CAPITALS = "capitals"
-HOW: dict[str, Callable[[dict[str, str]], str]] = {
+DIRECTIVES: dict[str, Callable[[dict[str, str]], str]] = {
     "SetEnv": setenv, "If": within("If true", setenv), "Files": within('Files "x*"', setenv),
     "If in Files": within('Files "x*"', within("If true", setenv)),
     "Else": lambda variables: f"<If false>\n</If>\n<Else>\n{setenv(variables)}</Else>\n",
     "SetEnvIf": setenvif, "Rewrite": rewrite,
 }  # fmt: skip
-#: Where the settings of an .htaccess count for httpd as SetEnv's do.
+#: The directives with which httpd applies the settings of an .htaccess file as those of SetEnv.
 BY_MOD_ENV = ["SetEnv", "If", "Files", "If in Files", "Else"]
-TO = {
+FORWARDING = {
     "rule": "RewriteEngine On\nRewriteRule ^x$ {url} [P]\n",
     "rule in Files": 'RewriteEngine On\n<Files "x">\nRewriteEngine On\nRewriteRule x$ {url} [P]\n</Files>\n',
     "handler": '<Files "x">\nSetHandler "proxy:{url}"\n</Files>\n',
@@ -59,7 +59,7 @@ TO = {
 
 
 def config(s3: EmbeddedS3, server_keys: bool) -> str:
-    """The operator's bucket at /proxied; his keys stand in its section, or at server level for all his buckets."""
+    """The operator's bucket at /proxied. The keys are in its section, or at server level for all buckets."""
     url = f"http://BUCKET_HOST/{BUCKET}"
     if not server_keys:
         return f'ProxyPass /proxied {url}\n<Proxy "{url}/">\n{keys(s3)}</Proxy>\n'
@@ -67,93 +67,101 @@ def config(s3: EmbeddedS3, server_keys: bool) -> str:
 
 
 @pytest.fixture(scope="module")
-def plain(s3: EmbeddedS3) -> Iterator[Stage]:
-    with stage(s3, config(s3, False)) as running:
+def plain(s3: EmbeddedS3) -> Iterator[Scenario]:
+    with running_scenario(s3, config(s3, False)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def server_keys(s3: EmbeddedS3) -> Iterator[Stage]:
-    with stage(s3, config(s3, True)) as running:
+def server_keys(s3: EmbeddedS3) -> Iterator[Scenario]:
+    with running_scenario(s3, config(s3, True)) as running:
         yield running
 
 
-BOTH = ["plain", "server_keys"]
+FIXTURES = ["plain", "server_keys"]
 
 
-def test_the_stages_serve(plain: Stage, server_keys: Stage) -> None:
+def test_the_operators_mounts_are_served(plain: Scenario, server_keys: Scenario) -> None:
     for running in (plain, server_keys):
-        running.served(running.fetch(f"/proxied/{KEY}"))
+        running.assert_served(running.fetch(f"/proxied/{KEY}"))
 
 
-@pytest.mark.parametrize("which", BOTH)
-@pytest.mark.parametrize("to", TO)
-@pytest.mark.parametrize(("how", "settings"), [*product(HOW, SETTINGS)])
-def test_htaccess_to_his_own_host(request: pytest.FixtureRequest, which: str, how: str, settings: str, to: str) -> None:
-    """Nothing signed goes there, whatever he sets: it goes out unsigned, or not at all."""
-    running: Stage = request.getfixturevalue(which)
+@pytest.mark.parametrize("fixture", FIXTURES)
+@pytest.mark.parametrize("forwarding", FORWARDING)
+@pytest.mark.parametrize(("directive", "settings"), [*product(DIRECTIVES, SETTINGS)])
+def test_htaccess_to_the_attackers_host(
+    request: pytest.FixtureRequest, fixture: str, directive: str, settings: str, forwarding: str
+) -> None:
+    """The request is forwarded unsigned or rejected, whatever the file sets."""
+    running: Scenario = request.getfixturevalue(fixture)
     folder = running.folder()
     running.write(f"{folder}/x", "")
-    given = HOW[how](fill_in(SETTINGS[settings], running))
-    running.write(f"{folder}/.htaccess", given + TO[to].format(url=f"{running.attacker.url}/b/{KEY}"))
+    directives = DIRECTIVES[directive](fill_in(SETTINGS[settings], running))
+    running.write(
+        f"{folder}/.htaccess", directives + FORWARDING[forwarding].format(url=f"{running.attacker.url}/b/{KEY}")
+    )
     for target in (f"/{folder}/x", f"/{folder}/x?a=b"):
         reply = running.fetch(target)
         assert DATA not in reply.body and running.bucket.received == b""
         if settings == "nothing":
-            assert HIS_WORDS in reply.body  # it is none of ours
-        elif how in BY_MOD_ENV and settings != CAPITALS:
+            assert ATTACKER_BODY in reply.body  # not a request of this package
+        elif directive in BY_MOD_ENV and settings != CAPITALS:
             assert (reply.status, running.attacker.received) == (500, b"")
-            running.said(r"usp_s3_wsgi: .*\.htaccess")
+            running.assert_logged(r"usp_s3_wsgi: .*\.htaccess")
 
 
-@pytest.mark.parametrize("which", BOTH)
-@pytest.mark.parametrize("to", TO)
-@pytest.mark.parametrize(("how", "settings"), [*product(HOW, SETTINGS)])
-def test_htaccess_to_the_bucket(request: pytest.FixtureRequest, which: str, how: str, settings: str, to: str) -> None:
-    """His rule would read every object of the bucket, past all access rules: refused, with settings and without."""
-    running: Stage = request.getfixturevalue(which)
+@pytest.mark.parametrize("fixture", FIXTURES)
+@pytest.mark.parametrize("forwarding", FORWARDING)
+@pytest.mark.parametrize(("directive", "settings"), [*product(DIRECTIVES, SETTINGS)])
+def test_htaccess_to_the_bucket(
+    request: pytest.FixtureRequest, fixture: str, directive: str, settings: str, forwarding: str
+) -> None:
+    """The rule would read every object of the bucket, past all access rules: always rejected."""
+    running: Scenario = request.getfixturevalue(fixture)
     folder = running.folder()
     running.write(f"{folder}/x", "")
-    given = HOW[how](fill_in(SETTINGS[settings], running))
-    running.write(f"{folder}/.htaccess", given + TO[to].format(url=f"{running.bucket.url}/{BUCKET}/{KEY}"))
-    # What a handler's URL is followed by is another key.
+    directives = DIRECTIVES[directive](fill_in(SETTINGS[settings], running))
+    running.write(
+        f"{folder}/.htaccess", directives + FORWARDING[forwarding].format(url=f"{running.bucket.url}/{BUCKET}/{KEY}")
+    )
+    # mod_proxy appends the path of the file to a handler's URL: that is another key.
     running.s3.put(BUCKET, f"{KEY}{running.httpd.root}/htdocs/{folder}/x", DATA)
     reply = running.fetch(f"/{folder}/x")
     assert (reply.status, running.bucket.received, running.attacker.received) == (500, b"", b"")
-    running.said(r"usp_s3_wsgi: .*(\.htaccess|SetEnvIf|RewriteRule)")
+    running.assert_logged(r"usp_s3_wsgi: .*(\.htaccess|SetEnvIf|RewriteRule)")
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("fixture", FIXTURES)
 @pytest.mark.parametrize("key", [KEY, MISSING])
-@pytest.mark.parametrize(("way", "attack"), [*product(WAYS, ATTACKS)])
-def test_around_a_request(request: pytest.FixtureRequest, which: str, way: str, attack: str, key: str) -> None:
-    """Pages and redirects that lead to the operator's ProxyPass: it is served, as if the attacker had set nothing."""
-    running: Stage = request.getfixturevalue(which)
-    shot = WAYS[way](running, "/proxied", fill_in(ATTACKS[attack], running), key)
-    reply = running.fetch(shot.target)
-    if way == "type map":  # its URL has dots, which mod_proxy's requests must not
+@pytest.mark.parametrize(("route", "attack"), [*product(ROUTES, ATTACKS)])
+def test_around_a_request(request: pytest.FixtureRequest, fixture: str, route: str, attack: str, key: str) -> None:
+    """Pages and redirects that lead to the operator's ProxyPass: served as if the attacker had set nothing."""
+    running: Scenario = request.getfixturevalue(fixture)
+    attack_request = ROUTES[route](running, "/proxied", fill_in(ATTACKS[attack], running), key)
+    reply = running.fetch(attack_request.target)
+    if route == "type map":  # its URL has dot segments, which are rejected in <Proxy>
         assert (reply.status, running.bucket.received, running.attacker.received) == (400, b"", b"")
     elif key == KEY:
-        running.served(reply, shot.status, shot.key or key)
+        running.assert_served(reply, attack_request.status, attack_request.key or key)
     else:
         assert DATA not in reply.body
-        running.no_effect(shot.key or key)
+        running.assert_no_effect(attack_request.key or key)
 
 
-@pytest.mark.parametrize("which", BOTH)
-@pytest.mark.parametrize("how", HOW)
-def test_a_page_around_an_htaccess(request: pytest.FixtureRequest, which: str, how: str) -> None:
-    """A subrequest to a [P] of an .htaccess is no better than the client's own."""
-    running: Stage = request.getfixturevalue(which)
+@pytest.mark.parametrize("fixture", FIXTURES)
+@pytest.mark.parametrize("directive", DIRECTIVES)
+def test_a_page_around_an_htaccess(request: pytest.FixtureRequest, fixture: str, directive: str) -> None:
+    """A subrequest to a [P] of an .htaccess file is rejected as the client's own request is."""
+    running: Scenario = request.getfixturevalue(fixture)
     folder = running.folder()
     running.write(f"{folder}/x", "")
-    given = HOW[how](fill_in(SETTINGS["key file"], running))
-    running.write(f"{folder}/.htaccess", given + TO["rule"].format(url=f"{running.attacker.url}/b/{KEY}"))
+    directives = DIRECTIVES[directive](fill_in(SETTINGS["key file"], running))
+    running.write(f"{folder}/.htaccess", directives + FORWARDING["rule"].format(url=f"{running.attacker.url}/b/{KEY}"))
     running.write("page.shtml", include(f"/{folder}/x"))
     assert DATA not in running.fetch("/page.shtml").body
 
 
-# --- URLs that only look like the bucket's
+# --- URLs that only resemble the bucket's
 
 SECTIONS = {
     "no slash": '<Proxy "http://BUCKET_HOST">\nSetEnv S3BucketURL http://BUCKET_HOST/{bucket}/\n{keys}</Proxy>',
@@ -170,7 +178,7 @@ SECTIONS = {
     ),
     "location": '<Location "/">\nSetEnv S3BucketURL http://BUCKET_HOST/{bucket}/\n{keys}</Location>',
 }
-#: What an .htaccess may ask mod_proxy for; all of them lead to the attacker, but for the last.
+#: URLs to which an .htaccess file forwards. All lead to the attacker, but for the last.
 URLS = [
     "http://ATTACKER/x", "http://BUCKET_HOST@ATTACKER/x", "http://BUCKET_HOST:x@ATTACKER/{bucket}/x",
     "http://BUCKET_HOST%2f@ATTACKER/x", "http://ATTACKER/http://BUCKET_HOST/{bucket}/x", "http://ATTACKER/BUCKET_HOST/",
@@ -181,42 +189,46 @@ URLS = [
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_other_hosts(s3: EmbeddedS3, section: str) -> None:
-    """A section's keys are for its bucket: an .htaccess brings them to no other host, name or socket."""
+    """A section's keys sign for its bucket only: no signature goes to another host, name or socket."""
     text = SECTIONS[section].format(bucket=BUCKET, keys=keys(s3))
-    with stage(s3, text) as running, Tap(path=running.httpd.root / "own.sock") as own:
+    with running_scenario(s3, text) as running, Tap(path=running.httpd.root / "own.sock") as unix_socket:
         for number, url in enumerate(URLS):
             folder = running.folder()
             running.write(f"{folder}/x", "")
             url = url.format(bucket=BUCKET).replace("BUCKET_HOST", running.bucket.host)
             url = url.replace("ATTACKER", running.attacker.host).replace("SOCKET", str(running.httpd.root / "own.sock"))
-            for how in ("rule", "handler"):
-                running.write(f"{folder}/.htaccess", TO[how].format(url=url))
+            for directive in ("rule", "handler"):
+                running.write(f"{folder}/.htaccess", FORWARDING[directive].format(url=url))
                 running.httpd.expect_error(r"\[proxy")
-                assert DATA not in running.fetch(f"/{folder}/x").body, (number, how)
-                sent = own.received
-                assert not any(word in sent for word in (b"Signature", b"Credential", b"x-amz-")), (number, how, sent)
+                assert DATA not in running.fetch(f"/{folder}/x").body, (number, directive)
+                received = unix_socket.received
+                assert not any(word in received for word in (b"Signature", b"Credential", b"x-amz-")), (
+                    number,
+                    directive,
+                    received,
+                )
 
 
 def test_a_forward_proxy(s3: EmbeddedS3) -> None:
-    """With keys at server level a client of a forward proxy gets no signature to where it likes."""
+    """With keys at server level, a client of a forward proxy gets no signature to a host of its choice."""
     allowed = 'ProxyRequests On\n<Proxy "*">\n  Require ip 127.0.0.1\n</Proxy>\n'
-    with stage(s3, config(s3, True) + allowed) as running:
+    with running_scenario(s3, config(s3, True) + allowed) as running:
         reply = running.fetch(f"{running.attacker.url}/x")
-        assert (reply.status, reply.body) == (200, HIS_WORDS)
-        running.served(running.fetch(f"/proxied/{KEY}"))
+        assert (reply.status, reply.body) == (200, ATTACKER_BODY)
+        running.assert_served(running.fetch(f"/proxied/{KEY}"))
 
 
-@pytest.mark.parametrize("which", BOTH)
-def test_a_client_sets_nothing(request: pytest.FixtureRequest, which: str) -> None:
-    running: Stage = request.getfixturevalue(which)
+@pytest.mark.parametrize("fixture", FIXTURES)
+def test_a_client_sets_nothing(request: pytest.FixtureRequest, fixture: str) -> None:
+    running: Scenario = request.getfixturevalue(fixture)
     for attack in ATTACKS.values():
         for name, value in fill_in(attack, running).items():
             for header in (name, name.replace("_", "-"), f"X-{name}", f"HTTP-{name}", f"Redirect-{name}"):
-                running.served(running.fetch(f"/proxied/{KEY}", **{header: value}))
+                running.assert_served(running.fetch(f"/proxied/{KEY}", **{header: value}))
             for target in (f"/proxied/{KEY}?{name}={value}", f"/proxied/{KEY}?response-content-type=x"):
-                running.served(running.fetch(target))
+                running.assert_served(running.fetch(target))
     for header in ("Proxy", "X-Forwarded-Host", "Forwarded", "X-Original-URL", "X-Rewrite-URL",
                    "X-HTTP-Method-Override", "x-amz-security-token", "Authorization"):  # fmt: skip
-        running.served(running.fetch(f"/proxied/{KEY}", **{header: f"http://{running.attacker.host}/"}))
-    running.served(running.fetch(f"/proxied/{KEY}", host=running.attacker.host))
-    running.served(running.fetch(f"http://{running.attacker.host}/proxied/{KEY}"))
+        running.assert_served(running.fetch(f"/proxied/{KEY}", **{header: f"http://{running.attacker.host}/"}))
+    running.assert_served(running.fetch(f"/proxied/{KEY}", host=running.attacker.host))
+    running.assert_served(running.fetch(f"http://{running.attacker.host}/proxied/{KEY}"))

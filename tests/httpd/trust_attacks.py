@@ -1,4 +1,4 @@
-"""What an attacker writes: settings, and the ways that pages and .htaccess files lead to a bucket of the operator."""
+"""What an attacker writes: settings, and pages and .htaccess files that lead to the operator's bucket (the routes)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.httpd.conftest import BUCKET
-from tests.httpd.trust import DATA, HAS_CGI, KEY, Stage
+from tests.httpd.trust import DATA, HAS_CGI, KEY, Scenario
 
-#: What an attacker sets; {attacker} and {secret} are filled in. The mounts set none of these but the last.
+#: The variables that an attacker sets; {attacker} and {secret} are filled in. The mounts set only those of the last.
 ATTACKS: dict[str, dict[str, str]] = {
     "nothing": {},
     "second bucket": {"S3FallbackURL": "http://{attacker}/b/", "S3FallbackOn404": "on"},
@@ -37,22 +37,22 @@ ATTACKS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-#: Those that bring what is signed, or a secret, to another host.
+#: The attacks that would send a signed request or a secret to another host.
 REMOTE = ["nothing", "second bucket", "key file", "first bucket", "role", "the bucket itself"]
 
 
-class Shot(NamedTuple):
-    """An attack that is laid out: what the client asks for, the status if all is well, the key that is served."""
+class AttackRequest(NamedTuple):
+    """A prepared attack: the target to request, the expected status, and the key, if it is another one."""
 
     target: str
     status: int = 200
     key: str | None = None
 
 
-Way = Callable[[Stage, str, dict[str, str], str], Shot]
+Route = Callable[[Scenario, str, dict[str, str], str], AttackRequest]
 
 
-def vars_of(variables: dict[str, str]) -> str:
+def set_vars(variables: dict[str, str]) -> str:
     return "".join(f'<!--#set var="{name}" value="{value}" -->' for name, value in variables.items())
 
 
@@ -77,9 +77,9 @@ def browser(variables: dict[str, str]) -> str:
 
 
 def flags(variables: dict[str, str]) -> str:
-    """The flags of a rule; a name that begins with "!" is unset."""
-    given = [f"E={name}" if name.startswith("!") else f"E={name}:{value}" for name, value in variables.items()]
-    return ",".join(["NC", *given])
+    """The flags of a rule. A name that begins with "!" unsets the variable."""
+    parts = [f"E={name}" if name.startswith("!") else f"E={name}:{value}" for name, value in variables.items()]
+    return ",".join(["NC", *parts])
 
 
 def rewrite(variables: dict[str, str]) -> str:
@@ -94,135 +94,137 @@ def within(container: str, directives: Callable[[dict[str, str]], str]) -> Calla
     return lambda variables: f"<{container}>\n{directives(variables)}</{name}>\n"
 
 
-def fill_in(variables: dict[str, str], stage: Stage) -> dict[str, str]:
-    return {name: value.format(attacker=stage.attacker.host, secret=stage.secret) for name, value in variables.items()}
+def fill_in(variables: dict[str, str], scenario: Scenario) -> dict[str, str]:
+    return {
+        name: value.format(attacker=scenario.attacker.host, secret=scenario.secret) for name, value in variables.items()
+    }
 
 
-def page(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
-    stage.write(f"{folder}/page.shtml", vars_of(variables) + include(f"{mount}/{key}"))
-    return Shot(f"/{folder}/page.shtml")
+def page(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
+    scenario.write(f"{folder}/page.shtml", set_vars(variables) + include(f"{mount}/{key}"))
+    return AttackRequest(f"/{folder}/page.shtml")
 
 
-def page_query(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
-    stage.write(f"{folder}/page.shtml", vars_of(variables) + include(f"{mount}/{key}?response-content-type=text/x"))
-    return Shot(f"/{folder}/page.shtml")
+def page_query(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
+    scenario.write(f"{folder}/page.shtml", set_vars(variables) + include(f"{mount}/{key}?response-content-type=text/x"))
+    return AttackRequest(f"/{folder}/page.shtml")
 
 
-def page_of_pages(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
-    stage.write(f"{folder}/page.shtml", vars_of(variables) + include("inner.shtml"))
-    stage.write(f"{folder}/inner.shtml", include("innermost.shtml"))
-    stage.write(f"{folder}/innermost.shtml", include(f"{mount}/{key}"))
-    return Shot(f"/{folder}/page.shtml")
+def page_of_pages(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
+    scenario.write(f"{folder}/page.shtml", set_vars(variables) + include("inner.shtml"))
+    scenario.write(f"{folder}/inner.shtml", include("innermost.shtml"))
+    scenario.write(f"{folder}/innermost.shtml", include(f"{mount}/{key}"))
+    return AttackRequest(f"/{folder}/page.shtml")
 
 
-def page_after_page(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    """A nested page writes into the environment of the outer one."""
-    folder = stage.folder()
-    stage.write(f"{folder}/page.shtml", include("inner.shtml") + include(f"{mount}/{key}"))
-    stage.write(f"{folder}/inner.shtml", vars_of(variables))
-    return Shot(f"/{folder}/page.shtml")
+def page_after_page(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    """A nested page sets variables in the environment of the outer one."""
+    folder = scenario.folder()
+    scenario.write(f"{folder}/page.shtml", include("inner.shtml") + include(f"{mount}/{key}"))
+    scenario.write(f"{folder}/inner.shtml", set_vars(variables))
+    return AttackRequest(f"/{folder}/page.shtml")
 
 
-def page_onerror(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
+def page_onerror(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
     text = f'<!--#include virtual="/none" onerror="{mount}/{key}" -->'
-    stage.write(f"{folder}/page.shtml", vars_of(variables) + text)
-    return Shot(f"/{folder}/page.shtml")
+    scenario.write(f"{folder}/page.shtml", set_vars(variables) + text)
+    return AttackRequest(f"/{folder}/page.shtml")
 
 
-def page_index(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
+def page_index(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
     """A fast redirect within a subrequest."""
-    folder = stage.folder()
-    stage.write(f"{folder}/index/.htaccess", f"DirectoryIndex {mount}/{key}\n{setenv(variables)}")
-    stage.write(f"{folder}/page.shtml", include(f"/{folder}/index/"))
-    return Shot(f"/{folder}/page.shtml")
+    folder = scenario.folder()
+    scenario.write(f"{folder}/index/.htaccess", f"DirectoryIndex {mount}/{key}\n{setenv(variables)}")
+    scenario.write(f"{folder}/page.shtml", include(f"/{folder}/index/"))
+    return AttackRequest(f"/{folder}/page.shtml")
 
 
-def page_location(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
+def page_location(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
     """An internal redirect within a subrequest."""
-    folder = stage.folder()
-    stage.write(f"{folder}/x.asis", f"Status: 200 OK\nLocation: {mount}/{key}\n\n")
-    stage.write(f"{folder}/page.shtml", vars_of(variables) + include("x.asis"))
-    return Shot(f"/{folder}/page.shtml")
+    folder = scenario.folder()
+    scenario.write(f"{folder}/x.asis", f"Status: 200 OK\nLocation: {mount}/{key}\n\n")
+    scenario.write(f"{folder}/page.shtml", set_vars(variables) + include("x.asis"))
+    return AttackRequest(f"/{folder}/page.shtml")
 
 
-def htaccess(directives: Callable[[dict[str, str]], str]) -> Way:
-    def lay_out(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-        folder = stage.folder()
-        stage.write(f"{folder}/.htaccess", directives(variables))
-        stage.write(f"{folder}/page.shtml", include(f"{mount}/{key}"))
-        return Shot(f"/{folder}/page.shtml")
+def htaccess(directives: Callable[[dict[str, str]], str]) -> Route:
+    def prepare(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+        folder = scenario.folder()
+        scenario.write(f"{folder}/.htaccess", directives(variables))
+        scenario.write(f"{folder}/page.shtml", include(f"{mount}/{key}"))
+        return AttackRequest(f"/{folder}/page.shtml")
 
-    return lay_out
-
-
-def index(directives: Callable[[dict[str, str]], str], name: str = "DirectoryIndex") -> Way:
-    def lay_out(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-        folder = stage.folder()
-        stage.write(f"{folder}/.htaccess", f"{directives(variables)}{name} {mount}/{key}\n")
-        return Shot(f"/{folder}/" if name == "DirectoryIndex" else f"/{folder}/none")
-
-    return lay_out
+    return prepare
 
 
-def error_document(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
-    stage.write(f"{folder}/.htaccess", f"{setenv(variables)}{setenvif(variables)}ErrorDocument 404 {mount}/{key}\n")
-    return Shot(f"/{folder}/none", 404)
+def index(directives: Callable[[dict[str, str]], str], name: str = "DirectoryIndex") -> Route:
+    def prepare(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+        folder = scenario.folder()
+        scenario.write(f"{folder}/.htaccess", f"{directives(variables)}{name} {mount}/{key}\n")
+        return AttackRequest(f"/{folder}/" if name == "DirectoryIndex" else f"/{folder}/none")
+
+    return prepare
 
 
-def rewritten(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
+def error_document(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
+    scenario.write(f"{folder}/.htaccess", f"{setenv(variables)}{setenvif(variables)}ErrorDocument 404 {mount}/{key}\n")
+    return AttackRequest(f"/{folder}/none", 404)
+
+
+def rewritten(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
     rule = f"RewriteEngine On\nRewriteRule ^x$ {mount}/{key} [{flags(variables)}]\n"
-    stage.write(f"{folder}/.htaccess", f"{setenv(variables)}{rule}")
-    return Shot(f"/{folder}/x")
+    scenario.write(f"{folder}/.htaccess", f"{setenv(variables)}{rule}")
+    return AttackRequest(f"/{folder}/x")
 
 
-def action(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
-    stage.write(f"{folder}/.htaccess", f"{setenv(variables)}SetHandler x-own\nAction x-own {mount}\n")
-    stage.write(f"{folder}/x", "")
+def action(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
+    scenario.write(f"{folder}/.htaccess", f"{setenv(variables)}SetHandler x-own\nAction x-own {mount}\n")
+    scenario.write(f"{folder}/x", "")
     if key == KEY:
-        stage.s3.put(BUCKET, f"{folder}/x", DATA)
-    return Shot(f"/{folder}/x", key=f"{folder}/x")
+        scenario.s3.put(BUCKET, f"{folder}/x", DATA)
+    return AttackRequest(f"/{folder}/x", key=f"{folder}/x")
 
 
-def type_map(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
-    stage.write(f"{folder}/.htaccess", setenv(variables))
-    stage.write(f"{folder}/x.var", f"URI: ..{mount}/{key}\nContent-Type: text/plain\n")
-    return Shot(f"/{folder}/x.var")
+def type_map(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
+    scenario.write(f"{folder}/.htaccess", setenv(variables))
+    scenario.write(f"{folder}/x.var", f"URI: ..{mount}/{key}\nContent-Type: text/plain\n")
+    return AttackRequest(f"/{folder}/x.var")
 
 
-def as_it_is(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
-    stage.write(f"{folder}/.htaccess", setenv(variables) + rewrite(variables))
-    stage.write(f"{folder}/x.asis", f"Status: 200 OK\nLocation: {mount}/{key}\n\n")
-    return Shot(f"/{folder}/x.asis")
+def as_it_is(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
+    scenario.write(f"{folder}/.htaccess", setenv(variables) + rewrite(variables))
+    scenario.write(f"{folder}/x.asis", f"Status: 200 OK\nLocation: {mount}/{key}\n\n")
+    return AttackRequest(f"/{folder}/x.asis")
 
 
-def cgi(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    folder = stage.folder()
-    stage.write(f"{folder}/.htaccess", setenv(variables))
-    stage.write(f"{folder}/x.cgi", f'#!/bin/sh\nprintf "Location: {mount}/{key}\\n\\n"\n', 0o755)
-    return Shot(f"/{folder}/x.cgi")
+def cgi(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    folder = scenario.folder()
+    scenario.write(f"{folder}/.htaccess", setenv(variables))
+    scenario.write(f"{folder}/x.cgi", f'#!/bin/sh\nprintf "Location: {mount}/{key}\\n\\n"\n', 0o755)
+    return AttackRequest(f"/{folder}/x.cgi")
 
 
-def wsgi(stage: Stage, mount: str, variables: dict[str, str], key: str) -> Shot:
-    """Another application, in daemon mode, whose answer mod_wsgi takes for an internal redirect."""
-    folder = stage.folder()
-    stage.write(f"{folder}/.htaccess", setenv(variables))
-    stage.write(
+def wsgi(scenario: Scenario, mount: str, variables: dict[str, str], key: str) -> AttackRequest:
+    """Another application in daemon mode, whose response mod_wsgi treats as an internal redirect."""
+    folder = scenario.folder()
+    scenario.write(f"{folder}/.htaccess", setenv(variables))
+    scenario.write(
         f"{folder}/x.wsgi",
         f"def application(environ, start):\n    start('200 OK', [('Location', '{mount}/{key}')])\n    return []\n",
     )
-    return Shot(f"/{folder}/x.wsgi")
+    return AttackRequest(f"/{folder}/x.wsgi")
 
 
-WAYS: dict[str, Way] = {
+ROUTES: dict[str, Route] = {
     "page": page, "page with a query": page_query, "page of pages": page_of_pages, "page after page": page_after_page,
     "page onerror": page_onerror, "page, index": page_index, "page, Location": page_location,
     **{f"htaccess {name}": htaccess(directives) for name, directives in DIRECTIVES.items()},

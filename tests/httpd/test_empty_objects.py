@@ -1,4 +1,4 @@
-"""Empty objects: the answer to a HEAD says that they are, as that to a GET does (RFC 9110, 8.6)."""
+"""Empty objects: the response to a HEAD has Content-Length 0, as that to a GET has (RFC 9110, 8.6)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def config(s3: EmbeddedS3) -> str:
         parts.append(section(f"/daemon{end}", s3).replace("${USP_S3_WSGI}", f"${{USP_S3_WSGI}} {DAEMON}"))
         parts.append(f"ProxyPass /proxy{end} {s3.url}/{BUCKET}")
     for way in FILTERED:
-        # Of nothing they make something, but for a HEAD.
+        # They make a body of an empty one, but not for a HEAD.
         filters = "SetOutputFilter INCLUDES;DEFLATE\nOptions +Includes\n"
         parts.append(f"<Location /{way}>\n{filters}</Location>")
     for way in WAYS:
@@ -44,10 +44,10 @@ def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
     assert "\n".join(server.unexpected) == ""
 
 
-def check_next(client: Client, way: str) -> None:
+def assert_next_response(client: Client, way: str) -> None:
     client.send(f"/{way}/full")
-    answer = client.answer()
-    assert answer and (answer.status, answer.body) == (200, b"full")
+    response = client.read_response()
+    assert response and (response.status, response.body) == (200, b"full")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -55,36 +55,36 @@ def test_a_head_says_that_an_object_is_empty(httpd: Httpd, way: str) -> None:
     with connected(httpd.port) as client:
         for method in ("HEAD", "GET", "HEAD"):
             client.send(f"/{way}/empty", method)
-            answer = client.answer(method)
-            assert answer and (answer.status, answer.body) == (200, b"")
-            assert answer.head.lower().count(b"\r\ncontent-length: 0\r\n") == 1
-            assert b"chunked" not in answer.head and not answer.closes
+            response = client.read_response(method)
+            assert response and (response.status, response.body) == (200, b"")
+            assert response.head.lower().count(b"\r\ncontent-length: 0\r\n") == 1
+            assert b"chunked" not in response.head and not response.closes
         client.send(f"/{way}/full", "HEAD")
-        full = client.answer("HEAD")
+        full = client.read_response("HEAD")
         assert full and b"Content-Length: 4\r\n" in full.head
-        check_next(client, way)
+        assert_next_response(client, way)
 
 
 @pytest.mark.parametrize("way", [*WAYS, *FILTERED])
 def test_no_head_has_a_body(httpd: Httpd, way: str) -> None:
-    """Neither that of a refusal nor what a filter makes of it, and the next answer is the next one."""
+    """Neither an error nor a filter adds one, and the next response belongs to the next request."""
     with connected(httpd.port) as client:
         for path in (f"/{way}/empty", f"/{way}/missing", f"/{way}/full", f"/closed-{way.partition('-')[0]}/x"):
-            for more in (
+            for headers in (
                 "",
                 "Accept-Encoding: gzip\r\n",
                 "Range: bytes=0-3\r\n",
                 "Range: bytes=-1\r\n",
                 "If-None-Match: *\r\n",
             ):
-                client.send(path, "HEAD", more=more)
-                assert client.answer("HEAD")
-                check_next(client, way.partition("-")[0])
+                client.send(path, "HEAD", headers=headers)
+                assert client.read_response("HEAD")
+                assert_next_response(client, way.partition("-")[0])
 
 
 @NEEDS_HTTP2
 @pytest.mark.parametrize("way", WAYS)
-def test_in_http2(httpd: Httpd, way: str) -> None:
+def test_empty_objects_in_http2(httpd: Httpd, way: str) -> None:
     requests = [
         {"path": f"/{way}/empty", "method": "HEAD"}, {"path": f"/{way}/full", "method": "HEAD"},
         {"path": f"/{way}/full"}, {"path": f"/{way}/empty"},
@@ -96,10 +96,10 @@ def test_in_http2(httpd: Httpd, way: str) -> None:
     assert all(stream.status == 200 and stream.ended and not stream.reset for stream in streams)
 
 
-def test_without_the_module_httpd_leaves_it_out(s3: EmbeddedS3, httpd: Httpd) -> None:
+def test_without_the_module_httpd_omits_content_length(s3: EmbeddedS3, httpd: Httpd) -> None:
     """As README says. (A later httpd may have a directive for it.)"""
-    with WithoutModule(section("/embedded", s3)) as plain:
-        assert plain.fetch("/embedded/empty").headers["Content-Length"] == "0"
-        head = plain.fetch("/embedded/empty", method="HEAD")
+    with WithoutModule(section("/embedded", s3)) as httpd_without_module:
+        assert httpd_without_module.fetch("/embedded/empty").headers["Content-Length"] == "0"
+        head = httpd_without_module.fetch("/embedded/empty", method="HEAD")
         assert (head.status, head.headers["Content-Length"]) == (200, None)
-    assert "\n".join(plain.unexpected) == ""
+    assert "\n".join(httpd_without_module.unexpected) == ""

@@ -1,4 +1,4 @@
-"""Other people's sites on the same server: with the lines of ``usp-s3 apache-config`` each answers as without them."""
+"""Other sites on the same server: with the lines of ``usp-s3 apache-config`` they answer as without them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("X-Method", environ["REQUEST_METHOD"])])
     return [body]
 """
-#: It runs in the main interpreter by its own choice, with libraries of its own at the end of the path, as those of a
-#: distribution are. (An imported module stays; the folders that other applications added here are theirs.)
+#: An application that is configured to run in the main interpreter, with libraries of its own at the end of sys.path,
+#: as those of a distribution are. (Imported modules stay loaded; folders that other applications added are theirs.)
 IN_MAIN_INTERPRETER = """
 import os, sys
 folder = os.path.dirname(__file__)
@@ -47,8 +47,8 @@ def application(environ, start_response):
         import requests
     except ImportError:
         requests = None
-    neighbours = os.path.dirname(folder)
-    path = [entry for entry in sys.path if not entry.startswith(neighbours)]
+    other_sites = os.path.dirname(folder)
+    path = [entry for entry in sys.path if not entry.startswith(other_sites)]
     facts = urllib3.__version__, requests, sys.prefix, path, environ.get("S3_BUCKET")
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [repr(facts).encode()]
@@ -99,7 +99,7 @@ ProxyPass /fcgi    fcgi://127.0.0.1:{fcgi}/srv
   </FilesMatch>
 </Directory>
 """
-#: A site's own variables: of uploads, of tools; also where a setting of ours has a similar name.
+#: A site's own variables, some with names similar to this package's settings.
 HTACCESS = """
 SetEnv S3_BUCKET uploads
 SetEnv S3_REGION eu-west-1
@@ -113,12 +113,12 @@ TARGETS = [
     "/files/x%2Fa", "/files%2Fadmin/a", "/backend/a%20b", "/backend//a//b", "/backend/a%2Fb", "/fcgi/x", "/php/a.php",
     "/php//a.php", "/php/elsewhere/x", "/missing",
 ]  # fmt: skip
-#: What httpd says of these requests, with our lines or without.
+#: Log lines of httpd about these requests, with this package's lines and without.
 EXPECTED = "AH01630|AH01071|AH10244|AH00128|AH00026|AH10159"
 
 
 class Echo(BaseHTTPRequestHandler):
-    """A backend that answers with the request that it got."""
+    """A backend that returns the request that it got."""
 
     def do_GET(self) -> None:
         body = f"{self.requestline}\n{self.headers}".encode()
@@ -154,7 +154,7 @@ def write(path: Path, text: str) -> None:
 
 @pytest.fixture(scope="module")
 def apps() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="neighbours-") as name:
+    with tempfile.TemporaryDirectory(prefix="other-sites-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         for site in ("one", "two"):
@@ -165,30 +165,30 @@ def apps() -> Iterator[Path]:
         yield folder
 
 
-class WithoutOurs(Httpd):
-    """A server that knows nothing of this project."""
+class WithoutPackage(Httpd):
+    """A server without this package's lines."""
 
     def gateway_lines(self) -> str:
         return next(line for line in super().gateway_lines().splitlines() if "wsgi_module" in line)
 
 
 def bucket_lines(s3: EmbeddedS3) -> str:
-    """A bucket of each way in, beside the neighbours."""
+    """The bucket, for the gateway and for ``<Proxy>``."""
     url = f"{s3.url}/{BUCKET}"
     lines = section("/media", s3) + f"ProxyPass /proxied {url}\n" + proxy_section(f"{url}/", s3)
-    # The first line of each section, for httpd takes S3REGION and S3Region for the same name.
+    # UnsetEnv is the first line of each section, because httpd treats S3REGION and S3Region as the same name.
     return re.sub(r"(<(?:Location|Proxy) .*>\n)", r"\1UnsetEnv S3_BUCKET S3BUCKET S3REGION\n", lines)
 
 
 @pytest.fixture(scope="module")
 def servers(apps: Path, backends: dict[str, int], s3: EmbeddedS3) -> Iterator[tuple[Httpd, Httpd, Httpd]]:
-    """Without our lines, with them, and with a bucket besides."""
+    """A server without this package's lines, one with them, and one with a bucket as well."""
     os.environ["S3_KEY"] = "of another program"
     s3.put(BUCKET, "a.ts", b"an object")
     config = CONFIG.format(apps=apps, site=SITE.format(**backends))
     with ExitStack() as stack:
         stack.callback(os.environ.pop, "S3_KEY")
-        running = [WithoutOurs(config), Httpd(config), Httpd(bucket_lines(s3) + config)]
+        running = [WithoutPackage(config), Httpd(config), Httpd(bucket_lines(s3) + config)]
         for server in running:
             stack.enter_context(server)
             server.expect_error(EXPECTED)
@@ -196,15 +196,15 @@ def servers(apps: Path, backends: dict[str, int], s3: EmbeddedS3) -> Iterator[tu
                 write(server.root / "htdocs" / name, "a file\n")
             write(server.root / "htdocs" / "php" / "a.php", "")
             write(server.root / "htdocs" / "php" / ".htaccess", HTACCESS.format(**backends))
-            write(server.root / "htdocs" / "edited.wsgi", edited("old"))
+            write(server.root / "htdocs" / "edited.wsgi", versioned_application("old"))
         without, plain, with_bucket = running
         yield without, plain, with_bucket
     for server in running:
         assert "\n".join(server.unexpected) == ""
 
 
-def edited(text: str) -> str:
-    """An application that its author changes while the server runs."""
+def versioned_application(text: str) -> str:
+    """An application that returns this text; its author changes it while the server runs."""
     return f"""
         def application(environ, start_response):
             start_response("200 OK", [("Content-Type", "text/plain")])
@@ -212,12 +212,12 @@ def edited(text: str) -> str:
         """
 
 
-def seen(server: Httpd, target: str, method: str, host: str) -> tuple[object, ...]:
-    """What of an answer must not depend on us; what the two servers are called is made the same."""
+def comparable_response(server: Httpd, target: str, method: str, host: str) -> tuple[object, ...]:
+    """The parts of a response that must not depend on this package; names that differ between servers are replaced."""
     reply = server.fetch(target, method=method, host=host)
     body = reply.body.replace(str(server.root).encode(), b"ROOT").replace(str(server.port).encode(), b"PORT")
     headers = {name: value for name, value in reply.headers.items() if name not in {"Date", "ETag", "Last-Modified"}}
-    # A reply of htdocs has the length of the same words; those with the server's folder in them differ.
+    # Bodies with the server's folder in them differ in length.
     headers.pop("Content-Length", None)
     headers["Server"] = re.sub(r" mod_wsgi.*", "", headers["Server"])
     return reply.status, body, headers
@@ -226,17 +226,17 @@ def seen(server: Httpd, target: str, method: str, host: str) -> tuple[object, ..
 @pytest.mark.parametrize("host", ["127.0.0.1", "first.example", "second.example"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_neighbour_answers_as_without_us(
+def test_another_site_answers_as_without_this_package(
     servers: tuple[Httpd, Httpd, Httpd], target: str, method: str, host: str
 ) -> None:
     without, plain, with_bucket = servers
-    expected = seen(without, target, method, host)
-    assert seen(plain, target, method, host) == expected
-    assert seen(with_bucket, target, method, host) == expected
+    expected = comparable_response(without, target, method, host)
+    assert comparable_response(plain, target, method, host) == expected
+    assert comparable_response(with_bucket, target, method, host) == expected
 
 
-def test_the_neighbours_are_what_they_seem(servers: tuple[Httpd, Httpd, Httpd]) -> None:
-    """The comparison above compares what it says: answers of applications, rules and backends."""
+def test_the_other_sites_answer_as_configured(servers: tuple[Httpd, Httpd, Httpd]) -> None:
+    """Check that the comparison above compares responses of applications, rules and backends."""
     for server in servers:
         assert server.fetch("/one").body.startswith(b"one GET") and server.fetch("/two").body.startswith(b"two GET")
         assert server.fetch("/files//admin/a").status == server.fetch("/files//private/a").status == 403
@@ -245,20 +245,20 @@ def test_the_neighbours_are_what_they_seem(servers: tuple[Httpd, Httpd, Httpd]) 
         assert b"S3_BUCKET=uploads" in server.fetch("/php/a.php").body
         assert b"GET /x HTTP/1.1" in server.fetch("/php/elsewhere/x").body
         assert b"S3CMD_CONFIG=/etc/s3cfg" in server.fetch("/fcgi/x").body
-        # Its own urllib3, and no requests but the system's, where there is one.
+        # Its own urllib3; no requests library, or the system's.
         assert re.match(
             rb"\('1\.26\.12', (None|<module 'requests' from '/usr/lib/[^']*'>), ", server.fetch("/main").body
         )
 
 
-def test_a_bucket_beside_them_unsets_what_is_not_its_own(servers: tuple[Httpd, Httpd, Httpd], s3: EmbeddedS3) -> None:
+def test_a_bucket_unsets_variables_of_other_programs(servers: tuple[Httpd, Httpd, Httpd], s3: EmbeddedS3) -> None:
     s3.clear()
     assert servers[2].fetch("/proxied/a.ts").body == b"an object"
     assert s3.requests()[0]["headers"]["authorization"] == "AWS4-HMAC-SHA256"
 
 
-def test_names_that_differ_in_case_alone_never_make_a_bucket_nobodys(s3: EmbeddedS3, checked: list[Httpd]) -> None:
-    """httpd's tables keep the spelling of the outer one, but the section's own names are right."""
+def test_variables_in_other_case_do_not_replace_a_buckets_settings(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    """httpd's tables keep the spelling of the outer variable; the section's own values apply all the same."""
     url = f"{s3.url}/{BUCKET}"
     outer = "SetEnv S3ACCESSKEY x\nSetEnv S3SECRETKEY x\nSetEnv S3REGION x\nSetEnv S3USEHEADERS x\n"
     httpd = Httpd(outer + f"ProxyPass /proxied {url}\n" + proxy_section(f"{url}/", s3))
@@ -270,19 +270,21 @@ def test_names_that_differ_in_case_alone_never_make_a_bucket_nobodys(s3: Embedde
     assert request["headers"]["authorization"] == "AWS4-HMAC-SHA256" and "cookie" not in request["headers"]
 
 
-def test_an_application_that_its_author_changes_is_loaded_again(servers: tuple[Httpd, Httpd, Httpd]) -> None:
+def test_a_changed_application_is_reloaded(servers: tuple[Httpd, Httpd, Httpd]) -> None:
     for server in servers:
         assert server.fetch("/edited", host="first.example").body == b"old"
-        write(server.root / "htdocs" / "edited.wsgi", edited("newer"))
+        write(server.root / "htdocs" / "edited.wsgi", versioned_application("newer"))
         assert {server.fetch("/edited", host="first.example").body for _ in range(20)} == {b"newer"}
 
 
-#: Of mod_info's dump of the configuration: what may come of our lines outside of <Files "usp_s3.wsgi">.
-OURS = re.compile(r'WSGIImportScript "[^"]*/usp_s3_access\.py" process-group=%\{GLOBAL\} application-group=%\{GLOBAL\}')
+#: In the dump of the configuration: directives of this package that are allowed outside of <Files "usp_s3.wsgi">.
+OWN_DIRECTIVES = re.compile(
+    r'WSGIImportScript "[^"]*/usp_s3_access\.py" process-group=%\{GLOBAL\} application-group=%\{GLOBAL\}'
+)
 
 
-def dump(server: Httpd) -> list[str]:
-    """The configuration as httpd has read it, without comments and line numbers."""
+def dump_configuration(server: Httpd) -> list[str]:
+    """The configuration as httpd parsed it, without comments and line numbers."""
     done = subprocess.run(
         [httpd_binary(), "-f", str(server.root / "httpd.conf"), "-t", "-DDUMP_CONFIG"],
         env=httpd_environment(), capture_output=True, text=True, timeout=60, check=True,
@@ -291,17 +293,17 @@ def dump(server: Httpd) -> list[str]:
     return [line.replace(str(server.root), "ROOT") for line in lines if line and not line.startswith("#")]
 
 
-def test_our_lines_set_nothing_for_the_whole_server(servers: tuple[Httpd, Httpd, Httpd]) -> None:
-    without, plain, _ = map(dump, servers)
+def test_the_packages_lines_set_nothing_for_the_whole_server(servers: tuple[Httpd, Httpd, Httpd]) -> None:
+    without, plain, _ = map(dump_configuration, servers)
     port = re.compile(r"^Listen .*")
     text = "\n".join(line for line in plain if line not in without and not port.match(line))
     text, files = re.subn(r'<Files "usp_s3\.wsgi">\n(?:(?!<).*\n)*</Files>', "", text)
     assert files == 1
-    left = [line for line in text.splitlines() if line.strip() and not OURS.fullmatch(line)]
-    assert left == []
+    remaining = [line for line in text.splitlines() if line.strip() and not OWN_DIRECTIVES.fullmatch(line)]
+    assert remaining == []
 
 
-# --- a Python of the operator's own
+# --- a WSGIPythonHome of the operator
 
 
 HOME_APP = """
@@ -314,8 +316,8 @@ def application(environ, start_response):
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    """A virtual environment for another application, with a library that only it has, and a urllib3 that is too old."""
+def python_home() -> Iterator[Path]:
+    """A virtual environment of another application, with a library of its own, and a urllib3 that is too old."""
     with tempfile.TemporaryDirectory(prefix="home-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -328,17 +330,18 @@ def home() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("group", ["", " application-group=%{GLOBAL}"])
-@pytest.mark.parametrize("place", ["before", "after"])
-def test_whichever_home_python_has_both_find_their_packages(
-    place: str, group: str, home: Path, s3: EmbeddedS3, checked: list[Httpd]
+@pytest.mark.parametrize("position", ["before", "after"])
+def test_with_a_wsgipythonhome_both_applications_find_their_packages(
+    position: str, group: str, python_home: Path, s3: EmbeddedS3, checked: list[Httpd]
 ) -> None:
     class Placed(Httpd):
         def gateway_lines(self) -> str:
-            own = f'WSGIPythonHome "{home}/venv"'
+            directive = f'WSGIPythonHome "{python_home}/venv"'
             first, rest = super().gateway_lines().split("\n", 1)
-            return "\n".join([first, own, rest] if place == "before" else [first, rest, own])
+            return "\n".join([first, directive, rest] if position == "before" else [first, rest, directive])
 
-    lines = f"WSGIScriptAlias /theirs {home}/app.wsgi{group}\n<Directory {home}>\nRequire all granted\n</Directory>\n"
+    lines = f"WSGIScriptAlias /theirs {python_home}/app.wsgi{group}\n"
+    lines += f"<Directory {python_home}>\nRequire all granted\n</Directory>\n"
     s3.put(BUCKET, "a.ts", b"an object")
     httpd = Placed(lines + bucket_lines(s3))
     checked.append(httpd)
@@ -351,10 +354,8 @@ def test_whichever_home_python_has_both_find_their_packages(
         assert httpd.fetch(target).body == body, target
 
 
-def test_a_library_that_another_application_has_loaded_is_named(
-    apps: Path, s3: EmbeddedS3, checked: list[Httpd]
-) -> None:
-    """In one interpreter there is one urllib3. Who needs both has daemon mode for one of them."""
+def test_a_library_that_another_application_loaded_is_logged(apps: Path, s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    """One interpreter has one urllib3. If both are needed, one application must run in daemon mode."""
     main = f"{apps}/main/app.wsgi"
     allowed = f"<Directory {apps}>\nRequire all granted\n</Directory>\n{ONE_CHILD}"
     shared = f"WSGIScriptAlias /main {main} application-group=%{{GLOBAL}}\n{allowed}"
@@ -369,11 +370,11 @@ def test_a_library_that_another_application_has_loaded_is_named(
     httpd.expect_error(r"\[wsgi:error\]")  # tracebacks
 
     daemon = "process-group=theirs application-group=%{GLOBAL}"
-    apart = Httpd(
+    separated = Httpd(
         f"WSGIDaemonProcess theirs threads=2\nWSGIScriptAlias /main {main} {daemon}\n" + allowed + section("/media", s3)
     )
-    checked.append(apart)
-    apart.start()
+    checked.append(separated)
+    separated.start()
     for _ in range(2):
-        assert apart.fetch("/main").body.startswith(b"('1.26.12'")
-        assert apart.fetch("/media/a.ts").body == b"an object"
+        assert separated.fetch("/main").body.startswith(b"('1.26.12'")
+        assert separated.fetch("/media/a.ts").body == b"an object"

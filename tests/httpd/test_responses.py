@@ -1,4 +1,4 @@
-"""What the client gets and what the error log says, through a real httpd and a real S3."""
+"""The client's response and the error log, with a real httpd and a real S3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.s3 import EmbeddedS3
 DATA = b"0123456789" * 100
 
 
-def without(text: str, setting: str) -> str:
+def without_setting(text: str, setting: str) -> str:
     return re.sub(rf"SetEnv {setting} .*\n", "", text)
 
 
@@ -37,9 +37,10 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
         section("/misspelt", s3, "SetEnv S3UseHeader on"),
         section("/not-on-off", s3).replace("S3UseHeaders on", "S3UseHeaders yes"),
         section("/role", s3, "SetEnv S3RoleARN arn:aws:iam::1:user/x"),
-        without(section("/no-secret", s3), "S3SecretKey"),
-        without(section("/no-file", s3, "SetEnv S3SecretKeyFile /nonexistent/secret"), "S3SecretKey"),
+        without_setting(section("/no-secret", s3), "S3SecretKey"),
+        without_setting(section("/no-file", s3, "SetEnv S3SecretKeyFile /nonexistent/secret"), "S3SecretKey"),
         section("/cached", s3),
+        "LogLevel warn usp_s3:info",  # a retry is logged at level info
         "CacheRoot ${ROOT}/run/cache\nCacheEnable disk /cached\nCacheHeader on\n",
     ]
     with Httpd("\n".join(sections)) as server:
@@ -50,17 +51,17 @@ def httpd(s3: EmbeddedS3, s3_tls: EmbeddedS3) -> Iterator[Httpd]:
             "S3SecretKey is not",
             "S3SecretKeyFile: ",
         ):
-            server.wait_for_error(rf"usp_s3_wsgi: \S+/httpd\.conf:\d+: {text}")  # told at the start already
+            server.wait_for_error(rf"usp_s3_wsgi: \S+/httpd\.conf:\d+: {text}")  # configtest reports it at the start
         (server.root / "run" / "cache").mkdir(mode=0o777)
         (server.root / "run" / "cache").chmod(0o777)
         yield server
     assert "\n".join(server.unexpected) == ""
 
 
-FAULTS = {
+FAILURES = {
     "/wrong-secret": (502, r"S3 answered 403 SignatureDoesNotMatch, request id tx\w+"),
     "/wrong-secret-v2": (502, r"S3 answered 403 SignatureDoesNotMatch"),
-    "/wrong-key": (502, r"S3 answered 403 SignatureDoesNotMatch"),  # Swift tells no difference
+    "/wrong-key": (502, r"S3 answered 403 SignatureDoesNotMatch"),  # Swift has no code of its own for it
     "/no-bucket": (502, r"S3 answered 404 NoSuchBucket"),
     "/nobody-there": (502, r"Connection refused"),
     "/unknown-ca": (
@@ -75,9 +76,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("mount", FAULTS)
-def test_faults_of_the_server_itself(httpd: Httpd, s3: EmbeddedS3, mount: str) -> None:
-    status, reason = FAULTS[mount]
+@pytest.mark.parametrize("mount", FAILURES)
+def test_failures_for_a_reason_on_this_server(httpd: Httpd, s3: EmbeddedS3, mount: str) -> None:
+    status, reason = FAILURES[mount]
     reply = httpd.fetch(f"{mount}/a.ts")
     assert reply.status == status
     assert reply.headers["Content-Type"].startswith("text/plain")
@@ -87,22 +88,22 @@ def test_faults_of_the_server_itself(httpd: Httpd, s3: EmbeddedS3, mount: str) -
 
 
 @pytest.mark.parametrize("mount", ["/wrong-secret", "/wrong-key"])
-def test_head_tells_the_same(httpd: Httpd, mount: str) -> None:
-    """S3 says no code in the answer to a HEAD; the status must not depend on the method all the same."""
+def test_head_gets_the_same_status(httpd: Httpd, mount: str) -> None:
+    """S3's response to a HEAD has no error code. The client's status must not depend on the method all the same."""
     httpd.expect_error(rf"usp_s3_wsgi: {mount}: ")
     reply = httpd.fetch(f"{mount}/a.ts", method="HEAD")
     assert (reply.status, reply.body) == (502, b"")
 
 
-def test_a_wrong_region_is_mended_and_told(httpd: Httpd, s3: EmbeddedS3) -> None:
-    """Swift names its region: it is signed for from then on, and the operator hears what to write."""
+def test_a_wrong_region_is_corrected_and_logged(httpd: Httpd, s3: EmbeddedS3) -> None:
+    """Swift's error names its region: requests are signed for it from then on, and the log says what to set."""
     assert httpd.fetch("/wrong-region/a.ts", method="HEAD").status == 200
     assert [httpd.fetch("/wrong-region/a.ts").body for _ in range(3)] == [DATA] * 3
     line = httpd.wait_for_error("S3 answered 400 AuthorizationHeaderMalformed")
     assert f"the bucket is in region {s3.region}: set S3Region to it" in line and "; retrying" in line
 
 
-def test_the_client_learns_nothing_of_the_bucket(httpd: Httpd, s3: EmbeddedS3) -> None:
+def test_responses_say_nothing_about_the_bucket(httpd: Httpd, s3: EmbeddedS3) -> None:
     for target in ("/media/missing", "/wrong-secret/a.ts", "/misspelt/a.ts", "/media/a.ts"):
         reply = httpd.fetch(target)
         text = str(reply.headers) + (reply.body.decode() if reply.status != 200 else "")
@@ -111,7 +112,7 @@ def test_the_client_learns_nothing_of_the_bucket(httpd: Httpd, s3: EmbeddedS3) -
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "OPTIONS", "PATCH", "PROPFIND"])
-def test_other_methods(httpd: Httpd, s3: EmbeddedS3, method: str) -> None:
+def test_other_methods_are_not_allowed(httpd: Httpd, s3: EmbeddedS3, method: str) -> None:
     s3.clear()
     reply = httpd.fetch("/media/a.ts", method=method)
     assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD")
@@ -128,13 +129,13 @@ def test_other_methods(httpd: Httpd, s3: EmbeddedS3, method: str) -> None:
         ("/media/x%2F..%2Fa.ts", 400),
         ("/media/%zz", 400),
         ("/media/%", 400),
-        ("/media/%00", 404),  # httpd's own answer: it never comes so far
+        ("/media/%00", 404),  # httpd's own response: the request does not reach the gateway
         ("/media/", 404),
         ("/media", 404),
         ("/media/?list-type=2", 404),
     ],
 )
-def test_paths_that_are_no_keys(httpd: Httpd, s3: EmbeddedS3, target: str, status: int) -> None:
+def test_paths_that_are_not_keys(httpd: Httpd, s3: EmbeddedS3, target: str, status: int) -> None:
     httpd.expect_error("AH10244: invalid URI path")
     s3.clear()
     assert httpd.fetch(target).status == status
@@ -147,13 +148,13 @@ def test_the_query_does_not_reach_s3(httpd: Httpd, s3: EmbeddedS3) -> None:
     assert s3.requests()[0]["target"] == f"/{BUCKET}/a.ts"
 
 
-def test_range_that_cannot_be(httpd: Httpd) -> None:
+def test_a_range_that_cannot_be_satisfied(httpd: Httpd) -> None:
     reply = httpd.fetch("/media/a.ts", range="bytes=5000-6000")
     assert (reply.status, reply.body) == (416, b"416 Range Not Satisfiable\n")
 
 
 def test_if_range(httpd: Httpd) -> None:
-    """Swift ignores If-Range; a client that resumes must not get the end of another file."""
+    """Swift ignores If-Range. A client that resumes must not get the end of another object."""
     etag = httpd.fetch("/media/a.ts").headers["ETag"]
     assert httpd.fetch("/media/a.ts", range="bytes=10-19", if_range=etag).status == 206
     stale = httpd.fetch("/media/a.ts", range="bytes=10-19", if_range='"of another time"')
@@ -168,8 +169,8 @@ def test_preconditions(httpd: Httpd) -> None:
     assert httpd.fetch("/media/a.ts", if_unmodified_since="Fri, 01 Jan 2010 00:00:00 GMT").status == 412
 
 
-def fetch_until(httpd: Httpd, target: str, cache: str) -> None:
-    """Ask again until the cache says so: it stores an object only after its client has got it."""
+def fetch_until_cache_status(httpd: Httpd, target: str, cache: str) -> None:
+    """Fetch until the cache has this status: it stores an object only after the client has got it."""
     for _ in range(100):
         reply = httpd.fetch(target)
         assert (reply.status, reply.body) == (200, DATA)
@@ -178,17 +179,17 @@ def fetch_until(httpd: Httpd, target: str, cache: str) -> None:
     raise AssertionError(f"never {cache}: {reply.headers}")
 
 
-def test_a_cache_in_front_keeps_and_revalidates(httpd: Httpd, s3: EmbeddedS3) -> None:
-    fetch_until(httpd, "/cached/a.ts", "HIT")
+def test_a_cache_stores_and_revalidates(httpd: Httpd, s3: EmbeddedS3) -> None:
+    fetch_until_cache_status(httpd, "/cached/a.ts", "HIT")
     s3.clear()
     httpd.fetch("/cached/a.ts")
     assert s3.requests() == []
-    fetch_until(httpd, "/cached/stale.ts", "REVALIDATE")
+    fetch_until_cache_status(httpd, "/cached/stale.ts", "REVALIDATE")
     assert s3.requests()[-1]["status"] == 304
 
 
 def test_a_secret_file_that_changes(s3: EmbeddedS3, checked: list[Httpd]) -> None:
-    text = without(section("/media", s3, "SetEnv S3SecretKeyFile ${ROOT}/secret"), "S3SecretKey")
+    text = without_setting(section("/media", s3, "SetEnv S3SecretKeyFile ${ROOT}/secret"), "S3SecretKey")
     server = Httpd(text)
     server.expect_error(r"httpd\.conf:\d+: S3SecretKeyFile: .* No such file or directory")  # not yet
     server.start()

@@ -1,7 +1,7 @@
-"""S3 breaks off for good: no client takes what it got for the whole, whatever stands between it and the gateway.
+"""S3 truncates a body, and it cannot be resumed: no client accepts it as complete, whatever filters httpd has.
 
 Processes (embedded, daemon) times protocols (HTTP/1.1, 1.0, 2) times what httpd does with the body (nothing, a filter
-that takes its length away or holds it back, a page that includes it); with usp_s3_module, which counts the bytes, and
+that removes its length or buffers it, a page that includes it); with usp_s3_module, which counts the bytes, and
 without it.
 """
 
@@ -26,31 +26,31 @@ from tests.leaks import SECRET_KEY
 
 PORT = free_port()
 BODY = b"0123456789abcdef" * 20_000
-GATEWAY = {"embedded": "", "daemon": "process-group=s3 application-group=%{GLOBAL}"}
-MOUNTS = [*GATEWAY, "proxy"]
+GATEWAY_MOUNTS = {"embedded": "", "daemon": "process-group=s3 application-group=%{GLOBAL}"}
+MOUNTS = [*GATEWAY_MOUNTS, "proxy"]
 FILTERS = {
     "plain": "",
     "substituted": "SetOutputFilter SUBSTITUTE\nSubstitute s/never/there/n",
     "deflated": "SetOutputFilter DEFLATE",
-    "edited": 'SetOutputFilter Sed\nOutputSed "s/never/there/"',  # which passes no errors on
+    "edited": 'SetOutputFilter Sed\nOutputSed "s/never/there/"',  # which forwards no errors
 }
-#: mod_security holds a body back until it has inspected all of it.
+#: mod_security buffers a body until it has inspected all of it.
 INSPECTED = (
     "SecRuleEngine On\nSecResponseBodyAccess On\nSecResponseBodyMimeType binary/octet-stream text/plain text/html"
 )
 SECURITY = mod_security()
-#: What hands on nothing, not even a flush, before it has the end; or waits for more after it.
-HELD: dict[str, tuple[str, str]] = {
+#: Filters that forward nothing, not even a flush, before the end; or that wait for more after it.
+BUFFERING_FILTERS: dict[str, tuple[str, str]] = {
     "limited": ("ratelimit", "SetOutputFilter RATE_LIMIT\nSetEnv rate-limit 40000"),
     "buffered": ("buffer", "SetOutputFilter BUFFER\nBufferSize 1048576"),
     "sorted": ("ext_filter", "SetOutputFilter sort"),
 }
-FILTERS |= {way: lines for way, (module, lines) in HELD.items() if has_module(module)}
+FILTERS |= {way: lines for way, (module, lines) in BUFFERING_FILTERS.items() if has_module(module)}
 if SECURITY:
     FILTERS |= {
         "inspected": INSPECTED,
         "inspected-deflated": f"{INSPECTED}\nSetOutputFilter DEFLATE",
-        "inspected-told": f"{INSPECTED}\nErrorDocument 502 /told.html",
+        "inspected-error-page": f"{INSPECTED}\nErrorDocument 502 /error-page.html",
     }
 PAGES = {"page": ""} | ({"inspected-page": INSPECTED} if SECURITY else {})
 WAYS = [*FILTERS, *PAGES]
@@ -61,7 +61,7 @@ NEEDS_HTTP2 = pytest.mark.skipif(not has_module("http2"), reason="this httpd has
 
 def config() -> str:
     sections = [SECURITY, "WSGIDaemonProcess s3 python-home=${USP_S3_PYTHON_HOME} threads=8"]
-    for module in {module for module, _ in HELD.values() if has_module(module)}:
+    for module in {module for module, _ in BUFFERING_FILTERS.values() if has_module(module)}:
         sections.append(f'LoadModule {module}_module "{modules_directory()}/mod_{module}.so"')
         if module == "ext_filter":
             sections.append('ExtFilterDefine sort mode=output cmd="/usr/bin/sort"')
@@ -71,7 +71,7 @@ ProxyPass /proxy-{name} http://127.0.0.1:{PORT}/bucket
 <Location /proxy-{name}>
   {lines}
 </Location>""")
-        for mount, options in GATEWAY.items():
+        for mount, options in GATEWAY_MOUNTS.items():
             sections.append(f"""
 WSGIScriptAlias /{mount}-{name} ${{USP_S3_WSGI}} {options}
 <Location /{mount}-{name}>
@@ -87,13 +87,13 @@ WSGIScriptAlias /{mount}-{name} ${{USP_S3_WSGI}} {options}
   SetEnv S3SecretKey {SECRET_KEY}
   SetEnv S3Region r
 </Proxy>""")
-    for page, more in PAGES.items():
+    for page, headers in PAGES.items():
         sections.append(f"""
 <Location /{page}>
   SetHandler default-handler
   Options +Includes
   SetOutputFilter INCLUDES
-  {more}
+  {headers}
 </Location>""")
     if has_module("brotli"):
         sections.append(f"""
@@ -109,7 +109,7 @@ LoadModule brotli_module "{modules_directory()}/mod_brotli.so"
     return "\n".join([*sections, h2c, ONE_CHILD, "KeepAliveTimeout 300"])
 
 
-#: Server, process, way. Without the module nobody could tell in daemon mode behind a filter, as the README says.
+#: Server, process, way. In daemon mode without the module, truncation behind a filter is not detected (see README).
 CASES = [
     *[("counted", mount, way) for mount in MOUNTS for way in WAYS],
     *[("bare", "embedded", way) for way in WAYS],
@@ -119,12 +119,12 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, Httpd]]:
-    """With the module that counts, and without."""
+    """With the module, which counts the bytes, and without it."""
     running = {"counted": Httpd(config()), "bare": WithoutModule(config())}
     for server in running.values():
         server.expect_error(f"usp_s3_wsgi: |{TRACEBACK}|unable to include|AH01110|security2:notice")
         server.start()
-        (server.root / "htdocs" / "told.html").write_text("<title>what the operator says</title>")
+        (server.root / "htdocs" / "error-page.html").write_text("<title>the operator's error page</title>")
         for page in (*PAGES, "compressed"):
             folder = server.root / "htdocs" / page
             folder.mkdir()
@@ -138,8 +138,8 @@ def servers() -> Iterator[dict[str, Httpd]]:
         assert "\n".join(server.unexpected) == ""
 
 
-def s3(connection: Connection, request: Request) -> None:
-    """Without ETag: nothing can be resumed."""
+def truncate_response(connection: Connection, request: Request) -> None:
+    """Truncate the body, or not, as the key says; without ETag, so that nothing can be resumed."""
     if "chunks" in request.target:
         head = answer(200, b"", ("Transfer-Encoding", "chunked"), length=None)
         connection.send(head + b"%x\r\n%s\r\n" % (250_000, BODY[:250_000]))
@@ -156,49 +156,49 @@ def target(mount: str, way: str, key: str) -> str:
 
 
 def fetch(port: int, path: str, protocol: str) -> tuple[int, bytes, bool]:
-    """Ask; return the status, the body as far as it came, and whether the client takes it for whole."""
+    """Send a request; return the status, the received body, and whether the client would accept it as complete."""
     if protocol == "2":
         [stream] = http2.ask(port, {"path": path, "accept-encoding": "gzip"})
         return stream.status, stream.body, stream.ended
-    version, _, kept = protocol.partition(" ")
-    more = "Connection: keep-alive\r\n" if kept else "" if version == "1.0" else "Connection: close\r\n"
-    request = f"GET {path} HTTP/{version}\r\nHost: x\r\nAccept-Encoding: gzip\r\n{more}\r\n"
+    version, _, keep_alive = protocol.partition(" ")
+    headers = "Connection: keep-alive\r\n" if keep_alive else "" if version == "1.0" else "Connection: close\r\n"
+    request = f"GET {path} HTTP/{version}\r\nHost: x\r\nAccept-Encoding: gzip\r\n{headers}\r\n"
     if version == "0.9":
         request = f"GET {path}\r\n"
-    received, orderly = b"", True
+    received, is_closed_orderly = b"", True
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(request.encode())
         try:
             while data := client.recv(1 << 16):
                 received += data
                 head, _, body = received.partition(b"\r\n\r\n")
-                if kept and (length := _length(head)) is not None and len(body) >= length:
+                if keep_alive and (length := _content_length(head)) is not None and len(body) >= length:
                     break  # the connection stays open
         except ConnectionResetError:
-            orderly = False
+            is_closed_orderly = False
     if version == "0.9":  # a body and nothing else
-        return 200 if b"0123" in received else 502, received, orderly
+        return 200 if b"0123" in received else 502, received, is_closed_orderly
     head, _, body = received.partition(b"\r\n\r\n")
     status = int(head.split()[1]) if head else 0
-    if (stated := _length(head)) is not None:
-        return status, body, len(body) == stated
+    if (length := _content_length(head)) is not None:
+        return status, body, len(body) == length
     if b"Transfer-Encoding: chunked" in head:
         chunks = re.split(rb"(?:^|\r\n)[0-9a-f]+\r\n", body)
         return status, b"".join(chunks).removesuffix(b"\r\n"), body.endswith(b"\r\n0\r\n\r\n")
-    return status, body, orderly
+    return status, body, is_closed_orderly
 
 
-def _length(head: bytes) -> int | None:
+def _content_length(head: bytes) -> int | None:
     match = re.search(rb"\r\nContent-Length: (\d+)", head)
     return int(match[1]) if match else None
 
 
-@pytest.mark.parametrize("mount", GATEWAY)
-def test_the_log_has_one_line_for_it(servers: dict[str, Httpd], mount: str) -> None:
-    """And no traceback, for the application need not raise."""
+@pytest.mark.parametrize("mount", GATEWAY_MOUNTS)
+def test_a_truncated_body_has_one_log_line(servers: dict[str, Httpd], mount: str) -> None:
+    """There is no traceback: the application does not raise."""
     httpd = servers["counted"]
     before = len(httpd.errors())
-    with ScriptedS3(then=s3, port=PORT):
+    with ScriptedS3(then=truncate_response, port=PORT):
         fetch(httpd.port, target(mount, "plain", "cut"), "1.1")
         httpd.wait_for_error(f"usp_s3_wsgi: /{mount}-plain: response body truncated: 70000 bytes are missing")
     assert len(httpd.errors()) == before + 1
@@ -207,13 +207,13 @@ def test_the_log_has_one_line_for_it(servers: dict[str, Httpd], mount: str) -> N
 @NEEDS_HTTP2
 @pytest.mark.parametrize("key", ["cut", "cut-chunks"])
 @pytest.mark.parametrize("mount", MOUNTS)
-def test_other_streams_of_the_connection_go_on(servers: dict[str, Httpd], mount: str, key: str) -> None:
+def test_other_streams_of_the_connection_continue(servers: dict[str, Httpd], mount: str, key: str) -> None:
     paths = [target(mount, "plain", name) for name in ("whole", key, "whole", key, "whole")]
-    with ScriptedS3(then=s3, port=PORT):
+    with ScriptedS3(then=truncate_response, port=PORT):
         streams = http2.ask(servers["counted"].port, *({"path": path} for path in paths))
     assert [(stream.status, stream.body == BODY, stream.ended) for stream in streams[::2]] == [(200, True, True)] * 3
     for stream in streams[1::2]:
-        if mount == "daemon" and key == "cut-chunks":  # refused before it began
+        if mount == "daemon" and key == "cut-chunks":  # rejected before it began
             assert (stream.status, stream.ended) == (502, True)
         else:
             assert stream.reset and not stream.ended and BODY.startswith(stream.body)
@@ -221,9 +221,9 @@ def test_other_streams_of_the_connection_go_on(servers: dict[str, Httpd], mount:
 
 @NEEDS_HTTP2
 def test_without_the_module_the_connection_ends_with_all_streams(servers: dict[str, Httpd]) -> None:
-    """As the README says; none of them looks whole that is not."""
+    """As README says; and no truncated stream looks complete."""
     paths = [target("embedded", "plain", name) for name in ("whole", "cut", "whole")]
-    with ScriptedS3(then=s3, port=PORT):
+    with ScriptedS3(then=truncate_response, port=PORT):
         streams = http2.ask(servers["bare"].port, *({"path": path} for path in paths))
     assert not streams[1].ended and BODY.startswith(streams[1].body)
     assert all(stream.body == BODY for stream in streams if stream.ended)
@@ -231,12 +231,12 @@ def test_without_the_module_the_connection_ends_with_all_streams(servers: dict[s
 
 @pytest.mark.skipif(not has_module("brotli"), reason="this httpd has no mod_brotli")
 @pytest.mark.parametrize("mount", MOUNTS)
-def test_a_compressed_page_goes_on_after_a_part_that_is_cut(servers: dict[str, Httpd], mount: str) -> None:
-    """mod_brotli has come to its end then: what the page writes after it must not reach it, or the child crashes."""
+def test_a_compressed_page_continues_after_a_truncated_subrequest(servers: dict[str, Httpd], mount: str) -> None:
+    """mod_brotli has ended by then: data that the page writes afterwards must not reach it, or the child crashes."""
     httpd = servers["counted"]
     children = httpd.children()
     with (
-        ScriptedS3(then=s3, port=PORT),
+        ScriptedS3(then=truncate_response, port=PORT),
         contextlib.closing(HTTPConnection("127.0.0.1", httpd.port, timeout=20)) as client,
     ):
         for key in ("cut", "whole", "cut"):
@@ -251,10 +251,10 @@ def test_a_compressed_page_goes_on_after_a_part_that_is_cut(servers: dict[str, H
 @pytest.mark.skipif(not SECURITY, reason="Debian's mod_security is not here, or not for this httpd")
 @pytest.mark.parametrize("mount", MOUNTS)
 def test_an_inspected_body_becomes_one_error_page(servers: dict[str, Httpd], mount: str) -> None:
-    """And the connection goes on: no byte of the object, and no second page, is in the way of the next answer."""
+    """The connection stays open: no byte of the object, and no second error page, precedes the next response."""
     httpd = servers["counted"]
     with (
-        ScriptedS3(then=s3, port=PORT),
+        ScriptedS3(then=truncate_response, port=PORT),
         contextlib.closing(HTTPConnection("127.0.0.1", httpd.port, timeout=20)) as client,
     ):
         for key, status in (("cut", 502), ("whole", 200), ("cut", 502), ("whole", 200)):
@@ -267,31 +267,33 @@ def test_an_inspected_body_becomes_one_error_page(servers: dict[str, Httpd], mou
 
 @pytest.mark.parametrize("protocol", [pytest.param("2", marks=NEEDS_HTTP2), *PROTOCOLS[:-1]])
 @pytest.mark.parametrize(("server", "mount", "way"), CASES)
-def test_cut_short(servers: dict[str, Httpd], server: str, mount: str, way: str, protocol: str) -> None:
+def test_a_truncated_body_never_looks_complete(
+    servers: dict[str, Httpd], server: str, mount: str, way: str, protocol: str
+) -> None:
     httpd = servers[server]
-    # Without the module: subrequests, whose settings might be the page's, and what has no header in daemon mode.
-    refused = server == "bare" and (way in PAGES or (mount == "daemon" and protocol == "0.9"))
-    with ScriptedS3(then=s3, port=PORT):
-        status, body, whole = fetch(httpd.port, target(mount, way, "whole"), protocol)
-        if refused:  # with 500, within the page
+    # Rejected without the module: subrequests, whose settings might be the page's, and HTTP/0.9 in daemon mode.
+    is_rejected = server == "bare" and (way in PAGES or (mount == "daemon" and protocol == "0.9"))
+    with ScriptedS3(then=truncate_response, port=PORT):
+        status, body, is_complete = fetch(httpd.port, target(mount, way, "whole"), protocol)
+        if is_rejected:  # with 500, within the page
             assert b"0123" not in body
         else:
-            assert (status, whole) == (200, True)
+            assert (status, is_complete) == (200, True)
             data = gzip.decompress(body) if way.endswith("deflated") and protocol != "0.9" else body
             if way in {"edited", "sorted"}:
-                data = data.removesuffix(b"\n")  # their own
+                data = data.removesuffix(b"\n")  # added by the filter
             assert data == (b"[" + BODY + b"]" if way in PAGES else BODY)
-        # In chunks: refused where nothing would tell the end, and that within a page too.
+        # A chunked body is rejected where its truncation could not be detected, within a page too.
         for key in ("cut", "cut-chunks"):
-            status, body, whole = fetch(httpd.port, target(mount, way, key), protocol)
+            status, body, is_complete = fetch(httpd.port, target(mount, way, key), protocol)
             if key == "cut-chunks" and way in PAGES and b"0123" not in body:
                 continue
-            check_cut(status, body, whole and not refused)
+            assert_truncated(status, body, is_complete and not is_rejected)
 
 
-def check_cut(status: int, body: bytes, whole: bool) -> None:
-    # Where no header was out yet, httpd's own error page is the answer.
-    assert not whole or status == 502, (status, len(body))
+def assert_truncated(status: int, body: bytes, is_complete: bool) -> None:
+    # If no header was sent yet, the response is httpd's error page.
+    assert not is_complete or status == 502, (status, len(body))
     assert BODY not in body and (status != 502 or b"0123" not in body)
-    # And no other page is added to it, nor one to what has come of the object.
+    # No second page follows it, and no page follows the received part of the object.
     assert body.count(b"<title>") <= (status == 502)
