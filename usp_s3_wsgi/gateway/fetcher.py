@@ -37,6 +37,7 @@ _SUCCESS = frozenset({200, 206})
 #: Seconds.
 _BASE_DELAY, _MAX_DELAY = 0.05, 2.0
 _FIRST_BYTE = ("Range", "bytes=0-0")
+_CORRECTIONS = frozenset({RetryAction.CORRECT_CLOCK_SKEW, RetryAction.FOLLOW_REGION, RetryAction.REFRESH_CREDENTIALS})
 #: Corrections of what is wrong on this server.
 _MISCONFIGURED = frozenset({RetryAction.CORRECT_CLOCK_SKEW, RetryAction.FOLLOW_REGION})
 
@@ -74,11 +75,7 @@ class Fetcher:
         self._request: S3Request | None = None
         self._host = ""
         self._attempt, self._attempt_started_at, self._is_signed = 0, 0.0, False
-        self._corrections_left = {
-            RetryAction.CORRECT_CLOCK_SKEW,
-            RetryAction.FOLLOW_REGION,
-            RetryAction.REFRESH_CREDENTIALS,
-        }
+        self._corrections_left = _CORRECTIONS
         self._signature: _Signature | None = None
         self._probe: _ClockProbe | None = None
 
@@ -193,7 +190,7 @@ class Fetcher:
             if delay is not None:
                 self._retries_left -= 1
         elif is_in_time and action in self._corrections_left and self._correct(action, failure.s3_error):
-            self._corrections_left.remove(action)
+            self._corrections_left -= {action}
             delay = 0.0 if time.monotonic() <= self._deadline else None
         if delay is None:
             if self._probe and self._probe.denial:
@@ -237,7 +234,7 @@ class Fetcher:
             return False
         if not self._begin_probe(s3_error, _Denial(failure, attempt)):
             return False
-        self._corrections_left.remove(RetryAction.CORRECT_CLOCK_SKEW)
+        self._corrections_left -= {RetryAction.CORRECT_CLOCK_SKEW}
         return True
 
     def _begin_probe(self, s3_error: S3ErrorResponse, denial: _Denial | None) -> bool:
