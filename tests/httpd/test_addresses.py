@@ -15,7 +15,7 @@ from tests.httpd.server import Httpd
 from tests.leaks import SECRET_KEY
 
 #: Seconds that mod_proxy waits for the first address at each connection. The gateway does not wait for them.
-TIMEOUT = 2
+TIMEOUT = 5
 
 
 @pytest.fixture(scope="module")
