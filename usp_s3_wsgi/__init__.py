@@ -12,7 +12,7 @@ How the gateway, a WSGI application, handles a request (``gateway/handler.py`` h
            s3.error_codes              what an error response means           s3.error_response
            s3.retry_policy             retry, correct, or raise               s3.endpoint_state
       -> gateway.client_response     status and headers                       s3.byte_range, s3.forwarded_headers
-      -> gateway.body                bytes, resumed where S3 breaks off       gateway.client_connection
+      -> gateway.response_body       bytes, resumed where S3 breaks off       gateway.client_connection
       -> the client
 
 In ``<Proxy>`` sections mod_proxy carries the bytes. usp_s3_module (``proxy/mod_usp_s3``, in C) calls Python::

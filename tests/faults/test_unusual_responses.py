@@ -11,7 +11,7 @@ from tests.faults.named import ETAG, OBJECT, chunked, rest, truncated
 from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, error, first, head_of, stall
 from tests.wsgi import Reply, call, environ, s3_settings
 from usp_s3_wsgi.gateway import fetcher
-from usp_s3_wsgi.gateway.body import Body
+from usp_s3_wsgi.gateway.response_body import Body
 
 HELLO = answer(200, b"hello", ETAG)
 CHUNKED_HEADER = answer(200, b"", ETAG, ("Transfer-Encoding", "chunked"), length=None)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, configtest_input, expected
 from usp_s3_wsgi.configtest import check, parsed_config
-from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Finding
 
 

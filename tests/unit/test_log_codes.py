@@ -10,7 +10,7 @@ import pytest
 
 import usp_s3_wsgi
 from usp_s3_wsgi import errors
-from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.errors import GatewayError, LogCode
 
 ROOT = Path(__file__).parents[2]

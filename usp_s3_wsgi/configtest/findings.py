@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.parsed_config import Directive
 
 #: More lines do not help, when one mistake is repeated in thousands of sections.

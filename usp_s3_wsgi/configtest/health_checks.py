@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
 from usp_s3_wsgi.configtest.proxy_sections import ProxySections

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.proxy_rules import ProxyRule, ProxyRules
 from usp_s3_wsgi.configtest.proxy_sections import ProxySections

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 
-from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings, ReferencedFile
 from usp_s3_wsgi.credentials.key_files import read_key, shown_path
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from usp_s3_wsgi.config import settings
-from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
 from usp_s3_wsgi.configtest.server_config import Value, Variables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
-from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
 from usp_s3_wsgi.configtest.proxy_rules import ProxyRule, ProxyRules

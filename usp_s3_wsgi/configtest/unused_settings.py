@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from usp_s3_wsgi.configtest.codes import FindingCode
+from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.gateway_mounts import Mount
 from usp_s3_wsgi.configtest.proxy_rules import ProxyRule, ProxyRules

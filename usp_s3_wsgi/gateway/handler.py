@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ObjectNotFound, clear_traceback
 from usp_s3_wsgi.gateway import client_request, client_response, httpd_module, operator_settings
-from usp_s3_wsgi.gateway.body import Body
 from usp_s3_wsgi.gateway.client_connection import ClientConnection, discard_request_body
 from usp_s3_wsgi.gateway.client_request import ClientRequest
 from usp_s3_wsgi.gateway.client_response import Response
@@ -16,6 +15,7 @@ from usp_s3_wsgi.gateway.fetcher import Fetcher
 from usp_s3_wsgi.gateway.httpd_module import HttpdRequest
 from usp_s3_wsgi.gateway.operator_settings import RequestContext
 from usp_s3_wsgi.gateway.request_log import Level, RequestLog
+from usp_s3_wsgi.gateway.response_body import Body
 from usp_s3_wsgi.observability.error_log import Attempt
 from usp_s3_wsgi.s3 import byte_range, retry_policy
 from usp_s3_wsgi.signing.types import S3Request

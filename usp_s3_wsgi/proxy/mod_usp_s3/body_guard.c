@@ -5,7 +5,7 @@
  * mod_wsgi's daemon, for the end of the body. So the bytes of the gateway's bodies are counted here. If the length is not
  * known, the gateway marks the body as truncated, which it can in httpd's own processes only:
  *
- *   gateway/body.py               S3's body is truncated, and cannot be resumed
+ *   gateway/response_body.py               S3's body is truncated, and cannot be resumed
  *   gateway/client_connection.py  abort_response: the client must see that
  *   gateway/httpd_module.py       HttpdRequest.mark_truncated
  *   python_callbacks.c            _httpd.mark_body_truncated
