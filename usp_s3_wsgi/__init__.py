@@ -5,13 +5,13 @@ How the gateway, a WSGI application, handles a request (``gateway/handler.py`` h
     environ
       -> gateway.operator_settings   the operator's settings                  config.settings
       -> gateway.client_request      method, key, headers for S3              s3.object_request
-      -> gateway.fetcher             one or more attempts:
+      -> gateway.fetcher             one or more attempts:                    s3.byte_range
            credentials.resolver        the key pair                           credentials.refresher
            signing.signer              the signature                          signing.sigv4, signing.sigv2
            transport.pool              the exchange with S3                   transport.http_response
            s3.error_codes              what an error response means           s3.error_response
-           s3.retry_policy             retry, correct, or raise               s3.endpoint_state
-      -> gateway.client_response     status and headers                       s3.byte_range, s3.forwarded_headers
+           s3.retry_policy             retry, correct, or raise               s3.endpoint_state (clocks, regions)
+      -> gateway.client_response     status and headers                       s3.forwarded_headers
       -> gateway.response_body       bytes, resumed where S3 breaks off       gateway.client_connection
       -> the client
 

@@ -14,8 +14,7 @@ from enum import StrEnum
 class LogCode(StrEnum):
     """The code at the start of each line of the error log, for searching: it stays when the words change.
 
-    Those of ``proxy/`` are USPS307nn: 30701 to 30704 are written in C (``mod_usp_s3/log_codes.h``). Those of
-    ``configtest/`` are USPS308nn.
+    USPS30701 to 30704 are written in C (``proxy/mod_usp_s3/log_codes.h``), USPS308nn by ``configtest/``.
     """
 
     INTERNAL_ERROR = "USPS30001"
@@ -81,7 +80,7 @@ class GatewayError(Exception):
 
     status = 500
     code = LogCode.INTERNAL_ERROR
-    #: False: a client can cause it at will, so it is logged at LogLevel debug only.
+    #: False: a client can cause it at will. It is not logged, but for S3's error response at LogLevel debug.
     should_log = True
 
     def __init__(self, message: str = "", *, s3_error: S3ErrorResponse | None = None, hint: str = "") -> None:
@@ -143,7 +142,10 @@ class ObjectNotFound(GatewayError):
 
 
 class AccessDenied(GatewayError):
-    """S3 denies these keys access to the object; ``status``: 403 or 404, as the operator chose (S3DeniedStatus)."""
+    """S3 denies these credentials access to the object.
+
+    ``status``: 403 or 404, as the operator chose (S3DeniedStatus).
+    """
 
     code = LogCode.ACCESS_DENIED
     should_log = False
@@ -196,13 +198,13 @@ class BadUpstreamResponse(UpstreamError):
 
 
 class RequestRejected(BadUpstreamResponse):
-    """S3 rejects the request for a reason on this server: keys, clock, region, bucket."""
+    """S3 rejects the request for a reason on this server: credentials, clock, region, bucket."""
 
     code = LogCode.REQUEST_REJECTED
 
 
 class UpstreamConnectionError(UpstreamError):
-    """No connection to S3, or one that broke before the response's header was complete."""
+    """No connection to S3, or one that broke before the header, or the error document, was complete."""
 
     status = 502
     code = LogCode.UPSTREAM_CONNECTION_ERROR
@@ -253,7 +255,7 @@ class PoolTimeout(UpstreamUnavailable):
 
 
 class CredentialsUnavailable(UpstreamUnavailable):
-    """There are no valid credentials now: a role or an identity of AWS could not be resolved."""
+    """There are no valid credentials now: a role, a profile or AWS's default provider chain did not give any."""
 
     code = LogCode.CREDENTIALS_UNAVAILABLE
 
@@ -270,13 +272,13 @@ class ProxiedRequestFailed(UpstreamError):
 
 
 class BodyTruncated(UpstreamError):
-    """S3 ended the body early, after the response had begun. Unless it is resumed, the client's connection is reset."""
+    """S3 ended the body early, after the response had begun. Unless it is resumed, the response is aborted."""
 
     code = LogCode.BODY_TRUNCATED
 
 
 class BodyNotResumable(BodyTruncated):
-    """The body cannot be resumed: S3 sends something else than the rest of it. A retry cannot help."""
+    """The body cannot be resumed: no strong ETag, malformed HTTP, or S3 sends something else than the rest of it."""
 
     code = LogCode.BODY_NOT_RESUMABLE
 

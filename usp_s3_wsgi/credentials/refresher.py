@@ -23,16 +23,18 @@ from usp_s3_wsgi.signing.types import Credentials
 #: mandatory timeout on failed refreshes are retried more often.
 #: https://github.com/boto/botocore/blob/develop/botocore/credentials.py
 ADVISORY_REFRESH_TIMEOUT, MANDATORY_REFRESH_TIMEOUT = 15 * 60.0, 10 * 60.0
-#: Seconds between failed refreshes: exponential backoff, up to the second; past the mandatory timeout up to the third.
+#: Seconds between failed refreshes: exponential backoff, up to _MAX_BACKOFF; past the mandatory timeout up to
+#: _MAX_MANDATORY_BACKOFF.
 _FIRST_BACKOFF, _MAX_BACKOFF, _MAX_MANDATORY_BACKOFF = 1.0, 60.0, 10.0
-#: Credentials that expire within this many seconds may have expired when the request reaches S3.
+#: Credentials that expire within this many seconds are not used: they may have expired when the request reaches S3.
 _EXPIRY_MARGIN = 1.0
 #: Seconds. All processes of an instance may hold the same credentials: they must not refresh in the same second.
 _JITTER = 60.0
 #: Credentials without a known expiration, such as the keys of a profile, are loaded again after this many seconds.
 _RELOAD_INTERVAL = 60.0
 #: Credentials that S3 refuses right after they were issued are not refreshed again: new ones would be refused too. The
-#: interval doubles with each replacement, up to the maximum. It is reset after this many seconds without one.
+#: interval doubles with each replacement, up to _MAX_REPLACE_INTERVAL. It is reset after _REPLACE_INTERVAL_RESET
+#: seconds without one.
 _MIN_REPLACE_INTERVAL, _MAX_REPLACE_INTERVAL, _REPLACE_INTERVAL_RESET = 10.0, 600.0, 3600.0
 #: ``refresh_at`` of credentials that S3 has refused.
 _INVALIDATED = float("-inf")
@@ -178,7 +180,7 @@ class Refresher:
                 raise CredentialsUnavailable(ALREADY_EXPIRED)
         except (CredentialsUnavailable, SettingError) as error:
             outcome = type(error)(str(error))  # without its traceback
-        except BaseException as error:  # _refreshing would remain True, and there would be no further refresh
+        except BaseException as error:  # otherwise _refreshing would remain True, without another refresh
             outcome = CredentialsUnavailable(errors.describe_internal_error(error))
         with self._changed:
             if attempt != self._attempt:

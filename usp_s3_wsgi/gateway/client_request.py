@@ -54,12 +54,13 @@ class ClientRequest(NamedTuple):
 
 
 def from_environ(
-    environ: Mapping[str, Any], served_path: str | None = None, error_status: int | None = None
+    environ: Mapping[str, Any], served_path: str | None = None, errordocument_status: int | None = None
 ) -> ClientRequest:
     """Return the request of a WSGI environ.
 
     ``served_path``: the decoded path that httpd serves, where the operator passes it (USP_S3_PATH); REQUEST_URI may be
-    the path of another URL. ``error_status``: of the error whose ErrorDocument this is, None for any other request.
+    the path of another URL. ``errordocument_status``: of the error whose ErrorDocument this is, None for any other
+    request.
 
     Raises:
         MethodNotAllowed: neither GET nor HEAD.
@@ -72,7 +73,7 @@ def from_environ(
     names = GET_REQUEST_HEADERS if method == "GET" else HEAD_REQUEST_HEADERS
     if is_sub:
         names = SUBREQUEST_HEADERS
-    elif error_status:
+    elif errordocument_status:
         names = {}  # they belong to the URL that failed
     headers = tuple(
         [

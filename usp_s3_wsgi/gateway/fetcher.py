@@ -43,7 +43,7 @@ _MISCONFIGURED = frozenset({RetryAction.CORRECT_CLOCK_SKEW, RetryAction.FOLLOW_R
 
 
 class _Signature(NamedTuple):
-    """With what an attempt was signed: the settings with the recorded region, the credentials, and the time."""
+    """With what an attempt was signed: the settings (with the region that S3 has named), credentials, and the time."""
 
     settings: Settings
     credentials: Credentials
@@ -58,7 +58,7 @@ class _Denial(NamedTuple):
 
 
 class _ClockProbe(NamedTuple):
-    """A clock that is tried for a host. ``denial``: what it follows, None if S3 named the clock as the reason."""
+    """A clock that is tried for a host. ``denial``: after which it is tried, None if S3 named the clock."""
 
     url: BucketURL
     clock: Clock
@@ -80,7 +80,7 @@ class Fetcher:
         self._probe: _ClockProbe | None = None
 
     def fetch(self, request: S3Request) -> S3Response:
-        """Return S3's response, its body unread: one of ``_FORWARDED_STATUSES``, or 501 to a range.
+        """Return S3's response, the body of a 200 or 206 unread: one of ``_FORWARDED_STATUSES``, or 501 to a range.
 
         Each attempt is signed anew. No attempt begins later than ``timeout`` seconds after the first one.
 
@@ -138,9 +138,9 @@ class Fetcher:
                 s3_error = error_document.read(response, self._settings.proxy_set.timeout)
                 self._log.s3_response(s3_error, self.last_attempt())
             return response
-        is_clients = may_be_client_error(request.path, bool(request.query), self._settings)
+        is_client_fault = may_be_client_error(request.path, bool(request.query), self._settings)
         s3_error = self._fetch_error_details(request, response)
-        failure = error_codes.to_exception(s3_error, self._settings.denied_status, is_clients)
+        failure = error_codes.to_exception(s3_error, self._settings.denied_status, is_client_fault)
         self._conclude_probe(failure)
         raise failure
 
@@ -238,7 +238,7 @@ class Fetcher:
         return True
 
     def _begin_probe(self, s3_error: S3ErrorResponse, denial: _Denial | None) -> bool:
-        """Sign what follows with S3's clock; return False if there is no other clock than before."""
+        """Sign what follows with another clock, S3's or this server's own; return False if there is none."""
         assert self._signature is not None
         url = self._signature.settings.bucket_url
         clock = endpoint_state.alternative_clock(url, s3_error.date, self._signature.signed_at)
@@ -267,7 +267,7 @@ class Fetcher:
             endpoint_state.record_clock(probe.url, probe.clock)
 
     def _log_denial(self, denial: _Denial, is_clock_skew: bool) -> None:
-        """Log the denial that a probe followed, as what it was."""
+        """Log the denial before a probe: as clock skew, or as the denial that it is."""
         if not is_clock_skew:
             self._log.retry(denial.failure, denial.attempt)
             return
@@ -278,7 +278,9 @@ class Fetcher:
 
 
 def backoff_delay(retry: int) -> float:
-    """Return the seconds before a retry, 0 for the first: exponential with full jitter, so that clients spread out.
+    """Return the seconds to wait before a retry: exponential with full jitter, so that clients spread out.
+
+    ``retry``: 0 for the first one.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """

@@ -54,12 +54,12 @@ def _respond(environ: dict[str, Any], httpd_request: HttpdRequest | None, log: R
         discard_request_body(environ)
         context = operator_settings.from_environ(environ)
         log.is_debug = context.is_debug
-        context.check_interpreter(context.settings)
-        request = client_request.from_environ(environ, context.served_path, context.error_status)
+        context.check_main_interpreter(context.settings)
+        request = client_request.from_environ(environ, context.served_path, context.errordocument_status)
     except GatewayError as failure:
         log.failure(failure)
         raise
-    client = ClientConnection(environ, log, context.counts_length, httpd_request)
+    client = ClientConnection(environ, log, context.module_counts_length, httpd_request)
     bucket_request = _BucketRequest(request, context.settings, context, client, log)
     try:
         return bucket_request.respond()
@@ -74,7 +74,7 @@ def _respond(environ: dict[str, Any], httpd_request: HttpdRequest | None, log: R
 
 
 class _FirstFailure(NamedTuple):
-    """The failure of the first bucket, for which the fallback bucket is used."""
+    """The failure of the primary bucket, for which the fallback bucket is used."""
 
     failure: GatewayError
     attempt: Attempt | None
@@ -88,13 +88,13 @@ def _respond_from_fallback(
 ) -> Response:
     """Return the fallback bucket's response. Raises: GatewayError, after both failures are logged."""
     try:
-        context.check_interpreter(bucket_request.settings)
+        context.check_main_interpreter(bucket_request.settings)
         response = bucket_request.respond()
     except GatewayError as failure:
         first.log(log, Level.ERROR)
         log.failure(failure, bucket_request.last_attempt())
         if first.failure.status >= 500 and isinstance(failure, (ObjectNotFound, AccessDenied)):
-            raise first.failure from None  # what a copy lacks may be in the bucket itself
+            raise first.failure from None  # the primary bucket may have what its copy lacks
         raise
     except Exception:
         first.log(log, Level.ERROR)
@@ -141,7 +141,7 @@ class _BucketRequest:
         if response.status not in {200, 206}:
             headers = client_response.forwarded_headers(response, self.settings)
             response.drain_or_close()
-            return client_response.short_response(response.status, headers, request.method)
+            return client_response.status_line_response(response.status, headers, request.method)
         content_range = byte_range.validate(
             response.status,
             response.headers,
@@ -149,7 +149,7 @@ class _BucketRequest:
             request.header("Range"),
             request.is_for_part_number,
         )
-        status = self._context.error_status or response.status
+        status = self._context.errordocument_status or response.status
         headers = client_response.object_headers(response, self.settings)
         if request.method == "HEAD":
             response.drain_or_close()

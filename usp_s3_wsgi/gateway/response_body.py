@@ -77,7 +77,7 @@ class Body:
                 reason, is_resumable = "Content-Length is not that of the range", True
                 if not data and self._missing is None:
                     return b""
-            # Where only the last chunk is missing, the body is complete by its Content-Range.
+            # If only the last (zero-size) chunk is missing, the body is complete by its Content-Range.
             if not data and self._missing != 0:
                 self._resume(reason, is_resumable)
                 continue
@@ -146,7 +146,7 @@ class Body:
             )
         first = self._content_range
         rest = byte_range.validate(206, response.headers, response.content_length, request.header("Range"), False)
-        if response.headers.get("content-encoding") != self._content_encoding:  # Google: the same ETag
+        if response.headers.get("content-encoding") != self._content_encoding:  # Google decompresses: same ETag
             raise BodyNotResumable("the rest has another Content-Encoding")
         if first is None or rest is None or rest.total is None or first.total not in {None, rest.total}:
             raise BodyNotResumable("the rest belongs to an object of another length")
@@ -159,7 +159,7 @@ class Body:
         """End the body abnormally: else mod_wsgi would tell httpd's filters, such as a cache, that it is complete."""
         self._log.failure(failure, self._fetcher.last_attempt())
         is_aborted_by_httpd = self._client.abort_response(self._has_length)
-        clear_traceback(failure)  # mod_wsgi logs it, and it helps nobody
+        clear_traceback(failure)  # mod_wsgi would log it
         if is_aborted_by_httpd:
             raise StopIteration
         try:

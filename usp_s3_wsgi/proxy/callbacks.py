@@ -1,8 +1,8 @@
-"""What usp_s3_module calls for the requests of ``<Proxy>`` sections (``mod_usp_s3/python_callbacks.c``).
+"""What usp_s3_module calls for requests that mod_proxy sends to buckets (``mod_usp_s3/python_callbacks.c``).
 
-mod_proxy carries the bytes. Settings, credentials, signer and the meaning of S3's errors are the gateway's. Bucket and
-key come from the URL that mod_proxy is about to request. The C module logs the type of an exception that a callback
-raises, and answers 500 or 502.
+mod_proxy carries the bytes. Settings, credentials, signer and the meaning of S3's errors are the gateway's. The key
+comes from the URL that mod_proxy is about to request, the bucket from S3BucketURL or the section's URL. The C module
+logs the type of an exception that a callback raises, and answers 500 or 502.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ clock_corrector = ClockCorrector(endpoint_state)
 class NativeSigningTemplate(NamedTuple):
     """How ``mod_usp_s3/signing_template.c`` signs other paths of the section in the same second without Python.
 
-    ``second``: this one, by this server's clock, in unix time (the signature has S3's). ``requires_empty_query``: only
-    requests without a query. ``origin``: scheme and host of the URL, before its path, which begins with ``prefix``.
+    ``second``: in which it is valid, by this server's clock, in unix time (the signature's time is S3's).
+    ``requires_empty_query``: only requests without a query. ``origin``: scheme and host of the URL, before its path,
+    which begins with ``prefix``.
     ``canonical_request_after_path``: the canonical request from its query on. ``string_to_sign_prefix``: the string to
     sign up to the hash. ``authorization_prefix``: that header up to the signature; or None, and then ``query_prefix``
     is the URL's query up to it.
@@ -86,7 +87,7 @@ class SignedRequest(NamedTuple):
 
     ``server_name``: the host's name alone, for TLS. ``pass_headers``: lowercase prefixes of further response headers
     that are forwarded. ``signed_at``: the time in the signature, in unix time. ``state_version``: of the endpoint state
-    with which it was signed. ``template``: None if each request is to be signed by Python.
+    (recorded clocks and regions) with which it was signed. ``template``: None if Python is to sign each request.
     """
 
     url: str
@@ -183,7 +184,7 @@ def _template(
 def validate_response(
     status: int, headers: Mapping[str, str], range_header: str | None, if_range: str | None, is_for_part_number: bool
 ) -> Validation:
-    """Validate S3's response to a request for a part. Arguments as in :func:`byte_range.effective_status`."""
+    """Validate S3's response to a range; arguments as in :mod:`byte_range`."""
     status = byte_range.effective_status(status, headers, range_header, is_for_part_number)
     if byte_range.must_refetch_whole(status, headers, range_header, if_range):
         return Validation(status, must_refetch_whole=True)
@@ -228,8 +229,8 @@ def explain_error(
         if _record_possible_skew(s3_error, settings, rejected):
             s3_error = replace(s3_error, is_signature_time_invalid=True)
         has_query = bool(object_request.allowed_parameters(query, settings.pass_query))
-        is_clients = object_request.may_be_client_error(path, has_query, settings)
-        failure = error_codes.to_exception(s3_error, settings.denied_status, is_clients)
+        may_be_client_error = object_request.may_be_client_error(path, has_query, settings)
+        failure = error_codes.to_exception(s3_error, settings.denied_status, may_be_client_error)
         if s3_error.code in error_codes.CREDENTIAL_CODES and not s3_error.is_signature_time_invalid:
             with suppress(GatewayError):  # the next request reports it
                 resolver.invalidate(settings, s3_error.code)
@@ -277,9 +278,9 @@ _FAILURES: dict[str, type[UpstreamError]] = {
 
 
 def describe_failure(request: tuple[str, str], kind: str, reason: str, attempt: tuple[int, float]) -> str | None:
-    """Return the line for a failure that S3 did not explain, None for none.
+    """Return the line for a failure that S3 did not explain, None if nothing is to be logged.
 
-    ``request``: method and URL. ``kind``: a key of ``_FAILURES``. ``reason``: one of a few fixed messages.
+    ``request``: method and URL. ``kind``: a key of ``_FAILURES``. ``reason``: a message of C.
     """
     failure = _FAILURES[kind](reason)
     line = error_log.format_failure(failure, _attempt(*request, *attempt))

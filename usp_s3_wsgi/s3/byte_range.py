@@ -32,7 +32,7 @@ class ContentRange(NamedTuple):
 
 
 def effective_status(status: int, headers: Headers, range_header: str | None, is_for_part_number: bool) -> int:
-    """Return the status that a response should have: rclone and old versions of MinIO send a part with status 200.
+    """Return the status that a response should have: rclone and old versions of MinIO send a range with status 200.
 
     ``headers``: names in lowercase. ``range_header``: the request's Range. ``is_for_part_number``: it has a partNumber.
     """
@@ -152,5 +152,5 @@ def must_refetch_whole(status: int, headers: Headers, range_header: str | None, 
 
 
 def is_range_not_implemented(status: int, range_header: str | None) -> bool:
-    """Whether S3 may not implement the requested range (501), which a server is allowed to ignore."""
+    """Whether S3 may not implement this range (501). Range is optional, so the whole object is requested then."""
     return status == 501 and range_header is not None

@@ -34,9 +34,9 @@ TRANSIENT_CODES = frozenset({
 _PERMANENT_STATUSES = frozenset({501, 505})
 #: The clock of this server, or S3's, is wrong.
 CLOCK_SKEW_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired", "ExpiredRequest"})
-#: Codes with which servers reject a signature that is not valid by their clock, without saying so: an expired query
-#: by most (AccessDenied), Google (ExpiredToken), Garage (InvalidRequest), Ozone (MalformedHeader); any signature by
-#: rclone (AccessDenied); a HEAD by all of them (no code).
+#: Codes with which servers reject a signature that is not valid by their clock, without saying so: an expired
+#: presigned URL by most (AccessDenied), Google (ExpiredToken), Garage (InvalidRequest), Ozone (MalformedHeader); any
+#: signature by rclone (AccessDenied); a HEAD by all of them (no code).
 _POSSIBLE_CLOCK_SKEW_CODES = frozenset({"AccessDenied", "ExpiredToken", "InvalidRequest", "MalformedHeader", ""})
 #: The credentials are rejected. They may have been rotated between two reads of their files.
 CREDENTIAL_CODES = frozenset(
@@ -49,7 +49,7 @@ _BAD_KEY_CODES = frozenset({"KeyTooLongError", "InvalidURI", "XMinioInvalidObjec
 #: 400 that is about the client's query parameters, where there are any (versionId, partNumber). A HEAD has no code.
 _BAD_QUERY_CODES = frozenset({"InvalidArgument", "InvalidRequest", "InvalidPartNumber", ""})
 _HINTS = {"SignatureDoesNotMatch": "check S3SecretKey or S3SecretKeyFile"}
-#: Clock skew below this many seconds is not mentioned: S3 allows 900, and a signature in the query S3Expires.
+#: Clock skew below this many seconds is not mentioned: S3 allows 900 s, for a presigned URL S3Expires.
 _NOTABLE_CLOCK_SKEW = 5.0
 
 

@@ -28,7 +28,7 @@ class RetryAction(Enum):
 
     NO_RETRY = "no retry"
     BACKOFF = "wait; at most S3Retries times"
-    CORRECT_CLOCK_SKEW = "sign with S3's clock"
+    CORRECT_CLOCK_SKEW = "sign with S3's clock, or with this server's own again"
     FOLLOW_REGION = "sign for the region that S3 names"
     REFRESH_CREDENTIALS = "sign with other credentials than those that S3 rejected"
 

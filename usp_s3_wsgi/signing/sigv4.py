@@ -191,7 +191,8 @@ _CACHED_SIGNED_HEADERS: frozenset[Pairs] = frozenset({(), (("x-amz-request-payer
 _TIME_PLACEHOLDER = "\0"
 
 
-# Cached by day as well as by second: a server of thousands of buckets signs for most of them once in a second.
+# Cached by day as well as by second: a server of thousands of buckets signs for most of them at most once a second, and
+# seldom uses a template of a second again.
 @lru_cache(maxsize=16_384)
 def _daily_header_template(
     host: str, signed: Pairs, access_key: str, secret_key: str, token: str | None, region: str, payload: str, day: str
@@ -247,7 +248,7 @@ def _template_at(time: str, daily_template: Callable[..., SigningTemplate], *arg
 def header_template(
     request: S3Request, credentials: Credentials, region: str, now: datetime, payload_hash: str = EMPTY_PAYLOAD_HASH
 ) -> tuple[Pairs, SigningTemplate]:
-    """Return the request's own headers, and the template of :func:`sign_headers` for it; arguments as there."""
+    """Return the headers without an earlier signature's, and the template of :func:`sign_headers` (same arguments)."""
     own, signed = _headers_to_send_and_sign(request.headers) if request.headers else ((), ())
     is_cached = payload_hash == EMPTY_PAYLOAD_HASH and signed in _CACHED_SIGNED_HEADERS
     daily, at = (
@@ -262,7 +263,7 @@ def header_template(
 def query_template(
     request: S3Request, credentials: Credentials, region: str, now: datetime, expires: int
 ) -> tuple[Pairs, SigningTemplate]:
-    """Return the request's own headers, and the template of :func:`sign_query` for it; arguments as there."""
+    """Return the headers without an earlier signature's, and the template of :func:`sign_query`; arguments as there."""
     own, signed = _headers_to_send_and_sign(request.headers) if request.headers else ((), ())
     daily, at = (
         (_daily_query_template, _template_at)

@@ -2,8 +2,8 @@
  * Abort the client's response if its body is truncated, with any filter, protocol and process in between.
  *
  * mod_proxy reports a truncated body of S3. A WSGI application cannot: httpd takes the end of its data, or of the data of
- * mod_wsgi's daemon, for the end of the body. So the bytes of the gateway's bodies are counted here. If the length is not
- * known, the gateway marks the body as truncated, which it can in httpd's own processes only:
+ * mod_wsgi's daemon, for the end of the body. So the bytes of the gateway's bodies are counted here. In httpd's own
+ * processes (embedded mode) the gateway also marks a truncated body, whose length may not be known:
  *
  *   gateway/response_body.py               S3's body is truncated, and cannot be resumed
  *   gateway/client_connection.py  abort_response: the client must see that
@@ -131,7 +131,7 @@ apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brig
         ap_add_output_filter_handle(discard_filter_handle, client, client, client->connection);
     else if (!client_sees_truncation(client))
         reset_on_close(client->connection);
-    return APR_SUCCESS; /* or mod_wsgi in daemon mode would add an error page */
+    return APR_SUCCESS; /* otherwise mod_wsgi in daemon mode would add an error page */
 }
 
 /* ---------------------------------------------------------------- the gateway's bodies */
@@ -149,7 +149,7 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
         const char *length = apr_table_get(filter->r->headers_out, "Content-Length");
 
         body->has_started = 1;
-        usp_s3_hide_handover(filter->r); /* the gateway has received the settings */
+        usp_s3_unset_settings_variable(filter->r); /* the gateway has received the settings */
         if (filter->r->header_only || AP_STATUS_IS_HEADER_ONLY(filter->r->status)) {
             ap_remove_output_filter(filter);
             return ap_pass_brigade(filter->next, brigade);
@@ -183,7 +183,7 @@ static void guard_gateway_body(request_rec *r)
     /* After a subrequest the thread may run handlers that have no body of their own. */
     apr_pool_cleanup_register(r->pool, current_body, forget_body, apr_pool_cleanup_null);
     ap_add_output_filter_handle(guard_filter_handle, current_body, r, r->connection);
-    usp_s3_keep_zero_content_length(r);
+    usp_s3_keep_zero_length_of_head(r);
 }
 
 void *usp_s3_guarded_body(void)

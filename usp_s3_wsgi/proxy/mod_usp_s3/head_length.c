@@ -42,7 +42,7 @@ static apr_status_t zero_length_filter(ap_filter_t *filter, apr_bucket_brigade *
     return status;
 }
 
-void usp_s3_keep_zero_content_length(request_rec *r)
+void usp_s3_keep_zero_length_of_head(request_rec *r)
 {
     if (!r->main && r->header_only)
         ap_add_output_filter_handle(zero_length_filter_handle, NULL, r, r->connection);

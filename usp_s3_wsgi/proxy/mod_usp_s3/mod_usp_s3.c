@@ -13,7 +13,8 @@
  *   request_status   mod_usp_s3.c        after an error response: set the client's status, and log the error
  *
  * r->filename, r->args and r->headers_in stay the client's, so that access rules, logs, error documents, caches and filters
- * never see a signature. Only Content-Length and Transfer-Encoding are removed, after the request body was read.
+ * never see a signature. Content-Length and Transfer-Encoding are removed after the request body was read, Range and
+ * If-Range if the whole object has to be requested.
  * https://httpd.apache.org/docs/2.4/developer/modguide.html, and httpd's mod_proxy.h.
  */
 
@@ -55,7 +56,7 @@ static void override_request_fields(request_rec *r, signed_request *request)
 {
     request->saved_hostname = r->hostname;
     request->saved_log = r->log;
-    request->is_overridden = 1;
+    request->has_proxy_fields = 1;
     r->hostname = request->server_name;
     /* At level debug mod_proxy logs the URLs that it sends, whose query may have a signature. */
     limit_log_level(r, &proxy_module, APLOG_INFO);
@@ -64,9 +65,9 @@ static void override_request_fields(request_rec *r, signed_request *request)
 
 static void restore_request_fields(request_rec *r, signed_request *request)
 {
-    if (!request->is_overridden)
+    if (!request->has_proxy_fields)
         return;
-    request->is_overridden = 0;
+    request->has_proxy_fields = 0;
     r->hostname = request->saved_hostname;
     r->log = request->saved_log;
 }
@@ -115,16 +116,16 @@ static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balanc
     if ((status = usp_s3_discard_body(r)) != OK || (status = usp_s3_sign_request(r, request, url)) != OK)
         return status;
     if (r->main && !r->kept_body && !usp_s3_client_has_body(r)) {
-        /* Or mod_proxy would close the connection to S3 after each subrequest. */
+        /* Otherwise mod_proxy would close the connection to S3 after each subrequest. */
         r->kept_body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     }
     apr_table_unset(r->notes, PROXY_STATUS); /* of the member before */
-    apr_table_setn(r->subprocess_env, "proxy-interim-response", "Suppress"); /* or all headers of a 103 would be forwarded */
+    apr_table_setn(r->subprocess_env, "proxy-interim-response", "Suppress"); /* otherwise all headers of a 103 would be forwarded */
     override_request_fields(r, request);
     usp_s3_get_request_config(r)->signed_request = request;
     request->response_filter = ap_add_output_filter_handle(response_filter_handle, request, r, r->connection);
     if (!attempts)
-        usp_s3_keep_zero_content_length(r);
+        usp_s3_keep_zero_length_of_head(r);
     return result;
 }
 
@@ -385,7 +386,8 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
         && contains_bucket(brigade, &ap_bucket_type_eoc)) {
         /*
          * S3 closed an idle connection while the request was sent on it. mod_proxy closes the client's connection without a
-         * response, as if that race had been the client's: it retries. https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
+         * response, as if that race had been the client's: the client retries.
+         * https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
          */
         ap_remove_output_filter(filter);
         request->response_filter = NULL;
@@ -492,25 +494,25 @@ static const char *connection_failure_hint(request_rec *r, const signed_request 
 static int set_request_status(int *status, request_rec *r)
 {
     signed_request *request = usp_s3_get_signed_request(r);
-    int overridden;
+    int error_override;
 
     if (!request)
         return DECLINED;
     undo_signing(r);
-    overridden = !request->has_response && apr_table_get(r->notes, "proxy-error-override");
+    error_override = !request->has_response && apr_table_get(r->notes, "proxy-error-override");
     if (!request->has_response && request->response_header.error)
         usp_s3_log_failure(r, request, USP_S3_INVALID_RESPONSE, request->response_header.error);
-    else if (!request->has_response && !overridden && *status >= HTTP_INTERNAL_SERVER_ERROR)
+    else if (!request->has_response && !error_override && *status >= HTTP_INTERNAL_SERVER_ERROR)
         usp_s3_log_failure(r, request, USP_S3_NO_RESPONSE,
                            apr_psprintf(r->pool, "mod_proxy got no response: %d%s", *status,
                                         connection_failure_hint(r, request)));
-    if (!request->is_body_withheld && !overridden) {
+    if (!request->is_body_withheld && !error_override) {
         if (request->is_truncated && r->main)
             *status = HTTP_BAD_GATEWAY;
         record_subrequest_error(r, *status);
         return DECLINED;
     }
-    if (overridden) {
+    if (error_override) {
         /* With ProxyErrorOverride the response filter is not called. */
         r->status = request->s3_status = *status;
         usp_s3_check_range(r, request);

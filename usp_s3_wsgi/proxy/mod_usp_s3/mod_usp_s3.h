@@ -83,7 +83,7 @@ typedef struct {
     const char *url;            /* mod_proxy's own URL, without the signature */
     const char *host;           /* the Host header, which is signed */
     const char *server_name;    /* the host without port, for TLS */
-    int is_overridden;          /* r->hostname and r->log have values for mod_proxy; the next two are the client's */
+    int has_proxy_fields;          /* r->hostname and r->log have values for mod_proxy; the next two are the client's */
     const char *saved_hostname;
     const struct ap_logconf *saved_log;
     ap_filter_t *response_filter;     /* while it is in r->output_filters, else NULL */
@@ -247,7 +247,7 @@ const char *usp_s3_get_url_error(request_rec *r);
 int usp_s3_is_gateway_request(request_rec *r);
 
 /* Remove the settings that were handed over to the gateway from the environment of a request. */
-void usp_s3_hide_handover(request_rec *r);
+void usp_s3_unset_settings_variable(request_rec *r);
 
 /* The secret that proves the settings in the environment are the operator's; NULL if httpd has not loaded this module. */
 const char *usp_s3_get_proof(void);
@@ -354,7 +354,7 @@ apr_status_t usp_s3_abort_response(ap_filter_t *filter, apr_bucket_brigade *brig
 void usp_s3_register_head_length(void);
 
 /* Keep "Content-Length: 0" in the response to a HEAD request of an empty object. */
-void usp_s3_keep_zero_content_length(request_rec *r);
+void usp_s3_keep_zero_length_of_head(request_rec *r);
 
 /* ---------------------------------------------------------------- configtest.c */
 
