@@ -60,7 +60,7 @@ def test_each_code_is_documented_once() -> None:
 
 @pytest.mark.parametrize("code", FindingCode)
 def test_each_code_is_used(code: FindingCode) -> None:
-    modules = [path for path in (ROOT / "usp_s3_wsgi" / "configtest").glob("*.py") if path.name != "codes.py"]
+    modules = [path for path in (ROOT / "usp_s3_wsgi" / "configtest").glob("*.py") if path.name != "finding_codes.py"]
     assert any(re.search(rf"\bFindingCode\.{code.name}\b", path.read_text("utf-8")) for path in modules)
 
 
@@ -71,7 +71,7 @@ def test_codes_are_consecutive() -> None:
 
 def test_no_module_writes_a_code_by_hand() -> None:
     for path in (ROOT / "usp_s3_wsgi" / "configtest").glob("*.py"):
-        assert path.name == "codes.py" or "USPS308" not in path.read_text("utf-8"), path
+        assert path.name == "finding_codes.py" or "USPS308" not in path.read_text("utf-8"), path
 
 
 # ---------------------------------------------------------------- the data from httpd
