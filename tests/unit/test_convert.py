@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.vendor_configurations import CASES, Bucket, expected
 from usp_s3_wsgi.cli.convert.conversion import Mode, convert
 from usp_s3_wsgi.cli.convert.line_edits import Conversion
-from usp_s3_wsgi.cli.convert.vendor_module import VENDOR_DIRECTIVES
+from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import S3_DIRECTIVES
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, parse, walk
 
 MODES: tuple[Mode, ...] = ("proxy", "gateway")
@@ -168,7 +168,7 @@ def test_https_with_an_ip_address_is_reported(host: str, is_reported: bool) -> N
 @pytest.mark.parametrize(
     "text", ["", "# S3SecretKey x\n", "<Proxy https://a/>\r\nProxySet a\r\n</Proxy>", "LoadModule wsgi_module x\n"]
 )
-def test_a_configuration_without_the_vendors_module_is_unchanged(text: str, to: Mode) -> None:
+def test_a_configuration_without_mod_unified_s3_auth_is_unchanged(text: str, to: Mode) -> None:
     assert convert(text, to) == Conversion(text, ())
 
 
@@ -249,7 +249,7 @@ def test_roles_are_converted_and_need_botocore(to: Mode) -> None:
 
 
 LINES = (
-    *(f"{name} SECRET-{index}" for index, name in enumerate(VENDOR_DIRECTIVES)),
+    *(f"{name} SECRET-{index}" for index, name in enumerate(S3_DIRECTIVES)),
     *(
         f"ProxyPass {URL}",
         f"ProxyPass /m {URL}",
@@ -285,7 +285,7 @@ TAGS = (
 
 @st.composite
 def configs(draw: st.DrawFn, depth: int = 3) -> str:
-    """A configuration, mostly with the vendor's directives. httpd would not accept all of them."""
+    """A configuration, mostly with directives of mod_unified_s3_auth. httpd would not accept all of them."""
     pieces = []
     for _ in range(draw(st.integers(0, 4))):
         if depth and draw(st.booleans()):
@@ -310,8 +310,8 @@ def test_random_configurations(text: str, to: Mode, end: str) -> None:
     # No value is lost, and all ends of lines are those of the file.
     assert sorted(re.findall(r"SECRET(?:-\d+)?", result.text)) == sorted(re.findall(r"SECRET(?:-\d+)?", text))
     assert result.text.count("\n") == result.text.count(end)
-    # httpd rejects directives of the vendor that were not converted.
-    are_left = any(line.name in VENDOR_DIRECTIVES for line, _ in walk(parse(result.text)))
+    # httpd rejects directives of mod_unified_s3_auth that were not converted.
+    are_left = any(line.name in S3_DIRECTIVES for line, _ in walk(parse(result.text)))
     assert not are_left or (to == "gateway" and result.errors)
 
 
@@ -345,7 +345,7 @@ def test_messages_for_typical_configurations(name: str, to: Mode, tmp_path: Path
 
 
 def test_settings_beside_conditional_keys_get_their_conditions() -> None:
-    """Without keys, the vendor's module sends requests unsigned."""
+    """Without credentials, mod_unified_s3_auth sends requests unsigned."""
     text, _ = proxy("""\
 <Proxy "${URL}">
   S3UseHeaders on
@@ -410,10 +410,10 @@ def test_certificates_of_a_url_in_a_variable(config: str, message: str | None) -
     assert [warning.partition(": ")[2] for warning in warnings] == ([message] if message else [])
 
 
-@pytest.mark.parametrize("rule", ["ProxyPass /x {}", "<Location /x/y>\nIsmProxyPass {}\n</Location>"])
-def test_certificates_of_a_url_in_a_proxy_rule(rule: str) -> None:
+@pytest.mark.parametrize("directive", ["ProxyPass /x {}", "<Location /x/y>\nIsmProxyPass {}\n</Location>"])
+def test_certificates_of_a_url_in_a_proxy_directive(directive: str) -> None:
     keys = "<Location /x>\nS3AccessKey AK\nS3SecretKey SK\n</Location>\n"
-    _, warnings = proxy(f"{keys}{rule.format('https://a.s3.amazonaws.com/')}\n")
+    _, warnings = proxy(f"{keys}{directive.format('https://a.s3.amazonaws.com/')}\n")
     assert warnings == (f"line 1: {UNVERIFIED}",)
 
 

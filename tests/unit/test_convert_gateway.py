@@ -1,4 +1,4 @@
-"""The converter's mode gateway: mounts replace the vendor's sections, and none of them opens a bucket silently."""
+"""The converter's mode gateway: mounts replace sections with S3 directives, and none opens a bucket silently."""
 
 from __future__ import annotations
 

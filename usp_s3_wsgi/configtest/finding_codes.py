@@ -32,8 +32,8 @@ class FindingCode(StrEnum):
     SECTION_NOT_CHECKED = "USPS30811"
     # mod_proxy does not apply a <Proxy> section, because its URL is written differently from that of the requests.
     SECTION_URL_MISMATCH = "USPS30812"
-    # A rule (SetEnvIf, BrowserMatch, RewriteRule [E=]) sets a setting for requests that mod_proxy sends.
-    SETTING_BY_RULE = "USPS30813"
+    # SetEnvIf, BrowserMatch or RewriteRule [E=] computes a setting for requests that mod_proxy sends.
+    COMPUTED_SETTING = "USPS30813"
     # Requests are proxied to a bucket by HTTP/2.
     HTTP2_NOT_SIGNED = "USPS30814"
     # Neither the host of the URL nor a setting names the bucket.
@@ -42,10 +42,10 @@ class FindingCode(StrEnum):
     BUCKET_URL_MISMATCH = "USPS30816"
     # The URL that requests are proxied to is not valid.
     INVALID_PROXY_URL = "USPS30817"
-    # Keys apply to a RewriteRule [P] or SetHandler, and nothing says for which bucket they are.
-    KEYS_WITHOUT_BUCKET = "USPS30818"
-    # The keys of a <Proxy> section would sign requests to any host.
-    KEYS_FOR_ANY_HOST = "USPS30819"
+    # Credentials apply to a RewriteRule [P] or SetHandler, and nothing says for which bucket they are.
+    CREDENTIALS_WITHOUT_BUCKET = "USPS30818"
+    # The credentials of a <Proxy> section would sign requests to any host.
+    CREDENTIALS_FOR_ANY_HOST = "USPS30819"
     # No directive serves or proxies the path of a <Location> with S3 settings.
     LOCATION_NOT_USED = "USPS30820"
     # The settings of a <Location> do not apply to the ProxyPass of a path within it.

@@ -44,9 +44,12 @@ def check(servers: list[Server], findings: Findings) -> None:
                 url = next((word for word in child.words if "=" not in word and "balancer:" not in word), "")
                 url = without_socket(url or _section_url(section))
                 proxy_sections = proxy_sections or ProxySections(server)
-                applied = (*proxy_sections.covering(canonical(url)), *proxy_sections.below(canonical(url)))
-                own = (section,) if section.directive else ()  # the section of a balancer
-                if url and any(one.has_settings for one in (*own, *applied)):
+                applied = (
+                    *proxy_sections.sections_for_all_requests(canonical(url)),
+                    *proxy_sections.sections_for_some_requests(canonical(url)),
+                )
+                balancer_section = (section,) if section.directive else ()  # the section of a balancer
+                if url and any(one.has_settings for one in (*balancer_section, *applied)):
                     _warn(child, health_check.method, findings)
 
 

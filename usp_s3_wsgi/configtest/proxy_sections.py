@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from usp_s3_wsgi.configtest.prefix_index import PrefixIndex
-from usp_s3_wsgi.configtest.proxy_rules import ProxyRule
+from usp_s3_wsgi.configtest.proxy_directives import ProxyDirective
 from usp_s3_wsgi.configtest.section_patterns import is_ipv6_url, is_meant_as_url, matches_all_below, may_match_below
 from usp_s3_wsgi.configtest.server_config import Section, Server
 from usp_s3_wsgi.configtest.urls import canonical, is_below, is_partly_below, without_socket
@@ -17,7 +17,7 @@ class ProxySections:
             section
             for one in server.merge_order
             for section in one.proxy_sections
-            if section.has_s3_variables or section.settings_by_rule
+            if section.has_s3_variables or section.computed_settings
         ]
         self.order = {id(section): index for index, section in enumerate(self.sections)}
         by_url: dict[str, list[Section]] = {}
@@ -31,49 +31,53 @@ class ProxySections:
         self.balancers = [section for section in self.sections if section.argument.lower().startswith("balancer:")]
         self.patterns = [section for section in self.sections if section.is_pattern and not is_ipv6_url(section)]
 
-    def covering(self, url: str, is_complete: bool = True) -> list[Section]:
+    def sections_for_all_requests(self, url: str, is_literal: bool = True) -> list[Section]:
         """Return the sections of URLs that apply to all requests to a URL, in order."""
         found = [
             section
             for sections in self._by_url.prefixes_of(f"{url}/")
             for section in sections
-            if is_below(url, section.argument, is_complete)
+            if is_below(url, section.argument, is_literal)
         ]
         return sorted(found, key=lambda section: self.order[id(section)])
 
-    def below(self, url: str, is_complete: bool = True) -> list[Section]:
+    def sections_for_some_requests(self, url: str, is_literal: bool = True) -> list[Section]:
         """Return the sections of URLs that apply to some requests to a URL, but not to all."""
         found = [
             section
             for sections in self._by_url.starting_with(url)
             for section in sections
-            if is_partly_below(url, section.argument, is_complete) and not is_below(url, section.argument, is_complete)
+            if is_partly_below(url, section.argument, is_literal) and not is_below(url, section.argument, is_literal)
         ]
         return sorted(found, key=lambda section: self.order[id(section)])
 
-    def written_differently(self, rule: ProxyRule) -> list[Section]:
-        """Return the sections of the rule's URL that mod_proxy does not apply, because it is written differently."""
-        url, is_complete = rule.canonical, rule.is_complete
+    def written_differently(self, proxy_directive: ProxyDirective) -> list[Section]:
+        """Return the sections that mod_proxy does not apply, because their URL is written differently."""
+        url, is_literal = proxy_directive.canonical, proxy_directive.is_literal
         found = [
             section
             for sections in self._by_canonical_url.prefixes_of(f"{url}/")
             for section in sections
-            if is_below(url, _canonical_url(section), is_complete)
+            if is_below(url, _canonical_url(section), is_literal)
         ]
         found += [
             section
             for sections in self._by_canonical_url.starting_with(url)
             for section in sections
-            if is_partly_below(url, _canonical_url(section), is_complete)
+            if is_partly_below(url, _canonical_url(section), is_literal)
         ]
-        applied = (*self.covering(rule.lookup_url, is_complete), *self.below(rule.lookup_url, is_complete))
+        applied = (
+            *self.sections_for_all_requests(proxy_directive.proxy_walk_url, is_literal),
+            *self.sections_for_some_requests(proxy_directive.proxy_walk_url, is_literal),
+        )
         applied_ids = {id(section) for section in applied}
         return [one for one in {id(one): one for one in found}.values() if id(one) not in applied_ids]
 
-    def may_match_partly(self, rule: ProxyRule) -> bool:
-        """Whether a pattern matches some requests of a rule, and perhaps not all of them."""
+    def may_match_some_requests(self, proxy_directive: ProxyDirective) -> bool:
+        """Whether a pattern matches some requests of a proxy directive, and perhaps not all of them."""
         return any(
-            not matches_all_below(section, rule.lookup_url) and may_match_below(section, rule.lookup_url)
+            not matches_all_below(section, proxy_directive.proxy_walk_url)
+            and may_match_below(section, proxy_directive.proxy_walk_url)
             for section in self.patterns
         )
 

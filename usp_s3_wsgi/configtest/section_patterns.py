@@ -25,12 +25,12 @@ def is_meant_as_url(section: Section) -> bool:
     return not section.is_pattern or is_ipv6_url(section)
 
 
-def corrected_tag(section: Section, lookup_url: str) -> str:
+def corrected_tag(section: Section, proxy_walk_url: str) -> str:
     """Return the tag that makes mod_proxy apply a section to a URL. No backslashes: httpd's log doubles them."""
-    url, lookup_url = without_secrets(without_socket(section.argument)), without_secrets(lookup_url)
+    url, proxy_walk_url = without_secrets(without_socket(section.argument)), without_secrets(proxy_walk_url)
     path = re.sub(r"\A[^/]*//[^/]*", "", url) or "/"
-    socket = socket_prefix(lookup_url)
-    origin = re.sub(r"(//[^/]*).*", r"\1", lookup_url[len(socket) :], flags=re.DOTALL)
+    socket = socket_prefix(proxy_walk_url)
+    origin = re.sub(r"(//[^/]*).*", r"\1", proxy_walk_url[len(socket) :], flags=re.DOTALL)
     if "[" in origin:
         return f'<ProxyMatch "^{socket}{origin.replace("[", "[[]", 1)}{path}">'
     return f'<Proxy "{socket}{origin}{path}">'

@@ -21,8 +21,9 @@ _TRANSPARENT = ("<limit", "<require")
 _WILDCARD = re.compile(r"[?*]|\[.*\]")
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _PROXY = {"<proxy", "<proxymatch"}
-#: Each of these prefixes is compared with each ProxyPass; with more of them, every path counts as undecided.
-_MAX_PREFIXES = 200
+#: Each of _request_dependent_prefixes is compared with each ProxyPass; above this number every path may have
+#: request-dependent settings.
+_MAX_REQUEST_DEPENDENT_PREFIXES = 200
 
 
 class Value(NamedTuple):
@@ -74,8 +75,8 @@ class Section:
         return self.kind == "location" and not self.is_pattern and self.argument.startswith("/")
 
     @property
-    def is_conditional(self) -> bool:
-        """Whether it applies to requests that are not known here."""
+    def has_unknown_requests(self) -> bool:
+        """Whether it is not known here to which requests it applies: ``<Directory>``, ``<If>``, ``<LocationMatch>``."""
         return bool(self.kind) and not self.is_location and self.kind not in {"proxy", "proxymatch"}
 
     @property
@@ -98,13 +99,13 @@ class Section:
 
     @cached_property
     def has_settings(self) -> bool:
-        """Whether it sets a known setting, in any case and to any value."""
+        """Whether it sets a known setting, in upper or lower case, to any value."""
         return any(name in SETTING_NAMES for name in self.variables)
 
     @cached_property
-    def settings_by_rule(self) -> list[tuple[Directive, str]]:
-        """The rules that set a setting when they apply, and the name of that setting."""
-        return [(child, name) for child in self.directives if (name := setting_by_rule(child))]
+    def computed_settings(self) -> list[tuple[Directive, str]]:
+        """Each SetEnvIf or RewriteRule [E=] that computes a setting, and the name of that setting."""
+        return [(child, name) for child in self.directives if (name := computed_setting(child))]
 
     @cached_property
     def has_s3_variables(self) -> bool:
@@ -183,41 +184,43 @@ class Server:
         return any(section.has_s3_variables for section in (self.top_level, *self.sections, *self.proxy_sections))
 
     @cached_property
-    def has_unknown_settings(self) -> bool:
-        """Whether there may be settings that are not known here.
+    def has_request_dependent_settings(self) -> bool:
+        """Whether there may be settings that differ by request, and so are not known here.
 
-        They come from rules, from sections that apply to some requests only or, for the main server, from the virtual
-        hosts that serve instead of it.
+        They come from SetEnvIf or RewriteRule [E=], from sections that apply only to some requests or, for the main
+        server, from the virtual hosts that serve instead of it.
         """
         return any(host.has_s3_variables for host in self.virtual_hosts) or any(
-            _has_rules(section) or (section.is_conditional and section.has_s3_variables)
+            _has_computed_settings(section) or (section.has_unknown_requests and section.has_s3_variables)
             for server in self.merge_order
             for section in (server.top_level, *server.sections)
         )
 
     @cached_property
-    def _unknown_prefixes(self) -> list[str]:
-        """The prefixes of the paths with unknown settings, as far as they matter for a ProxyPass."""
+    def _request_dependent_prefixes(self) -> list[str]:
+        """The prefixes of the paths with request-dependent settings, as far as they matter for a ProxyPass."""
         found = [""] if any(host.has_s3_variables for host in self.virtual_hosts) else []
         for server in self.merge_order:
             for section in (server.top_level, *server.sections):
-                is_unknown = _has_rules(section) or (section.is_conditional and section.has_s3_variables)
-                if is_unknown and not section.is_for_files:
+                is_request_dependent = _has_computed_settings(section) or (
+                    section.has_unknown_requests and section.has_s3_variables
+                )
+                if is_request_dependent and not section.is_for_files:
                     found.append(section.path_prefix)
         return found
 
-    def has_unknown_settings_below(self, path: str) -> bool:
-        """Whether there may be unknown settings for the requests that a ProxyPass of this path sends."""
-        prefixes = self._unknown_prefixes
-        if len(prefixes) > _MAX_PREFIXES:
+    def has_request_dependent_settings_below(self, path: str) -> bool:
+        """Whether there may be request-dependent settings for the requests that a ProxyPass of this path sends."""
+        prefixes = self._request_dependent_prefixes
+        if len(prefixes) > _MAX_REQUEST_DEPENDENT_PREFIXES:
             return True
         return any(path.startswith(prefix) or prefix.startswith(path) for prefix in prefixes)
 
-    def locations_covering(self, path: str) -> list[Section]:
+    def locations_for_all_requests(self, path: str) -> list[Section]:
         """Return the Location sections that apply to all requests below a path, in httpd's order."""
-        return [section for server in self.merge_order for section in _covering(server._locations, path)]
+        return [section for server in self.merge_order for section in _locations_at_or_above(server._locations, path)]
 
-    def locations_below(self, path: str) -> list[Section]:
+    def locations_for_some_requests(self, path: str) -> list[Section]:
         """Return the Location sections with S3 variables that apply to some requests below a path."""
         top = path.rstrip("/") + "/"
         found = [section for server in self.merge_order for section in server._s3_locations.starting_with(top)]
@@ -235,7 +238,7 @@ def _locations_by_path(sections: list[Section]) -> _Locations:
     return found
 
 
-def _covering(locations: _Locations, path: str) -> list[Section]:
+def _locations_at_or_above(locations: _Locations, path: str) -> list[Section]:
     path = path.rstrip("/")
     ends = [match.start() for match in re.finditer("/", path)] + [len(path)]
     found = [entry for end in ends for entry in locations.get(path[:end], ())]
@@ -244,17 +247,17 @@ def _covering(locations: _Locations, path: str) -> list[Section]:
 
 #: For SetEnvIf and similar directives: the index of the first argument that is a variable.
 _FIRST_VARIABLE = {"setenvif": 2, "setenvifnocase": 2, "browsermatch": 1, "browsermatchnocase": 1, "setenvifexpr": 1}
-_NOT_RULES = {"setenv", "passenv", "unsetenv"}
+_NOT_COMPUTED = {"setenv", "passenv", "unsetenv"}
 _REWRITE_FLAG = re.compile(r"(?:^|[\[,])\s*E(?:NV)?=!?\s*(?:S3|[$%])", re.IGNORECASE)
 
 
-def _has_rules(section: Section) -> bool:
-    """Whether it contains rules that may set settings."""
+def _has_computed_settings(section: Section) -> bool:
+    """Whether it contains a SetEnvIf, RewriteRule [E=] or the like that may compute a setting."""
     for child in section.directives:
         if child.name == "rewriterule":
             if len(child.words) > 2 and _REWRITE_FLAG.search(child.words[2]):
                 return True
-        elif child.name in _NOT_RULES or child.name.startswith("<"):
+        elif child.name in _NOT_COMPUTED or child.name.startswith("<"):
             continue
         elif (first := _FIRST_VARIABLE.get(child.name)) is not None and any(
             re.match(r"!?(?:S3|[$])", word, re.IGNORECASE) for word in child.words[first:]
@@ -265,8 +268,8 @@ def _has_rules(section: Section) -> bool:
     return False
 
 
-def setting_by_rule(directive: Directive) -> str:
-    """Return the name of the setting that a rule sets when it applies, or an empty string."""
+def computed_setting(directive: Directive) -> str:
+    """Return the name of the setting that a SetEnvIf or RewriteRule [E=] computes, or an empty string."""
     words = directive.words if directive.name in _FIRST_VARIABLE or directive.name == "rewriterule" else ()
     if directive.name == "rewriterule":
         flags = words[2].strip("[]").split(",") if len(words) > 2 else []

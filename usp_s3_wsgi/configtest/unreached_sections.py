@@ -8,7 +8,7 @@ import re
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
-from usp_s3_wsgi.configtest.proxy_rules import ProxyRule, ProxyRules
+from usp_s3_wsgi.configtest.proxy_directives import ProxyDirective, ProxyDirectives
 from usp_s3_wsgi.configtest.server_config import Section, Server
 from usp_s3_wsgi.configtest.urls import canonical, without_secrets
 
@@ -16,36 +16,52 @@ from usp_s3_wsgi.configtest.urls import canonical, without_secrets
 _LOOPBACK = re.compile(r"(?<=//)(?:localhost|127\.0\.0\.1|\[::1\])(?=[:/]|\Z)")
 #: From this ratio of difflib.SequenceMatcher on, a URL counts as another one with a typo.
 _MIN_SIMILARITY = 0.8
-#: Limits of the pairwise comparison of sections and rules.
+#: Limits of the pairwise comparison of sections and proxy directives.
 _MAX_SECTIONS = 20
-_MAX_RULES = 1000
+_MAX_PROXY_DIRECTIVES = 1000
 
 
 def check(
-    servers: list[Server], all_rules: list[ProxyRules], reached: set[int], signed: set[int], findings: Findings
+    servers: list[Server],
+    all_proxy_directives: list[ProxyDirectives],
+    reached: set[int],
+    signed: set[int],
+    findings: Findings,
 ) -> None:
     """Report the sections that no request matches.
 
-    ``reached``: the ids of the sections that requests match; ``signed``: of the rules whose requests match a section.
+    ``reached``: the ids of the sections that requests match; ``signed``: of the proxy directives with
+    requests that are signed or may match a section.
     """
     undecided: list[tuple[Section, Directive]] = []
     compared = 0
-    for server, own in zip(servers, all_rules, strict=True):
-        relevant = all_rules if server.main is None else [all_rules[0], own]
-        if any(rules.is_forward_proxy for rules in (*relevant, all_rules[0])):
+    for server, server_directives in zip(servers, all_proxy_directives, strict=True):
+        relevant = all_proxy_directives if server.main is None else [all_proxy_directives[0], server_directives]
+        if any(proxy_directives.is_forward_proxy for proxy_directives in (*relevant, all_proxy_directives[0])):
             continue  # clients choose the URL
         unreached = [
             section for section in server.proxy_sections if section.has_settings and id(section) not in reached
         ]
         if not unreached:
             continue
-        candidates = [rule for rules in relevant for rule in (*rules.all, *rules.unused_members)]
-        undecided_rules = [rule for rule in candidates if not rule.has_known_host]
-        subrequests = next((rules.subrequests for rules in relevant if rules.subrequests), None)
-        unsigned = [rule for rule in candidates if id(rule) not in signed][:_MAX_RULES]
+        candidates = [
+            proxy_directive
+            for proxy_directives in relevant
+            for proxy_directive in (*proxy_directives.all, *proxy_directives.unused_members)
+        ]
+        undecided_directives = [proxy_directive for proxy_directive in candidates if not proxy_directive.has_known_host]
+        subrequests = next(
+            (proxy_directives.subrequests for proxy_directives in relevant if proxy_directives.subrequests), None
+        )
+        unsigned = [proxy_directive for proxy_directive in candidates if id(proxy_directive) not in signed][
+            :_MAX_PROXY_DIRECTIVES
+        ]
         for section in unreached:
             assert section.directive is not None
-            possible = next((rule for rule in undecided_rules if _may_match(rule, section)), None)
+            possible = next(
+                (proxy_directive for proxy_directive in undecided_directives if _may_match(proxy_directive, section)),
+                None,
+            )
             if possible is not None:
                 undecided.append((section, possible.directive))
                 continue
@@ -86,32 +102,32 @@ def _report_undecided(undecided: list[tuple[Section, Directive]], findings: Find
     )
 
 
-def _may_match(rule: ProxyRule, section: Section) -> bool:
-    """Whether requests of a rule with an unknown host may match a section: the literal part of its URL allows it."""
+def _may_match(proxy_directive: ProxyDirective, section: Section) -> bool:
+    """Whether requests to an unknown host may match a section: the literal part of the directive's URL allows it."""
     return any(
         url.startswith(prefix)
         for url in (section.argument, canonical(section.argument))
-        for prefix in (rule.url, rule.canonical)
+        for prefix in (proxy_directive.url, proxy_directive.canonical)
     )
 
 
-def _most_similar(section: Section, rules: list[ProxyRule]) -> ProxyRule | None:
+def _most_similar(section: Section, proxy_directives: list[ProxyDirective]) -> ProxyDirective | None:
     section_url = _normalized(canonical(section.argument))
     best, best_ratio = None, _MIN_SIMILARITY
     matcher = difflib.SequenceMatcher(None, "", section_url, autojunk=False)
-    for rule in rules:
-        url = _normalized(rule.canonical)
+    for proxy_directive in proxy_directives:
+        url = _normalized(proxy_directive.canonical)
         shorter = section_url[: len(url)] if len(section_url) > len(url) else section_url
         other = url[: len(shorter) + 1]
         if shorter.rstrip("/") == other.rstrip("/"):
-            return rule
+            return proxy_directive
         matcher.set_seq1(url[: len(section_url) + 1])
         if (
             matcher.real_quick_ratio() > best_ratio
             and matcher.quick_ratio() > best_ratio
             and (ratio := matcher.ratio()) > best_ratio
         ):
-            best, best_ratio = rule, ratio
+            best, best_ratio = proxy_directive, ratio
     return best
 
 

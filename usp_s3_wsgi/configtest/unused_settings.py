@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.gateway_mounts import Mount
-from usp_s3_wsgi.configtest.proxy_rules import ProxyRule, ProxyRules
+from usp_s3_wsgi.configtest.proxy_directives import ProxyDirective, ProxyDirectives
 from usp_s3_wsgi.configtest.server_config import SETTING_NAMES, Section, Server
 
 #: httpd's own handlers, which use no variables; another handler may be a program that the settings are for.
@@ -23,25 +23,32 @@ _HANDLER_DIRECTIVES = {"sethandler", "addhandler", "addtype", "forcetype", "rewr
 _PROGRAM_DIRECTIVES = {"wsgihandlerscript", "wsgidispatchscript", "action", "script"}
 
 
-def check(servers: list[Server], mounts: list[Mount], all_rules: list[ProxyRules], findings: Findings) -> None:
+def check(
+    servers: list[Server], mounts: list[Mount], all_proxy_directives: list[ProxyDirectives], findings: Findings
+) -> None:
     """Report Location sections and servers whose settings apply to no request."""
     mounts_by_server: dict[int, list[Mount]] = {}
     for mount in mounts:
         mounts_by_server.setdefault(id(mount.server), []).append(mount)
-    rules_by_server = {id(rules.server): [*rules.all, *rules.to_balancers] for rules in all_rules}
+    proxy_directives_by_server = {
+        id(proxy_directives.server): [*proxy_directives.all, *proxy_directives.to_balancers]
+        for proxy_directives in all_proxy_directives
+    }
     for server in servers:
         locations = [section for section in server.sections if section.is_location and section.has_settings]
         if not locations and not server.top_level.has_settings:
             continue
         relevant = server.merge_order if server.main else servers
         programs = [path for one in relevant for path in _program_paths(one)]
-        own_mounts = [mount for one in relevant for mount in mounts_by_server.get(id(one), ())]
-        rules = [rule for one in relevant for rule in rules_by_server[id(one)]]
-        used = _UsedPaths([*(mount.path for mount in own_mounts), *programs], rules)
+        server_mounts = [mount for one in relevant for mount in mounts_by_server.get(id(one), ())]
+        proxy_directives = [
+            proxy_directive for one in relevant for proxy_directive in proxy_directives_by_server[id(one)]
+        ]
+        used = _UsedPaths([*(mount.path for mount in server_mounts), *programs], proxy_directives)
         for section in locations:
             if not used.includes(section):
-                _report_location(section, rules, findings)
-        if server.top_level.has_settings and not own_mounts and not programs and not _has_sections(relevant):
+                _report_location(section, proxy_directives, findings)
+        if server.top_level.has_settings and not server_mounts and not programs and not _has_sections(relevant):
             first = next(value for name, value in server.top_level.variables.items() if name in SETTING_NAMES)
             findings.warning(
                 FindingCode.SERVER_SETTINGS_NOT_USED,
@@ -58,7 +65,7 @@ def _program_paths(server: Server) -> Iterator[str | None]:
         for child in section.directives:
             words = child.words if child.name in _HANDLER_DIRECTIVES else ()
             if child.name == "sethandler" and words and words[0].lower() not in _OWN_HANDLERS:
-                if not words[0].lower().startswith("proxy:http"):  # a proxy rule
+                if not words[0].lower().startswith("proxy:http"):  # a proxy directive
                     yield path
             elif (
                 (child.name == "addhandler" and words and words[0].lower() not in _OWN_HANDLERS)
@@ -80,23 +87,35 @@ def _has_sections(servers: Iterable[Server]) -> bool:
 class _UsedPaths:
     """The paths for which requests are served by an application, or proxied."""
 
-    def __init__(self, paths: list[str | None], rules: list[ProxyRule]) -> None:
-        # To a ProxyPass, the Location sections at and below its path apply; to other rules, also those around it.
-        is_pass = [rule.kind == "pass" and _is_http(rule) for rule in rules]
-        proxy_passes = [rule for rule, yes in zip(rules, is_pass, strict=True) if yes]
-        others = [rule for rule, yes in zip(rules, is_pass, strict=True) if not yes]
-        paths = paths + [_path(rule) for rule in others if rule.section is None or rule.section.is_location]
+    def __init__(self, paths: list[str | None], proxy_directives: list[ProxyDirective]) -> None:
+        # To a ProxyPass, the Location sections at and below its path apply; to other directives, also those around it.
+        is_proxypass = [
+            proxy_directive.kind == "proxypass" and _is_http(proxy_directive) for proxy_directive in proxy_directives
+        ]
+        proxypass_directives = [
+            proxy_directive for proxy_directive, yes in zip(proxy_directives, is_proxypass, strict=True) if yes
+        ]
+        others = [
+            proxy_directive for proxy_directive, yes in zip(proxy_directives, is_proxypass, strict=True) if not yes
+        ]
+        paths = paths + [
+            _path(proxy_directive)
+            for proxy_directive in others
+            if proxy_directive.section is None or proxy_directive.section.is_location
+        ]
         self._is_unknown = any(path is None for path in paths)
         self._paths = {_steps(path) for path in paths if path is not None}
-        self._by_path: dict[tuple[str, ...], list[ProxyRule]] = {}
-        self._by_outer_path: dict[tuple[str, ...], list[ProxyRule]] = {}
-        for rule in proxy_passes:
-            steps = _steps(rule.path or "/")
-            self._by_path.setdefault(steps, []).append(rule)
+        self._by_path: dict[tuple[str, ...], list[ProxyDirective]] = {}
+        self._by_outer_path: dict[tuple[str, ...], list[ProxyDirective]] = {}
+        for proxy_directive in proxypass_directives:
+            steps = _steps(proxy_directive.path or "/")
+            self._by_path.setdefault(steps, []).append(proxy_directive)
             for end in range(len(steps) + 1):
-                self._by_outer_path.setdefault(steps[:end], []).append(rule)
+                self._by_outer_path.setdefault(steps[:end], []).append(proxy_directive)
         self._outer_paths = {steps[:end] for steps in self._paths for end in range(len(steps) + 1)}
-        self._sections_with_rules = {id(rule.section) for rule in rules if rule.section is not None}
+        self._sections_with_proxy_directives = {
+            id(proxy_directive.section) for proxy_directive in proxy_directives if proxy_directive.section is not None
+        }
 
     def includes(self, section: Section) -> bool:
         """Whether the settings of a Location section apply to some requests."""
@@ -105,40 +124,63 @@ class _UsedPaths:
         bucket = section.variables["s3bucketurl"].value if "s3bucketurl" in section.variables else ""
         return (
             self._is_unknown
-            or id(section) in self._sections_with_rules
+            or id(section) in self._sections_with_proxy_directives
             or steps in self._outer_paths
             or any(outer in self._paths for outer in outer_paths)
-            or any(_may_use(bucket, rule) for outer in outer_paths for rule in self._by_path.get(outer, ()))
-            or any(bucket and _may_use(bucket, rule) for rule in self._by_outer_path.get(steps, ()))
+            or any(
+                _may_use(bucket, proxy_directive)
+                for outer in outer_paths
+                for proxy_directive in self._by_path.get(outer, ())
+            )
+            or any(
+                bucket and _may_use(bucket, proxy_directive) for proxy_directive in self._by_outer_path.get(steps, ())
+            )
         )
 
 
-def _path(rule: ProxyRule) -> str | None:
-    return rule.section.argument if rule.section is not None else rule.path
+def _path(proxy_directive: ProxyDirective) -> str | None:
+    return proxy_directive.section.argument if proxy_directive.section is not None else proxy_directive.path
 
 
-def _may_use(bucket: str, rule: ProxyRule) -> bool:
+def _may_use(bucket: str, proxy_directive: ProxyDirective) -> bool:
     """Whether settings with this S3BucketURL, which may be empty, can apply to the requests of a ProxyPass."""
-    return not bucket or rule.uses_bucket(bucket) is not False
+    return not bucket or proxy_directive.sends_to_bucket(bucket) is not False
 
 
-def _is_http(rule: ProxyRule) -> bool:
-    return rule.canonical.startswith(("http://", "https://", "balancer:"))
+def _is_http(proxy_directive: ProxyDirective) -> bool:
+    return proxy_directive.canonical.startswith(("http://", "https://", "balancer:"))
 
 
 def _steps(path: str) -> tuple[str, ...]:
     return tuple(path.strip("/").split("/")) if path.strip("/") else ()
 
 
-def _report_location(section: Section, rules: list[ProxyRule], findings: Findings) -> None:
+def _report_location(section: Section, proxy_directives: list[ProxyDirective], findings: Findings) -> None:
     assert section.directive is not None
     steps = _steps(section.argument)
-    passes = (rule for rule in rules if rule.path is not None and rule.kind == "pass" and _is_http(rule))
-    inner = next((rule for rule in passes if _steps(rule.path or "/")[: len(steps)] == steps), None)
+    proxypass_directives = (
+        proxy_directive
+        for proxy_directive in proxy_directives
+        if proxy_directive.path is not None and proxy_directive.kind == "proxypass" and _is_http(proxy_directive)
+    )
+    inner = next(
+        (
+            proxy_directive
+            for proxy_directive in proxypass_directives
+            if _steps(proxy_directive.path or "/")[: len(steps)] == steps
+        ),
+        None,
+    )
     bucket = section.variables["s3bucketurl"].value if "s3bucketurl" in section.variables else ""
     outer_paths = [steps[:end] for end in range(len(steps) + 1)]
     outer = next(
-        (rule for rule in rules if rule.kind == "pass" and _is_http(rule) and _steps(rule.path or "/") in outer_paths),
+        (
+            proxy_directive
+            for proxy_directive in proxy_directives
+            if proxy_directive.kind == "proxypass"
+            and _is_http(proxy_directive)
+            and _steps(proxy_directive.path or "/") in outer_paths
+        ),
         None,
     )
     if bucket and outer is not None:

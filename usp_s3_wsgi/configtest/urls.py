@@ -50,22 +50,22 @@ def without_socket(url: str) -> str:
     return url
 
 
-def is_below(url: str, section_url: str, is_complete: bool = True) -> bool:
+def is_below(url: str, section_url: str, is_literal: bool = True) -> bool:
     """Whether every URL that begins with ``url`` is below the URL of a section.
 
-    ``is_complete``: only a path follows ``url``, or nothing.
+    ``is_literal``: only a path follows ``url``, or nothing.
     """
     if not url.startswith(section_url):
-        return is_complete and f"{url}/" == section_url
+        return is_literal and f"{url}/" == section_url
     rest = url[len(section_url) :]
-    return section_url.endswith("/") or (rest[0] in "/?" if rest else is_complete)
+    return section_url.endswith("/") or (rest[0] in "/?" if rest else is_literal)
 
 
-def is_partly_below(url: str, section_url: str, is_complete: bool = True) -> bool:
+def is_partly_below(url: str, section_url: str, is_literal: bool = True) -> bool:
     """Whether some URLs that begin with ``url`` are below the URL of a section."""
     if not section_url.startswith(url):
         return False
-    return not is_complete or url.endswith("/") or section_url[len(url) : len(url) + 1] in {"/", ""}
+    return not is_literal or url.endswith("/") or section_url[len(url) : len(url) + 1] in {"/", ""}
 
 
 def is_path_below(path: str, above: str) -> bool:

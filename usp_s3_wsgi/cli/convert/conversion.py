@@ -9,8 +9,8 @@ from usp_s3_wsgi.cli.convert import includes
 from usp_s3_wsgi.cli.convert.configtest_check import check_converted
 from usp_s3_wsgi.cli.convert.gateway import to_gateway
 from usp_s3_wsgi.cli.convert.line_edits import Conversion, LineEdits, Message
+from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import check_lines, is_mod_unified_s3_auth_line
 from usp_s3_wsgi.cli.convert.proxy import to_proxy
-from usp_s3_wsgi.cli.convert.vendor_module import check_lines, is_vendor_line
 from usp_s3_wsgi.configtest.apache_syntax import parse, walk
 
 #: ``proxy``: mod_proxy sends the requests, in the sections as they are. ``gateway``: mounts replace the sections.
@@ -18,10 +18,10 @@ Mode: TypeAlias = Literal["proxy", "gateway"]
 
 
 def convert(text: str, to: Mode, file: Path | None = None) -> Conversion:
-    """Return the configuration with our settings in place of the vendor's directives, and messages for the operator.
+    """Return the configuration with our settings in place of the directives of mod_unified_s3_auth, and messages.
 
     ``file``: where the text is from; files that it includes are looked for in the directories above. A text without
-    directives of the vendor stays the same, byte for byte, and so does the text that this function returned.
+    directives of mod_unified_s3_auth stays the same, byte for byte, and so does the text that this function returned.
 
     Raises:
         ApacheConfigError: the sections of the text are not nested correctly.
@@ -30,7 +30,7 @@ def convert(text: str, to: Mode, file: Path | None = None) -> Conversion:
     edits = LineEdits(nodes)
     includes.check(nodes, file, edits)
     findings: list[Message] = []
-    if any(is_vendor_line(line) for line, _ in walk(nodes)):
+    if any(is_mod_unified_s3_auth_line(line) for line, _ in walk(nodes)):
         check_lines(nodes, edits)
         (to_proxy if to == "proxy" else to_gateway)(nodes, edits)
         with_error = {message.line for message in edits.messages() if message.is_error}

@@ -1,4 +1,4 @@
-"""Evaluates the conditions, variables, macros and includes of a file, as httpd does when it reads the file.
+"""Evaluates configuration-time tests, variables, macros and includes of a file, as httpd does when it reads the file.
 
 A value that the file does not contain is replaced by a sample: ``${REMOTE_STORAGE_URL}`` by the URL of a bucket,
 ``${S3_REGION}`` by a region. The result is what httpd itself sends to configtest.
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from usp_s3_wsgi.cli.convert.includes import INCLUDE_DIRECTIVES, read_included
-from usp_s3_wsgi.cli.convert.nested_lines import CONDITION_SECTIONS
-from usp_s3_wsgi.cli.convert.vendor_module import VENDOR_DIRECTIVES, set_env
+from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import S3_DIRECTIVES, set_env
+from usp_s3_wsgi.cli.convert.nested_lines import CONFIGURATION_TIME_TESTS
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, Line, Node, Section, parse, quoted, render, walk
 from usp_s3_wsgi.configtest.parsed_config import Directive
 
 #: What an ``<IfDefine>`` or the like tests: the section's name in lowercase and its argument without the "!".
-Condition = tuple[str, str]
+ConfigurationTimeTest = tuple[str, str]
 #: Returns the number of a line in the old configuration for its number in the text that is read.
 Origin = Callable[[int], int]
 
@@ -40,7 +40,7 @@ _SAMPLES = {
     "s3rolearn": "arn:aws:iam::123456789012:role/sample",
     "s3proxyset": "timeout=30",
 }
-#: Directives of other programs, which are left out: the vendor's directives show that the settings are for S3.
+#: Directives of other programs, which are left out: the S3 directives show that the settings are for S3.
 _OTHER_PROGRAMS = {"addhandler", "addtype", "forcetype", "action", "script", "scriptalias", "scriptaliasmatch"}
 _OTHER_PROGRAMS |= {"fallbackresource", "wsgihandlerscript", "wsgidispatchscript"}
 _MAX_DEPTH = 8
@@ -55,16 +55,16 @@ class Macro(NamedTuple):
     origin: Origin
 
 
-def condition(section: Section) -> tuple[Condition, bool]:
-    """Return the condition that a section tests, and the value for which httpd reads the lines of the section."""
+def test_of(section: Section) -> tuple[ConfigurationTimeTest, bool]:
+    """Return what a section tests, and the result for which httpd reads the lines of the section."""
     word = " ".join(section.opening.arguments)
     return (section.name, word.removeprefix("!")), not word.startswith("!")
 
 
 class Evaluation:
-    """One evaluation of a configuration. ``false``: the unknown conditions that are false; all others are true."""
+    """One evaluation of a configuration. ``false``: the unknown tests that are false; all others are true."""
 
-    def __init__(self, file: Path | None, false: Iterable[Condition] = ()) -> None:
+    def __init__(self, file: Path | None, false: Iterable[ConfigurationTimeTest] = ()) -> None:
         self._file, self._false = file, frozenset(false)
         self._variables: dict[str, str] = {"USP_S3_WSGI": "/usp_s3.wsgi"}
         self._defined: dict[str, bool] = {}
@@ -87,7 +87,7 @@ class Evaluation:
         for node in nodes:
             if isinstance(node, Line):
                 yield from self._line(node, origin, depth)
-            elif node.name in CONDITION_SECTIONS:
+            elif node.name in CONFIGURATION_TIME_TESTS:
                 if self._is_true(node):
                     yield from self._nodes(node.body, origin, depth)
             elif node.name == "macro":
@@ -125,7 +125,7 @@ class Evaluation:
         return _VARIABLE.sub(lambda match: self._variables.get(match[1], match[0]), text)
 
     def _is_true(self, section: Section) -> bool:
-        tested, expected = condition(section)
+        tested, expected = test_of(section)
         if tested[0] == "ifversion":
             return not section.opening.arguments[:1] or section.opening.arguments[0][0] not in "<!"
         if tested[0] == "ifdefine" and tested[1] in self._defined:
@@ -184,7 +184,7 @@ def _as_converted(node: Node) -> Node:
     """Return a line of an included file as it will be when that file is converted, too, as a message demands."""
     if isinstance(node, Section):
         return Section(node.opening, tuple(_as_converted(inner) for inner in node.body), node.closing)
-    if node.name not in VENDOR_DIRECTIVES:
+    if node.name not in S3_DIRECTIVES:
         return node
     return parse(set_env(node))[0]
 
@@ -197,16 +197,16 @@ def _tests_for_our_module(section: Section) -> bool:
     return section.name == "ifmodule" and section.opening.arguments in {("usp_s3_module",), ("wsgi_module",)}
 
 
-def conditions_of_keys(nodes: Iterable[Node]) -> Iterator[dict[Condition, bool]]:
-    """Yield the conditions around the keys of each section, with the values for which httpd reads the keys."""
+def tests_around_credentials(nodes: Iterable[Node]) -> Iterator[dict[ConfigurationTimeTest, bool]]:
+    """Yield the tests around the credentials of each section, with the results for which httpd reads them."""
     found: dict[int, list[list[Section]]] = {}
     for line, sections in walk(nodes):
         enclosing = [section for section in sections if not _tests_for_our_module(section)]
         if line.name == "setenv" and line.arguments[:1] in {("S3AccessKey",), ("S3SecretKey",)}:
-            depths = [index for index, section in enumerate(enclosing) if section.name not in CONDITION_SECTIONS]
+            depths = [index for index, section in enumerate(enclosing) if section.name not in CONFIGURATION_TIME_TESTS]
             if depths:
                 number = enclosing[depths[-1]].opening.number
                 found.setdefault(number, []).append(enclosing[depths[-1] + 1 :])
-    for conditions in found.values():
-        if any(conditions):
-            yield dict(condition(section) for sections in conditions for section in sections)
+    for tests in found.values():
+        if any(tests):
+            yield dict(test_of(section) for sections in tests for section in sections)

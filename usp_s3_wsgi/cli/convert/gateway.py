@@ -1,4 +1,4 @@
-"""The mode ``gateway``: mounts of the WSGI application replace the sections with directives of the vendor."""
+"""The mode ``gateway``: mounts of the WSGI application replace the sections with S3 directives."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from usp_s3_wsgi.cli.convert import mount_checks
 from usp_s3_wsgi.cli.convert.line_edits import LineEdits, commented, indent
+from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import S3_DIRECTIVES, convert_directive, convert_module, set_env
 from usp_s3_wsgi.cli.convert.mount_plan import ACCESS_CONTROL, Mount, plan_mounts
 from usp_s3_wsgi.cli.convert.nested_lines import (
-    CONDITION_SECTIONS,
+    CONFIGURATION_TIME_TESTS,
     NestedLine,
     NestedLines,
     PathIndex,
@@ -19,8 +20,7 @@ from usp_s3_wsgi.cli.convert.nested_lines import (
     section_tags,
 )
 from usp_s3_wsgi.cli.convert.proxy_targets import find_url, proxy_passes, proxy_targets
-from usp_s3_wsgi.cli.convert.s3_sections import conditions_by_directive
-from usp_s3_wsgi.cli.convert.vendor_module import VENDOR_DIRECTIVES, convert_directive, convert_module, set_env
+from usp_s3_wsgi.cli.convert.s3_sections import tests_by_directive
 from usp_s3_wsgi.config import proxy_set
 from usp_s3_wsgi.configtest.apache_syntax import Line, Node, Section, quoted, walk
 
@@ -45,12 +45,12 @@ def to_gateway(nodes: tuple[Node, ...], edits: LineEdits) -> None:
     exclusions = _Exclusions(mounts, lines)
     for mount in mounts:
         settings = [f"SetEnv S3BucketURL {quoted(mount.url)}", *certificates.convert(mount)]
-        _WRITE[mount.kind](mount, ["ProxyPass !"] * exclusions.needs_one(mount) + settings, edits)
+        _WRITE[mount.replaces](mount, ["ProxyPass !"] * exclusions.needs_one(mount) + settings, edits)
         _redirect_to_mount(mount, path_of, edits)
-    internal = {line.number: line for mount in mounts if mount.is_internal for line in mount.passes}
-    if internal:
+    loopback_lines = {line.number: line for mount in mounts if mount.is_loopback for line in mount.proxypass_lines}
+    if loopback_lines:
         edits.warn(
-            internal[min(internal)],
+            loopback_lines[min(loopback_lines)],
             "this URL uses port 80: change it to the port on which this server's first virtual host answers",
         )
     mount_checks.check(mounts, lines, edits)
@@ -61,16 +61,16 @@ class _Exclusions:
     """Which mounts need ``ProxyPass !``."""
 
     def __init__(self, mounts: Iterable[Mount], lines: NestedLines) -> None:
-        converted = {line.number for mount in mounts if not mount.is_internal for line in mount.passes}
-        self._passes = PathIndex(
+        converted = {line.number for mount in mounts if not mount.is_loopback for line in mount.proxypass_lines}
+        self._proxypass_paths = PathIndex(
             (nested.enclosing, path, url)
             for nested, path, url in proxy_passes(lines)
             if url != "!" and nested.line.number not in converted
         )
 
     def needs_one(self, mount: Mount) -> bool:
-        """Whether a ProxyPass would proxy the mount's requests: those of this server itself in an endless loop."""
-        return bool(self._passes.covering(mount.path, scope(mount.source.enclosing)))
+        """Whether a ProxyPass would proxy the mount's requests: for a loopback mount that would be an endless loop."""
+        return bool(self._proxypass_paths.at_or_above(mount.path, scope(mount.source.enclosing)))
 
 
 class _CertificateSettings:
@@ -102,12 +102,12 @@ class _CertificateSettings:
 
 
 def _head(mount: Mount, settings: list[str], inner: str) -> list[str]:
-    """Return the first lines of a mount, up to the settings that replace the vendor's directives."""
+    """Return the first lines of a mount, up to the settings that replace the S3 directives."""
     outer, path = indent(mount.source.section.opening), mount.path
     return [
         _alias(mount),
         f'{outer}<Location "{path}">',
-        *([f"{inner}Require local"] if mount.is_internal else []),
+        *([f"{inner}Require local"] if mount.is_loopback else []),
         *(f"{inner}{setting}" for setting in settings),
     ]
 
@@ -123,7 +123,7 @@ def _inner_indent(section: Section) -> str:
     return indent(first) if first else indent(section.opening) + "  "
 
 
-def _write_over_proxy(mount: Mount, settings: list[str], edits: LineEdits) -> None:
+def _replace_proxy_section(mount: Mount, settings: list[str], edits: LineEdits) -> None:
     """Convert a <Proxy> section to the mount, line by line."""
     section, inner = mount.source.section, _inner_indent(mount.source.section)
     proxy_sets = [
@@ -136,8 +136,8 @@ def _write_over_proxy(mount: Mount, settings: list[str], edits: LineEdits) -> No
     edits.replace_with_lines(section.opening, *head)
     for line, enclosing in walk(section.body):
         first = inner_section.opening if (inner_section := _inner_section(enclosing)) else line
-        if first.name in ACCESS_CONTROL and not mount.is_internal:  # it has the same meaning in the mount
-            if line.name in VENDOR_DIRECTIVES:
+        if first.name in ACCESS_CONTROL and not mount.is_loopback:  # it has the same meaning in the mount
+            if line.name in S3_DIRECTIVES:
                 convert_directive(line, edits)
             continue
         if inner_section:
@@ -145,7 +145,7 @@ def _write_over_proxy(mount: Mount, settings: list[str], edits: LineEdits) -> No
         elif line in proxy_sets and parameters:
             # The first line gets the parameters of all of them.
             edits.replace_with_lines(line, *([f"{indent(line)}{parameters}"] if line is proxy_sets[0] else []))
-        elif line.name in VENDOR_DIRECTIVES:
+        elif line.name in S3_DIRECTIVES:
             convert_directive(line, edits)
         elif not line.name.startswith("<"):
             _comment_out(line, None if line in proxy_sets else line, edits)
@@ -153,8 +153,8 @@ def _write_over_proxy(mount: Mount, settings: list[str], edits: LineEdits) -> No
 
 
 def _inner_section(enclosing: Iterable[Section]) -> Section | None:
-    """Return the outermost section that is not a condition."""
-    return next((section for section in enclosing if section.name not in CONDITION_SECTIONS), None)
+    """Return the outermost section that is not <IfModule>, <IfDefine> or the like."""
+    return next((section for section in enclosing if section.name not in CONFIGURATION_TIME_TESTS), None)
 
 
 def _comment_out(line: Line, reported: Line | None, edits: LineEdits) -> None:
@@ -174,31 +174,31 @@ def _comment_out(line: Line, reported: Line | None, edits: LineEdits) -> None:
         )
 
 
-def _write_in_location(mount: Mount, settings: list[str], edits: LineEdits) -> None:
+def _replace_proxypass(mount: Mount, settings: list[str], edits: LineEdits) -> None:
     """Keep a <Location>; the settings of the mount replace its ProxyPass."""
     opening = mount.source.section.opening
     edits.insert_before(opening, _alias(mount))
     if opening.arguments[0] != mount.path:
         edits.replace(opening, opening.with_word(1, f'"{mount.path}"'))
-    (line,) = mount.passes
+    (line,) = mount.proxypass_lines
     parameters = _proxy_set([(line, 2)], edits)
     edits.replace_with_lines(line, *(indent(line) + text for text in (*settings, parameters) if text))
     for directive in mount.source.directives:
         convert_directive(directive, edits)
 
 
-def _write_beside_location(mount: Mount, settings: list[str], edits: LineEdits) -> None:
-    """Keep a <Location> without the vendor's directives, and move these into a mount of their own."""
+def _replace_s3_directives(mount: Mount, settings: list[str], edits: LineEdits) -> None:
+    """Keep a <Location> without its S3 directives, and move these into a mount of their own."""
     section, directives = mount.source.section, mount.source.directives
     head = _head(mount, settings, _inner_indent(section))
-    conditions = conditions_by_directive(mount.source)
+    tests = tests_by_directive(mount.source)
     moved = []
     for directive in directives:
-        tags = [section_tags(condition) for condition in conditions[directive.number]]
+        tags = [section_tags(test) for test in tests[directive.number]]
         moved += [f"{indent(directive)}{opening}" for opening, _ in tags]
         moved.append(set_env(directive).rstrip("\r\n"))
         moved += [f"{indent(directive)}{closing}" for _, closing in reversed(tags)]
-    # After the <Location>: its directives must not apply to the mount, which may be below it.
+    # After the <Location>: its directives still apply to a mount below it, and this later section overrides them.
     mount_lines = (*head, *moved, f"{indent(section.closing)}</Location>")
     edits.insert_after(section.closing, *mount_lines, origin=section.opening)
     for directive in directives:
@@ -206,10 +206,10 @@ def _write_beside_location(mount: Mount, settings: list[str], edits: LineEdits) 
 
 
 _WRITE = {
-    "proxy": _write_over_proxy,
-    "path": _write_over_proxy,
-    "location": _write_in_location,
-    "beside": _write_beside_location,
+    "proxy_section": _replace_proxy_section,
+    "proxy_section_and_proxypass": _replace_proxy_section,
+    "proxypass": _replace_proxypass,
+    "s3_directives": _replace_s3_directives,
 }
 
 
@@ -238,15 +238,15 @@ def _proxy_set(parts: Sequence[tuple[Line, int]], edits: LineEdits) -> str:
 
 def _redirect_to_mount(mount: Mount, path_of: Mapping[int, str], edits: LineEdits) -> None:
     """Make the directives for the bucket send requests to the mount; ``path_of``: their paths by line number."""
-    for line in mount.passes:
-        if mount.kind == "path":
+    for line in mount.proxypass_lines:
+        if mount.replaces == "proxy_section_and_proxypass":
             edits.replace(line, commented(line, f"replaced by the mount {mount.path}: "))
-        elif mount.is_internal and (found := find_url(line, mount.url)):
+        elif mount.is_loopback and (found := find_url(line, mount.url)):
             index, rest = found
             if line.words[index].value.endswith("}") and mount.url.endswith("}"):
                 rest = "/" if path_of[line.number].endswith("/") else ""  # as the path, and so the variable, ends
             url = f"http://127.0.0.1{mount.path}{rest}"
             is_quoted = line.text[line.words[index].start] in "\"'"
             edits.replace(line, line.with_word(index, f'"{url}"' if is_quoted else quoted(url)))
-    for line in mount.reverse_passes:
+    for line in mount.proxypassreverse_lines:
         edits.replace(line, commented(line, f"not needed for the mount {mount.path}: "))

@@ -7,8 +7,8 @@ from glob import glob
 from pathlib import Path
 
 from usp_s3_wsgi.cli.convert.line_edits import LineEdits
+from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import is_mod_unified_s3_auth_line
 from usp_s3_wsgi.cli.convert.nested_lines import owning_section
-from usp_s3_wsgi.cli.convert.vendor_module import is_vendor_line
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError, Line, Node, parse, walk
 
 INCLUDE_DIRECTIVES = {"include", "includeoptional"}
@@ -40,12 +40,12 @@ def _files(path: Path) -> list[Path]:
 
 
 def check(nodes: Iterable[Node], file: Path | None, edits: LineEdits) -> None:
-    """Report included files with directives of the vendor: only one file is converted at a time."""
+    """Report included files with directives of mod_unified_s3_auth: only one file is converted at a time."""
     for line, enclosing in walk(nodes):
         if line.name not in INCLUDE_DIRECTIVES:
             continue
         content = read_included(line, file)
-        if content is not None and any(is_vendor_line(one) for one in _all_lines(content, file)):
+        if content is not None and any(is_mod_unified_s3_auth_line(one) for one in _all_lines(content, file)):
             edits.error(line, "the included files contain directives of mod_unified_s3_auth: convert them, too")
         elif content is None and owning_section(enclosing):
             edits.warn(line, "could not read the included files: convert them, too, if they contain S3 directives")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from usp_s3_wsgi.cli.convert.line_edits import LineEdits
+from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import S3_DIRECTIVES, convert_directive
 from usp_s3_wsgi.cli.convert.mount_plan import ACCESS_CONTROL, Mount
 from usp_s3_wsgi.cli.convert.nested_lines import NestedLines, PathIndex, owning_section, scope, virtual_host
 from usp_s3_wsgi.cli.convert.proxy_targets import proxy_passes
 from usp_s3_wsgi.cli.convert.s3_sections import find_s3_sections, warn_of_directives_outside
-from usp_s3_wsgi.cli.convert.vendor_module import VENDOR_DIRECTIVES, convert_directive
 from usp_s3_wsgi.configtest.apache_syntax import Enclosing, Line, Section
 
 #: Directives that also apply to a mount if they are in a later <Location> around it.
-_APPLY_TO_MOUNT = {*ACCESS_CONTROL, "proxypass", *VENDOR_DIRECTIVES}
+_APPLY_TO_MOUNT = {*ACCESS_CONTROL, "proxypass", *S3_DIRECTIVES}
 
 
 def check(mounts: Sequence[Mount], lines: NestedLines, edits: LineEdits) -> None:
@@ -29,7 +29,7 @@ def check(mounts: Sequence[Mount], lines: NestedLines, edits: LineEdits) -> None
         if line.name == "wsgiscriptalias" and line.arguments
     )
     for mount in mounts:
-        _check_passes(mount, edits)
+        _check_proxypass_lines(mount, edits)
         later_sections.check(mount, edits)
         _check_exclusions(mount, exclusions, edits)
         _check_nesting(mount, by_path, aliases, edits)
@@ -46,18 +46,18 @@ def check_unconverted(mounts: Sequence[Mount], lines: NestedLines, edits: LineEd
                 "start until you move them into the <Location> of a mount",
             )
     for line, enclosing in lines:
-        if line.name in VENDOR_DIRECTIVES and not owning_section(enclosing):
+        if line.name in S3_DIRECTIVES and not owning_section(enclosing):
             convert_directive(line, edits)
     warn_of_directives_outside(lines, edits)
 
 
-def _check_passes(mount: Mount, edits: LineEdits) -> None:
+def _check_proxypass_lines(mount: Mount, edits: LineEdits) -> None:
     for line in mount.other_lines:
         if line.name.startswith("<"):
             edits.warn(line, f"this section is for the same URL, but does not apply to the mount {mount.path}")
         else:
             edits.error(line, f"this sends requests to the bucket unsigned: change it to use the mount {mount.path}")
-    if not mount.passes:
+    if not mount.proxypass_lines:
         edits.error(
             mount.source.section.opening,
             "no ProxyPass or IsmProxyPass here sends requests to this section: change the directive that does "
@@ -84,12 +84,12 @@ class _LaterSections:
 
     def check(self, mount: Mount, edits: LineEdits) -> None:
         """Report the later sections that may apply to a mount."""
-        own = mount.source.section
-        number = own.closing.number if mount.kind == "beside" else own.opening.number
+        section = mount.source.section
+        number = section.closing.number if mount.replaces == "s3_directives" else section.opening.number
         (host,) = scope(mount.source.enclosing)
         sections = [section for other, section in self._patterns if host is None or host == other]
-        covering = self._by_path.covering(mount.path, (host,))
-        sections += [section for section in covering if section.opening.arguments[0].rstrip("/") != mount.path]
+        at_or_above = self._by_path.at_or_above(mount.path, (host,))
+        sections += [section for section in at_or_above if section.opening.arguments[0].rstrip("/") != mount.path]
         for section in sections:
             if section.opening.number > number:
                 edits.warn(
@@ -106,7 +106,7 @@ def _has_path(section: Section) -> bool:
 
 def _check_exclusions(mount: Mount, exclusions: PathIndex[Line], edits: LineEdits) -> None:
     """Report paths that mod_proxy does not proxy, and that now belong to the mount."""
-    if not mount.is_internal:
+    if not mount.is_loopback:
         for line in exclusions.at_or_below(mount.path, scope(mount.source.enclosing)):
             edits.warn(
                 line, f"this does not exclude the path from the mount {mount.path}: deny access with Require there"
@@ -116,13 +116,13 @@ def _check_exclusions(mount: Mount, exclusions: PathIndex[Line], edits: LineEdit
 def _check_nesting(mount: Mount, by_path: PathIndex[Mount], aliases: PathIndex[Line], edits: LineEdits) -> None:
     opening = mount.source.section.opening
     hosts = dict.fromkeys((0, virtual_host(mount.source.enclosing)))
-    for other in by_path.covering(mount.path, hosts):
+    for other in by_path.at_or_above(mount.path, hosts):
         if other.path != mount.path:
             edits.error(
                 opening,
                 f"the mount {mount.path} is below the mount {other.path}: move its WSGIScriptAlias before the other "
                 "one and its <Location> after the other one",
             )
-    for line in aliases.covering(mount.path, hosts):
+    for line in aliases.at_or_above(mount.path, hosts):
         if line.number < opening.number:
             edits.error(line, f"this takes the requests of the mount {mount.path}: move it after that of the mount")

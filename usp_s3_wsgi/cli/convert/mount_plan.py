@@ -1,4 +1,4 @@
-"""Plans the mounts of the mode ``gateway``: most sections with directives of the vendor become one mount each."""
+"""Plans the mounts of the mode ``gateway``: most sections with S3 directives become one mount each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from usp_s3_wsgi.cli.convert.nested_lines import (
-    CONDITION_SECTIONS,
+    CONFIGURATION_TIME_TESTS,
     NestedLine,
     NestedLines,
     owning_section,
@@ -27,7 +27,7 @@ ACCESS_CONTROL = {
     *("require", "<requireall", "<requireany", "<requirenone", "authmerging", "authtype", "authname"),
     *("order", "allow", "deny", "satisfy", "<limit", "<limitexcept"),
 }
-_PASSES = {"proxypass", "ismproxypass"}
+_PROXYPASS_DIRECTIVES = {"proxypass", "ismproxypass"}
 _USES_PATH = {"<location", "alias", "scriptalias", "proxypass", "wsgiscriptalias"}
 
 
@@ -35,27 +35,28 @@ _USES_PATH = {"<location", "alias", "scriptalias", "proxypass", "wsgiscriptalias
 class Mount:
     """A planned mount.
 
-    ``kind``: ``proxy`` replaces a ``<Proxy>`` section and serves requests of this server itself; ``path`` replaces a
-    ``<Proxy>`` section and the only ``ProxyPass`` to it; ``location`` is a ``<Location>`` that stays in place;
-    ``beside`` follows a ``<Location>``. ``passes`` will send requests to the mount, ``reverse_passes`` are their
-    ``ProxyPassReverse``, ``other_lines`` also contain the bucket's URL.
+    ``replaces``: ``proxy_section`` is a ``<Proxy>``, whose requests this server sends to the mount;
+    ``proxy_section_and_proxypass`` a ``<Proxy>`` and the only ``ProxyPass`` to it; ``proxypass`` is that of a
+    ``<Location>``, which becomes the section of the mount; ``s3_directives`` are those of a ``<Location>``, which stays
+    and sends requests to the mount after it. ``proxypass_lines`` will send requests to the mount,
+    ``proxypassreverse_lines`` are their ``ProxyPassReverse``, ``other_lines`` also contain the bucket's URL.
     """
 
     source: S3Section
-    kind: Literal["proxy", "path", "location", "beside"]
+    replaces: Literal["proxy_section", "proxy_section_and_proxypass", "proxypass", "s3_directives"]
     url: str
     path: str
-    passes: tuple[Line, ...]
-    reverse_passes: tuple[Line, ...]
+    proxypass_lines: tuple[Line, ...]
+    proxypassreverse_lines: tuple[Line, ...]
     other_lines: tuple[Line, ...]
 
     @property
-    def is_internal(self) -> bool:
-        """Whether it only serves requests of this server itself."""
-        return self.kind in {"proxy", "beside"}
+    def is_loopback(self) -> bool:
+        """Whether only this server requests it, over HTTP at 127.0.0.1."""
+        return self.replaces in {"proxy_section", "s3_directives"}
 
 
-class _ReversePasses:
+class _ProxyPassReverseLines:
     """The ProxyPassReverse lines by the URL that they contain, or a part of it, and by virtual host."""
 
     def __init__(self, lines: NestedLines, bases: Iterable[str]) -> None:
@@ -78,13 +79,13 @@ def plan_mounts(lines: NestedLines) -> list[Mount]:
     planned = [mount for s3_section in s3_sections if (mount := _plan_mount(s3_section))]
     numbers = {s3_section.section.opening.number for s3_section in s3_sections}
     outside = [one for one in lines if not any(section.opening.number in numbers for section in one.enclosing)]
-    locations = [mount for mount in planned if mount.kind != "proxy"]
-    reverse_passes = _ReversePasses(lines, [mount.url for mount in locations])
-    lines_of = _lines_by_mount([mount for mount in planned if mount.kind == "proxy"], outside)
+    locations = [mount for mount in planned if mount.replaces != "proxy_section"]
+    proxypassreverse_lines = _ProxyPassReverseLines(lines, [mount.url for mount in locations])
+    lines_of = _lines_by_mount([mount for mount in planned if mount.replaces == "proxy_section"], outside)
     mounts = [
-        _with_passes(mount, lines_of.get(id(mount), []))
-        if mount.kind == "proxy"
-        else replace(mount, reverse_passes=reverse_passes.of(mount.url, mount.source.enclosing))
+        _with_proxypass_lines(mount, lines_of.get(id(mount), []))
+        if mount.replaces == "proxy_section"
+        else replace(mount, proxypassreverse_lines=proxypassreverse_lines.of(mount.url, mount.source.enclosing))
         for mount in planned
     ]
     used = {path.rstrip("/") for line, _ in lines if line.name in _USES_PATH for path in line.arguments[:1]}
@@ -92,26 +93,28 @@ def plan_mounts(lines: NestedLines) -> list[Mount]:
 
 
 def _plan_mount(s3_section: S3Section) -> Mount | None:
-    """Plan the mount of a section by itself. An internal mount has no path yet."""
+    """Plan the mount of a section by itself. A loopback mount has no path yet."""
     section, argument = s3_section.section, s3_section.section.opening.arguments[:1]
     # Another section around it is a <Macro>, whose parameters are unknown, or one that httpd does not allow.
-    if not argument or any(outer.name not in CONDITION_SECTIONS | {"virtualhost"} for outer in s3_section.enclosing):
+    if not argument or any(
+        outer.name not in CONFIGURATION_TIME_TESTS | {"virtualhost"} for outer in s3_section.enclosing
+    ):
         return None
     if section.name == "proxy":
         # httpd accepts "/*" for "and everything below".
         url = argument[0][:-1] if argument[0].endswith("/*") else argument[0]
-        return Mount(s3_section, "proxy", url, "", (), (), ()) if _may_be_bucket(url) else None
+        return Mount(s3_section, "proxy_section", url, "", (), (), ()) if _may_be_bucket(url) else None
     if section.name != "location" or len(section.opening.arguments) != 1 or not argument[0].startswith("/"):
         return None
-    passes = [line for line, _ in walk(section.body) if line.name in _PASSES]
-    urls = [word for line in passes for word in line.arguments[:1]]
+    proxypass_lines = [line for line, _ in walk(section.body) if line.name in _PROXYPASS_DIRECTIVES]
+    urls = [word for line in proxypass_lines for word in line.arguments[:1]]
     if not urls or not _may_be_bucket(urls[0]):
         return None
-    if len(passes) == 1 and passes[0].name == "proxypass":
-        return Mount(s3_section, "location", urls[0], argument[0].rstrip("/") or "/", tuple(passes), (), ())
-    of_bucket = tuple(line for line in passes if find_url(line, urls[0]))
-    others = tuple(line for line in passes if not find_url(line, urls[0]))
-    return Mount(s3_section, "beside", urls[0], "", of_bucket, (), others)
+    if len(proxypass_lines) == 1 and proxypass_lines[0].name == "proxypass":
+        return Mount(s3_section, "proxypass", urls[0], argument[0].rstrip("/") or "/", tuple(proxypass_lines), (), ())
+    of_bucket = tuple(line for line in proxypass_lines if find_url(line, urls[0]))
+    others = tuple(line for line in proxypass_lines if not find_url(line, urls[0]))
+    return Mount(s3_section, "s3_directives", urls[0], "", of_bucket, (), others)
 
 
 def _may_be_bucket(url: str) -> bool:
@@ -130,19 +133,19 @@ def _lines_by_mount(mounts: list[Mount], outside: NestedLines) -> dict[int, list
     return found
 
 
-def _with_passes(mount: Mount, lines: list[NestedLine]) -> Mount:
+def _with_proxypass_lines(mount: Mount, lines: list[NestedLine]) -> Mount:
     """Return the mount of a ``<Proxy>`` section with the lines that contain its URL."""
-    passes = [nested for nested in lines if nested.line.name in _PASSES]
+    proxypass_lines = [nested for nested in lines if nested.line.name in _PROXYPASS_DIRECTIVES]
     mount = replace(
         mount,
-        passes=tuple(line for line, _ in passes),
-        reverse_passes=tuple(line for line, _ in lines if line.name == "proxypassreverse"),
-        other_lines=tuple(line for line, _ in lines if line.name not in _PASSES | {"proxypassreverse"}),
+        proxypass_lines=tuple(line for line, _ in proxypass_lines),
+        proxypassreverse_lines=tuple(line for line, _ in lines if line.name == "proxypassreverse"),
+        other_lines=tuple(line for line, _ in lines if line.name not in _PROXYPASS_DIRECTIVES | {"proxypassreverse"}),
     )
-    if len(passes) != 1 or not _is_plain_proxypass(passes[0], mount):
+    if len(proxypass_lines) != 1 or not _is_plain_proxypass(proxypass_lines[0], mount):
         return mount
-    path, url = passes[0].line.arguments
-    return replace(mount, kind="path", path=path.rstrip("/") or "/", url=url)
+    path, url = proxypass_lines[0].line.arguments
+    return replace(mount, replaces="proxy_section_and_proxypass", path=path.rstrip("/") or "/", url=url)
 
 
 def _is_plain_proxypass(nested: NestedLine, mount: Mount) -> bool:
@@ -158,7 +161,7 @@ def _is_plain_proxypass(nested: NestedLine, mount: Mount) -> bool:
 
 
 def _with_path(mount: Mount, used: set[str]) -> Mount:
-    """Give an internal mount a path of its own: the name of the bucket, with a number if that path is used already."""
+    """Give a loopback mount a path of its own: the name of the bucket, with a number if that path is used already."""
     if mount.path:
         return mount
     name = _bucket_name(mount.url)

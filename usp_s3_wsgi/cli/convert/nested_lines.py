@@ -13,8 +13,8 @@ from usp_s3_wsgi.configtest.apache_syntax import Enclosing, Line, Section, quote
 
 T = TypeVar("T")
 
-#: Sections that only decide whether httpd reads the lines within them.
-CONDITION_SECTIONS = {"ifmodule", "ifdefine", "ifversion", "iffile", "ifdirective", "ifsection"}
+#: Sections that httpd evaluates when it reads the configuration: they only decide whether it reads the lines within.
+CONFIGURATION_TIME_TESTS = {"ifmodule", "ifdefine", "ifversion", "iffile", "ifdirective", "ifsection"}
 
 
 class NestedLine(NamedTuple):
@@ -29,7 +29,9 @@ NestedLines: TypeAlias = Sequence[NestedLine]
 
 def owning_section(enclosing: Enclosing) -> Section | None:
     """Return the section that a line configures; None for a virtual host or the main server."""
-    inner = [section for section in enclosing if section.name not in {*CONDITION_SECTIONS, "limit", "limitexcept"}]
+    inner = [
+        section for section in enclosing if section.name not in {*CONFIGURATION_TIME_TESTS, "limit", "limitexcept"}
+    ]
     return inner[-1] if inner and inner[-1].name != "virtualhost" else None
 
 
@@ -50,13 +52,8 @@ def defined_variables(lines: Iterable[NestedLine]) -> dict[str, str]:
     return {words[0]: words[1] for words in defines if len(words) == 2}
 
 
-def covers(outer: str, inner: str) -> bool:
-    """Whether a path is the same as another, or below it."""
-    return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
-
-
 def _outer_paths(path: str) -> Iterator[str]:
-    """Yield each path that covers a path, without a slash at the end."""
+    """Yield each path that a path is at or below, without a slash at the end."""
     whole = f"{path.rstrip('/')}/"
     return (whole[:end] for end, character in enumerate(whole) if character == "/")
 
@@ -73,8 +70,8 @@ class PathIndex(Generic[T]):
                 for outer in _outer_paths(path):
                     self._at_or_below[host, outer].append((number, value))
 
-    def covering(self, path: str, hosts: Iterable[int | None]) -> list[T]:
-        """Return the values whose path covers this one, in these virtual hosts; None stands for all of them."""
+    def at_or_above(self, path: str, hosts: Iterable[int | None]) -> list[T]:
+        """Return the values whose path is the same or above, in these virtual hosts; None stands for all of them."""
         found = [entry for host in hosts for outer in _outer_paths(path) for entry in self._at.get((host, outer), ())]
         return [value for _, value in sorted(found, key=lambda entry: entry[0])]
 
@@ -90,7 +87,7 @@ def scope(enclosing: Enclosing) -> tuple[int | None]:
 
 
 class ScopeIndex:
-    """Lines by the sections that they are directly in, apart from conditions."""
+    """Lines by the sections that they are directly in, apart from configuration-time tests."""
 
     def __init__(self, lines: Iterable[NestedLine]) -> None:
         self._lines: dict[tuple[int, ...], list[NestedLine]] = defaultdict(list)
@@ -105,4 +102,4 @@ class ScopeIndex:
 
 
 def _section_numbers(enclosing: Enclosing) -> tuple[int, ...]:
-    return tuple(section.opening.number for section in enclosing if section.name not in CONDITION_SECTIONS)
+    return tuple(section.opening.number for section in enclosing if section.name not in CONFIGURATION_TIME_TESTS)

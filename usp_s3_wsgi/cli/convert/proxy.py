@@ -1,7 +1,7 @@
 """The mode ``proxy``: mod_proxy still sends the requests, and the sections stay as they are.
 
-``SetEnv`` is put before each directive of the vendor; other lines are added where usp_s3_wsgi needs them to sign the
-same requests as the vendor's module.
+``SetEnv`` is put before each directive of mod_unified_s3_auth; other lines are added where usp_s3_wsgi needs them to
+sign the same requests.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from usp_s3_wsgi.cli.convert.line_edits import LineEdits, indent
+from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import S3_DIRECTIVES, convert_directive, convert_module
 from usp_s3_wsgi.cli.convert.nested_lines import (
     NestedLine,
     NestedLines,
@@ -23,11 +24,10 @@ from usp_s3_wsgi.cli.convert.nested_lines import (
 from usp_s3_wsgi.cli.convert.proxy_targets import ProxyTarget, proxy_targets
 from usp_s3_wsgi.cli.convert.s3_sections import (
     S3Section,
-    conditions_by_directive,
     find_s3_sections,
+    tests_by_directive,
     warn_of_directives_outside,
 )
-from usp_s3_wsgi.cli.convert.vendor_module import VENDOR_DIRECTIVES, convert_directive, convert_module
 from usp_s3_wsgi.configtest.apache_syntax import Line, Node, walk
 
 #: The module that signs requests in <Proxy> sections.
@@ -64,15 +64,15 @@ _URL_WITH_IP_ADDRESS = re.compile(r"(?i)\^?https://(?:[0-9]{1,3}(?:\\?\.[0-9]{1,
 
 
 class _SectionTargets(NamedTuple):
-    """A section with directives of the vendor, and the proxy targets that they are for, if it is not a ``<Proxy>``.
+    """A section with S3 directives, and the proxy targets that they are for, if it is not a ``<Proxy>``.
 
-    ``own``: the targets in the section, or else those whose path it is at or below; ``below``: those with a path at or
-    below that of the section.
+    ``targets_in_or_above``: those in the section, or else those whose path it is at or below; ``targets_at_or_below``:
+    those with a path at or below that of the section.
     """
 
     s3_section: S3Section
-    own: tuple[ProxyTarget, ...] = ()
-    below: tuple[ProxyTarget, ...] = ()
+    targets_in_or_above: tuple[ProxyTarget, ...] = ()
+    targets_at_or_below: tuple[ProxyTarget, ...] = ()
 
 
 def to_proxy(nodes: tuple[Node, ...], edits: LineEdits) -> None:
@@ -80,13 +80,13 @@ def to_proxy(nodes: tuple[Node, ...], edits: LineEdits) -> None:
     lines = [NestedLine(*pair) for pair in walk(nodes)]
     for line, enclosing in lines:
         convert_module(line, enclosing, SIGNER, edits)
-        if line.name in VENDOR_DIRECTIVES:
+        if line.name in S3_DIRECTIVES:
             convert_directive(line, edits)
     _insert_guard(nodes, edits)
     index = _TargetIndex(lines)
     sections = [index.find(one) for one in find_s3_sections(lines) if one.section.name != "macro"]
     for one in sections:
-        _repeat_conditions(one.s3_section, edits)
+        _repeat_tests(one.s3_section, edits)
         if not one.s3_section.section.name.startswith("proxy"):
             _insert_bucket_url(one, edits)
     warn_of_directives_outside(lines, edits)
@@ -112,12 +112,12 @@ class _TargetIndex:
         """Return the targets that the directives of a section are for."""
         if s3_section.section.name.startswith("proxy"):
             return _SectionTargets(s3_section)
-        own, below = self._by_section[s3_section.section.opening.number], []
+        in_or_above, at_or_below = self._by_section[s3_section.section.opening.number], []
         if s3_section.path is not None:
             outer_paths = _outer_paths(s3_section.path)
-            own = own or [target for outer in outer_paths for target in self._at[outer]]
-            below = self._at_or_below[outer_paths[-1]]
-        return _SectionTargets(s3_section, _in_scope(own, s3_section), _in_scope(below, s3_section))
+            in_or_above = in_or_above or [target for outer in outer_paths for target in self._at[outer]]
+            at_or_below = self._at_or_below[outer_paths[-1]]
+        return _SectionTargets(s3_section, _in_scope(in_or_above, s3_section), _in_scope(at_or_below, s3_section))
 
 
 def _outer_paths(path: str) -> list[tuple[str, ...]]:
@@ -131,25 +131,25 @@ def _in_scope(targets: Iterable[ProxyTarget], s3_section: S3Section) -> tuple[Pr
     return tuple(target for target in targets if host in {0, virtual_host(target.enclosing)})
 
 
-def _repeat_conditions(s3_section: S3Section, edits: LineEdits) -> None:
-    """Put the other settings of a section into the conditions that its keys are in.
+def _repeat_tests(s3_section: S3Section, edits: LineEdits) -> None:
+    """Put the other settings of a section into the same <IfModule>, <IfDefine> and so on as its credentials.
 
-    Without keys, the vendor's module sends requests unsigned; ours rejects them, because any setting means that the
-    bucket is private.
+    Without credentials, mod_unified_s3_auth sends requests unsigned; usp_s3_module rejects them, because any setting
+    means that the bucket is private.
     """
-    conditions = conditions_by_directive(s3_section)
+    tests = tests_by_directive(s3_section)
     by_name: dict[str, list[Line]] = {}
     for directive in s3_section.directives:
         by_name.setdefault(directive.name, []).append(directive)
-    keys = [key for name in ("s3accesskey", "s3secretkey") for key in by_name.get(name, ())]
-    if any(len(by_name[key.name]) > 1 for key in keys):
-        return  # alternatives, each in its own condition
-    needed = dict.fromkeys(section_tags(section) for key in keys for section in conditions[key.number])
+    credentials = [line for name in ("s3accesskey", "s3secretkey") for line in by_name.get(name, ())]
+    if any(len(by_name[line.name]) > 1 for line in credentials):
+        return  # alternatives, each in its own <IfModule> or the like
+    needed = dict.fromkeys(section_tags(section) for line in credentials for section in tests[line.number])
     for directive in s3_section.directives:
-        if directive in keys and conditions[directive.number]:
+        if directive in credentials and tests[directive.number]:
             continue
-        own = {section_tags(section) for section in conditions[directive.number]}
-        missing = [tags for tags in needed if tags not in own]
+        existing = {section_tags(section) for section in tests[directive.number]}
+        missing = [tags for tags in needed if tags not in existing]
         edits.insert_before(directive, *(f"{indent(directive)}{opening}" for opening, _ in missing))
         edits.insert_after(directive, *(f"{indent(directive)}{closing}" for _, closing in reversed(missing)))
 
@@ -159,9 +159,9 @@ def _insert_bucket_url(section_targets: _SectionTargets, edits: LineEdits) -> No
     s3_section = section_targets.s3_section
     opening = s3_section.section.opening
     is_pattern = s3_section.section.name != "location" or opening.arguments[:1] == ("~",)
-    if not is_pattern and any(target.is_proxypass for target in section_targets.own):
+    if not is_pattern and any(target.is_proxypass for target in section_targets.targets_in_or_above):
         return
-    targets = (*section_targets.own, *section_targets.below)
+    targets = (*section_targets.targets_in_or_above, *section_targets.targets_at_or_below)
     if url := _common_bucket([target.url for target in targets]):
         first = next((one for one in s3_section.directives if one.name == "s3accesskey"), s3_section.directives[0])
         edits.insert_before(first, f'{indent(first)}SetEnv S3BucketURL "{url}"')
@@ -209,7 +209,7 @@ def _https_urls(section_targets: _SectionTargets, variables: Mapping[str, str]) 
     section = section_targets.s3_section.section
     lines = [section.opening, *(line for line, _ in walk(section.body) if line.name == "balancermember")]
     urls = [word for line in lines for word in line.arguments] if section.name.startswith("proxy") else []
-    urls += [target.url for target in (*section_targets.own, *section_targets.below)]
+    urls += [target.url for target in (*section_targets.targets_in_or_above, *section_targets.targets_at_or_below)]
     urls = [re.sub(r"\$\{(\w+)\}", lambda match: variables.get(match[1], match[0]), url) for url in urls]
     return [url for url in urls if re.match(r"\^?https:|\$\{\w+\}(?!://)|[$%@]\w", url, re.I)]
 
@@ -220,7 +220,7 @@ def _insert_guard(nodes: tuple[Node, ...], edits: LineEdits) -> None:
         if line.name == "error" and enclosing and _is(enclosing[-1].opening, f"!{SIGNER}"):
             return
     for node in nodes:
-        if any(line.name in VENDOR_DIRECTIVES for line, _ in walk([node])):
+        if any(line.name in S3_DIRECTIVES for line, _ in walk([node])):
             first = node if isinstance(node, Line) else node.opening
             edits.insert_before(first, *(indent(first) + text for text in _GUARD))
             return

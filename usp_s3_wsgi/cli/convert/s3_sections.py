@@ -1,17 +1,17 @@
-"""The sections that contain directives of the vendor."""
+"""The sections that contain S3 directives: those of mod_unified_s3_auth."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from usp_s3_wsgi.cli.convert.line_edits import LineEdits
-from usp_s3_wsgi.cli.convert.nested_lines import CONDITION_SECTIONS, NestedLines, owning_section, virtual_host
-from usp_s3_wsgi.cli.convert.vendor_module import VENDOR_DIRECTIVES, is_vendor_line
+from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import S3_DIRECTIVES, is_mod_unified_s3_auth_line
+from usp_s3_wsgi.cli.convert.nested_lines import CONFIGURATION_TIME_TESTS, NestedLines, owning_section, virtual_host
 from usp_s3_wsgi.configtest.apache_syntax import Enclosing, Line, Section, walk
 
 
 class S3Section(NamedTuple):
-    """A ``<Proxy>``, ``<Location>`` or the like with directives of the vendor, also within conditions like IfModule."""
+    """A ``<Proxy>``, ``<Location>`` or the like with S3 directives, also within IfModule and the like."""
 
     section: Section
     enclosing: Enclosing
@@ -31,23 +31,23 @@ def location_path(section: Section) -> str | None:
 
 
 def find_s3_sections(lines: NestedLines) -> list[S3Section]:
-    """Return the sections in the order of their first directive of the vendor."""
+    """Return the sections in the order of their first S3 directive."""
     found: dict[int, tuple[Section, Enclosing, list[Line]]] = {}
     for line, enclosing in lines:
-        if line.name in VENDOR_DIRECTIVES and (section := owning_section(enclosing)):
+        if line.name in S3_DIRECTIVES and (section := owning_section(enclosing)):
             outer = enclosing[: enclosing.index(section)]
             found.setdefault(section.opening.number, (section, outer, []))[2].append(line)
     return [S3Section(section, outer, tuple(directives)) for section, outer, directives in found.values()]
 
 
-def conditions_by_directive(s3_section: S3Section) -> dict[int, list[Section]]:
-    """Return the conditions around each directive, by its line number; not those that test for the vendor's module."""
+def tests_by_directive(s3_section: S3Section) -> dict[int, list[Section]]:
+    """Return the configuration-time tests around each directive, by line number; not those for mod_unified_s3_auth."""
     numbers = {directive.number for directive in s3_section.directives}
     return {
         line.number: [
             section
             for section in enclosing
-            if section.name in CONDITION_SECTIONS and not is_vendor_line(section.opening)
+            if section.name in CONFIGURATION_TIME_TESTS and not is_mod_unified_s3_auth_line(section.opening)
         ]
         for line, enclosing in walk(s3_section.section.body)
         if line.number in numbers
@@ -60,7 +60,7 @@ def warn_of_directives_outside(lines: NestedLines, edits: LineEdits) -> None:
     hosts = {virtual_host(s3_section.enclosing) for s3_section in find_s3_sections(lines)}
     for line, enclosing in lines:
         host = virtual_host(enclosing)
-        if line.name in VENDOR_DIRECTIVES and not owning_section(enclosing) and host not in checked:
+        if line.name in S3_DIRECTIVES and not owning_section(enclosing) and host not in checked:
             checked.add(host)
             if hosts and (host == 0 or host in hosts):
                 edits.warn(

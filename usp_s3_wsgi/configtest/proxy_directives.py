@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
@@ -12,15 +12,15 @@ from usp_s3_wsgi.configtest.parsed_config import Directive
 from usp_s3_wsgi.configtest.server_config import Section, Server
 from usp_s3_wsgi.configtest.urls import canonical, common_path, literal_prefix, socket_prefix, without_socket
 
-#: What ends the literal part of a URL, by the kind of rule: a backreference, a variable, a map.
+#: What ends the literal part of a URL, by the kind of proxy directive: a backreference, a variable, a map.
 _EXPANSION = {
     "rewrite": re.compile(r"(?<!\\)[$%][0-9{]"),
-    "match": re.compile(r"\$[0-9]"),
-    "pass": re.compile(r"\$\{"),
+    "proxypassmatch": re.compile(r"\$[0-9]"),
+    "proxypass": re.compile(r"\$\{"),
     "handler": re.compile(r"%\{"),
 }
 #: Directives that may contain URLs but do not send requests to them.
-_NOT_PROXY_RULES = re.compile(
+_NOT_PROXY_DIRECTIVES = re.compile(
     r"<|setenv|passenv|unsetenv|proxypassreverse|proxyset|proxyremote|noproxy|proxyhc|header|requestheader|redirect"
     r"|errordocument|rewritecond|rewritemap|rewritebase|rewriterule|browsermatch|server(?:name|alias|admin)|customlog|logformat"
     r"|errorlog|substitute|require|ssl|define|error\Z|alias|script|wsgi|allow|deny|add|auth|oidc"
@@ -28,11 +28,11 @@ _NOT_PROXY_RULES = re.compile(
 
 
 @dataclass(frozen=True, eq=False)
-class ProxyRule:
+class ProxyDirective:
     """A directive that proxies requests to a URL: ProxyPass, RewriteRule [P], SetHandler proxy:, BalancerMember.
 
-    ``kind``: pass (ProxyPass), match (ProxyPassMatch), rewrite, handler, or other (also of another module). ``url``:
-    the literal part of the URL. ``is_complete``: the URL has no variable part; only a path follows. ``path``: what all
+    ``kind``: proxypass, proxypassmatch (also ProxyPass ~), rewrite, handler, other (also of another module). ``url``:
+    the literal part of the URL. ``is_literal``: the URL has no variable part; only a path follows. ``path``: what all
     paths of the clients begin with, None if it is unknown. ``section``: the innermost section around the directive;
     for the member of a balancer, around the directive that uses the balancer. ``balancer``: the URL of the balancer of
     this member. ``socket``: ``unix:PATH|`` before the URL.
@@ -42,11 +42,16 @@ class ProxyRule:
     directive: Directive
     kind: str
     url: str
-    is_complete: bool
+    is_literal: bool
     path: str | None
     section: Section | None
     balancer: str = ""
     socket: str = ""
+
+    @property
+    def is_proxypass(self) -> bool:
+        """Whether it is a ProxyPass or ProxyPassMatch."""
+        return self.kind in {"proxypass", "proxypassmatch"}
 
     @cached_property
     def canonical(self) -> str:
@@ -54,10 +59,10 @@ class ProxyRule:
         return canonical(self.url)
 
     @cached_property
-    def lookup_url(self) -> str:
-        """The URL that mod_proxy looks up sections by.
+    def proxy_walk_url(self) -> str:
+        """The URL with which mod_proxy looks for sections (``proxy_walk``).
 
-        It is the URL as it is written, except for members of a balancer and for rules within a section.
+        It is the URL as it is written, except for members of a balancer, and RewriteRule and SetHandler in a section.
         """
         if self.balancer:
             return self.canonical
@@ -68,13 +73,13 @@ class ProxyRule:
     @cached_property
     def bucket_url(self) -> str | None:
         """The URL of a ProxyPass that names the bucket, None if it does not."""
-        names_bucket = self.kind in {"pass", "match"} and not self.balancer and self.is_complete
+        names_bucket = self.is_proxypass and not self.balancer and self.is_literal
         return self.url if names_bucket and self.canonical.startswith(("http:", "https:")) else None
 
     @cached_property
-    def own_path(self) -> str | None:
+    def proxypass_path(self) -> str | None:
         """The path of a ProxyPass, or the prefix of its pattern: Location sections at or below it belong to it."""
-        return literal_prefix(self.path_argument) if self.kind == "match" else self.path
+        return literal_prefix(self.path_argument) if self.kind == "proxypassmatch" else self.path
 
     @property
     def path_argument(self) -> str:
@@ -85,9 +90,9 @@ class ProxyRule:
     @property
     def has_known_host(self) -> bool:
         """Whether the host that requests are sent to is known."""
-        return self.is_complete or bool(re.match(r"[^:/]+://[^/]+/", self.canonical))
+        return self.is_literal or bool(re.match(r"[^:/]+://[^/]+/", self.canonical))
 
-    def uses_bucket(self, bucket_url: str) -> bool | None:
+    def sends_to_bucket(self, bucket_url: str) -> bool | None:
         """Whether its requests go to the bucket of an S3BucketURL, as httpd's module decides it; None: some of them."""
         try:
             target, bucket = urlsplit(self.canonical), urlsplit(canonical(bucket_url))
@@ -100,39 +105,41 @@ class ProxyRule:
             return False
         path = unquote(target.path) or "/"
         folder = f"/{unquote(bucket.path).split('/')[1]}/" if len(bucket.path) > 1 else "/"
-        if folder == "/" or path.startswith(folder) or (self.is_complete and f"{path}/" == folder):
+        if folder == "/" or path.startswith(folder) or (self.is_literal and f"{path}/" == folder):
             return True
-        return None if folder.startswith(path) and (not self.is_complete or path == "/") else False
+        return None if folder.startswith(path) and (not self.is_literal or path == "/") else False
 
 
-class ProxyRules:
-    """All proxy rules of a server.
+class ProxyDirectives:
+    """All proxy directives of a server.
 
     ``all``: those with a URL, and for each that uses a balancer, one per member. ``to_balancers``: those that use a
-    balancer. ``unused_members``: the members of balancers that no rule of this server uses.
+    balancer. ``unused_members``: the members of balancers that no proxy directive of this server uses.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        own_members = {name: list(found) for name, found in _members(server)}
-        direct = list(_direct_rules(server))
-        self.all = [rule for rule in direct if not _split_balancer(rule.url)[0]]
-        self.to_balancers = [rule for rule in direct if _split_balancer(rule.url)[0]]
-        members = {name: list(found) for name, found in own_members.items()}
+        server_members = {name: list(found) for name, found in _members(server)}
+        direct = list(_find_proxy_directives(server))
+        self.all = [proxy_directive for proxy_directive in direct if not _split_balancer(proxy_directive.url)[0]]
+        self.to_balancers = [proxy_directive for proxy_directive in direct if _split_balancer(proxy_directive.url)[0]]
+        members = {name: list(found) for name, found in server_members.items()}
         if server.main:
             for name, found in _members(server.main):
                 members.setdefault(name, []).extend(found)
-        for rule in self.to_balancers:
-            name, rest = _split_balancer(rule.url)
+        for proxy_directive in self.to_balancers:
+            name, rest = _split_balancer(proxy_directive.url)
             for directive, url in members.get(name, ()):
+                member_url = url.rstrip("/") + rest if rest else url
                 self.all.append(
-                    ProxyRule(server, directive, rule.kind, url.rstrip("/") + rest if rest else url, rule.is_complete,
-                              rule.path, rule.section, rule.url)
-                )  # fmt: skip
-        used = {_split_balancer(rule.url)[0] for rule in self.to_balancers}
+                    replace(
+                        proxy_directive, directive=directive, url=member_url, balancer=proxy_directive.url, socket=""
+                    )
+                )
+        used = {_split_balancer(proxy_directive.url)[0] for proxy_directive in self.to_balancers}
         self.unused_members = [
-            ProxyRule(server, directive, "other", url, True, None, None, f"balancer://{name}")
-            for name, found in own_members.items()
+            ProxyDirective(server, directive, "other", url, True, None, None, f"balancer://{name}")
+            for name, found in server_members.items()
             for directive, url in found
             if name not in used
         ]
@@ -174,34 +181,36 @@ def _members(server: Server) -> Iterator[tuple[str, list[tuple[Directive, str]]]
     yield from found.items()
 
 
-def _direct_rules(server: Server) -> Iterator[ProxyRule]:
+def _find_proxy_directives(server: Server) -> Iterator[ProxyDirective]:
     for section in (server.top_level, *server.sections):
         enclosing = section if section.directive is not None else None
         for child in section.directives:
-            yield from _rules_of_directive(server, child, enclosing)
+            yield from _from_directive(server, child, enclosing)
 
 
-def _rules_of_directive(server: Server, child: Directive, section: Section | None) -> Iterator[ProxyRule]:
+def _from_directive(server: Server, child: Directive, section: Section | None) -> Iterator[ProxyDirective]:
     words = list(child.words)
     if child.name in {"proxypass", "proxypassmatch"}:
-        yield from _rules_of_proxypass(server, child, section)
+        yield from _from_proxypass(server, child, section)
     elif child.name == "rewriterule":
         if len(words) > 2 and re.search(r"(?:^|[\[,])\s*P(?:roxy)?\s*(?:[\],]|$)", words[2], re.I):
-            url, is_complete = _literal_part("rewrite", without_socket(words[1]))
+            url, is_literal = _literal_part("rewrite", without_socket(words[1]))
             path = section.argument if section and section.is_location else None if section else common_path(words[0])
-            yield ProxyRule(server, child, "rewrite", url, is_complete, path, section, "", socket_prefix(words[1]))
+            yield ProxyDirective(server, child, "rewrite", url, is_literal, path, section, "", socket_prefix(words[1]))
     elif child.name == "sethandler":
         if words and words[0][:6].lower() == "proxy:":
-            url, is_complete = _literal_part("handler", without_socket(words[0][6:]))
+            url, is_literal = _literal_part("handler", without_socket(words[0][6:]))
             path = section.argument if section and section.is_location else None
-            yield ProxyRule(server, child, "handler", url, is_complete, path, section, "", socket_prefix(words[0][6:]))
-    elif not _NOT_PROXY_RULES.match(child.name):
+            yield ProxyDirective(
+                server, child, "handler", url, is_literal, path, section, "", socket_prefix(words[0][6:])
+            )
+    elif not _NOT_PROXY_DIRECTIVES.match(child.name):
         for word in words:
             if re.match(r"(?:unix:.*\|)?(?:https?|balancer)://", word, re.I | re.S):
-                yield ProxyRule(server, child, "other", without_socket(word), True, None, section)
+                yield ProxyDirective(server, child, "other", without_socket(word), True, None, section)
 
 
-def _rules_of_proxypass(server: Server, child: Directive, section: Section | None) -> Iterator[ProxyRule]:
+def _from_proxypass(server: Server, child: Directive, section: Section | None) -> Iterator[ProxyDirective]:
     words = list(child.words)
     is_regex = child.name == "proxypassmatch" or (section is not None and section.is_pattern)
     if section is not None:
@@ -210,10 +219,10 @@ def _rules_of_proxypass(server: Server, child: Directive, section: Section | Non
         words, is_regex = words[1:], True
     if len(words) < 2 or words[1] == "!":
         return
-    kind = "match" if is_regex else "pass"
-    url, is_complete = _literal_part(kind, without_socket(words[1]))
+    kind = "proxypassmatch" if is_regex else "proxypass"
+    url, is_literal = _literal_part(kind, without_socket(words[1]))
     path = common_path(words[0]) if is_regex else words[0]
-    yield ProxyRule(server, child, kind, url, is_complete, path, section, "", socket_prefix(words[1]))
+    yield ProxyDirective(server, child, kind, url, is_literal, path, section, "", socket_prefix(words[1]))
 
 
 def _literal_part(kind: str, target: str) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""The directives of mod_unified_s3_auth, the conditions that test for it, and how both modes convert them."""
+"""The directives of mod_unified_s3_auth, the configuration-time tests for it, and how both modes convert them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from usp_s3_wsgi.cli.convert.line_edits import LineEdits, commented, indent
 from usp_s3_wsgi.configtest.apache_syntax import Enclosing, Line, Node, walk
 
-#: The names of the directives, which are also those of our settings, by lowercase name.
-VENDOR_DIRECTIVES = {
+#: The names of the directives ("S3 directives"), which are also those of our settings, by lowercase name.
+S3_DIRECTIVES = {
     name.lower(): name
     for name in (
         "S3SecretKey", "S3AccessKey", "S3Region", "S3SecurityToken", "S3UseHeaders",
@@ -27,12 +27,12 @@ _FAIL_ON_403 = (
 
 
 def set_env(line: Line) -> str:
-    """Return a directive of the vendor as ``SetEnv``, with its name as ours is written and unchanged arguments."""
-    return line.with_word(0, f"SetEnv {VENDOR_DIRECTIVES[line.name]}")
+    """Return an S3 directive as ``SetEnv``, with the name as our setting is written and unchanged arguments."""
+    return line.with_word(0, f"SetEnv {S3_DIRECTIVES[line.name]}")
 
 
 def convert_directive(line: Line, edits: LineEdits) -> None:
-    """Replace a directive of the vendor with ``SetEnv``, in the same place."""
+    """Replace an S3 directive with ``SetEnv``, in the same place."""
     edits.replace(line, set_env(line))
 
 
@@ -41,8 +41,8 @@ def check_lines(nodes: Iterable[Node], edits: LineEdits) -> None:
     for line, enclosing in walk(nodes):
         if any(re.match(r"failonstatus=(?:.*,)?403(?:,|\Z)", word, re.I) for word in line.arguments):
             edits.warn(line, _FAIL_ON_403)
-        if line.name in VENDOR_DIRECTIVES:
-            name = VENDOR_DIRECTIVES[line.name]
+        if line.name in S3_DIRECTIVES:
+            name = S3_DIRECTIVES[line.name]
             if len(line.arguments) > 1:
                 edits.error(line, f"{name} has more than one value, which httpd rejects")
             if name == "S3RoleARN":
@@ -56,7 +56,7 @@ def check_lines(nodes: Iterable[Node], edits: LineEdits) -> None:
 
 
 def convert_module(line: Line, enclosing: Enclosing, module: str, edits: LineEdits) -> None:
-    """Comment out the vendor's LoadModule, and make conditions test for ``module`` instead of the vendor's."""
+    """Comment out LoadModule of mod_unified_s3_auth, and make <IfModule> test for ``module`` instead."""
     if line.name == "loadmodule" and line.arguments[:1] == (MODULE,):
         edits.replace(line, commented(line, 'replaced by usp_s3_wsgi ("usp-s3 apache-config"): '))
     if line.name == "<ifmodule" and line.arguments:
@@ -71,13 +71,13 @@ def convert_module(line: Line, enclosing: Enclosing, module: str, edits: LineEdi
         edits.replace_with_lines(line, f"{indent(line)}{tag}")
 
 
-def is_vendor_line(line: Line) -> bool:
-    """Whether a line is for the vendor's module: a directive, LoadModule, or a condition that tests for them."""
+def is_mod_unified_s3_auth_line(line: Line) -> bool:
+    """Whether a line is for mod_unified_s3_auth: a directive, LoadModule, or a test for one of them."""
     if line.name in {"loadmodule", "<ifmodule"}:
         return any(argument.removeprefix("!") in MODULE_NAMES for argument in line.arguments[:1])
-    return line.name in VENDOR_DIRECTIVES or _tests_for_directive(line)
+    return line.name in S3_DIRECTIVES or _tests_for_directive(line)
 
 
 def _tests_for_directive(line: Line) -> bool:
     names = [word.removeprefix("!").lower() for word in line.arguments[:1]]
-    return line.name == "<ifdirective" and any(name in VENDOR_DIRECTIVES for name in names)
+    return line.name == "<ifdirective" and any(name in S3_DIRECTIVES for name in names)
