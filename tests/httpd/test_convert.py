@@ -28,13 +28,13 @@ from tests.httpd.machine import (
 from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd, WithoutModule
 from tests.httpd.test_configtest import HCHECK, NEEDS_HCHECK, answers
+from tests.mod_unified_s3_auth_configurations import CASES, Bucket, expected
 from tests.s3 import EmbeddedS3
-from tests.vendor_configurations import CASES, Bucket, expected
 from usp_s3_wsgi.cli.main import main
 
 #: The virtual host of mod_unified_s3_auth's documentation, with another bucket beside the Origin's.
-VENDORS = """
-# Loaded as the vendor says.
+MOD_UNIFIED_S3_AUTH = """
+# Loaded as in its documentation.
 LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 <VirtualHost *>
   ServerName www.example.com
@@ -71,13 +71,13 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 
 
 @pytest.mark.parametrize("mode", ["proxy", "gateway"])
-def test_the_vendors_virtual_host(
+def test_the_documented_virtual_host(
     mode: str, s3: EmbeddedS3, tmp_path: Path, checked: list[Httpd], capsys: pytest.CaptureFixture[str]
 ) -> None:
     s3.put(BUCKET, "a b//c.mp4", b"a private film")
     url = f"{s3.url}/{BUCKET}"
     file = tmp_path / "site.conf"
-    file.write_text(VENDORS.format(url=url, secret=s3.secret_key, access=s3.access_key, region=s3.region))
+    file.write_text(MOD_UNIFIED_S3_AUTH.format(url=url, secret=s3.secret_key, access=s3.access_key, region=s3.region))
     assert main(["convert", "--to", mode, str(file)]) == 0
     text, warnings = capsys.readouterr()
     assert s3.secret_key not in warnings
@@ -139,7 +139,7 @@ def test_a_converted_section_is_not_served_without_the_signer(
     s3: EmbeddedS3, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "site.conf"
-    file.write_text(VENDORS.format(url=f"{s3.url}/{BUCKET}", secret="x", access="y", region="z"))
+    file.write_text(MOD_UNIFIED_S3_AUTH.format(url=f"{s3.url}/{BUCKET}", secret="x", access="y", region="z"))
     assert main(["convert", str(file)]) == 0
     httpd = WithoutModule(capsys.readouterr().out)
     with pytest.raises(HttpdError, match="usp_s3_module is not loaded, so requests to S3 would go out unsigned"):

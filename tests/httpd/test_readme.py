@@ -18,7 +18,7 @@ from tests.s3 import EmbeddedS3
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```apache\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-#: The blocks without directives of the vendor's module.
+#: The blocks without directives of mod_unified_s3_auth.
 PACKAGE_BLOCKS = [block for block in BLOCKS if not re.search(r"^\s*S3\w+ ", block, re.MULTILINE)]
 URL = "https://mybucket.s3.eu-central-1.amazonaws.com"
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vendor_configurations import CASES, Bucket, expected
+from tests.mod_unified_s3_auth_configurations import CASES, Bucket, expected
 from usp_s3_wsgi.cli.convert.conversion import Mode, convert
 from usp_s3_wsgi.cli.convert.line_edits import Conversion
 from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import S3_DIRECTIVES

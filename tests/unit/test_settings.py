@@ -155,7 +155,7 @@ def test_defaults() -> None:
         403,
         None,
     )
-    assert parsed.proxy_set == ProxySet(5, 30, 300, 0, True, True, 0, 0)  # as in the vendor's documentation
+    assert parsed.proxy_set == ProxySet(5, 30, 300, 0, True, True, 0, 0)  # as in Unified Streaming's documentation
 
 
 def test_other_variables_are_ignored() -> None:

@@ -94,7 +94,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 """,
         ("/vod/a.mp4",),
     ),
-    "the vendor's container": Case(
+    "Unified Streaming's container": Case(
         """
 <IfModule !unified_s3_auth_module>
   LoadModule unified_s3_auth_module /usr/lib/apache2/mod_unified_s3_auth.so
@@ -143,7 +143,7 @@ LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
             "# public\nDefine REMOTE_STORAGE_URL {url}/\nDefine REMOTE_PATH remote\nDefine S3_REGION {region}\n",
         ),
     ),
-    "the vendor's Remix container": Case(
+    "Unified Streaming's Remix container": Case(
         """
 LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 <VirtualHost *>
@@ -622,7 +622,7 @@ ProxyPass "/media" "{url}"
 </IfDirective>
 """,
     ),
-    "a condition on the vendor's file": Case(
+    "a condition on mod_unified_s3_auth's file": Case(
         """
 ProxyPass "/media" "{url}"
 #! error this condition is only true while mod_unified_s3_auth is installed: remove it
@@ -956,7 +956,7 @@ ProxyPass "/media" "{url}"
 """,
         ("/media/a.mp4", "/clips/a.mp4"),
     ),
-    "an included file with directives of the vendor": Case(
+    "an included file with directives of mod_unified_s3_auth": Case(
         """
 LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so
 ProxyPass "/media" "{url}"
