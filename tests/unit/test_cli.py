@@ -29,7 +29,7 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in APACHE_FILES:
         (folder / name).touch()
     monkeypatch.setattr(apache_config, "share_directory", lambda: folder)
-    monkeypatch.setattr(apache_config, "_extension", lambda: None)
+    monkeypatch.setattr(apache_config, "extension_module", lambda: None)
     return folder
 
 
@@ -48,7 +48,7 @@ def test_apache_config_prints_lines_whose_files_exist(capsys: pytest.CaptureFixt
 
 def _has_mod_wsgi() -> bool:
     try:
-        return apache_config._mod_wsgi().is_file()
+        return apache_config.mod_wsgi_module().is_file()
     except FileNotFoundError:
         return False
 
@@ -86,7 +86,7 @@ def test_settings_of_the_whole_server_are_printed_with_tune(share: Path, capsys:
 def test_with_the_extension_proxy_sections_sign(
     share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(apache_config, "_extension", lambda: Path("/lib/_httpd.so"))
+    monkeypatch.setattr(apache_config, "extension_module", lambda: Path("/lib/_httpd.so"))
     assert main(["apache-config", "--no-module"]) == 0
     assert active(capsys.readouterr().out)[3:] == [
         "<IfModule proxy_module>",
@@ -100,7 +100,7 @@ def test_with_the_extension_proxy_sections_sign(
 def test_the_module_comes_first(
     share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(apache_config, "_mod_wsgi", lambda: Path("/lib/mod_wsgi.so"))
+    monkeypatch.setattr(apache_config, "mod_wsgi_module", lambda: Path("/lib/mod_wsgi.so"))
     assert main(["apache-config"]) == 0
     assert capsys.readouterr().out.startswith('LoadModule wsgi_module "/lib/mod_wsgi.so"\nDefine USP_S3_PYTHON_HOME ')
 
@@ -142,7 +142,7 @@ def test_the_directory_is_found_without_metadata(tmp_path: Path, monkeypatch: py
 
 def test_an_egg_info_in_the_path_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build leaves one in the working directory: it lists the sources: gateway.conf, but no extension."""
-    installed = apache_config.share_directory(), apache_config._extension()
+    installed = apache_config.share_directory(), apache_config.extension_module()
     egg = tmp_path / "usp_s3_wsgi.egg-info"
     egg.mkdir()
     (egg / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: usp_s3_wsgi\nVersion: 0.1\n")
@@ -151,7 +151,7 @@ def test_an_egg_info_in_the_path_changes_nothing(tmp_path: Path, monkeypatch: py
     (tmp_path / "apache" / "include" / "gateway.conf").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert next(iter(importlib.metadata.distributions(name="usp_s3_wsgi"))).version == "0.1"
-    assert (apache_config.share_directory(), apache_config._extension()) == installed
+    assert (apache_config.share_directory(), apache_config.extension_module()) == installed
 
 
 @pytest.mark.parametrize("arguments", [[], ["apache-konfig"], ["apache-config", "--module"]])

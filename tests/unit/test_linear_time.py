@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from tests import wsgi
 from tests.unit.test_client_response import SETTINGS, FakeConnection, s3_response
 from usp_s3_wsgi.config import bucket_url, proxy_set
 from usp_s3_wsgi.configtest import apache_syntax
-from usp_s3_wsgi.gateway import client_request, client_response, error_document, operator_settings
+from usp_s3_wsgi.gateway import client_request, client_response, error_document, httpd_module, operator_settings
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest, split_url
 from usp_s3_wsgi.s3 import byte_range, error_response, object_request
@@ -74,6 +76,11 @@ def ignore_errors(function: Callable[..., object], *arguments: Any) -> None:
 
 def read_header(text: bytes, piece: int = 1 << 20) -> S3Response:
     return read_response(FakeConnection(text, piece), "GET", lambda connection: None)
+
+
+def parse_module_variable(text: str) -> None:
+    with patch.object(httpd_module, "PROOF", wsgi.PROOF):
+        ignore_errors(operator_settings.from_environ, wsgi.environ(USP_S3_SETTINGS=wsgi.PROOF + text))
 
 
 def read_chunked_body(text: bytes) -> None:
@@ -167,7 +174,7 @@ CASES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
         ),
         HOSTS,
     ),
-    "the variable of usp_s3_module": (lambda text: ignore_errors(operator_settings._netstring, text, 0), VALUES),
+    "the variable of usp_s3_module": (parse_module_variable, VALUES),
     "S3ProxySet": (lambda text: ignore_errors(proxy_set.parse, text), [value[:MAX_LINE_SIZE] for value in VALUES]),
     "lines of a configuration": (
         lambda text: ignore_errors(apache_syntax.parse, f"SetEnv {text}\n"),

@@ -45,8 +45,8 @@ def render(no_module: bool, tune: bool) -> str:
         FileNotFoundError: the installation lacks a file that Apache includes, or mod_wsgi without ``no_module``.
     """
     share = share_directory()
-    module = "" if no_module else f'LoadModule wsgi_module "{_mod_wsgi()}"\n'
-    extension = _extension()
+    module = "" if no_module else f'LoadModule wsgi_module "{mod_wsgi_module()}"\n'
+    extension = extension_module()
     proxy = _SIGNER.format(extension=extension, share=share) if extension else _NO_SIGNER
     tuning = _TUNING.format(share=share)
     if not tune:
@@ -104,7 +104,7 @@ def share_directory() -> Path:
     return share
 
 
-def _extension() -> Path | None:
+def extension_module() -> Path | None:
     """Return the compiled C module of this installation (``mod_usp_s3``), which httpd loads."""
     files = [*_installed_files(), *Path(usp_s3_wsgi.__file__).resolve().parent.iterdir()]
     found = (file for file in files if file.name.startswith("_httpd.") and file.suffix == ".so")
@@ -122,7 +122,12 @@ def _installed_files() -> Iterator[Path]:
                 yield Path(str(file.locate())).resolve()
 
 
-def _mod_wsgi() -> Path:
+def mod_wsgi_module() -> Path:
+    """Return the mod_wsgi of this Python.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
     spec = importlib.util.find_spec("mod_wsgi")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for module in Path(folder, "server").glob("mod_wsgi-*.so"):
