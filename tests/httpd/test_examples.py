@@ -172,7 +172,7 @@ def test_a_bucket_with_an_untrusted_certificate(start: type[Httpd], s3_tls: Embe
     httpd = start(example("proxy_virtualhost.conf", s3_tls, **replacements))
     s3_tls.clear()
     httpd.expect_error("AH02039|AH02040|AH02003|AH02004|AH01084|AH01097|AH00898|AH01102|AH10291")
-    httpd.expect_error("usp_s3_wsgi: mod_proxy got no response: 50[02]")
+    httpd.expect_error("usp_s3_wsgi: no response from S3; mod_proxy returned 50[02]")
     assert httpd.fetch("/your-bucket/dir/a//b.ism").status in {500, 502}
     assert s3_tls.requests() == []
 

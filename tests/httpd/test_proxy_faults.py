@@ -297,17 +297,20 @@ def test_https_to_a_port_without_tls(checked: list[Httpd]) -> None:
         server.expect_error("AH02003|AH01084|AH00898|AH01097|SSL Library Error|usp_s3_wsgi: ")
         assert server.fetch("/down/film.mp4").status in {500, 502}
         server.wait_for_error(
-            r"mod_proxy got no response: 50[02], the TLS handshake failed: the certificate is not trusted, or"
+            r"no response from S3; mod_proxy returned 50[02], the TLS handshake failed: the certificate is not"
+            r" trusted, or"
         )
 
 
 def test_log_lines_about_a_host_that_is_down_are_limited(httpd: Httpd) -> None:
     """This package's lines; those of mod_proxy are not."""
-    httpd.expect_error("AH00957|AH01114|AH00940|usp_s3_wsgi: mod_proxy got no response: 503")
+    httpd.expect_error("AH00957|AH01114|AH00940|usp_s3_wsgi: no response from S3; mod_proxy returned 503")
     for number in range(100):
         assert httpd.fetch(f"/down/{number}.ts").status == 503
-    httpd.wait_for_error(rf"usp_s3_wsgi: mod_proxy got no response: 503 \(GET {DOWN}/bucket/0.ts, attempt 1, ")
-    lines = [line for line in httpd.errors() if "mod_proxy got no response" in line]
+    httpd.wait_for_error(
+        rf"usp_s3_wsgi: no response from S3; mod_proxy returned 503 \(GET {DOWN}/bucket/0.ts, attempt 1, "
+    )
+    lines = [line for line in httpd.errors() if "no response from S3; mod_proxy returned" in line]
     assert len(lines) <= 10 * len(httpd.children()) < 100
 
 

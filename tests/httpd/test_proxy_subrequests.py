@@ -148,7 +148,7 @@ def test_requests_that_are_rejected_before_they_are_sent(httpd: Httpd, direction
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 @pytest.mark.parametrize("end", [close, reset])
 def test_a_bucket_without_a_response(httpd: Httpd, direction: str, end: Step) -> None:
-    httpd.expect_error("AH00957|AH01114|AH00940|AH01102|usp_s3_wsgi: mod_proxy got no response: 50[023]")
+    httpd.expect_error("AH00957|AH01114|AH00940|AH01102|usp_s3_wsgi: no response from S3; mod_proxy returned 50[023]")
     assert fetch_part(httpd, f"{DOWN}/bucket/film.mp4", direction) == Part(b"", 503, 503)
     with scripted(end):
         part = fetch_part(httpd, f"{URL}/bucket/film.mp4", direction)
@@ -157,7 +157,9 @@ def test_a_bucket_without_a_response(httpd: Httpd, direction: str, end: Step) ->
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_a_balancer_whose_only_member_is_down(httpd: Httpd, direction: str) -> None:
-    httpd.expect_error("AH00957|AH00959|AH01114|AH00940|AH01170|usp_s3_wsgi: mod_proxy got no response: 503")
+    httpd.expect_error(
+        "AH00957|AH00959|AH01114|AH00940|AH01170|usp_s3_wsgi: no response from S3; mod_proxy returned 503"
+    )
     for _ in range(2):  # the second request is not tried
         assert fetch_part(httpd, "balancer://down/film.mp4", direction) == Part(b"", 503, 503)
 

@@ -121,7 +121,9 @@ def test_without_the_verify_depth_a_providers_certificate_is_rejected(
     httpd = Httpd(with_test_names(block.replace("SSLProxyVerifyDepth 10\n", ""), s3_tls, secret, certificate))
     checked.append(httpd)
     httpd.start()
-    httpd.expect_error("AH02039|AH00898|AH01102|AH01084|AH01097|AH10291|usp_s3_wsgi: mod_proxy got no response: 50[02]")
+    httpd.expect_error(
+        "AH02039|AH00898|AH01102|AH01084|AH01097|AH10291|usp_s3_wsgi: no response from S3; mod_proxy returned 50[02]"
+    )
     assert httpd.fetch("/media/film/film.mp4").status == 500
     httpd.wait_for_error("AH02040: Certificate Verification: Certificate Chain too long")
 
@@ -140,7 +142,9 @@ def test_mod_ssl_needs_the_root_of_an_authority(
     httpd = Httpd(config)
     checked.append(httpd)
     httpd.start()
-    httpd.expect_error("AH00898|AH01102|AH01084|AH01097|AH10291|usp_s3_wsgi: mod_proxy got no response: 50[02]")
+    httpd.expect_error(
+        "AH00898|AH01102|AH01084|AH01097|AH10291|usp_s3_wsgi: no response from S3; mod_proxy returned 50[02]"
+    )
     assert httpd.fetch("/media/film/film.mp4").status == 500
     httpd.wait_for_error("AH02039: Certificate Verification: Error")
 
@@ -159,7 +163,9 @@ def test_https_by_ip_address_in_proxy(s3_tls: EmbeddedS3, certificate: Certifica
     httpd = Httpd(lines)
     checked.append(httpd)
     httpd.start()
-    httpd.expect_error(r"\[ssl:info\]|AH00898|AH01102|AH01084|AH01097|AH10291|usp_s3_wsgi: mod_proxy got no response")
+    httpd.expect_error(
+        r"\[ssl:info\]|AH00898|AH01102|AH01084|AH01097|AH10291|usp_s3_wsgi: no response from S3; mod_proxy returned"
+    )
     assert httpd.fetch("/name/a.ts").body == b"an object"
     assert httpd.fetch("/address/a.ts").status == 500
     httpd.wait_for_error("AH02411: SSL Proxy: Peer certificate does not match for hostname 127.0.0.1")

@@ -291,7 +291,14 @@ def message_lengths() -> Iterator[tuple[str, Case]]:
         "HTTP/1.1",
     ):
         invalid = first(head("Content-Length: 5", status=line) + b"hello", close)
-        yield line, Case((invalid,), 502, log=NOT_HTTP if "/2" not in line else f"{NOT_HTTP}|mod_proxy got no response")
+        yield (
+            line,
+            Case(
+                (invalid,),
+                502,
+                log=NOT_HTTP if "/2" not in line else f"{NOT_HTTP}|no response from S3; mod_proxy returned",
+            ),
+        )
     yield "no phrase", Case((head("Content-Length: 5", status="HTTP/1.1 200") + b"hello",), 200, b"hello")
     yield "leading zeros", Case((head("Content-Length: 005") + b"hello",), 200, b"hello")
     yield "after an early hint", Case((b"HTTP/1.1 103 Early\r\nContent-Length: x\r\n\r\n" + HELLO,), 200, b"hello")

@@ -34,7 +34,7 @@ from tests.wsgi import s3_settings
 from usp_s3_wsgi.config.settings import from_environ
 from usp_s3_wsgi.credentials import aws as product
 from usp_s3_wsgi.credentials import identity
-from usp_s3_wsgi.credentials.identity import TemporaryCredentials
+from usp_s3_wsgi.credentials.identity import FetchedCredentials
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
 from usp_s3_wsgi.signing.types import Credentials
 
@@ -50,7 +50,7 @@ def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ContainerMetadataFetcher, "TIMEOUT_SECONDS", 1)
 
 
-def fetch(keys: Credentials | None = None, **settings: str) -> TemporaryCredentials:
+def fetch(keys: Credentials | None = None, **settings: str) -> FetchedCredentials:
     values = s3_settings("http://127.0.0.1:1", **{**({} if keys else BASE), **settings})
     aws_identity = identity.from_settings(from_environ(values))
     assert aws_identity is not None

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from usp_s3_wsgi.credentials import refresher
-from usp_s3_wsgi.credentials.identity import TemporaryCredentials
+from usp_s3_wsgi.credentials.identity import FetchedCredentials
 from usp_s3_wsgi.credentials.refresher import Refresher
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
 from usp_s3_wsgi.signing.types import Credentials
@@ -30,7 +30,7 @@ class Source:
         self.now = NOW
         self.answered = threading.Semaphore(0)
 
-    def fetch(self) -> TemporaryCredentials:
+    def fetch(self) -> FetchedCredentials:
         self.calls += 1
         number = self.calls
         try:
@@ -38,7 +38,7 @@ class Source:
             if self.error is not None:
                 raise self.error
             expires = None if self.lifetime is None else self.now + self.lifetime
-            return TemporaryCredentials(
+            return FetchedCredentials(
                 Credentials(f"ASIA{number:016}", f"secret-{number}", f"token-{number}"), expires, "a test"
             )
         finally:

@@ -62,7 +62,7 @@ def test_a_control_character_in_a_header_that_is_not_forwarded_is_ignored() -> N
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_error_bodies_are_not_those_of_s3(status: int, method: str) -> None:
-    response = client_response.status_line_response(status, (("Retry-After", "1"),), method)
+    response = client_response.plain_text_response(status, (("Retry-After", "1"),), method)
     headers = dict(response.headers)
     text = b"".join(response.body)
     assert response.status_line.startswith(f"{status} ")
@@ -76,14 +76,14 @@ def test_error_bodies_are_not_those_of_s3(status: int, method: str) -> None:
     ["413 Content Too Large", "414 URI Too Long", "416 Range Not Satisfiable", "422 Unprocessable Content"],
 )
 def test_phrases_are_those_of_rfc_9110_with_every_python(line: str) -> None:
-    response = client_response.status_line_response(int(line[:3]), (), "GET")
+    response = client_response.plain_text_response(int(line[:3]), (), "GET")
     assert response.status_line == line
     assert b"".join(response.body) == f"{line}\n".encode()
 
 
 @pytest.mark.parametrize("status", range(400, 600))
 def test_every_error_status_has_a_status_line(status: int) -> None:
-    assert re.fullmatch(rf"{status} [A-Z].+", client_response.status_line_response(status, (), "GET").status_line)
+    assert re.fullmatch(rf"{status} [A-Z].+", client_response.plain_text_response(status, (), "GET").status_line)
     if not any(status == registered for registered in HTTPStatus):
         assert client_response.status_line(status) in {f"{status} Client Error", f"{status} Server Error"}
     elif status != HTTPStatus.IM_A_TEAPOT:  # registered as unused

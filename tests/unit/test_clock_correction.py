@@ -30,7 +30,7 @@ class Bucket:
         self.skew, self.date_skew = skew, skew if date_skew is None else date_skew
         self.state = EndpointState()
         self.correction = ClockCorrector(self.state)
-        self.granted_version = -1
+        self.accepted_version = -1
 
     def request(self, is_denied: bool = False) -> str:
         """Request an object with a query signature; ``is_denied``: a policy denies the object.
@@ -40,9 +40,9 @@ class Bucket:
         version, signed_at = self.state.version, self.state.now(CEPH)
         valid_from, valid_until = signed_at - timedelta(minutes=15), signed_at + timedelta(minutes=5)
         if not is_denied and valid_from <= now() + self.skew < valid_until:
-            self.granted_version = version
+            self.accepted_version = version
             return "granted"
-        rejected, date = RejectedSignature(signed_at, version, self.granted_version), now() + self.date_skew
+        rejected, date = RejectedSignature(signed_at, version, self.accepted_version), now() + self.date_skew
         if valid_from <= date < valid_until:
             self.correction.record_denial(CEPH, rejected)
             return "denied"

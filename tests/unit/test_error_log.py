@@ -95,10 +95,10 @@ def test_the_number_of_kinds_of_frequent_events_is_bounded() -> None:
 
 def test_a_warning_outside_of_a_request_is_rate_limited(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(20):
-        error_log.warn(LogCode.KEY_FILE_UNREADABLE, "the same each time")
+        error_log.write_to_stderr(LogCode.KEY_FILE_UNREADABLE, "the same each time")
     assert capsys.readouterr().err == "USPS30604: usp_s3_wsgi: the same each time\n" * 10
 
 
 def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    error_log.warn(LogCode.KEY_FILE_UNREADABLE, "a\nb\x1b\u20ac")
+    error_log.write_to_stderr(LogCode.KEY_FILE_UNREADABLE, "a\nb\x1b\u20ac")
     assert capsys.readouterr().err == "USPS30604: usp_s3_wsgi: a\\x0ab\\x1b\\u20ac\n"

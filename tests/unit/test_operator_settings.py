@@ -31,7 +31,12 @@ def test_only_the_settings_of_the_module_are_used() -> None:
     trusted = operator_settings.from_environ(request)
     assert trusted.settings.bucket_url.host == "127.0.0.1"
     assert trusted.settings.fallback is None
-    assert (trusted.served_path, trusted.errordocument_status, trusted.module_counts_length, trusted.is_debug) == (
+    assert (
+        trusted.served_path,
+        trusted.errordocument_status,
+        trusted.module_enforces_content_length,
+        trusted.is_debug,
+    ) == (
         None,
         None,
         True,
@@ -77,7 +82,11 @@ def test_without_the_module_its_variable_is_ignored(text: str) -> None:
     """A page may set the variable."""
     request = environ(settings=SETTINGS, USP_S3_SETTINGS=text, USP_S3_GUARDED="1", REDIRECT_STATUS="404")
     trusted = operator_settings.from_environ(request)
-    assert (trusted.module_counts_length, trusted.errordocument_status, trusted.is_debug) == (False, None, False)
+    assert (trusted.module_enforces_content_length, trusted.errordocument_status, trusted.is_debug) == (
+        False,
+        None,
+        False,
+    )
     with pytest.raises(SettingError, match="usp_s3_module"):
         operator_settings.from_environ({**request, "SERVER_PROTOCOL": "INCLUDED"})
 

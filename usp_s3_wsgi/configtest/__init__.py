@@ -29,15 +29,15 @@ def check(configuration: Configuration) -> Findings:
     """Return the findings about a configuration; the files that it names are read as the user of this process."""
     findings = Findings()
     servers = build_servers(configuration.directives)
-    all_proxy_directives = [ProxyDirectives(server) for server in servers]
+    directives_by_server = [ProxyDirectives(server) for server in servers]
     mounts = [
         mount
-        for server, proxy_directives in zip(servers, all_proxy_directives, strict=True)
+        for server, proxy_directives in zip(servers, directives_by_server, strict=True)
         for mount in gateway_mounts.check(server, proxy_directives, findings)
     ]
-    reached, signed = proxied_requests.check(servers, all_proxy_directives, findings)
-    unreached_sections.check(servers, all_proxy_directives, reached, signed, findings)
-    unused_settings.check(servers, mounts, all_proxy_directives, findings)
+    reached, signed = proxied_requests.check(servers, directives_by_server, findings)
+    unreached_sections.check(servers, directives_by_server, reached, signed, findings)
+    unused_settings.check(servers, mounts, directives_by_server, findings)
     health_checks.check(servers, findings)
     referenced_files.check(findings, configuration.may_lack_permission)
     return findings

@@ -41,9 +41,9 @@ _CREDENTIAL_SETTINGS = (
 
 
 def check(
-    servers: list[Server], all_proxy_directives: list[ProxyDirectives], findings: Findings
+    servers: list[Server], directives_by_server: list[ProxyDirectives], findings: Findings
 ) -> tuple[set[int], set[int]]:
-    """Check the settings of proxied requests; ``all_proxy_directives``: those of each server.
+    """Check the settings of proxied requests; ``directives_by_server``: those of each server.
 
     Returns the ids of the ``<Proxy>`` sections that requests match, and of the proxy directives with requests that
     are signed (by a ``<Proxy>`` or a ``<Location>``), or that may match a ``<Proxy>`` section. If all requests match
@@ -51,10 +51,10 @@ def check(
     """
     reached: set[int] = set()
     signed: set[int] = set()
-    for server, server_directives in zip(servers, all_proxy_directives, strict=True):
+    for server, server_directives in zip(servers, directives_by_server, strict=True):
         proxy_sections = ProxySections(server)
-        inherited = all_proxy_directives[0].all if server.main and server.has_s3_variables else []
-        proxy_directives = [*server_directives.all, *server_directives.unused_members, *inherited]
+        inherited = directives_by_server[0].all if server.main and server.has_s3_variables else []
+        proxy_directives = [*server_directives.all, *server_directives.members_of_unused_balancers, *inherited]
         for proxy_directive in proxy_directives:
             if authority(proxy_directive.canonical) and _check_proxy_directive(
                 server, proxy_directive, proxy_sections, reached, findings
@@ -62,19 +62,19 @@ def check(
                 signed.add(id(proxy_directive))
         for section in proxy_sections.patterns:
             _check_pattern(server, section, proxy_directives, signed, reached, findings)
-        is_forward_proxy = server_directives.is_forward_proxy or all_proxy_directives[0].is_forward_proxy
+        is_forward_proxy = server_directives.is_forward_proxy or directives_by_server[0].is_forward_proxy
         for section in proxy_sections.sections:
             if section.computed_settings and (id(section) in reached or is_forward_proxy):
                 _report_computed_settings(section, findings)
-    _check_sections(servers, all_proxy_directives, reached, findings)
+    _check_sections(servers, directives_by_server, reached, findings)
     return reached, signed
 
 
 def _check_sections(
-    servers: list[Server], all_proxy_directives: list[ProxyDirectives], reached: set[int], findings: Findings
+    servers: list[Server], directives_by_server: list[ProxyDirectives], reached: set[int], findings: Findings
 ) -> None:
     """Check each ``<Proxy>`` section by itself, whether requests match it or not."""
-    for server, server_directives in zip(servers, all_proxy_directives, strict=True):
+    for server, server_directives in zip(servers, directives_by_server, strict=True):
         for section in server.proxy_sections:
             if not section.has_s3_variables:
                 continue
@@ -83,7 +83,7 @@ def _check_sections(
                 _check_gateway_only(section, findings)
             else:
                 warn_of_misspelled(findings, section.variables)
-            to_balancers = (*all_proxy_directives[0].to_balancers, *server_directives.to_balancers)
+            to_balancers = (*directives_by_server[0].to_balancers, *server_directives.to_balancers)
             is_balancer = section.argument.lower().startswith("balancer:")
             if is_balancer and any(_is_same_balancer(proxy_directive.url, section) for proxy_directive in to_balancers):
                 reached.add(id(section))

@@ -114,7 +114,7 @@ class ProxyDirectives:
     """All proxy directives of a server.
 
     ``all``: those with a URL, and for each that uses a balancer, one per member. ``to_balancers``: those that use a
-    balancer. ``unused_members``: the members of balancers that no proxy directive of this server uses.
+    balancer. ``members_of_unused_balancers``: the members of balancers that no proxy directive of this server uses.
     """
 
     def __init__(self, server: Server) -> None:
@@ -137,14 +137,14 @@ class ProxyDirectives:
                     )
                 )
         used = {_split_balancer(proxy_directive.url)[0] for proxy_directive in self.to_balancers}
-        self.unused_members = [
+        self.members_of_unused_balancers = [
             ProxyDirective(server, directive, "other", url, True, None, None, f"balancer://{name}")
             for name, found in server_members.items()
             for directive, url in found
             if name not in used
         ]
         #: UspEnableSubreq on: Unified Origin requests the URLs that manifests contain, which are unknown here.
-        self.subrequests = next(
+        self.subrequest_directive = next(
             (
                 child
                 for section in (server.top_level, *server.sections, *server.proxy_sections)

@@ -1,4 +1,7 @@
-"""Finds ``<Proxy>`` sections that no proxied request matches, and the directive that was probably meant to."""
+"""Finds ``<Proxy>`` sections that no proxied request matches.
+
+For each, it names the directive that was probably meant to send it requests.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _MAX_PROXY_DIRECTIVES = 1000
 
 def check(
     servers: list[Server],
-    all_proxy_directives: list[ProxyDirectives],
+    directives_by_server: list[ProxyDirectives],
     reached: set[int],
     signed: set[int],
     findings: Findings,
@@ -35,9 +38,9 @@ def check(
     """
     undecided: list[tuple[Section, Directive]] = []
     compared = 0
-    for server, server_directives in zip(servers, all_proxy_directives, strict=True):
-        relevant = all_proxy_directives if server.main is None else [all_proxy_directives[0], server_directives]
-        if any(proxy_directives.is_forward_proxy for proxy_directives in (*relevant, all_proxy_directives[0])):
+    for server, server_directives in zip(servers, directives_by_server, strict=True):
+        relevant = directives_by_server if server.main is None else [directives_by_server[0], server_directives]
+        if any(one.is_forward_proxy for one in (*relevant, directives_by_server[0])):
             continue  # clients choose the URL
         unreached = [
             section for section in server.proxy_sections if section.has_settings and id(section) not in reached
@@ -45,14 +48,10 @@ def check(
         if not unreached:
             continue
         candidates = [
-            proxy_directive
-            for proxy_directives in relevant
-            for proxy_directive in (*proxy_directives.all, *proxy_directives.unused_members)
+            proxy_directive for one in relevant for proxy_directive in (*one.all, *one.members_of_unused_balancers)
         ]
         undecided_directives = [proxy_directive for proxy_directive in candidates if not proxy_directive.has_known_host]
-        subrequests = next(
-            (proxy_directives.subrequests for proxy_directives in relevant if proxy_directives.subrequests), None
-        )
+        subrequest_directive = next((one.subrequest_directive for one in relevant if one.subrequest_directive), None)
         unsigned = [proxy_directive for proxy_directive in candidates if id(proxy_directive) not in signed][
             :_MAX_PROXY_DIRECTIVES
         ]
@@ -67,8 +66,8 @@ def check(
                 continue
             compared += 1
             similar = _most_similar(section, unsigned) if compared <= _MAX_SECTIONS else None
-            if similar is None and subrequests is not None:
-                undecided.append((section, subrequests))
+            if similar is None and subrequest_directive is not None:
+                undecided.append((section, subrequest_directive))
             elif similar is None:
                 findings.warning(
                     FindingCode.SECTION_NOT_USED,

@@ -24,7 +24,7 @@ _PROGRAM_DIRECTIVES = {"wsgihandlerscript", "wsgidispatchscript", "action", "scr
 
 
 def check(
-    servers: list[Server], mounts: list[Mount], all_proxy_directives: list[ProxyDirectives], findings: Findings
+    servers: list[Server], mounts: list[Mount], directives_by_server: list[ProxyDirectives], findings: Findings
 ) -> None:
     """Report Location sections and servers whose settings apply to no request."""
     mounts_by_server: dict[int, list[Mount]] = {}
@@ -32,7 +32,7 @@ def check(
         mounts_by_server.setdefault(id(mount.server), []).append(mount)
     proxy_directives_by_server = {
         id(proxy_directives.server): [*proxy_directives.all, *proxy_directives.to_balancers]
-        for proxy_directives in all_proxy_directives
+        for proxy_directives in directives_by_server
     }
     for server in servers:
         locations = [section for section in server.sections if section.is_location and section.has_settings]

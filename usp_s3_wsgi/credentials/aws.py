@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from usp_s3_wsgi import import_path
-from usp_s3_wsgi.credentials.identity import ALREADY_EXPIRED, Identity, TemporaryCredentials
+from usp_s3_wsgi.credentials.identity import ALREADY_EXPIRED, FetchedCredentials, Identity
 from usp_s3_wsgi.errors import CredentialsUnavailable, SettingError
 from usp_s3_wsgi.signing.types import Credentials
 
@@ -31,7 +31,7 @@ _NO_CREDENTIALS = (
 )
 
 
-def fetch(identity: Identity, static_credentials: Credentials | None) -> TemporaryCredentials:
+def fetch(identity: Identity, static_credentials: Credentials | None) -> FetchedCredentials:
     """Return new credentials for an identity. ``static_credentials``: the configured keys, None for those of AWS.
 
     Without them botocore's provider chain is used: environment, web identity, shared profile, credential process,
@@ -44,7 +44,7 @@ def fetch(identity: Identity, static_credentials: Credentials | None) -> Tempora
     try:
         session = _create_session(identity)
         if static_credentials is not None:
-            source = TemporaryCredentials(static_credentials, None, "static")
+            source = FetchedCredentials(static_credentials, None, "static")
         else:
             source = _load_credentials(session)
         return source if identity.role_arn is None else _assume_role(session, identity, source)
@@ -90,7 +90,7 @@ def _data_loader() -> Any:
     return create_loader()
 
 
-def _load_credentials(session: Any) -> TemporaryCredentials:
+def _load_credentials(session: Any) -> FetchedCredentials:
     """Return the credentials that botocore's provider chain finds."""
     found = session.get_credentials()
     if found is None:
@@ -100,10 +100,10 @@ def _load_credentials(session: Any) -> TemporaryCredentials:
     # https://github.com/aws/aws-cli/blob/develop/awscli/customizations/configure/exportcreds.py
     expires: datetime | None = getattr(found, "_expiry_time", None)
     credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
-    return TemporaryCredentials(credentials, expires.timestamp() if expires else None, str(found.method))
+    return FetchedCredentials(credentials, expires.timestamp() if expires else None, str(found.method))
 
 
-def _assume_role(session: Any, identity: Identity, source: TemporaryCredentials) -> TemporaryCredentials:
+def _assume_role(session: Any, identity: Identity, source: FetchedCredentials) -> FetchedCredentials:
     """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
     client = session.create_client(
         "sts",
@@ -128,7 +128,7 @@ def _assume_role(session: Any, identity: Identity, source: TemporaryCredentials)
     credentials = Credentials(response["AccessKeyId"], response["SecretAccessKey"], response["SessionToken"])
     # The expiration is by the clock of STS. If that clock is ahead of this server's, they expire earlier than it says.
     expires = min(response["Expiration"].timestamp(), requested_at + identity.role_duration)
-    return TemporaryCredentials(credentials, expires, f"AssumeRole with {source.source} credentials")
+    return FetchedCredentials(credentials, expires, f"AssumeRole with {source.source} credentials")
 
 
 def _describe(error: Exception) -> str:

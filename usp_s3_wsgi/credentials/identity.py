@@ -12,7 +12,7 @@ ALREADY_EXPIRED = "the new credentials have already expired: check this server's
 
 
 @dataclass(frozen=True, slots=True)
-class TemporaryCredentials:
+class FetchedCredentials:
     """Credentials that expire at ``expires`` (unix seconds, None: no known expiration); ``source`` names the provider.
 
     ``source`` is botocore's name of the credential provider, such as ``iam-role``.

@@ -56,7 +56,7 @@ class KeyFileCache:
             reason = f"{name}: the content of the file {error}"
         if cached is None:
             raise SettingError(reason)
-        error_log.warn(LogCode.KEY_FILE_UNREADABLE, f"{reason}; using the value read earlier")
+        error_log.write_to_stderr(LogCode.KEY_FILE_UNREADABLE, f"{reason}; using the value read earlier")
         return cached[1]
 
 

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from usp_s3_wsgi import errors
-from usp_s3_wsgi.credentials.identity import ALREADY_EXPIRED, TemporaryCredentials
+from usp_s3_wsgi.credentials.identity import ALREADY_EXPIRED, FetchedCredentials
 from usp_s3_wsgi.errors import CredentialsUnavailable, LogCode, SettingError
 from usp_s3_wsgi.observability import error_log
 from usp_s3_wsgi.signing.types import Credentials
 
-#: Seconds before the expiration, as in botocore: from the advisory timeout on credentials are refreshed, from the
-#: mandatory timeout on failed refreshes are retried more often.
+#: Seconds before the expiration, as in botocore. When fewer seconds than the advisory timeout are left, credentials are
+#: refreshed; when fewer than the mandatory timeout are left, failed refreshes are retried more often.
 #: https://github.com/boto/botocore/blob/develop/botocore/credentials.py
 ADVISORY_REFRESH_TIMEOUT, MANDATORY_REFRESH_TIMEOUT = 15 * 60.0, 10 * 60.0
 #: Seconds between failed refreshes: exponential backoff, up to _MAX_BACKOFF; past the mandatory timeout up to
@@ -28,13 +28,13 @@ ADVISORY_REFRESH_TIMEOUT, MANDATORY_REFRESH_TIMEOUT = 15 * 60.0, 10 * 60.0
 _FIRST_BACKOFF, _MAX_BACKOFF, _MAX_MANDATORY_BACKOFF = 1.0, 60.0, 10.0
 #: Credentials that expire within this many seconds are not used: they may have expired when the request reaches S3.
 _EXPIRY_MARGIN = 1.0
-#: Seconds. All processes of an instance may hold the same credentials: they must not refresh in the same second.
+#: Seconds. All httpd processes of a machine may hold the same credentials: they must not refresh in the same second.
 _JITTER = 60.0
 #: Credentials without a known expiration, such as the keys of a profile, are loaded again after this many seconds.
 _RELOAD_INTERVAL = 60.0
-#: Credentials that S3 refuses right after they were issued are not refreshed again: new ones would be refused too. The
-#: interval doubles with each replacement, up to _MAX_REPLACE_INTERVAL. It is reset after _REPLACE_INTERVAL_RESET
-#: seconds without one.
+#: Credentials that S3 refuses are refreshed only if they were fetched at least the replace interval (seconds) ago: new
+#: ones would be refused too. The interval doubles with each replacement, up to _MAX_REPLACE_INTERVAL. It is reset after
+#: _REPLACE_INTERVAL_RESET seconds without one.
 _MIN_REPLACE_INTERVAL, _MAX_REPLACE_INTERVAL, _REPLACE_INTERVAL_RESET = 10.0, 600.0, 3600.0
 #: ``refresh_at`` of credentials that S3 has refused.
 _INVALIDATED = float("-inf")
@@ -50,16 +50,16 @@ class _Current(NamedTuple):
     It is replaced as a whole, so that it can be read without the lock.
     """
 
-    temporary: TemporaryCredentials
+    fetched: FetchedCredentials
     fetched_at: float
     refresh_at: float
 
 
 class Refresher:
-    """The credentials of one identity, per process. ``name`` is the identity's name in the error log."""
+    """The credentials of one :class:`Identity`, per process. ``name`` is the identity's name in the error log."""
 
     def __init__(
-        self, name: str, fetch: Callable[[], TemporaryCredentials], clock: Callable[[], float] = time.time
+        self, name: str, fetch: Callable[[], FetchedCredentials], clock: Callable[[], float] = time.time
     ) -> None:
         """``fetch`` returns new credentials; it may block. Raises: CredentialsUnavailable, SettingError."""
         self._name, self._fetch, self._clock = name, fetch, clock
@@ -74,25 +74,28 @@ class Refresher:
         self._invalidated_at, self._replace_interval = float("-inf"), _MIN_REPLACE_INTERVAL
 
     def get(self, timeout: float) -> Credentials:
-        """Return valid credentials. If there are none, wait for a refresh, at most ``timeout`` or 5 seconds.
+        """Return valid credentials. If there are none, wait for a refresh, at most ``timeout`` seconds.
+
+        The wait also ends 5 seconds after the start of the refresh, 1 second after a failure.
 
         Raises:
             CredentialsUnavailable, SettingError: there are no valid credentials now.
         """
         current = self._current
         if current is not None and self._clock() < current.refresh_at:
-            return current.temporary.credentials
+            return current.fetched.credentials
         with self._changed:
             self._start_refresh_if_needed()
             self._wait_until(self._is_valid, timeout)
             if self._current is None or not self._is_valid():
                 raise self._failure()
-            return self._current.temporary.credentials
+            return self._current.fetched.credentials
 
     def replace_rejected(self, rejected: Credentials, timeout: float, may_refresh: bool = True) -> bool:
         """Return whether the current credentials are other ones than ``rejected``, which S3 refused.
 
-        If they are not, refresh them (unless ``may_refresh`` is False) and wait, at most ``timeout`` seconds.
+        If they are not, refresh them (unless ``may_refresh`` is False, or they were fetched less than the replace
+        interval ago) and wait, at most ``timeout`` seconds.
         """
         with self._changed:
             if may_refresh and not self._is_other_than(rejected):
@@ -101,7 +104,7 @@ class Refresher:
             return self._is_other_than(rejected)
 
     def invalidate(self) -> None:
-        """Refresh credentials that S3 refused, in the background."""
+        """Refresh credentials that S3 refused, in the background, unless they were fetched just now."""
         with self._changed:
             self._invalidate()
 
@@ -118,7 +121,7 @@ class Refresher:
         self._start_refresh_if_needed()
 
     def _is_other_than(self, rejected: Credentials) -> bool:
-        return self._current is not None and self._current.temporary.credentials != rejected
+        return self._current is not None and self._current.fetched.credentials != rejected
 
     def _is_valid(self) -> bool:
         return self._current is not None and self._seconds_remaining() > _EXPIRY_MARGIN
@@ -127,7 +130,7 @@ class Refresher:
         """Seconds until the current credentials expire, 0 if there are none."""
         if self._current is None:
             return 0.0
-        expires = self._current.temporary.expires
+        expires = self._current.fetched.expires
         return float("inf") if expires is None else max(0.0, expires - self._clock())
 
     def _refresh_needed(self) -> bool:
@@ -157,7 +160,10 @@ class Refresher:
             self._record_failure(CredentialsUnavailable(f"cannot start a refresh thread: {type(error).__name__}"))
 
     def _wait_until(self, condition: Callable[[], bool], timeout: float) -> None:
-        """Wait until the condition holds or the refresh has ended. At most _WAIT_TIMEOUT seconds after its start."""
+        """Wait until the condition holds or the refresh has ended. At most _WAIT_TIMEOUT seconds after its start.
+
+        After a failure _WAIT_TIMEOUT_AFTER_FAILURE.
+        """
         wait_timeout = _WAIT_TIMEOUT_AFTER_FAILURE if self._failures else _WAIT_TIMEOUT
         deadline = min(time.monotonic() + timeout, self._started_at + wait_timeout)
         while self._refreshing and not condition() and (remaining := deadline - time.monotonic()) > 0:
@@ -173,7 +179,7 @@ class Refresher:
         return CredentialsUnavailable(message, max(1.0, self._retry_at - time.monotonic()))
 
     def _refresh(self, attempt: int) -> None:
-        outcome: TemporaryCredentials | errors.GatewayError
+        outcome: FetchedCredentials | errors.GatewayError
         try:
             outcome = self._fetch()
             if outcome.expires is not None and outcome.expires - self._clock() <= _EXPIRY_MARGIN:
@@ -185,7 +191,7 @@ class Refresher:
         with self._changed:
             if attempt != self._attempt:
                 return
-            if isinstance(outcome, TemporaryCredentials):
+            if isinstance(outcome, FetchedCredentials):
                 self._record_success(outcome)
             else:
                 self._record_failure(outcome)
@@ -203,9 +209,9 @@ class Refresher:
         if remaining > _EXPIRY_MARGIN:
             expire = "" if remaining == float("inf") else f", which expire in {remaining:.0f} s"
             line = f"{self._name}: refresh failed: {failure}; using the current credentials{expire}"
-            error_log.warn(LogCode.REFRESH_FAILED, line, kind=self._name)
+            error_log.write_to_stderr(LogCode.REFRESH_FAILED, line, kind=self._name)
 
-    def _record_success(self, fetched: TemporaryCredentials) -> None:
+    def _record_success(self, fetched: FetchedCredentials) -> None:
         should_log = self._current is None or self._failures > 0
         self._refreshing = False
         now, expires = self._clock(), fetched.expires
@@ -218,10 +224,10 @@ class Refresher:
         self._changed.notify_all()
         if should_log:
             line = f"{self._name}: {_describe(fetched)}"
-            error_log.warn(LogCode.CREDENTIALS_REFRESHED, line, kind=self._name)
+            error_log.write_to_stderr(LogCode.CREDENTIALS_REFRESHED, line, kind=self._name)
 
 
-def _describe(fetched: TemporaryCredentials) -> str:
+def _describe(fetched: FetchedCredentials) -> str:
     key = fetched.credentials.access_key
     short = f"{key[:4]}...{key[-4:]}" if len(key) >= 16 else "(short)"
     expiration = "no known expiration"

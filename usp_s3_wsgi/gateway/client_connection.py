@@ -31,20 +31,20 @@ _search_lock = threading.Lock()
 class ClientConnection:
     """The client's connection of one request.
 
-    ``module_counts_length``: usp_s3_module counts the body's bytes, and ends a response abnormally whose body is
-    shorter than its Content-Length. ``httpd_request``: its means to end any truncated body; None if another process
-    holds the connection, or without the module.
+    ``module_enforces_content_length``: usp_s3_module counts the body's bytes, and ends a response abnormally whose
+    body is shorter than its Content-Length. ``httpd_request``: its means to end any truncated body; None if another
+    process holds the connection, or without the module.
     """
 
     def __init__(
         self,
         environ: Mapping[str, Any],
         log: RequestLog,
-        module_counts_length: bool = False,
+        module_enforces_content_length: bool = False,
         httpd_request: HttpdRequest | None = None,
     ) -> None:
         self._environ, self._log = environ, log
-        self._counts_length, self._httpd_request = module_counts_length, httpd_request
+        self._counts_length, self._httpd_request = module_enforces_content_length, httpd_request
 
     def check_truncation_is_detectable(self, response: S3Response) -> None:
         """Raises: BadUpstreamResponse: the client could take a truncated body of this response for a complete one."""

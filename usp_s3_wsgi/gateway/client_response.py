@@ -136,7 +136,7 @@ def object_headers(response: S3Response, settings: Settings) -> Headers:
     return headers
 
 
-def status_line_response(status: int, headers: Iterable[tuple[str, str]], method: str) -> Response:
+def plain_text_response(status: int, headers: Iterable[tuple[str, str]], method: str) -> Response:
     """Return a response whose body is its status line, or has no body where there must be none."""
     if status in _STATUSES_WITHOUT_BODY:
         return Response(status, list(headers), [])
@@ -147,7 +147,7 @@ def status_line_response(status: int, headers: Iterable[tuple[str, str]], method
 
 def error_response(status: int, headers: Iterable[tuple[str, str]], method: str, is_subrequest: bool) -> Response:
     """Return the response of a failure."""
-    response = status_line_response(status, headers, method)
+    response = plain_text_response(status, headers, method)
     if is_subrequest:
         # Nobody sees this body. With WSGIErrorOverride httpd drops it and keeps the length: it would look truncated.
         return response._replace(headers=[header for header in response.headers if header[0] != "Content-Length"])

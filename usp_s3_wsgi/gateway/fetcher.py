@@ -58,7 +58,10 @@ class _Denial(NamedTuple):
 
 
 class _ClockProbe(NamedTuple):
-    """A clock that is tried for a host. ``denial``: after which it is tried, None if S3 named the clock."""
+    """A clock that is tried for a host.
+
+    ``denial``: after which it is tried, None if S3's error code said that the time is wrong.
+    """
 
     url: BucketURL
     clock: Clock
@@ -138,9 +141,9 @@ class Fetcher:
                 s3_error = error_document.read(response, self._settings.proxy_set.timeout)
                 self._log.s3_response(s3_error, self.last_attempt())
             return response
-        is_client_fault = may_be_client_error(request.path, bool(request.query), self._settings)
+        may_be_client_fault = may_be_client_error(request.path, bool(request.query), self._settings)
         s3_error = self._fetch_error_details(request, response)
-        failure = error_codes.to_exception(s3_error, self._settings.denied_status, is_client_fault)
+        failure = error_codes.to_exception(s3_error, self._settings.denied_status, may_be_client_fault)
         self._conclude_probe(failure)
         raise failure
 

@@ -54,12 +54,12 @@ def _respond(environ: dict[str, Any], httpd_request: HttpdRequest | None, log: R
         discard_request_body(environ)
         context = operator_settings.from_environ(environ)
         log.is_debug = context.is_debug
-        context.check_main_interpreter(context.settings)
+        context.check_refresh_threads_allowed(context.settings)
         request = client_request.from_environ(environ, context.served_path, context.errordocument_status)
     except GatewayError as failure:
         log.failure(failure)
         raise
-    client = ClientConnection(environ, log, context.module_counts_length, httpd_request)
+    client = ClientConnection(environ, log, context.module_enforces_content_length, httpd_request)
     bucket_request = _BucketRequest(request, context.settings, context, client, log)
     try:
         return bucket_request.respond()
@@ -88,7 +88,7 @@ def _respond_from_fallback(
 ) -> Response:
     """Return the fallback bucket's response. Raises: GatewayError, after both failures are logged."""
     try:
-        context.check_main_interpreter(bucket_request.settings)
+        context.check_refresh_threads_allowed(bucket_request.settings)
         response = bucket_request.respond()
     except GatewayError as failure:
         first.log(log, Level.ERROR)
@@ -141,7 +141,7 @@ class _BucketRequest:
         if response.status not in {200, 206}:
             headers = client_response.forwarded_headers(response, self.settings)
             response.drain_or_close()
-            return client_response.status_line_response(response.status, headers, request.method)
+            return client_response.plain_text_response(response.status, headers, request.method)
         content_range = byte_range.validate(
             response.status,
             response.headers,

@@ -35,7 +35,7 @@ class RequestContext(NamedTuple):
     """The operator's settings of a request, and what httpd knows about it.
 
     ``served_path``: the decoded path that is served, where a directive of the operator sets it (``USP_S3_PATH``).
-    ``errordocument_status``: the status of the error whose ErrorDocument this is. ``module_counts_length``:
+    ``errordocument_status``: the status of the error whose ErrorDocument this is. ``module_enforces_content_length``:
     usp_s3_module counts the body's bytes, and ends a response abnormally whose body is too short. ``is_debug``: each
     response of S3 that is not a success is logged. ``is_main_interpreter``: threads may run in it.
     """
@@ -43,11 +43,11 @@ class RequestContext(NamedTuple):
     settings: Settings
     served_path: str | None = None
     errordocument_status: int | None = None
-    module_counts_length: bool = False
+    module_enforces_content_length: bool = False
     is_debug: bool = False
     is_main_interpreter: bool = True
 
-    def check_main_interpreter(self, settings: Settings) -> None:
+    def check_refresh_threads_allowed(self, settings: Settings) -> None:
         """Raises: SettingError: the bucket's credentials are refreshed by a thread, and none may run here.
 
         When a sub-interpreter ends while such a thread is at work, Python ends the process.
@@ -84,7 +84,7 @@ def _from_module(text: str, proof: str, is_main_interpreter: bool) -> RequestCon
         _parse(variables),
         facts.get("path"),
         int(status) if status else None,
-        module_counts_length=True,
+        module_enforces_content_length=True,
         is_debug="debug" in facts,
         is_main_interpreter=is_main_interpreter,
     )

@@ -74,7 +74,7 @@ class Body:
                 # After malformed HTTP it is not certain that the bytes before it were right.
                 data, reason, is_resumable = b"", describe(error), isinstance(error, OSError)
             else:
-                reason, is_resumable = "Content-Length is not that of the range", True
+                reason, is_resumable = "the body ended before the end of the range", True
                 if not data and self._missing is None:
                     return b""
             # If only the last (zero-size) chunk is missing, the body is complete by its Content-Range.

@@ -68,7 +68,7 @@ def format_line(code: LogCode, text: str) -> str:
     return escape_controls(f"{code}: usp_s3_wsgi: {text}")
 
 
-def warn(code: LogCode, message: str, kind: Hashable = None) -> None:
+def write_to_stderr(code: LogCode, message: str, kind: Hashable = None) -> None:
     """Write a line that belongs to no request, to stderr: httpd writes what its processes print to the error log.
 
     ``kind``: lines of the same kind are limited together; None: only equal lines are.

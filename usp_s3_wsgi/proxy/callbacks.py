@@ -83,7 +83,7 @@ class NativeSigningTemplate(NamedTuple):
 
 
 class SignedRequest(NamedTuple):
-    """What mod_proxy sends: the URL with a signature in the query, Host, and the headers of the signature.
+    """What mod_proxy sends: the URL, Host, and further headers. The signature is in the URL's query or in headers.
 
     ``server_name``: the host's name alone, for TLS. ``pass_headers``: lowercase prefixes of further response headers
     that are forwarded. ``signed_at``: the time in the signature, in unix time. ``state_version``: of the endpoint state
@@ -215,7 +215,7 @@ def explain_error(
     ``request``: section_url, variables, method and URL, as in :class:`ProxiedRequest`. ``response``: S3's status, the
     begin of its body, and its headers by names in lowercase. ``attempt``: how many members of a balancer were tried,
     this one included, and the seconds since the client's request. ``signature``: ``signed_at`` and ``state_version`` of
-    the signed request, and the ``granted_version`` of :class:`RejectedSignature`.
+    the signed request, and the ``accepted_version`` of :class:`RejectedSignature`.
     """
     section_url, variables, method, url = request
     logged_attempt = _attempt(method, url, *attempt)
@@ -224,8 +224,8 @@ def explain_error(
         s3_error = error_response.parse(status, headers, body.decode("utf-8", "replace"))
         origin, path, query = split_url(url)
         settings = section_settings.for_request(section_url, variables, origin)
-        signed_at, version, granted_version = signature
-        rejected = RejectedSignature(datetime.fromtimestamp(signed_at, UTC), version, granted_version)
+        signed_at, version, accepted_version = signature
+        rejected = RejectedSignature(datetime.fromtimestamp(signed_at, UTC), version, accepted_version)
         if _record_possible_skew(s3_error, settings, rejected):
             s3_error = replace(s3_error, is_signature_time_invalid=True)
         has_query = bool(object_request.allowed_parameters(query, settings.pass_query))

@@ -4,12 +4,12 @@ If S3 names the clock as its reason, it is corrected at once. A denial without a
 signature's validity, is ambiguous: the clock may be wrong, or the object is denied, and a cache or another device has
 set the Date. Such a denial begins a probe, in which requests are signed with S3's clock::
 
-    present clock --- ambiguous denials: 1, or 2 in a row if S3 has granted requests with it ---> probe of S3's clock
-    probe         --- S3 grants a request ----------------------------------------------------> S3's clock stays
+    present clock --- ambiguous denials: 1, or 2 in a row if S3 has accepted signatures with it -> probe of S3's clock
+    probe         --- S3 accepts a signature -------------------------------------------------> S3's clock stays
     probe         --- 5 denials ---------------------------------------------------------------> present clock again;
-                                                               the next probe needs 4 times as many ambiguous denials
+                                                 the next probe needs 8 ambiguous denials, then 32, 128, ... 1000
 
-What S3 has granted is counted in C, without Python's lock (``mod_usp_s3/endpoint_state.c``).
+The last accepted signature is recorded in C, without Python's lock (``mod_usp_s3/endpoint_state.c``).
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _MAX_HOSTS = 10_000
 class RejectedSignature(NamedTuple):
     """A signature that S3 rejected: the time in it, and the version of the endpoint state with which it was made.
 
-    ``granted_version``: the version of the last signature that S3 accepted at this host, -1 for none.
+    ``accepted_version``: the version of the last signature that S3 accepted at this host, -1 for none.
     """
 
     signed_at: datetime
     version: int
-    granted_version: int
+    accepted_version: int
 
 
 @dataclass(slots=True)
 class _Host:
-    """``clock_before``: during a probe, the clock to return to. ``denials``: with no grant between them.
+    """``clock_before``: during a probe, the clock to return to. ``denials``: with no accepted signature between them.
 
     During a probe all denials count; else the ambiguous ones: ``denials_before_probe`` of them begin a probe.
     """
@@ -82,9 +82,9 @@ class ClockCorrector:
             state, host = self._state, self._get_or_create_host(url)
             if rejected.version < state.clock_version(url):
                 return state.clock(url).shows(date)
-            if rejected.granted_version >= state.clock_version(url):
+            if rejected.accepted_version >= state.clock_version(url):
                 self._end_probe(host, has_failed=False)
-                state.record_clock(url, state.clock(url))  # a new version, so that only later grants count
+                state.record_clock(url, state.clock(url))  # a new version, so that only later signatures count
             host.denials += 1
             clock = state.alternative_clock(url, date, rejected.signed_at)
             is_too_early = host.clock_before is None and host.denials < host.denials_before_probe
@@ -101,7 +101,7 @@ class ClockCorrector:
             host, clock_version = self._hosts.get((url.host, url.port)), self._state.clock_version(url)
             if host is None or host.clock_before is None or rejected.version < clock_version:
                 return
-            if rejected.granted_version >= clock_version:
+            if rejected.accepted_version >= clock_version:
                 self._end_probe(host, has_failed=False)
             else:
                 host.denials += 1
@@ -109,7 +109,7 @@ class ClockCorrector:
 
     def _get_or_create_host(self, url: BucketURL) -> _Host:
         if len(self._hosts) >= _MAX_HOSTS:
-            self._hosts.clear()  # where a pattern allows any host, clients make up names
+            self._hosts.clear()  # with <Proxy "*"> or <ProxyMatch> clients can make up names
         return self._hosts.setdefault((url.host, url.port), _Host())
 
     def _end_probe_after_many_denials(self, url: BucketURL, host: _Host) -> bool:

@@ -65,8 +65,8 @@ class EndpointState:
     def alternative_clock(self, url: BucketURL, date: datetime | None, signed_at: datetime) -> Clock | None:
         """Return the clock to try after S3 has rejected the time in a signature; None if there is no other.
 
-        ``date``: S3's clock, None if the response has none. If it is the time that was signed, the recorded
-        clock was wrong: then this server's clock is tried.
+        ``date``: S3's clock, None if the response has none. If it is None, or the time that was signed, this
+        server's own clock is tried, if another one was recorded, and this server's shows another time.
         """
         if date is not None and not _is_same_time(date, signed_at):
             return Clock(date.timestamp() - time.monotonic())

@@ -165,7 +165,9 @@ _INNER_PAD, _OUTER_PAD = (bytes([byte ^ pad for byte in range(256)]) for pad in 
 class SigningTemplate(NamedTuple):
     """What is the same in all signatures of one second with the same host, credentials and signed headers.
 
-    Only method, path and query differ between them, so most of a signature's work is done once.
+    Only method, path and query differ between them, so most of a signature's work is done once. A template of a day has
+    :data:`_TIME_PLACEHOLDER` in the place of the time.
+
     ``added``: the headers, or the query parameters, that the signer adds, without the signature. ``canonical_query``:
     the canonical query string of those parameters, empty for a signature in headers. ``canonical_request_tail``: the
     canonical request from its headers on. ``string_to_sign_prefix``: the string to sign up to the hash.
@@ -195,9 +197,16 @@ _TIME_PLACEHOLDER = "\0"
 # seldom uses a template of a second again.
 @lru_cache(maxsize=16_384)
 def _daily_header_template(
-    host: str, signed: Pairs, access_key: str, secret_key: str, token: str | None, region: str, payload: str, day: str
+    host: str,
+    signed: Pairs,
+    access_key: str,
+    secret_key: str,
+    token: str | None,
+    region: str,
+    payload_hash: str,
+    day: str,
 ) -> SigningTemplate:
-    added = [("x-amz-content-sha256", payload), ("x-amz-date", _TIME_PLACEHOLDER)]
+    added = [("x-amz-content-sha256", payload_hash), ("x-amz-date", _TIME_PLACEHOLDER)]
     if token:
         added.append(("x-amz-security-token", token))
     headers = [("host", host), *signed, *added]
@@ -206,7 +215,7 @@ def _daily_header_template(
     return SigningTemplate(
         tuple(added),
         "",
-        _canonical_request_tail(canonical_headers(headers), signed_names, payload),
+        _canonical_request_tail(canonical_headers(headers), signed_names, payload_hash),
         _string_to_sign_prefix(_TIME_PLACEHOLDER, scope),
         key,
         _hmac_state(key),
@@ -248,7 +257,7 @@ def _template_at(time: str, daily_template: Callable[..., SigningTemplate], *arg
 def header_template(
     request: S3Request, credentials: Credentials, region: str, now: datetime, payload_hash: str = EMPTY_PAYLOAD_HASH
 ) -> tuple[Pairs, SigningTemplate]:
-    """Return the headers without an earlier signature's, and the template of :func:`sign_headers` (same arguments)."""
+    """Return the headers, except an earlier signature's, and the template of :func:`sign_headers` (same arguments)."""
     own, signed = _headers_to_send_and_sign(request.headers) if request.headers else ((), ())
     is_cached = payload_hash == EMPTY_PAYLOAD_HASH and signed in _CACHED_SIGNED_HEADERS
     daily, at = (
@@ -263,7 +272,7 @@ def header_template(
 def query_template(
     request: S3Request, credentials: Credentials, region: str, now: datetime, expires: int
 ) -> tuple[Pairs, SigningTemplate]:
-    """Return the headers without an earlier signature's, and the template of :func:`sign_query`; arguments as there."""
+    """Return the headers, except an earlier signature's, and the template of :func:`sign_query` (same arguments)."""
     own, signed = _headers_to_send_and_sign(request.headers) if request.headers else ((), ())
     daily, at = (
         (_daily_query_template, _template_at)

@@ -17,7 +17,7 @@ from typing import Any
 
 #: Seconds after which the next address is tried as well: https://www.rfc-editor.org/rfc/rfc8305#section-5.
 _ATTEMPT_DELAY = 0.25
-#: Seconds for which an address is tried last that did not respond while another one did.
+#: Seconds for which an address that did not respond is tried last.
 _REMEMBERED = 60.0
 
 #: Family and socket address, as getaddrinfo returns them.

@@ -24,8 +24,8 @@ from usp_s3_wsgi.transport.network_errors import NETWORK_ERRORS, is_broken_conne
 
 
 class _IdleConnections:
-    """Open connections that wait for a request: last in, first out. Those over ``ttl`` seconds are not used
-    again, and closed when the pool is used next."""
+    """Open connections that wait for a request: last in, first out. Those idle for more than ``ttl`` seconds
+    are not used again, and closed when the pool is used next."""
 
     def __init__(self, ttl: float, max_age: float = math.inf) -> None:
         """``max_age``: seconds after which a connection is closed, so that the host's name is resolved again."""

@@ -55,6 +55,12 @@ def _check_proxypass_lines(mount: Mount, edits: LineEdits) -> None:
     for line in mount.other_lines:
         if line.name.startswith("<"):
             edits.warn(line, f"this section is for the same URL, but does not apply to the mount {mount.path}")
+        elif mount.replaces == "s3_directives":
+            edits.error(
+                line,
+                f"this sends requests unsigned to a URL that is not that of the mount {mount.path}: if it is that of a "
+                "bucket, write a mount for it, too",
+            )
         else:
             edits.error(line, f"this sends requests to the bucket unsigned: change it to use the mount {mount.path}")
     if not mount.proxypass_lines:

@@ -1,4 +1,7 @@
-"""Plans the mounts of the mode ``gateway``: most sections with S3 directives become one mount each."""
+"""Plans the mounts (``WSGIScriptAlias`` and ``<Location>``) of ``usp-s3 convert --to gateway``.
+
+Most sections with directives of mod_unified_s3_auth become one mount each.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,10 @@ class Mount:
     ``replaces``: ``proxy_section`` is a ``<Proxy>``, whose requests this server sends to the mount;
     ``proxy_section_and_proxypass`` a ``<Proxy>`` and the only ``ProxyPass`` to it; ``proxypass`` is that of a
     ``<Location>``, which becomes the section of the mount; ``s3_directives`` are those of a ``<Location>``, which stays
-    and sends requests to the mount after it. ``proxypass_lines`` will send requests to the mount,
-    ``proxypassreverse_lines`` are their ``ProxyPassReverse``, ``other_lines`` also contain the bucket's URL.
+    and sends requests to the mount, which is written after it. ``proxypass_lines`` send requests to the bucket: those
+    of a loopback mount are changed to the mount's URL, others are replaced by the mount.
+    ``proxypassreverse_lines``: their ``ProxyPassReverse``. ``other_lines``: others with the bucket's URL; for
+    ``s3_directives`` those of the section that send requests to other URLs.
     """
 
     source: S3Section
@@ -57,19 +62,19 @@ class Mount:
 
 
 class _ProxyPassReverseLines:
-    """The ProxyPassReverse lines by the URL that they contain, or a part of it, and by virtual host."""
+    """The ProxyPassReverse lines by the URL of the mount that their URL is at or below, and by virtual host."""
 
     def __init__(self, lines: NestedLines, bases: Iterable[str]) -> None:
-        index = BaseURLIndex((0, base, base) for base in dict.fromkeys(bases))
+        index = BaseURLIndex((0, base, base) for base in dict.fromkeys(bases))  # one for all virtual hosts
         self._lines: dict[tuple[str, int | None], list[Line]] = defaultdict(list)
         for line, enclosing in lines:
             if line.name == "proxypassreverse":
                 for base in index.bases_of(line, (0,)):
-                    for host in (virtual_host(enclosing), None):
+                    for host in (virtual_host(enclosing), None):  # None: all virtual hosts
                         self._lines[base, host].append(line)
 
     def of(self, url: str, enclosing: Enclosing) -> tuple[Line, ...]:
-        """Return those with a URL at or below this one, that apply to a section in these sections."""
+        """Return those at or below a URL that apply to a section in these enclosing sections."""
         return tuple(line for host in scope(enclosing) for line in self._lines.get((url, host), ()))
 
 
@@ -122,7 +127,10 @@ def _may_be_bucket(url: str) -> bool:
 
 
 def _lines_by_mount(mounts: list[Mount], outside: NestedLines) -> dict[int, list[NestedLine]]:
-    """Assign each line with the URL of a ``<Proxy>`` to the mount with the longest URL in the nearest server."""
+    """Assign each line with the URL of a ``<Proxy>`` to the mount with the longest URL.
+
+    Of two equally long ones, that in the virtual host of the line comes before that in the main server.
+    """
     index = BaseURLIndex((virtual_host(mount.source.enclosing), mount.url, mount) for mount in mounts)
     found: dict[int, list[NestedLine]] = defaultdict(list)
     for nested in outside:

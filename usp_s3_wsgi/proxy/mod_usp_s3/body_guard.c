@@ -149,7 +149,7 @@ static apr_status_t guard_filter(ap_filter_t *filter, apr_bucket_brigade *brigad
         const char *length = apr_table_get(filter->r->headers_out, "Content-Length");
 
         body->has_started = 1;
-        usp_s3_unset_settings_variable(filter->r); /* the gateway has received the settings */
+        usp_s3_unset_handover_variable(filter->r); /* the gateway has received the settings */
         if (filter->r->header_only || AP_STATUS_IS_HEADER_ONLY(filter->r->status)) {
             ap_remove_output_filter(filter);
             return ap_pass_brigade(filter->next, brigade);

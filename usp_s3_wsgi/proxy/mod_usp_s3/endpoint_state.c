@@ -46,7 +46,7 @@ apr_int64_t usp_s3_get_state_version(void)
     return version;
 }
 
-void usp_s3_record_granted_version(const signed_request *request)
+void usp_s3_record_accepted_version(const signed_request *request)
 {
     host_slot *slot = find_slot(request->host);
 
@@ -61,7 +61,7 @@ void usp_s3_record_granted_version(const signed_request *request)
     pthread_mutex_unlock(&mutex);
 }
 
-apr_int64_t usp_s3_get_granted_version(const signed_request *request)
+apr_int64_t usp_s3_get_accepted_version(const signed_request *request)
 {
     host_slot *slot = find_slot(request->host);
     apr_int64_t version;

@@ -56,7 +56,7 @@ static void override_request_fields(request_rec *r, signed_request *request)
 {
     request->saved_hostname = r->hostname;
     request->saved_log = r->log;
-    request->has_proxy_fields = 1;
+    request->are_fields_overridden = 1;
     r->hostname = request->server_name;
     /* At level debug mod_proxy logs the URLs that it sends, whose query may have a signature. */
     limit_log_level(r, &proxy_module, APLOG_INFO);
@@ -65,9 +65,9 @@ static void override_request_fields(request_rec *r, signed_request *request)
 
 static void restore_request_fields(request_rec *r, signed_request *request)
 {
-    if (!request->has_proxy_fields)
+    if (!request->are_fields_overridden)
         return;
-    request->has_proxy_fields = 0;
+    request->are_fields_overridden = 0;
     r->hostname = request->saved_hostname;
     r->log = request->saved_log;
 }
@@ -353,7 +353,7 @@ static void handle_response_header(request_rec *r, signed_request *request)
 
     request->s3_status = r->status;
     if (usp_s3_forwarded_response_headers(r->status) || r->status == HTTP_NOT_FOUND)
-        usp_s3_record_granted_version(request);
+        usp_s3_record_accepted_version(request);
     if (!(error = usp_s3_check_framing(r, request)))
         error = usp_s3_check_range(r, request);
     names = usp_s3_forwarded_response_headers(r->status);
@@ -504,7 +504,7 @@ static int set_request_status(int *status, request_rec *r)
         usp_s3_log_failure(r, request, USP_S3_INVALID_RESPONSE, request->response_header.error);
     else if (!request->has_response && !error_override && *status >= HTTP_INTERNAL_SERVER_ERROR)
         usp_s3_log_failure(r, request, USP_S3_NO_RESPONSE,
-                           apr_psprintf(r->pool, "mod_proxy got no response: %d%s", *status,
+                           apr_psprintf(r->pool, "no response from S3; mod_proxy returned %d%s", *status,
                                         connection_failure_hint(r, request)));
     if (!request->is_body_withheld && !error_override) {
         if (request->is_truncated && r->main)

@@ -83,7 +83,7 @@ typedef struct {
     const char *url;            /* mod_proxy's own URL, without the signature */
     const char *host;           /* the Host header, which is signed */
     const char *server_name;    /* the host without port, for TLS */
-    int has_proxy_fields;          /* r->hostname and r->log have values for mod_proxy; the next two are the client's */
+    int are_fields_overridden;          /* r->hostname and r->log have values for mod_proxy; the next two are the client's */
     const char *saved_hostname;
     const struct ap_logconf *saved_log;
     ap_filter_t *response_filter;     /* while it is in r->output_filters, else NULL */
@@ -247,7 +247,7 @@ const char *usp_s3_get_url_error(request_rec *r);
 int usp_s3_is_gateway_request(request_rec *r);
 
 /* Remove the settings that were handed over to the gateway from the environment of a request. */
-void usp_s3_unset_settings_variable(request_rec *r);
+void usp_s3_unset_handover_variable(request_rec *r);
 
 /* The secret that proves the settings in the environment are the operator's; NULL if httpd has not loaded this module. */
 const char *usp_s3_get_proof(void);
@@ -300,10 +300,10 @@ void usp_s3_set_state_version(apr_int64_t version);
 apr_int64_t usp_s3_get_state_version(void);
 
 /* Record that S3 has accepted the signature of a request. */
-void usp_s3_record_granted_version(const signed_request *request);
+void usp_s3_record_accepted_version(const signed_request *request);
 
 /* The newest state version of a signature that this request's host has accepted, or -1. */
-apr_int64_t usp_s3_get_granted_version(const signed_request *request);
+apr_int64_t usp_s3_get_accepted_version(const signed_request *request);
 
 /* ---------------------------------------------------------------- request_headers.c */
 

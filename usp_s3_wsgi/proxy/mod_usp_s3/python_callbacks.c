@@ -356,7 +356,7 @@ int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status)
                                    to_str(r->method), to_str(request->url), s3_status,
                                    request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
                                    to_header_dict(r), request->attempt, seconds_since(r), (long long)request->signed_at,
-                                   (long long)request->state_version, (long long)usp_s3_get_granted_version(request));
+                                   (long long)request->state_version, (long long)usp_s3_get_accepted_version(request));
     status = result ? parse_client_response(r, result, &request->is_logged) : 0;
     if (!status)
         status = log_internal_error(r);

@@ -213,7 +213,7 @@ static void hand_over_settings(request_rec *r)
     apr_table_setn(r->subprocess_env, HANDOVER_VARIABLE, all.bytes);
 }
 
-void usp_s3_unset_settings_variable(request_rec *r)
+void usp_s3_unset_handover_variable(request_rec *r)
 {
     apr_table_unset(r->subprocess_env, HANDOVER_VARIABLE);
 }
@@ -229,7 +229,7 @@ static int handle_gateway_request(request_rec *r)
     /* mod_wsgi would respond without reading the body, and forget that the client waits for "100 Continue". */
     if ((status = usp_s3_discard_body(r)) == OK)
         status = ap_run_handler(r);
-    usp_s3_unset_settings_variable(r);
+    usp_s3_unset_handover_variable(r);
     return status;
 }
 
