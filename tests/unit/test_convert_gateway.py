@@ -174,9 +174,9 @@ def test_lines_that_the_operator_must_change(line: str) -> None:
 def test_a_second_url_in_a_location_is_reported() -> None:
     """mod_unified_s3_auth signs both; a mount is for one bucket."""
     other = "https://other.s3.eu-central-1.amazonaws.com/"
-    config = f"<Location /x>\nS3Region x\nIsmProxyPass {URL}\nProxyPass {other}\n</Location>\n"
+    config = f"<Location /x>\nS3AccessKey a\nS3SecretKey b\nIsmProxyPass {URL}\nProxyPass {other}\n</Location>\n"
     assert errors(config, "gateway") == (
-        "line 4: this sends requests unsigned to a URL that is not that of the mount /your-bucket: if it is that of a "
+        "line 5: this sends requests unsigned to a URL that is not that of the mount /your-bucket: if it is that of a "
         "bucket, write a mount for it, too",
     )
 
