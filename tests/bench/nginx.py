@@ -66,6 +66,7 @@ def proxy(bucket: Bucket) -> Iterator[tuple[str, int]]:
     listen 127.0.0.1:{port};
     proxy_http_version 1.1;
     proxy_ssl_verify on;
+    proxy_ssl_verify_depth 4;
     proxy_ssl_trusted_certificate {bucket.ca};
     proxy_ssl_name 127.0.0.1;
     {mounts}
