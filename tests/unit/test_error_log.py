@@ -72,7 +72,7 @@ def test_a_failure_before_an_attempt_is_counted_by_its_text(clock: list[float]) 
 
 
 def test_the_number_of_kinds_is_bounded() -> None:
-    limiter = RateLimiter()
+    limiter = RateLimiter(lines=10, seconds=10.0)
     allowed = [limiter.allow(("host", number)) for number in range(5_000)]
     assert allowed[:1_000] == [0] * 1_000
     assert allowed[1_000:] == [0] * 10 + [None] * 3_990

@@ -90,6 +90,6 @@ def _suppressed(count: int) -> str:
     return f" [{count} similar messages suppressed]" if count else ""
 
 
-rate_limiter = RateLimiter()
+rate_limiter = RateLimiter(lines=10, seconds=10.0)
 #: Retries are logged at level info; at LogLevel warn this is how an operator learns of a bucket that fails often.
 retry_alarm = FrequencyAlarm(threshold=10, seconds=60.0)
