@@ -89,9 +89,9 @@ def read_chunked_body(text: bytes) -> None:
 
 
 def sign_proxied_path(path: str) -> None:
-    host = "https://b.s3.amazonaws.com"
-    ProxiedRequest(None, (), "GET", f"{host}{path}?{path}", path, False, "/media").for_bucket(SETTINGS)
-    ProxiedRequest(None, (), "GET", f"{host}/a", path, False, "").for_bucket(SETTINGS)
+    url = f"https://b.s3.amazonaws.com{path}?{path}"
+    ProxiedRequest(None, (), "GET", url, path, False, "/media").for_bucket(*split_url(url)[1:], SETTINGS)
+    ProxiedRequest(None, (), "GET", url, path, False, "").for_bucket("/a", "", SETTINGS)
 
 
 def split_proxied_url(url: str) -> None:

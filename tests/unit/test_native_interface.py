@@ -104,9 +104,9 @@ def test_the_stub_of_the_module_has_each_function() -> None:
 def test_each_kind_of_failure_in_c_has_an_exception() -> None:
     header = (PACKAGE / "proxy" / "mod_usp_s3" / "mod_usp_s3.h").read_text("utf-8")
     kinds = re.findall(r'^#define USP_S3_\w+ "([a-z ]+)"$', header, re.MULTILINE)
-    assert sorted(kinds) == ["invalid response", "no response", "truncated body"]
+    assert sorted(kinds) == ["excess body", "invalid response", "no response", "truncated body"]
     for kind in kinds:
         line = callbacks.describe_failure(("GET", "https://s3.example/b/a?X-Amz-Signature=1"), kind, "reason", (1, 0.1))
         assert line and re.fullmatch(
-            r"USPS30(401|408|501): usp_s3_wsgi: reason \(GET https://s3\.example/b/a, attempt 1, 0\.100 s\)", line
+            r"USPS30(401|408|50[12]): usp_s3_wsgi: reason \(GET https://s3\.example/b/a, attempt 1, 0\.100 s\)", line
         )

@@ -15,6 +15,7 @@ from tests.leaks import leaks
 from tests.wsgi import MODES, SECRET_KEY, TOKEN, begin, call, environ, s3_settings
 from usp_s3_wsgi.gateway import fetcher
 from usp_s3_wsgi.proxy import callbacks
+from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest
 from usp_s3_wsgi.signing import sigv2, sigv4
 from usp_s3_wsgi.signing.types import Pairs
 
@@ -139,9 +140,10 @@ def test_the_repr_of_no_object_shows_a_secret(mode: str) -> None:
     with ScriptedS3(error(503, "SlowDown"), answer(200, b"x" * 100_000, ("ETag", '"e"')), HELLO) as s3:
         settings = s3_settings(s3.url, mode, S3SecurityToken=TOKEN, S3Retries="2", S3FallbackURL=f"{s3.url}/other/")
         begun = begin(environ("/media/film.mp4", settings))
-        signed = callbacks.sign_request(
-            (s3.url + "/bucket/", section_pairs(mode), "GET", f"{s3.url}/bucket/a", "/a", False, None)
+        proxied = ProxiedRequest(
+            *(s3.url + "/bucket/", section_pairs(mode), "GET", f"{s3.url}/bucket/a?{QUERY}", f"/a?{QUERY}", False, None)
         )
+        signed = callbacks.sign_request(tuple(proxied))
         objects = [one for one in gc.get_objects() if str(type(one).__module__).startswith("usp_s3_wsgi")]
         class_names = {type(one).__name__ for one in objects}
         assert {
@@ -154,12 +156,16 @@ def test_the_repr_of_no_object_shows_a_secret(mode: str) -> None:
             "SignedRequest",
             "_Signature",
         } <= class_names
-        printed = "\n".join([*map(repr, objects), *map(str, objects), repr(signed)])
+        printed = "\n".join([*map(repr, objects), *map(str, objects), repr(signed), repr(proxied)])
         begun.close()
         s3.forget()
         assert not leaks(printed)
-        for secret in secrets(s3):
+        for secret in (*secrets(s3), QUERY):
             assert secret not in printed
+
+
+#: A client's query, which may hold what only the client must know.
+QUERY = "session=of-the-client"
 
 
 def section_pairs(mode: str) -> Pairs:

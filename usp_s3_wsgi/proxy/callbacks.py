@@ -19,6 +19,7 @@ from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import (
     AccessDenied,
     BadUpstreamResponse,
+    BodyNotResumable,
     BodyTruncated,
     GatewayError,
     LogCode,
@@ -138,10 +139,11 @@ def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ClientResponse:
     try:
         if request.rejection is not None:
             raise SettingError(request.rejection)
-        settings = section_settings.for_request(request.section_url, request.variables, split_url(request.url)[0])
+        origin, path, query = split_url(request.url)
+        settings = section_settings.for_request(request.section_url, request.variables, origin)
         version, second = endpoint_state.version, int(time.time())
         effective = endpoint_state.effective_settings(settings, keep_host=True)
-        unsigned = request.for_bucket(effective)
+        unsigned = request.for_bucket(path, query, effective)
         credentials, now = resolver.resolve(settings), endpoint_state.now(effective.bucket_url)
         signed = sign(unsigned, effective.signing, credentials, now)
         template = _template(unsigned, effective, credentials, now, second)
@@ -273,6 +275,7 @@ def _record(failure: GatewayError, s3_error: S3ErrorResponse, settings: Settings
 _FAILURES: dict[str, type[UpstreamError]] = {
     "invalid response": BadUpstreamResponse,
     "truncated body": BodyTruncated,
+    "excess body": BodyNotResumable,
     "no response": ProxiedRequestFailed,
 }
 

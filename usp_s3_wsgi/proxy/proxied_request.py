@@ -40,14 +40,19 @@ class ProxiedRequest(NamedTuple):
     merging_mount: str | None
     rejection: str | None = None
 
-    def for_bucket(self, settings: Settings) -> S3Request:
+    def __repr__(self) -> str:
+        # The variables hold keys, and the queries may hold the client's secrets.
+        return f"ProxiedRequest({self.method} {self.url.partition('?')[0]})"
+
+    def for_bucket(self, path: str, query: str, settings: Settings) -> S3Request:
         """Return the unsigned request to the bucket; its headers are mod_proxy's.
+
+        ``path`` and ``query``: of ``url``, as :func:`split_url` returns them.
 
         Raises:
             MethodNotAllowed, BadRequestTarget, ObjectNotFound: as for the gateway.
             SettingError: the URL is not below the bucket's.
         """
-        _, path, query = split_url(self.url)
         object_request.check_method(self.method)
         if self.has_encoded_slash:
             raise BadRequestTarget("encoded slash that httpd did not decode")

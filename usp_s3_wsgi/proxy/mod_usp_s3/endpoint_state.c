@@ -2,7 +2,7 @@
  * The version of Python's endpoint state (S3's clock and the regions of buckets), for httpd's threads that do not call Python.
  *
  * Each change of the state makes a new version, and templates of an older one are not used any more. For each host, the newest
- * version is kept whose signatures S3 has accepted: the retry policy needs it to explain a rejected signature.
+ * version is kept whose signatures S3 has accepted: clock_correction.py needs it to judge a denial.
  */
 
 #include "mod_usp_s3.h"

@@ -104,8 +104,7 @@ static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balanc
         if ((result = choose_balancer_member(worker, balancer, r, conf, url)) != OK)
             return result;
     }
-    if (!usp_s3_is_http_url(*url)
-        || usp_s3_find_settings(r, conf, *url, balancer_url, &settings) == USP_S3_NOT_A_BUCKET)
+    if (!usp_s3_is_http_url(*url) || !usp_s3_find_settings(r, conf, *url, balancer_url, &settings))
         return result; /* Python returns the error of a rejected request */
     request = apr_pcalloc(r->pool, sizeof(*request));
     request->settings = settings;
@@ -120,7 +119,7 @@ static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balanc
         r->kept_body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     }
     apr_table_unset(r->notes, PROXY_STATUS); /* of the member before */
-    apr_table_setn(r->subprocess_env, "proxy-interim-response", "Suppress"); /* otherwise all headers of a 103 would be forwarded */
+    apr_table_setn(r->subprocess_env, "proxy-interim-response", "Suppress"); /* otherwise a 103 would be forwarded */
     override_request_fields(r, request);
     usp_s3_get_request_config(r)->signed_request = request;
     request->response_filter = ap_add_output_filter_handle(response_filter_handle, request, r, r->connection);
@@ -408,7 +407,10 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
     if (contains_bucket(brigade, &ap_bucket_type_error) || usp_s3_count_body_bytes(request, brigade)) {
         request->response_filter = NULL;
         request->is_truncated = 1;
-        usp_s3_log_failure(r, request, USP_S3_TRUNCATED_BODY, "response body truncated");
+        if (request->is_length_enforced && request->bytes_left < 0)
+            usp_s3_log_failure(r, request, USP_S3_EXCESS_BODY, "S3 sent more bytes than the Content-Range states");
+        else
+            usp_s3_log_failure(r, request, USP_S3_TRUNCATED_BODY, "response body truncated");
         usp_s3_abort_response(filter, brigade);
         return APR_EGENERAL; /* mod_proxy stops reading */
     }

@@ -55,9 +55,6 @@ typedef struct {
     const char *rejection;   /* error message if the request must not be signed, else NULL */
 } usp_s3_settings;
 
-/* What to do with a request of mod_proxy. One that is rejected is answered with an error, and never sent unsigned. */
-typedef enum { USP_S3_NOT_A_BUCKET, USP_S3_SIGN, USP_S3_REJECT } usp_s3_action;
-
 /* The header of S3's response while it is read. An interim response (1xx) resets it. */
 typedef struct {
     char line[512];             /* the beginning of the current line */
@@ -75,7 +72,7 @@ typedef struct {
     const char *error;          /* error message if the end of the body is ambiguous, else NULL */
 } usp_s3_response_header;
 
-/* A signed request that mod_proxy sends: filled by the hook pre_request, read by the other hooks. */
+/* A signed request that mod_proxy sends, and what is known of its response: made by the hook pre_request, each attempt anew. */
 typedef struct {
     usp_s3_settings settings;
     int initial_status;         /* r->status before: 200, or the error that this ErrorDocument is for */
@@ -83,7 +80,7 @@ typedef struct {
     const char *url;            /* mod_proxy's own URL, without the signature */
     const char *host;           /* the Host header, which is signed */
     const char *server_name;    /* the host without port, for TLS */
-    int are_fields_overridden;          /* r->hostname and r->log have values for mod_proxy; the next two are the client's */
+    int are_fields_overridden;  /* r->hostname and r->log have values for mod_proxy; the next two are the client's */
     const char *saved_hostname;
     const struct ap_logconf *saved_log;
     ap_filter_t *response_filter;     /* while it is in r->output_filters, else NULL */
@@ -174,11 +171,12 @@ int usp_s3_discard_body(request_rec *r);
 /* ---------------------------------------------------------------- section_match.c */
 
 /*
- * Whether a request that mod_proxy is about to send goes to a bucket; if so, fill settings. balancer_url: the URL before
- * a balancer chose a member, which is url where there is no balancer.
+ * Whether a request that mod_proxy is about to send goes to a bucket; if so, fill settings. One with settings->rejection is
+ * answered with an error, and never sent unsigned. balancer_url: the URL before a balancer chose a member, which is url where
+ * there is no balancer.
  */
-usp_s3_action usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
-                                   usp_s3_settings *settings);
+int usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
+                         usp_s3_settings *settings);
 
 /* The path of the ProxyPass that matches the request's path, else NULL. */
 const char *usp_s3_proxy_pass_path(request_rec *r);
@@ -263,6 +261,7 @@ int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status)
 /* Kinds of another failure, as in proxy/callbacks.py. */
 #define USP_S3_INVALID_RESPONSE "invalid response"
 #define USP_S3_TRUNCATED_BODY "truncated body"
+#define USP_S3_EXCESS_BODY "excess body"
 #define USP_S3_NO_RESPONSE "no response"
 
 /* Log another failure of a request, in the words of Python's describe_failure, subject to rate limiting. */

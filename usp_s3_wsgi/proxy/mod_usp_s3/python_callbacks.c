@@ -209,14 +209,14 @@ static int parse_signing_template(request_rec *r, const signed_request *request,
 static int parse_signed_request(request_rec *r, signed_request *request, PyObject *result, char **url)
 {
     PyObject *signed_url, *host, *server_name, *headers, *prefixes, *template;
-    const char *unsigned_url = *url;
+    const char *new_url;
     long long signed_at, version;
     Py_ssize_t i;
 
     if (!PyArg_ParseTuple(result, "UUUO!O!ppLLO", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
                           &prefixes, &request->pass_accept_encoding, &request->is_for_part_number, &signed_at, &version,
                           &template)
-        || !(*url = (char *)copy_str(r->pool, signed_url)) || !(request->host = copy_str(r->pool, host))
+        || !(new_url = copy_str(r->pool, signed_url)) || !(request->host = copy_str(r->pool, host))
         || !(request->server_name = copy_str(r->pool, server_name)))
         return 0;
     request->signed_at = signed_at;
@@ -226,8 +226,11 @@ static int parse_signed_request(request_rec *r, signed_request *request, PyObjec
     request->pass_headers = apr_array_make(r->pool, 1, sizeof(const char *));
     for (i = 0; i < PyTuple_Size(prefixes); i++)
         APR_ARRAY_PUSH(request->pass_headers, const char *) = copy_str(r->pool, PyTuple_GetItem(prefixes, i));
-    return copy_headers(request->signature_headers, headers)
-           && (template == Py_None || parse_signing_template(r, request, template, unsigned_url));
+    if (!copy_headers(request->signature_headers, headers)
+        || (template != Py_None && !parse_signing_template(r, request, template, *url)))
+        return 0;
+    *url = (char *)new_url;
+    return 1;
 }
 
 /* Parse a Validation: (status, must_refetch_whole, error or None, length or -1, headers). Returns an error message or NULL. */

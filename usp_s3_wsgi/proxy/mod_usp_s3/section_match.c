@@ -530,8 +530,8 @@ static const char *get_written_url(request_rec *r, const char *balancer_url, con
     return socket ? apr_pstrcat(r->pool, "unix:", socket, "|", balancer_url, NULL) : balancer_url;
 }
 
-usp_s3_action usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
-                                   usp_s3_settings *settings)
+int usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *url, const char *balancer_url,
+                         usp_s3_settings *settings)
 {
     const char *mapped_url = usp_s3_get_mapped_url(r);
     proxy_target target = {.r = r, .url = url, .index = usp_s3_get_section_index(r->pool, conf),
@@ -561,9 +561,9 @@ usp_s3_action usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, cons
     if (!error && !match.must_sign && !(error = check_spelling(&match)))
         error = enclosing_error ? enclosing_error : any_host_error;
     if (!match.must_sign && !error)
-        return USP_S3_NOT_A_BUCKET;
+        return 0;
     settings->variables = apr_table_elts(merge_settings(&match));
     settings->section_url = match.section_url;
     settings->rejection = error;
-    return error ? USP_S3_REJECT : USP_S3_SIGN;
+    return 1;
 }
