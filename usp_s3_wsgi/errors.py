@@ -197,9 +197,10 @@ class BadUpstreamResponse(UpstreamError):
     code = LogCode.BAD_UPSTREAM_RESPONSE
 
 
-class RequestRejected(BadUpstreamResponse):
+class RequestRejected(UpstreamError):
     """S3 rejects the request for a reason on this server: credentials, clock, region, bucket."""
 
+    status = 502
     code = LogCode.REQUEST_REJECTED
 
 

@@ -51,8 +51,7 @@ class S3Auth(AuthBase):
         headers = tuple((str(name), str(value)) for name, value in prepared.headers.items() if name.lower() != "host")
         signed_query = tuple((name, value) for name, _, value in query)
         unsigned = S3Request(prepared.method or "GET", place.scheme, place.authority, path, signed_query, headers)
-        virtual_host_bucket = None if place.path_style else place.bucket
-        context = SigningContext(self._region, use_headers=True, virtual_host_bucket=virtual_host_bucket)
+        context = SigningContext(self._region, use_headers=True, virtual_host_bucket=place.virtual_host_bucket)
         signed = sign(unsigned, context, self._credentials, datetime.now(UTC), _payload_hash(prepared.body))
         prepared.url = urlunsplit((parts.scheme, parts.netloc, path, "&".join(map("".join, query)), ""))
         prepared.headers.update({"Host": place.authority, **dict(signed.headers)})

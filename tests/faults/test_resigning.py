@@ -254,6 +254,17 @@ def test_a_clock_that_does_not_help_is_not_kept() -> None:
         assert (fetch(s3).status, len(s3.requests)) == (200, 3)
 
 
+def test_a_denial_that_another_clock_confirms_is_logged_with_its_own_attempt() -> None:
+    denied = error(400, "InvalidRequest", dated(timedelta(hours=1)))
+    skewed = error(403, "RequestTimeTooSkewed", dated(timedelta(hours=1)))
+    with ScriptedS3(denied, skewed) as s3:
+        reply = fetch(s3)
+        assert len(s3.requests) == 2
+    assert reply.status == 502
+    assert re.search(r"S3 answered 400 InvalidRequest, .*, attempt 1, [0-9.]+ s\)\n\Z", reply.log)
+    assert reply.log.count("\n") == 1
+
+
 def test_concurrent_requests_correct_the_clock() -> None:
     replies: list[Reply] = []
     with ScriptedS3(then=Clocked(timedelta(hours=-1), "AccessDenied")) as s3:

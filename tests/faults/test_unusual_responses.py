@@ -186,4 +186,5 @@ def test_an_internal_error_truncates_the_body(monkeypatch: pytest.MonkeyPatch) -
     with ScriptedS3(first(truncated(2000), close), rest(2000)) as s3:
         reply = fetch(s3)
     assert reply.truncated is not None and reply.body == OBJECT[:2000]
-    assert "internal error: RuntimeError in fail, " in reply.log and "message of the exception" not in reply.log
+    assert "USPS30001: usp_s3_wsgi: /media: internal error: RuntimeError in fail, " in reply.log
+    assert "message of the exception" not in reply.log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
 
 import pytest
@@ -134,6 +135,13 @@ INVALID_URLS = [
 def test_invalid_urls(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be a URL|must be an http"):
         bucket_url(text)
+
+
+@pytest.mark.parametrize("text", ["https://AKIA:hidden/", "https://user:hidden\u2100@b.example/"])
+def test_a_traceback_does_not_show_the_url(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be a URL") as caught:
+        bucket_url(text)
+    assert "hidden" not in "".join(traceback.format_exception(caught.value))
 
 
 @given(st.text(), st.sampled_from(["", "https://", "https://b.example/", "http://b.example:", "http://["]))

@@ -67,6 +67,17 @@ def test_retries_do_not_suppress_errors(module: FakeModule) -> None:
     assert module.levels()[-1] == Level.ERROR
 
 
+def test_lines_at_one_level_have_one_limit() -> None:
+    """Without the module mod_wsgi writes all lines at level error."""
+    variables = environ()
+    log = RequestLog(variables)
+    for _ in range(12):
+        log.retry(busy(), ATTEMPT)
+        log.failure(busy(), ATTEMPT, "using S3FallbackURL", Level.WARNING)
+        log.failure(busy(), ATTEMPT)
+    assert variables["wsgi.errors"].getvalue().count("\n") == 10
+
+
 def test_frequent_retries_are_one_warning(module: FakeModule) -> None:
     log = request_log()
     for _ in range(30):

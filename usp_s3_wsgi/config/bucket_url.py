@@ -49,6 +49,11 @@ class BucketURL:
         return host if DEFAULT_PORTS[self.scheme] == self.port else f"{host}:{self.port}"
 
     @property
+    def virtual_host_bucket(self) -> str | None:
+        """The bucket's name if the host has it, which Signature v2 adds to the path; None if the path has it."""
+        return None if self.path_style else self.bucket
+
+    @property
     def host_includes_bucket(self) -> bool:
         """Whether the host begins with a bucket's name, even if the length of that name is unknown.
 
@@ -85,8 +90,8 @@ def parse(text: str) -> BucketURL:
         url = urlsplit(text)
         host, port = (url.hostname or "").rstrip("."), url.port
         path = _prefix(url.path)
-    except ValueError as error:
-        raise ValueError("must be a URL such as https://bucket.s3.eu-central-1.amazonaws.com/") from error
+    except ValueError:  # its message may hold a password of the URL
+        raise ValueError("must be a URL such as https://bucket.s3.eu-central-1.amazonaws.com/") from None
     if (
         url.scheme not in DEFAULT_PORTS
         or port == 0

@@ -57,8 +57,7 @@ class Settings:
     signing: SigningContext = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        url = self.bucket_url
-        context = SigningContext(self.region, self.use_headers, self.expires, None if url.path_style else url.bucket)
+        context = SigningContext(self.region, self.use_headers, self.expires, self.bucket_url.virtual_host_bucket)
         object.__setattr__(self, "signing", context)  # frozen: https://docs.python.org/3/library/dataclasses.html
 
 

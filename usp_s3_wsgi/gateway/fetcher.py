@@ -81,6 +81,7 @@ class Fetcher:
         self._corrections_left = _CORRECTIONS
         self._signature: _Signature | None = None
         self._probe: _ClockProbe | None = None
+        self._denied_attempt: Attempt | None = None
 
     def fetch(self, request: S3Request) -> S3Response:
         """Return S3's response, the body of a 200 or 206 unread: one of ``_FORWARDED_STATUSES``, or 501 to a range.
@@ -105,7 +106,7 @@ class Fetcher:
 
     def _send_with_retries(self, request: S3Request) -> S3Response:
         while True:
-            self._attempt += 1
+            self._attempt, self._denied_attempt = self._attempt + 1, None
             self._request, self._host = request, request.host
             self._attempt_started_at, self._is_signed = time.monotonic(), False
             try:
@@ -116,7 +117,9 @@ class Fetcher:
             self._retry_or_raise(failure)
 
     def last_attempt(self) -> Attempt | None:
-        """Return the last attempt, for the log; None before the first one."""
+        """Return the attempt to which the last failure belongs, for the log; None before the first one."""
+        if self._denied_attempt is not None:
+            return self._denied_attempt  # a probe has shown that this denial was a genuine one
         request = self._request
         if request is None:
             return None
@@ -262,6 +265,7 @@ class Fetcher:
         if probe.denial is None:
             is_accepted = not is_skew
         elif is_skew:
+            self._denied_attempt = probe.denial.attempt
             raise probe.denial.failure
         else:
             is_accepted = failure is None or isinstance(failure, ObjectNotFound)

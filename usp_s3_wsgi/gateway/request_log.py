@@ -34,7 +34,9 @@ class RequestLog:
         self, failure: GatewayError, attempt: Attempt | None = None, action: str = "", level: Level = Level.ERROR
     ) -> None:
         """Log a failure; ``action``: what is done about it."""
-        line = error_log.format_failure(failure, attempt, action, level)
+        # mod_wsgi writes all lines at one level: they are limited together.
+        limited_level = level if self._httpd_request is not None else None
+        line = error_log.format_failure(failure, attempt, action, limited_level)
         if line is not None:
             self._write(failure.code, line, level)
         elif failure.s3_error is not None:

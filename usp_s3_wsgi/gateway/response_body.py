@@ -11,7 +11,6 @@ from usp_s3_wsgi.errors import (
     BodyTruncated,
     GatewayError,
     clear_traceback,
-    describe_internal_error,
 )
 from usp_s3_wsgi.gateway.client_connection import ClientConnection
 from usp_s3_wsgi.gateway.fetcher import Fetcher
@@ -58,9 +57,11 @@ class Body:
         try:
             data = self._read()
         except BodyTruncated as failure:
+            self._log.failure(failure, self._fetcher.last_attempt())
             self._abort(failure)
         except Exception as error:
-            self._abort(BodyNotResumable(describe_internal_error(error)))
+            self._log.internal_error(error)
+            self._abort(BodyTruncated("internal error"))
         if not data:
             raise StopIteration
         return data
@@ -157,7 +158,6 @@ class Body:
 
     def _abort(self, failure: BodyTruncated) -> NoReturn:
         """End the body abnormally: else mod_wsgi would tell httpd's filters, such as a cache, that it is complete."""
-        self._log.failure(failure, self._fetcher.last_attempt())
         is_aborted_by_httpd = self._client.abort_response(self._has_length)
         clear_traceback(failure)  # mod_wsgi would log it
         if is_aborted_by_httpd:

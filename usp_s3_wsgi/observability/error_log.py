@@ -47,7 +47,7 @@ def format_failure(
 
 
 def format_frequent_retries(failure: GatewayError, attempt: Attempt) -> str | None:
-    """Count a retry, and return the line about a host whose requests are often retried, None for no line."""
+    """Count a retry, and return the line about a host with frequent retries for the same reason, None for no line."""
     if not retry_alarm.record((attempt.host, failure.rate_limit_key)):
         return None
     return (

@@ -24,8 +24,11 @@ from usp_s3_wsgi.transport.network_errors import NETWORK_ERRORS, is_broken_conne
 
 
 class _IdleConnections:
-    """Open connections that wait for a request: last in, first out. Those idle for more than ``ttl`` seconds
-    are not used again, and closed when the pool is used next."""
+    """Open connections that wait for a request: last in, first out.
+
+    Those idle for more than ``ttl`` seconds are not used again. They are closed when a connection is released and the
+    last sweep was at least ``ttl`` seconds ago.
+    """
 
     def __init__(self, ttl: float, max_age: float = math.inf) -> None:
         """``max_age``: seconds after which a connection is closed, so that the host's name is resolved again."""
