@@ -46,7 +46,7 @@ def test_a_chunk_longer_than_its_size() -> None:
     with ScriptedS3(first(CHUNKED_HEADER + b"5\r\nhelloXX0\r\n\r\n", close)) as s3:
         reply = fetch(s3)
     assert reply.truncated is not None
-    assert "chunk longer than its size" in reply.log
+    assert "invalid HTTP: Expected LF after chunk data" in reply.log
 
 
 @pytest.mark.parametrize("size", [b"5", b"005", b"5;name=value", b"5 ;name", b"000000000000005"])
@@ -59,7 +59,7 @@ def test_valid_forms_of_a_chunk_size(size: bytes) -> None:
 def test_trailers_are_limited() -> None:
     with ScriptedS3(first(CHUNKED_HEADER + b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 10_000, close)) as s3:
         reply = fetch(s3)
-    assert reply.truncated is not None and "too many trailers" in reply.log
+    assert reply.truncated is not None and "chunk extensions or trailers are too large" in reply.log
 
 
 def drip(data: bytes) -> Step:

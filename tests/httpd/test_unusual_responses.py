@@ -101,7 +101,9 @@ UNEXPECTED_PART = "unexpected partial response: no range was requested"
 INVALID_LENGTH = "response has an invalid Content-Length"
 SEVERAL_LENGTHS = "response has (an invalid|more than one) Content-Length"  # the gateway, <Proxy>
 NOT_CHUNKED_ALONE = "response has a Transfer-Encoding other than chunked alone"
-NOT_HTTP = "response (header is not valid HTTP, or too large|is not valid HTTP)"  # the gateway, <Proxy>
+NOT_HTTP = (
+    "response (header is not valid HTTP: .*|header is larger than 64 KiB|is not valid HTTP)"  # the gateway, <Proxy>
+)
 
 
 def head(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:

@@ -22,7 +22,7 @@ class FakeConnection(S3Connection):
     """A connection on which a response is received, in pieces of at most ``piece`` bytes."""
 
     def __init__(self, received: bytes, piece: int = 1 << 20) -> None:
-        super().__init__("s3.example")
+        super().__init__("s3.example", read_timeout=30)
         self.stream, self._piece = io.BytesIO(received), piece
 
     def receive(self, size: int) -> bytes:
@@ -34,7 +34,7 @@ class FakeConnection(S3Connection):
 
 def s3_response(status: int, body: bytes = b"", **headers: str) -> S3Response:
     """Return a response of S3."""
-    response = read_response(FakeConnection(b"HTTP/1.1 %d X\r\n\r\n" % status + body), "GET", lambda connection: None)
+    response = read_response(FakeConnection(b"HTTP/1.1 %d X\r\n\r\n" % status + body), "GET")
     response.headers.update({name.replace("_", "-").lower(): value for name, value in headers.items()})
     return response
 

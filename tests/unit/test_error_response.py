@@ -51,7 +51,7 @@ def test_request_id_and_region_are_read_from_headers_first() -> None:
 
 def test_an_error_document_without_end_is_read_in_part() -> None:
     connection = FakeConnection(b"HTTP/1.1 403 X\r\n\r\n" + b"x" * (1 << 22))
-    error_document.read(read_response(connection, "GET", lambda connection: None), 5)
+    error_document.read(read_response(connection, "GET"), 5)
     assert connection.stream.tell() < 1 << 20
 
 

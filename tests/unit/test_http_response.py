@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.unit.test_client_response import FakeConnection
 from usp_s3_wsgi.transport.connection import S3Connection
-from usp_s3_wsgi.transport.http_response import S3Response, read_response
+from usp_s3_wsgi.transport.http_response import ReadableConnection, S3Response, read_response
 
 HEADER = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 5\r\n\r\n'
 
@@ -24,18 +24,21 @@ class Exchange:
     """A connection to a server, and whether it was released after the response."""
 
     def __init__(self, client: socket.socket) -> None:
-        self.connection = S3Connection("s3.example")
+        self.connection = S3Connection("s3.example", read_timeout=5)
         self.connection.sock = client
-        self.connection.read_timeout = 5
         self.connection.register()
         self.released = 0
 
     def get_response(self, method: str = "GET", timeout: float = 5) -> S3Response:
         """Send a request and read the header of the response."""
-        self.connection.send_request(b"GET / HTTP/1.1\r\n\r\n", timeout)
-        return read_response(self.connection, method, self._release)
+        self.connection.read_timeout = timeout
+        self.connection.register()
+        self.connection.request(method, "/", b"GET / HTTP/1.1\r\n\r\n")
+        response = self.connection.getresponse()
+        response.when_released(self._release)
+        return response
 
-    def _release(self, connection: S3Connection) -> None:
+    def _release(self, connection: ReadableConnection) -> None:
         assert connection is self.connection
         self.released += 1
 
@@ -99,7 +102,7 @@ def test_a_header_truncated_anywhere(length: int) -> None:
         assert exchange.released == 0
 
 
-@pytest.mark.parametrize("hint", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1\t103\tx\r\n\r\n"])
+@pytest.mark.parametrize("hint", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 103\n\n"])
 @pytest.mark.parametrize("length", [0, 1, 20, len(HEADER) - 3])
 def test_a_header_truncated_after_an_informational_response(hint: bytes, length: int) -> None:
     with server_sends(hint + HEADER[:length]) as exchange:
@@ -157,9 +160,9 @@ def test_another_protocol_is_detected_before_the_timeout() -> None:
 
 
 def test_header_names_in_any_case_and_repeated_headers() -> None:
-    with server_sends(b"HTTP/1.0 200\r\nX-A:1\r\nx-a:\t 2 \r\nX-\xe9 : b\r\ncontent-length: 0\r\n\r\n") as exchange:
+    with server_sends(b"HTTP/1.0 200\r\nX-A:1\r\nx-a:\t 2 \t\r\nX-B: \xe9\r\ncontent-length: 0\r\n\r\n") as exchange:
         response = exchange.get_response()
-        assert (response.version, response.headers) == (10, {"x-a": "1, 2", "x-\xe9": "b", "content-length": "0"})
+        assert (response.version, response.headers) == (10, {"x-a": "1, 2", "x-b": "\xe9", "content-length": "0"})
 
 
 @pytest.mark.parametrize("content_type", [b"multipart/byteranges", b"multipart/mixed; boundary=x", b"message/rfc822"])
@@ -210,10 +213,12 @@ def test_informational_responses_do_not_extend_the_timeout() -> None:
             exchange.get_response(timeout=0.2)
 
 
-@pytest.mark.parametrize("end", ["\xa0", "\x0b", "\x85"])
-def test_whitespace_that_is_not_http_whitespace_is_part_of_a_name(end: str) -> None:
+@pytest.mark.parametrize("end", [" ", "\t", "\xa0", "\x0b", "\x85"])
+def test_whitespace_after_a_name(end: str) -> None:
+    """https://www.rfc-editor.org/rfc/rfc9112#section-5.1: one parser may see a Content-Length here, another one none."""
     with server_sends(f"HTTP/1.1 200 x\r\nContent-Length{end}: 2\r\n\r\nok".encode("latin-1")) as exchange:
-        assert exchange.get_response().length_remaining is None
+        with pytest.raises(http.client.HTTPException):
+            exchange.get_response()
 
 
 # --- the body
@@ -298,14 +303,13 @@ class SocketWithoutTimeouts(socket.socket):
 
 def test_timeouts_if_the_kernel_has_none() -> None:
     client, server = socket.socketpair()
-    connection = S3Connection("s3.example")
+    connection = S3Connection("s3.example", read_timeout=0.05)
     with SocketWithoutTimeouts(fileno=client.detach()) as sock, server:
         connection.sock = sock
-        connection.read_timeout = 0.05
         connection.register()
-        connection.send_request(b"GET / HTTP/1.1\r\n\r\n", 0.05)
+        connection.request("GET", "/", b"GET / HTTP/1.1\r\n\r\n")
         with pytest.raises(TimeoutError):
-            read_response(connection, "GET", lambda connection: None)
+            connection.getresponse()
 
 
 @pytest.mark.parametrize(
@@ -343,7 +347,8 @@ def test_chunks_in_pieces_of_any_size(chunks: list[bytes], piece: int, size: int
     sent = b"".join(b"%x ;a=b\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: x\r\n\r\n"
     connection = FakeConnection(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n" + sent, piece)
     released: list[object] = []
-    response = read_response(connection, "GET", released.append)
+    response = read_response(connection, "GET")
+    response.when_released(released.append)
     assert response.length_remaining is None and response.chunked
     assert read_body(response, size) == b"".join(chunks)
     assert released == [connection] and not connection.stream.read()
@@ -381,7 +386,7 @@ def test_a_read_allocates_no_more_than_was_received(length: int) -> None:
     """The unused end of a larger buffer would fragment the memory for ever."""
     client, server = socket.socketpair()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    connection = S3Connection("s3.example")
+    connection = S3Connection("s3.example", read_timeout=5)
     connection.sock = recording = RecordingSocket(client)
     with client, server:
         server.sendall(bytes(length))

@@ -75,7 +75,7 @@ def ignore_errors(function: Callable[..., object], *arguments: Any) -> None:
 
 
 def read_header(text: bytes, piece: int = 1 << 20) -> S3Response:
-    return read_response(FakeConnection(text, piece), "GET", lambda connection: None)
+    return read_response(FakeConnection(text, piece), "GET")
 
 
 def parse_module_variable(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import ssl
 import threading
 import time
@@ -66,10 +67,18 @@ class FakeConnection:
 
     close_count = 0
     idle_since = connected_at = 0.0
-    is_reusable = True
+    is_closed, is_connected = False, True
 
     def close(self) -> None:
         self.close_count += 1
+
+
+def acquire(idle: pool.ConnectionQueue) -> Any:
+    """Return an idle connection, None if a new one is to be made."""
+    try:
+        return idle.get(block=False)
+    except queue.Empty:
+        return None
 
 
 @pytest.fixture
@@ -83,79 +92,79 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_connection_that_was_idle_for_longer_than_ttl_is_closed(
     clock: list[float], seconds: float, close_count: int
 ) -> None:
-    idle, connection = pool._IdleConnections(60), cast(Any, FakeConnection())
-    idle.release(connection)
+    idle, connection = pool.ConnectionQueue(ttl=60), cast(Any, FakeConnection())
+    idle.put(connection)
     clock[0] += seconds
-    assert (idle.acquire() is connection, connection.close_count) == (not close_count, close_count)
-    assert idle.acquire() is None
+    assert (acquire(idle) is connection, connection.close_count) == (not close_count, close_count)
+    assert acquire(idle) is None
 
 
 @pytest.mark.parametrize(("seconds", "close_count"), [(59, 0), (61, 1)])
 def test_a_busy_connection_is_closed_after_addressttl(clock: list[float], seconds: float, close_count: int) -> None:
     """The host's name is then resolved again."""
-    idle, busy = pool._IdleConnections(300, 60), cast(Any, FakeConnection())
+    idle, busy = pool.ConnectionQueue(ttl=300, max_age=60), cast(Any, FakeConnection())
     busy.connected_at = clock[0]
     for _ in range(int(seconds)):
-        idle.release(busy)
+        idle.put(busy)
         clock[0] += 1
-        acquired = idle.acquire()
+        acquired = acquire(idle)
     assert (acquired is busy, busy.close_count) == (not close_count, close_count)
 
 
 def test_a_connection_that_s3_has_closed_is_not_reused(clock: list[float]) -> None:
-    idle, connection = pool._IdleConnections(60), cast(Any, FakeConnection())
-    idle.release(connection)
-    connection.is_reusable = False
-    assert (idle.acquire(), connection.close_count) == (None, 1)
+    idle, connection = pool.ConnectionQueue(ttl=60), cast(Any, FakeConnection())
+    idle.put(connection)
+    connection.is_connected = False
+    assert (acquire(idle), connection.close_count) == (None, 1)
 
 
 def test_the_next_idle_connection_is_acquired_if_s3_has_closed_the_last(clock: list[float]) -> None:
-    idle, alive, dead = pool._IdleConnections(60), cast(Any, FakeConnection()), cast(Any, FakeConnection())
+    idle, alive, dead = pool.ConnectionQueue(ttl=60), cast(Any, FakeConnection()), cast(Any, FakeConnection())
     for connection in (alive, dead):
-        idle.release(connection)
-    dead.is_reusable = False
-    assert (idle.acquire() is alive, alive.close_count, dead.close_count) == (True, 0, 1)
+        idle.put(connection)
+    dead.is_connected = False
+    assert (acquire(idle) is alive, alive.close_count, dead.close_count) == (True, 0, 1)
 
 
 def test_idle_connections_at_the_bottom_are_closed(clock: list[float]) -> None:
-    idle, bottom, top = pool._IdleConnections(60), cast(Any, FakeConnection()), cast(Any, FakeConnection())
+    idle, bottom, top = pool.ConnectionQueue(ttl=60), cast(Any, FakeConnection()), cast(Any, FakeConnection())
     for connection in (bottom, top):
-        idle.release(connection)
+        idle.put(connection)
     for _ in range(5):  # twice ttl at most
         clock[0] += 30
-        idle.release(acquired := cast(Any, idle.acquire()))
+        idle.put(acquired := acquire(idle))
         assert acquired is top
     assert (bottom.close_count, top.close_count) == (1, 0)
-    assert (idle.acquire(), idle.acquire()) == (top, None)
+    assert (acquire(idle), acquire(idle)) == (top, None)
 
 
-def test_close_all_closes_only_idle_connections(clock: list[float]) -> None:
+def test_close_idle_closes_only_idle_connections(clock: list[float]) -> None:
     idle, idle_connection, busy_connection = (
-        pool._IdleConnections(60),
+        pool.ConnectionQueue(ttl=60),
         cast(Any, FakeConnection()),
         cast(Any, FakeConnection()),
     )
     for connection in (idle_connection, busy_connection):
-        idle.release(connection)
-    idle.acquire()
-    idle.close_all()
-    assert (idle_connection.close_count, busy_connection.close_count, idle.acquire()) == (1, 0, None)
+        idle.put(connection)
+    acquire(idle)
+    idle.close_idle()
+    assert (idle_connection.close_count, busy_connection.close_count, acquire(idle)) == (1, 0, None)
 
 
 def test_many_threads_never_share_a_connection() -> None:
     """Each connection is acquired by one thread at a time, while others are closed."""
-    idle, shared = pool._IdleConnections(0.0), []
+    idle, shared = pool.ConnectionQueue(ttl=0.0), []
     for _ in range(4):
-        idle.release(cast(Any, FakeConnection()))
+        idle.put(cast(Any, FakeConnection()))
 
     def use() -> None:
         for _ in range(2_000):
-            connection: Any = idle.acquire() or FakeConnection()
+            connection: Any = acquire(idle) or FakeConnection()
             if getattr(connection, "in_use", False):
                 shared.append(connection)
             connection.in_use = True
             connection.in_use = False
-            idle.release(connection)
+            idle.put(connection)
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:

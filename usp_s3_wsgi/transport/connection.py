@@ -9,16 +9,13 @@ import struct
 import termios
 import threading
 import time
-from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 
 from usp_s3_wsgi.transport import happy_eyeballs
-
-#: Bytes of one read of a header: a small object is received along with it.
-HEADER_READ_SIZE = 65_536
+from usp_s3_wsgi.transport.http_response import HEADER_READ_SIZE, S3Response, read_response
 
 
 class _Buffer(threading.local):
@@ -32,35 +29,47 @@ thread_buffer = _Buffer()
 
 
 class S3Connection(HTTPConnection):
-    """urllib3's connection, without http.client's requests and responses.
+    """urllib3's connection, with a request and a response that are not http.client's.
 
-    ``read_timeout``: seconds for a response's header, and for each read of its body. ``idle_since``, ``connected_at``:
-    when it was released last, and when it was made, by time.monotonic().
+    ``idle_since``, ``connected_at``: when it was released last, and when it was made, by time.monotonic().
     """
 
-    read_timeout = 0.0
     idle_since = 0.0
     connected_at = 0.0
+    _method = ""
     _poll: select.poll
 
-    def send_request(self, head: bytes, read_timeout: float) -> None:
-        """Send a request without a body, after connecting where there is no connection yet.
+    def __init__(self, *arguments: Any, read_timeout: float, **options: Any) -> None:
+        """``read_timeout``: seconds for a response's header, for each read of its body, and for sending a request."""
+        super().__init__(*arguments, **options)
+        self.read_timeout = read_timeout
 
-        ``head``: request line and header, with the empty line at the end.
+    def connect(self) -> None:
+        """Connect, and prepare the socket. Raises: urllib3.exceptions.HTTPError."""
+        super().connect()
+        self.register()
+
+    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
+        """Send a request, after connecting where there is no connection yet. urllib3's pool calls this.
+
+        ``body``: the complete head of the request, with the empty line at its end; it has no body. ``url`` and
+        ``headers`` are not used: urllib3 writes the URL, which may hold a signature, to its debug lines and exceptions.
 
         Raises:
             urllib3.exceptions.HTTPError, HandshakeError: no connection.
             TimeoutError, OSError: the request could not be sent.
         """
-        self.read_timeout = read_timeout
+        self._method = method
         if self.sock is None:
             self.connect()
-            self.register()
         try:
-            with suppress(BrokenPipeError, ConnectionResetError):  # S3 may have answered before it closed
-                self.sock.sendall(head)
+            self.sock.sendall(body)
         except BlockingIOError:
             raise TimeoutError("timed out") from None
+
+    def getresponse(self) -> S3Response:  # type: ignore[override]
+        """Return the response, its body unread. Raises: as :func:`read_response`."""
+        return read_response(self, self._method)
 
     def _new_conn(self) -> socket.socket:
         """Connect to the host, instead of urllib3, which applies the time limit to each address in turn."""
@@ -96,7 +105,7 @@ class S3Connection(HTTPConnection):
             self.sock.settimeout(None)
 
     @property
-    def is_reusable(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether S3 has neither closed the connection nor sent anything on it since the last response."""
         return self.sock is not None and not self._poll.poll(0)
 

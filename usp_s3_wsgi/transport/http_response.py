@@ -1,8 +1,5 @@
 """S3's response: its header read strictly, and its body, which never ends early without an error.
 
-Not by http.client, which accepts the end of the connection as the end of a header, an incomplete chunk size as a whole
-one, ``-5`` as a size, and the bytes after a response as the next one. With http.client and urllib3, reading took three
-quarters of a request's time.
 https://www.rfc-editor.org/rfc/rfc9112
 """
 
@@ -10,92 +7,61 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPException, LineTooLong, RemoteDisconnected
+from http.client import HTTPException, RemoteDisconnected
+from typing import Protocol
 
 from usp_s3_wsgi.errors import BadUpstreamResponse
-from usp_s3_wsgi.transport.connection import HEADER_READ_SIZE, S3Connection
-from usp_s3_wsgi.transport.network_errors import InvalidHTTP, TLSExpected
+from usp_s3_wsgi.transport.http_parser import InvalidHTTP, ResponseParser, header_length
 
-_STATUS_LINE = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
-#: Some servers end lines without CR.
-_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
-#: http.client's limit of a line, here of the whole header.
-_MAX_HEADER = 65_536
-#: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
-_MAX_LINE = 65_536
-_MAX_TRAILERS = 100
+#: Bytes of one read of a header: a small object is received along with it.
+HEADER_READ_SIZE = 65_536
 _CONTENT_LENGTH = re.compile(r"[0-9]{1,18}")
-#: The start of a TLS alert: how a server answers plain HTTP. https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
-_TLS_ALERT = b"\x15\x03"
 #: The largest rest of a body that is read so that the connection can be reused, and the seconds to spend on it.
 _MAX_DRAIN = 65_536
 _DRAIN_TIMEOUT = 0.25
 
-OnRelease = Callable[[S3Connection], None]
+
+class ReadableConnection(Protocol):
+    """The side of a connection that a response is read from. ``read_timeout``: seconds, for each read."""
+
+    read_timeout: float
+
+    def receive(self, size: int) -> bytes:
+        """Return the bytes that are there, at most ``size``; wait if there are none. Nothing at the end."""
+
+    def receive_within(self, seconds: float) -> bytes:
+        """Receive at most HEADER_READ_SIZE bytes within this time limit."""
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
-def read_response(connection: S3Connection, method: str, on_release: OnRelease) -> S3Response:
+def read_response(connection: ReadableConnection, method: str) -> S3Response:
     """Read the header of the response to a request and return the response, its body unread.
 
-    Interim responses (1xx) are skipped. ``on_release`` is called with the connection when the body is read or closed,
-    and not if this raises.
+    Interim responses (1xx) are skipped; all headers together have ``read_timeout``.
 
     Raises:
         TimeoutError: no header within ``read_timeout``. OSError: the connection broke. HTTPException: not valid HTTP.
     """
-    reader = _HeaderReader(connection)
+    started_at, searched = time.monotonic(), 0
+    received = connection.receive(HEADER_READ_SIZE)
+    if not received:
+        raise RemoteDisconnected("connection closed without a response")
     while True:
-        first, _, rest = reader.read_header().partition("\n")
-        match = _STATUS_LINE.fullmatch(first)
-        if match is None:
-            raise InvalidHTTP("no status line")
-        status = int(match[2])
-        # https://www.rfc-editor.org/rfc/rfc9110#section-15.2: 103 and the like are skipped as 100 is.
-        if status >= 200 or status == 101:
-            version = 10 + (match[1] != "0")
-            headers = _parse_fields(rest) if rest else {}
-            return S3Response(connection, method, version, status, headers, reader.buffer, on_release)
-        reader.receive_next()
-
-
-class _HeaderReader:
-    """Reads headers within one time limit, however many interim ones there are; ``buffer``: what follows the last."""
-
-    def __init__(self, connection: S3Connection) -> None:
-        self._connection = connection
-        self._started_at = time.monotonic()
-        self.buffer = b""
-
-    def read_header(self) -> str:
-        """Return the lines of the next header, without the empty one at its end."""
-        received = self.buffer or self._connection.receive(HEADER_READ_SIZE)
-        if not received:
-            raise RemoteDisconnected("connection closed without a response")
-        searched = 0
-        while (end := _END_OF_HEADER.search(received, max(0, searched - 3))) is None:
-            if len(received) > _MAX_HEADER:
-                raise LineTooLong("header")
-            if received.startswith(_TLS_ALERT):
-                raise TLSExpected("a TLS alert")
-            if b"\n" in received and not received.startswith(b"HTTP/1."):
-                raise InvalidHTTP("no status line")  # a server of another protocol, which may wait for us now
+        length = header_length(received, searched)
+        if not length:
             searched = len(received)
-            received += _receive_more(self._connection, self._started_at)
-        if end.end() > _MAX_HEADER:
-            raise LineTooLong("header")
-        self.buffer = received[end.end() :]
-        text = received[: end.start()].decode("latin-1").replace("\r\n", "\n")
-        if "\r" in text:
-            raise InvalidHTTP("CR within a line")  # another parser would take it for the end of the line
-        return text
-
-    def receive_next(self) -> None:
-        """Receive the start of the header after an interim one."""
-        if not self.buffer:
-            self.buffer = _receive_more(self._connection, self._started_at)
+            received += _receive_more(connection, started_at)
+            continue
+        parser = ResponseParser(received[:length])
+        received, searched = received[length:], 0
+        # https://www.rfc-editor.org/rfc/rfc9110#section-15.2: 103 and the like are skipped as 100 is.
+        if parser.status >= 200 or parser.status == 101:
+            return S3Response(connection, method, parser, received)
 
 
 class S3Response:
@@ -103,30 +69,28 @@ class S3Response:
 
     ``version``: 10 or 11. ``headers``: values by name in lowercase; several of one name are joined with ``, ``.
     ``chunked``: the body has the chunked transfer coding. ``length_remaining``: bytes of the body that are still to
-    come; None if only the end of the body tells.
+    come; None if only the end of the body tells. ``closed``: the body was read or given up.
     """
 
-    def __init__(
-        self,
-        connection: S3Connection,
-        method: str,
-        version: int,
-        status: int,
-        headers: dict[str, str],
-        buffer: bytes,
-        on_release: OnRelease,
-    ) -> None:
-        """``buffer``: what was received after the header."""
-        self._connection, self._on_release = connection, on_release
-        self.version, self.status, self.headers = version, status, headers
-        self._buffer = buffer
+    def __init__(self, connection: ReadableConnection, method: str, parser: ResponseParser, received: bytes) -> None:
+        """``received``: what was received after the header."""
+        self.version, self.status, self.headers = parser.version, parser.status, parser.headers
+        self.retries, self._pool, self._connection = None, None, connection  # urllib3's pool sets these three
+        self._on_release: Callable[[ReadableConnection], None] | None = None
+        self._received, self._pieces = received, deque[bytes]()
         self.closed = False
-        self.chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        self._chunk_remaining: int | None = None
+        self.chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
         self.length_remaining = self._body_length(method)
         if self.length_remaining == 0:
             self.chunked = False
+        self._parser = parser if self.chunked else None
+        if self.length_remaining == 0:
             self._release()
+
+    @property
+    def version_string(self) -> str:
+        """The version of HTTP, for urllib3's debug lines."""
+        return f"HTTP/1.{self.version - 10}"
 
     @property
     def content_length(self) -> int | None:
@@ -142,6 +106,13 @@ class S3Response:
             raise BadUpstreamResponse("response has an invalid Content-Length")
         return None if length is None else int(length)
 
+    def when_released(self, callback: Callable[[ReadableConnection], None]) -> None:
+        """Call this with the connection when the body is read, or closed; at once if it is already."""
+        if self.closed:
+            callback(self._connection)
+        else:
+            self._on_release = callback
+
     def read1(self, size: int) -> bytes:
         """Return the next bytes of the body, at most ``size``, after one read; nothing at its end.
 
@@ -150,8 +121,8 @@ class S3Response:
         """
         if self.closed:
             return b""
-        if self.chunked:
-            return self._read_chunk(size)
+        if self._parser is not None:
+            return self._read_chunked(self._parser, size)
         left = self.length_remaining
         data = self._read_some(size if left is None or left > size else left)
         if left is None:
@@ -169,8 +140,8 @@ class S3Response:
         """Read the rest of the body within that time and drop it. Raises: as :meth:`read1`."""
         deadline = time.monotonic() + seconds
         while not self.closed:
-            if not self._buffer:
-                self._buffer = self._connection.receive_within(deadline - time.monotonic())
+            if not self._received and not self._pieces:
+                self._received = self._connection.receive_within(deadline - time.monotonic())
             self.read1(HEADER_READ_SIZE)
 
     def drain_or_close(self) -> None:
@@ -195,63 +166,37 @@ class S3Response:
         return int(length) if length.isdecimal() and len(length) <= 18 and not self.chunked else None
 
     def _read_some(self, size: int) -> bytes:
-        buffer = self._buffer
-        if not buffer:
+        received = self._received
+        if not received:
             return self._connection.receive(size)
-        self._buffer = buffer[size:]
-        return buffer[:size]
+        self._received = received[size:]
+        return received[:size]
 
-    def _read_chunk(self, size: int) -> bytes:
-        if not self._chunk_remaining:
-            if self._chunk_remaining == 0 and self._read_exactly(2) != b"\r\n":
-                raise InvalidHTTP("chunk longer than its size")
-            self._chunk_remaining = self._read_chunk_size()
-            if not self._chunk_remaining:
-                self._skip_trailers()
+    def _read_chunked(self, parser: ResponseParser, size: int) -> bytes:
+        started_at = time.monotonic()
+        while not self._pieces:
+            if parser.failure is not None:
+                raise InvalidHTTP(parser.failure)
+            if parser.is_complete:
                 self._release()
                 return b""
-        data = self._read_some(min(size, self._chunk_remaining))
-        if not data:
-            raise ConnectionAbortedError("connection closed within a chunk")
-        self._chunk_remaining -= len(data)
-        return data
-
-    def _read_chunk_size(self) -> int:
-        size = _CHUNK_SIZE.fullmatch(self._read_line())
-        if size is None:
-            raise InvalidHTTP("malformed chunk size")
-        return int(size[1], 16)
-
-    def _skip_trailers(self) -> None:
-        for _ in range(_MAX_TRAILERS):
-            if self._read_line() in {b"\r\n", b"\n"}:
-                return
-        raise InvalidHTTP("too many trailers")
-
-    def _read_line(self) -> bytes:
-        started_at = time.monotonic()
-        while (end := self._buffer.find(b"\n") + 1) == 0:
-            if len(self._buffer) > _MAX_LINE:
-                raise LineTooLong("chunk")
-            self._buffer += _receive_more(self._connection, started_at)
-        if end > _MAX_LINE:
-            raise LineTooLong("chunk")
-        line, self._buffer = self._buffer[:end], self._buffer[end:]
-        return line
-
-    def _read_exactly(self, size: int) -> bytes:
-        started_at = time.monotonic()
-        while len(self._buffer) < size:
-            self._buffer += _receive_more(self._connection, started_at)
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
-        return data
+            received, self._received = self._received or _receive_more(self._connection, started_at), b""
+            self._pieces.extend(parser.decode_chunks(received))
+        piece = self._pieces.popleft()
+        if len(piece) > size:
+            self._pieces.appendleft(piece[size:])
+        elif parser.is_complete and not self._pieces:
+            self._release()
+        return piece[:size]
 
     def _release(self, is_reusable: bool = True) -> None:
         """Release the connection, closed where the next response would not begin where this one ends."""
         self.closed = True
-        if not is_reusable or self._buffer or not self._is_kept_alive():
+        has_excess = self._received or (self._parser is not None and self._parser.has_excess)
+        if not is_reusable or has_excess or not self._is_kept_alive():
             self._connection.close()
-        self._on_release(self._connection)
+        if self._on_release is not None:
+            self._on_release(self._connection)
 
     def _is_kept_alive(self) -> bool:
         """https://www.rfc-editor.org/rfc/rfc9112#section-9.3; after 101 another protocol follows."""
@@ -267,28 +212,9 @@ class S3Response:
         return coding.lower() != "chunked" or "content-length" in self.headers or self.version == 10
 
 
-def _receive_more(connection: S3Connection, started_at: float) -> bytes:
+def _receive_more(connection: ReadableConnection, started_at: float) -> bytes:
     """Return further bytes, within the read timeout from ``started_at`` on, however slowly they arrive."""
     more = connection.receive_within(started_at + connection.read_timeout - time.monotonic())
     if not more:
-        raise ConnectionAbortedError("connection closed within a line")
+        raise ConnectionAbortedError("connection closed within the header or a chunked body")
     return more
-
-
-def _parse_fields(text: str) -> dict[str, str]:
-    if text[0] in " \t" or "\n " in text or "\n\t" in text:
-        raise InvalidHTTP("folded header line")
-    fields: dict[str, str] = {}
-    repeated: dict[str, list[str]] = {}
-    for line in text.split("\n"):
-        name, colon, value = line.partition(":")
-        name, value = name.rstrip(" \t").lower(), value.lstrip(" \t")
-        if name != "transfer-encoding":  # "chunked " is an unknown coding for a parser that does not strip it
-            value = value.rstrip(" \t")
-        if not colon or not name:
-            raise InvalidHTTP("header line without a name")
-        if name in fields:
-            repeated.setdefault(name, [fields[name]]).append(value)
-        fields[name] = value
-    fields.update({name: ", ".join(values) for name, values in repeated.items()})
-    return fields

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from http.client import HTTPException, RemoteDisconnected
+from http.client import HTTPException, LineTooLong, RemoteDisconnected
 
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import SSLError as Urllib3SSLError
 
 from usp_s3_wsgi.config.proxy_set import ProxySet
 from usp_s3_wsgi.errors import (
@@ -16,9 +17,11 @@ from usp_s3_wsgi.errors import (
     UpstreamTimeout,
     UpstreamTLSError,
 )
+from usp_s3_wsgi.transport.http_parser import InvalidHTTP, TLSExpected
 
 #: What connecting, sending and reading raise.
 NETWORK_ERRORS = (HTTPError, OSError, HTTPException)
+NetworkError = HTTPError | OSError | HTTPException
 #: OpenSSL's reasons for a handshake with a server that does not speak TLS; they differ between versions.
 _NO_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 #: OpenSSL's codes for a chain that does not lead to a trusted authority.
@@ -29,16 +32,17 @@ _UNKNOWN_ISSUER_HINT = (
 )
 
 
-class InvalidHTTP(HTTPException):
-    """What S3 sent is not valid HTTP/1.1; the message says why."""
-
-
-class TLSExpected(InvalidHTTP):
-    """The server speaks TLS on this port, and the request was sent without."""
-
-
 class HandshakeError(ssl.SSLError):
     """The TLS handshake failed, before a request was sent; the cause says why."""
+
+
+def without_urllib3(error: NetworkError) -> NetworkError:
+    """Return the exception in which urllib3's pool has packed what connecting, sending or reading raised."""
+    if isinstance(error, ReadTimeoutError):
+        return TimeoutError("timed out")
+    if isinstance(error, (ProtocolError, Urllib3SSLError)) and isinstance(error.args[-1], NETWORK_ERRORS):
+        return error.args[-1]
+    return error
 
 
 def is_connect_error(error: BaseException) -> bool:
@@ -52,14 +56,16 @@ def is_broken_connection(error: BaseException) -> bool:
     return not (is_connect_error(error) or is_invalid_response or isinstance(error, TimeoutError))
 
 
-def to_exception(error: HTTPError | OSError | HTTPException, parameters: ProxySet) -> UpstreamError:
+def to_exception(error: NetworkError, parameters: ProxySet) -> UpstreamError:
     """Return the exception that a failure before the end of the response's header means."""
     if isinstance(error, TimeoutError):
         return UpstreamTimeout(f"no response within {parameters.timeout:g} s")
     if isinstance(error, TLSExpected):
         return RequestRejected("S3 speaks TLS on this port: write https:// in the URL")
+    if isinstance(error, LineTooLong):
+        return BadUpstreamResponse("response header is larger than 64 KiB")
     if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
-        return BadUpstreamResponse("response header is not valid HTTP, or too large")
+        return BadUpstreamResponse(f"response header is not valid HTTP: {error}")
     if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
         return UpstreamConnectionError(f"no connection within {parameters.connectiontimeout:g} s")
     if isinstance(error, HandshakeError) and not _is_transient(error.__cause__):

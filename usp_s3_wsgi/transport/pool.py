@@ -1,4 +1,4 @@
-"""Connection pools, per process: one for each host and set of parameters.
+"""Connection pools, per process: one of urllib3 for each host and set of parameters.
 
 https://urllib3.readthedocs.io/en/stable/advanced-usage.html#customizing-pool-behavior
 """
@@ -6,74 +6,110 @@ https://urllib3.readthedocs.io/en/stable/advanced-usage.html#customizing-pool-be
 from __future__ import annotations
 
 import math
+import queue
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry, Timeout
+from urllib3.exceptions import EmptyPoolError
 
 from usp_s3_wsgi.config.proxy_set import ProxySet
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.errors import BadUpstreamResponse, HostInErrorState, PoolTimeout
+from usp_s3_wsgi.errors import BadUpstreamResponse, HostInErrorState, PoolTimeout, clear_traceback
 from usp_s3_wsgi.signing.types import S3Request
-from usp_s3_wsgi.transport import tls
+from usp_s3_wsgi.transport import network_errors, tls
 from usp_s3_wsgi.transport.connection import S3Connection
-from usp_s3_wsgi.transport.http_response import S3Response, read_response
-from usp_s3_wsgi.transport.network_errors import NETWORK_ERRORS, is_broken_connection, is_connect_error, to_exception
+from usp_s3_wsgi.transport.http_response import ReadableConnection, S3Response
+
+#: Retries are the gateway's, which signs each attempt anew.
+_NO_RETRIES = Retry(total=False, redirect=False)
+#: urllib3 writes the URL to its debug lines and exceptions. The real one, which may hold a signature, is in the head.
+_URL = "/"
 
 
-class _IdleConnections:
-    """Open connections that wait for a request: last in, first out.
+class ConnectionQueue(queue.LifoQueue["S3Connection | None"]):
+    """The idle connections of a pool of urllib3: last in, first out.
+
+    As urllib3 fills it, it also holds a None for each further connection that ``maxsize`` allows, which is taken when
+    there is no idle connection; with ``maxsize`` 0 there is no limit, and None is not kept.
 
     Those idle for more than ``ttl`` seconds are not used again. They are closed when a connection is released and the
     last sweep was at least ``ttl`` seconds ago.
     """
 
-    def __init__(self, ttl: float, max_age: float = math.inf) -> None:
+    def __init__(self, maxsize: int = 0, *, ttl: float, max_age: float = math.inf) -> None:
         """``max_age``: seconds after which a connection is closed, so that the host's name is resolved again."""
         self._ttl, self._max_age, self._last_sweep = ttl, max_age, 0.0
-        # append, pop and remove are atomic.
-        self._connections: list[S3Connection] = []
+        super().__init__(maxsize)
 
-    def release(self, connection: S3Connection) -> None:
-        """Add an open connection."""
+    def close_idle(self) -> None:
+        """Close the connections that are idle now."""
+        with self.mutex:
+            while self._idle:
+                self._close(self._idle.pop())
+
+    # --- what queue.Queue calls, with its lock held
+
+    def _init(self, maxsize: int) -> None:
+        self._idle: list[S3Connection] = []
+        self._unused = 0  # how many of those that maxsize allows are neither idle nor in use
+
+    def _qsize(self) -> int:
+        return len(self._idle) + self._unused
+
+    def _put(self, connection: S3Connection | None) -> None:
+        if connection is None or connection.is_closed:
+            self._unused += self.maxsize > 0
+            return
         now = connection.idle_since = time.monotonic()
-        self._connections.append(connection)
+        self._idle.append(connection)
         # Last in, first out: connections that are no longer needed stay at the bottom until they are swept.
         if now >= self._last_sweep + self._ttl:
             self._last_sweep = now
-            for idle in list(self._connections):
-                if now - idle.idle_since > self._ttl:
-                    self._close(idle)
+            expired = [idle for idle in self._idle if now - idle.idle_since > self._ttl]
+            for idle in expired:
+                self._idle.remove(idle)
+                self._close(idle)
 
-    def acquire(self) -> S3Connection | None:
-        """Remove and return a connection that can be reused, None if there is none; others are closed."""
-        while True:
-            try:
-                connection = self._connections.pop()
-            except IndexError:
-                return None
-            now = time.monotonic()
+    def _get(self) -> S3Connection | None:
+        now = time.monotonic()
+        while self._idle:
+            connection = self._idle.pop()
             is_expired = now - connection.idle_since > self._ttl or now - connection.connected_at > self._max_age
-            if not is_expired and connection.is_reusable:
+            if not is_expired and connection.is_connected:
                 return connection
-            connection.close()
+            self._close(connection)
+        self._unused -= self.maxsize > 0
+        return None
 
-    def close_all(self) -> None:
-        """Close the connections that are idle now."""
-        for idle in list(self._connections):
-            self._close(idle)
+    def _close(self, connection: S3Connection) -> None:
+        connection.close()
+        self._unused += self.maxsize > 0
 
-    def _close(self, idle: S3Connection) -> None:
-        with suppress(ValueError):  # another thread has just acquired it
-            self._connections.remove(idle)
-            idle.close()
+
+class _PoolWithQueue(HTTPConnectionPool):
+    def __init__(self, *arguments: Any, queue_class: Callable[[int], ConnectionQueue], **options: Any) -> None:
+        self.QueueCls = queue_class  # type: ignore[assignment]
+        super().__init__(*arguments, **options)
+
+
+class _HTTPPool(_PoolWithQueue):
+    ConnectionCls = S3Connection  # type: ignore[assignment]
+
+
+class _HTTPSPool(_PoolWithQueue, HTTPSConnectionPool):
+    ConnectionCls = tls.S3TLSConnection  # type: ignore[assignment]
 
 
 class HostPool:
-    """The connections to a host. After a failed connect the host is in error state for ``retry`` seconds, as in
-    mod_proxy: https://httpd.apache.org/docs/2.4/mod/mod_proxy.html#proxypass.
+    """The connections to a host, in a pool of urllib3.
+
+    After a failed connect the host is in error state for ``retry`` seconds, as in mod_proxy:
+    https://httpd.apache.org/docs/2.4/mod/mod_proxy.html#proxypass.
     """
 
     def __init__(self, scheme: str, host: str, port: int, parameters: ProxySet, ca_file: str | None) -> None:
@@ -81,17 +117,24 @@ class HostPool:
         self._parameters = parameters
         self._error_state_until = 0.0
         self._acquire_timeout = parameters.acquire or parameters.timeout
-        self._semaphore = threading.BoundedSemaphore(parameters.max) if parameters.max else None
-        self._idle = _IdleConnections(parameters.ttl if parameters.enablereuse else 0.0, parameters.addressttl)
         self._connection_header_and_end = ("", "") if parameters.enablereuse else ("Connection: close", "", "")
         socket_options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         if parameters.keepalive:
             socket_options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
-        options: dict[str, Any] = {"timeout": parameters.connectiontimeout, "socket_options": socket_options}
-        if scheme == "https":
-            options["ssl_context"] = tls.context(ca_file)
-        connection_class = tls.S3TLSConnection if scheme == "https" else S3Connection
-        self._new_connection = partial(connection_class, host, port, **options)
+        options: dict[str, Any] = {"ssl_context": tls.context(ca_file)} if scheme == "https" else {}
+        ttl = parameters.ttl if parameters.enablereuse else 0.0
+        pool_class = _HTTPSPool if scheme == "https" else _HTTPPool
+        self._pool = pool_class(
+            host,
+            port,
+            timeout=Timeout(connect=parameters.connectiontimeout, read=parameters.timeout),
+            maxsize=parameters.max,
+            block=parameters.max > 0,
+            queue_class=partial(ConnectionQueue, ttl=ttl, max_age=parameters.addressttl),
+            socket_options=socket_options,
+            read_timeout=parameters.timeout,
+            **options,
+        )
 
     @property
     def is_in_error_state(self) -> bool:
@@ -108,44 +151,41 @@ class HostPool:
             left = self._error_state_until - time.monotonic()
             raise HostInErrorState("S3 could not be reached a moment ago (retry of S3ProxySet)", left)
         head = self._request_head(request)
-        if self._semaphore is not None and not self._semaphore.acquire(timeout=self._acquire_timeout):
+        try:
+            response = cast(
+                "S3Response",
+                self._pool.urlopen(
+                    request.method,
+                    _URL,
+                    body=head,
+                    retries=_NO_RETRIES,
+                    redirect=False,
+                    pool_timeout=self._acquire_timeout,  # type: ignore[arg-type]
+                    preload_content=False,
+                ),
+            )
+        except EmptyPoolError:
             raise PoolTimeout(
                 f"the connection pool is exhausted: no connection within {self._acquire_timeout:g} s (max and acquire"
                 " of S3ProxySet)"
-            )
-        try:
-            response = self._exchange(request.method, head)
-        except BaseException as error:
-            self._release_semaphore()
-            if isinstance(error, NETWORK_ERRORS):
-                self._handle_network_error(error)
-                raise to_exception(error, self._parameters) from error
-            raise
-        if response.status < 200:
-            raise BadUpstreamResponse(f"unexpected status {response.status}")
-        return response
+            ) from None
+        except network_errors.NETWORK_ERRORS as urllib3_error:
+            clear_traceback(urllib3_error)  # urlopen's frame holds it
+            error = network_errors.without_urllib3(urllib3_error)
+        else:
+            response.when_released(self._release)
+            if response.status < 200:
+                raise BadUpstreamResponse(f"unexpected status {response.status}")
+            return response
+        self._handle_network_error(error)
+        raise network_errors.to_exception(error, self._parameters) from error
 
     def close_idle(self) -> None:
         """Close the connections that are idle now."""
-        self._idle.close_all()
+        cast("ConnectionQueue", self._pool.pool).close_idle()
 
-    def _exchange(self, method: str, head: bytes) -> S3Response:
-        connection = self._idle.acquire() or self._new_connection()
-        try:
-            connection.send_request(head, self._parameters.timeout)
-            return read_response(connection, method, self._release)
-        except BaseException:
-            connection.close()
-            raise
-
-    def _release(self, connection: S3Connection) -> None:
-        if connection.sock is not None:
-            self._idle.release(connection)
-        self._release_semaphore()
-
-    def _release_semaphore(self) -> None:
-        if self._semaphore is not None:
-            self._semaphore.release()
+    def _release(self, connection: ReadableConnection) -> None:
+        cast("ConnectionQueue", self._pool.pool).put(cast("S3Connection", connection))
 
     def _request_head(self, request: S3Request) -> bytes:
         """https://www.rfc-editor.org/rfc/rfc9112#section-3."""
@@ -163,10 +203,10 @@ class HostPool:
         return head.encode("latin-1")
 
     def _handle_network_error(self, error: BaseException) -> None:
-        if is_connect_error(error) and self._parameters.retry:
+        if network_errors.is_connect_error(error) and self._parameters.retry:
             self._error_state_until = time.monotonic() + self._parameters.retry
-        if is_broken_connection(error):
-            self._idle.close_all()  # a retry needs a connection that is alive
+        if network_errors.is_broken_connection(error):
+            self.close_idle()  # a retry needs a connection that is alive
 
 
 class _PoolKey(NamedTuple):

@@ -43,7 +43,7 @@ class S3TLSConnection(S3Connection, HTTPSConnection):
         Raises, besides urllib3's own errors: HandshakeError; ConnectTimeoutError, also of the handshake.
         """
         try:
-            HTTPSConnection.connect(self)
+            super().connect()
         except TimeoutError as error:
             raise ConnectTimeoutError(self, "no TLS handshake within the time limit") from error
         except OSError as error:  # failures of TCP are urllib3's own exceptions
@@ -54,10 +54,10 @@ class S3TLSConnection(S3Connection, HTTPSConnection):
         self.sock.settimeout(seconds)  # not by the kernel: OpenSSL would restart a read that the kernel ended
 
     @property
-    def is_reusable(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether S3 has neither closed the connection nor sent anything on it since the last response."""
         # OpenSSL may hold the rest of a record that was received with the last response: poll does not see it.
-        return super().is_reusable and not cast("ssl.SSLSocket", self.sock).pending()
+        return super().is_connected and not cast("ssl.SSLSocket", self.sock).pending()
 
     def receive(self, size: int) -> bytes:
         """Return the bytes that are there, at most ``size``; wait if there are none. Nothing at the end."""

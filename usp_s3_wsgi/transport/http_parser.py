@@ -1,0 +1,158 @@
+"""Parse S3's responses with llhttp, the parser of Node.js: header and chunked transfer coding. No input or output.
+
+Not with http.client, which accepts the end of the connection as the end of a header, an incomplete chunk size as a
+whole one, ``-5`` as a size, and the bytes after a response as the next one.
+https://www.rfc-editor.org/rfc/rfc9112, https://llhttp.org
+"""
+
+from __future__ import annotations
+
+import re
+from http.client import HTTPException, LineTooLong
+
+from httptools import HttpParserError, HttpResponseParser
+
+#: Bytes: http.client's limit of a line, here of the whole header.
+_MAX_HEADER = 65_536
+#: Bytes of a chunked body that may be chunk extensions and trailers, as in Node.js, besides those that each chunk may have.
+_MAX_OVERHEAD, _CHUNK_OVERHEAD = 16_384, 256
+#: Empty lines after the one that ends a chunked body: llhttp skips them, as if they began the next message.
+_EMPTY_LINES_AFTER_END = re.compile(rb"\n\r?\n\r?\n\Z")
+_MAX_END = 5
+#: llhttp also accepts other protocols and versions.
+_PREFIX = b"HTTP/1."
+_VERSIONS = {b"HTTP/1.0 ": 10, b"HTTP/1.1 ": 11}
+#: The start of a TLS alert: how a server answers plain HTTP. https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
+_TLS_ALERT = b"\x15\x03"
+
+
+class InvalidHTTP(HTTPException):
+    """What S3 sent is not valid HTTP/1.1; the message says why."""
+
+
+class TLSExpected(InvalidHTTP):
+    """The server speaks TLS on this port, and the request was sent without."""
+
+
+def header_length(received: bytes, searched: int = 0) -> int:
+    """Return how many of the received bytes are the header with the empty line at its end, 0 if that is incomplete.
+
+    ``searched``: how many of them an earlier call has searched.
+
+    Raises:
+        HTTPException: this is not the begin of a header of HTTP/1.x, or it is larger than 64 KiB.
+    """
+    if not received.startswith(_PREFIX) and received[: len(_PREFIX)] != _PREFIX[: len(received)]:
+        if received.startswith(_TLS_ALERT[: len(received)]):
+            raise TLSExpected("a TLS alert")
+        raise InvalidHTTP("no status line")  # a server of another protocol, which may wait for us now
+    start = max(0, searched - 2)
+    crlf = received.find(b"\n\r\n", start)
+    lf = received.find(b"\n\n", start, None if crlf < 0 else crlf)  # some servers end lines without CR
+    length = lf + 2 if lf >= 0 else crlf + 3 if crlf >= 0 else 0
+    if (length or len(received)) > _MAX_HEADER:
+        raise LineTooLong("header")
+    return length
+
+
+class _Message:
+    """What llhttp calls. It has no reference to the parser: that would be a cycle."""
+
+    __slots__ = ("_repeated", "has_next", "headers", "is_complete", "is_header_complete", "pieces")
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self._repeated: dict[str, list[str]] | None = None
+        self.pieces: list[bytes] = []
+        self.is_header_complete = self.is_complete = self.has_next = False
+
+    def on_message_begin(self) -> None:
+        self.has_next = self.is_complete
+
+    def on_header(self, raw_name: bytes, raw_value: bytes) -> None:
+        if self.is_header_complete:
+            return  # a trailer
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        if name != "transfer-encoding":  # "chunked " is an unknown coding for a parser that does not strip it
+            value = value.rstrip(" \t")
+        if name in self.headers:
+            self._repeated = self._repeated or {}
+            self._repeated.setdefault(name, [self.headers[name]]).append(value)
+        else:
+            self.headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        self.is_header_complete = True
+        if self._repeated:
+            self.headers.update({name: ", ".join(values) for name, values in self._repeated.items()})
+
+    def on_body(self, data: bytes) -> None:
+        if not self.has_next:
+            self.pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        self.is_complete = True
+
+
+class ResponseParser:
+    """A response's header, and the decoder of a body with the chunked transfer coding.
+
+    ``version``: 10 or 11. ``status``: three digits. ``headers``: values by name in lowercase; several of one name are
+    joined with ``, ``.
+    """
+
+    __slots__ = ("_end", "_message", "_overhead", "_parser", "failure", "headers", "status", "version")
+
+    def __init__(self, header: bytes) -> None:
+        """``header``: with its empty line. Raises: InvalidHTTP."""
+        version = _VERSIONS.get(header[:9])
+        if version is None:
+            raise InvalidHTTP("no status line")
+        self._message = _Message()
+        self._parser = parser = HttpResponseParser(self._message)
+        parser.set_dangerous_leniencies(
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,  # https://www.rfc-editor.org/rfc/rfc9112#section-7.1.1: "BWS"
+            lenient_chunked_length=True,  # S3Response rejects the body then, and an error's status still counts
+        )
+        try:
+            parser.feed_data(header)
+        except HttpParserError as error:
+            if parser.get_status_code() != 101:  # llhttp has accepted the header, and waits for another protocol
+                raise InvalidHTTP(str(error)) from None
+        self.version, self.status, self.headers = version, parser.get_status_code(), self._message.headers
+        if not self._message.is_header_complete or self.status < 100:
+            raise InvalidHTTP("malformed header")
+        self.failure: str | None = None
+        self._overhead, self._end = 0, b""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last chunk and the trailers were decoded."""
+        return self._message.is_complete
+
+    @property
+    def has_excess(self) -> bool:
+        """Whether bytes follow the end of the body in what was decoded."""
+        return self._message.has_next or _EMPTY_LINES_AFTER_END.search(self._end) is not None
+
+    def decode_chunks(self, data: bytes) -> list[bytes]:
+        """Return the pieces of the body that are in the next received bytes; then look at the three attributes.
+
+        To be called until ``is_complete``, or until there is a ``failure``: why what follows the returned pieces is not
+        the chunked transfer coding.
+        """
+        message = self._message
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if message.is_complete:
+                message.has_next = True
+            else:
+                self.failure = str(error)
+        pieces, message.pieces = message.pieces, []
+        self._end = (self._end + data[-_MAX_END:])[-_MAX_END:]
+        self._overhead += len(data) - sum(map(len, pieces)) - len(pieces) * _CHUNK_OVERHEAD
+        if self._overhead > _MAX_OVERHEAD:
+            self.failure = "chunk extensions or trailers are too large"
+        return pieces
