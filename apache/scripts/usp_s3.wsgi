@@ -7,4 +7,4 @@ _spec = importlib.util.spec_from_file_location("_", Path(__file__).with_name("ow
 _own_packages = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_own_packages)
 
-application = _own_packages.load("usp_s3_wsgi.application", urllib3="2.3").application
+application = _own_packages.load("usp_s3_wsgi.application", urllib3="2.3", httptools="0.7").application

@@ -130,6 +130,7 @@ WRONG_TOTAL = "the rest belongs to an object of another length"
 WRONG_RANGE = "Content-Range is not the rest that was requested"
 LENGTH_MISMATCH = "Content-Length does not match Content-Range"
 INVALID_HEADER = "response header is not valid HTTP: "
+DUPLICATE_LENGTH = INVALID_HEADER + "Duplicate Content-Length"
 
 
 def error_response(script: Step | tuple[Step, ...], *log: str, phrase: str = "502 Bad Gateway") -> Fault:
@@ -207,7 +208,9 @@ FAULTS: dict[str, Fault] = {
     "101 Switching Protocols": error_response(answer(101, length=None), "unexpected status 101"),
     "not HTTP": error_response(first(b"SSH-2.0-OpenSSH_9.2\r\n", close), INVALID_HEADER),
     "garbage in the header": error_response(WHOLE.replace(b"ETag: ", b"ETag "), INVALID_HEADER),
-    "a header line of 100 KB": error_response(answer(200, OBJECT, ("X", "x" * 100_000)), "response header is larger than 64 KiB"),
+    "a header line of 100 KB": error_response(
+        answer(200, OBJECT, ("X", "x" * 100_000)), "response header is larger than 64 KiB"
+    ),
     "400 header fields": Fault((answer(200, OBJECT, ETAG, *[("X", "x")] * 400),)),
     "control characters in a header": error_response(
         answer(200, OBJECT, ("ETag", '"a\x0bb"')), INVALID_HEADER + "Invalid header value char"
@@ -215,8 +218,8 @@ FAULTS: dict[str, Fault] = {
     "a header that would split the response": error_response(
         answer(200, OBJECT, ETAG, ("Content-Language", "en\rSet-Cookie: a=b")), INVALID_HEADER
     ),
-    "two contradicting lengths": error_response(answer(200, OBJECT, ("Content-Length", "7")), INVALID_HEADER + "Duplicate Content-Length"),
-    "the same length twice": error_response(answer(200, OBJECT, ("Content-Length", "5000")), INVALID_HEADER + "Duplicate Content-Length"),
+    "two contradicting lengths": error_response(answer(200, OBJECT, ("Content-Length", "7")), DUPLICATE_LENGTH),
+    "the same length twice": error_response(answer(200, OBJECT, ("Content-Length", "5000")), DUPLICATE_LENGTH),
     "a length and chunks": error_response(
         answer(200, b"5\r\nhello\r\n0\r\n\r\n", ("Transfer-Encoding", "chunked")), "chunked alone"
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import textwrap
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import httptools
 import pytest
 
 from tests.httpd.conftest import BUCKET, ONE_CHILD, proxy_section, section
@@ -378,3 +380,49 @@ def test_a_library_that_another_application_loaded_is_logged(apps: Path, s3: Emb
     for _ in range(2):
         assert separated.fetch("/main").body.startswith(b"('1.26.12'")
         assert separated.fetch("/media/a.ts").body == b"an object"
+
+
+#: An application with a copy of httptools, whose extension module can be loaded into one interpreter of a process only.
+WITH_HTTPTOOLS = """
+import os, sys
+sys.path.insert(0, os.path.dirname(__file__))
+import httptools
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [httptools.__file__.encode()]
+"""
+
+
+@pytest.mark.parametrize("order", [("/theirs", "/media/a.ts"), ("/media/a.ts", "/theirs")])
+def test_an_application_in_another_interpreter_has_its_own_httptools(
+    order: tuple[str, str], tmp_path: Path, s3: EmbeddedS3, checked: list[Httpd]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="httptools-") as name:
+        folder = Path(name)
+        write(folder / "app.wsgi", WITH_HTTPTOOLS)
+        shutil.copytree(Path(httptools.__file__).parent, folder / "httptools")
+        s3.put(BUCKET, "a.ts", b"an object")
+        lines = f"WSGIScriptAlias /theirs {folder}/app.wsgi\n<Directory {folder}>\nRequire all granted\n</Directory>\n"
+        httpd = Httpd(lines + ONE_CHILD + section("/media", s3))
+        checked.append(httpd)
+        httpd.start()
+        bodies = {target: httpd.fetch(target).body for target in order}
+        assert bodies == {"/theirs": f"{folder}/httptools/__init__.py".encode(), "/media/a.ts": b"an object"}
+
+
+def test_the_gateway_in_a_second_interpreter_of_a_process_says_why_it_does_not_start(
+    s3: EmbeddedS3, checked: list[Httpd]
+) -> None:
+    s3.put(BUCKET, "a.ts", b"an object")
+    second = section("/second", s3).replace("/second ${USP_S3_WSGI}", "/second ${USP_S3_WSGI} application-group=second")
+    assert "application-group=second" in second
+    httpd = Httpd(ONE_CHILD + section("/media", s3) + second)
+    checked.append(httpd)
+    httpd.start()
+    assert httpd.fetch("/media/a.ts").body == b"an object"
+    assert httpd.fetch("/second/a.ts").status == 500
+    line = httpd.wait_for_error("usp_s3_wsgi cannot load httptools")
+    assert "WSGIApplicationGroup %{GLOBAL}" in line and "daemon mode" in line
+    httpd.expect_error(r"\[wsgi:error\]")  # tracebacks
+    assert httpd.fetch("/media/a.ts").body == b"an object"

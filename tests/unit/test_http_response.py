@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_client_response import FakeConnection
+from usp_s3_wsgi.errors import BadUpstreamResponse
 from usp_s3_wsgi.transport.connection import S3Connection
 from usp_s3_wsgi.transport.http_response import ReadableConnection, S3Response, read_response
 
@@ -215,7 +216,7 @@ def test_informational_responses_do_not_extend_the_timeout() -> None:
 
 @pytest.mark.parametrize("end", [" ", "\t", "\xa0", "\x0b", "\x85"])
 def test_whitespace_after_a_name(end: str) -> None:
-    """https://www.rfc-editor.org/rfc/rfc9112#section-5.1: one parser may see a Content-Length here, another one none."""
+    """One parser may see a Content-Length here, another one none: https://www.rfc-editor.org/rfc/rfc9112#section-5.1."""
     with server_sends(f"HTTP/1.1 200 x\r\nContent-Length{end}: 2\r\n\r\nok".encode("latin-1")) as exchange:
         with pytest.raises(http.client.HTTPException):
             exchange.get_response()
@@ -319,6 +320,42 @@ def test_bytes_after_a_response_are_never_the_next_response(received: bytes) -> 
     with server_sends(received + HEADER + b"other", end=False) as exchange:
         assert read_body(exchange.get_response()) == b"hello"
         assert exchange.released == 1 and not exchange.is_reusable
+
+
+@pytest.mark.parametrize(
+    ("method", "received"),
+    [
+        ("HEAD", HEADER + b"hello"),
+        ("HEAD", HEADER.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"0\r\n\r\n"),
+        ("HEAD", HEADER + HEADER),
+        ("GET", HEADER.replace(b"200", b"304") + b"hello"),
+        ("GET", HEADER.replace(b"200", b"204") + b"\r\n"),
+        ("GET", HEADER.replace(b"5", b"0") + b"hello"),
+    ],
+)
+def test_bytes_after_a_response_without_a_body_are_never_the_next_response(method: str, received: bytes) -> None:
+    """llhttp cannot be told that the request was a HEAD."""
+    with server_sends(received, end=False) as exchange:
+        assert read_body(exchange.get_response(method)) == b""
+        assert exchange.released == 1 and not exchange.is_reusable
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_gzip_before_chunked_is_not_a_chunked_body(end: bytes) -> None:
+    """llhttp decodes it as chunks, whose content is not the object."""
+    lines = (b"HTTP/1.1 200 OK", b"Transfer-Encoding: gzip, chunked", b"", b"0", b"", b"")
+    with server_sends(end.join(lines), end=False) as exchange:
+        response = exchange.get_response()
+        with pytest.raises(BadUpstreamResponse):
+            _ = response.content_length
+        response.close()
+        assert exchange.released == 1 and not exchange.is_reusable
+
+
+def test_switching_protocols_is_a_response_without_a_body() -> None:
+    with server_sends(b"HTTP/1.1 101 x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", end=False) as exchange:
+        response = exchange.get_response()
+        assert (response.status, read_body(response), exchange.is_reusable) == (101, b"", False)
 
 
 @pytest.mark.parametrize("late", [HEADER + b"other", b"x"])

@@ -39,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: The modules that may import a library, or a module of the standard library with a cost or a risk.
 MAY_USE: dict[str, set[str]] = {
-    "urllib3": {"transport.connection", "transport.network_errors", "transport.tls"},
+    "urllib3": {"transport.connection", "transport.network_errors", "transport.pool", "transport.tls"},
+    "httptools": {"transport.http_parser"},
     "requests": {"requests_auth"},
     "botocore": {"credentials.aws"},
     "logging": {"credentials.aws"},

@@ -8,8 +8,13 @@ import threading
 import time
 from dataclasses import replace
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
 from urllib3.exceptions import NewConnectionError, ProtocolError
 from urllib3.exceptions import SSLError as Urllib3SSLError
 
@@ -66,8 +71,11 @@ class FakeConnection:
     """A connection that counts how often it was closed."""
 
     close_count = 0
-    idle_since = connected_at = 0.0
+    idle_since = 0.0
     is_closed, is_connected = False, True
+
+    def __init__(self, connected_at: float = 0.0) -> None:
+        self.connected_at = connected_at
 
     def close(self) -> None:
         self.close_count += 1
@@ -149,6 +157,55 @@ def test_close_idle_closes_only_idle_connections(clock: list[float]) -> None:
     acquire(idle)
     idle.close_idle()
     assert (idle_connection.close_count, busy_connection.close_count, acquire(idle)) == (1, 0, None)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["acquire", "release", "release closed", "fail", "expire", "close idle", "drop"]), max_size=60
+    )
+)
+def test_no_more_connections_than_max_and_none_is_lost(steps: list[str]) -> None:
+    """As urllib3 uses the queue: filled with None, and a None is put back for a connection that failed."""
+    maximum = 3
+    idle, in_use = pool.ConnectionQueue(maximum, ttl=60), list[Any]()
+    for _ in range(maximum):
+        idle.put(None)
+    now = 1_000.0
+    with patch.object(time, "monotonic", lambda: now):
+        for step in steps:
+            if step == "acquire":
+                if len(in_use) == maximum:
+                    with pytest.raises(queue.Empty):
+                        idle.get(block=False)
+                    continue
+                connection = idle.get(block=False)
+                assert connection is None or (not connection.close_count and connection.is_connected)  # type: ignore[attr-defined]
+                assert connection not in in_use
+                in_use.append(connection or cast(Any, FakeConnection(now)))
+            elif step.startswith("release") and in_use:
+                in_use[-1].is_closed = step == "release closed"
+                idle.put(in_use.pop(), block=False)
+            elif step == "fail" and in_use:
+                in_use.pop()
+                idle.put(None, block=False)
+            elif step == "expire":
+                now += 61
+            elif step == "close idle":
+                idle.close_idle()
+            assert idle.qsize() + len(in_use) == maximum
+
+
+def test_without_max_only_idle_connections_are_kept() -> None:
+    idle = pool.ConnectionQueue(ttl=60)
+    for _ in range(5):
+        idle.put(None, block=False)  # of requests that failed
+    assert idle.qsize() == 0 and acquire(idle) is None
+
+
+def test_what_the_package_overrides_in_urllib3_exists() -> None:
+    """Other versions may call it by another name: this test runs with the lowest and the newest ones."""
+    assert {"_new_conn", "connect", "request", "getresponse", "is_connected"} <= vars(HTTPConnection).keys()
+    assert {"QueueCls", "ConnectionCls"} <= {*vars(HTTPConnectionPool), *vars(ConnectionPool)}
 
 
 def test_many_threads_never_share_a_connection() -> None:

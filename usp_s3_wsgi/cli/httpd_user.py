@@ -78,7 +78,7 @@ def _name(uid: int) -> str:
 def files(share: Path) -> Iterator[Path]:
     """Yield the files that a child of httpd reads: Python's library, this package, dependencies, and the scripts."""
     yield Path(os.__file__).resolve()
-    for package in ("usp_s3_wsgi", "urllib3"):
+    for package in ("usp_s3_wsgi", "urllib3", "httptools"):
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or []) if spec else []:
             yield from sorted(Path(folder).resolve().rglob("*"))

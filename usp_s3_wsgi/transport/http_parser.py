@@ -10,11 +10,18 @@ from __future__ import annotations
 import re
 from http.client import HTTPException, LineTooLong
 
-from httptools import HttpParserError, HttpResponseParser
+try:
+    from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+except ImportError as error:
+    # Its extension module is loaded into one interpreter of a process only.
+    raise ImportError(
+        f"usp_s3_wsgi cannot load httptools: {error} Run the gateway in WSGIApplicationGroup %{{GLOBAL}}, as "
+        "gateway.conf sets it, or in daemon mode"
+    ) from error
 
 #: Bytes: http.client's limit of a line, here of the whole header.
 _MAX_HEADER = 65_536
-#: Bytes of a chunked body that may be chunk extensions and trailers, as in Node.js, besides those that each chunk may have.
+#: Bytes of a chunked body that may be chunk extensions and trailers, as in Node.js, and further ones for each chunk.
 _MAX_OVERHEAD, _CHUNK_OVERHEAD = 16_384, 256
 #: Empty lines after the one that ends a chunked body: llhttp skips them, as if they began the next message.
 _EMPTY_LINES_AFTER_END = re.compile(rb"\n\r?\n\r?\n\Z")
@@ -48,7 +55,7 @@ def header_length(received: bytes, searched: int = 0) -> int:
         raise InvalidHTTP("no status line")  # a server of another protocol, which may wait for us now
     start = max(0, searched - 2)
     crlf = received.find(b"\n\r\n", start)
-    lf = received.find(b"\n\n", start, None if crlf < 0 else crlf)  # some servers end lines without CR
+    lf = received.find(b"\n\n", start, None if crlf < 0 else crlf)
     length = lf + 2 if lf >= 0 else crlf + 3 if crlf >= 0 else 0
     if (length or len(received)) > _MAX_HEADER:
         raise LineTooLong("header")
@@ -111,14 +118,14 @@ class ResponseParser:
         self._message = _Message()
         self._parser = parser = HttpResponseParser(self._message)
         parser.set_dangerous_leniencies(
-            lenient_optional_cr_before_lf=True,
+            lenient_optional_cr_before_lf=True,  # some servers end lines without CR
             lenient_spaces_after_chunk_size=True,  # https://www.rfc-editor.org/rfc/rfc9112#section-7.1.1: "BWS"
             lenient_chunked_length=True,  # S3Response rejects the body then, and an error's status still counts
         )
         try:
             parser.feed_data(header)
-        except HttpParserError as error:
-            if parser.get_status_code() != 101:  # llhttp has accepted the header, and waits for another protocol
+        except (HttpParserError, HttpParserUpgrade) as error:
+            if parser.get_status_code() != 101:  # after a 101 llhttp expects another protocol
                 raise InvalidHTTP(str(error)) from None
         self.version, self.status, self.headers = version, parser.get_status_code(), self._message.headers
         if not self._message.is_header_complete or self.status < 100:
@@ -144,6 +151,7 @@ class ResponseParser:
         """
         message = self._message
         try:
+            self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=False)
             self._parser.feed_data(data)
         except HttpParserError as error:
             if message.is_complete:

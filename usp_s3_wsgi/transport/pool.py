@@ -185,7 +185,7 @@ class HostPool:
         cast("ConnectionQueue", self._pool.pool).close_idle()
 
     def _release(self, connection: ReadableConnection) -> None:
-        cast("ConnectionQueue", self._pool.pool).put(cast("S3Connection", connection))
+        cast("ConnectionQueue", self._pool.pool).put(cast("S3Connection", connection), block=False)
 
     def _request_head(self, request: S3Request) -> bytes:
         """https://www.rfc-editor.org/rfc/rfc9112#section-3."""
