@@ -32,7 +32,8 @@ def decode(*received: bytes) -> tuple[bytes, ResponseParser]:
 @pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\r\n\n", b"\n\r\n"])
 def test_the_end_of_a_header(end: bytes) -> None:
     header = b"HTTP/1.1 200 OK\r\nA: b" + end
-    assert header_length(header + b"body\n\n\r\n\r\n") == len(header)
+    for body in (b"", b"body\n\n\r\n\r\n", b"\r\n\r\n", b"\n\n", b"\r\n", b"\n", b"\r"):
+        assert header_length(header + body) == len(header)
     for received in range(len(header)):
         assert header_length(header[:received]) == 0
         assert header_length(header, received) == len(header)

@@ -55,7 +55,7 @@ def header_length(received: bytes, searched: int = 0) -> int:
         raise InvalidHTTP("no status line")  # a server of another protocol, which may wait for us now
     start = max(0, searched - 2)
     crlf = received.find(b"\n\r\n", start)
-    lf = received.find(b"\n\n", start, None if crlf < 0 else crlf)
+    lf = received.find(b"\n\n", start, None if crlf < 0 else crlf + 1)
     length = lf + 2 if lf >= 0 else crlf + 3 if crlf >= 0 else 0
     if (length or len(received)) > _MAX_HEADER:
         raise LineTooLong("header")
