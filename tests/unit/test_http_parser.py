@@ -112,6 +112,22 @@ def test_invalid_lines(line: bytes, end: bytes) -> None:
             ResponseParser(b"HTTP/1.1 200 OK" + end + lines + end + end)
 
 
+@pytest.mark.parametrize(
+    "name", [b"x-amz-meta-a(b)", b"x-amz-meta-\xe9", b"(", b'"x"', b"Content-Length\xa0", b"[::1]"]
+)
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_lines_with_names_that_are_not_tokens_are_ignored(name: bytes, end: bytes) -> None:
+    """Some servers allow them in an object's metadata; llhttp rejects the response."""
+    lines = (b"HTTP/1.1 200 OK", name + b": 1", b"ETag: a", name + b":", b"Content-Length: 5", b"", b"")
+    assert parse(end.join(lines)).headers == {"etag": "a", "content-length": "5"}
+
+
+@pytest.mark.parametrize("after", [b" folded: b", b"\tfolded", b" "])
+def test_a_folded_line_after_an_ignored_one_is_invalid(after: bytes) -> None:
+    with pytest.raises(InvalidHTTP):
+        ResponseParser(b"HTTP/1.1 200 OK\r\nETag: a\r\nx(y): z\r\n" + after + b"\r\n\r\n")
+
+
 @pytest.mark.parametrize("value", [b"5, 5", b"+5", b"-5", b"5x", b"0x5", b"", b"5 5", b"99999999999999999999999"])
 def test_an_invalid_content_length(value: bytes) -> None:
     with pytest.raises(InvalidHTTP):

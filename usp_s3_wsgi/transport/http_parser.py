@@ -8,6 +8,7 @@ https://www.rfc-editor.org/rfc/rfc9112, https://llhttp.org
 from __future__ import annotations
 
 import re
+import string
 from http.client import HTTPException, LineTooLong
 
 try:
@@ -29,6 +30,9 @@ _MAX_END = 5
 #: llhttp also accepts other protocols and versions.
 _PREFIX = b"HTTP/1."
 _VERSIONS = {b"HTTP/1.0 ": 10, b"HTTP/1.1 ": 11}
+#: The bytes of a header's name, https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2, and all that are printed.
+_TOKEN = b"!#$%&'*+-.^_`|~" + (string.digits + string.ascii_letters).encode()
+_VISIBLE = bytes([*range(0x21, 0x7F), *range(0x80, 0x100)])
 #: The start of a TLS alert: how a server answers plain HTTP. https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
 _TLS_ALERT = b"\x15\x03"
 
@@ -115,21 +119,17 @@ class ResponseParser:
         version = _VERSIONS.get(header[:9])
         if version is None:
             raise InvalidHTTP("no status line")
-        self._message = _Message()
-        self._parser = parser = HttpResponseParser(self._message)
-        parser.set_dangerous_leniencies(
-            lenient_optional_cr_before_lf=True,  # some servers end lines without CR
-            lenient_spaces_after_chunk_size=True,  # https://www.rfc-editor.org/rfc/rfc9112#section-7.1.1: "BWS"
-            lenient_chunked_length=True,  # S3Response rejects the body then, and an error's status still counts
-        )
         try:
-            parser.feed_data(header)
-        except (HttpParserError, HttpParserUpgrade) as error:
-            if parser.get_status_code() != 101:  # after a 101 llhttp expects another protocol
-                raise InvalidHTTP(str(error)) from None
-        self.version, self.status, self.headers = version, parser.get_status_code(), self._message.headers
-        if not self._message.is_header_complete or self.status < 100:
+            self._message, self._parser = _feed_header(header)
+        except InvalidHTTP:
+            valid = _without_invalid_names(header)
+            if len(valid) == len(header):
+                raise
+            self._message, self._parser = _feed_header(valid)
+        status = self._parser.get_status_code()
+        if not self._message.is_header_complete or status < 100:
             raise InvalidHTTP("malformed header")
+        self.version, self.status, self.headers = version, status, self._message.headers
         self.failure: str | None = None
         self._overhead, self._end = 0, b""
 
@@ -164,3 +164,34 @@ class ResponseParser:
         if self._overhead > _MAX_OVERHEAD:
             self.failure = "chunk extensions or trailers are too large"
         return pieces
+
+
+def _feed_header(header: bytes) -> tuple[_Message, HttpResponseParser]:
+    """Let llhttp parse a header. Raises: InvalidHTTP."""
+    message = _Message()
+    parser = HttpResponseParser(message)
+    parser.set_dangerous_leniencies(
+        lenient_optional_cr_before_lf=True,  # some servers end lines without CR
+        lenient_spaces_after_chunk_size=True,  # https://www.rfc-editor.org/rfc/rfc9112#section-7.1.1: "BWS"
+        lenient_chunked_length=True,  # S3Response rejects the body then, and an error's status still counts
+    )
+    try:
+        parser.feed_data(header)
+    except (HttpParserError, HttpParserUpgrade) as error:
+        if parser.get_status_code() != 101:  # after a 101 llhttp expects another protocol
+            raise InvalidHTTP(str(error)) from None
+    return message, parser
+
+
+def _without_invalid_names(header: bytes) -> bytes:
+    """Return a header without the lines whose names are not tokens, which some servers allow in an object's metadata.
+
+    One with white space or a control character in its name stays, and is rejected.
+    """
+    return b"\n".join([line for line in header.split(b"\n") if not _has_invalid_name(line)])
+
+
+def _has_invalid_name(line: bytes) -> bool:
+    name, colon, _ = line.partition(b":")
+    others = name.translate(None, _TOKEN)
+    return bool(colon and others) and not others.translate(None, _VISIBLE)
