@@ -99,7 +99,7 @@ INVALID_RANGE = "partial response without a valid Content-Range"
 CONTRADICTING_LENGTH = "Content-Length does not match Content-Range"
 UNEXPECTED_PART = "unexpected partial response: no range was requested"
 # The gateway (with llhttp's words, or its own), <Proxy>.
-INVALID_LENGTH = "response (header is not valid HTTP: .* |has an invalid )Content-Length"
+INVALID_LENGTH = "response (header is not valid HTTP: .*|has an invalid )Content-Length"
 SEVERAL_LENGTHS = "response (header is not valid HTTP: Duplicate|has more than one) Content-Length"
 NOT_CHUNKED_ALONE = "response has a Transfer-Encoding other than chunked alone"
 NOT_HTTP = (
