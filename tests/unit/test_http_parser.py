@@ -167,7 +167,20 @@ def test_chunks_are_decoded_in_any_pieces(chunks: list[bytes], size: int, extens
 
 
 @pytest.mark.parametrize(
-    "excess", [b"\r\n", b"\n", b"\r\n\r\n", b"H", b"HTTP/1.1 200 OK\r\n\r\n", b"0\r\n\r\n", b"x", b"\0"]
+    "excess",
+    [
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\r" * 9,
+        b"\n" * 9,
+        b"\r\n" * 9,
+        b"H",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"0\r\n\r\n",
+        b"x",
+        b"\0",
+    ],
 )
 @pytest.mark.parametrize("last", [b"0\r\n\r\n", b"0\r\nA: b\r\n\r\n", b"000;a\r\n\r\n"])
 def test_bytes_after_the_last_chunk(excess: bytes, last: bytes) -> None:

@@ -7,7 +7,6 @@ https://www.rfc-editor.org/rfc/rfc9112, https://llhttp.org
 
 from __future__ import annotations
 
-import re
 import string
 from http.client import HTTPException, LineTooLong
 
@@ -24,9 +23,9 @@ except ImportError as error:
 _MAX_HEADER = 65_536
 #: Bytes of a chunked body that may be chunk extensions and trailers, as in Node.js, and further ones for each chunk.
 _MAX_OVERHEAD, _CHUNK_OVERHEAD = 16_384, 256
-#: Empty lines after the one that ends a chunked body: llhttp skips them, as if they began the next message.
-_EMPTY_LINES_AFTER_END = re.compile(rb"\n\r?\n\r?\n\Z")
-_MAX_END = 5
+#: The end of a chunked body, after a byte that is not of a line's end. llhttp skips further ones, as before a message.
+_END_OF_CHUNKS = b"\r\n\r\n"
+_END_SIZE = len(_END_OF_CHUNKS) + 1
 #: llhttp also accepts other protocols and versions.
 _PREFIX = b"HTTP/1."
 _VERSIONS = {b"HTTP/1.0 ": 10, b"HTTP/1.1 ": 11}
@@ -141,7 +140,7 @@ class ResponseParser:
     @property
     def has_excess(self) -> bool:
         """Whether bytes follow the end of the body in what was decoded."""
-        return self._message.has_next or _EMPTY_LINES_AFTER_END.search(self._end) is not None
+        return self._message.has_next or self._end.rstrip(b"\r\n") + _END_OF_CHUNKS != self._end
 
     def decode_chunks(self, data: bytes) -> list[bytes]:
         """Return the pieces of the body that are in the next received bytes; then look at the three attributes.
@@ -159,7 +158,7 @@ class ResponseParser:
             else:
                 self.failure = str(error)
         pieces, message.pieces = message.pieces, []
-        self._end = (self._end + data[-_MAX_END:])[-_MAX_END:]
+        self._end = (self._end + data[-_END_SIZE:])[-_END_SIZE:]
         self._overhead += len(data) - sum(map(len, pieces)) - len(pieces) * _CHUNK_OVERHEAD
         if self._overhead > _MAX_OVERHEAD:
             self.failure = "chunk extensions or trailers are too large"
