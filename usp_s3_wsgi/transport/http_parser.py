@@ -134,8 +134,8 @@ class ResponseParser:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last chunk and the trailers were decoded."""
-        return self._message.is_complete
+        """Whether the last chunk and the trailers were decoded, without a failure."""
+        return self._message.is_complete and self.failure is None
 
     @property
     def has_excess(self) -> bool:
