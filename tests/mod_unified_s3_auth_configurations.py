@@ -14,6 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEYS = "S3AccessKey {access}\n{indent}S3SecretKey {secret}\n{indent}S3Region {region}\n{indent}S3UseHeaders on"
+#: Keys in a <Location> around that of the bucket, and around one of another URL.
+KEYS_AROUND_TWO_URLS = """
+#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
+<Location "/">
+  @KEYS@
+</Location>
+<Location "/media/">
+  IsmProxyPass {url}/
+</Location>
+<Location "/clips/">
+  IsmProxyPass @CLIPS@
+</Location>
+"""
 
 
 @dataclass(frozen=True)
@@ -233,34 +246,10 @@ ProxyPass /media {url}
 """,
     ),
     "keys around two buckets": Case(
-        """
-#! proxy error the bucket of these keys is unknown: move them into the <Proxy> section of its URL
-#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
-<Location "/">
-  @KEYS@
-</Location>
-<Location "/media/">
-  IsmProxyPass {url}/
-</Location>
-<Location "/clips/">
-  IsmProxyPass {host}/clips/
-</Location>
-""",
+        "\n#! proxy error the bucket of these keys is unknown: move them into the <Proxy> section of its URL"
+        + KEYS_AROUND_TWO_URLS.replace("@CLIPS@", "{host}/clips/")
     ),
-    "keys around two folders of a bucket": Case(
-        """
-#! gateway error this section cannot be converted to a mount: its S3 directives are unchanged,
-<Location "/">
-  @KEYS@
-</Location>
-<Location "/media/">
-  IsmProxyPass {url}/
-</Location>
-<Location "/clips/">
-  IsmProxyPass {url}/clips/
-</Location>
-""",
-    ),
+    "keys around two folders of a bucket": Case(KEYS_AROUND_TWO_URLS.replace("@CLIPS@", "{url}/clips/")),
     "a <Location> that no directive uses": Case(
         """
 #! proxy error these settings are not used: no WSGIScriptAlias, ProxyPass or RewriteRule [P] handles this path

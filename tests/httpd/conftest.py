@@ -124,6 +124,15 @@ def proxy_section(url: str, server: EmbeddedS3, *lines: str, mode: str = "v4-hea
     return f'<Proxy "{url}">\n{body}\n</Proxy>\n'
 
 
+def assert_no_information_about_the_bucket(httpd: Httpd, s3: EmbeddedS3) -> None:
+    """Assert that no response tells of the bucket: of an object, of a missing one, and of two broken sections."""
+    for target in ("/media/missing", "/wrong-secret/a.ts", "/misspelt/a.ts", "/media/a.ts"):
+        reply = httpd.fetch(target)
+        text = str(reply.headers) + (reply.body.decode() if reply.status != 200 else "")
+        for secret in ("<Error>", "x-amz", s3.access_key, s3.secret_key, BUCKET, "S3", str(s3.port)):
+            assert secret.lower() not in text.lower(), (target, secret)
+
+
 @pytest.fixture
 def checked() -> Iterator[list[Httpd]]:
     """A list of servers that are stopped at the end. Every line in their error logs must have been expected."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import socketserver
 import struct
-import threading
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.httpd.machine import serving
 
 _HEADER = struct.Struct("!BBHHBx")
 _END_REQUEST, _PARAMS, _STDIN, _STDOUT = 3, 4, 5, 6
@@ -51,20 +53,10 @@ def _pairs(data: bytes) -> list[tuple[str, str]]:
     return pairs
 
 
-class FastCGI:
-    """The server, on a free port of 127.0.0.1, while the context lasts."""
-
-    def __enter__(self) -> FastCGI:
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler)
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+@contextmanager
+def fastcgi_server() -> Iterator[int]:
+    """Run the server on a free port of 127.0.0.1; yields the port."""
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    with serving(server) as port:
+        yield port

@@ -8,10 +8,14 @@ import pwd
 import runpy
 import shutil
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 
 class HttpdError(Exception):
@@ -29,6 +33,19 @@ def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def serving(server: socketserver.TCPServer) -> Iterator[int]:
+    """Serve in a thread of its own while the context lasts; yields the server's port."""
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def bundled_httpd() -> list[Path]:

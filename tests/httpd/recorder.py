@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import unquote
+
+from tests.httpd.machine import serving
 
 
 class RecordedRequest(NamedTuple):
-    """A request as the server received it."""
+    """A request as the server received it; ``head``: the request line and the header, in lines."""
 
     host: str
     target: str
     headers: dict[str, str]
+    head: str
 
     @property
     def path(self) -> str:
@@ -35,6 +37,14 @@ class RecordedRequest(NamedTuple):
         return f"a trace of one: {trace[0]}" if trace else "unsigned"
 
 
+class Answer(NamedTuple):
+    """What a backend answers; the body is not sent to HEAD."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
 class Recorder:
     """An HTTP server that answers with the requested path; if the path has "denied" in it, with S3's AccessDenied."""
 
@@ -42,8 +52,14 @@ class Recorder:
         self._host = host
         self.requests: list[RecordedRequest] = []
 
-    def __enter__(self) -> Recorder:
-        requests = self.requests
+    def answer(self, request: RecordedRequest) -> Answer:
+        """Return the answer to a request; a subclass may give another one."""
+        if "denied" in request.target:
+            return Answer(403, "application/xml", b"<Error><Code>AccessDenied</Code></Error>")
+        return Answer(200, "text/plain", request.path.encode())
+
+    def __enter__(self) -> Self:
+        requests, answer = self.requests, self.answer
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,11 +67,13 @@ class Recorder:
 
             def do_GET(self) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                requests.append(RecordedRequest(headers.get("host", ""), self.path, headers))
-                is_denied = "denied" in self.path
-                body = b"<Error><Code>AccessDenied</Code></Error>" if is_denied else requests[-1].path.encode()
-                self.send_response(403 if is_denied else 200)
-                self.send_header("Content-Type", "application/xml" if is_denied else "text/plain")
+                request = RecordedRequest(
+                    headers.get("host", ""), self.path, headers, f"{self.requestline}\n{self.headers}"
+                )
+                requests.append(request)
+                status, content_type, body = answer(request)
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 if self.command != "HEAD":
@@ -71,18 +89,14 @@ class Recorder:
             daemon_threads = True
             block_on_close = False  # its clients keep connections open
 
-        self._server = Server((self._host, 0), Handler)
-        self.port = int(self._server.server_address[1])
-        self._thread = Thread(target=self._server.serve_forever)
-        self._thread.start()
+        self._serving = serving(Server((self._host, 0), Handler))
+        self.port = self._serving.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._serving.__exit__(kind, error, trace)
 
     def url(self, name: str, path: str = "") -> str:
         """A URL of this server. Each name is a host of its own, so that lines of the error log can be told apart."""

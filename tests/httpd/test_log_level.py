@@ -194,13 +194,18 @@ RETRIED: dict[str, tuple[tuple[Step, ...], str, str]] = {
 }
 
 
+def lines_of_a_retry(httpd: Httpd, name: str, mount: str) -> list[str]:
+    """Fetch an object with that failure and a retry, and return the lines about it."""
+    before = len(httpd.errors())
+    with scripted_on_all_hosts(*RETRIED[name][0]):
+        assert httpd.fetch(f"/{mount}/film.mp4").body == b"hello"
+    return lines_since(httpd, before)
+
+
 @pytest.mark.parametrize("name", RETRIED)
 def test_a_retried_failure_is_logged_at_level_info(warn_httpd: Httpd, name: str) -> None:
-    script, code, words = RETRIED[name]
-    before = len(warn_httpd.errors())
-    with scripted_on_all_hosts(*script):
-        assert warn_httpd.fetch("/retry-info/film.mp4").body == b"hello"
-    (line,) = lines_since(warn_httpd, before)
+    _, code, words = RETRIED[name]
+    (line,) = lines_of_a_retry(warn_httpd, name, "retry-info")
     assert f"[usp_s3:info] {code}: usp_s3_wsgi: /retry-info: {words}" in line
     assert re.search(r" \(GET http://127\.0\.0\.\d+:\d+/bucket/film\.mp4, attempt 1, [0-9.]+ s\); retrying$", line)
     warn_httpd.expect_error(re.escape(line))
@@ -208,11 +213,7 @@ def test_a_retried_failure_is_logged_at_level_info(warn_httpd: Httpd, name: str)
 
 @pytest.mark.parametrize("name", RETRIED)
 def test_a_retried_failure_is_not_logged_at_level_warn(warn_httpd: Httpd, name: str) -> None:
-    script, _, _ = RETRIED[name]
-    before = len(warn_httpd.errors())
-    with scripted_on_all_hosts(*script):
-        assert warn_httpd.fetch("/retry-warn/film.mp4").body == b"hello"
-    assert lines_since(warn_httpd, before) == []
+    assert lines_of_a_retry(warn_httpd, name, "retry-warn") == []
 
 
 @pytest.mark.parametrize("level", ["warn", "info"])

@@ -11,16 +11,15 @@ import textwrap
 import venv
 from collections.abc import Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import httptools
 import pytest
 
 from tests.httpd.conftest import BUCKET, ONE_CHILD, proxy_section, section
-from tests.httpd.fastcgi import FastCGI
+from tests.httpd.fastcgi import fastcgi_server
 from tests.httpd.machine import httpd_binary, httpd_environment
+from tests.httpd.recorder import Answer, RecordedRequest, Recorder
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
@@ -119,31 +118,17 @@ TARGETS = [
 EXPECTED = "AH01630|AH01071|AH10244|AH00128|AH00026|AH10159"
 
 
-class Echo(BaseHTTPRequestHandler):
+class Echo(Recorder):
     """A backend that returns the request that it got."""
 
-    def do_GET(self) -> None:
-        body = f"{self.requestline}\n{self.headers}".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+    def answer(self, request: RecordedRequest) -> Answer:
+        return Answer(200, "text/plain", request.head.encode())
 
 
 @pytest.fixture(scope="module")
 def backends() -> Iterator[dict[str, int]]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server, FastCGI() as fcgi:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield {"http": server.server_address[1], "fcgi": fcgi.port}
-        server.shutdown()
-        thread.join()
+    with Echo() as echo, fastcgi_server() as fcgi:
+        yield {"http": echo.port, "fcgi": fcgi}
 
 
 def write(path: Path, text: str) -> None:

@@ -13,7 +13,14 @@ from itertools import pairwise
 import pytest
 
 from tests.faults.server import ScriptedS3, answer
-from tests.httpd.conftest import BUCKET, ONE_CHILD, PAGES, proxy_section, settings
+from tests.httpd.conftest import (
+    BUCKET,
+    ONE_CHILD,
+    PAGES,
+    assert_no_information_about_the_bucket,
+    proxy_section,
+    settings,
+)
 from tests.httpd.machine import free_port
 from tests.httpd.server import WAIT, Httpd
 from tests.s3 import EmbeddedS3
@@ -184,11 +191,7 @@ def test_rejected_head_and_subrequest(httpd: Httpd, name: str) -> None:
 
 def test_the_client_gets_no_information_about_the_bucket(httpd: Httpd, s3: EmbeddedS3) -> None:
     httpd.expect_error("usp_s3_wsgi: ")
-    for target in ("/media/missing", "/wrong-secret/a.ts", "/misspelt/a.ts", "/media/a.ts"):
-        reply = httpd.fetch(target)
-        text = str(reply.headers) + (reply.body.decode() if reply.status != 200 else "")
-        for secret in ("<Error>", "x-amz", s3.access_key, s3.secret_key, BUCKET, "S3", str(s3.port)):
-            assert secret.lower() not in text.lower(), (target, secret)
+    assert_no_information_about_the_bucket(httpd, s3)
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "OPTIONS", "PATCH", "PROPFIND"])

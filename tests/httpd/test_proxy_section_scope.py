@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.server import ScriptedS3, answer
 from tests.httpd.conftest import settings
-from tests.httpd.fastcgi import FastCGI
+from tests.httpd.fastcgi import fastcgi_server
 from tests.httpd.machine import has_module, modules_directory
 from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd
@@ -272,8 +272,8 @@ OTHER_SCHEMES = {
 
 @pytest.mark.parametrize("place", OTHER_SCHEMES)
 def test_fastcgi_requests_are_forwarded_unchanged(place: str, localhost_names: Path) -> None:
-    with FastCGI() as server:
-        text = OTHER_SCHEMES[place].replace("@URL@", f"fcgi://127.0.0.1:{server.port}")
+    with fastcgi_server() as port:
+        text = OTHER_SCHEMES[place].replace("@URL@", f"fcgi://127.0.0.1:{port}")
         reported = "S3AccessKey applies to no request" if place == "server" else ""
         with running(localhost_names, text, names=["app"], configtest=reported) as httpd:
             for kind in ("main", "subrequest"):

@@ -33,6 +33,21 @@ from tests.s3 import EmbeddedS3
 
 every_way = pytest.mark.parametrize("way", WAYS)
 every_kind = pytest.mark.parametrize("kind", KINDS)
+#: The names in :func:`two_backends`.
+TWO_BACKENDS = [f"{side}-{way}" for side in ("o", "b") for way in WAYS]
+
+
+def two_backends(bucket_server: Recorder, other_server: Recorder) -> list[str]:
+    """Return the configuration of each way to another backend (o-WAY), and to a bucket with its own section (b-WAY)."""
+    parts = []
+    for way in WAYS:
+        section_url = bucket_server.url(f"b-{way}", "/bucket")
+        parts += [
+            proxy_config(way, f"o-{way}", other_server.url(f"o-{way}", "/other")),
+            proxy_config(way, f"b-{way}", section_url),
+            section(section_url, *keys("SECTION")),
+        ]
+    return parts
 
 
 # --- a <Proxy> section with all settings
@@ -115,16 +130,7 @@ def with_gateway(
         rule = f"RewriteEngine On\nRewriteRule ^ - [E=S3BucketURL:{url},E=S3AccessKey:GATEWAY,E=S3SecretKey:a-secret]\n"
         others = "SetEnv S3Region r\nSetEnv S3UseHeaders on"
         gateway = rule + GATEWAY.replace("@SETTINGS@", others)
-    parts = [gateway]
-    for way in WAYS:
-        section_url = bucket_server.url(f"b-{way}", "/bucket")
-        parts += [
-            proxy_config(way, f"o-{way}", other_server.url(f"o-{way}", "/other")),
-            proxy_config(way, f"b-{way}", section_url),
-        ]
-        parts.append(section(section_url, *keys("SECTION")))
-    names = [f"{side}-{way}" for side in ("o", "b") for way in WAYS]
-    with running(localhost_names, *parts, names=names) as httpd:
+    with running(localhost_names, gateway, *two_backends(bucket_server, other_server), names=TWO_BACKENDS) as httpd:
         yield httpd
 
 
@@ -354,16 +360,7 @@ def map_of_buckets(
     line = f"RewriteEngine On\nRewriteRule ^ - [{rule}]"
     if request.param == "SetEnvIf":
         line = "\n".join(f"SetEnvIf Request_URI ^ {name}={value}" for name, value in values.items())
-    parts = [line]
-    for way in WAYS:
-        section_url = bucket_server.url(f"b-{way}", "/bucket")
-        parts += [
-            proxy_config(way, f"o-{way}", other_server.url(f"o-{way}", "/other")),
-            proxy_config(way, f"b-{way}", section_url),
-        ]
-        parts.append(section(section_url, *keys("SECTION")))
-    names = [f"{side}-{way}" for side in ("o", "b") for way in WAYS]
-    with running(localhost_names, *parts, names=names) as httpd:
+    with running(localhost_names, line, *two_backends(bucket_server, other_server), names=TWO_BACKENDS) as httpd:
         yield httpd
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.httpd.conftest import BUCKET, section
+from tests.httpd.conftest import BUCKET, assert_no_information_about_the_bucket, section
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
@@ -104,11 +104,7 @@ def test_a_wrong_region_is_corrected_and_logged(httpd: Httpd, s3: EmbeddedS3) ->
 
 
 def test_responses_say_nothing_about_the_bucket(httpd: Httpd, s3: EmbeddedS3) -> None:
-    for target in ("/media/missing", "/wrong-secret/a.ts", "/misspelt/a.ts", "/media/a.ts"):
-        reply = httpd.fetch(target)
-        text = str(reply.headers) + (reply.body.decode() if reply.status != 200 else "")
-        for secret in ("<Error>", "x-amz", s3.access_key, s3.secret_key, BUCKET, "S3", str(s3.port)):
-            assert secret.lower() not in text.lower(), (target, secret)
+    assert_no_information_about_the_bucket(httpd, s3)
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "OPTIONS", "PATCH", "PROPFIND"])

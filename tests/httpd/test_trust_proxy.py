@@ -78,7 +78,18 @@ def server_keys(s3: EmbeddedS3) -> Iterator[Scenario]:
         yield running
 
 
-FIXTURES = ["plain", "server_keys"]
+every_fixture = pytest.mark.parametrize("fixture", ["plain", "server_keys"])
+every_forwarding = pytest.mark.parametrize("forwarding", FORWARDING)
+every_setting = pytest.mark.parametrize(("directive", "settings"), [*product(DIRECTIVES, SETTINGS)])
+
+
+def write_folder(running: Scenario, directive: str, settings: str, forwarding: str, url: str) -> str:
+    """Write a folder whose .htaccess file has the settings and forwards the file x to a URL; return its name."""
+    folder = running.folder()
+    running.write(f"{folder}/x", "")
+    directives = DIRECTIVES[directive](fill_in(SETTINGS[settings], running))
+    running.write(f"{folder}/.htaccess", directives + FORWARDING[forwarding].format(url=url))
+    return folder
 
 
 def test_the_operators_mounts_are_served(plain: Scenario, server_keys: Scenario) -> None:
@@ -86,20 +97,15 @@ def test_the_operators_mounts_are_served(plain: Scenario, server_keys: Scenario)
         running.assert_served(running.fetch(f"/proxied/{KEY}"))
 
 
-@pytest.mark.parametrize("fixture", FIXTURES)
-@pytest.mark.parametrize("forwarding", FORWARDING)
-@pytest.mark.parametrize(("directive", "settings"), [*product(DIRECTIVES, SETTINGS)])
+@every_fixture
+@every_forwarding
+@every_setting
 def test_htaccess_to_the_attackers_host(
     request: pytest.FixtureRequest, fixture: str, directive: str, settings: str, forwarding: str
 ) -> None:
     """The request is forwarded unsigned or rejected, whatever the file sets."""
     running: Scenario = request.getfixturevalue(fixture)
-    folder = running.folder()
-    running.write(f"{folder}/x", "")
-    directives = DIRECTIVES[directive](fill_in(SETTINGS[settings], running))
-    running.write(
-        f"{folder}/.htaccess", directives + FORWARDING[forwarding].format(url=f"{running.attacker.url}/b/{KEY}")
-    )
+    folder = write_folder(running, directive, settings, forwarding, f"{running.attacker.url}/b/{KEY}")
     for target in (f"/{folder}/x", f"/{folder}/x?a=b"):
         reply = running.fetch(target)
         assert DATA not in reply.body and running.bucket.received == b""
@@ -110,20 +116,15 @@ def test_htaccess_to_the_attackers_host(
             running.assert_logged(r"usp_s3_wsgi: .*\.htaccess")
 
 
-@pytest.mark.parametrize("fixture", FIXTURES)
-@pytest.mark.parametrize("forwarding", FORWARDING)
-@pytest.mark.parametrize(("directive", "settings"), [*product(DIRECTIVES, SETTINGS)])
+@every_fixture
+@every_forwarding
+@every_setting
 def test_htaccess_to_the_bucket(
     request: pytest.FixtureRequest, fixture: str, directive: str, settings: str, forwarding: str
 ) -> None:
     """The rule would read every object of the bucket, past all access rules: always rejected."""
     running: Scenario = request.getfixturevalue(fixture)
-    folder = running.folder()
-    running.write(f"{folder}/x", "")
-    directives = DIRECTIVES[directive](fill_in(SETTINGS[settings], running))
-    running.write(
-        f"{folder}/.htaccess", directives + FORWARDING[forwarding].format(url=f"{running.bucket.url}/{BUCKET}/{KEY}")
-    )
+    folder = write_folder(running, directive, settings, forwarding, f"{running.bucket.url}/{BUCKET}/{KEY}")
     # mod_proxy appends the path of the file to a handler's URL: that is another key.
     running.s3.put(BUCKET, f"{KEY}{running.httpd.root}/htdocs/{folder}/x", DATA)
     reply = running.fetch(f"/{folder}/x")
@@ -131,7 +132,7 @@ def test_htaccess_to_the_bucket(
     running.assert_logged(r"usp_s3_wsgi: .*(\.htaccess|SetEnvIf|RewriteRule)")
 
 
-@pytest.mark.parametrize("fixture", FIXTURES)
+@every_fixture
 @pytest.mark.parametrize("key", [KEY, MISSING])
 @pytest.mark.parametrize(("route", "attack"), [*product(ROUTES, ATTACKS)])
 def test_around_a_request(request: pytest.FixtureRequest, fixture: str, route: str, attack: str, key: str) -> None:
@@ -148,7 +149,7 @@ def test_around_a_request(request: pytest.FixtureRequest, fixture: str, route: s
         running.assert_no_effect(attack_request.key or key)
 
 
-@pytest.mark.parametrize("fixture", FIXTURES)
+@every_fixture
 @pytest.mark.parametrize("directive", DIRECTIVES)
 def test_a_page_around_an_htaccess(request: pytest.FixtureRequest, fixture: str, directive: str) -> None:
     """A subrequest to a [P] of an .htaccess file is rejected as the client's own request is."""
@@ -218,7 +219,7 @@ def test_a_forward_proxy(s3: EmbeddedS3) -> None:
         running.assert_served(running.fetch(f"/proxied/{KEY}"))
 
 
-@pytest.mark.parametrize("fixture", FIXTURES)
+@every_fixture
 def test_a_client_sets_nothing(request: pytest.FixtureRequest, fixture: str) -> None:
     running: Scenario = request.getfixturevalue(fixture)
     for attack in ATTACKS.values():

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, linear_regression, median, variance
 from typing import NamedTuple
 
 from tests.soak.client import MOUNTS
@@ -76,10 +76,10 @@ def trend(points: list[tuple[float, float]], minutes: float) -> Trend:
     """
     if len(points) < 3:
         return Trend(0.0, math.inf, minutes)
-    mean_minute, mean_size = fmean(minute for minute, _ in points), fmean(size for _, size in points)
-    spread = sum((minute - mean_minute) ** 2 for minute, _ in points)
-    slope = sum((minute - mean_minute) * (size - mean_size) for minute, size in points) / spread
-    errors = sum((size - mean_size - slope * (minute - mean_minute)) ** 2 for minute, size in points)
+    at, sizes = zip(*points, strict=True)
+    slope, start = linear_regression(at, sizes)
+    errors = sum((size - slope * minute - start) ** 2 for minute, size in points)
+    spread = (len(points) - 1) * variance(at)
     return Trend(slope, _T_VALUE * math.sqrt(errors / (len(points) - 2) / spread), minutes)
 
 

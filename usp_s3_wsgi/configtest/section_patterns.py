@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import warnings
 from functools import lru_cache
@@ -42,8 +43,7 @@ def _expression(argument: str, is_regex: bool) -> re.Pattern[str] | None:
     if not is_regex:
         if "[" in argument or "\\" in argument:
             return None
-        argument = re.escape(argument).replace(r"\*", ".*").replace(r"\?", ".")
-        return re.compile(rf"\A(?:{argument})\Z", re.S)
+        return re.compile(rf"\A{fnmatch.translate(argument)}")
     try:
         with warnings.catch_warnings(action="ignore"):
             return re.compile(argument, re.S)

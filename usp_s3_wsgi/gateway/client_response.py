@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import NamedTuple
 
 from usp_s3_wsgi.config.settings import Settings
@@ -19,55 +20,14 @@ _NAMES_AND_KEYS = {
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-#: The status lines of RFC 9110, section 15, and of the errors that were registered since (RFC 4918, 8470, 6585,
-#: 7725, 2295, 5842, 2774). Python's http.HTTPStatus names some of them differently in each version.
-_STATUS_LINES = {
-    int(line[:3]): line
-    for line in (
-        "200 OK",
-        "206 Partial Content",
-        "304 Not Modified",
-        "400 Bad Request",
-        "401 Unauthorized",
-        "402 Payment Required",
-        "403 Forbidden",
-        "404 Not Found",
-        "405 Method Not Allowed",
-        "406 Not Acceptable",
-        "407 Proxy Authentication Required",
-        "408 Request Timeout",
-        "409 Conflict",
-        "410 Gone",
-        "411 Length Required",
-        "412 Precondition Failed",
-        "413 Content Too Large",
-        "414 URI Too Long",
-        "415 Unsupported Media Type",
-        "416 Range Not Satisfiable",
-        "417 Expectation Failed",
-        "421 Misdirected Request",
-        "422 Unprocessable Content",
-        "423 Locked",
-        "424 Failed Dependency",
-        "425 Too Early",
-        "426 Upgrade Required",
-        "428 Precondition Required",
-        "429 Too Many Requests",
-        "431 Request Header Fields Too Large",
-        "451 Unavailable For Legal Reasons",
-        "500 Internal Server Error",
-        "501 Not Implemented",
-        "502 Bad Gateway",
-        "503 Service Unavailable",
-        "504 Gateway Timeout",
-        "505 HTTP Version Not Supported",
-        "506 Variant Also Negotiates",
-        "507 Insufficient Storage",
-        "508 Loop Detected",
-        "510 Not Extended",
-        "511 Network Authentication Required",
-    )
+#: Their phrases are those of RFC 9110 from Python 3.13 on; before that http.HTTPStatus has older ones.
+_PHRASES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
 }
+_STATUS_LINES = {int(status): f"{status:d} {_PHRASES.get(status, status.phrase)}" for status in HTTPStatus}
 _STATUSES_WITHOUT_BODY = frozenset({204, 304})
 
 

@@ -6,9 +6,8 @@ import re
 from datetime import UTC, datetime
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _FULL_DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
-_DAY, _MONTH, _TIME = "|".join(_DAYS), "|".join(_MONTHS), "(?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})"
+_DAY, _MONTH, _TIME = "Mon|Tue|Wed|Thu|Fri|Sat|Sun", "|".join(_MONTHS), "(?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})"
 _LEAP_SECOND = 60
 _FORMS = (
     re.compile(rf"(?:{_DAY}), (?P<day>[0-9]{{2}}) (?P<month>{_MONTH}) (?P<year>[0-9]{{4}}) {_TIME} GMT"),
@@ -40,4 +39,6 @@ def canonical(text: str) -> str | None:
         return None
     if match.re is _FORMS[0]:
         return text
-    return f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {year:04} {day:%H:%M:%S} GMT"
+    from email.utils import format_datetime  # not imported when a child of httpd starts: such dates are rare
+
+    return format_datetime(day, usegmt=True)
