@@ -17,6 +17,8 @@ from typing import NamedTuple, TypeAlias
 _PHYSICAL_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _CONTINUATION = re.compile(r"\\\r?\n")
 _WORD = re.compile(r""" "(?P<double>(?:\\["\\]|[^"])*)"? | '(?P<single>(?:\\['\\]|[^'])*)'? | [^ \t\n\v\f\r]+ """, re.X)
+#: Sections in each other. Far deeper ones would exceed Python's limit of recursion.
+_MAX_NESTING = 50
 
 
 class ApacheConfigError(ValueError):
@@ -90,7 +92,8 @@ def parse(text: str) -> tuple[Node, ...]:
     """Return the lines and sections of a configuration.
 
     Raises:
-        ApacheConfigError: a section is not closed, or closed by a different tag, or a tag has no ``>``.
+        ApacheConfigError: a section is not closed, or closed by a different tag, or a tag has no ``>``, or sections are
+            nested more than 50 deep.
     """
     body: list[Node] = []
     opened: list[tuple[Line, list[Node]]] = []
@@ -104,6 +107,8 @@ def parse(text: str) -> tuple[Node, ...]:
             outer.append(Section(opening, tuple(body), line))
             body = outer
         elif line.name.startswith("<"):
+            if len(opened) == _MAX_NESTING:
+                raise ApacheConfigError(line.number, f"sections are nested more than {_MAX_NESTING} deep")
             opened.append((line, body))
             body = []
         else:
