@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,8 +68,8 @@ def main() -> int:
         parser.error(_NOT_INSTALLED)
     names = options.target or list(DESCRIPTIONS)
     with ThreadPoolExecutor(options.jobs) as executor:
-        outcomes = executor.map(lambda name: fuzz(name, options.minutes * 60, options.seed), names)
-        failures = [outcome for outcome in outcomes if _report(outcome)]
+        running = [executor.submit(fuzz, name, options.minutes * 60, options.seed) for name in names]
+        failures = [outcome for ended in as_completed(running) if _report(outcome := ended.result())]
     return 1 if failures else 0
 
 
@@ -99,8 +100,10 @@ def fuzz(name: str, seconds: float, seed: int | None) -> Outcome:
         target = load(name)
         for number, data in enumerate(target.seeds):
             Path(seeds, str(number)).write_bytes(data[: target.max_length])
+        dictionary = Path(temporary, "words")
+        dictionary.write_text("".join(f'"{word.decode()}"\n' for word in target.words))
         log = folder / "log.txt"
-        status = _run(name, target, seconds, seed, [corpus, seeds], artifacts, log)
+        status = _run(name, target, seconds, [f"-seed={seed or 0}", f"-dict={dictionary}", corpus, seeds], artifacts, log)
         text = log.read_text("utf-8", "replace")
         files = [artifact.replace(folder / artifact.name) for artifact in artifacts.iterdir()]
     failure = _failure(name, text, files, status) if status or files else ""
@@ -108,14 +111,14 @@ def fuzz(name: str, seconds: float, seed: int | None) -> Outcome:
 
 
 def _run(
-    name: str, target: Target, seconds: float, seed: int | None, corpora: list[Path], artifacts: Path, log: Path
+    name: str, target: Target, seconds: float, arguments: Sequence[str | Path], artifacts: Path, log: Path
 ) -> int:
     """Run the process to its end and write its output to ``log``; returns its exit status."""
     command = [
         sys.executable, "-m", "tests.fuzz.worker", name,
         f"-max_total_time={max(1, round(seconds))}", f"-max_len={target.max_length}", f"-timeout={_HANG_SECONDS}",
         f"-rss_limit_mb={_MAX_MEMORY_MB}", f"-artifact_prefix={artifacts}/", "-print_final_stats=1",
-        f"-seed={seed or 0}", *map(str, corpora),
+        *map(str, arguments),
     ]  # fmt: skip
     # The order of a set must not depend on the process.
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
@@ -135,7 +138,7 @@ def _summary(log: str) -> str:
 def _failure(name: str, log: str, files: list[Path], status: int) -> str:
     """What to print of a failure: the exception or the last lines of the log, the input, and how to check it again."""
     raised = re.search(r"=== Uncaught Python exception: ===\n(.*?)(?:\n==|\Z)", log, re.DOTALL)
-    lines = (raised[1] if raised else log).rstrip().splitlines()
+    lines = [line for line in (raised[1] if raised else log).splitlines() if line.strip()]
     texts = [f"FAILED (exit status {status})", *(line[:_SHOWN_LENGTH] for line in lines[-_SHOWN_LINES:])]
     for file in files:
         data, path = file.read_bytes(), file.relative_to(_ROOT)

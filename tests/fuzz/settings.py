@@ -29,7 +29,7 @@ def check(data: bytes) -> None:
     # The value may be a secret on the wrong line, or in a name without the space after it.
     number = len(data) % len(pairs)
     name, value = pairs[number]
-    for changed in ((name, value + _MARKER), (f"{name}={value}{_MARKER}", "")):
+    for changed in ((name, value + _MARKER), (f"{name}={value}{_MARKER}", ""), (f"{name}={_MARKER}", "x")):
         secret = _parse([*pairs[:number], changed, *pairs[number + 1 :]])
         assert secret is None or _MARKER not in _secrets_shown(secret)
 

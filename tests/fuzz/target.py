@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,18 +25,27 @@ MAX_SECONDS = 0.5
 MAX_TEXT_LENGTH = 65_536
 #: ASCII's record separator divides an input into its fields.
 SEPARATOR = b"\x1e"
+#: What is inserted as a whole: names, statuses, tags, percent-encoded bytes.
+_WORD = re.compile(rb"</?[A-Za-z]{2,40}>?|%[0-9A-Fa-f]{2}|[A-Za-z0-9][A-Za-z0-9_./-]{2,40}")
+_MAX_WORDS = 400
 
 
 @dataclass(frozen=True)
 class Target:
     """``check`` raises AssertionError if the package does not treat an input as it must, and accepts any bytes.
 
-    ``seeds``: inputs to begin with. ``max_length``: of an input, in bytes.
+    ``seeds``: inputs to begin with; their words are the dictionary. ``max_length``: of an input, in bytes.
     """
 
     check: Callable[[bytes], None]
     seeds: tuple[bytes, ...]
     max_length: int = MAX_TEXT_LENGTH
+
+    @property
+    def words(self) -> list[bytes]:
+        """The words that libFuzzer inserts: it would seldom guess the name of a header or a setting."""
+        found = {word for seed in self.seeds for word in _WORD.findall(seed)}
+        return sorted(found)[:_MAX_WORDS]
 
 
 def load(name: str) -> Target:

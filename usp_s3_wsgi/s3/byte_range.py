@@ -119,6 +119,8 @@ def _is_requested(range_header: str | None, first: int, last: int, total: int | 
         return True
     begins, ends = [], []
     for begin, end in ranges:
+        if begin and int(begin) > last:
+            continue  # of another part, or not satisfiable
         if begin:
             begins.append(int(begin))
             ends.append(int(end) if end else last)
@@ -129,6 +131,8 @@ def _is_requested(range_header: str | None, first: int, last: int, total: int | 
             ends.append(total - 1)
     is_suffix = len(ranges) == 1 and not ranges[0][0]
     if is_suffix and last != ends[0]:
+        return False
+    if not begins:
         return False
     return min(begins) <= first and last <= max(ends) and (len(ranges) > 1 or first == begins[0])
 
