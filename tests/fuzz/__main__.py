@@ -103,16 +103,16 @@ def fuzz(name: str, seconds: float, seed: int | None) -> Outcome:
         dictionary = Path(temporary, "words")
         dictionary.write_text("".join(f'"{word.decode()}"\n' for word in target.words))
         log = folder / "log.txt"
-        status = _run(name, target, seconds, [f"-seed={seed or 0}", f"-dict={dictionary}", corpus, seeds], artifacts, log)
+        status = _run(
+            name, target, seconds, [f"-seed={seed or 0}", f"-dict={dictionary}", corpus, seeds], artifacts, log
+        )
         text = log.read_text("utf-8", "replace")
         files = [artifact.replace(folder / artifact.name) for artifact in artifacts.iterdir()]
     failure = _failure(name, text, files, status) if status or files else ""
     return Outcome(name, _summary(text), failure)
 
 
-def _run(
-    name: str, target: Target, seconds: float, arguments: Sequence[str | Path], artifacts: Path, log: Path
-) -> int:
+def _run(name: str, target: Target, seconds: float, arguments: Sequence[str | Path], artifacts: Path, log: Path) -> int:
     """Run the process to its end and write its output to ``log``; returns its exit status."""
     command = [
         sys.executable, "-m", "tests.fuzz.worker", name,
@@ -128,7 +128,9 @@ def _run(
 
 def _summary(log: str) -> str:
     coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", log)
-    inputs = re.findall(r"^stat::number_of_executed_units: *(\d+)", log, re.MULTILINE) or re.findall(r"^#(\d+)", log, re.M)
+    inputs = re.findall(r"^stat::number_of_executed_units: *(\d+)", log, re.MULTILINE) or re.findall(
+        r"^#(\d+)", log, re.M
+    )
     if not coverage or not inputs:
         return "did not run"
     branches, _, kept = coverage[-1]

@@ -79,10 +79,14 @@ def check(data: bytes) -> None:
 _DATES = (
     b"Sun, 06 Nov 1994 08:49:37 GMT", b"Sunday, 06-Nov-94 08:49:37 GMT", b"Sun Nov  6 08:49:37 1994",
     b"Thu, 29 Feb 2024 23:59:60 GMT", b"Thu, 29 Feb 1900 00:00:00 GMT", b"Sunday, 31-Dec-69 24:00:00 GMT",
-    b"Mon, 01 Jan 0000 00:00:00 GMT", b"Fri, 31 Dec 9999 23:59:61 GMT", b"Sun Nov 06 08:49:37 1994", b"Sun Nov  0 08:49:37 1994",
-    b" Sun, 06 Nov 1994 08:49:37 GMT", b"Sun, 06 Nov 1994 08:49:37 GMT ", b"Sun, 06 Nov 1994 08:49:37 gmt", b", 06-Nov-94 08:49:37 GMT",
+    b"Mon, 01 Jan 0000 00:00:00 GMT", b"Fri, 31 Dec 9999 23:59:61 GMT", b"Sun Nov 06 08:49:37 1994",
+    b"Sun Nov  0 08:49:37 1994",
+    b" Sun, 06 Nov 1994 08:49:37 GMT", b"Sun, 06 Nov 1994 08:49:37 GMT ", b"Sun, 06 Nov 1994 08:49:37 gmt",
+    b", 06-Nov-94 08:49:37 GMT",
     b"Wednesday, 29-Feb-00 12:00:60 GMT", b"Sun Feb 29 08:49:60 1600", b" " * 4_000, b"," * 4_000, b"Sun, " * 800,
 )  # fmt: skip
 TARGET = Target(
-    check, (b"", *(join(date, b"k" * 32, date * 3) for date in _DATES), join(b"", b"\xff" * 32, b" " * 4_000)), _MAX_LENGTH
+    check,
+    (b"", *(join(date, b"k" * 32, date * 3) for date in _DATES), join(b"", b"\xff" * 32, b" " * 4_000)),
+    _MAX_LENGTH,
 )

@@ -172,7 +172,7 @@ def rewrite(received: bytes, method: str) -> bytes:
         status = _STATUS_LINE.fullmatch(first)
         if status is None:
             return strict + head + received
-        # A tab or several spaces in the status line, and any reason phrase: RFC 9112, section 4, lets a client ignore it.
+        # A tab or several spaces in the status line (RFC 9112, section 4: a client may accept them), and any phrase.
         fields = [_field(line) for line in lines]
         strict += b"\r\n".join([b"%s %s OK" % (status[1], status[2]), *fields]) + b"\r\n\r\n"
         if status[2] >= b"200":
@@ -193,7 +193,7 @@ def _field(line: bytes) -> bytes:
 
 
 def _chunks(received: bytes) -> bytes:
-    """Lines that end without CR (RFC 9112, section 2.2), white space after the size, and trailers, which are dropped."""
+    """Lines without CR (RFC 9112, section 2.2), white space after the size, and trailers, which are ignored."""
     strict = b""
     while (size := _CHUNK_SIZE.match(received)) is not None:
         length, received = int(size[1], 16), received[size.end() :]

@@ -54,7 +54,8 @@ def _parse(pairs: list[tuple[str, str]]) -> Settings | None:
 
 
 def _check_error(error: SettingError) -> None:
-    texts, cause = [], error
+    texts: list[str] = []
+    cause: BaseException | None = error
     while cause is not None:
         texts.append(str(cause))
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)

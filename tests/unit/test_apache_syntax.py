@@ -150,6 +150,15 @@ def test_wrong_nesting_is_rejected_with_a_line_number(text: str, message: str) -
     assert str(caught.value) == message and isinstance(caught.value, ValueError)
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", " \t\n", "\\\n\n"])
+def test_a_quote_that_is_not_closed_ends_with_the_line(end: str) -> None:
+    """httpd removes the white space at the end of a line first."""
+    for text in (f'A "b c{end}', f"A 'b c{end}"):
+        (line,) = parse(text)
+        assert isinstance(line, Line) and line.arguments == ("b c",) and line.text == text
+        assert line.with_word(1, "x") == f"A x{end}"
+
+
 def test_deeply_nested_sections() -> None:
     text = "<If x>\n" * 50 + "A\n" + "</If>\n" * 50
     assert render(parse(text)) == text

@@ -315,6 +315,14 @@ def test_random_configurations(text: str, to: Mode, end: str) -> None:
     assert not are_left or (to == "gateway" and result.errors)
 
 
+@pytest.mark.parametrize("to", MODES)
+def test_a_quote_that_is_not_closed_does_not_swallow_the_end_of_the_line(to: Mode) -> None:
+    keys = "S3SecretKey x\nS3AccessKey y\n"
+    text, _ = converted(f'<Location /b>\n  IsmProxyPass "{URL}\n  {keys}</Location>\n', to)
+    assert f'SetEnv S3BucketURL "{URL}"\n' in text or f"SetEnv S3BucketURL {URL}\n" in text
+    assert all(line.count('"') in {0, 2} or line.endswith(URL) for line in text.splitlines())
+
+
 def test_a_location_without_proxypass_gets_a_bucket_url() -> None:
     keys = "S3SecretKey x\nS3AccessKey y\n"
     location = f"<Location /b>\n  IsmProxyPass {URL}\n  {keys}</Location>\n"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz import __main__ as command
-from tests.fuzz import target as fuzz_target
 from tests.fuzz.target import DESCRIPTIONS, Target, check_input, fields, join, load
 
 ROOT = Path(__file__).parents[2]
 #: Parses the options in a process that can import neither atheris nor h11, even if they are installed.
 WITHOUT_ATHERIS = """
 import sys
+import time
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *more: None if name in {"atheris", "h11"} else find(name, *more)
@@ -57,7 +58,7 @@ def test_a_slow_input_fails_if_it_is_slow_twice(
     clock: tuple[float, ...], is_too_slow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(clock)
-    monkeypatch.setattr(fuzz_target.time, "process_time", lambda: next(times))
+    monkeypatch.setattr(time, "process_time", lambda: next(times))
     checked = Target(lambda data: None, ())
     if is_too_slow:
         with pytest.raises(AssertionError, match=r"3 bytes took 9\.00 s of CPU time"):
@@ -69,7 +70,11 @@ def test_a_slow_input_fails_if_it_is_slow_twice(
 
 @pytest.mark.parametrize(
     ("arguments", "output"),
-    [(["settings"], "has wheels for"), (["nothing"], "unknown target: nothing"), (["--input", "x"], "needs one target")],
+    [
+        (["settings"], "has wheels for"),
+        (["nothing"], "unknown target: nothing"),
+        (["--input", "x"], "needs one target"),
+    ],
 )
 def test_wrong_command_lines_and_missing_packages(arguments: list[str], output: str) -> None:
     ended = run(*arguments)
@@ -88,7 +93,7 @@ def test_a_failure_shows_the_exception_the_input_and_how_to_check_it_again() -> 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "crash-of-test_fuzz"
     file.write_bytes(b"x" * 1_000)
-    log = "INFO: Loaded\n === Uncaught Python exception: ===\nAssertionError: no\n==12== ERROR: libFuzzer: deadly signal\n"
+    log = "INFO: Loaded\n === Uncaught Python exception: ===\nAssertionError: no\n==12== ERROR: libFuzzer: signal\n"
     try:
         text = command._failure("settings", log, [file], 77)
     finally:

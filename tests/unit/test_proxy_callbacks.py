@@ -208,7 +208,9 @@ def test_settings_of_the_gateway_are_rejected(name: str) -> None:
     assert signed(f"{SECTION}a", (*V4, (name, "")))  # an empty value unsets it
 
 
-@pytest.mark.parametrize("name", ["S3FallbackSecretKey=SECRET", "S3FallbackSecretKey:SECRET", "S3FallbackSecretKey\nSECRET"])
+@pytest.mark.parametrize(
+    "name", ["S3FallbackSecretKey=SECRET", "S3FallbackSecretKey:SECRET", "S3FallbackSecretKey\nSECRET"]
+)
 def test_a_secret_in_the_name_of_a_variable_is_not_logged(name: str) -> None:
     response = rejected(f"{SECTION}a", (*V4, (name, "on")))
     assert response.log_line and "SECRET" not in response.log_line and "\n" not in response.log_line

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 # Only LF ends a line, and only these characters are spaces: str.splitlines and str.split accept more than httpd does.
+_SPACES = " \t\n\v\f\r"
 _PHYSICAL_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _CONTINUATION = re.compile(r"\\\r?\n")
 _WORD = re.compile(r""" "(?P<double>(?:\\["\\]|[^"])*)"? | '(?P<single>(?:\\['\\]|[^'])*)'? | [^ \t\n\v\f\r]+ """, re.X)
@@ -161,7 +162,8 @@ def _lines(text: str) -> Iterator[Line]:
 
 def _words(text: str, number: int) -> tuple[Word, ...]:
     logical, positions = _without_continuations(text)
-    if (start := logical.lstrip(" \t\n\v\f\r")).startswith("#"):
+    logical = logical.rstrip(_SPACES)  # as httpd does first: a quote that is not closed ends with the line
+    if (start := logical.lstrip(_SPACES)).startswith("#"):
         return ()
     if start.startswith("<"):
         # httpd searches for the last one, and ignores what follows it.
