@@ -323,6 +323,19 @@ def test_a_quote_that_is_not_closed_does_not_swallow_the_end_of_the_line(to: Mod
     assert all(line.count('"') in {0, 2} or line.endswith(URL) for line in text.splitlines())
 
 
+@pytest.mark.parametrize("to", MODES)
+def test_quotes_and_backslashes_in_a_url_and_a_path(to: Mode) -> None:
+    """Each word of the new lines has the value that the old one had."""
+    url, keys = f'{URL}a"b/\\\\c', "S3SecretKey x\nS3AccessKey y\n"
+    old = f"<Location /b>\nIsmProxyPass '{url}/\"d'\n{keys}</Location>\n<Proxy '{url}'>\n{keys}</Proxy>\n"
+    text, _ = converted(old, to)
+    lines = [line for line, _ in walk(parse(text))]
+    values = [line.arguments[1] for line in lines if line.arguments[:1] == ("S3BucketURL",)]
+    assert set(values) <= {f'{URL}a"b/\\c', f'{URL}a"b/\\c/"d'} and values
+    urls = [line.arguments for line in lines if line.name == "ismproxypass"]
+    assert urls == [(f'{URL}a"b/\\c/"d' if to == "proxy" else "http://127.0.0.1/your-bucket",)]
+
+
 def test_a_location_without_proxypass_gets_a_bucket_url() -> None:
     keys = "S3SecretKey x\nS3AccessKey y\n"
     location = f"<Location /b>\n  IsmProxyPass {URL}\n  {keys}</Location>\n"

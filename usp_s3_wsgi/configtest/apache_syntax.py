@@ -143,8 +143,11 @@ def split(arguments: str) -> tuple[str, ...]:
 
 def quoted(value: str) -> str:
     """Return the value as an argument: in double quotes if httpd would read it differently without them."""
-    if value and not re.search(r"""[ \t\n\v\f\r"'\\<>]""", value):
-        return value
+    return value if value and not re.search(r"""[ \t\n\v\f\r"'\\<>]""", value) else in_quotes(value)
+
+
+def in_quotes(value: str) -> str:
+    """Return the value as an argument in double quotes."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
