@@ -101,7 +101,7 @@ def fuzz(name: str, seconds: float, seed: int | None) -> Outcome:
         for number, data in enumerate(target.seeds):
             Path(seeds, str(number)).write_bytes(data[: target.max_length])
         dictionary = Path(temporary, "words")
-        dictionary.write_text("".join(f'"{word.decode()}"\n' for word in target.words))
+        dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
         log = folder / "log.txt"
         status = _run(
             name, target, seconds, [f"-seed={seed or 0}", f"-dict={dictionary}", corpus, seeds], artifacts, log

@@ -214,10 +214,15 @@ def _response(*lines: bytes, body: bytes = b"", options: bytes = b"o", end: byte
 
 _OK, _CHUNKED = b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked"
 _CHUNKS = b"5;a=b\r\nhello\r\n1 \r\n!\r\n0\r\nTrailer: x\r\n\r\n"
+#: After a response. None of it may be lost: it belongs to the next one.
+_EXCESS = (b"\r", b"\n", b"\r\n", b"\r\r", b"\n\n", b"\r\n\r\n", b"\0", b"0\r\n\r\n", b"HTTP/1.1 ")
 TARGET = Target(
     check,
     (
         b"",
+        *(_response(_OK, _CHUNKED, body=_CHUNKS + excess) for excess in _EXCESS),
+        *(_response(_OK, b"Content-Length: 2", body=b"ab" + excess) for excess in _EXCESS),
+        *(_response(b"HTTP/1.1 304 Not", b"Content-Length: 2", body=excess) for excess in _EXCESS),
         _response(_OK, b'ETag: "e"', b"Content-Length: 5", body=b"hello"),
         _response(_OK, b'ETag: "e"', b"Content-Length: 5", body=b"hello" + _OK + b"\r\n\r\n"),
         _response(_OK, b"Content-Length: 5", options=b"H"),

@@ -28,6 +28,8 @@ SEPARATOR = b"\x1e"
 #: What is inserted as a whole: names, statuses, tags, percent-encoded bytes.
 _WORD = re.compile(rb"</?[A-Za-z]{2,40}>?|%[0-9A-Fa-f]{2}|[A-Za-z0-9][A-Za-z0-9_./-]{2,40}")
 _MAX_WORDS = 400
+#: What ends a line, a field or a C string.
+_ENDS = (b"\r", b"\n", b"\r\n", b"\r\n\r\n", b" ", b"\t", b"\0", SEPARATOR)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Target:
     def words(self) -> list[bytes]:
         """The words that libFuzzer inserts: it would seldom guess the name of a header or a setting."""
         found = {word for seed in self.seeds for word in _WORD.findall(seed)}
-        return sorted(found)[:_MAX_WORDS]
+        return [*_ENDS, *sorted(found)[:_MAX_WORDS]]
 
 
 def load(name: str) -> Target:
