@@ -112,6 +112,11 @@ def fuzz(name: str, seconds: float, seed: int | None) -> Outcome:
     return Outcome(name, _summary(text), failure)
 
 
+def _escaped(word: bytes) -> str:
+    """https://llvm.org/docs/LibFuzzer.html#dictionaries"""
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
 def _run(name: str, target: Target, seconds: float, arguments: Sequence[str | Path], artifacts: Path, log: Path) -> int:
     """Run the process to its end and write its output to ``log``; returns its exit status."""
     command = [
