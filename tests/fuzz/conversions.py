@@ -74,6 +74,8 @@ TARGET = Target(
         (_SECTION % ('"' + '\\"' * 3_000)).encode(),
         b"S3SecretKey \xff\0\xc3\xa9\n<If true>\n</If>",
         b"<IfDirective S3SecretKey>\n<IfModule !unified_s3_auth_module>\n</IfModule>\n</IfDirective>\n",
+        ('<IfVersion "">\n' + _SECTION % "x" + "</IfVersion>\n").encode(),
+        ("<Macro m>\n" + _SECTION % "x" + "Use m\n" * 9 + "</Macro>\nUse m\n").encode(),
         b"<Macro m $a>\n<Proxy $a>\nS3SecretKey x\n</Proxy>\n</Macro>\nUse m https://b.example/b/\n",
         b"Define A ${B}\nDefine B ${A}\n<Proxy ${A}>\nS3SecretKey x\n</Proxy>\n",
         b"<Location /a>\nProxyPass https://b.example/b/\nS3SecretKey x\nSSLProxyVerify require\n</Location>\n",

@@ -323,6 +323,21 @@ def test_a_quote_that_is_not_closed_does_not_swallow_the_end_of_the_line(to: Mod
     assert all(line.count('"') in {0, 2} or line.endswith(URL) for line in text.splitlines())
 
 
+@pytest.mark.parametrize("argument", ["", '""', "''", '"" x'])
+def test_a_test_for_an_empty_version(argument: str) -> None:
+    text = f'<Proxy "{URL}">\n<IfVersion {argument}>\nS3SecretKey x\nS3AccessKey y\n</IfVersion>\n</Proxy>\n'
+    assert "SetEnv S3SecretKey x" in proxy(text).text
+
+
+@pytest.mark.parametrize("use", ["", "Use a\n", "Use b\n"])
+def test_macros_that_use_themselves_are_expanded_once(use: str) -> None:
+    """httpd rejects them. Each of these lines would be expanded to as many lines, eight times."""
+    keys = f'<Proxy "{URL}">\nS3SecretKey x\nS3AccessKey y\n</Proxy>\n'
+    lines = "Use b\n" * 20 + "Use a\n" * 20
+    text = f"<Macro a>\n{keys}{lines}</Macro>\n<Macro b>\n{keys}{lines}</Macro>\n{use}"
+    assert proxy(text).text.count("SetEnv S3SecretKey x") == 2
+
+
 @pytest.mark.parametrize("to", MODES)
 def test_quotes_and_backslashes_in_a_url_and_a_path(to: Mode) -> None:
     """Each word of the new lines has the value that the old one had."""
