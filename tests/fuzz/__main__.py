@@ -14,6 +14,7 @@ import argparse
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,7 @@ def main() -> int:
     parser.add_argument("target", nargs="*", help="default: all of them")
     parser.add_argument("--minutes", type=float, default=0.3, help="for each target (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="targets at a time, each in its own process")
-    parser.add_argument("--seed", type=int, help="make the same inputs again, without those of former runs")
+    parser.add_argument("--seed", type=int, help="above 0: the same inputs each time, without those of former runs")
     parser.add_argument("--input", type=Path, metavar="FILE", help="only check the input in this file")
     options = parser.parse_args()
     if unknown := set(options.target) - set(DESCRIPTIONS):
@@ -103,11 +104,11 @@ def fuzz(name: str, seconds: float, seed: int | None) -> Outcome:
         dictionary = Path(temporary, "words")
         dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
         log = folder / "log.txt"
-        status = _run(
-            name, target, seconds, [f"-seed={seed or 0}", f"-dict={dictionary}", corpus, seeds], artifacts, log
-        )
+        # The seed 0 is another one each time.
+        arguments: list[str | Path] = [f"-seed={seed or 0}", f"-dict={dictionary}", corpus, seeds]
+        status = _run(name, target, seconds, arguments, artifacts, log)
         text = log.read_text("utf-8", "replace")
-        files = [artifact.replace(folder / artifact.name) for artifact in artifacts.iterdir()]
+        files = [Path(shutil.copy(artifact, folder)) for artifact in artifacts.iterdir()]
     failure = _failure(name, text, files, status) if status or files else ""
     return Outcome(name, _summary(text), failure)
 
@@ -133,9 +134,7 @@ def _run(name: str, target: Target, seconds: float, arguments: Sequence[str | Pa
 
 def _summary(log: str) -> str:
     coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", log)
-    inputs = re.findall(r"^stat::number_of_executed_units: *(\d+)", log, re.MULTILINE) or re.findall(
-        r"^#(\d+)", log, re.M
-    )
+    inputs = re.findall(r"^(?:#|stat::number_of_executed_units: *)(\d+)", log, re.MULTILINE)
     if not coverage or not inputs:
         return "did not run"
     branches, _, kept = coverage[-1]
