@@ -25,6 +25,8 @@ from usp_s3_wsgi.transport.http_response import read_response
 
 #: Pieces of a single byte take too long for longer inputs.
 _MAX_SINGLE_BYTES = 2_048
+#: h11's patterns take quadratic time for white space: with more of it, only this package reads the response.
+_MAX_SPACES = 4_000
 _READ_SIZE = 65_536
 #: More than the package reads of a header.
 _MAX_LENGTH = 67_000
@@ -85,7 +87,9 @@ def check(data: bytes) -> None:
     for sizes in (repeat(smallest), iter(lambda: rng.randint(smallest, 4 * smallest + 100), 0)):
         sliced = read(received, method, is_closed_by_s3, sizes)
         assert sliced[:4] == whole[:4], (whole, sliced)
-    if whole.end == "complete" and whole.status != 101:  # after 101 another protocol follows: never reused
+    has_few_spaces = received.count(b" ") + received.count(b"\t") <= _MAX_SPACES
+    # After 101 another protocol follows.
+    if whole.end == "complete" and whole.status != 101 and has_few_spaces:
         _compare(whole, received, method, is_closed_by_s3)
     assert not (whole.in_step and whole.status == 101)
 
