@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers soak bench lint lint-c lock format clean
+.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers soak fuzz bench lint lint-c lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, Seaweed
 
 soak: $(VENV)/.package ## load with faults for some minutes: check every byte, memory and open files (MINUTES=3; 30 finds slow leaks)
 	@$(BIN)/python -m tests.soak $(MINUTES)
+
+fuzz: $(VENV)/.installed ## fuzz parsers and signer, each for some seconds (MINUTES=10 for each target, TARGETS="settings", JOBS=2, SEED=1)
+	@tests/fuzz/install.sh $(VENV)
+	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SEED),--seed $(SEED)) $(TARGETS)
 
 bench: $(VENV)/.package ## measure the speed, compared with nginx and Traffic Server (as root, half an hour; OUT=folder)
 	@tests/bench/install.sh $(VENV)

@@ -38,5 +38,7 @@ required httpd | lock newest/httpd
 required - test lint | lock newest/test
 required bench | lock bench --constraints tests/requirements/newest/test.txt
 required servers | lock servers --constraints tests/requirements/newest/test.txt
+# atheris has only wheels, and 3.1 has none for Python 3.11.
+{ required fuzz; echo 'atheris < 3.1 ; python_version < "3.12"'; } | lock fuzz --constraints tests/requirements/newest/test.txt
 required httpd | lock lowest/httpd --resolution lowest-direct
 required - test | lock lowest/test --resolution lowest-direct

@@ -141,12 +141,27 @@ def test_line_numbers_are_those_of_an_editor() -> None:
         ("<Proxy x>\n<SECRET>\n</Proxy>\n", "line 3: this tag does not close the section of line 2"),
         ("A\n</SECRET>\n", "line 2: this tag closes a section that is not open"),
         ("<Proxy SECRET\n", "line 1: this tag has no >"),
+        ("<a>\n" * 2_000 + "</a>\n" * 2_000, "line 51: sections are nested more than 50 deep"),
     ],
 )
 def test_wrong_nesting_is_rejected_with_a_line_number(text: str, message: str) -> None:
     with pytest.raises(ApacheConfigError) as caught:
         parse(text)
     assert str(caught.value) == message and isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", " \t\n", "\\\n\n"])
+def test_a_quote_that_is_not_closed_ends_with_the_line(end: str) -> None:
+    """httpd removes the white space at the end of a line first."""
+    for text in (f'A "b c{end}', f"A 'b c{end}"):
+        (line,) = parse(text)
+        assert isinstance(line, Line) and line.arguments == ("b c",) and line.text == text
+        assert line.with_word(1, "x") == f"A x{end}"
+
+
+def test_deeply_nested_sections() -> None:
+    text = "<If x>\n" * 50 + "A\n" + "</If>\n" * 50
+    assert render(parse(text)) == text
 
 
 def test_no_secret_is_in_a_repr() -> None:

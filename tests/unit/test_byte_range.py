@@ -91,6 +91,32 @@ def test_only_bytes_of_the_requested_range_are_accepted(
     assert requested_bytes[0] == first and set(range(first, last + 1)) <= set(requested_bytes)
 
 
+@pytest.mark.parametrize(
+    ("requested", "stated", "is_accepted"),
+    [
+        ("bytes=0-0,150-", "bytes 0-199/200", True),
+        ("bytes=0-0,150-", "bytes 150-199/200", True),
+        ("bytes=0-0,900-", "bytes 0-0/200", True),
+        ("bytes=0-0,900-", "bytes 190-199/200", False),
+        ("bytes=900-,0-0", "bytes 190-199/200", False),
+        ("bytes=900-,901-", "bytes 190-199/200", False),
+        ("bytes=0-0,900-", "bytes 190-199/*", False),
+        ("bytes=0-0,-10,900-", "bytes 190-199/200", True),
+        ("bytes=0-0,-0", "bytes 0-0/200", True),
+        ("bytes=0-0,-0", "bytes 0-1/200", False),
+        ("bytes=0-0,-10", "bytes 0-9/200", False),
+        ("bytes=0-0,9-5", "bytes 0-5/200", False),
+    ],
+)
+def test_one_part_of_several_ranges(requested: str, stated: str, is_accepted: bool) -> None:
+    """A range that begins after the part is not in it: it may begin after the end of the object, or be empty."""
+    if is_accepted:
+        assert byte_range.validate(206, {"content-range": stated}, None, requested, False)
+    else:
+        with pytest.raises(BadUpstreamResponse):
+            byte_range.validate(206, {"content-range": stated}, None, requested, False)
+
+
 @pytest.mark.parametrize("requested", ["bytes=-0", "bytes= -0", "BYTES=-00", "bytes=-0,-0", "bytes=-0,"])
 def test_the_last_0_bytes_are_not_satisfiable(requested: str) -> None:
     with pytest.raises(RangeNotSatisfiable) as caught:

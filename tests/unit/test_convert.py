@@ -315,6 +315,42 @@ def test_random_configurations(text: str, to: Mode, end: str) -> None:
     assert not are_left or (to == "gateway" and result.errors)
 
 
+@pytest.mark.parametrize("to", MODES)
+def test_a_quote_that_is_not_closed_does_not_swallow_the_end_of_the_line(to: Mode) -> None:
+    keys = "S3SecretKey x\nS3AccessKey y\n"
+    text, _ = converted(f'<Location /b>\n  IsmProxyPass "{URL}\n  {keys}</Location>\n', to)
+    assert f'SetEnv S3BucketURL "{URL}"\n' in text or f"SetEnv S3BucketURL {URL}\n" in text
+    assert all(line.count('"') in {0, 2} or line.endswith(URL) for line in text.splitlines())
+
+
+@pytest.mark.parametrize("argument", ["", '""', "''", '"" x'])
+def test_a_test_for_an_empty_version(argument: str) -> None:
+    text = f'<Proxy "{URL}">\n<IfVersion {argument}>\nS3SecretKey x\nS3AccessKey y\n</IfVersion>\n</Proxy>\n'
+    assert "SetEnv S3SecretKey x" in proxy(text).text
+
+
+@pytest.mark.parametrize("use", ["", "Use a\n", "Use b\n"])
+def test_macros_that_use_themselves_are_expanded_once(use: str) -> None:
+    """httpd rejects them. Each of these lines would be expanded to as many lines, eight times."""
+    keys = f'<Proxy "{URL}">\nS3SecretKey x\nS3AccessKey y\n</Proxy>\n'
+    lines = "Use b\n" * 20 + "Use a\n" * 20
+    text = f"<Macro a>\n{keys}{lines}</Macro>\n<Macro b>\n{keys}{lines}</Macro>\n{use}"
+    assert proxy(text).text.count("SetEnv S3SecretKey x") == 2
+
+
+@pytest.mark.parametrize("to", MODES)
+def test_quotes_and_backslashes_in_a_url_and_a_path(to: Mode) -> None:
+    """Each word of the new lines has the value that the old one had."""
+    url, keys = f'{URL}a"b/\\\\c', "S3SecretKey x\nS3AccessKey y\n"
+    old = f"<Location /b>\nIsmProxyPass '{url}/\"d'\n{keys}</Location>\n<Proxy '{url}'>\n{keys}</Proxy>\n"
+    text, _ = converted(old, to)
+    lines = [line for line, _ in walk(parse(text))]
+    values = [line.arguments[1] for line in lines if line.arguments[:1] == ("S3BucketURL",)]
+    assert set(values) <= {f'{URL}a"b/\\c', f'{URL}a"b/\\c/"d'} and values
+    urls = [line.arguments for line in lines if line.name == "ismproxypass"]
+    assert urls == [(f'{URL}a"b/\\c/"d' if to == "proxy" else "http://127.0.0.1/your-bucket",)]
+
+
 def test_a_location_without_proxypass_gets_a_bucket_url() -> None:
     keys = "S3SecretKey x\nS3AccessKey y\n"
     location = f"<Location /b>\n  IsmProxyPass {URL}\n  {keys}</Location>\n"

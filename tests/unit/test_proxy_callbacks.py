@@ -198,7 +198,7 @@ def test_slashes_before_the_sections_prefix_do_not_belong_to_the_key(client_targ
     assert isinstance(request, SignedRequest) and request.url == f"{section}{key}"
 
 
-@pytest.mark.parametrize("name", ["S3ProxySet", "S3CAFile", "S3Retries"])
+@pytest.mark.parametrize("name", ["S3ProxySet", "S3CAFile", "S3Retries", "S3FallbackURL", "S3FallbackOn404"])
 def test_settings_of_the_gateway_are_rejected(name: str) -> None:
     response = rejected(f"{SECTION}a", (*V4, (name, "1")))
     assert response.status == 500
@@ -206,6 +206,15 @@ def test_settings_of_the_gateway_are_rejected(name: str) -> None:
         f"USPS30101: usp_s3_wsgi: {name} is for the gateway: in a <Proxy> section there is "
     )
     assert signed(f"{SECTION}a", (*V4, (name, "")))  # an empty value unsets it
+
+
+@pytest.mark.parametrize(
+    "name", ["S3FallbackSecretKey=SECRET", "S3FallbackSecretKey:SECRET", "S3FallbackSecretKey\nSECRET"]
+)
+def test_a_secret_in_the_name_of_a_variable_is_not_logged(name: str) -> None:
+    response = rejected(f"{SECTION}a", (*V4, (name, "on")))
+    assert response.log_line and "SECRET" not in response.log_line and "\n" not in response.log_line
+    assert "did you mean S3FallbackSecretKey?" in response.log_line
 
 
 def test_s3passquery() -> None:

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 # Only LF ends a line, and only these characters are spaces: str.splitlines and str.split accept more than httpd does.
+_SPACES = " \t\n\v\f\r"
 _PHYSICAL_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _CONTINUATION = re.compile(r"\\\r?\n")
 _WORD = re.compile(r""" "(?P<double>(?:\\["\\]|[^"])*)"? | '(?P<single>(?:\\['\\]|[^'])*)'? | [^ \t\n\v\f\r]+ """, re.X)
+#: Sections in each other. Far deeper ones would exceed Python's limit of recursion.
+_MAX_NESTING = 50
 
 
 class ApacheConfigError(ValueError):
@@ -90,7 +93,8 @@ def parse(text: str) -> tuple[Node, ...]:
     """Return the lines and sections of a configuration.
 
     Raises:
-        ApacheConfigError: a section is not closed, or closed by a different tag, or a tag has no ``>``.
+        ApacheConfigError: a section is not closed, or closed by a different tag, or a tag has no ``>``, or sections are
+            nested more than 50 deep.
     """
     body: list[Node] = []
     opened: list[tuple[Line, list[Node]]] = []
@@ -104,6 +108,8 @@ def parse(text: str) -> tuple[Node, ...]:
             outer.append(Section(opening, tuple(body), line))
             body = outer
         elif line.name.startswith("<"):
+            if len(opened) == _MAX_NESTING:
+                raise ApacheConfigError(line.number, f"sections are nested more than {_MAX_NESTING} deep")
             opened.append((line, body))
             body = []
         else:
@@ -137,8 +143,11 @@ def split(arguments: str) -> tuple[str, ...]:
 
 def quoted(value: str) -> str:
     """Return the value as an argument: in double quotes if httpd would read it differently without them."""
-    if value and not re.search(r"""[ \t\n\v\f\r"'\\<>]""", value):
-        return value
+    return value if value and not re.search(r"""[ \t\n\v\f\r"'\\<>]""", value) else in_quotes(value)
+
+
+def in_quotes(value: str) -> str:
+    """Return the value as an argument in double quotes."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -156,7 +165,8 @@ def _lines(text: str) -> Iterator[Line]:
 
 def _words(text: str, number: int) -> tuple[Word, ...]:
     logical, positions = _without_continuations(text)
-    if (start := logical.lstrip(" \t\n\v\f\r")).startswith("#"):
+    logical = logical.rstrip(_SPACES)  # as httpd does first: a quote that is not closed ends with the line
+    if (start := logical.lstrip(_SPACES)).startswith("#"):
         return ()
     if start.startswith("<"):
         # httpd searches for the last one, and ignores what follows it.

@@ -15,7 +15,7 @@ _BY_LOWERCASE = {name.lower(): name for name in settings.NAMES}
 
 def is_gateway_only(name: str) -> bool:
     """Whether only the gateway has this setting, so that it is not allowed where mod_proxy sends the requests."""
-    return name in section_settings.GATEWAY_ONLY or name.startswith("S3Fallback")
+    return name in section_settings.GATEWAY_ONLY
 
 
 def s3_variables(variables: Variables) -> list[Value]:

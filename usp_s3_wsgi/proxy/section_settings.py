@@ -10,11 +10,17 @@ from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.signing.types import Pairs
 
-#: Settings of the gateway's own connections, and what mod_proxy and mod_ssl have instead.
+#: Settings of the gateway's own connections, and what mod_proxy and mod_ssl have instead. Only whole names: another one
+#: that begins with S3Fallback may hold a secret.
 GATEWAY_ONLY = {
     "S3ProxySet": "ProxySet",
     "S3CAFile": "SSLProxyCACertificateFile and SSLProxyVerify require",
     "S3Retries": "nothing: mod_proxy does not retry",
+    **{
+        name: "a balancer with a member for each bucket"
+        for name in sorted(settings.NAMES)
+        if name.startswith("S3Fallback")
+    },
 }
 
 
@@ -48,10 +54,7 @@ def parse(variables: Pairs, section_url: str) -> Settings:
     """
     given = {name for name, value in variables if value}
     for name in sorted(given):
-        instead = (
-            "a balancer with a member for each bucket" if name.startswith("S3Fallback") else GATEWAY_ONLY.get(name)
-        )
-        if instead:
+        if instead := GATEWAY_ONLY.get(name):
             raise SettingError(f"{name} is for the gateway: in a <Proxy> section there is {instead}")
     return settings.parse(variables if "S3BucketURL" in given else (*variables, ("S3BucketURL", section_url)))
 

@@ -120,15 +120,16 @@ def _is_requested(range_header: str | None, first: int, last: int, total: int | 
     begins, ends = [], []
     for begin, end in ranges:
         if begin:
-            begins.append(int(begin))
-            ends.append(int(end) if end else last)
+            low, high = int(begin), int(end) if end else last
         elif total is None:
             return True
         else:
-            begins.append(max(0, total - int(end)))
-            ends.append(total - 1)
+            low, high = max(0, total - int(end)), total - 1
+        if low <= min(high, last):  # else it is not satisfiable, or of another part
+            begins.append(low)
+            ends.append(high)
     is_suffix = len(ranges) == 1 and not ranges[0][0]
-    if is_suffix and last != ends[0]:
+    if not begins or (is_suffix and last != ends[0]):
         return False
     return min(begins) <= first and last <= max(ends) and (len(ranges) > 1 or first == begins[0])
 

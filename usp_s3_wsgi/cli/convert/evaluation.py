@@ -70,6 +70,7 @@ class Evaluation:
         self._defined: dict[str, bool] = {}
         self._macros: dict[str, Macro] = {}
         self._used: set[str] = set()
+        self._expanding: set[str] = set()
         #: The samples in URLs, and the variable that each stands for: ``${REMOTE_STORAGE_URL}``.
         self.samples: dict[str, str] = {}
 
@@ -80,7 +81,7 @@ class Evaluation:
             # It may be used in another file; the sections in it show for what.
             if name not in self._used and any(isinstance(node, Section) for node in macro.body):
                 samples = [f"${{{re.sub(r'[^A-Za-z0-9_]', '', parameter)}}}" for parameter in macro.parameters]
-                found += self._expanded(macro, samples, 0)
+                found += self._expanded(name, macro, samples, 0)
         return found
 
     def _nodes(self, nodes: Iterable[Node], origin: Origin, depth: int) -> Iterator[Directive]:
@@ -103,9 +104,10 @@ class Evaluation:
         if line.name in {"define", "undefine"} and words:
             self._define(line.name, words)
         elif line.name == "use" and words:
-            self._used.add(words[0].lower())
-            if (macro := self._macros.get(words[0].lower())) and depth < _MAX_DEPTH:
-                yield from self._expanded(macro, words[1:], depth + 1)
+            name = words[0].lower()
+            self._used.add(name)
+            if (macro := self._macros.get(name)) and depth < _MAX_DEPTH:
+                yield from self._expanded(name, macro, words[1:], depth + 1)
         elif line.name in INCLUDE_DIRECTIVES:
             number = origin(line.number)
             content = read_included(line, self._file) if depth < _MAX_DEPTH else None
@@ -127,12 +129,15 @@ class Evaluation:
     def _is_true(self, section: Section) -> bool:
         tested, expected = test_of(section)
         if tested[0] == "ifversion":
-            return not section.opening.arguments[:1] or section.opening.arguments[0][0] not in "<!"
+            words = section.opening.arguments
+            return not words or not words[0].startswith(("<", "!"))
         if tested[0] == "ifdefine" and tested[1] in self._defined:
             return self._defined[tested[1]] is expected
         return (tested not in self._false) is expected
 
-    def _expanded(self, macro: Macro, values: Iterable[str], depth: int) -> list[Directive]:
+    def _expanded(self, name: str, macro: Macro, values: Iterable[str], depth: int) -> list[Directive]:
+        if name in self._expanding:
+            return []  # httpd rejects a macro that uses itself
         by_name = dict(zip(macro.parameters, values, strict=False))
         text = render(macro.body)
         if by_name:
@@ -143,7 +148,10 @@ class Evaluation:
             nodes = parse(text)
         except ApacheConfigError:
             return []
-        return list(self._nodes(nodes, lambda number: macro.origin(macro.first + number - 1), depth))
+        self._expanding.add(name)
+        found = list(self._nodes(nodes, lambda number: macro.origin(macro.first + number - 1), depth))
+        self._expanding.remove(name)
+        return found
 
     def _directive(self, line: Line, origin: Origin, children: list[Directive]) -> Directive:
         name, words = line.name, list(line.arguments)

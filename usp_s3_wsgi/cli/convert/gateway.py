@@ -22,7 +22,7 @@ from usp_s3_wsgi.cli.convert.nested_lines import (
 from usp_s3_wsgi.cli.convert.proxy_targets import find_url, proxy_passes, proxy_targets
 from usp_s3_wsgi.cli.convert.s3_sections import tests_by_directive
 from usp_s3_wsgi.config import proxy_set
-from usp_s3_wsgi.configtest.apache_syntax import Line, Node, Section, quoted, walk
+from usp_s3_wsgi.configtest.apache_syntax import Line, Node, Section, in_quotes, quoted, walk
 
 #: Parameters of mod_proxy's workers, which a warning may name; any other word may be a secret.
 _WORKER_PARAMETERS = set(
@@ -106,7 +106,7 @@ def _head(mount: Mount, settings: list[str], inner: str) -> list[str]:
     outer, path = indent(mount.source.section.opening), mount.path
     return [
         _alias(mount),
-        f'{outer}<Location "{path}">',
+        f"{outer}<Location {in_quotes(path)}>",
         *([f"{inner}Require local"] if mount.is_loopback else []),
         *(f"{inner}{setting}" for setting in settings),
     ]
@@ -179,7 +179,7 @@ def _replace_proxypass(mount: Mount, settings: list[str], edits: LineEdits) -> N
     opening = mount.source.section.opening
     edits.insert_before(opening, _alias(mount))
     if opening.arguments[0] != mount.path:
-        edits.replace(opening, opening.with_word(1, f'"{mount.path}"'))
+        edits.replace(opening, opening.with_word(1, in_quotes(mount.path)))
     (line,) = mount.proxypass_lines
     parameters = _proxy_set([(line, 2)], edits)
     edits.replace_with_lines(line, *(indent(line) + text for text in (*settings, parameters) if text))
@@ -247,6 +247,6 @@ def _redirect_to_mount(mount: Mount, path_of: Mapping[int, str], edits: LineEdit
                 rest = "/" if path_of[line.number].endswith("/") else ""  # as the path, and so the variable, ends
             url = f"http://127.0.0.1{mount.path}{rest}"
             is_quoted = line.text[line.words[index].start] in "\"'"
-            edits.replace(line, line.with_word(index, f'"{url}"' if is_quoted else quoted(url)))
+            edits.replace(line, line.with_word(index, in_quotes(url) if is_quoted else quoted(url)))
     for line in mount.proxypassreverse_lines:
         edits.replace(line, commented(line, f"not needed for the mount {mount.path}: "))

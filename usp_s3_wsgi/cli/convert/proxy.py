@@ -28,7 +28,7 @@ from usp_s3_wsgi.cli.convert.s3_sections import (
     tests_by_directive,
     warn_of_directives_outside,
 )
-from usp_s3_wsgi.configtest.apache_syntax import Line, Node, walk
+from usp_s3_wsgi.configtest.apache_syntax import Line, Node, in_quotes, walk
 
 #: The module that signs requests in <Proxy> sections.
 SIGNER = "usp_s3_module"
@@ -164,7 +164,7 @@ def _insert_bucket_url(section_targets: _SectionTargets, edits: LineEdits) -> No
     targets = (*section_targets.targets_in_or_above, *section_targets.targets_at_or_below)
     if url := _common_bucket([target.url for target in targets]):
         first = next((one for one in s3_section.directives if one.name == "s3accesskey"), s3_section.directives[0])
-        edits.insert_before(first, f'{indent(first)}SetEnv S3BucketURL "{url}"')
+        edits.insert_before(first, f"{indent(first)}SetEnv S3BucketURL {in_quotes(url)}")
     elif targets or is_pattern:
         edits.error(opening, _UNKNOWN_BUCKET)
 
