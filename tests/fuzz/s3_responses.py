@@ -20,8 +20,7 @@ import h11
 
 from tests.fuzz.target import Target
 from usp_s3_wsgi.errors import BadUpstreamResponse
-from usp_s3_wsgi.transport.connection import S3Connection
-from usp_s3_wsgi.transport.http_response import read_response
+from usp_s3_wsgi.transport.http_response import ReadableConnection, read_response
 
 #: Pieces of a single byte take too long for longer inputs.
 _MAX_SINGLE_BYTES = 2_048
@@ -30,18 +29,19 @@ _MAX_SPACES = 4_000
 _READ_SIZE = 65_536
 #: More than the package reads of a header.
 _MAX_LENGTH = 67_000
+#: The limit of chunk extensions and trailers is for the bytes that have arrived, so it depends on their pieces a little.
+_TOO_LARGE = "chunk extensions or trailers are too large"
 #: More than the longest input: limits of length are no differences of meaning.
 _NO_LIMIT = 1 << 20
 
 
-class MemoryConnection(S3Connection):
+class MemoryConnection:
     """A connection on which these bytes are received, in pieces of the given sizes; then S3 closes it or is silent."""
 
     def __init__(self, received: bytes, is_closed_by_s3: bool, sizes: Iterator[int]) -> None:
-        super().__init__("s3.example")
         self._received, self._is_closed_by_s3, self._sizes = received, is_closed_by_s3, sizes
         self._position = 0
-        self.read_timeout = 30
+        self.read_timeout = 30.0
         self.was_closed = False
 
     def receive(self, size: int) -> bytes:
@@ -86,7 +86,8 @@ def check(data: bytes) -> None:
     whole = read(received, method, is_closed_by_s3, repeat(_READ_SIZE))
     for sizes in (repeat(smallest), iter(lambda: rng.randint(smallest, 4 * smallest + 100), 0)):
         sliced = read(received, method, is_closed_by_s3, sizes)
-        assert sliced[:4] == whole[:4], (whole, sliced)
+        if not any(_TOO_LARGE in result.failure for result in (whole, sliced)):
+            assert sliced[:4] == whole[:4], (whole, sliced)
     has_few_spaces = received.count(b" ") + received.count(b"\t") <= _MAX_SPACES
     # After 101 another protocol follows.
     if whole.end == "complete" and whole.status != 101 and has_few_spaces:
@@ -97,11 +98,12 @@ def check(data: bytes) -> None:
 def read(received: bytes, method: str, is_closed_by_s3: bool, sizes: Iterator[int]) -> Result:
     """Read a response as the gateway does."""
     connection = MemoryConnection(received, is_closed_by_s3, sizes)
-    released: list[S3Connection] = []
+    released: list[ReadableConnection] = []
     status, body, end, failure = 0, b"", "complete", ""
     response = None
     try:
-        response = read_response(connection, method, released.append)
+        response = read_response(connection, method)
+        response.when_released(released.append)
         status = response.status
         _ = response.content_length  # raises where the end of the body is not certain
         while piece := response.read1(_READ_SIZE):
@@ -121,7 +123,7 @@ def _compare(ours: Result, received: bytes, method: str, is_closed_by_s3: bool) 
     theirs = read_with_h11(received, method, is_closed_by_s3)
     if theirs.end != "complete":
         # The same bytes, without what this package accepts on purpose.
-        strict = rewrite(received, method)
+        strict = rewrite(received)
         theirs = read_with_h11(strict, method, is_closed_by_s3)
     assert (theirs.status, theirs.body, theirs.end) == (ours.status, ours.body, "complete"), (ours, theirs)
     assert theirs.in_step or not ours.in_step, (ours, theirs)
@@ -155,58 +157,49 @@ def read_with_h11(received: bytes, method: str, is_closed_by_s3: bool) -> Result
         return Result(status, body, end, False, repr(error))
 
 
-# --- what is accepted on purpose, and h11 rejects: each is rewritten to the strict form, which must mean the same
+# --- what is accepted on purpose, and h11 rejects: rewritten to the strict form, which must mean the same
 
-_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(rb"(HTTP/1\.[0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?", re.DOTALL)
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_END_OF_HEADER = re.compile(rb"\n\r?\n")
+#: But CR, which other parsers may take for the end of the line: RFC 9112, section 2.2.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 _NOT_A_TOKEN = re.compile(rb"[^A-Za-z0-9!#$%&'*+.^_`|~-]")
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def rewrite(received: bytes, method: str) -> bytes:
-    """Return a response without the deviations that this package accepts on purpose."""
+def rewrite(received: bytes) -> bytes:
+    """Return a response without what this package ignores: the phrase, names that are not tokens, trailers."""
     strict = b""
     while (end := _END_OF_HEADER.search(received)) is not None:
-        head, received = received[: end.start()], received[end.end() :]
-        first, *lines = head.replace(b"\r\n", b"\n").split(b"\n")
-        status = _STATUS_LINE.fullmatch(first)
-        if status is None:
-            return strict + head + received
-        # A tab or several spaces in the status line (RFC 9112, section 4: a client may accept them), and any phrase.
-        fields = [_field(line) for line in lines]
-        strict += b"\r\n".join([b"%s %s OK" % (status[1], status[2]), *fields]) + b"\r\n\r\n"
-        if status[2] >= b"200":
-            is_chunked = any(re.fullmatch(rb"(?i)transfer-encoding:chunked", field) for field in fields)
-            return strict + (_chunks(received) if is_chunked and method != "HEAD" else received)
+        head, received = received[: end.start()], received[end.start() :]
+        first, *lines = head.split(b"\n")
+        named = [_with_valid_name(line) for line in lines]
+        phrase_dropped = re.sub(rb"\A(HTTP/1\.[01] [1-9][0-9]{2}) [^\r]*", rb"\1 ", first)  # nobody reads the phrase
+        strict += b"\n".join([phrase_dropped, *named]) + end[0]
+        received = received[len(end[0]) :]
+        if not first.startswith(b"HTTP/1.1 1"):
+            is_chunked = any(re.fullmatch(rb"(?i)transfer-encoding:[ \t]*chunked\r?", line) for line in lines)
+            return strict + (_without_trailers(received) if is_chunked else received)
     return strict + received
 
 
-def _field(line: bytes) -> bytes:
-    """White space before the colon, and characters in names and values that HTTP does not allow.
-
-    RFC 9112, section 5.1: a proxy removes that white space. The other characters: no header with such a name is known,
-    and a forwarded value with control characters is rejected later.
-    """
-    name, _, value = line.partition(b":")
-    name, value = _NOT_A_TOKEN.sub(b"_", name.rstrip(b" \t")), value.strip(b" \t")
-    return name + b":" + _CONTROL.sub(b"_", value)
+def _with_valid_name(line: bytes) -> bytes:
+    name, colon, value = line.partition(b":")
+    if (valid := _NOT_A_TOKEN.sub(b"_", name)) == name:
+        return line
+    return valid + colon + _CONTROL.sub(b"_", value)
 
 
-def _chunks(received: bytes) -> bytes:
-    """Lines without CR (RFC 9112, section 2.2), white space after the size, and trailers, which are ignored."""
+def _without_trailers(body: bytes) -> bytes:
+    """RFC 9110, section 6.5.1: a recipient may ignore them; h11 reads their Transfer-Encoding as one of the header."""
     strict = b""
-    while (size := _CHUNK_SIZE.match(received)) is not None:
-        length, received = int(size[1], 16), received[size.end() :]
-        strict += b"%x\r\n" % length
+    while (size := _CHUNK_SIZE.match(body)) is not None:
+        length = int(size[1], 16)
         if length == 0:
-            while (line := received.partition(b"\n"))[1]:
-                received = line[2]
-                if line[0] in {b"", b"\r"}:
-                    return strict + b"\r\n" + received
-            return strict + received
-        strict, received = strict + received[: length + 2], received[length + 2 :]
-    return strict + received
+            end = re.compile(rb"\r\n(?:[^\r\n]+\r\n)*?\r\n").match(body, size.end() - 2)
+            return strict + (size[0] + b"\r\n" + body[end.end() :] if end else body)
+        end_of_chunk = size.end() + length + 2
+        strict, body = strict + body[:end_of_chunk], body[end_of_chunk:]
+    return strict + body
 
 
 def _response(*lines: bytes, body: bytes = b"", options: bytes = b"o", end: bytes = b"\r\n") -> bytes:

@@ -122,6 +122,13 @@ def test_lines_with_names_that_are_not_tokens_are_ignored(name: bytes, end: byte
     assert parse(end.join(lines)).headers == {"etag": "a", "content-length": "5"}
 
 
+@pytest.mark.parametrize("value", [b"a\rContent-Length: 5", b"\r\r", b"\rb"])
+def test_a_cr_in_an_ignored_line_is_invalid(value: bytes) -> None:
+    """Another parser may take it for the end of the line: https://www.rfc-editor.org/rfc/rfc9112#section-2.2."""
+    with pytest.raises(InvalidHTTP):
+        ResponseParser(b"HTTP/1.1 304 x\r\nx(y): " + value + b"\r\n\r\n")
+
+
 @pytest.mark.parametrize("after", [b" folded: b", b"\tfolded", b" "])
 def test_a_folded_line_after_an_ignored_one_is_invalid(after: bytes) -> None:
     with pytest.raises(InvalidHTTP):
@@ -212,6 +219,14 @@ def test_a_chunk_longer_than_its_size(end: bytes) -> None:
 def test_extensions_and_trailers_have_a_limit(text: bytes) -> None:
     """llhttp has none. They are not kept, but S3 could send them for ever."""
     assert decode(*[text[start : start + 1_000] for start in range(0, len(text), 1_000)])[1].failure
+
+
+def test_the_limit_does_not_grow_with_the_pieces_in_which_a_chunk_arrives() -> None:
+    body = b"3e8\r\n%s\r\n" % bytes(1_000)
+    trailer = b"0\r\nA: " + b"a" * 17_000 + b"\r\n\r\n"
+    text = body + trailer
+    assert decode(text)[1].failure
+    assert decode(*[text[start : start + 1] for start in range(len(text))])[1].failure
 
 
 def test_many_small_chunks_are_within_the_limit() -> None:

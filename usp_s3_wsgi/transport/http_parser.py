@@ -68,11 +68,12 @@ def header_length(received: bytes, searched: int = 0) -> int:
 class _Message:
     """What llhttp calls. It has no reference to the parser: that would be a cycle."""
 
-    __slots__ = ("_repeated", "has_next", "headers", "is_complete", "is_header_complete", "pieces")
+    __slots__ = ("_repeated", "chunks", "has_next", "headers", "is_complete", "is_header_complete", "pieces")
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
         self._repeated: dict[str, list[str]] | None = None
+        self.chunks = 0
         self.pieces: list[bytes] = []
         self.is_header_complete = self.is_complete = self.has_next = False
 
@@ -95,6 +96,9 @@ class _Message:
         self.is_header_complete = True
         if self._repeated:
             self.headers.update({name: ", ".join(values) for name, values in self._repeated.items()})
+
+    def on_chunk_header(self) -> None:
+        self.chunks += 1
 
     def on_body(self, data: bytes) -> None:
         if not self.has_next:
@@ -159,8 +163,8 @@ class ResponseParser:
                 self.failure = str(error)
         pieces, message.pieces = message.pieces, []
         self._end = (self._end + data[-_END_SIZE:])[-_END_SIZE:]
-        self._overhead += len(data) - sum(map(len, pieces)) - len(pieces) * _CHUNK_OVERHEAD
-        if self._overhead > _MAX_OVERHEAD:
+        self._overhead += len(data) - sum(map(len, pieces))
+        if self._overhead > _MAX_OVERHEAD + message.chunks * _CHUNK_OVERHEAD:
             self.failure = "chunk extensions or trailers are too large"
         return pieces
 
@@ -185,12 +189,13 @@ def _feed_header(header: bytes) -> tuple[_Message, HttpResponseParser]:
 def _without_invalid_names(header: bytes) -> bytes:
     """Return a header without the lines whose names are not tokens, which some servers allow in an object's metadata.
 
-    One with white space or a control character in its name stays, and is rejected.
+    One with white space or a control character in its name, or a CR in its value, stays, and is rejected.
     """
     return b"\n".join([line for line in header.split(b"\n") if not _has_invalid_name(line)])
 
 
 def _has_invalid_name(line: bytes) -> bool:
-    name, colon, _ = line.partition(b":")
+    name, colon, value = line.partition(b":")
     others = name.translate(None, _TOKEN)
-    return bool(colon and others) and not others.translate(None, _VISIBLE)
+    has_cr = b"\r" in value.removesuffix(b"\r")
+    return bool(colon and others) and not others.translate(None, _VISIBLE) and not has_cr
