@@ -29,7 +29,7 @@ _MAX_SPACES = 4_000
 _READ_SIZE = 65_536
 #: More than the package reads of a header.
 _MAX_LENGTH = 67_000
-#: The limit of chunk extensions and trailers is for the bytes that have arrived, so it depends on their pieces a little.
+#: The limit of chunk extensions and trailers is for what has arrived, so it depends a little on the pieces of that.
 _TOO_LARGE = "chunk extensions or trailers are too large"
 #: More than the longest input: limits of length are no differences of meaning.
 _NO_LIMIT = 1 << 20
