@@ -34,13 +34,13 @@ test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, Seaweed
 	@tests/servers/install.sh $(VENV) $(SERVERS)
 	@$(BIN)/python -m tests.servers $(SERVERS)
 
-# -fno-wrapv: Python's own flags define what signed overflow does, which would hide it. -U_FORTIFY_SOURCE: AddressSanitizer
-# does not know the functions that it puts in the place of memcpy and others.
+# -fno-wrapv: Python's flags have -fwrapv, with which signed overflow is not reported. -U_FORTIFY_SOURCE: AddressSanitizer
+# does not check the functions that _FORTIFY_SOURCE calls instead of memcpy and others.
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -fno-wrapv -U_FORTIFY_SOURCE -g -O1
 
 sanitize: ## run the tests of httpd with usp_s3_module under AddressSanitizer and UndefinedBehaviorSanitizer, in .venv-sanitize
 	@$(MAKE) --no-print-directory VENV=.venv-sanitize MODULE_CFLAGS="$(SANITIZERS)" .venv-sanitize/.package
-	@.venv-sanitize/bin/python -m pytest -q -p tests.sanitize.plugin -m "not unsanitized" tests/sanitize tests/httpd
+	@.venv-sanitize/bin/python -m pytest -q -p tests.sanitize.plugin -m "not unsanitized" $(or $(TESTS),tests/sanitize tests/httpd)
 
 soak: $(VENV)/.package ## load with faults for some minutes: check every byte, memory and open files (MINUTES=3; 30 finds slow leaks)
 	@$(BIN)/python -m tests.soak $(MINUTES)

@@ -160,7 +160,10 @@ class Httpd:
         return whole[: whole.index(self.config)].count("\n") + 1
 
     def stop(self) -> None:
-        """Stop httpd and its children, remove its root, and assert that its files hold no secret and no sanitizer's report."""
+        """Stop httpd and its children, and remove its root.
+
+        Raises: AssertionError if a file holds a secret, or the error log a report of a sanitizer.
+        """
         process, self._process = self._process, None
         if process is not None:
             # First "graceful-stop": at a hard stop the event MPM closes sockets that threads use. They log

@@ -1,4 +1,4 @@
-"""Not tests of ``make test``: each makes one error in a child of httpd. All must fail; ``test_reports.py`` runs them."""
+"""Each of these tests makes an error in a child of httpd, so each must fail. ``test_reports.py`` runs them."""
 
 from __future__ import annotations
 

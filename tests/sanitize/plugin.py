@@ -1,10 +1,10 @@
-"""A plugin of pytest for ``make sanitize``: httpd loads the sanitizers of usp_s3_module, and a report fails the test.
+"""A plugin of pytest for ``make sanitize``: httpd preloads AddressSanitizer, and a sanitizer's report fails the test.
 
-Only usp_s3_module is compiled for AddressSanitizer and UndefinedBehaviorSanitizer. httpd and Python are not, so that httpd has to
-preload AddressSanitizer's library: without that, the library ends httpd when httpd loads the module.
+Only usp_s3_module is compiled for AddressSanitizer and UndefinedBehaviorSanitizer, httpd and Python are not. So httpd
+must preload AddressSanitizer's library; else the library ends httpd when httpd loads the module.
 
-AddressSanitizer's reports are in files of this run. UndefinedBehaviorSanitizer, if it is not alone, writes to the error log, where
-``Httpd.stop`` finds it.
+AddressSanitizer writes reports to files, which this plugin reads. UndefinedBehaviorSanitizer, together with
+AddressSanitizer, writes to the error log, which ``tests.httpd.server.Httpd`` reads.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ OPTIONS = {
 REPORTS = pytest.StashKey[Path]()
 
 
-def compiler_library(name: str) -> Path:
-    """The path of a library of the C compiler. Raises: UsageError."""
-    printed = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, timeout=60, check=True)
-    path = Path(printed.stdout.strip())
-    if not path.is_absolute():
-        raise pytest.UsageError(f"gcc has no {name}: install it, on Debian with gcc's package libgcc-*-dev")
+def address_sanitizer() -> Path:
+    """The path of AddressSanitizer's library, which belongs to the compiler. Raises: UsageError."""
+    command = ["gcc", "-print-file-name=libasan.so"]
+    path = Path(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip())
+    if not path.is_absolute():  # gcc prints the name if it does not find the file
+        raise pytest.UsageError("gcc has no libasan.so; Debian's gcc depends on the package libasan8")
     return path.resolve()
 
 
@@ -63,11 +63,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORTS] = folder / "reports"
     config.stash[REPORTS].mkdir()
     config.stash[REPORTS].chmod(0o1777)
-    pool_memory = compile_module(Path(__file__).with_name("pool_memory.c"), folder, "-g", "-fno-omit-frame-pointer", "-Wl,-z,lazy")
-    os.environ["HTTPD_PRELOAD"] = f"{compiler_library('libasan.so')}:{pool_memory}"
+    # lazy: programs without APR, which httpd starts, load it too.
+    options = ["-g", "-fno-omit-frame-pointer", "-Wl,-z,lazy"]
+    pool_memory = compile_module(Path(__file__).with_name("pool_memory.c"), folder, *options)
+    os.environ["HTTPD_PRELOAD"] = f"{address_sanitizer()}:{pool_memory}"  # AddressSanitizer requires to be the first
     os.environ["PYTHONMALLOC"] = "malloc"  # Python's own allocator has many objects in one block of malloc
-    options = {**OPTIONS, "log_path": f"{config.stash[REPORTS]}/report"}
-    os.environ["ASAN_OPTIONS"] = ":".join(f"{name}={value}" for name, value in options.items())
+    values = {**OPTIONS, "log_path": f"{config.stash[REPORTS]}/report"}
+    os.environ["ASAN_OPTIONS"] = ":".join(f"{name}={value}" for name, value in values.items())
 
 
 def take_reports(config: pytest.Config) -> str:
@@ -94,4 +96,3 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if reports := take_reports(session.config):
         print(reports)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-

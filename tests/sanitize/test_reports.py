@@ -25,9 +25,11 @@ pytestmark = pytest.mark.skipif("HTTPD_PRELOAD" not in os.environ, reason="make 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_an_error_in_httpd_fails_its_test(name: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.sanitize.plugin", "errors_in_httpd.py", "-k", f"[{name}]"]
+    options = ["-q", "-p", "tests.sanitize.plugin", "-k", f"[{name}]", "errors_in_httpd.py"]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
     done = subprocess.run(
-        command, cwd=FOLDER, env={**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}, capture_output=True, text=True, timeout=120, check=False
-    )
+        [sys.executable, "-m", "pytest", *options],
+        cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert REPORTS[name] in done.stdout
