@@ -1,4 +1,4 @@
-/* One error in each function, for sanitizers to report. Each is called in a child of httpd, and its result is the process's end. */
+/* One error in each function. A child of httpd calls it (errors_in_httpd.py), and a sanitizer must report it and end the child. */
 
 #include "apr_pools.h"
 
@@ -7,7 +7,7 @@ extern int read_behind_pool_memory(int length);
 extern int read_after_pool_end(void);
 extern int add(int first, int second);
 
-/* With a Python object: Python must use malloc for it. */
+/* Called with a Python object, for which Python must have used malloc. */
 int read_behind(const volatile char *bytes, int length)
 {
     return bytes[length];

@@ -54,7 +54,7 @@ static void *next_function(const char *name)
 static __thread allocations *ended;
 static __thread int depth;
 
-/* It is the cleanup that a pool has first, and so runs last: other cleanups may still use the memory. */
+/* A pool's first cleanup, which therefore runs last. The other cleanups may still use the memory. */
 static apr_status_t end_allocations(void *data)
 {
     allocations *of_pool = data, **found;
@@ -68,7 +68,7 @@ static apr_status_t end_allocations(void *data)
     return APR_SUCCESS;
 }
 
-/* Call apr_pool_clear or apr_pool_destroy, then free the pool's memory: after the cleanups APR uses the list of processes. */
+/* Call apr_pool_clear or apr_pool_destroy, then free the pool's memory: after the cleanups, APR uses its list of processes. */
 static void end_pool(const char *name, apr_pool_t *pool)
 {
     void (*end)(apr_pool_t *) = next_function(name);
@@ -167,7 +167,7 @@ APR_DECLARE(void *) apr_palloc(apr_pool_t *pool, apr_size_t size)
     return block;
 }
 
-/* APR's own writes to the block without an allocation. */
+/* apr_psprintf and others call it. APR's writes to a large block without an allocation. */
 APR_DECLARE(char *) apr_pvsprintf(apr_pool_t *pool, const char *format, va_list arguments)
 {
     va_list again;
