@@ -39,7 +39,7 @@ test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, Seaweed
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -fno-wrapv -U_FORTIFY_SOURCE -g -O1
 
 sanitize: ## run the tests of httpd with usp_s3_module under AddressSanitizer and UndefinedBehaviorSanitizer in .venv-sanitize (half an hour; TESTS=files)
-	@$(MAKE) --no-print-directory VENV=.venv-sanitize MODULE_CFLAGS="$(SANITIZERS)" .venv-sanitize/.package
+	@$(MAKE) --quiet --no-print-directory VENV=.venv-sanitize MODULE_CFLAGS="$(SANITIZERS)" .venv-sanitize/.package
 	@.venv-sanitize/bin/python -m pytest -q -p tests.sanitize.plugin -m "not unsanitized" $(or $(TESTS),tests/sanitize tests/httpd)
 
 soak: $(VENV)/.package ## load with faults for some minutes: check every byte, memory and open files (MINUTES=3; 30 finds slow leaks)
