@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers soak fuzz bench lint lint-c lock format clean
+.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers sanitize soak fuzz bench lint lint-c lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,14 @@ test-rgw: $(VENV)/.package ## run the tests with a real Ceph RGW and its STS, an
 test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, SeaweedFS, rclone and moto, and write docs/servers.md (as root; SERVERS="swift moto")
 	@tests/servers/install.sh $(VENV) $(SERVERS)
 	@$(BIN)/python -m tests.servers $(SERVERS)
+
+# -fno-wrapv: Python's flags have -fwrapv, with which signed overflow is not reported. -U_FORTIFY_SOURCE: AddressSanitizer
+# does not check the functions that _FORTIFY_SOURCE calls instead of memcpy and others.
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -fno-wrapv -U_FORTIFY_SOURCE -g -O1
+
+sanitize: ## run the tests of httpd with usp_s3_module under AddressSanitizer and UndefinedBehaviorSanitizer in .venv-sanitize (half an hour; TESTS=files)
+	@$(MAKE) --quiet --no-print-directory VENV=.venv-sanitize MODULE_CFLAGS="$(SANITIZERS)" .venv-sanitize/.package
+	@.venv-sanitize/bin/python -m pytest -q -p tests.sanitize.plugin -m "not unsanitized" $(or $(TESTS),tests/sanitize tests/httpd)
 
 soak: $(VENV)/.package ## load with faults for some minutes: check every byte, memory and open files (MINUTES=3; 30 finds slow leaks)
 	@$(BIN)/python -m tests.soak $(MINUTES)
@@ -69,8 +77,8 @@ lock: $(VENV)/.package ## update the locked versions of tests and demo, within t
 install: $(VENV)/.package ## only install what is missing
 
 clean: ## remove the virtual environments and all caches
-	@for venv in .venv .venv-lowest; do if [ -L $$venv ]; then rm -rf "$$(dirname "$$(readlink $$venv)")"; fi; done
-	rm -rf .venv .venv-lowest build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	@for venv in .venv .venv-lowest .venv-sanitize; do if [ -L $$venv ]; then rm -rf "$$(dirname "$$(readlink $$venv)")"; fi; done
+	rm -rf .venv .venv-lowest .venv-sanitize build *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.installed: tests/install.sh $(wildcard tests/requirements/*.txt $(LOCKED)/*.txt)
@@ -79,6 +87,6 @@ $(VENV)/.installed: tests/install.sh $(wildcard tests/requirements/*.txt $(LOCKE
 # A regular installation, not an editable one: httpd's children may have no access to this clone.
 $(VENV)/.package: $(VENV)/.installed $(SOURCES)
 	@rm -rf build/lib* build/temp* build/bdist* *.egg-info
-	@umask 022 && $(BIN)/python -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation --force-reinstall .
+	@umask 022 && $(if $(MODULE_CFLAGS),CFLAGS="$(MODULE_CFLAGS)") $(BIN)/python -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation --force-reinstall .
 	@rm -rf build/lib* build/temp* build/bdist* *.egg-info
 	@touch $@

@@ -68,13 +68,17 @@ def httpd_binary() -> str:
 
 
 def httpd_environment(preload: Path | None = None) -> dict[str, str]:
-    """This process's environment; the libraries of mod_wsgi-standalone's httpd are found before the system's."""
+    """This process's environment; the libraries of mod_wsgi-standalone's httpd are found before the system's.
+
+    httpd preloads the libraries in the variable HTTPD_PRELOAD, which ``make sanitize`` sets, then ``preload``.
+    """
     environment = dict(os.environ)
     environment.pop("PYTHONPATH", None)  # the children run the installed package, not this checkout
     for folder in bundled_httpd():
         environment["LD_LIBRARY_PATH"] = str(folder / "lib")
-    if preload is not None:
-        environment["LD_PRELOAD"] = str(preload)
+    libraries = [environment.get("HTTPD_PRELOAD"), str(preload) if preload else None]
+    if any(libraries):
+        environment["LD_PRELOAD"] = ":".join(filter(None, libraries))
     return environment
 
 
@@ -86,10 +90,11 @@ def compile_shared(source: Path, directory: Path, *options: str) -> Path:
     return target
 
 
-def compile_module(source: Path, directory: Path) -> Path:
+def compile_module(source: Path, directory: Path, *options: str) -> Path:
     """Compile a module of httpd with the headers that the extension is compiled with, and return its path."""
     setup = runpy.run_path(str(Path(__file__).parents[2] / "setup.py"), run_name="setup_py")
-    return compile_shared(source, directory, "-D_GNU_SOURCE", *[f"-I{folder}" for folder in setup["header_folders"]()])
+    headers = [f"-I{folder}" for folder in setup["header_folders"]()]
+    return compile_shared(source, directory, "-D_GNU_SOURCE", *headers, *options)
 
 
 def modules_directory() -> Path:

@@ -44,6 +44,8 @@ ROUTINE_LINES = re.compile(
     rf"{READY}|Command line:|caught SIG|SIGUSR1 received|Graceful restart requested|"
     r"AH00170|AH00493|AH00494|AH01882|AH01873|AH01887|AH00292|AH00171"
 )
+#: Reports of the sanitizers in an error log (``make sanitize``): AddressSanitizer's, UndefinedBehaviorSanitizer's.
+SANITIZER_REPORT = re.compile(r"^==\d+==|: runtime error: ", re.MULTILINE)
 WAIT = 15.0
 
 
@@ -146,6 +148,7 @@ class Httpd:
             shutil.rmtree(self.root, ignore_errors=True)
         done.stdout = done.stdout.replace(f"{self.root}/", "")
         assert not leaks(done.stdout.encode())
+        assert not SANITIZER_REPORT.search(done.stdout), done.stdout
         return done
 
     @property
@@ -157,7 +160,10 @@ class Httpd:
         return whole[: whole.index(self.config)].count("\n") + 1
 
     def stop(self) -> None:
-        """Stop httpd and its children, remove its root, and assert that its files hold no secret."""
+        """Stop httpd and its children, and remove its root.
+
+        Raises: AssertionError if a file holds a secret, or the error log a report of a sanitizer.
+        """
         process, self._process = self._process, None
         if process is not None:
             # First "graceful-stop": at a hard stop the event MPM closes sockets that threads use. They log
@@ -171,8 +177,10 @@ class Httpd:
                 os.killpg(process.pid, signal.SIGKILL)
         self.unexpected = self._unexpected()
         leaked = {path.name: found for path in self.written() if (found := leaks(path.read_bytes()))}
+        log = self._all_errors()
         shutil.rmtree(self.root, ignore_errors=True)
         assert not leaked, leaked
+        assert not SANITIZER_REPORT.search(log), log
 
     def written(self) -> list[Path]:
         """The files that httpd has written: its logs, and files of modules, such as a cache."""

@@ -137,6 +137,7 @@ def wait_for_lines(httpd: Httpd, text: str, number: int) -> None:
     assert len(found) == number
 
 
+@pytest.mark.unsanitized
 def test_a_piped_log_gets_the_findings_of_a_restart(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     """The program of the old log has ended then."""
     piped = "ErrorLog \"|/bin/sh -c 'exec cat >>${ROOT}/error.log'\""

@@ -44,6 +44,7 @@ def peak_memory(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
+@pytest.mark.unsanitized
 @pytest.mark.parametrize("mount", ["/media", "/tls"])
 def test_256_mb_are_forwarded_unchanged_in_constant_memory(
     httpd: Httpd, s3: EmbeddedS3, s3_tls: EmbeddedS3, mount: str

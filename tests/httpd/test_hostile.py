@@ -299,6 +299,7 @@ def resources(attacker: HostileClient, child: int | None = None) -> tuple[int, i
     return len(os.listdir(f"/proc/{child}/fd")), int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
+@pytest.mark.unsanitized
 def test_slow_readers(attacker: HostileClient) -> None:
     """Each needs a thread while it is connected. Afterwards only idle connections to S3 are left."""
     files, memory = resources(attacker)[0] + 200, 0
@@ -329,6 +330,7 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.unsanitized
 def test_a_thousand_slow_readers_at_once(many_files: None) -> None:
     """Each has a thread. The next client is served as well, and when they have disconnected nothing is left."""
     threads = """

@@ -63,6 +63,7 @@ def test_reload_under_load(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     assert responses == {(mount, 200, DATA) for mount in MOUNTS}
 
 
+@pytest.mark.unsanitized
 def test_a_reload_waits_for_idle_children_to_end(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     """httpd replaces at once the children that have ended when it checks them, and the others a second later."""
     s3.put(BUCKET, "a.ts", DATA)

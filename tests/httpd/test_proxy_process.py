@@ -41,6 +41,7 @@ def send_pipelined(port: int, requests: list[str]) -> int:
     return len(re.findall(rb"HTTP/1\.1 [0-9]{3} ", received)) - 1
 
 
+@pytest.mark.unsanitized
 def test_20000_requests_through_one_child(checked: list[Httpd]) -> None:
     """The bucket is another httpd, which is fast and does not check signatures."""
     bucket = Httpd(KEEP_ALIVE)
