@@ -130,7 +130,7 @@ typedef struct {
     int requires_empty_query;         /* setting S3PassQuery is set: Python must sign URLs with a query */
     const char *origin;               /* scheme and authority of the signed URL */
     const char *path_prefix;          /* the bucket's path: each key's path begins with it */
-    const char *canonical_request;    /* the canonical request from its query string on */
+    const char *canonical_request;    /* what follows the path in the canonical request */
     const char *string_to_sign;       /* the string to sign up to the hash of the canonical request */
     unsigned char signing_key[USP_S3_SHA256_SIZE];
     const char *authorization;        /* the Authorization header up to the signature; NULL if that is in the query: */

@@ -182,7 +182,7 @@ static const char *hex(apr_pool_t *pool, const unsigned char digest[USP_S3_SHA25
 /* As in signing/sigv4.py: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
 static const char *sign(request_rec *r, const usp_s3_signing_template *template, const char *path)
 {
-    const char *string_to_sign, *canonical_request = apr_pstrcat(r->pool, r->method, "\n", path, "\n",
+    const char *string_to_sign, *canonical_request = apr_pstrcat(r->pool, r->method, "\n", path,
                                                                 template->canonical_request, NULL);
     unsigned char digest[USP_S3_SHA256_SIZE];
 
