@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 
@@ -64,7 +65,7 @@ def httpd_environment(preload: Path | None = None) -> dict[str, str]:
 def compile_shared(source: Path, directory: Path, *options: str) -> Path:
     """Compile a C file to a shared object, with these options of gcc, and return its path."""
     target = directory / source.with_suffix(".so").name
-    command = ["gcc", "-shared", "-fPIC", "-O1", *options, "-o", str(target), str(source), "-ldl"]
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(target), str(source), *options, "-ldl"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return target
 
@@ -73,6 +74,13 @@ def compile_module(source: Path, directory: Path) -> Path:
     """Compile a module of httpd with the headers that the extension is compiled with, and return its path."""
     setup = runpy.run_path(str(Path(__file__).parents[2] / "setup.py"), run_name="setup_py")
     return compile_shared(source, directory, "-D_GNU_SOURCE", *[f"-I{folder}" for folder in setup["header_folders"]()])
+
+
+@cache
+def has_openssl() -> bool:
+    """Whether the extension is compiled with its template signer; PyPI's mod_wsgi-standalone does not need OpenSSL."""
+    setup = runpy.run_path(str(Path(__file__).parents[2] / "setup.py"), run_name="setup_py")
+    return bool(setup["has_openssl"]())
 
 
 def modules_directory() -> Path:

@@ -554,6 +554,7 @@ static void register_hooks(apr_pool_t *pool)
     proxy_hook_pre_request(pre_request, NULL, before, APR_HOOK_REALLY_FIRST);
     proxy_hook_post_request(set_balancer_status, NULL, before, APR_HOOK_REALLY_FIRST);
     APR_OPTIONAL_HOOK(proxy, request_status, set_request_status, NULL, NULL, APR_HOOK_REALLY_LAST);
+    usp_s3_register_signing_template();
     usp_s3_register_request_headers();
     usp_s3_register_response_framing();
     usp_s3_register_trust_boundary();

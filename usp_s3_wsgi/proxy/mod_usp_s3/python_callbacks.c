@@ -187,15 +187,15 @@ static int parse_signing_template(request_rec *r, const signed_request *request,
 
     if (!PyArg_ParseTuple(tuple, "LpUUUUy#OO", &second, &template.requires_empty_query, &origin, &path_prefix,
                           &canonical_request, &string_to_sign, &key, &size, &authorization, &query)
-        || size != sizeof(template.signing_key) || !(template.origin = copy_str(r->pool, origin))
+        || size != sizeof(template.parts.signing_key) || !(template.origin = copy_str(r->pool, origin))
         || !(template.path_prefix = copy_str(r->pool, path_prefix))
-        || !(template.canonical_request = copy_str(r->pool, canonical_request))
-        || !(template.string_to_sign = copy_str(r->pool, string_to_sign))
+        || !(template.parts.canonical_request = copy_str(r->pool, canonical_request))
+        || !(template.parts.string_to_sign = copy_str(r->pool, string_to_sign))
         || (authorization != Py_None && !(template.authorization = copy_str(r->pool, authorization)))
         || (query != Py_None && !(template.query = copy_str(r->pool, query))))
         return 0;
     template.second = second;
-    memcpy(template.signing_key, key, sizeof(template.signing_key));
+    memcpy(template.parts.signing_key, key, sizeof(template.parts.signing_key));
     template.signature_headers = apr_table_clone(r->pool, request->signature_headers);
     apr_table_unset(template.signature_headers, "Authorization");
     usp_s3_remember_template(r, request, url, &template);
