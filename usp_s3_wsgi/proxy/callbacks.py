@@ -36,7 +36,7 @@ from usp_s3_wsgi.observability.error_log import Attempt
 from usp_s3_wsgi.proxy import section_settings
 from usp_s3_wsgi.proxy.clock_correction import ClockCorrector, RejectedSignature
 from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest, split_url
-from usp_s3_wsgi.s3 import byte_range, error_codes, error_response, forwarded_headers, object_request
+from usp_s3_wsgi.s3 import byte_range, error_codes, error_response, object_request
 from usp_s3_wsgi.s3.endpoint_state import SYSTEM_CLOCK, endpoint_state
 from usp_s3_wsgi.s3.retry_policy import RetryAction, rule_for
 from usp_s3_wsgi.signing import sigv4
@@ -48,17 +48,6 @@ from usp_s3_wsgi.signing.types import Credentials, Pairs, S3Request
 _HASH_LENGTH = len(sigv4.EMPTY_PAYLOAD_HASH)
 #: With this status S3 names the region to sign for, at the same host. With 301, 307 and 308 the bucket is at another.
 _WRONG_SIGNING_REGION = 400
-#: The client's headers that are forwarded to S3, by method.
-REQUEST_HEADERS: dict[str, tuple[str, ...]] = {
-    "GET": tuple(forwarded_headers.GET_REQUEST_HEADERS.values()),
-    "HEAD": tuple(forwarded_headers.HEAD_REQUEST_HEADERS.values()),
-}
-#: S3's headers that are forwarded to the client, by status; a response with any other status is an error.
-RESPONSE_HEADERS: dict[int, tuple[str, ...]] = {
-    status: (*names, "Content-Length") if status in {200, 206} else names
-    for status, names in forwarded_headers.RESPONSE_HEADERS.items()
-}
-
 
 clock_corrector = ClockCorrector(endpoint_state)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPException, LineTooLong, RemoteDisconnected
 
+from usp_s3_wsgi.config.limits import MAX_HEADER_SIZE
 from usp_s3_wsgi.errors import BadUpstreamResponse
 from usp_s3_wsgi.transport.connection import HEADER_READ_SIZE, S3Connection
 from usp_s3_wsgi.transport.network_errors import InvalidHTTP, TLSExpected
@@ -21,8 +22,6 @@ from usp_s3_wsgi.transport.network_errors import InvalidHTTP, TLSExpected
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
 #: Some servers end lines without CR.
 _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
-#: http.client's limit of a line, here of the whole header.
-_MAX_HEADER = 65_536
 #: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _MAX_LINE = 65_536
@@ -76,7 +75,7 @@ class _HeaderReader:
             raise RemoteDisconnected("connection closed without a response")
         searched = 0
         while (end := _END_OF_HEADER.search(received, max(0, searched - 3))) is None:
-            if len(received) > _MAX_HEADER:
+            if len(received) > MAX_HEADER_SIZE:
                 raise LineTooLong("header")
             if received.startswith(_TLS_ALERT):
                 raise TLSExpected("a TLS alert")
@@ -84,7 +83,7 @@ class _HeaderReader:
                 raise InvalidHTTP("no status line")  # a server of another protocol, which may wait for us now
             searched = len(received)
             received += _receive_more(self._connection, self._started_at)
-        if end.end() > _MAX_HEADER:
+        if end.end() > MAX_HEADER_SIZE:
             raise LineTooLong("header")
         self.buffer = received[end.end() :]
         text = received[: end.start()].decode("latin-1").replace("\r\n", "\n")

@@ -130,10 +130,20 @@ typedef struct {
     int requires_empty_query;         /* setting S3PassQuery is set: Python must sign URLs with a query */
     const char *origin;               /* scheme and authority of the signed URL */
     const char *path_prefix;          /* the bucket's path: each key's path begins with it */
-    usp_s3_signature_parts parts;
+    usp_s3_signature_parts parts;     /* the rest of what is signed */
     const char *authorization;        /* the Authorization header up to the signature; NULL if that is in the query: */
     const char *query;                /* the query up to the signature */
 } usp_s3_signing_template;
+
+/* What Python needs too: it hands the values over when it registers its callbacks. As SharedTables in proxy/shared_tables.py. */
+typedef struct {
+    const char **dated_conditions, **gzip_codings; /* terminated by NULL */
+    const char *upload_coding;
+    const char *default_content_type;
+    char is_unreserved[256];
+    apr_size_t max_header_size;
+    apr_size_t max_error_document_size;
+} usp_s3_shared_tables;
 
 /* For usp_s3_any_section: a test of a configuration, with an argument of its own. */
 typedef int usp_s3_section_test(ap_conf_vector_t *config, const void *argument);
@@ -280,6 +290,9 @@ int usp_s3_has_encoded_slash(request_rec *r);
 /* Header names, terminated by NULL: those sent to S3 by method, those forwarded to the client by status; or NULL. */
 const char **usp_s3_forwarded_request_headers(const char *method);
 const char **usp_s3_forwarded_response_headers(int status);
+
+/* The other tables. They are empty until Python has registered its callbacks, and so while no request can be signed. */
+const usp_s3_shared_tables *usp_s3_get_shared_tables(void);
 
 /* ---------------------------------------------------------------- signing_template.c */
 

@@ -25,20 +25,15 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---------------------------------------------------------------- which requests can use a template */
 
-/* Not isalnum, which depends on the locale. */
-static int is_unreserved(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'
-           || c == '~';
-}
-
 /* Whether a path is the same decoded and encoded. Python handles empty segments and segments that begin with a dot. */
 static int is_simple_path(const char *path, const char *end)
 {
+    const char *is_unreserved = usp_s3_get_shared_tables()->is_unreserved;
+
     if (path == end || *path != '/')
         return 0;
     for (; path < end; path++) {
-        if (*path == '/' ? path + 1 == end || path[1] == '/' || path[1] == '.' : !is_unreserved(*path))
+        if (*path == '/' ? path + 1 == end || path[1] == '/' || path[1] == '.' : !is_unreserved[(unsigned char)*path])
             return 0;
     }
     return 1;
@@ -54,13 +49,13 @@ static const char *simple_path(request_rec *r, const char *url)
 {
     const char *authority = strstr(url, "://"), *path = authority ? strchr(authority + 3, '/') : NULL;
 
-    if (!usp_s3_has_algorithms())
+    if (!usp_s3_has_algorithms() || !usp_s3_forwarded_request_headers(r->method))
         return NULL;
     if (!path || !is_simple_path(path, end_of_path(path)) || usp_s3_has_encoded_slash(r))
         return NULL;
     if (!r->main && (!r->unparsed_uri || !is_simple_path(r->unparsed_uri, end_of_path(r->unparsed_uri))))
         return NULL;
-    return strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0 ? path : NULL;
+    return path;
 }
 
 static void append(char **to, const char *text, apr_size_t length)
