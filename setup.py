@@ -1,10 +1,16 @@
-"""Compile the extension if httpd's headers are installed; the gateway works without it. All else is in setup.cfg."""
+"""Compile the extension if httpd's headers are installed, with OpenSSL if that is; the rest is in setup.cfg.
+
+The gateway works without the extension. <Proxy> sections work without OpenSSL: Python signs each request then.
+"""
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -20,6 +26,13 @@ ROOT = Path(__file__).parent
 MODULE = ROOT / "usp_s3_wsgi" / "proxy" / "mod_usp_s3"
 #: The beginning of the message that says why the extension is not built.
 NOT_BUILT = "usp_s3_wsgi is built without usp_s3_module"
+#: The same if it is built, but without signature.c's use of OpenSSL.
+NO_OPENSSL = "usp_s3_module is built without its template signer, so Python signs each request"
+#: Compiles and links where signature.c does.
+USES_OPENSSL = """\
+#include <openssl/evp.h>
+int main(void) { return !EVP_MAC_CTX_dup(EVP_MAC_CTX_new(EVP_MAC_fetch(NULL, "HMAC", NULL))); }
+"""
 
 
 def standalone_folders():
@@ -75,18 +88,41 @@ def header_folders():
     return list(dict.fromkeys(folders.values()))
 
 
+def has_openssl():
+    """Whether the compiler finds OpenSSL 3 in its usual folders. If not: a message that says what that means."""
+    variables = [os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS")]
+    options = [option for text in variables for option in shlex.split(text)]
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "openssl.c")
+        source.write_text(USES_OPENSSL)
+        command = [*compiler, *options, "-o", str(source.with_suffix("")), str(source), "-lcrypto"]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return False  # without a compiler there is no extension at all
+    if done.returncode:
+        print(f"{NO_OPENSSL}: {compiler[0]} finds no OpenSSL 3 (Debian's package libssl-dev)", file=sys.stderr)
+    return done.returncode == 0
+
+
 def extensions():
     """The extension, or an empty list if the headers are missing; "usp-s3 apache-config" reports that."""
     folders = header_folders()
     if not folders:
         return []
+    macros = [("_REENTRANT", None), ("_GNU_SOURCE", None)]  # required by APR's headers
+    libraries = ["crypto"] if has_openssl() else []
+    if not libraries:
+        macros.append(("USP_S3_WITHOUT_OPENSSL", None))
     return [
         Extension(
             "usp_s3_wsgi._httpd",
             sorted(str(path.relative_to(ROOT)) for path in MODULE.glob("*.c")),
             depends=sorted(str(path.relative_to(ROOT)) for path in MODULE.glob("*.h")),
             include_dirs=folders,
-            define_macros=[("_REENTRANT", None), ("_GNU_SOURCE", None)],  # required by APR's headers
+            define_macros=macros,
+            libraries=libraries,
             optional=True,
         )
     ]

@@ -49,6 +49,7 @@ missing() {
   "$python" -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
     2>/dev/null || echo python3-dev
   have gcc || echo gcc
+  echo '#include <openssl/evp.h>' | gcc -E - >/dev/null 2>&1 || echo libssl-dev
   have make || echo make
   [ -e /etc/mime.types ] || echo media-types
 }
@@ -69,7 +70,7 @@ if [ -n "$packages" ]; then
       "Use others: make APXS=/path/to/apxs PYTHON=/path/to/python3"
   else
     case " $packages" in
-      " apache2-bin apache2-dev ")
+      " apache2-bin apache2-dev " | " apache2-bin apache2-dev libssl-dev ")
         say "[1/4] no httpd, and Debian's cannot be installed: using the one of PyPI's mod_wsgi-standalone (about 5 minutes)"
         mod_wsgi=$locked/standalone.txt ;;
       *)

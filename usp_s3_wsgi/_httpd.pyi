@@ -12,6 +12,5 @@ def register(
     describe_failure: Callable[..., str | None],
     describe_response: Callable[..., str],
     validate_response: Callable[..., tuple[object, ...]],
-    request_headers: dict[str, tuple[str, ...]],
-    response_headers: dict[int, tuple[str, ...]],
+    shared_tables: tuple[object, ...],
 ) -> None: ...

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Certificate, make_certificate
-from tests.httpd.machine import compile_shared, has_module
+from tests.httpd.machine import compile_shared, has_module, has_openssl
 from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
@@ -40,6 +40,8 @@ PAGES = """
 
 #: For tests of mod_proxy over https.
 NEEDS_SSL = pytest.mark.skipif(not has_module("ssl"), reason="this httpd has no mod_ssl")
+#: For tests of signatures without Python.
+NEEDS_OPENSSL = pytest.mark.skipif(not has_openssl(), reason="OpenSSL's headers are not on this machine")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Thread
 
@@ -85,7 +86,7 @@ def httpd_environment(preload: Path | None = None) -> dict[str, str]:
 def compile_shared(source: Path, directory: Path, *options: str) -> Path:
     """Compile a C file to a shared object, with these options of gcc, and return its path."""
     target = directory / source.with_suffix(".so").name
-    command = ["gcc", "-shared", "-fPIC", "-O1", *options, "-o", str(target), str(source), "-ldl"]
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(target), str(source), *options, "-ldl"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return target
 
@@ -95,6 +96,13 @@ def compile_module(source: Path, directory: Path, *options: str) -> Path:
     setup = runpy.run_path(str(Path(__file__).parents[2] / "setup.py"), run_name="setup_py")
     headers = [f"-I{folder}" for folder in setup["header_folders"]()]
     return compile_shared(source, directory, "-D_GNU_SOURCE", *headers, *options)
+
+
+@cache
+def has_openssl() -> bool:
+    """Whether the extension is compiled with its template signer; PyPI's mod_wsgi-standalone does not need OpenSSL."""
+    setup = runpy.run_path(str(Path(__file__).parents[2] / "setup.py"), run_name="setup_py")
+    return bool(setup["has_openssl"]())
 
 
 def modules_directory() -> Path:

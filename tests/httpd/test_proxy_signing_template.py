@@ -6,11 +6,13 @@ import http.client
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.httpd.conftest import BUCKET, MODES, ONE_CHILD, proxy_section
+from tests.httpd.conftest import BUCKET, MODES, NEEDS_OPENSSL, ONE_CHILD, proxy_section
+from tests.httpd.machine import compile_shared
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
@@ -31,10 +33,14 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"%d" % len(signed)]
 """
+COUNT = "WSGIScriptAlias /count ${ROOT}/htdocs/count.wsgi application-group=%{GLOBAL}"
 SIMPLE_KEYS = [f"film-{number}/a_b~c.{number}.m4s" for number in range(60)]
 #: Keys that Python must validate or percent-encode.
 UNUSUAL_KEYS = ["seg ment/1+2.m4s", "a//b", "ü.m4s", ".hidden/x", "a/..x", "end/"]
 OTHER_BUCKET = "another-bucket"
+
+
+pytestmark = NEEDS_OPENSSL
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +54,7 @@ def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
     lines = [
         ONE_CHILD,
         "MergeSlashes Off",
-        "WSGIScriptAlias /count ${ROOT}/htdocs/count.wsgi application-group=%{GLOBAL}",
+        COUNT,
     ]
     for mode in MODES:
         for bucket in (BUCKET, OTHER_BUCKET):
@@ -125,6 +131,34 @@ def test_a_forwarded_query_is_signed(httpd: Httpd) -> None:
     with client(httpd) as fetch:
         for query in ("", "?versionId=null", "?x=y", "?versionId=null"):
             assert fetch(f"/versions/{SIMPLE_KEYS[0]}{query}")[0] == 200
+
+
+def test_if_openssl_fails_python_signs_each_request(s3: EmbeddedS3, tmp_path: Path) -> None:
+    source = tmp_path / "failure.c"
+    source.write_text("void *EVP_MAC_CTX_dup(const void *context) { return 0; }")  # only this module calls it
+    url = f"{s3.url}/{BUCKET}/v4-header"
+    s3.put(BUCKET, "v4-header/a", b"hello")
+    lines = [ONE_CHILD, COUNT, f"ProxyPass /bucket {url}", proxy_section(url + "/", s3)]
+    with Httpd("\n".join(lines), preload=compile_shared(source, tmp_path)) as httpd:
+        (httpd.root / "htdocs" / "count.wsgi").write_text(COUNTER)
+        httpd.fetch("/count")
+        for _ in range(20):
+            assert httpd.fetch("/bucket/a").body == b"hello"
+        assert signed_by_python(httpd) == 20
+
+
+def test_requests_are_signed_without_python_after_each_graceful_restart(s3: EmbeddedS3) -> None:
+    url = f"{s3.url}/{BUCKET}/v4-header"
+    s3.put(BUCKET, "v4-header/a", b"hello")
+    lines = [ONE_CHILD, COUNT, f"ProxyPass /bucket {url}", proxy_section(url + "/", s3)]
+    with Httpd("\n".join(lines)) as httpd:
+        (httpd.root / "htdocs" / "count.wsgi").write_text(COUNTER)
+        for _ in range(4):
+            httpd.fetch("/count")
+            for _ in range(20):
+                assert httpd.fetch("/bucket/a").body == b"hello"
+            assert signed_by_python(httpd) < 20
+            httpd.reload()
 
 
 def test_concurrent_requests_get_their_own_objects(httpd: Httpd) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.httpd.conftest import BUCKET, MODES, ONE_CHILD, PAGES, proxy_section, section
+from tests.httpd.conftest import BUCKET, MODES, NEEDS_OPENSSL, ONE_CHILD, PAGES, proxy_section, section
 from tests.httpd.machine import compile_shared
 from tests.httpd.server import Httpd
 from tests.httpd.test_proxy_signing_template import COUNTER
@@ -89,6 +89,7 @@ def test_the_response_to_a_head_corrects_the_clock(s3: EmbeddedS3, start: Start,
     assert httpd.fetch("/proxied/a.ts").body == DATA
 
 
+@NEEDS_OPENSSL
 @pytest.mark.parametrize("mode", ["v4-header", "v4-query"])
 def test_the_signing_template_has_s3s_clock(s3: EmbeddedS3, start: Start, mode: str) -> None:
     """A template is valid for a second of this server's clock."""

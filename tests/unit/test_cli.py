@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 import usp_s3_wsgi
+from tests.httpd.machine import compile_shared, has_openssl
 from usp_s3_wsgi.cli import apache_config
 from usp_s3_wsgi.cli.main import main
 
 APACHE_FILES = (
     "usp_s3.wsgi", "own_packages.py", "gateway.conf", "mpm_event.conf", "usp_s3_access.py", "proxy.conf",
 )  # fmt: skip
+SIGNATURE = Path(usp_s3_wsgi.__file__).parent / "proxy" / "mod_usp_s3" / "signature.c"
 QUOTED = re.compile(r'"([^"]+)"$')
 
 
@@ -68,7 +70,7 @@ def test_the_lines(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
         f'Include "{share}/gateway.conf"',
     ]
     # Without the extension, a comment says how to get it.
-    assert "apt-get install apache2-dev" in text and "libapr1-dev" in text
+    assert "apt-get install apache2-dev libssl-dev" in text and "libapr1-dev" in text
 
 
 TUNING = ['Include "{share}/mpm_event.conf"', "<IfModule proxy_module>", "  ProxyIOBufferSize 65536", "</IfModule>"]
@@ -86,15 +88,31 @@ def test_settings_of_the_whole_server_are_printed_with_tune(share: Path, capsys:
 def test_with_the_extension_proxy_sections_sign(
     share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(apache_config, "extension_module", lambda: Path("/lib/_httpd.so"))
+    extension = share / "_httpd.so"
+    extension.touch()
+    monkeypatch.setattr(apache_config, "extension_module", lambda: extension)
     assert main(["apache-config", "--no-module"]) == 0
     assert active(capsys.readouterr().out)[3:] == [
         "<IfModule proxy_module>",
-        '  LoadModule usp_s3_module "/lib/_httpd.so"',
+        f'  LoadModule usp_s3_module "{extension}"',
         f'  Define USP_S3_ACCESS "{share}/usp_s3_access.py"',
         f'  Include "{share}/proxy.conf"',
         "</IfModule>",
     ]
+
+
+@pytest.mark.skipif(not has_openssl(), reason="OpenSSL's headers are not on this machine")
+@pytest.mark.parametrize("options", [(), ("-DUSP_S3_WITHOUT_OPENSSL",)])
+def test_a_comment_says_whether_the_module_signs_without_python(
+    share: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    # Stripped, as Debian's packages are.
+    extension = compile_shared(SIGNATURE, share, "-s", *options, "-lcrypto")
+    monkeypatch.setattr(apache_config, "extension_module", lambda: extension)
+    assert main(["apache-config", "--no-module"]) == 0
+    text = capsys.readouterr().out
+    assert ("# usp_s3_module has its template signer" in text) is not bool(options)
+    assert ("# usp_s3_module has no template signer" in text and "apt-get install libssl-dev" in text) is bool(options)
 
 
 def test_the_module_comes_first(

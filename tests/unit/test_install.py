@@ -63,6 +63,15 @@ def test_a_missing_header_is_named_with_its_package(clone: Path, variable: str, 
     assert f"As root: apt-get install {package} \n" in output
 
 
+def test_missing_headers_of_openssl_are_named_with_their_package(clone: Path) -> None:
+    compilers = clone.parent / "compilers"
+    compilers.mkdir()
+    (compilers / "gcc").write_text("#!/bin/sh\nexit 1\n")
+    (compilers / "gcc").chmod(0o755)
+    output = install(clone, f"{compilers}:/usr/bin:/bin", APXS=str(make_apxs(clone.parent)))
+    assert "As root: apt-get install libssl-dev \n" in output
+
+
 def test_an_apxs_that_is_not_a_program(clone: Path) -> None:
     assert "APXS is /nowhere/apxs, which is no program" in install(clone, APXS="/nowhere/apxs")
 

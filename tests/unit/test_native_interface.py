@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import types
@@ -10,8 +11,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.proxy import callbacks
 from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest
+from usp_s3_wsgi.proxy.shared_tables import SharedTables
+from usp_s3_wsgi.s3 import forwarded_headers
 
 PACKAGE = Path(__file__).parents[2] / "usp_s3_wsgi"
 SOURCE = (PACKAGE / "proxy" / "mod_usp_s3" / "python_callbacks.c").read_text("utf-8")
@@ -22,8 +26,9 @@ PARSERS = {
     "ClientResponse": "parse_client_response",
     "Validation": "parse_validation",
 }
+MODULE = PACKAGE / "proxy" / "mod_usp_s3"
 #: The type of a field for each unit of PyArg_ParseTuple's format; "O" is checked in C.
-TYPES: dict[str, type] = {"U": str, "y#": bytes, "i": int, "L": int, "p": bool, "O!": tuple}
+TYPES: dict[str, type] = {"U": str, "y#": bytes, "i": int, "L": int, "n": int, "p": bool, "O!": tuple}
 CALLBACKS = ("sign_request", "explain_error", "describe_failure", "describe_response", "validate_response")
 
 
@@ -70,6 +75,30 @@ def test_the_c_code_parses_each_field(name: str) -> None:
             assert (get_origin(hint) or hint) is TYPES[unit], field
 
 
+def test_the_c_code_parses_each_shared_table() -> None:
+    hints, parsed = get_type_hints(SharedTables), units(parsed_format("parse_shared_tables"))
+    assert len(parsed) == len(SharedTables._fields)
+    for field, unit in zip(SharedTables._fields, parsed, strict=True):
+        hint = get_origin(hints[field]) or hints[field]
+        assert hint is TYPES[unit] or (unit, hint) == ("O!", dict), field
+
+
+def strings_in_c(file: str, array: str) -> list[str]:
+    """The strings of an array in a C file."""
+    found = re.search(rf"\b{array}\[\] = {{(.*?)}};", (MODULE / file).read_text("utf-8"), re.DOTALL)
+    assert found, array
+    return re.findall(r'"([^"]+)"', found[1])
+
+
+def test_the_c_code_has_the_names_that_it_needs_without_python() -> None:
+    """Requests of the gateway, whose Python may be in a daemon process."""
+    assert strings_in_c("settings_handover.c", "of_request") == ["PATH_INFO", *forwarded_headers.REQUEST_HEADERS["GET"]]
+    hidden_fields = {field.name for field in dataclasses.fields(settings.Settings) if field.init and not field.repr}
+    names = {row.name for row in settings.TABLE if row.field in hidden_fields}
+    names |= {name.replace("S3", "S3Fallback") for name in names}
+    assert set(strings_in_c("settings_handover.c", "secrets")) == names & settings.NAMES
+
+
 def test_the_c_code_passes_each_field_of_a_proxied_request() -> None:
     (fields,) = called_arguments("sign_request")
     assert len(units(fields)) == len(ProxiedRequest._fields)
@@ -90,7 +119,7 @@ def test_the_stub_of_the_module_names_each_callback() -> None:
     stub = (PACKAGE / "_httpd.pyi").read_text("utf-8")
     register = stub.partition("def register(")[2].partition(") ->")[0]
     parameters = re.findall(r"^    (\w+):", register, re.MULTILINE)
-    assert parameters == [*CALLBACKS, "request_headers", "response_headers"]
+    assert parameters == [*CALLBACKS, "shared_tables"]
     assert len(units(parsed_format("py_register"))) == len(parameters)
 
 

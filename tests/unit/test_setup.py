@@ -1,4 +1,4 @@
-"""setup.py: it finds httpd's headers, and installs the gateway without the C module if there are no headers."""
+"""setup.py: it finds httpd's headers and OpenSSL's; without them the C module, or a part of it, is not installed."""
 
 from __future__ import annotations
 
@@ -101,7 +101,62 @@ def test_no_apxs_at_all(
     assert "there is no apxs" in line and "apache2-dev" in line
 
 
-def test_the_extension_compiles_without_a_warning(setup: ModuleType) -> None:
+def make_compiler(folder: Path, status: int) -> Path:
+    """Make a compiler that only exits with a status, and return its path."""
+    compiler = folder / "compiler"
+    compiler.write_text(f"#!/bin/sh\nexit {status}\n")
+    compiler.chmod(0o755)
+    return compiler
+
+
+def test_with_openssl_the_module_signs_without_python(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("APXS", str(make_apxs(tmp_path)))
+    monkeypatch.setenv("CC", str(make_compiler(tmp_path, 0)))
+    (extension,) = setup.extensions()
+    assert extension.libraries == ["crypto"]
+    assert [name for name, _ in extension.define_macros] == ["_REENTRANT", "_GNU_SOURCE"]
+    assert capsys.readouterr().err == ""
+
+
+def test_without_openssl_the_module_is_built_without_its_template_signer(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiler = make_compiler(tmp_path, 1)
+    monkeypatch.setenv("APXS", str(make_apxs(tmp_path)))
+    monkeypatch.setenv("CC", f"{compiler} -pthread")
+    (extension,) = setup.extensions()
+    assert extension.libraries == []
+    assert ("USP_S3_WITHOUT_OPENSSL", None) in extension.define_macros
+    assert capsys.readouterr().err == (
+        "usp_s3_module is built without its template signer, so Python signs each request: "
+        f"{compiler} finds no OpenSSL 3 (Debian's package libssl-dev)\n"
+    )
+
+
+def test_the_compiler_gets_the_options_of_the_environment(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL may be in a folder of its own."""
+    compiler = make_compiler(tmp_path, 0)
+    compiler.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/options\n')
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("CFLAGS", "-I/opt/openssl/include")
+    monkeypatch.setenv("LDFLAGS", "-L/opt/openssl/lib -Wl,-rpath,/opt/openssl/lib")
+    assert setup.has_openssl()
+    options = (tmp_path / "options").read_text().split()
+    assert {"-I/opt/openssl/include", "-L/opt/openssl/lib", "-Wl,-rpath,/opt/openssl/lib", "-lcrypto"} <= set(options)
+
+
+def test_no_compiler(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CC", "/nowhere/compiler")
+    assert not setup.has_openssl()
+    assert capsys.readouterr().err == ""  # setuptools says that the module was not built
+
+
+@pytest.mark.parametrize("macro", [(), ("USP_S3_WITHOUT_OPENSSL",)])
+def test_the_extension_compiles_without_a_warning(setup: ModuleType, macro: tuple[str, ...]) -> None:
     """The headers of httpd and Python are system headers: their warnings are ignored."""
     extensions = setup.extensions()
     if not extensions:
@@ -110,7 +165,7 @@ def test_the_extension_compiles_without_a_warning(setup: ModuleType) -> None:
     headers = [*extension.include_dirs, sysconfig.get_path("include")]
     command = [
         "gcc", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
-        *(f"-D{name}" for name, _ in extension.define_macros),
+        *(f"-D{name}" for name in (*dict(extension.define_macros), *macro)),
         *(part for folder in headers for part in ("-isystem", folder)),
         *extension.sources,
     ]  # fmt: skip

@@ -107,7 +107,7 @@ def test_documented_header_examples(example: str) -> None:
         payload_hash,
     )
     string_to_sign = sigv4.string_to_sign(
-        sigv4.timestamp(NOW), sigv4.credential_scope("20130524", "us-east-1"), canonical
+        sigv4.timestamp(int(NOW.timestamp())), sigv4.credential_scope("20130524", "us-east-1"), canonical
     )
     assert string_to_sign == f"AWS4-HMAC-SHA256\n20130524T000000Z\n{SCOPE}\n{canonical_hash}"
     assert sigv4.signature(sigv4.signing_key(SECRET, "20130524", "us-east-1"), string_to_sign) == signature

@@ -1,4 +1,4 @@
-"""The official test suite of Signature v4, step by step, for headers and query.
+"""The official test suite of Signature v4, step by step, for headers and query: the steps that sign each request.
 
 Source: awslabs/aws-c-auth, tests/aws-signing-test-suite/v4 (Apache-2.0; the file names the commit).
 The suite is for services that normalize paths. S3 does not, so the package does not either: this file does it.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Case:
 
     @property
     def time(self) -> str:
-        return re.sub("[-:]", "", self.context["timestamp"])
+        return sigv4.timestamp(int(datetime.fromisoformat(self.context["timestamp"]).timestamp()))
 
     @property
     def scope(self) -> str:
@@ -117,12 +118,10 @@ def normalize(path: str) -> str:
 
 
 def headers_to_sign(case: Case) -> Pairs:
-    headers = [*case.headers, ("X-Amz-Date", case.time)]
-    if case.context["sign_body"]:
-        headers.append(("x-amz-content-sha256", case.payload_hash))
-    if case.signed_token:
-        headers.append(("X-Amz-Security-Token", case.signed_token))
-    return headers
+    added = sigv4.signature_headers(case.signed_token, case.time, case.payload_hash)
+    if not case.context["sign_body"]:  # only S3 requires this header
+        added.remove(("x-amz-content-sha256", case.payload_hash))
+    return case.headers + added
 
 
 def query_to_sign(case: Case) -> Pairs:

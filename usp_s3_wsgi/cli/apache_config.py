@@ -47,7 +47,11 @@ def render(no_module: bool, tune: bool) -> str:
     share = share_directory()
     module = "" if no_module else f'LoadModule wsgi_module "{mod_wsgi_module()}"\n'
     extension = extension_module()
-    proxy = _SIGNER.format(extension=extension, share=share) if extension else _NO_SIGNER
+    if extension is None:
+        proxy = _NO_SIGNER
+    else:
+        proxy = _SIGNER.format(extension=extension, share=share)
+        proxy += _TEMPLATE_SIGNER if has_template_signer(extension) else _NO_TEMPLATE_SIGNER
     tuning = _TUNING.format(share=share)
     if not tune:
         tuning = _TUNING_IS_OPTIONAL + "".join(f"# {line}\n" for line in tuning.splitlines())
@@ -71,8 +75,16 @@ _SIGNER = """\
 """
 _NO_SIGNER = """\
 # This installation cannot sign in <Proxy> sections, because httpd's headers or a compiler were missing: as root, run
-# "apt-get install apache2-dev python3-dev gcc" (for an httpd that is not Debian's: libapr1-dev libaprutil1-dev
-# python3-dev gcc), then install this package again (pip install --force-reinstall ...)
+# "apt-get install apache2-dev libssl-dev python3-dev gcc" (for an httpd that is not Debian's: libapr1-dev
+# libaprutil1-dev libssl-dev python3-dev gcc), then install this package again (pip install --force-reinstall ...)
+"""
+_TEMPLATE_SIGNER = """\
+# usp_s3_module has its template signer: it signs most requests of <Proxy> sections itself, with OpenSSL.
+"""
+_NO_TEMPLATE_SIGNER = """\
+# usp_s3_module has no template signer, because OpenSSL's headers were missing: Python signs each request of <Proxy>
+# sections, which needs more CPU time. As root, run "apt-get install libssl-dev", then install this package again
+# (pip install --force-reinstall ...)
 """
 #: Commented out: it applies to all WSGI applications of the server, and own_packages.py does not need it.
 _PYTHON_HOME = """\
@@ -109,6 +121,11 @@ def extension_module() -> Path | None:
     files = [*_installed_files(), *Path(usp_s3_wsgi.__file__).resolve().parent.iterdir()]
     found = (file for file in files if file.name.startswith("_httpd.") and file.suffix == ".so")
     return next((file for file in found if file.is_file()), None)
+
+
+def has_template_signer(extension: Path) -> bool:
+    """Whether the C module signs with OpenSSL (``signature.c``). It cannot be imported here: httpd has its symbols."""
+    return b"EVP_MAC_fetch" in extension.read_bytes()  # in the symbol table, which a stripped file has too
 
 
 def _installed_files() -> Iterator[Path]:

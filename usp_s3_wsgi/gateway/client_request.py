@@ -14,8 +14,7 @@ from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import BadRequestTarget
 from usp_s3_wsgi.s3 import object_request
 from usp_s3_wsgi.s3.forwarded_headers import (
-    GET_REQUEST_HEADERS,
-    HEAD_REQUEST_HEADERS,
+    REQUEST_HEADERS,
     SUBREQUEST_HEADERS,
     request_header_value,
 )
@@ -70,7 +69,7 @@ def from_environ(
     object_request.check_method(method)
     is_sub = is_subrequest(environ)
     key = _plain_key(environ, served_path, is_sub) or percent_encode(object_key(environ, served_path))
-    names = GET_REQUEST_HEADERS if method == "GET" else HEAD_REQUEST_HEADERS
+    names = REQUEST_HEADERS[method]
     if is_sub:
         names = SUBREQUEST_HEADERS
     elif errordocument_status:

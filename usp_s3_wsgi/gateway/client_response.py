@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import BadUpstreamResponse
-from usp_s3_wsgi.s3.forwarded_headers import RESPONSE_HEADERS
+from usp_s3_wsgi.s3.forwarded_headers import DEFAULT_CONTENT_TYPE, RESPONSE_HEADERS, UPLOAD_CODING
 from usp_s3_wsgi.transport.http_response import S3Response
 
 Headers = list[tuple[str, str]]
@@ -75,22 +75,19 @@ def forwarded_headers(response: S3Response, settings: Settings) -> Headers:
 
 
 def _without_upload_coding(header: tuple[str, str]) -> tuple[str, str]:
-    """Return a header without the coding of an upload, which some servers store as one of the object.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
-    """
+    """Return a header without :data:`UPLOAD_CODING`."""
     name, value = header
     if name != "Content-Encoding":
         return header
     codings = [coding for each in value.split(",") if (coding := each.strip(" \t"))]
-    return name, ", ".join([coding for coding in codings if coding.lower() != "aws-chunked"])
+    return name, ", ".join([coding for coding in codings if coding.lower() != UPLOAD_CODING])
 
 
 def object_headers(response: S3Response, settings: Settings) -> Headers:
     """Return the client's headers for S3's 200 or 206. Raises: BadUpstreamResponse."""
     headers = forwarded_headers(response, settings)
     if "content-type" not in response.headers:
-        headers.append(("Content-Type", "binary/octet-stream"))  # S3's default; httpd would guess another
+        headers.append(("Content-Type", DEFAULT_CONTENT_TYPE))
     if "content-length" in response.headers:
         headers.append(("Content-Length", response.headers["content-length"]))
     return headers

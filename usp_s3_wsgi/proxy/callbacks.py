@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from usp_s3_wsgi.config.settings import Settings
@@ -35,25 +36,18 @@ from usp_s3_wsgi.observability.error_log import Attempt
 from usp_s3_wsgi.proxy import section_settings
 from usp_s3_wsgi.proxy.clock_correction import ClockCorrector, RejectedSignature
 from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest, split_url
-from usp_s3_wsgi.s3 import byte_range, error_codes, error_response, forwarded_headers, object_request
+from usp_s3_wsgi.s3 import byte_range, error_codes, error_response, object_request
 from usp_s3_wsgi.s3.endpoint_state import SYSTEM_CLOCK, endpoint_state
 from usp_s3_wsgi.s3.retry_policy import RetryAction, rule_for
+from usp_s3_wsgi.signing import sigv4
 from usp_s3_wsgi.signing.signer import sign, signing_template
+from usp_s3_wsgi.signing.sigv4 import SigningTemplate
 from usp_s3_wsgi.signing.types import Credentials, Pairs, S3Request
 
+#: Hexadecimal digits of a SHA-256, with which a string to sign ends, and of a signature.
+_HASH_LENGTH = len(sigv4.EMPTY_PAYLOAD_HASH)
 #: With this status S3 names the region to sign for, at the same host. With 301, 307 and 308 the bucket is at another.
 _WRONG_SIGNING_REGION = 400
-#: The client's headers that are forwarded to S3, by method.
-REQUEST_HEADERS: dict[str, tuple[str, ...]] = {
-    "GET": tuple(forwarded_headers.GET_REQUEST_HEADERS.values()),
-    "HEAD": tuple(forwarded_headers.HEAD_REQUEST_HEADERS.values()),
-}
-#: S3's headers that are forwarded to the client, by status; a response with any other status is an error.
-RESPONSE_HEADERS: dict[int, tuple[str, ...]] = {
-    status: (*names, "Content-Length") if status in {200, 206} else names
-    for status, names in forwarded_headers.RESPONSE_HEADERS.items()
-}
-
 
 clock_corrector = ClockCorrector(endpoint_state)
 
@@ -64,9 +58,9 @@ class NativeSigningTemplate(NamedTuple):
     ``second``: in which it is valid, by this server's clock, in unix time (the signature's time is S3's).
     ``requires_empty_query``: only requests without a query. ``origin``: scheme and host of the URL, before its path,
     which begins with ``prefix``.
-    ``canonical_request_after_path``: the canonical request from its query on. ``string_to_sign_prefix``: the string to
-    sign up to the hash. ``authorization_prefix``: that header up to the signature; or None, and then ``query_prefix``
-    is the URL's query up to it.
+    ``canonical_request_after_path``: what follows the path in the canonical request. ``string_to_sign_prefix``: the
+    string to sign up to the hash. ``authorization_prefix``: that header up to the signature; or None, and then
+    ``query_prefix`` is the URL's query up to it.
     """
 
     second: int
@@ -146,7 +140,7 @@ def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ClientResponse:
         unsigned = request.for_bucket(path, query, effective)
         credentials, now = resolver.resolve(settings), endpoint_state.now(effective.bucket_url)
         signed = sign(unsigned, effective.signing, credentials, now)
-        template = _template(unsigned, effective, credentials, now, second)
+        template = _template(unsigned, signed, effective, credentials, now, second)
     except Exception as error:
         return _error_response(error, _attempt(request.method, request.url))
     return SignedRequest(
@@ -164,23 +158,34 @@ def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ClientResponse:
 
 
 def _template(
-    unsigned: S3Request, settings: Settings, credentials: Credentials, now: datetime, second: int
+    unsigned: S3Request, signed: S3Request, settings: Settings, credentials: Credentials, now: datetime, second: int
 ) -> NativeSigningTemplate | None:
     template = signing_template(unsigned, settings.signing, credentials, now)
     if template is None or unsigned.query:
         return None
-    query_prefix = "&".join([f"{name}={value}" for name, value in template.added]) + "&X-Amz-Signature="
+    canonical_request_after_path, string_to_sign_prefix = _common_parts(template)
+    # The signature is at the end of the last header, or of the query.
+    authorization = signed.headers[-1][1][:-_HASH_LENGTH] if settings.signing.use_headers else None
     return NativeSigningTemplate(
         second,
         bool(settings.pass_query),
         f"{unsigned.scheme}://{unsigned.host}",
         settings.bucket_url.prefix,
-        f"{template.canonical_query}\n{template.canonical_request_tail}",
-        template.string_to_sign_prefix,
+        canonical_request_after_path,
+        string_to_sign_prefix,
         template.signing_key,
-        template.authorization_prefix or None,
-        None if template.authorization_prefix else query_prefix,
+        authorization,
+        None if authorization else signed.target.partition("?")[2][:-_HASH_LENGTH],
     )
+
+
+@lru_cache(maxsize=256)  # as many as sigv4 has of the same second
+def _common_parts(template: SigningTemplate) -> tuple[str, str]:
+    """Return what follows the path in the canonical request, and the string to sign up to the hash."""
+    time, scope, _, headers, signed_names, payload_hash, _, query = template
+    canonical = sigv4.canonical_request("", "", query, headers, signed_names, payload_hash)
+    # An empty method and path leave only the ends of their lines.
+    return canonical.removeprefix("\n"), sigv4.string_to_sign(time, scope, canonical)[:-_HASH_LENGTH]
 
 
 def validate_response(

@@ -9,6 +9,7 @@ from typing import Any
 from usp_s3_wsgi.errors import LogCode
 from usp_s3_wsgi.observability.error_log import format_line
 from usp_s3_wsgi.proxy import callbacks
+from usp_s3_wsgi.proxy.shared_tables import SHARED_TABLES
 
 _not_installed: str | None = "<Proxy> sections cannot be signed in this process: install() was not called"
 
@@ -25,8 +26,7 @@ def install() -> None:
             callbacks.describe_failure,
             callbacks.describe_response,
             callbacks.validate_response,
-            callbacks.REQUEST_HEADERS,
-            callbacks.RESPONSE_HEADERS,
+            SHARED_TABLES,
         )
     except (ImportError, RuntimeError) as error:
         _not_installed = f"<Proxy> sections cannot be signed in this process: {error}"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from usp_s3_wsgi.s3 import http_date
 
-#: From the client to S3, by their names in a WSGI environ: RFC 9110, sections 13 and 14. Never Authorization, Cookie,
-#: x-amz-*.
-GET_REQUEST_HEADERS = {
+_GET_REQUEST_HEADERS = {
     "HTTP_RANGE": "Range",
     "HTTP_IF_MATCH": "If-Match",
     "HTTP_IF_NONE_MATCH": "If-None-Match",
@@ -14,13 +12,18 @@ GET_REQUEST_HEADERS = {
     "HTTP_IF_UNMODIFIED_SINCE": "If-Unmodified-Since",
     "HTTP_IF_RANGE": "If-Range",
 }
-#: Ranges are defined for GET only, and servers differ in how they treat them in a HEAD.
-HEAD_REQUEST_HEADERS = {key: name for key, name in GET_REQUEST_HEADERS.items() if name not in {"Range", "If-Range"}}
+#: From the client to S3, by method, and by their names in a WSGI environ: RFC 9110, sections 13 and 14. Never
+#: Authorization, Cookie, x-amz-*. Requests with other methods are rejected.
+REQUEST_HEADERS = {
+    "GET": _GET_REQUEST_HEADERS,
+    # Ranges are defined for GET only, and servers differ in how they treat them in a HEAD.
+    "HEAD": {key: name for key, name in _GET_REQUEST_HEADERS.items() if name not in {"Range", "If-Range"}},
+}
 #: Of a subrequest. Conditions are about the page that the client requests. So is a Range of the page, but the Origin
 #: sets a Range of its own.
 SUBREQUEST_HEADERS = {"HTTP_RANGE": "Range"}
 #: Conditions whose value is a date; any other value is ignored: RFC 9110, sections 13.1.3 and 13.1.4.
-_DATED_CONDITIONS = frozenset({"If-Modified-Since", "If-Unmodified-Since"})
+DATED_CONDITIONS = ("If-Modified-Since", "If-Unmodified-Since")
 
 _VALIDATORS = ("ETag", "Last-Modified", "Cache-Control", "Expires")
 #: Set by a cache between S3 and this server: https://www.rfc-editor.org/rfc/rfc9111#section-4.2.3. Date is not
@@ -36,6 +39,11 @@ RESPONSE_HEADERS = {
     412: _VALIDATORS,
     416: ("Content-Range", "Accept-Ranges", *_VALIDATORS),
 }
+#: The coding of an upload, which some servers store as one of the object:
+#: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
+UPLOAD_CODING = "aws-chunked"
+#: S3's own default; httpd would guess another.
+DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 
 
 def request_header_value(name: str, value: str | None) -> str | None:
@@ -43,7 +51,7 @@ def request_header_value(name: str, value: str | None) -> str | None:
 
     ``name``: one of the forwarded request headers.
     """
-    if value and name in _DATED_CONDITIONS:
+    if value and name in DATED_CONDITIONS:
         return http_date.canonical(value)
     if value and name == "Range":  # other units are ignored: https://www.rfc-editor.org/rfc/rfc9110#section-14.2
         unit, equals, ranges = value.partition("=")

@@ -7,7 +7,8 @@ from urllib.parse import unquote_to_bytes
 
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import BadRequestTarget, MethodNotAllowed, ObjectNotFound
-from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.s3.forwarded_headers import REQUEST_HEADERS
+from usp_s3_wsgi.signing.percent_encoding import UNRESERVED, percent_encode
 from usp_s3_wsgi.signing.types import S3Request
 
 #: Bytes: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
@@ -16,9 +17,11 @@ _MAX_KEY_LENGTH = 1024
 DOT_SEGMENTS = frozenset({b".", b".."})
 #: A path that stays the same when it is decoded and encoded again, as most do. Segments that begin with a dot do not
 #: match: they are checked elsewhere.
-PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+PLAIN_PATH = re.compile(rf"(?:/(?!\.)[{re.escape(UNRESERVED)}]+)+")
 #: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
 _REQUESTER_PAYS = ("x-amz-request-payer", "requester")
+#: What allows gzip in an Accept-Encoding header: the first of these that it has decides.
+GZIP_CODINGS = ("gzip", "x-gzip", "*")
 #: A content coding and its weight, which is empty if there is none.
 _CODING = re.compile(r"(?:\A|,)[ \t]*([^\s,;]+)[ \t]*(?:;[ \t]*q=([0-9.]*))?")
 _BROKEN_PERCENT_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -46,7 +49,7 @@ def for_object(
 
 def check_method(method: str) -> None:
     """Raises: MethodNotAllowed: neither GET nor HEAD."""
-    if method not in {"GET", "HEAD"}:
+    if method not in REQUEST_HEADERS:
         raise MethodNotAllowed(method)
 
 
@@ -94,7 +97,7 @@ def accepted_coding(accept_encoding: str) -> str:
     https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3
     """
     weights = dict(_CODING.findall(accept_encoding.lower()))
-    weight = next((weights[name] for name in ("gzip", "x-gzip", "*") if name in weights), "0")
+    weight = next((weights[name] for name in GZIP_CODINGS if name in weights), "0")
     return "gzip" if weight.strip("0.") or not weight else "identity"
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-_UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+#: The characters that are never encoded: https://www.rfc-editor.org/rfc/rfc3986#section-2.3
+UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 
-def _table(kept: bytes) -> tuple[str, ...]:
-    return tuple(chr(byte) if byte in kept else f"%{byte:02X}" for byte in range(256))
+def _table(kept: str) -> tuple[str, ...]:
+    return tuple(chr(byte) if chr(byte) in kept else f"%{byte:02X}" for byte in range(256))
 
 
-_COMPONENT = _table(_UNRESERVED)
-_PATH = _table(_UNRESERVED + b"/")
+_COMPONENT = _table(UNRESERVED)
+_PATH = _table(UNRESERVED + "/")
 
 
 def percent_encode(data: bytes, safe: Literal["/", ""] = "/") -> str:

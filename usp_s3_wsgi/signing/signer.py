@@ -46,7 +46,7 @@ def sign(
 def signing_template(
     request: S3Request, context: SigningContext, credentials: Credentials, now: datetime
 ) -> SigningTemplate | None:
-    """Return what :func:`sign` signs and adds for any method and path in this second; None for Signature v2."""
+    """Return what :func:`sign` uses for any method and path in this second; None for Signature v2."""
     if context.region is None:
         return None
     if context.use_headers:

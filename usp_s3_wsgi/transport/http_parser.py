@@ -10,6 +10,8 @@ from __future__ import annotations
 import string
 from http.client import HTTPException, LineTooLong
 
+from usp_s3_wsgi.config.limits import MAX_HEADER_SIZE
+
 try:
     from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 except ImportError as error:
@@ -19,8 +21,6 @@ except ImportError as error:
         "gateway.conf sets it, or in daemon mode"
     ) from error
 
-#: Bytes: http.client's limit of a line, here of the whole header.
-_MAX_HEADER = 65_536
 #: Bytes of a chunked body that may be chunk extensions and trailers, as in Node.js, and further ones for each chunk.
 _MAX_OVERHEAD, _CHUNK_OVERHEAD = 16_384, 256
 #: The end of a chunked body, after a byte that is not of a line's end. llhttp skips further ones, as before a message.
@@ -60,7 +60,7 @@ def header_length(received: bytes, searched: int = 0) -> int:
     crlf = received.find(b"\n\r\n", start)
     lf = received.find(b"\n\n", start, None if crlf < 0 else crlf + 1)
     length = lf + 2 if lf >= 0 else crlf + 3 if crlf >= 0 else 0
-    if (length or len(received)) > _MAX_HEADER:
+    if (length or len(received)) > MAX_HEADER_SIZE:
         raise LineTooLong("header")
     return length
 

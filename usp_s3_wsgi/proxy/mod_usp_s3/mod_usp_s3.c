@@ -20,8 +20,6 @@
 
 #include "mod_usp_s3.h"
 
-/* Bytes of an error response that are read: as in the gateway's error_document.py. */
-#define ERROR_BODY_SIZE 65536
 /* The key of r->notes where mod_proxy stores the status of S3's response. */
 #define PROXY_STATUS "proxy-status"
 
@@ -199,13 +197,11 @@ static int is_forwarded(const char *name, const char **names, signed_request *re
     return 0;
 }
 
-/*
- * Remove the coding aws-chunked, which some servers store from an upload. As _without_upload_coding in
- * gateway/client_response.py.
- */
+/* Remove the coding of an upload, which some servers store. As _without_upload_coding in gateway/client_response.py. */
 static void remove_upload_coding(apr_pool_t *pool, apr_table_t *headers)
 {
     const char *all = apr_table_getm(pool, headers, "Content-Encoding");
+    const char *upload_coding = usp_s3_get_shared_tables()->upload_coding;
     char *coding, *rest, *text = apr_pstrdup(pool, all);
 
     if (!all)
@@ -217,7 +213,7 @@ static void remove_upload_coding(apr_pool_t *pool, apr_table_t *headers)
         coding += strspn(coding, " \t");
         while (end > coding && (end[-1] == ' ' || end[-1] == '\t'))
             *--end = '\0';
-        if (*coding && ap_cstr_casecmp(coding, "aws-chunked") != 0)
+        if (*coding && ap_cstr_casecmp(coding, upload_coding) != 0)
             apr_table_mergen(headers, "Content-Encoding", coding);
     }
 }
@@ -284,6 +280,7 @@ static void resolve_error_response(request_rec *r, signed_request *request, int 
  */
 static apr_status_t keep_error_body(request_rec *r, signed_request *request, apr_bucket_brigade *brigade)
 {
+    apr_size_t limit = usp_s3_get_shared_tables()->max_error_document_size;
     apr_bucket *bucket;
 
     for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket)) {
@@ -295,15 +292,15 @@ static apr_status_t keep_error_body(request_rec *r, signed_request *request, apr
         if (APR_BUCKET_IS_METADATA(bucket) || apr_bucket_read(bucket, &data, &length, APR_BLOCK_READ) != APR_SUCCESS)
             continue;
         if (!request->error_body)
-            request->error_body = apr_palloc(r->pool, ERROR_BODY_SIZE);
-        if (length > ERROR_BODY_SIZE - request->error_body_length)
-            length = ERROR_BODY_SIZE - request->error_body_length;
+            request->error_body = apr_palloc(r->pool, limit);
+        if (length > limit - request->error_body_length)
+            length = limit - request->error_body_length;
         memcpy(request->error_body + request->error_body_length, data, length);
         request->error_body_length += length;
     }
     apr_brigade_cleanup(brigade);
     /* Stop reading if the rest is not needed. */
-    return request->must_refetch_whole || request->is_rejected || request->error_body_length == ERROR_BODY_SIZE
+    return request->must_refetch_whole || request->is_rejected || request->error_body_length == limit
                ? APR_EGENERAL
                : APR_SUCCESS;
 }
@@ -326,7 +323,7 @@ static void forward_headers(request_rec *r, signed_request *request, apr_table_t
     r->content_languages = NULL;
     r->headers_out = forwarded;
     if (r->status != HTTP_NOT_MODIFIED && !r->content_type)
-        ap_set_content_type(r, "binary/octet-stream"); /* S3's own default */
+        ap_set_content_type(r, usp_s3_get_shared_tables()->default_content_type);
     if (request->initial_status != HTTP_OK) {
         r->status = request->initial_status;
         r->status_line = NULL;
@@ -554,6 +551,7 @@ static void register_hooks(apr_pool_t *pool)
     proxy_hook_pre_request(pre_request, NULL, before, APR_HOOK_REALLY_FIRST);
     proxy_hook_post_request(set_balancer_status, NULL, before, APR_HOOK_REALLY_FIRST);
     APR_OPTIONAL_HOOK(proxy, request_status, set_request_status, NULL, NULL, APR_HOOK_REALLY_LAST);
+    usp_s3_register_signing_template();
     usp_s3_register_request_headers();
     usp_s3_register_response_framing();
     usp_s3_register_trust_boundary();

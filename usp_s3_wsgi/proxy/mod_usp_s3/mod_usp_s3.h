@@ -10,7 +10,7 @@
  *   htaccess_author.c    whether a value or a URL comes from an .htaccess file
  *   settings_handover.c  the gateway's settings, handed over to mod_wsgi with a proof
  *   python_callbacks.c   calls to Python, and the extension module usp_s3_wsgi._httpd
- *   signing_template.c   signatures without Python, for requests of the same second
+ *   signing_template.c   signatures without Python, for requests of the same second; signature.c computes them
  *   endpoint_state.c     the version of what Python has recorded of S3's endpoints
  *   request_headers.c    the headers that are sent to S3; http_date.c normalizes the dates in them
  *   response_framing.c   the header of S3's response: where the body ends, and whether it is the requested range
@@ -33,7 +33,7 @@
 #include "apr_lib.h"
 #include "apr_strings.h"
 #include "mod_proxy.h"
-#include "sha256.h"
+#include "signature.h"
 
 extern module AP_MODULE_DECLARE_DATA usp_s3_module;
 APLOG_USE_MODULE(usp_s3);
@@ -130,12 +130,20 @@ typedef struct {
     int requires_empty_query;         /* setting S3PassQuery is set: Python must sign URLs with a query */
     const char *origin;               /* scheme and authority of the signed URL */
     const char *path_prefix;          /* the bucket's path: each key's path begins with it */
-    const char *canonical_request;    /* the canonical request from its query string on */
-    const char *string_to_sign;       /* the string to sign up to the hash of the canonical request */
-    unsigned char signing_key[USP_S3_SHA256_SIZE];
+    usp_s3_signature_parts parts;     /* the rest of what is signed */
     const char *authorization;        /* the Authorization header up to the signature; NULL if that is in the query: */
     const char *query;                /* the query up to the signature */
 } usp_s3_signing_template;
+
+/* What Python needs too: it hands the values over when it registers its callbacks. As SharedTables in proxy/shared_tables.py. */
+typedef struct {
+    const char **dated_conditions, **gzip_codings; /* terminated by NULL */
+    const char *upload_coding;
+    const char *default_content_type;
+    char is_unreserved[256];
+    apr_size_t max_header_size;
+    apr_size_t max_error_document_size;
+} usp_s3_shared_tables;
 
 /* For usp_s3_any_section: a test of a configuration, with an argument of its own. */
 typedef int usp_s3_section_test(ap_conf_vector_t *config, const void *argument);
@@ -283,7 +291,12 @@ int usp_s3_has_encoded_slash(request_rec *r);
 const char **usp_s3_forwarded_request_headers(const char *method);
 const char **usp_s3_forwarded_response_headers(int status);
 
+/* The other tables. They are empty until Python has registered its callbacks, and so while no request can be signed. */
+const usp_s3_shared_tables *usp_s3_get_shared_tables(void);
+
 /* ---------------------------------------------------------------- signing_template.c */
+
+void usp_s3_register_signing_template(void);
 
 /* Sign a request if there is a template of this second for its settings and URL; returns whether it was signed. */
 int usp_s3_sign_with_template(request_rec *r, signed_request *request, char **url);

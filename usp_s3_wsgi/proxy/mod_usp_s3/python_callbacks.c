@@ -24,6 +24,7 @@ typedef struct {
 static PyObject *sign_request_callback, *explain_error_callback, *describe_failure_callback, *describe_response_callback,
     *validate_response_callback;
 static header_list *request_headers, *response_headers;
+static usp_s3_shared_tables shared_tables;
 
 /*
  * Attach this thread to the main interpreter. PyGILState_Ensure would use the interpreter that mod_wsgi used first in this
@@ -187,15 +188,15 @@ static int parse_signing_template(request_rec *r, const signed_request *request,
 
     if (!PyArg_ParseTuple(tuple, "LpUUUUy#OO", &second, &template.requires_empty_query, &origin, &path_prefix,
                           &canonical_request, &string_to_sign, &key, &size, &authorization, &query)
-        || size != sizeof(template.signing_key) || !(template.origin = copy_str(r->pool, origin))
+        || size != sizeof(template.parts.signing_key) || !(template.origin = copy_str(r->pool, origin))
         || !(template.path_prefix = copy_str(r->pool, path_prefix))
-        || !(template.canonical_request = copy_str(r->pool, canonical_request))
-        || !(template.string_to_sign = copy_str(r->pool, string_to_sign))
+        || !(template.parts.canonical_request = copy_str(r->pool, canonical_request))
+        || !(template.parts.string_to_sign = copy_str(r->pool, string_to_sign))
         || (authorization != Py_None && !(template.authorization = copy_str(r->pool, authorization)))
         || (query != Py_None && !(template.query = copy_str(r->pool, query))))
         return 0;
     template.second = second;
-    memcpy(template.signing_key, key, sizeof(template.signing_key));
+    memcpy(template.parts.signing_key, key, sizeof(template.parts.signing_key));
     template.signature_headers = apr_table_clone(r->pool, request->signature_headers);
     apr_table_unset(template.signature_headers, "Authorization");
     usp_s3_remember_template(r, request, url, &template);
@@ -408,7 +409,7 @@ void usp_s3_log_failure(request_rec *r, signed_request *request, const char *kin
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s", line);
 }
 
-/* ---------------------------------------------------------------- header lists */
+/* ---------------------------------------------------------------- shared tables */
 
 static const char **find_names(header_list *lists, const char *method, int status)
 {
@@ -429,39 +430,102 @@ const char **usp_s3_forwarded_response_headers(int status)
     return find_names(response_headers, NULL, status);
 }
 
-/* Copy a dict of header names by method or by status. It is never freed: it is used until the child exits. */
-static header_list *copy_header_lists(PyObject *dict)
+const usp_s3_shared_tables *usp_s3_get_shared_tables(void)
 {
-    header_list *lists = calloc((size_t)PyDict_Size(dict) + 1, sizeof(*lists)), *list = lists;
-    PyObject *key, *names;
-    Py_ssize_t position = 0, i;
+    return &shared_tables;
+}
 
-    while (list && PyDict_Next(dict, &position, &key, &names)) {
-        if (!PyTuple_Check(names)) {
-            PyErr_SetString(PyExc_TypeError, "tuples of header names expected");
+/* Copy a tuple of str, terminated by NULL. Returns NULL, with an exception set, for another object. */
+static const char **copy_names(apr_pool_t *pool, PyObject *names)
+{
+    const char **copied;
+    Py_ssize_t i;
+
+    if (!PyTuple_Check(names)) {
+        PyErr_SetString(PyExc_TypeError, "a tuple of names expected");
+        return NULL;
+    }
+    copied = apr_pcalloc(pool, ((apr_size_t)PyTuple_Size(names) + 1) * sizeof(*copied));
+    for (i = 0; i < PyTuple_Size(names); i++) {
+        if (!(copied[i] = copy_str(pool, PyTuple_GetItem(names, i))))
             return NULL;
-        }
-        if (PyLong_Check(key))
-            list->status = (int)PyLong_AsLong(key);
+    }
+    return copied;
+}
+
+/* Copy a dict of header names by method (str) or by status (int). Returns NULL, with an exception set, for another dict. */
+static header_list *copy_header_lists(apr_pool_t *pool, PyObject *dict, int is_by_method)
+{
+    header_list *lists = apr_pcalloc(pool, ((apr_size_t)PyDict_Size(dict) + 1) * sizeof(*lists)), *list = lists;
+    PyObject *key, *names;
+    Py_ssize_t position = 0;
+
+    for (; PyDict_Next(dict, &position, &key, &names); list++) {
+        if (is_by_method)
+            list->method = copy_str(pool, key);
         else
-            list->method = strdup(PyUnicode_AsUTF8(key));
-        list->names = calloc((size_t)PyTuple_Size(names) + 1, sizeof(char *));
-        for (i = 0; i < PyTuple_Size(names); i++)
-            list->names[i] = strdup(PyUnicode_AsUTF8(PyTuple_GetItem(names, i)));
-        list++;
+            list->status = (int)PyLong_AsLong(key);
+        if (PyErr_Occurred() || !(list->names = copy_names(pool, names)))
+            return NULL;
     }
     return lists;
+}
+
+static int parse_unreserved(usp_s3_shared_tables *tables, PyObject *characters)
+{
+    const char *c = PyUnicode_AsUTF8(characters);
+
+    for (; c && *c; c++) {
+        if (*c <= ' ' || *c > '~' || strchr("/%?#", *c)) {
+            PyErr_SetString(PyExc_ValueError, "unreserved characters of a path expected");
+            return 0;
+        }
+        tables->is_unreserved[(unsigned char)*c] = 1;
+    }
+    return c != NULL;
+}
+
+/*
+ * Parse the SharedTables: (request_headers, response_headers, dated_conditions, gzip_codings, upload_coding,
+ * default_content_type, unreserved, max_header_size, max_error_document_size). Returns whether they are valid, else an exception
+ * is set.
+ */
+static int parse_shared_tables(apr_pool_t *pool, PyObject *tuple, header_list **by_method, header_list **by_status,
+                               usp_s3_shared_tables *tables)
+{
+    PyObject *requests, *responses, *dated_conditions, *gzip_codings, *upload_coding, *content_type, *unreserved;
+    Py_ssize_t header_size, error_size;
+
+    if (!PyArg_ParseTuple(tuple, "O!O!O!O!UUUnn", &PyDict_Type, &requests, &PyDict_Type, &responses, &PyTuple_Type,
+                          &dated_conditions, &PyTuple_Type, &gzip_codings, &upload_coding, &content_type, &unreserved,
+                          &header_size, &error_size)
+        || !(*by_method = copy_header_lists(pool, requests, 1)) || !(*by_status = copy_header_lists(pool, responses, 0))
+        || !(tables->dated_conditions = copy_names(pool, dated_conditions))
+        || !(tables->gzip_codings = copy_names(pool, gzip_codings))
+        || !(tables->upload_coding = copy_str(pool, upload_coding))
+        || !(tables->default_content_type = copy_str(pool, content_type)) || !parse_unreserved(tables, unreserved))
+        return 0;
+    if (header_size <= 0 || error_size <= 0) {
+        PyErr_SetString(PyExc_ValueError, "sizes of more than 0 bytes expected");
+        return 0;
+    }
+    tables->max_header_size = (apr_size_t)header_size;
+    tables->max_error_document_size = (apr_size_t)error_size;
+    return 1;
 }
 
 /* ---------------------------------------------------------------- the extension module usp_s3_wsgi._httpd */
 
 static PyObject *py_register(PyObject *self, PyObject *arguments)
 {
-    PyObject *sign_request, *explain_error, *describe_failure, *describe_response, *validate_response, *by_method, *by_status;
+    PyObject *sign_request, *explain_error, *describe_failure, *describe_response, *validate_response, *tables;
+    usp_s3_shared_tables parsed = {0};
+    header_list *by_method, *by_status;
+    apr_pool_t *pool;
 
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "OOOOOO!O!", &sign_request, &explain_error, &describe_failure, &describe_response,
-                          &validate_response, &PyDict_Type, &by_method, &PyDict_Type, &by_status))
+    if (!PyArg_ParseTuple(arguments, "OOOOOO!", &sign_request, &explain_error, &describe_failure, &describe_response,
+                          &validate_response, &PyTuple_Type, &tables))
         return NULL;
     if (!usp_s3_is_loaded()) {
         PyErr_SetString(PyExc_RuntimeError, "httpd has not loaded usp_s3_module: \"usp-s3 apache-config\" prints the line");
@@ -471,10 +535,15 @@ static PyObject *py_register(PyObject *self, PyObject *arguments)
         PyErr_SetString(PyExc_RuntimeError, "the signer needs application-group=%{GLOBAL}");
         return NULL;
     }
-    if (sign_request_callback)
-        Py_RETURN_NONE;
-    if (!(request_headers = copy_header_lists(by_method)) || !(response_headers = copy_header_lists(by_status)))
-        return NULL;
+    if (apr_pool_create(&pool, NULL) != APR_SUCCESS)
+        return PyErr_NoMemory();
+    if (!parse_shared_tables(pool, tables, &by_method, &by_status, &parsed) || sign_request_callback) {
+        apr_pool_destroy(pool);
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    request_headers = by_method; /* the pool is not destroyed: the tables are used until the child exits */
+    response_headers = by_status;
+    shared_tables = parsed;
     validate_response_callback = Py_NewRef(validate_response);
     explain_error_callback = Py_NewRef(explain_error);
     describe_failure_callback = Py_NewRef(describe_failure);
@@ -539,7 +608,7 @@ static PyObject *py_log(PyObject *self, PyObject *arguments)
 }
 
 static PyMethodDef methods[] = {
-    {"register", py_register, METH_VARARGS, "Register the callbacks and the header lists, once per process."},
+    {"register", py_register, METH_VARARGS, "Register the callbacks and the shared tables, once per process."},
     {"proof", py_proof, METH_NOARGS,
      "Return the proof at the beginning of USP_S3_SETTINGS; None if httpd has not loaded usp_s3_module."},
     {"guarded_body", py_guarded_body, METH_NOARGS,

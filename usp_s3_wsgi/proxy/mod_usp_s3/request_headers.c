@@ -44,14 +44,25 @@ static const char *coding_weight(apr_pool_t *pool, const char *list, const char 
 /* The coding to request from S3: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3 */
 static const char *accepted_coding(request_rec *r)
 {
-    static const char *const names[] = {"gzip", "x-gzip", "*", NULL};
-    const char *list = apr_table_get(r->headers_in, "Accept-Encoding"), *const *name, *weight;
+    const char *list = apr_table_get(r->headers_in, "Accept-Encoding"), *weight;
+    const char **name;
 
-    for (name = names; list && *name; name++) {
+    for (name = usp_s3_get_shared_tables()->gzip_codings; list && *name; name++) {
         if ((weight = coding_weight(r->pool, list, *name)))
             return *weight && strspn(weight, "0.") == strlen(weight) ? "identity" : "gzip";
     }
     return "identity";
+}
+
+static int is_dated_condition(const char *name)
+{
+    const char **dated;
+
+    for (dated = usp_s3_get_shared_tables()->dated_conditions; *dated; dated++) {
+        if (strcmp(name, *dated) == 0)
+            return 1;
+    }
+    return 0;
 }
 
 /* The value of a condition or a range for S3, NULL if the header is not forwarded. */
@@ -61,7 +72,7 @@ static const char *forwarded_value(request_rec *r, const char *name)
 
     if (!value || !*value || is_inherited(r, name, value))
         return NULL;
-    if (ap_cstr_casecmp(name, "If-Modified-Since") == 0 || ap_cstr_casecmp(name, "If-Unmodified-Since") == 0)
+    if (is_dated_condition(name))
         return usp_s3_normalize_http_date(r->pool, value);
     if (ap_cstr_casecmp(name, "Range") == 0) /* other units: https://www.rfc-editor.org/rfc/rfc9110#section-14.2 */
         return ap_cstr_casecmpn(value, "bytes=", 6) == 0 ? apr_pstrcat(r->pool, "bytes=", value + 6, NULL) : NULL;

@@ -8,10 +8,8 @@
 
 #include "mod_usp_s3.h"
 
-/* Digits of a valid Content-Length or Content-Range; as in Python's byte ranges. */
+/* Digits of a valid Content-Length or Content-Range: more may not fit into apr_int64_t. */
 #define MAX_DIGITS 18
-/* As in the gateway's HTTP client. */
-#define MAX_HEADER_SIZE 65536
 #define NOT_HTTP "response is not valid HTTP"
 #define NOT_CHUNKED_ALONE "response has a Transfer-Encoding other than chunked alone"
 
@@ -117,10 +115,12 @@ static int parse_line(usp_s3_response_header *header)
 
 static int parse_header_bytes(usp_s3_response_header *header, const char *data, apr_size_t size)
 {
+    apr_size_t limit = usp_s3_get_shared_tables()->max_header_size;
+
     for (; size; data++, size--) {
         header->last_line_size = ++header->line_size;
-        if (++header->size > MAX_HEADER_SIZE) {
-            header->error = "response header is larger than 64 KB";
+        if (++header->size > limit) {
+            header->error = "response header is too large";
             return 1;
         }
         if (header->is_after_cr && *data != '\n')

@@ -61,6 +61,7 @@ int usp_s3_is_gateway_request(request_rec *r)
 
 /* ---------------------------------------------------------------- secrets */
 
+/* Secrets are hidden in requests that Python does not see, too: a test compares the names with settings.py. */
 static int is_secret(const char *name)
 {
     static const char *const secrets[] = {
@@ -181,7 +182,10 @@ static void hand_over_settings(request_rec *r)
     buffer settings = {.pool = r->pool}, control = {.pool = r->pool}, all = {.pool = r->pool};
     const usp_s3_trusted_variables *trusted;
 
-    /* Variables that httpd sets only if a request has such a header or path: else those of the including request remain. */
+    /*
+     * Variables that httpd sets only if a request has such a header or path: else those of the including request remain. The
+     * gateway's Python may be in another process than this module: a test compares the names with forwarded_headers.py.
+     */
     static const char *const of_request[] = {"PATH_INFO", "HTTP_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
                                              "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", NULL};
     const char *const *name, *error;

@@ -25,20 +25,15 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---------------------------------------------------------------- which requests can use a template */
 
-/* Not isalnum, which depends on the locale. */
-static int is_unreserved(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'
-           || c == '~';
-}
-
 /* Whether a path is the same decoded and encoded. Python handles empty segments and segments that begin with a dot. */
 static int is_simple_path(const char *path, const char *end)
 {
+    const char *is_unreserved = usp_s3_get_shared_tables()->is_unreserved;
+
     if (path == end || *path != '/')
         return 0;
     for (; path < end; path++) {
-        if (*path == '/' ? path + 1 == end || path[1] == '/' || path[1] == '.' : !is_unreserved(*path))
+        if (*path == '/' ? path + 1 == end || path[1] == '/' || path[1] == '.' : !is_unreserved[(unsigned char)*path])
             return 0;
     }
     return 1;
@@ -54,11 +49,13 @@ static const char *simple_path(request_rec *r, const char *url)
 {
     const char *authority = strstr(url, "://"), *path = authority ? strchr(authority + 3, '/') : NULL;
 
+    if (!usp_s3_has_algorithms() || !usp_s3_forwarded_request_headers(r->method))
+        return NULL;
     if (!path || !is_simple_path(path, end_of_path(path)) || usp_s3_has_encoded_slash(r))
         return NULL;
     if (!r->main && (!r->unparsed_uri || !is_simple_path(r->unparsed_uri, end_of_path(r->unparsed_uri))))
         return NULL;
-    return strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0 ? path : NULL;
+    return path;
 }
 
 static void append(char **to, const char *text, apr_size_t length)
@@ -118,8 +115,8 @@ static void copy_template(apr_pool_t *pool, usp_s3_signing_template *to, const u
     for (i = 0; i < from->pass_headers->nelts; i++)
         APR_ARRAY_PUSH(to->pass_headers, const char *) = apr_pstrdup(pool, APR_ARRAY_IDX(from->pass_headers, i, const char *));
     to->path_prefix = apr_pstrdup(pool, from->path_prefix);
-    to->canonical_request = apr_pstrdup(pool, from->canonical_request);
-    to->string_to_sign = apr_pstrdup(pool, from->string_to_sign);
+    to->parts.canonical_request = apr_pstrdup(pool, from->parts.canonical_request);
+    to->parts.string_to_sign = apr_pstrdup(pool, from->parts.string_to_sign);
     to->authorization = from->authorization ? apr_pstrdup(pool, from->authorization) : NULL;
     to->query = from->query ? apr_pstrdup(pool, from->query) : NULL;
 }
@@ -165,36 +162,10 @@ static int find_template(request_rec *r, const char *identity, apr_size_t length
     return found;
 }
 
-static const char *hex(apr_pool_t *pool, const unsigned char digest[USP_S3_SHA256_SIZE])
-{
-    static const char digits[] = "0123456789abcdef";
-    char *text = apr_palloc(pool, 2 * USP_S3_SHA256_SIZE + 1), *end = text;
-    int i;
-
-    for (i = 0; i < USP_S3_SHA256_SIZE; i++) {
-        *end++ = digits[digest[i] >> 4];
-        *end++ = digits[digest[i] & 15];
-    }
-    *end = '\0';
-    return text;
-}
-
-/* As in signing/sigv4.py: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
-static const char *sign(request_rec *r, const usp_s3_signing_template *template, const char *path)
-{
-    const char *string_to_sign, *canonical_request = apr_pstrcat(r->pool, r->method, "\n", path, "\n",
-                                                                template->canonical_request, NULL);
-    unsigned char digest[USP_S3_SHA256_SIZE];
-
-    usp_s3_sha256(canonical_request, strlen(canonical_request), digest);
-    string_to_sign = apr_pstrcat(r->pool, template->string_to_sign, hex(r->pool, digest), NULL);
-    usp_s3_hmac_sha256(template->signing_key, string_to_sign, strlen(string_to_sign), digest);
-    return hex(r->pool, digest);
-}
-
 int usp_s3_sign_with_template(request_rec *r, signed_request *request, char **url)
 {
-    const char *path = simple_path(r, *url), *end, *identity, *hex_signature;
+    const char *path = simple_path(r, *url), *end, *identity;
+    char signature[USP_S3_SIGNATURE_LENGTH + 1];
     usp_s3_signing_template template;
     apr_size_t length;
 
@@ -210,13 +181,14 @@ int usp_s3_sign_with_template(request_rec *r, signed_request *request, char **ur
         || strncmp(path, template.path_prefix, length) != 0)
         return 0;
     path = apr_pstrmemdup(r->pool, path, (apr_size_t)(end - path));
-    hex_signature = sign(r, &template, path);
+    if (!usp_s3_compute_signature(&template.parts, r->method, path, signature))
+        return 0;
     if (template.query)
-        *url = apr_pstrcat(r->pool, template.origin, path, "?", template.query, hex_signature, NULL);
+        *url = apr_pstrcat(r->pool, template.origin, path, "?", template.query, signature, NULL);
     else {
         *url = apr_pstrcat(r->pool, template.origin, path, NULL);
         apr_table_setn(template.signature_headers, "Authorization",
-                       apr_pstrcat(r->pool, template.authorization, hex_signature, NULL));
+                       apr_pstrcat(r->pool, template.authorization, signature, NULL));
     }
     request->host = template.host;
     request->server_name = template.server_name;
@@ -226,4 +198,29 @@ int usp_s3_sign_with_template(request_rec *r, signed_request *request, char **ur
     request->signed_at = template.signed_at;
     request->state_version = template.state_version;
     return 1;
+}
+
+/* ---------------------------------------------------------------- hook child_init */
+
+static apr_status_t free_algorithms(void *data)
+{
+    (void)data;
+    usp_s3_free_algorithms();
+    return APR_SUCCESS;
+}
+
+/*
+ * In each child, not before the fork: the parent unloads and loads this module at each restart, and signs nothing. The pool ends
+ * before the module is unloaded, and before OpenSSL's own exit handler runs.
+ */
+static void load_algorithms(apr_pool_t *child, server_rec *server)
+{
+    (void)server;
+    if (usp_s3_load_algorithms())
+        apr_pool_cleanup_register(child, NULL, free_algorithms, apr_pool_cleanup_null);
+}
+
+void usp_s3_register_signing_template(void)
+{
+    ap_hook_child_init(load_algorithms, NULL, NULL, APR_HOOK_MIDDLE);
 }
