@@ -17,6 +17,9 @@ from types import ModuleType
 #: The directory that this package is installed in.
 _SITE_PACKAGES = str(Path(__file__).resolve().parents[1])
 _thread = threading.local()
+#: Threads that import modules which import each other may get one of them in part, because Python does not let them wait
+#: for each other: https://github.com/python/cpython/issues/83065
+_lock = threading.RLock()
 
 
 class _SitePackagesFinder:
@@ -36,13 +39,17 @@ _finder = _SitePackagesFinder()
 
 @contextmanager
 def own_packages_first() -> Iterator[None]:
-    """Let imports of this thread find the libraries of this installation first, whatever sys.path holds."""
-    # Never removed: an import in another thread that iterates over the list would skip the next finder.
-    if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)
-    was_active = getattr(_thread, "is_active", False)
-    _thread.is_active = True
-    try:
-        yield
-    finally:
-        _thread.is_active = was_active
+    """Let imports of this thread find the libraries of this installation first, whatever sys.path holds.
+
+    One thread at a time.
+    """
+    with _lock:
+        # Never removed: an import in another thread that iterates over the list would skip the next finder.
+        if _finder not in sys.meta_path:
+            sys.meta_path.insert(0, _finder)
+        was_active = getattr(_thread, "is_active", False)
+        _thread.is_active = True
+        try:
+            yield
+        finally:
+            _thread.is_active = was_active

@@ -45,8 +45,8 @@ def _load_package() -> None:
             "compiled for the environment's Python"
         )
     package = importlib.util.module_from_spec(spec)
-    sys.modules["usp_s3_wsgi"] = package
-    spec.loader.exec_module(package)
+    if sys.modules.setdefault("usp_s3_wsgi", package) is package:  # else another thread was faster
+        spec.loader.exec_module(package)
 
 
 def _check_version(library: str, min_version: str) -> None:

@@ -98,6 +98,54 @@ def test_only_imports_of_this_package_find_its_libraries(tmp_path: Path) -> None
     assert done.stdout.split() == [str(path) for path in expected]
 
 
+#: Two threads import modules of a library that import each other: each waits for the module that the other one loads.
+TWO_THREADS = """
+import importlib.util, sys, threading
+own = []
+for _ in range(2):  # as two scripts of httpd do
+    spec = importlib.util.spec_from_file_location("_", sys.argv[1])
+    own.append(importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(own[-1])
+threads = [
+    threading.Thread(target=module.load, args=[name])
+    for module, name in zip(own, ["usp_s3_wsgi.first", "usp_s3_wsgi.second"])
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(20)
+print(*sorted(name for name in sys.modules if name.startswith("library.")))
+"""
+
+
+def test_two_threads_may_import_at_once(tmp_path: Path) -> None:
+    """A new child of httpd gets a request for the gateway, and fetches credentials for another bucket.
+
+    Python ends such a wait with a module that is loaded in part: https://github.com/python/cpython/issues/83065
+    """
+    script = tmp_path / "share" / "usp_s3_wsgi" / "own_packages.py"
+    packages = tmp_path / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    for folder in (script.parent, packages / "usp_s3_wsgi", packages / "library"):
+        folder.mkdir(parents=True)
+    script.write_text(SCRIPT.read_text("utf-8"))
+    for path, text in {
+        "usp_s3_wsgi/__init__.py": "",
+        "usp_s3_wsgi/import_path.py": Path(import_path.__file__).read_text("utf-8"),
+        "usp_s3_wsgi/first.py": "import library.one\n",
+        "usp_s3_wsgi/second.py": "import library.two\n",
+        "library/__init__.py": "",
+        "library/one.py": "import time\ntime.sleep(0.5)\nfrom library.two import VALUE\n",
+        "library/two.py": "import library.one\nVALUE = 1\n",
+    }.items():
+        (packages / path).write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_THREADS, str(script)],
+        capture_output=True, text=True, timeout=60, check=False, cwd="/",
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.split() == ["library.one", "library.two"]
+
+
 @pytest.mark.parametrize(
     ("version", "is_too_old"), [("1.26.20", True), ("2.2.3", True), ("2.3.0", False), ("3.0", False)]
 )
