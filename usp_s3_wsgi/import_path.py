@@ -17,8 +17,8 @@ from types import ModuleType
 #: The directory that this package is installed in.
 _SITE_PACKAGES = str(Path(__file__).resolve().parents[1])
 _thread = threading.local()
-#: Threads that import modules which import each other may get one of them in part, because Python does not let them wait
-#: for each other: https://github.com/python/cpython/issues/83065
+#: Two threads that import modules which import each other may get one of them in part, because Python does not let both
+#: wait: https://github.com/python/cpython/issues/83065
 _lock = threading.RLock()
 
 
