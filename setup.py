@@ -90,7 +90,8 @@ def header_folders():
 
 def has_openssl():
     """Whether the compiler finds OpenSSL 3 in its usual folders. If not: a message that says what that means."""
-    variables = [os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS")]
+    names = ("CPPFLAGS", "CFLAGS", "LDFLAGS")
+    variables = [sysconfig.get_config_var(name) or "" for name in names] + [os.environ.get(name, "") for name in names]
     options = [option for text in variables for option in shlex.split(text)]
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     with tempfile.TemporaryDirectory() as folder:
@@ -98,11 +99,16 @@ def has_openssl():
         source.write_text(USES_OPENSSL)
         command = [*compiler, *options, "-o", str(source.with_suffix("")), str(source), "-lcrypto"]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-        except (OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=False)
+        except OSError:
             return False  # without a compiler there is no extension at all
+        except subprocess.TimeoutExpired:
+            print(f"{NO_OPENSSL}: {compiler[0]} has not ended within a minute", file=sys.stderr)
+            return False
     if done.returncode:
-        print(f"{NO_OPENSSL}: {compiler[0]} finds no OpenSSL 3 (Debian's package libssl-dev)", file=sys.stderr)
+        reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-200:])
+        message = f"{compiler[0]} cannot use OpenSSL 3 (Debian's package libssl-dev): {reason}"
+        print(f"{NO_OPENSSL}: {message}", file=sys.stderr)
     return done.returncode == 0
 
 
@@ -129,4 +135,5 @@ def extensions():
 
 
 if __name__ == "__main__":
-    setup(ext_modules=extensions())
+    # Forced: what an earlier build has left may be without OpenSSL.
+    setup(ext_modules=extensions(), options={"build_ext": {"force": True}})

@@ -49,37 +49,37 @@ missing() {
   "$python" -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
     2>/dev/null || echo python3-dev
   have gcc || echo gcc
-  echo '#include <openssl/evp.h>' | gcc -E - >/dev/null 2>&1 || echo libssl-dev
   have make || echo make
   [ -e /etc/mime.types ] || echo media-types
 }
 
 [ -z "${APXS:-}" ] || find_apxs >/dev/null || die "APXS is $APXS, which is no program." "Correct or unset it."
 packages=$(missing | tr '\n' ' ')
-if [ -n "$packages" ]; then
-  if [ "$(id -u)" = 0 ] && have apt-get; then
-    say "[1/4] Debian packages: $packages"
-    export DEBIAN_FRONTEND=noninteractive
-    log=$(mktemp)
-    # apache2-bin, not apache2: the program without the service on port 80.
-    { apt-get update -q && apt-get install -y -q --no-install-recommends $packages ca-certificates; } >"$log" 2>&1 ||
-      { tail -n 20 "$log"; die "apt-get could not install: $packages" "Its last lines are above. Is the network available?"; }
-    rm -f "$log"
-    packages=$(missing | tr '\n' ' ')
-    [ -z "$packages" ] || die "Installed, but $(find_apxs || echo apxs) and $python do not find: $packages" \
-      "Use others: make APXS=/path/to/apxs PYTHON=/path/to/python3"
-  else
-    case " $packages" in
-      " apache2-bin apache2-dev " | " apache2-bin apache2-dev libssl-dev ")
-        say "[1/4] no httpd, and Debian's cannot be installed: using the one of PyPI's mod_wsgi-standalone (about 5 minutes)"
-        mod_wsgi=$locked/standalone.txt ;;
-      *)
-        die "Missing on this machine, and this is not root with apt-get: $packages" \
-          "As root: apt-get install $packages" "Then run make again." ;;
-    esac
-  fi
-else
+# Not required: without it Python signs each request of <Proxy> sections, and the tests of the faster signer are skipped.
+optional=libssl-dev
+if echo '#include <openssl/evp.h>' | gcc -E - >/dev/null 2>&1; then optional=; fi
+if [ -z "$packages$optional" ]; then
   say "[1/4] Debian packages: installed"
+elif [ "$(id -u)" = 0 ] && have apt-get; then
+  say "[1/4] Debian packages: $packages$optional"
+  export DEBIAN_FRONTEND=noninteractive
+  log=$(mktemp)
+  # apache2-bin, not apache2: the program without the service on port 80.
+  { apt-get update -q && apt-get install -y -q --no-install-recommends $packages $optional ca-certificates; } >"$log" 2>&1 ||
+    [ -z "$packages" ] ||
+    { tail -n 20 "$log"; die "apt-get could not install: $packages$optional" "Its last lines are above. Is the network available?"; }
+  rm -f "$log"
+  packages=$(missing | tr '\n' ' ')
+  [ -z "$packages" ] || die "Installed, but $(find_apxs || echo apxs) and $python do not find: $packages" \
+    "Use others: make APXS=/path/to/apxs PYTHON=/path/to/python3"
+elif [ -z "$packages" ]; then
+  say "[1/4] Debian packages: installed, but for $optional, so Python will sign each request of <Proxy> sections"
+elif [ "$packages" = "apache2-bin apache2-dev " ]; then
+  say "[1/4] no httpd, and Debian's cannot be installed: using the one of PyPI's mod_wsgi-standalone (about 5 minutes)"
+  mod_wsgi=$locked/standalone.txt
+else
+  die "Missing on this machine, and this is not root with apt-get: $packages$optional" \
+    "As root: apt-get install $packages$optional" "Then run make again."
 fi
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$python is older than Python 3.11: make PYTHON=/path/to/a/newer/one"
 

@@ -147,6 +147,17 @@ def test_if_openssl_fails_python_signs_each_request(s3: EmbeddedS3, tmp_path: Pa
         assert signed_by_python(httpd) == 20
 
 
+def test_a_line_says_that_openssl_has_no_hmac(s3: EmbeddedS3, tmp_path: Path, checked: list[Httpd]) -> None:
+    """Python's hmac module uses the same OpenSSL, so requests fail."""
+    source = tmp_path / "failure.c"
+    source.write_text("void *EVP_MAC_fetch(void *library, const char *name, const char *properties) { return 0; }")
+    httpd = Httpd(ONE_CHILD, preload=compile_shared(source, tmp_path))
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("USPS30706: usp_s3_wsgi: OpenSSL has no SHA-256 or HMAC: Python signs each request")
+    httpd.wait_for_error("USPS30706")
+
+
 def test_requests_are_signed_without_python_after_each_graceful_restart(s3: EmbeddedS3) -> None:
     url = f"{s3.url}/{BUCKET}/v4-header"
     s3.put(BUCKET, "v4-header/a", b"hello")

@@ -110,7 +110,8 @@ def test_a_comment_says_whether_the_module_signs_without_python(
     extension = compile_shared(SIGNATURE, share, "-s", *options, "-lcrypto")
     monkeypatch.setattr(apache_config, "extension_module", lambda: extension)
     assert main(["apache-config", "--no-module"]) == 0
-    text = capsys.readouterr().out
+    text, warnings = capsys.readouterr()
+    assert ("usp-s3: usp_s3_module was compiled without OpenSSL" in warnings) is bool(options)
     assert ("# usp_s3_module has its template signer" in text) is not bool(options)
     assert ("# usp_s3_module has no template signer" in text and "apt-get install libssl-dev" in text) is bool(options)
 

@@ -63,13 +63,28 @@ def test_a_missing_header_is_named_with_its_package(clone: Path, variable: str, 
     assert f"As root: apt-get install {package} \n" in output
 
 
-def test_missing_headers_of_openssl_are_named_with_their_package(clone: Path) -> None:
+def compiler_without_openssl(clone: Path) -> str:
+    """A search path with a gcc that does not find OpenSSL's headers."""
     compilers = clone.parent / "compilers"
     compilers.mkdir()
     (compilers / "gcc").write_text("#!/bin/sh\nexit 1\n")
     (compilers / "gcc").chmod(0o755)
-    output = install(clone, f"{compilers}:/usr/bin:/bin", APXS=str(make_apxs(clone.parent)))
-    assert "As root: apt-get install libssl-dev \n" in output
+    return f"{compilers}:/usr/bin:/bin"
+
+
+def test_missing_headers_of_openssl_are_named_with_the_other_packages(clone: Path) -> None:
+    apxs = make_apxs(clone.parent, without="apr.h")
+    output = install(clone, compiler_without_openssl(clone), APXS=str(apxs))
+    assert "As root: apt-get install libapr1-dev libssl-dev\n" in output
+
+
+def test_openssl_is_not_required(clone: Path) -> None:
+    """Python signs then. Here the script goes on, and fails later, because this Python is too old."""
+    old = clone.parent / "python3"
+    old.write_text('#!/bin/sh\ncase "$*" in *version_info*) exit 1 ;; esac\n')
+    old.chmod(0o755)
+    path = compiler_without_openssl(clone)
+    assert "is older than Python 3.11" in install(clone, path, APXS=str(make_apxs(clone.parent)), PYTHON=str(old))
 
 
 def test_an_apxs_that_is_not_a_program(clone: Path) -> None:

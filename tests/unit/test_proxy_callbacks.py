@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import ModuleType
 from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import usp_s3_wsgi
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.proxy import callbacks, section_settings, startup
@@ -328,6 +331,24 @@ def test_describe_response() -> None:
     logged_url = SECTION + r"a%0Ab\x0a\xe9"
     message = f"S3 answered 404 NoSuchKey, request id R1 (GET {logged_url}, attempt 2, 0.250 s)"
     assert line == f"USPS30301: usp_s3_wsgi: {message}"
+
+
+@pytest.mark.parametrize("error", [TypeError("function takes exactly 7 arguments (6 given)"), ValueError("x")])
+def test_a_module_of_another_version_is_named(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After an upgrade in place, a new child has the new Python files, and the module that httpd loaded before."""
+
+    def register(*arguments: object) -> None:
+        raise error
+
+    module = ModuleType("usp_s3_wsgi._httpd")
+    module.register = register  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(usp_s3_wsgi, "_httpd", module, raising=False)
+    startup.install()
+    assert "usp_s3_module of another version of usp_s3_wsgi; restart httpd" in capsys.readouterr().err
+    assert startup.allow_access({"wsgi.errors": io.StringIO()}, None) is False
 
 
 def test_outside_of_httpd_no_signer_is_installed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from usp_s3_wsgi.cli import apache_config
 
 SETUP = Path(__file__).parents[2] / "setup.py"
 FOLDERS = {"INCLUDEDIR": "httpd.h", "APR_INCLUDEDIR": "apr.h", "APU_INCLUDEDIR": "apu.h"}
@@ -104,7 +109,7 @@ def test_no_apxs_at_all(
 def make_compiler(folder: Path, status: int) -> Path:
     """Make a compiler that only exits with a status, and return its path."""
     compiler = folder / "compiler"
-    compiler.write_text(f"#!/bin/sh\nexit {status}\n")
+    compiler.write_text(f"#!/bin/sh\n[ {status} = 0 ] || echo 'x.c:1: fatal error: no such file' >&2\nexit {status}\n")
     compiler.chmod(0o755)
     return compiler
 
@@ -131,7 +136,7 @@ def test_without_openssl_the_module_is_built_without_its_template_signer(
     assert ("USP_S3_WITHOUT_OPENSSL", None) in extension.define_macros
     assert capsys.readouterr().err == (
         "usp_s3_module is built without its template signer, so Python signs each request: "
-        f"{compiler} finds no OpenSSL 3 (Debian's package libssl-dev)\n"
+        f"{compiler} cannot use OpenSSL 3 (Debian's package libssl-dev): x.c:1: fatal error: no such file\n"
     )
 
 
@@ -153,6 +158,47 @@ def test_no_compiler(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("CC", "/nowhere/compiler")
     assert not setup.has_openssl()
     assert capsys.readouterr().err == ""  # setuptools says that the module was not built
+
+
+def test_a_compiler_that_does_not_end(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: object, **options: object) -> None:
+        raise subprocess.TimeoutExpired("cc", 60)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert not setup.has_openssl()
+    assert "has not ended within a minute" in capsys.readouterr().err
+
+
+def has_openssl_3() -> bool:
+    """Whether OpenSSL 3 is on this machine, by its own header."""
+    text = "#include <openssl/opensslv.h>\n#if OPENSSL_VERSION_NUMBER < 0x30000000L\n#error\n#endif\n"
+    done = subprocess.run(["gcc", "-E", "-"], input=text, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(not has_openssl_3(), reason="OpenSSL's headers are not on this machine")
+def test_a_second_build_uses_openssl_that_was_installed_meanwhile(setup: ModuleType, tmp_path: Path) -> None:
+    """setuptools would reuse the object files: no source has changed."""
+    if not setup.extensions():
+        pytest.skip("httpd's headers are not on this machine, or those of mod_wsgi-standalone")
+    assert setup.has_openssl()
+    for name in ("setup.py", "setup.cfg", "README.md"):
+        shutil.copy(SETUP.with_name(name), tmp_path)
+    for name in ("usp_s3_wsgi", "apache"):
+        shutil.copytree(SETUP.with_name(name), tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    without = tmp_path / "compiler"
+    without.write_text('#!/bin/sh\ncase "$*" in *-lcrypto*) exit 1 ;; esac\nexec gcc "$@"\n')
+    without.chmod(0o755)
+    for compiler, is_used in ((f"{without} -pthread", False), ("gcc -pthread", True)):
+        subprocess.run(
+            [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", "build/lib"],
+            cwd=tmp_path, env={**os.environ, "CC": compiler, "CFLAGS": "-O0"},
+            capture_output=True, timeout=300, check=True,
+        )  # fmt: skip
+        (module,) = tmp_path.glob("build/lib/usp_s3_wsgi/_httpd*.so")
+        assert apache_config.has_template_signer(module) is is_used
 
 
 @pytest.mark.parametrize("macro", [(), ("USP_S3_WITHOUT_OPENSSL",)])

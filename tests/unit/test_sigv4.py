@@ -246,3 +246,10 @@ def test_a_secret_key_that_is_not_utf_8() -> None:
     assert header(
         sign(S3Request("GET", "https", HOST, "/k"), context(S3UseHeaders="on"), credentials, NOW), "Authorization"
     )
+
+
+@pytest.mark.parametrize("use_headers", ["on", "off"])
+def test_a_token_that_is_not_utf_8(use_headers: str) -> None:
+    # The exception would contain the token, or all that is signed.
+    credentials = Credentials(access_key="A", secret_key="s", security_token="t0ken\udce9")
+    assert sign(S3Request("GET", "https", HOST, "/k"), context(S3UseHeaders=use_headers), credentials, NOW)

@@ -31,9 +31,14 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> tuple[str, int]:
-    """Return the lines, and warn on stderr if Apache's user cannot read the files. Raises: as :func:`render`."""
+    """Return the lines, and warn on stderr of what is missing, or cannot be read by Apache's user.
+
+    Raises: as :func:`render`.
+    """
     text = render(options.no_module, options.tune)
-    for warning in httpd_user.warnings(share_directory()):
+    extension = extension_module()
+    missing = [_MISSING_OPENSSL] if extension and not has_template_signer(extension) else []
+    for warning in (*missing, *httpd_user.warnings(share_directory())):
         print(f"usp-s3: {warning}", file=sys.stderr)
     return text, ExitStatus.OK
 
@@ -76,16 +81,21 @@ _SIGNER = """\
 _NO_SIGNER = """\
 # This installation cannot sign in <Proxy> sections, because httpd's headers or a compiler were missing: as root, run
 # "apt-get install apache2-dev libssl-dev python3-dev gcc" (for an httpd that is not Debian's: libapr1-dev
-# libaprutil1-dev libssl-dev python3-dev gcc), then install this package again (pip install --force-reinstall ...)
+# libaprutil1-dev libssl-dev python3-dev gcc), then install this package into a new virtual environment, as for an
+# upgrade
 """
 _TEMPLATE_SIGNER = """\
-# usp_s3_module has its template signer: it signs most requests of <Proxy> sections itself, with OpenSSL.
+# usp_s3_module has its template signer: it signs further requests of a <Proxy> section in the same second itself.
 """
 _NO_TEMPLATE_SIGNER = """\
 # usp_s3_module has no template signer, because OpenSSL's headers were missing: Python signs each request of <Proxy>
-# sections, which needs more CPU time. As root, run "apt-get install libssl-dev", then install this package again
-# (pip install --force-reinstall ...)
+# sections, which needs more CPU time. As root, run "apt-get install libssl-dev", then install this package into a new
+# virtual environment, as for an upgrade
 """
+_MISSING_OPENSSL = (
+    "usp_s3_module was compiled without OpenSSL: Python will sign each request of <Proxy> sections (install "
+    "libssl-dev, then this package into a new virtual environment)"
+)
 #: Commented out: it applies to all WSGI applications of the server, and own_packages.py does not need it.
 _PYTHON_HOME = """\
 # Only needed if httpd's children cannot find Python's own library ("No module named 'encodings'"); it applies to all

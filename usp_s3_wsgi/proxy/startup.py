@@ -29,10 +29,14 @@ def install() -> None:
             SHARED_TABLES,
         )
     except (ImportError, RuntimeError) as error:
-        _not_installed = f"<Proxy> sections cannot be signed in this process: {error}"
-        print(format_line(LogCode.SIGNER_NOT_INSTALLED, _not_installed), file=sys.stderr)
+        reason = str(error)
+    except (TypeError, ValueError):  # the arguments are those of another version
+        reason = "httpd has loaded usp_s3_module of another version of usp_s3_wsgi; restart httpd (graceful)"
     else:
         _not_installed = None
+        return
+    _not_installed = f"<Proxy> sections cannot be signed in this process: {reason}"
+    print(format_line(LogCode.SIGNER_NOT_INSTALLED, _not_installed), file=sys.stderr)
 
 
 def allow_access(environ: Mapping[str, Any], host: str | None) -> bool | None:

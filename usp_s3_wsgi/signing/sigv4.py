@@ -89,7 +89,9 @@ def string_to_sign(time: str, scope: str, canonical: str) -> str:
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
-    return f"{ALGORITHM}\n{time}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
+    # "surrogateescape", because the exception of a plain encode would hold the token.
+    digest = sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{ALGORITHM}\n{time}\n{scope}\n{digest}"
 
 
 # A key is valid for a whole day, and deriving it costs as much as the rest of a signature. Bounded: a server that signs
@@ -336,4 +338,4 @@ def _headers_to_send_and_sign(headers: Pairs) -> tuple[Pairs, Pairs]:
 
 
 def _encode_component(text: str) -> str:
-    return percent_encode(text.encode(), safe="")
+    return percent_encode(text.encode("utf-8", "surrogateescape"), safe="")

@@ -18,6 +18,9 @@
 /* The process that checks the settings could not be run, failed, or timed out. */
 #define USP_S3_CODE_NOT_CHECKED "USPS30704"
 
+/* OpenSSL has no SHA-256 or HMAC: Python signs each request. */
+#define USP_S3_CODE_NO_ALGORITHMS "USPS30706"
+
 /* The beginning of a line, before its text; as APLOGNO. */
 #define USP_S3_LOGNO(code) code ": usp_s3_wsgi: "
 

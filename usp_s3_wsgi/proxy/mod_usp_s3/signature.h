@@ -6,6 +6,12 @@
 #ifndef USP_S3_SIGNATURE_H
 #define USP_S3_SIGNATURE_H
 
+#ifdef USP_S3_WITHOUT_OPENSSL
+#define USP_S3_USES_OPENSSL 0
+#else
+#define USP_S3_USES_OPENSSL 1
+#endif
+
 #define USP_S3_SIGNING_KEY_SIZE 32
 /* Lowercase hexadecimal digits. */
 #define USP_S3_SIGNATURE_LENGTH 64

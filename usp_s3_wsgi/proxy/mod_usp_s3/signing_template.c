@@ -6,6 +6,7 @@
  * (GIL), if the path needs no percent-encoding and no query is forwarded.
  */
 
+#include "log_codes.h"
 #include "mod_usp_s3.h"
 
 #include <pthread.h>
@@ -215,9 +216,11 @@ static apr_status_t free_algorithms(void *data)
  */
 static void load_algorithms(apr_pool_t *child, server_rec *server)
 {
-    (void)server;
     if (usp_s3_load_algorithms())
         apr_pool_cleanup_register(child, NULL, free_algorithms, apr_pool_cleanup_null);
+    else if (USP_S3_USES_OPENSSL)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
+                     USP_S3_LOGNO(USP_S3_CODE_NO_ALGORITHMS) "OpenSSL has no SHA-256 or HMAC: Python signs each request");
 }
 
 void usp_s3_register_signing_template(void)
