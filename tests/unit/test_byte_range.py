@@ -91,6 +91,12 @@ def test_only_bytes_of_the_requested_range_are_accepted(
     assert requested_bytes[0] == first and set(range(first, last + 1)) <= set(requested_bytes)
 
 
+@pytest.mark.parametrize(("if_range", "must_refetch"), [('"a"', False), ('"b"', True), (None, False)])
+def test_if_range_and_the_last_0_bytes_of_an_empty_object(if_range: str | None, must_refetch: bool) -> None:
+    headers = {"content-range": "bytes */0", "etag": '"a"'}
+    assert byte_range.must_refetch_whole(206, headers, "bytes=-0", if_range) == must_refetch
+
+
 @pytest.mark.parametrize(
     ("requested", "stated", "is_accepted"),
     [
@@ -104,12 +110,15 @@ def test_only_bytes_of_the_requested_range_are_accepted(
         ("bytes=0-0,-10,900-", "bytes 190-199/200", True),
         ("bytes=0-0,-0", "bytes 0-0/200", True),
         ("bytes=0-0,-0", "bytes 0-1/200", False),
-        ("bytes=0-0,-10", "bytes 0-9/200", False),
+        ("bytes=0-0,-10", "bytes 0-9/200", True),
+        ("bytes=0-0,-10", "bytes 1-1/200", True),
+        ("bytes=5-5,-10", "bytes 0-9/200", False),
+        ("bytes=0-1,3-4", "bytes 0-2/5", True),
         ("bytes=0-0,9-5", "bytes 0-5/200", False),
     ],
 )
 def test_one_part_of_several_ranges(requested: str, stated: str, is_accepted: bool) -> None:
-    """A range that begins after the part is not in it: it may begin after the end of the object, or be empty."""
+    """It may have bytes between them: RFC 9110, section 15.3.7.2. Ranges that are not satisfiable do not count."""
     if is_accepted:
         assert byte_range.validate(206, {"content-range": stated}, None, requested, False)
     else:

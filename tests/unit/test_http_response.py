@@ -208,6 +208,15 @@ def test_informational_responses_are_skipped(status: int) -> None:
         assert (response.status, "link" in response.headers, read_body(response)) == (200, False, b"hello")
 
 
+@pytest.mark.parametrize("coding", [b"chunked", b"x"])
+def test_an_informational_response_with_a_transfer_coding_is_rejected(coding: bytes) -> None:
+    """Another parser may see a body: https://www.rfc-editor.org/rfc/rfc9112#section-6.1."""
+    early = b"HTTP/1.1 103 Early\r\nTransfer-Encoding: " + coding + b"\r\n\r\n"
+    with server_sends(early + HEADER + b"hello") as exchange:
+        with pytest.raises(http.client.HTTPException):
+            exchange.get_response()
+
+
 def test_informational_responses_do_not_extend_the_timeout() -> None:
     with server_sends(*[b"HTTP/1.1 103 Early\r\n\r\n"] * 100, end=False) as exchange:
         with pytest.raises(TimeoutError):
@@ -292,6 +301,12 @@ def test_a_connection_that_is_not_kept_alive(head: bytes) -> None:
 )
 def test_a_connection_with_ambiguous_framing_is_not_reused(fields: bytes) -> None:
     with server_sends(b"HTTP/1.1 304 x\r\n" + fields + b"\r\n\r\n", end=False) as exchange:
+        assert read_body(exchange.get_response()) == b""
+        assert exchange.released == 1 and not exchange.is_reusable
+
+
+def test_a_connection_is_not_reused_after_a_204_with_a_transfer_coding() -> None:
+    with server_sends(b"HTTP/1.1 204 x\r\nTransfer-Encoding: chunked\r\n\r\n", end=False) as exchange:
         assert read_body(exchange.get_response()) == b""
         assert exchange.released == 1 and not exchange.is_reusable
 

@@ -125,7 +125,7 @@ def _is_requested(range_header: str | None, first: int, last: int, total: int | 
             return True
         else:
             low, high = max(0, total - int(end)), total - 1
-        if low <= min(high, last):  # else it is not satisfiable, or of another part
+        if low <= high and (total is None or low < total):  # else it is not satisfiable
             begins.append(low)
             ends.append(high)
     is_suffix = len(ranges) == 1 and not ranges[0][0]
@@ -144,8 +144,9 @@ def must_refetch_whole(status: int, headers: Headers, range_header: str | None, 
     """
     if is_range_not_implemented(status, range_header):
         return True
-    if status == 206 and range_header is not None and headers.get("content-range", "") in _EMPTY_CONTENT_RANGES:
-        return not _is_empty_suffix(range_header)
+    is_empty_part = status == 206 and headers.get("content-range", "") in _EMPTY_CONTENT_RANGES
+    if is_empty_part and range_header is not None and not _is_empty_suffix(range_header):
+        return True
     if if_range is None or status not in {206, 416}:
         return False
     current = headers.get("etag" if if_range.startswith(('"', "W/")) else "last-modified")

@@ -62,6 +62,8 @@ def read_response(connection: ReadableConnection, method: str) -> S3Response:
         # https://www.rfc-editor.org/rfc/rfc9110#section-15.2: 103 and the like are skipped as 100 is.
         if parser.status >= 200 or parser.status == 101:
             return S3Response(connection, method, parser, received)
+        if "transfer-encoding" in parser.headers:  # https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+            raise InvalidHTTP("interim response with a Transfer-Encoding")
 
 
 class S3Response:
@@ -209,7 +211,8 @@ class S3Response:
         coding = self.headers.get("transfer-encoding")
         if coding is None:
             return False
-        return coding.lower() != "chunked" or "content-length" in self.headers or self.version == 10
+        has_no_body = self.status == 204
+        return coding.lower() != "chunked" or "content-length" in self.headers or self.version == 10 or has_no_body
 
 
 def _receive_more(connection: ReadableConnection, started_at: float) -> bytes:
