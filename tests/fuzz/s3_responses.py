@@ -184,7 +184,7 @@ def rewrite(received: bytes) -> bytes:
 
 def _with_valid_name(line: bytes) -> bytes:
     name, colon, value = line.partition(b":")
-    if (valid := _NOT_A_TOKEN.sub(b"_", name)) == name:
+    if (valid := _NOT_A_TOKEN.sub(b"_", name)) == name and not name.lower().startswith(b"x-"):
         return line
     return valid + colon + _CONTROL.sub(b"_", value)
 

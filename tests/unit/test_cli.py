@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 import sysconfig
@@ -114,6 +115,23 @@ def test_a_comment_says_whether_the_module_signs_without_python(
     assert ("usp-s3: usp_s3_module was compiled without OpenSSL" in warnings) is bool(options)
     assert ("# usp_s3_module has its template signer" in text) is not bool(options)
     assert ("# usp_s3_module has no template signer" in text and "apt-get install libssl-dev" in text) is bool(options)
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_warning_of_a_file_that_other_environments_share(
+    share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_linked: bool
+) -> None:
+    module = tmp_path / "httptools" / "parser" / "parser.cpython-311-x86_64-linux-gnu.so"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    (tmp_path / "httptools" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "httptools", raising=False)
+    if is_linked:
+        os.link(module, tmp_path / "cache")
+    assert main(["apache-config", "--no-module"]) == 0
+    warned = f"usp-s3: {module} is a hard link" in capsys.readouterr().err
+    assert warned is is_linked
 
 
 def test_the_module_comes_first(

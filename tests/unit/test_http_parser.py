@@ -122,6 +122,14 @@ def test_lines_with_names_that_are_not_tokens_are_ignored(name: bytes, end: byte
     assert parse(end.join(lines)).headers == {"etag": "a", "content-length": "5"}
 
 
+@pytest.mark.parametrize("value", [b"caf\x7f", b"a\x0bb", b"\0", b"\x1b[0m"])
+def test_metadata_with_control_characters_is_ignored(value: bytes) -> None:
+    lines = b"x-amz-meta-note: " + value + b"\r\nETag: a\r\n"
+    assert parse(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n").headers == {"etag": "a"}
+    with pytest.raises(InvalidHTTP):
+        parse(b"HTTP/1.1 200 OK\r\n" + lines.replace(b"x-amz-meta-note", b"Content-Type") + b"\r\n")
+
+
 @pytest.mark.parametrize("value", [b"a\rContent-Length: 5", b"\r\r", b"\rb"])
 def test_a_cr_in_an_ignored_line_is_invalid(value: bytes) -> None:
     """Another parser may take it for the end of the line: https://www.rfc-editor.org/rfc/rfc9112#section-2.2."""
@@ -225,8 +233,12 @@ def test_the_limit_does_not_grow_with_the_pieces_in_which_a_chunk_arrives() -> N
     body = b"3e8\r\n%s\r\n" % bytes(1_000)
     trailer = b"0\r\nA: " + b"a" * 17_000 + b"\r\n\r\n"
     text = body + trailer
-    assert decode(text)[1].failure
     assert decode(*[text[start : start + 1] for start in range(len(text))])[1].failure
+
+
+def test_bytes_after_the_last_chunk_do_not_count_for_the_limit() -> None:
+    body, parser = decode(b"5\r\nhello\r\n0\r\n\r\n" + bytes(60_000))
+    assert (body, parser.is_complete, parser.has_excess, parser.failure) == (b"hello", True, True, None)
 
 
 def test_many_small_chunks_are_within_the_limit() -> None:

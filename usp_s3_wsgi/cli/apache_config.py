@@ -37,8 +37,9 @@ def run(options: argparse.Namespace) -> tuple[str, int]:
     """
     text = render(options.no_module, options.tune)
     extension = extension_module()
-    missing = [_MISSING_OPENSSL] if extension and not has_template_signer(extension) else []
-    for warning in (*missing, *httpd_user.warnings(share_directory())):
+    warnings = [_MISSING_OPENSSL] if extension and not has_template_signer(extension) else []
+    warnings += [_LINKED.format(path=path) for path in linked_httptools()]
+    for warning in (*warnings, *httpd_user.warnings(share_directory())):
         print(f"usp-s3: {warning}", file=sys.stderr)
     return text, ExitStatus.OK
 
@@ -96,6 +97,10 @@ _MISSING_OPENSSL = (
     "usp_s3_module was compiled without OpenSSL: Python will sign each request of <Proxy> sections (install "
     "libssl-dev, then this package into a new virtual environment)"
 )
+_LINKED = (
+    "{path} is a hard link, as uv makes them. If another application in httpd uses httptools from the same file, in "
+    "another interpreter of a process, only the first of the two is loaded: install this package with UV_LINK_MODE=copy"
+)
 #: Commented out: it applies to all WSGI applications of the server, and own_packages.py does not need it.
 _PYTHON_HOME = """\
 # Only needed if httpd's children cannot find Python's own library ("No module named 'encodings'"); it applies to all
@@ -131,6 +136,14 @@ def extension_module() -> Path | None:
     files = [*_installed_files(), *Path(usp_s3_wsgi.__file__).resolve().parent.iterdir()]
     found = (file for file in files if file.name.startswith("_httpd.") and file.suffix == ".so")
     return next((file for file in found if file.is_file()), None)
+
+
+def linked_httptools() -> list[Path]:
+    """Return the extension module of httptools if another environment may have the same file."""
+    spec = importlib.util.find_spec("httptools")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    found = [path for folder in folders for path in Path(folder, "parser").glob("parser.*.so")]
+    return [path for path in found if path.stat().st_nlink > 1]
 
 
 def has_template_signer(extension: Path) -> bool:

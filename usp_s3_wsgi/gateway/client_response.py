@@ -68,6 +68,7 @@ def forwarded_headers(response: S3Response, settings: Settings) -> Headers:
         headers = [item for header in headers if (item := _without_upload_coding(header))[1]]
     if settings.pass_accept_encoding:
         headers.append(("Vary", "Accept-Encoding"))
+    # The last check: the parser of S3's responses rejects or drops them.
     if _CONTROL.search("".join([value for _, value in headers])):
         names = [name for name, value in headers if _CONTROL.search(value)]
         raise BadUpstreamResponse(f"response header with control characters: {', '.join(names)}")

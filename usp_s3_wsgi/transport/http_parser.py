@@ -15,11 +15,10 @@ from usp_s3_wsgi.config.limits import MAX_HEADER_SIZE
 try:
     from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 except ImportError as error:
-    # Its extension module is loaded into one interpreter of a process only.
-    raise ImportError(
-        f"usp_s3_wsgi cannot load httptools: {error} Run the gateway in WSGIApplicationGroup %{{GLOBAL}}, as "
-        "gateway.conf sets it, or in daemon mode"
-    ) from error
+    advice = ""
+    if "nterpreter" in str(error):  # its extension module is loaded into one interpreter of a process only
+        advice = ". Run the gateway in WSGIApplicationGroup %{GLOBAL}, as gateway.conf sets it, or in daemon mode"
+    raise ImportError(f"usp_s3_wsgi cannot load httptools: {str(error).rstrip('.')}{advice}") from error
 
 #: Bytes of a chunked body that may be chunk extensions and trailers, as in Node.js, and further ones for each chunk.
 _MAX_OVERHEAD, _CHUNK_OVERHEAD = 16_384, 256
@@ -32,6 +31,7 @@ _VERSIONS = {b"HTTP/1.0 ": 10, b"HTTP/1.1 ": 11}
 #: The bytes of a header's name, https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2, and all that are printed.
 _TOKEN = b"!#$%&'*+-.^_`|~" + (string.digits + string.ascii_letters).encode()
 _VISIBLE = bytes([*range(0x21, 0x7F), *range(0x80, 0x100)])
+_CONTROL = bytes([*range(9), *range(10, 0x20), 0x7F])
 #: The start of a TLS alert: how a server answers plain HTTP. https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
 _TLS_ALERT = b"\x15\x03"
 
@@ -125,7 +125,7 @@ class ResponseParser:
         try:
             self._message, self._parser = _feed_header(header)
         except InvalidHTTP:
-            valid = _without_invalid_names(header)
+            valid = _without_invalid_metadata(header)
             if len(valid) == len(header):
                 raise
             self._message, self._parser = _feed_header(valid)
@@ -138,8 +138,8 @@ class ResponseParser:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last chunk and the trailers were decoded, without a failure."""
-        return self._message.is_complete and self.failure is None
+        """Whether the last chunk and the trailers were decoded."""
+        return self._message.is_complete
 
     @property
     def has_excess(self) -> bool:
@@ -164,7 +164,7 @@ class ResponseParser:
         pieces, message.pieces = message.pieces, []
         self._end = (self._end + data[-_END_SIZE:])[-_END_SIZE:]
         self._overhead += len(data) - sum(map(len, pieces))
-        if self._overhead > _MAX_OVERHEAD + message.chunks * _CHUNK_OVERHEAD:
+        if not message.is_complete and self._overhead > _MAX_OVERHEAD + message.chunks * _CHUNK_OVERHEAD:
             self.failure = "chunk extensions or trailers are too large"
         return pieces
 
@@ -186,16 +186,18 @@ def _feed_header(header: bytes) -> tuple[_Message, HttpResponseParser]:
     return message, parser
 
 
-def _without_invalid_names(header: bytes) -> bytes:
-    """Return a header without the lines whose names are not tokens, which some servers allow in an object's metadata.
+def _without_invalid_metadata(header: bytes) -> bytes:
+    """Return a header without lines that some servers allow in an object's metadata, and that llhttp rejects.
 
-    One with white space or a control character in its name, or a CR in its value, stays, and is rejected.
+    Their names are not tokens, or their values have control characters, and their names begin with ``x-``. One with
+    white space or a control character in its name, or a CR in its value, stays, and is rejected.
     """
-    return b"\n".join([line for line in header.split(b"\n") if not _has_invalid_name(line)])
+    return b"\n".join([line for line in header.split(b"\n") if not _is_invalid_metadata(line)])
 
 
-def _has_invalid_name(line: bytes) -> bool:
-    name, colon, value = line.partition(b":")
+def _is_invalid_metadata(line: bytes) -> bool:
+    name, colon, value = line.removesuffix(b"\r").partition(b":")
     others = name.translate(None, _TOKEN)
-    has_cr = b"\r" in value.removesuffix(b"\r")
-    return bool(colon and others) and not others.translate(None, _VISIBLE) and not has_cr
+    if not colon or others.translate(None, _VISIBLE) or b"\r" in value:
+        return False
+    return bool(others) or (name.lower().startswith(b"x-") and value.translate(None, _CONTROL) != value)

@@ -142,7 +142,7 @@ class S3Response:
         """Read the rest of the body within that time and drop it. Raises: as :meth:`read1`."""
         deadline = time.monotonic() + seconds
         while not self.closed:
-            if not self._received and not self._pieces:
+            if not self._received:
                 self._received = self._connection.receive_within(deadline - time.monotonic())
             self.read1(HEADER_READ_SIZE)
 
