@@ -397,3 +397,11 @@ def test_keys_that_move_take_their_conditions_with_them() -> None:
     keys = "<IfDefine X>\nS3Region one\n</IfDefine>\n<IfDefine !X>\nS3Region other\n</IfDefine>\n"
     text, _ = gateway(f"<Location /vod/>\nIsmProxyPass {URL}\n{keys}</Location>\n")
     assert text.endswith(f"SetEnv S3BucketURL {URL}\n{keys.replace('S3', 'SetEnv S3')}</Location>\n")
+
+
+@pytest.mark.parametrize("end", ["\\\n\n", "\\\r\n\r\n", "\\\n\\\n\n", "\r\n"])
+def test_keys_that_move_leave_a_continuation_by_an_empty_line_behind(end: str) -> None:
+    """It would continue with the line that follows in the mount."""
+    keys = "<IfDefine X>\nS3Region one" + end + "</IfDefine>\n"
+    text, _ = gateway(f"<Location /vod/>\nIsmProxyPass {URL}\n{keys}</Location>\n")
+    assert text.endswith(f"SetEnv S3BucketURL {URL}\n<IfDefine X>\nSetEnv S3Region one\n</IfDefine>\n</Location>\n")

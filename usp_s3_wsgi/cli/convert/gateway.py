@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from usp_s3_wsgi.cli.convert import mount_checks
-from usp_s3_wsgi.cli.convert.line_edits import LineEdits, commented, indent
+from usp_s3_wsgi.cli.convert.line_edits import LineEdits, commented, indent, without_end
 from usp_s3_wsgi.cli.convert.mod_unified_s3_auth import S3_DIRECTIVES, convert_directive, convert_module, set_env
 from usp_s3_wsgi.cli.convert.mount_plan import ACCESS_CONTROL, Mount, plan_mounts
 from usp_s3_wsgi.cli.convert.nested_lines import (
@@ -196,7 +196,7 @@ def _replace_s3_directives(mount: Mount, settings: list[str], edits: LineEdits) 
     for directive in directives:
         tags = [section_tags(test) for test in tests[directive.number]]
         moved += [f"{indent(directive)}{opening}" for opening, _ in tags]
-        moved.append(set_env(directive).rstrip("\r\n"))
+        moved.append(without_end(set_env(directive)))
         moved += [f"{indent(directive)}{closing}" for _, closing in reversed(tags)]
     # After the <Location>: its directives still apply to a mount below it, and this later section overrides them.
     mount_lines = (*head, *moved, f"{indent(section.closing)}</Location>")

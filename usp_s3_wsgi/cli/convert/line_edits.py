@@ -113,6 +113,13 @@ def indent(line: Line) -> str:
     return re.sub(r"\\\r?\n", "", line.indent)
 
 
+def without_end(text: str) -> str:
+    """Return a line's text without its end, and without a continuation of it by empty lines."""
+    while text.endswith("\n"):
+        text = text.removesuffix("\n").removesuffix("\r").removesuffix("\\")
+    return text
+
+
 def commented(line: Line, note: str = "") -> str:
     """Return the line as a comment that begins with a note. For httpd, its continuations belong to the comment."""
     return f"{line.indent}# {note}{line.text[len(line.indent) :]}"
