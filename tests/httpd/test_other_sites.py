@@ -407,7 +407,7 @@ def test_the_gateway_in_a_second_interpreter_of_a_process_says_why_it_does_not_s
     httpd.start()
     assert httpd.fetch("/media/a.ts").body == b"an object"
     assert httpd.fetch("/second/a.ts").status == 500
-    line = httpd.wait_for_error("usp_s3_wsgi cannot load httptools")
+    line = httpd.wait_for_error("ImportError: usp_s3_wsgi cannot load httptools: Interpreter change detected")
     assert "WSGIApplicationGroup %{GLOBAL}" in line and "daemon mode" in line
     httpd.expect_error(r"\[wsgi:error\]")  # tracebacks
     assert httpd.fetch("/media/a.ts").body == b"an object"
