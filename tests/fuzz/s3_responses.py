@@ -167,7 +167,7 @@ _NOT_A_TOKEN = re.compile(rb"[^A-Za-z0-9!#$%&'*+.^_`|~-]")
 
 
 def rewrite(received: bytes) -> bytes:
-    """Return a response without what this package ignores: the phrase, names that are not tokens, trailers."""
+    """Return a response without what this package ignores: phrase, names that are not tokens, extensions, trailers."""
     strict = b""
     while (end := _END_OF_HEADER.search(received)) is not None:
         head, received = received[: end.start()], received[end.start() :]
@@ -178,7 +178,7 @@ def rewrite(received: bytes) -> bytes:
         received = received[len(end[0]) :]
         if not first.startswith(b"HTTP/1.1 1"):
             is_chunked = any(re.fullmatch(rb"(?i)transfer-encoding:[ \t]*chunked\r?", line) for line in lines)
-            return strict + (_without_trailers(received) if is_chunked else received)
+            return strict + (_plain_chunks(received) if is_chunked else received)
     return strict + received
 
 
@@ -189,16 +189,19 @@ def _with_valid_name(line: bytes) -> bytes:
     return valid + colon + _CONTROL.sub(b"_", value)
 
 
-def _without_trailers(body: bytes) -> bytes:
-    """RFC 9110, section 6.5.1: a recipient may ignore them; h11 reads their Transfer-Encoding as one of the header."""
+def _plain_chunks(body: bytes) -> bytes:
+    """RFC 9110, section 6.5.1: a recipient may ignore them; h11 reads their Transfer-Encoding as one of the header.
+
+    Nor with chunk extensions, where h11 does not allow white space before them: RFC 9112, section 7.1.1, does.
+    """
     strict = b""
     while (size := _CHUNK_SIZE.match(body)) is not None:
         length = int(size[1], 16)
         if length == 0:
             end = re.compile(rb"\r\n(?:[^\r\n]+\r\n)*?\r\n").match(body, size.end() - 2)
-            return strict + (size[0] + b"\r\n" + body[end.end() :] if end else body)
+            return strict + (size[1] + b"\r\n\r\n" + body[end.end() :] if end else body)
         end_of_chunk = size.end() + length + 2
-        strict, body = strict + body[:end_of_chunk], body[end_of_chunk:]
+        strict, body = strict + size[1] + b"\r\n" + body[size.end() : end_of_chunk], body[end_of_chunk:]
     return strict + body
 
 
