@@ -37,15 +37,18 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 TWO_BACKENDS = [f"{side}-{way}" for side in ("o", "b") for way in WAYS]
 
 
-def two_backends(bucket_server: Recorder, other_server: Recorder) -> list[str]:
-    """Return the configuration of each way to another backend (o-WAY), and to a bucket with its own section (b-WAY)."""
+def two_backends(bucket_server: Recorder, other_server: Recorder, *lines: str) -> list[str]:
+    """Return the configuration of each way to another backend (o-WAY), and to a bucket with its own section (b-WAY).
+
+    ``lines``: in the bucket's section.
+    """
     parts = []
     for way in WAYS:
         section_url = bucket_server.url(f"b-{way}", "/bucket")
         parts += [
             proxy_config(way, f"o-{way}", other_server.url(f"o-{way}", "/other")),
             proxy_config(way, f"b-{way}", section_url),
-            section(section_url, *keys("SECTION")),
+            section(section_url, *lines),
         ]
     return parts
 
@@ -130,7 +133,9 @@ def with_gateway(
         rule = f"RewriteEngine On\nRewriteRule ^ - [E=S3BucketURL:{url},E=S3AccessKey:GATEWAY,E=S3SecretKey:a-secret]\n"
         others = "SetEnv S3Region r\nSetEnv S3UseHeaders on"
         gateway = rule + GATEWAY.replace("@SETTINGS@", others)
-    with running(localhost_names, gateway, *two_backends(bucket_server, other_server), names=TWO_BACKENDS) as httpd:
+    with running(
+        localhost_names, gateway, *two_backends(bucket_server, other_server, *keys("SECTION")), names=TWO_BACKENDS
+    ) as httpd:
         yield httpd
 
 
@@ -178,14 +183,7 @@ def with_server_keys(
     request: pytest.FixtureRequest, bucket_server: Recorder, other_server: Recorder, localhost_names: Path
 ) -> Iterator[Httpd]:
     """Keys at server or virtual-host level; the buckets' sections have only the region."""
-    parts = []
-    for way in WAYS:
-        url = bucket_server.url(f"b-{way}", "/bucket")
-        parts += [
-            proxy_config(way, f"o-{way}", other_server.url(f"o-{way}", "/other")),
-            proxy_config(way, f"b-{way}", url),
-        ]
-        parts.append(section(url, "SetEnv S3Region section"))
+    parts = two_backends(bucket_server, other_server, "SetEnv S3Region section")
     default = keys("DEFAULT", "default")
     host = ["<VirtualHost *>", "DocumentRoot ${ROOT}/htdocs"]
     if request.param == "server":
@@ -360,7 +358,9 @@ def map_of_buckets(
     line = f"RewriteEngine On\nRewriteRule ^ - [{rule}]"
     if request.param == "SetEnvIf":
         line = "\n".join(f"SetEnvIf Request_URI ^ {name}={value}" for name, value in values.items())
-    with running(localhost_names, line, *two_backends(bucket_server, other_server), names=TWO_BACKENDS) as httpd:
+    with running(
+        localhost_names, line, *two_backends(bucket_server, other_server, *keys("SECTION")), names=TWO_BACKENDS
+    ) as httpd:
         yield httpd
 
 

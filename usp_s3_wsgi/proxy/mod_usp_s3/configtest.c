@@ -419,39 +419,53 @@ static int is_restart(void)
     return ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_NORMAL && ap_state_query(AP_SQ_CONFIG_GEN) > 1;
 }
 
-static int check_at_restart(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)
+/*
+ * Hook check_config. An error makes "httpd -t" fail, so that a reload that tests first is not done. It does not make a start or a
+ * restart fail: a missing secret file must not take down the other sites of the server, and an error of this hook at a
+ * graceful restart ends httpd.
+ */
+static int check_in_test(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)
 {
+    (void)config;
     (void)log;
+    if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_TEST || !has_settings(ap_conftree))
+        return OK;
+    return check(temporary, server, 1) ? HTTP_INTERNAL_SERVER_ERROR : OK;
+}
+
+/* Hook check_config. */
+static int wait_at_restart(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)
+{
+    (void)config;
+    (void)log;
+    (void)temporary;
+    (void)server;
     if (is_restart() && has_settings(ap_conftree))
-        check_in_background(config, temporary, server);
+        usp_s3_wait_for_exiting_children();
     return OK;
 }
 
 /*
- * An error makes "httpd -t" fail, so that a reload that tests first is not done. It does not make a start or a restart fail: a
- * missing secret file must not take down the other sites of the server, and an error of this hook at a graceful restart ends
- * httpd.
+ * Hook post_config: the error log is open. Before, a line would go to the program of the last configuration's piped log, which
+ * httpd ends whether it has read the line or not. A start reads the configuration twice.
  */
-static int check_configuration(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)
+static int check_at_start(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)
 {
-    int mode = ap_state_query(AP_SQ_RUN_MODE), is_test = mode == AP_SQ_RM_CONFIG_TEST;
+    int is_first_read = ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG;
 
-    (void)config;
     (void)log;
-    /* A start reads the configuration twice, and opens the error log at the second time. */
-    if (!is_test && (mode != AP_SQ_RM_NORMAL || ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG))
+    if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_NORMAL || is_first_read || !has_settings(ap_conftree))
         return OK;
-    if (!has_settings(ap_conftree))
-        return OK;
-    if (is_restart()) {
-        usp_s3_wait_for_exiting_children();
-        return OK; /* check_at_restart runs when the new error log is open */
-    }
-    return check(temporary, server, is_test) && is_test ? HTTP_INTERNAL_SERVER_ERROR : OK;
+    if (is_restart())
+        check_in_background(config, temporary, server);
+    else
+        check(temporary, server, 0);
+    return OK;
 }
 
 void usp_s3_register_configtest(void)
 {
-    ap_hook_check_config(check_configuration, NULL, NULL, APR_HOOK_LAST);
-    ap_hook_post_config(check_at_restart, NULL, NULL, APR_HOOK_REALLY_LAST); /* the new error log is open */
+    ap_hook_check_config(check_in_test, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_check_config(wait_at_restart, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_post_config(check_at_start, NULL, NULL, APR_HOOK_REALLY_LAST);
 }
