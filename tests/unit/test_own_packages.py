@@ -131,11 +131,12 @@ def test_two_threads_may_import_at_once(tmp_path: Path) -> None:
     for path, text in {
         "usp_s3_wsgi/__init__.py": "",
         "usp_s3_wsgi/import_path.py": Path(import_path.__file__).read_text("utf-8"),
-        "usp_s3_wsgi/first.py": "import library.one\n",
-        "usp_s3_wsgi/second.py": "import library.two\n",
+        "usp_s3_wsgi/first.py": "import library.one\nassert library.one.two.VALUE == 1\n",
+        "usp_s3_wsgi/second.py": "import library.two\nassert library.two.one.VALUE == 1\n",
         "library/__init__.py": "",
-        "library/one.py": "import time\ntime.sleep(0.5)\nfrom library.two import VALUE\n",
-        "library/two.py": "import library.one\nVALUE = 1\n",
+        # Alone, either of the two may be imported first.
+        "library/one.py": "import time\ntime.sleep(0.5)\nimport library.two as two\ntime.sleep(0.5)\nVALUE = 1\n",
+        "library/two.py": "import time\ntime.sleep(0.5)\nimport library.one as one\ntime.sleep(0.5)\nVALUE = 1\n",
     }.items():
         (packages / path).write_text(text)
     done = subprocess.run(
