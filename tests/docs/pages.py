@@ -1,0 +1,35 @@
+"""The pages of the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "tests" / "docs" / "example.md"
+
+
+def pages() -> list[Path]:
+    """The files whose blocks are tested: the documentation, and a page that has one block of each kind.
+
+    Folders that begin with an underscore are not pages.
+    """
+    docs = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "/_" not in str(path.relative_to(ROOT))]
+    return [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *docs, EXAMPLE]
+
+
+def linked_pages() -> list[Path]:
+    """The files whose links are tested."""
+    return [*pages(), ROOT / "CHANGELOG.md", ROOT / "tests" / "README.md"]
+
+
+def name(path: Path) -> str:
+    """The name of a file in messages."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+
+
+def parse_markdown(text: str) -> list[Token]:
+    """The tokens of a page, as GitHub reads it."""
+    return MarkdownIt("commonmark").enable("table").parse(text)
