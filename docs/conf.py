@@ -1,4 +1,4 @@
-"""Sphinx's configuration: https://www.sphinx-doc.org/en/master/usage/configuration.html. "make docs" builds the pages."""
+"""Sphinx's configuration: https://www.sphinx-doc.org/en/master/usage/configuration.html. "make docs" builds it."""
 
 import sys
 from pathlib import Path
