@@ -36,7 +36,10 @@ KEYS: Mapping[str, frozenset[str]] = {
     # Drawn when the pages are built.
     "{graphviz}": frozenset(),
     "{mermaid}": frozenset(),
+    # Directives of the builder. test_links.py tests the files that they include.
     "{toctree}": frozenset(),
+    "{include}": frozenset(),
+    "{literalinclude}": frozenset(),
 }
 #: The form of a key's value.
 VALUES: Mapping[str, re.Pattern[str]] = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tests.docs.blocks import Block
-from tests.docs.names import PROXIED, has_settings, references, setting
+from tests.docs.names import PROXIED, has_settings, references, setting, settings_of
 from usp_s3_wsgi.configtest.apache_syntax import Section, parse, walk
 
 URL = "https://mybucket.s3.eu-central-1.amazonaws.com"
+CREDENTIALS = frozenset({"accesskey", "secretkey"})
 #: The sections that have the settings of a bucket.
 KINDS = frozenset({"location", "proxy"})
 SETTINGS = """\
@@ -49,8 +50,17 @@ def completed(block: Block) -> str:
 
 
 def complete_bucket(way: str, further: str = "") -> str:
-    """A complete bucket at /media, by the gateway or by a ``<Proxy>`` section, with further lines in its section."""
-    return WAYS[way].replace("</", f"{further}</")
+    """A complete bucket at /media, by the gateway or by a ``<Proxy>`` section, with further lines in its section.
+
+    A setting among these lines replaces the same setting, from a file or not.
+    """
+    own = settings_of(further).keys()
+    lines = []
+    for line, _ in walk(parse(WAYS[way])):
+        name = setting(line)[0].removesuffix("file")
+        is_replaced = {name, f"{name}file"} & own or (name in CREDENTIALS and "credentialsource" in own)
+        lines.append("" if name and is_replaced else line.text)
+    return "".join(lines).replace("</", f"{further}</")
 
 
 def missing_mounts(text: str) -> str:

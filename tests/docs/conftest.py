@@ -16,8 +16,8 @@ from tests.docs.completion import WAYS, completed
 from tests.docs.names import Names, bucket_names
 from tests.httpd.conftest import certificate as certificate
 from tests.httpd.conftest import localhost_names as localhost_names
-from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
+from tests.identity.conftest import aws as aws
 from tests.s3 import EmbeddedS3
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError
 
@@ -40,7 +40,7 @@ def names(servers: dict[str, EmbeddedS3], certificate: Certificate, monkeypatch:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.root))  # in the place of the system's list, for Python
     with tempfile.TemporaryDirectory(prefix="docs-") as folder:
         Path(folder).chmod(0o755)
-        yield Names(servers, certificate, Path(folder), free_port())
+        yield Names(servers, certificate, Path(folder))
 
 
 @pytest.fixture(scope="session")

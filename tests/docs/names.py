@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote
 
 from tests.certificates import Certificate
 from tests.httpd.machine import free_port
-from tests.s3 import EmbeddedS3
 from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.configtest.apache_syntax import Enclosing, Line, Section, parse, quoted, walk
 
@@ -101,8 +101,8 @@ def references(text: str) -> list[Reference]:
 def settings_around(enclosing: Enclosing) -> dict[str, str]:
     """The settings of the innermost section around a line, if that is a section of a bucket."""
     is_own = enclosing and enclosing[-1].name in {"location", "locationmatch", "proxy", "proxymatch"}
-    lines = [line for line, _ in walk(enclosing[-1].body)] if is_own else []
-    return {name: line.words[index].value for line in lines for name, index in [setting(line)] if name}
+    text = "".join(line.text for line, _ in walk(enclosing[-1].body)) if is_own else ""
+    return {name: values[-1] for name, values in settings_of(text).items()}
 
 
 def bucket_names(text: str) -> set[str]:
@@ -110,18 +110,49 @@ def bucket_names(text: str) -> set[str]:
     return {reference.split()[1] for reference in references(text)}
 
 
+def settings_of(text: str) -> dict[str, list[str]]:
+    """The values of each setting in a configuration."""
+    found: dict[str, list[str]] = {}
+    for line, _ in walk(parse(text)):
+        name, index = setting(line)
+        if name:
+            found.setdefault(name, []).append(line.words[index].value)
+    return found
+
+
+class S3Server(Protocol):
+    """What the tests need to know of an S3."""
+
+    scheme: str
+    domain: str
+    access_key: str
+    secret_key: str
+    region: str
+
+    @property
+    def port(self) -> int:
+        """The port of the loopback interface."""
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Store an object."""
+
+
 @dataclass
 class Names:
-    """``servers``: the S3 for each scheme. ``folder``: has the files. ``port``: httpd's own."""
+    """``servers``: the S3 for each scheme. ``folder``: for the files. ``sts``: the URL of STS.
 
-    servers: dict[str, EmbeddedS3]
+    ``port``: httpd's own; in configurations it is a variable, because httpd chooses its port when it starts.
+    """
+
+    servers: Mapping[str, S3Server]
     certificate: Certificate
     folder: Path
-    port: int
+    port: int | str = "${PORT}"
+    sts: str = ""
     ports: dict[str, int] = field(default_factory=dict)
     buckets: dict[str, Bucket] = field(default_factory=dict)
 
-    def s3(self, url: str) -> EmbeddedS3:
+    def s3(self, url: str) -> S3Server:
         """The S3 for the scheme of a URL."""
         return self.servers[url.partition(":")[0]]
 
@@ -152,6 +183,8 @@ class Names:
         name = name.removeprefix("fallback")
         s3 = self.servers["https"]
         values = {ACCESS_KEY: s3.access_key, SECRET_KEY: s3.secret_key, REGION: s3.region, TOKEN: "a-session-token"}
+        if self.sts:
+            values["stsendpoint"] = self.sts
         if name in values:
             return line.with_word(index, values[name])
         if name.endswith("file") and name.removesuffix("file") in values:

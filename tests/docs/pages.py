@@ -12,12 +12,23 @@ EXAMPLE = ROOT / "tests" / "docs" / "example.md"
 
 
 def pages() -> list[Path]:
-    """The files whose blocks are tested: the documentation, and a page that has one block of each kind.
+    """The files whose blocks are tested: the documentation in its order, and a page with one block of each kind.
 
     Folders that begin with an underscore are not pages.
     """
     docs = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "/_" not in str(path.relative_to(ROOT))]
-    return [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *docs, EXAMPLE]
+    top = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    return list(dict.fromkeys([*top, *in_order(ROOT / "docs" / "index.md"), *docs, EXAMPLE]))
+
+
+def in_order(page: Path) -> list[Path]:
+    """A page, and the pages below it in the order of the tables of contents."""
+    found = [page] if page.exists() else []
+    for token in parse_markdown(page.read_text("utf-8")) if found else []:
+        if token.type == "fence" and token.info.startswith("{toctree}"):
+            entries = [line for line in token.content.split() if not line.startswith(":")]
+            found += [below for entry in entries for below in in_order(page.parent / f"{entry}.md")]
+    return found
 
 
 def linked_pages() -> list[Path]:

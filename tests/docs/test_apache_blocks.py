@@ -14,9 +14,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.docs import identity
 from tests.docs.blocks import Block, parameters
 from tests.docs.completion import completed
-from tests.docs.names import Mount, Names, mounts, setting
+from tests.docs.names import Mount, Names, mounts, settings_of
 from tests.httpd.conftest import ONE_CHILD
 from tests.httpd.machine import has_module, modules_directory, static_modules
 from tests.httpd.server import MODULES, Httpd
@@ -26,31 +27,46 @@ KEY = "film/film.mp4"
 
 
 @pytest.mark.parametrize("block", parameters("apache"))
-def test_block(block: Block, names: Names, localhost_names: Path, stop: Callable[[Httpd], None]) -> None:
+def test_block(
+    block: Block,
+    names: Names,
+    localhost_names: Path,
+    stop: Callable[[Httpd], None],
+    request: pytest.FixtureRequest,
+) -> None:
     missing = [module for module in modules_of(block) if not has_module(module)]
     if missing:
         pytest.skip(f"this httpd has no {', '.join(f'mod_{name}' for name in missing)}")
-    config = names.localized(completed(block))
+    text = completed(block)
+    if settings_of(text).keys() & identity.SETTINGS:
+        with identity.at_amazon(text, names, request.getfixturevalue("aws")) as temporary:
+            check(block, text, temporary, localhost_names, stop)
+    else:
+        check(block, text, names, localhost_names, stop)
+
+
+def check(block: Block, text: str, names: Names, preload: Path, stop: Callable[[Httpd], None]) -> None:
+    """Assert that httpd accepts the configuration of a block, and serves its buckets."""
+    config = names.localized(text)
     if any(line.name.startswith("s3") for line, _ in walk(parse(config))):
         config = converted(config, names)
-    httpd = Httpd(module_lines(block) + config + ONE_CHILD, port=names.port, preload=localhost_names)
+    httpd = Httpd(module_lines(block) + config + ONE_CHILD, preload=preload)
     done = httpd.configtest()
     assert (done.returncode, done.stdout) == (0, "Syntax OK\n"), done.stdout
     served = list(mounts(config, list(names.buckets.values())))
-    # These need an identity, or a role.
-    is_temporary = any(setting(line)[0] in {"credentialsource", "rolearn"} for line, _ in walk(parse(config)))
-    requests = [] if is_temporary else requests_of(block, served)
+    requests = requests_of(block, served)
     if not requests:
         return
     put_objects(names, served, requests)
+    httpd.expect_error("USPS30602")  # which identity signs
     httpd.start()
     try:
         for method, target, host, status, body in requests:
             reply = httpd.fetch(target, method=method, host=host or f"127.0.0.1:{httpd.port}")
-            assert (reply.status, httpd.errors() if reply.status != status else []) == (status, []), target
+            assert reply.status == status, "\n".join([target, *httpd.errors()])
             if body is not None:
                 assert reply.body == body, target
-        assert httpd.errors() == [] or any(status >= 400 for _, _, _, status, _ in requests), httpd.errors()
+        assert httpd.unexpected_errors() == [] or any(status >= 400 for _, _, _, status, _ in requests)
     finally:
         httpd.expect_error("")
         stop(httpd)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.links import inline_code, link_error, links, slugs
-from tests.docs.pages import ROOT, linked_pages, name, pages
+from tests.docs.pages import ROOT, linked_pages, name, pages, parse_markdown
 
 #: Files in the tree that a page may name without their folder.
 FOLDERS = ("apache", "debian", "docs", "tests", "usp_s3_wsgi")
@@ -33,6 +33,13 @@ def files() -> frozenset[str]:
 def test_each_link_leads_somewhere(path: Path) -> None:
     found = [(line, target, link_error(path, target, ROOT)) for line, target in links(path.read_text("utf-8"))]
     assert [f"{name(path)}:{line}: {target} {error}" for line, target, error in found if error] == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_each_included_file_exists(path: Path) -> None:
+    fences = [token for token in parse_markdown(path.read_text("utf-8")) if token.type == "fence"]
+    included = [token.info.split()[1] for token in fences if re.match(r"\{(literal)?include\} ", token.info)]
+    assert [file for file in included if not (path.parent / file).is_file()] == []
 
 
 def is_missing(code: str) -> bool:

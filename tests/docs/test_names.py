@@ -24,7 +24,7 @@ def names(tmp_path: Path) -> Names:
     }
     for scheme, server in servers.items():
         server.scheme, server.port = scheme, {"http": 81, "https": 444}[scheme]
-    return Names(servers, CERTIFICATE, tmp_path, 8080, {"443": 8443})
+    return Names(servers, CERTIFICATE, tmp_path, 8080, ports={"443": 8443})
 
 
 @pytest.mark.parametrize(

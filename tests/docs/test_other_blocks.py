@@ -11,7 +11,7 @@ from tests.docs.blocks import Block, parameters
 from tests.docs.names import Names
 from tests.docs.shell import run_script
 
-KEY, OBJECT = "film/film.mp4", b"a film\n"
+KEY, OBJECT = "film/film.mp4", b"a film\n" * 1000
 
 
 @pytest.mark.parametrize("block", parameters("python"))

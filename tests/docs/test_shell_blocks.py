@@ -38,7 +38,7 @@ ACCESS_LOG = r"""
 LogFormat "%h %l %u %t \"%r\" %>s %O \"%{Referer}i\" \"%{User-Agent}i\"" combined
 CustomLog access.log combined
 """
-KEY, OBJECT = "film/film.mp4", b"a film\n"
+KEY, OBJECT = "film/film.mp4", b"a film\n" * 1000
 FOLDERS = ("etc/apache2/s3", "etc/apache2/conf-available", "etc/apache2/sites-available", "var/log/apache2", "home")
 
 
@@ -91,8 +91,9 @@ def serving(block: Block, names: Names, stop: Callable[[Httpd], None]) -> Iterat
     config = names.localized(complete_bucket(way) if way == "gateway" else TLS + complete_bucket(way))
     for bucket in names.buckets.values():
         names.s3(bucket.url).put(bucket.name, KEY, OBJECT)
-    httpd = Httpd(config + ACCESS_LOG + ONE_CHILD, port=names.port)
+    httpd = Httpd(config + ACCESS_LOG + ONE_CHILD)
     httpd.start()
+    names.port = httpd.port
     try:
         tools = names.folder / "tools"
         tools.mkdir()
