@@ -1,0 +1,95 @@
+"""The commands of the documentation, word by word, as root on a minimal machine.
+
+The blocks whose comment has ``fresh=NAME`` run in the order of the pages, in one shell and in a clone of this
+repository, as a reader types them. A block with ``file=PATH`` is written to that file. The output of a console block is
+compared with the page. The first block that fails ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tests.docs.blocks import Block, all_blocks
+from tests.docs.pages import EXAMPLE, name
+from tests.docs.shell import commands, matches
+from tests.fresh.machine import IMAGE
+
+CLONE = "/root/usp_s3_wsgi"
+#: Answers the questions of apt-get. Unlike a container, the machine starts a service after its installation.
+PREPARATION = (
+    "rm -f /usr/sbin/policy-rc.d && echo 'APT::Get::Assume-Yes \"true\";' > /etc/apt/apt.conf.d/90yes && "
+    f"git clone -q /clone.bundle {CLONE}"
+)
+#: In the output: the begin of a step, and the end of all, with the exit status.
+BEGIN, END = "\x1e", "\x1d"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A block, or a command of a console block with its documented ``output``. ``text`` is what the shell gets."""
+
+    block: Block
+    text: str
+    output: str | None = None
+
+
+def fresh_blocks() -> list[Block]:
+    """The blocks that run on minimal machines."""
+    return [block for block in all_blocks() if "fresh" in block.keys and block.file != name(EXAMPLE)]
+
+
+def names_for(suite: str) -> list[str]:
+    """The names of the machines to test with this suite: those of the httpd image begin with its name."""
+    names = dict.fromkeys(block.keys["fresh"] for block in fresh_blocks())
+    return [one for one in names if one.startswith(IMAGE) == (suite == IMAGE)]
+
+
+def steps_of(blocks: Iterable[Block], machine: str) -> list[Step]:
+    """The steps of the machine with this name."""
+    steps: list[Step] = []
+    for block in blocks:
+        if block.keys.get("fresh") != machine:
+            continue
+        if file := block.keys.get("file"):
+            steps.append(Step(block, f'mkdir -p "$(dirname {file})"\n{heredoc(f"cat > {file}", block.text)}'))
+        elif block.language == "console":
+            steps += [Step(block, command.text, command.output) for command in commands(block.text)]
+        else:
+            steps.append(Step(block, block.text))
+    return steps
+
+
+def heredoc(command: str, text: str) -> str:
+    """A command with a text as its input."""
+    return f"{command} <<'END_OF_INPUT'\n{text.rstrip()}\nEND_OF_INPUT\n"
+
+
+def script(steps: Iterable[Step]) -> str:
+    """The script of these steps, which stops at the first that fails. In console blocks ``status`` is allowed, too."""
+    lines = [f"trap 'printf \"{END}%s\\n\" $?' EXIT\n"]
+    for step in steps:
+        given = step.block.keys.get("input", "")
+        # In the same shell: a later block finds its folder, umask and variables.
+        body = (
+            heredoc(f"{{\n{step.text.rstrip()}\n}}", given) if given else f"{{\n{step.text.rstrip()}\n}} </dev/null\n"
+        )
+        lines.append(f"printf '{BEGIN}'\n")
+        if step.output is None:
+            lines.append(f"set -e\n{body}")
+        else:
+            allowed = "|".join(["0", *step.block.keys.get("status", "").split()])
+            lines.append(f"set +e\n{body}status=$?; case $status in {allowed}) ;; *) exit $status ;; esac\n")
+    return "".join(lines)
+
+
+def result(steps: list[Step], output: str) -> tuple[int, str]:
+    """How many steps succeeded, and why the next one did not; empty if all did."""
+    begun, _, status = output.partition(END)
+    texts = begun.split(BEGIN)[1:]
+    for number, (step, text) in enumerate(zip(steps, texts, strict=False)):
+        if number == len(texts) - 1 and status.strip() != "0":
+            return number, f"{step.block.id}: exit status {status.strip() or 'unknown'}"
+        if step.output is not None and not matches(step.output, text):
+            return number, f"{step.block.id}: the output is not the documented one"
+    return len(texts), "" if len(texts) == len(steps) else "the shell did not run all steps"
