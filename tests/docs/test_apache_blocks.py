@@ -1,5 +1,7 @@
 """Each block of Apache's configuration is accepted by httpd, and the buckets that it mounts are served.
 
+So are the examples in the comments of the files that httpd includes. tests/httpd/test_examples.py tests those that an
+operator copies.
 A block in the syntax of mod_unified_s3_auth is converted by ``usp-s3 convert`` first.
 """
 
@@ -18,6 +20,7 @@ from tests.docs import identity
 from tests.docs.blocks import Block, parameters
 from tests.docs.completion import completed
 from tests.docs.names import Mount, Names, mounts, settings_of
+from tests.docs.pages import ROOT
 from tests.httpd.conftest import ONE_CHILD
 from tests.httpd.machine import has_module, modules_directory, static_modules
 from tests.httpd.server import MODULES, Httpd
@@ -26,7 +29,21 @@ from usp_s3_wsgi.configtest.apache_syntax import parse, walk
 KEY = "film/film.mp4"
 
 
-@pytest.mark.parametrize("block", parameters("apache"))
+def commented_example(file: str, first: str, last: str) -> Block:
+    """The example in the comments of a file that httpd includes."""
+    text = (ROOT / file).read_text("utf-8")
+    before, begin, rest = text.partition(f"#   {first}")
+    example = begin + rest[: rest.index(last) + len(last)] + "\n"
+    return Block(file, before.count("\n") + 1, "apache", example.replace("#   ", ""))
+
+
+COMMENTED = [
+    commented_example("apache/include/gateway.conf", "WSGIScriptAlias", "</Location>"),
+    commented_example("apache/include/proxy.conf", "SSLProxyEngine", "</Proxy>"),
+]
+
+
+@pytest.mark.parametrize("block", [*parameters("apache"), *(pytest.param(block, id=block.id) for block in COMMENTED)])
 def test_block(
     block: Block,
     names: Names,

@@ -17,7 +17,7 @@ import pytest
 from tests.docs.blocks import Block, all_blocks, parameters
 from tests.docs.completion import TLS, complete_bucket
 from tests.docs.names import Names
-from tests.docs.shell import FORBIDDEN, Command, commands, matches, run_commands, run_script
+from tests.docs.shell import FORBIDDEN, commands_of, matches, run_commands
 from tests.httpd.conftest import ONE_CHILD
 from tests.httpd.machine import httpd_binary
 from tests.httpd.server import Httpd
@@ -44,28 +44,23 @@ FOLDERS = ("etc/apache2/s3", "etc/apache2/conf-available", "etc/apache2/sites-av
 
 @pytest.mark.parametrize("block", parameters("console", "sh"))
 def test_block(block: Block, names: Names, stop: Callable[[Httpd], None]) -> None:
-    steps = list(commands(block.text)) if block.language == "console" else [Command(block.text, "")]
+    steps = commands_of(block)
+    for step in steps:
+        subprocess.run(["bash", "-n"], input=step.text, text=True, check=True, timeout=10)
     if "fresh" in block.keys:
-        for step in steps:
-            subprocess.run(["bash", "-n"], input=step.text, text=True, check=True, timeout=10)
         return
     assert not (found := FORBIDDEN.search(block.text)), f"{found[0]} changes this machine: use the key fresh"
     if "curl" in block.text and not shutil.which("curl"):
         pytest.skip("curl is not on this machine")
     prepare(block, names)
-    expected = [int(status) for status in block.keys.get("status", "").split()]
     with serving(block, names, stop) as path:
-        if block.language == "sh":
-            status, output = run_script(
-                names.localized_script(block.text), names.folder / "home", "sh", "-e", path=path
-            )
-            assert ([status] if status else []) == expected, output
-            return
-        results = run_commands([names.localized_script(step.text) for step in steps], names.folder / "home", path)
+        texts = [names.localized_script(step.text) for step in steps]
+        results = run_commands(texts, names.folder / "home", path, block.keys.get("input", ""))
     assert len(results) == len(steps), results
     for step, (_, output) in zip(steps, results, strict=True):
-        if not matches(step.output, names.documented(output)):
+        if step.output is not None and not matches(step.output, names.documented(output)):
             assert names.documented(output) == step.output, step.text
+    expected = [int(status) for status in block.keys.get("status", "").split()]
     assert [status for status, _ in results if status] == expected, results
 
 
@@ -103,7 +98,8 @@ def serving(block: Block, names: Names, stop: Callable[[Httpd], None]) -> Iterat
             (tools / name).chmod(0o755)
         for name in ("error.log", "access.log"):
             names.path(f"/var/log/apache2/{name}").symlink_to(httpd.root / name)
-        names.path("/etc/apache2/sites-available/media.conf").symlink_to(httpd.root / "httpd.conf")
+        if not (site := names.path("/etc/apache2/sites-available/media.conf")).exists():
+            site.symlink_to(httpd.root / "httpd.conf")
         yield str(tools)
     finally:
         httpd.expect_error("")
