@@ -162,12 +162,15 @@ def all_blocks() -> Iterator[Block]:
             continue
 
 
-def parameters(*languages: str) -> list[ParameterSet]:
-    """The blocks in these languages as pytest's parameters. Those that are not tested are skipped, with the reason."""
+def parameters(*languages: str, skips: bool = True) -> list[ParameterSet]:
+    """The blocks in these languages as pytest's parameters.
+
+    ``skips``: those that are not tested are skipped, with the reason.
+    """
     found = []
     for block in all_blocks():
         if block.language in languages:
             reason = block.untested_because
-            marks = [pytest.mark.skip(reason=f"{block.id}: {reason}")] if reason else []
+            marks = [pytest.mark.skip(reason=f"{block.id}: {reason}")] if reason and skips else []
             found.append(pytest.param(block, id=block.id, marks=marks))
     return found

@@ -146,3 +146,41 @@ def put_objects(names: Names, served: list[Mount], requests: list[Request]) -> N
             for bucket in names.buckets.values():
                 for key in {path.lstrip("/"), path.lstrip("/").partition("/")[2]} - {""}:
                     names.s3(bucket.url).put(bucket.name, key, f"{key} of the bucket {bucket.name}\n".encode())
+
+
+LOCATION = """\
+<Location /media>
+  SetEnv S3BucketURL https://s3.example/films/
+  SetEnv S3AccessKey AK
+  SetEnv S3SecretKey SK
+  SetEnv S3UseHeaders perhaps
+</Location>
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("Lisen 80\n", {}),
+        ("SetEnv S3Regoin eu-central-1\n", {"in": "gateway"}),
+        ("SetEnv S3Retries many\n", {"in": "gateway"}),
+        ("SetEnv S3Retries 3\n", {"in": "proxy"}),
+        ("RedirectMatch ^/media /\n", {"with": "gateway"}),
+        ("Require all denied\n", {"in": "proxy"}),
+        ("LogLevel warn\n", {"with": "gateway", "get": "/media/film/film.mp4 404"}),
+        ("LogLevel warn\n", {"with": "gateway", "get": "/media/none 404, /other/film.mp4 200"}),
+        ('RewriteEngine on\nRewriteRule "^/media/(.*)" "/media/x/$1" [PT]\n', {"with": "gateway"}),
+        (LOCATION, {}),
+        ("LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so\nS3Region x\n", {}),
+    ],
+)
+def test_a_wrong_block_fails(
+    text: str,
+    keys: dict[str, str],
+    names: Names,
+    localhost_names: Path,
+    stop: Callable[[Httpd], None],
+    request: pytest.FixtureRequest,
+) -> None:
+    with pytest.raises(AssertionError):
+        test_block(Block("x.md", 1, "apache", text, keys), names, localhost_names, stop, request)
