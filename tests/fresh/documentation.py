@@ -24,6 +24,16 @@ PREPARATION = (
 )
 #: httpd accepts these faults, but the documentation must not cause them: an undefined variable, a second mod_wsgi.
 FAULTS = re.compile("AH00111|AH01574")
+#: After these commands httpd must answer on port 80, which it may need a moment for.
+STARTS = re.compile(r"\bapachectl (?:start|restart|graceful)\b|\bhttpd -k (?:start|restart|graceful)\b")
+ANSWERS = """\
+(for try in {1..50}; do
+  exec 3<>/dev/tcp/127.0.0.1/80 && printf 'HEAD / HTTP/1.0\\r\\n\\r\\n' >&3 &&
+    read -r line <&3 && [[ $line == HTTP/* ]] && exit
+  sleep 0.1
+done; exit 97) 2>/dev/null
+[ $? = 0 ] || { echo "httpd does not answer on port 80"; exit 97; }
+"""
 #: In the output: the begin of a step, and the end of all, with the exit status.
 BEGIN, END = "\x1e", "\x1d"
 
@@ -70,6 +80,7 @@ def script(steps: Iterable[Step]) -> str:
         # In the same shell: a later block finds its folder, umask and variables.
         lines.append(f"printf '{BEGIN}'\n{with_input(step.text, step.block.keys.get('input', ''))}")
         lines.append(f"status=$?; case $status in {allowed}) ;; *) exit $status ;; esac\n")
+        lines.append(ANSWERS if STARTS.search(step.text) else "")
     return "".join(lines) + "exit 0\n"
 
 
