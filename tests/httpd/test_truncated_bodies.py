@@ -109,7 +109,7 @@ LoadModule brotli_module "{modules_directory()}/mod_brotli.so"
     return "\n".join([*sections, h2c, ONE_CHILD, "KeepAliveTimeout 300"])
 
 
-#: Server, process, way. In daemon mode without the module, truncation behind a filter is not detected (docs/gateway.md).
+#: Server, process, way. In daemon mode without the module, truncation behind a filter is not detected: docs/gateway.md
 CASES = [
     *[("counted", mount, way) for mount in MOUNTS for way in WAYS],
     *[("bare", "embedded", way) for way in WAYS],
