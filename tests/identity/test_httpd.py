@@ -91,15 +91,15 @@ def test_a_role_with_the_configured_keys(aws: Aws, servers: Callable[[str], Http
     assert len([line for line in httpd.errors() if "credentials refreshed from" in line]) == 1
 
 
-def test_the_example_of_a_role_in_the_documentation(aws: Aws, servers: Callable[[str], Httpd]) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "credentials.md").read_text("utf-8")
-    blocks = [block.partition("```")[0] for block in text.split("```apache\n")[1:]]
-    [lines] = [block for block in blocks if "S3CredentialSource aws" in block and "S3RoleARN" in block]
+def test_the_example_in_the_readme(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    [block] = [block for block in text.split("```apache\n")[1:] if "S3CredentialSource aws" in block]
+    lines = block.partition("```")[0]
     with Metadata() as metadata, STS(Role(arn=ROLE_ARN), sources=[metadata]) as sts, ScriptedS3(then=Guard(sts)) as s3:
         aws.set(metadata.environment(), {"AWS_ENDPOINT_URL_STS": sts.url})
         lines = lines.replace("https://mybucket.s3.eu-central-1.amazonaws.com/", f"{s3.url}/b/")
         lines = lines.replace("arn:aws:iam::123456789012:role/reader", ROLE_ARN)
-        httpd = servers(lines)
+        httpd = servers("WSGIScriptAlias /media ${USP_S3_WSGI}\n" + lines)
         assert httpd.fetch("/media/a.ts").body == DATA
         httpd.wait_for_error(
             r"\(S3CredentialSource aws\): credentials refreshed from AssumeRole with iam-role credentials, "
