@@ -9,7 +9,8 @@ import http.client
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -270,24 +271,44 @@ class WithoutModuleAndFormat(DefaultFormat, WithoutModule):
     pass
 
 
-def test_a_proxy_section_without_usp_s3_module_sends_requests_unsigned(checked: list[Httpd]) -> None:
+@contextmanager
+def started(httpd: Httpd, *expected: str) -> Iterator[Httpd]:
+    """A started httpd; ``expected``: patterns of lines, besides those that the test waits for."""
+    for pattern in expected:
+        httpd.expect_error(pattern)
+    with httpd:
+        yield httpd
+    assert httpd.unexpected == []
+
+
+def test_a_proxy_section_without_usp_s3_module_sends_requests_unsigned() -> None:
     """The client gets S3's own error document, and nothing is logged."""
-    httpd = WithoutModuleAndFormat(bucket(proxy()))
-    checked.append(httpd)
-    httpd.start()
-    with scripted(DENIED) as s3:
+    with started(WithoutModuleAndFormat(bucket(proxy()))) as httpd, scripted(DENIED) as s3:
         reply = httpd.fetch("/media/film/film.mp4")
         assert "authorization" not in s3.requests[0].headers
-    assert (reply.status, b"<Code>AccessDenied</Code>" in reply.body) == (403, True)
-    assert httpd.errors() == []
+        assert (reply.status, b"<Code>AccessDenied</Code>" in reply.body) == (403, True)
 
 
-def test_a_proxy_section_without_the_signer(checked: list[Httpd]) -> None:
-    httpd = WithoutSigner(bucket(proxy()))
-    checked.append(httpd)
-    httpd.start()
-    assert httpd.fetch("/media/film/film.mp4").status == 500
-    assert_documented(httpd.wait_for_error("USPS30701"))
+def test_a_proxy_section_without_the_signer() -> None:
+    with started(WithoutSigner(bucket(proxy()))) as httpd:
+        assert httpd.fetch("/media/film/film.mp4").status == 500
+        assert_documented(httpd.wait_for_error("USPS30701"))
+
+
+def test_a_graceful_restart_in_daemon_mode_interrupts_requests() -> None:
+    """The line is that of mod_wsgi 6; older versions have other words."""
+    lines = ("WSGIProcessGroup s3", "WSGIApplicationGroup %{GLOBAL}")
+    config = "WSGIDaemonProcess s3 processes=1 threads=4 python-home=${USP_S3_PYTHON_HOME}\n" + bucket(gateway(*lines))
+    with started(DefaultFormat(config), "daemon process 's3'") as httpd, ThreadPoolExecutor(1) as pool:
+        with scripted(stall) as s3:
+            interrupted = pool.submit(httpd.fetch, "/media/film/film.mp4")
+            while not s3.requests:
+                time.sleep(0.01)
+            httpd.reload()
+            assert interrupted.result().status in {502, 503}
+        for line in httpd.errors():
+            if "Error reading response headers" in line:
+                assert_documented(line)
 
 
 def test_mod_wsgi_is_loaded_twice() -> None:
@@ -297,37 +318,34 @@ def test_mod_wsgi_is_loaded_twice() -> None:
     assert_documented(next(line for line in done.stdout.splitlines() if "AH01574" in line))
 
 
-def test_a_key_file_is_removed(checked: list[Httpd]) -> None:
+def test_a_key_file_is_removed() -> None:
     """The value that was read earlier is used."""
-    httpd = DefaultFormat(bucket(gateway("SetEnv S3SecretKey ''", "SetEnv S3SecretKeyFile ${ROOT}/root.secret")))
-    checked.append(httpd)
-    httpd.expect_error("USPS30805")  # at the start there is no file
-    httpd.start()
-    secret = httpd.root / "root.secret"
-    secret.write_text(SECRET_KEY)
-    secret.chmod(0o644)
-    with scripted(FILM, FILM):
-        assert httpd.fetch("/media/film/film.mp4").status == 200
-        secret.unlink()
-        time.sleep(1.2)  # a file is looked at once a second
-        assert httpd.fetch("/media/film/film.mp4").status == 200
-    assert_documented(httpd.wait_for_error("USPS30604"))
+    keys = "SetEnv S3AccessKey A\nSetEnv S3SecretKeyFile ${ROOT}/root.secret"
+    with started(DefaultFormat(bucket(gateway(keys=keys))), "USPS30805") as httpd:  # at the start there is no file
+        secret = httpd.root / "root.secret"
+        secret.write_text(SECRET_KEY)
+        secret.chmod(0o644)
+        with scripted(FILM, FILM):
+            assert httpd.fetch("/media/film/film.mp4").status == 200
+            secret.unlink()
+            time.sleep(1.2)  # a file is looked at once a second
+            assert httpd.fetch("/media/film/film.mp4").status == 200
+        assert_documented(httpd.wait_for_error("USPS30604"))
 
 
 @pytest.mark.skipif(not has_module("http2"), reason="this httpd has no mod_http2")
-def test_a_truncated_body_resets_an_http2_stream(checked: list[Httpd]) -> None:
-    httpd = DefaultFormat(bucket(gateway()) + "Protocols h2c http/1.1\n")
-    checked.append(httpd)
-    httpd.start()
-    with scripted(TRUNCATED_FILM_WITHOUT_ETAG):
-        (stream,) = http2.ask(httpd.port, {"path": "/media/film/film.mp4"})
+def test_a_truncated_body_resets_an_http2_stream() -> None:
+    with started(DefaultFormat(bucket(gateway()) + "Protocols h2c http/1.1\n"), "USPS30502") as httpd:
+        with scripted(TRUNCATED_FILM_WITHOUT_ETAG):
+            (stream,) = http2.ask(httpd.port, {"path": "/media/film/film.mp4"})
     assert (stream.status, stream.ended) == (200, False)
-    httpd.wait_for_error("USPS30502")
 
 
 CHECKED = bucket(
     gateway("SetEnv S3UseHeader on")
-    + gateway(keys="SetEnv S3AccessKey A\nSetEnv S3SecretKeyFile /etc/apache2/s3/none.secret").replace("media", "films")
+    + gateway(keys="SetEnv S3AccessKey A\nSetEnv S3SecretKeyFile /etc/apache2/s3/none.secret").replace(
+        "@NAME@", "films"
+    )
 )
 
 
@@ -343,7 +361,7 @@ def test_configtest() -> None:
 # --- the lines in the documentation
 
 #: Shown, and compared by the tests above.
-OTHER_CODES = ("USPS30701", "USPS30604", "AH01574")
+OTHER_LINES = ("USPS30701", "USPS30604", "AH01574", "from daemon process")
 #: What differs between the tests' lines and those of the documentation, or between two runs.
 MASKS = (
     (r"^\[\w{3} \w{3} \d\d [0-9:.]+ \d{4}\]", "[TIME]"),
@@ -384,6 +402,6 @@ def assert_documented(line: str) -> None:
 
 def test_the_log_lines_of_the_documentation_are_real(results: Results) -> None:
     printed = {masked(line) for _, lines in results.values() for line in lines}
-    shown = [line for line in documented("troubleshooting.md") if not any(code in line for code in OTHER_CODES)]
+    shown = [line for line in documented("troubleshooting.md") if not any(text in line for text in OTHER_LINES)]
     assert len(shown) > 20
     assert [line for line in map(masked, shown) if line not in printed] == []
