@@ -32,6 +32,7 @@ PORT = free_port()
 #: The bucket of the documentation, in the place of the tests' own.
 BUCKET_HOST = "mybucket.s3.eu-central-1.amazonaws.com"
 KEYS = f"SetEnv S3AccessKey A\nSetEnv S3SecretKey {SECRET_KEY}\nSetEnv S3Region eu-central-1\nSetEnv S3UseHeaders on"
+KEY_AND_FILE = "SetEnv S3AccessKey A\nSetEnv S3SecretKeyFile {}"
 NO_RETRY = "SetEnv S3Retries 0"
 DEBUG, INFO = "LogLevel usp_s3:debug", "LogLevel usp_s3:info"
 #: The status of a response whose body ends early.
@@ -138,11 +139,11 @@ SYMPTOMS = {
     "a misspelt setting": Symptom(gateway("SetEnv S3UseHeader on"), (), (500,), ("USPS30101",)),
     "a missing setting": Symptom(gateway(keys="SetEnv S3AccessKey A"), (), (500,), ("USPS30101",)),
     "a missing file": Symptom(
-        gateway(keys="SetEnv S3AccessKey A\nSetEnv S3SecretKeyFile /etc/apache2/s3/none.secret"),
+        gateway(keys=KEY_AND_FILE.format("/etc/apache2/s3/none.secret")),
         (), (500,), ("USPS30101",),
     ),
     "a file for root only": Symptom(
-        gateway(keys="SetEnv S3AccessKey A\nSetEnv S3SecretKeyFile ${ROOT}/root.secret"), (), (500,), ("USPS30101",)
+        gateway(keys=KEY_AND_FILE.format("${ROOT}/root.secret")), (), (500,), ("USPS30101",)
     ),
     "no credentials of a role": Symptom(
         gateway("SetEnv S3RoleARN arn:aws:iam::123456789012:role/reader", "SetEnv S3STSEndpoint https://127.0.0.1:9"),
@@ -320,7 +321,7 @@ def test_mod_wsgi_is_loaded_twice() -> None:
 
 def test_a_key_file_is_removed() -> None:
     """The value that was read earlier is used."""
-    keys = "SetEnv S3AccessKey A\nSetEnv S3SecretKeyFile ${ROOT}/root.secret"
+    keys = KEY_AND_FILE.format("${ROOT}/root.secret")
     with started(DefaultFormat(bucket(gateway(keys=keys))), "USPS30805") as httpd:  # at the start there is no file
         secret = httpd.root / "root.secret"
         secret.write_text(SECRET_KEY)
@@ -343,9 +344,7 @@ def test_a_truncated_body_resets_an_http2_stream() -> None:
 
 CHECKED = bucket(
     gateway("SetEnv S3UseHeader on")
-    + gateway(keys="SetEnv S3AccessKey A\nSetEnv S3SecretKeyFile /etc/apache2/s3/none.secret").replace(
-        "@NAME@", "films"
-    )
+    + gateway(keys=KEY_AND_FILE.format("/etc/apache2/s3/none.secret")).replace("@NAME@", "films")
 )
 
 
