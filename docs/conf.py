@@ -33,6 +33,6 @@ graphviz_output_format = "svg"
 html_theme = "furo"
 html_title = f"usp_s3_wsgi {__version__}"
 html_static_path = ["_static"]
-html_css_files = ["pictures.css"]
+html_css_files = ["style.css"]
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
