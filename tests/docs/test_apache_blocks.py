@@ -73,6 +73,7 @@ def check(block: Block, text: str, names: Names, preload: Path, stop: Callable[[
     served = list(mounts(config, list(names.buckets.values())))
     requests = requests_of(block, served)
     if not requests:
+        assert not names.buckets, "a bucket of the block has no mount that the test knows: name requests with get="
         return
     put_objects(names, served, requests)
     httpd.expect_error("USPS30602")  # which identity signs
@@ -126,7 +127,13 @@ def requests_of(block: Block, served: list[Mount]) -> list[Request]:
     for request in block.keys["get"].split(", "):
         match = re.fullmatch(r"(?:([A-Z]+) )?(\S+) (\d+)", request)
         assert match
-        requests.append((match[1] or "GET", match[2], "", int(match[3]), None))
+        method, path, status = match[1] or "GET", unquote(match[2].partition("?")[0]), int(match[3])
+        # The longest path: mounts can be nested.
+        found = max(
+            (mount for mount in served if path.startswith(mount.url(""))), key=lambda one: len(one.path), default=None
+        )
+        body = content(found, path.removeprefix(found.url(""))) if found and (method, status) == ("GET", 200) else None
+        requests.append((method, match[2], "", status, body))
     return requests
 
 
@@ -136,16 +143,14 @@ def put_objects(names: Names, served: list[Mount], requests: list[Request]) -> N
         path = unquote(target.partition("?")[0])
         if status >= 400 or method not in {"GET", "HEAD"}:
             continue
-        for mount in served:
-            if path.startswith(mount.url("")):
-                key = path.removeprefix(mount.url(""))
-                names.s3(mount.bucket.url).put(
-                    mount.bucket.name, f"{mount.prefix}/{key}".lstrip("/"), content(mount, key)
-                )
-        if not any(path.startswith(mount.url("")) for mount in served):
-            for bucket in names.buckets.values():
-                for key in {path.lstrip("/"), path.lstrip("/").partition("/")[2]} - {""}:
-                    names.s3(bucket.url).put(bucket.name, key, f"{key} of the bucket {bucket.name}\n".encode())
+        below = [mount for mount in served if path.startswith(mount.url(""))]
+        for mount in below:
+            key = path.removeprefix(mount.url(""))
+            names.s3(mount.bucket.url).put(mount.bucket.name, f"{mount.prefix}/{key}".lstrip("/"), content(mount, key))
+        # Rewritten: the key is the path, with or without its first segment.
+        for bucket in names.buckets.values() if not below else ():
+            for key in {path.lstrip("/"), path.lstrip("/").partition("/")[2]} - {""}:
+                names.s3(bucket.url).put(bucket.name, key, content(Mount("", bucket), key))
 
 
 LOCATION = """\
