@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers sanitize soak fuzz bench lint lint-c lock format clean
+.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers sanitize soak fuzz bench docs lint lint-c lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ fuzz: $(VENV)/.installed ## fuzz parsers and signer, each for some seconds (MINU
 bench: $(VENV)/.package ## measure the speed, compared with nginx and Traffic Server (as root, half an hour; OUT=folder)
 	@tests/bench/install.sh $(VENV)
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
+
+docs: $(VENV)/.package ## build the documentation in build/docs, with warnings as errors (the first time as root, for graphviz)
+	@docs/install.sh $(VENV)
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 lint: lint-c ## run ruff, mypy --strict, and the C compiler with warnings as errors
 	$(BIN)/ruff check .

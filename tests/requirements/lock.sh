@@ -37,6 +37,7 @@ echo mod_wsgi-standalone | lock standalone
 required httpd | lock newest/httpd
 required - test lint | lock newest/test
 required bench | lock bench --constraints tests/requirements/newest/test.txt
+required docs | lock docs --constraints tests/requirements/newest/test.txt
 required servers | lock servers --constraints tests/requirements/newest/test.txt
 # atheris has only wheels, and 3.1 has none for Python 3.11.
 { required fuzz; echo 'atheris < 3.1 ; python_version < "3.12"'; } | lock fuzz --constraints tests/requirements/newest/test.txt
