@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import re
 import runpy
 import shutil
 import socket
@@ -117,6 +118,14 @@ def modules_directory() -> Path:
 def has_module(name: str) -> bool:
     """Whether this httpd has the module. The httpd of mod_wsgi-standalone has no mod_ssl."""
     return (modules_directory() / f"mod_{name}.so").exists()
+
+
+@cache
+def static_modules() -> frozenset[str]:
+    """The names of the modules that are compiled into httpd."""
+    command = [httpd_binary(), "-l"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=httpd_environment())
+    return frozenset(re.findall(r"^\s*mod_(\w+)\.c$", listed.stdout, re.MULTILINE))
 
 
 def mod_security() -> str:

@@ -175,7 +175,7 @@ class Httpd:
                     break
             with suppress(ProcessLookupError):  # children survive a parent that was killed, and keep its port
                 os.killpg(process.pid, signal.SIGKILL)
-        self.unexpected = self._unexpected()
+        self.unexpected = self.unexpected_errors()
         leaked = {path.name: found for path in self.written() if (found := leaks(path.read_bytes()))}
         log = self._all_errors()
         shutil.rmtree(self.root, ignore_errors=True)
@@ -244,6 +244,7 @@ Listen 127.0.0.1:{self.port}
 {chr(10).join(lines)}
 TypesConfig "{media_types()}"
 Define ROOT "{self.root}"
+Define PORT "{self.port}"
 DocumentRoot "${{ROOT}}/htdocs"
 <Directory "${{ROOT}}/htdocs">
   Require all granted
@@ -307,7 +308,8 @@ DocumentRoot "${{ROOT}}/htdocs"
     def _times_ready(self) -> int:
         return self._all_errors().count(READY)
 
-    def _unexpected(self) -> list[str]:
+    def unexpected_errors(self) -> list[str]:
+        """The lines of the error log that no test has allowed."""
         return [line for line in self.errors() if not any(re.search(pattern, line) for pattern in self._expected)]
 
     def _all_errors(self) -> str:
