@@ -22,9 +22,9 @@ test: $(VENV)/.package ## run the tests: unit tests, official vectors, botocore,
 test-lowest: ## run the tests with the lowest versions that setup.cfg allows, in .venv-lowest
 	@$(MAKE) --no-print-directory VENV=.venv-lowest LOCKED=tests/requirements/lowest test
 
-test-fresh: ## run demo-check and test on minimal Debian chroots (as root, one hour; SUITES="bookworm trixie httpd-image", JOBS=1)
+test-fresh: $(VENV)/.installed ## run demo-check, test and the commands of docs on minimal Debian chroots (as root, one hour; SUITES="bookworm trixie httpd-image", PART=documentation, JOBS=1)
 	@tests/fresh/install.sh
-	@$(or $(PYTHON),python3) -m tests.fresh $(if $(JOBS),--jobs $(JOBS)) $(SUITES)
+	@$(BIN)/python -m tests.fresh $(if $(PART),--part $(PART)) $(if $(JOBS),--jobs $(JOBS)) $(SUITES)
 
 test-rgw: $(VENV)/.package ## run the tests with a real Ceph RGW and its STS, and install its packages (as root)
 	@tests/rgw/install.sh

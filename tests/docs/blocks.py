@@ -23,9 +23,9 @@ BEGIN = re.compile(r"<!--\s*test:")
 NONE = re.compile(r"none because (\S.*)")
 #: For each language of a block, the keys that its comment may have.
 KEYS: Mapping[str, frozenset[str]] = {
-    "apache": frozenset({"in", "with", "modules", "get", "file"}),
-    "console": frozenset({"server", "fresh", "status", "file"}),
-    "sh": frozenset({"server", "fresh", "status", "file"}),
+    "apache": frozenset({"in", "with", "modules", "get", "file", "fresh"}),
+    "console": frozenset({"server", "fresh", "status", "file", "input"}),
+    "sh": frozenset({"server", "fresh", "status", "file", "input"}),
     "python": frozenset({"file"}),
     "json": frozenset({"file"}),
     "vcl": frozenset({"file"}),
@@ -50,6 +50,7 @@ VALUES: Mapping[str, re.Pattern[str]] = {
     "get": re.compile(r"([A-Z]+ )?/\S* [1-5]\d\d(, ([A-Z]+ )?/\S* [1-5]\d\d)*"),
     "fresh": re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"),
     "status": re.compile(r"\d+( \d+)*"),
+    "input": re.compile(r".*\S"),
     "file": re.compile(r"/?[\w.-]+(/[\w.-]+)*"),
 }
 
@@ -161,12 +162,15 @@ def all_blocks() -> Iterator[Block]:
             continue
 
 
-def parameters(*languages: str) -> list[ParameterSet]:
-    """The blocks in these languages as pytest's parameters. Those that are not tested are skipped, with the reason."""
+def parameters(*languages: str, skips: bool = True) -> list[ParameterSet]:
+    """The blocks in these languages as pytest's parameters.
+
+    ``skips``: those that are not tested are skipped, with the reason.
+    """
     found = []
     for block in all_blocks():
         if block.language in languages:
             reason = block.untested_because
-            marks = [pytest.mark.skip(reason=f"{block.id}: {reason}")] if reason else []
+            marks = [pytest.mark.skip(reason=f"{block.id}: {reason}")] if reason and skips else []
             found.append(pytest.param(block, id=block.id, marks=marks))
     return found

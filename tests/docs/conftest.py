@@ -14,6 +14,7 @@ from tests.certificates import Certificate
 from tests.docs.blocks import all_blocks
 from tests.docs.completion import WAYS, completed
 from tests.docs.names import Names, bucket_names
+from tests.docs.shell import AUTHORITIES
 from tests.httpd.conftest import certificate as certificate
 from tests.httpd.conftest import localhost_names as localhost_names
 from tests.httpd.server import Httpd
@@ -37,7 +38,8 @@ def servers(certificate: Certificate) -> Iterator[dict[str, EmbeddedS3]]:
 @pytest.fixture
 def names(servers: dict[str, EmbeddedS3], certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     """The names of a test. httpd's children can read its folder."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.root))  # in the place of the system's list, for Python
+    for variable in AUTHORITIES:
+        monkeypatch.setenv(variable, str(certificate.root))  # in the place of the system's list
     with tempfile.TemporaryDirectory(prefix="docs-") as folder:
         Path(folder).chmod(0o755)
         yield Names(servers, certificate, Path(folder))

@@ -1,5 +1,7 @@
 """Each block of Apache's configuration is accepted by httpd, and the buckets that it mounts are served.
 
+So are the examples in the comments of the files that httpd includes. tests/httpd/test_examples.py tests those that an
+operator copies.
 A block in the syntax of mod_unified_s3_auth is converted by ``usp-s3 convert`` first.
 """
 
@@ -18,6 +20,7 @@ from tests.docs import identity
 from tests.docs.blocks import Block, parameters
 from tests.docs.completion import completed
 from tests.docs.names import Mount, Names, mounts, settings_of
+from tests.docs.pages import ROOT
 from tests.httpd.conftest import ONE_CHILD
 from tests.httpd.machine import has_module, modules_directory, static_modules
 from tests.httpd.server import MODULES, Httpd
@@ -26,7 +29,21 @@ from usp_s3_wsgi.configtest.apache_syntax import parse, walk
 KEY = "film/film.mp4"
 
 
-@pytest.mark.parametrize("block", parameters("apache"))
+def commented_example(file: str, first: str, last: str) -> Block:
+    """The example in the comments of a file that httpd includes."""
+    text = (ROOT / file).read_text("utf-8")
+    before, begin, rest = text.partition(f"#   {first}")
+    example = begin + rest[: rest.index(last) + len(last)] + "\n"
+    return Block(file, before.count("\n") + 1, "apache", example.replace("#   ", ""))
+
+
+COMMENTED = [
+    commented_example("apache/include/gateway.conf", "WSGIScriptAlias", "</Location>"),
+    commented_example("apache/include/proxy.conf", "SSLProxyEngine", "</Proxy>"),
+]
+
+
+@pytest.mark.parametrize("block", [*parameters("apache"), *(pytest.param(block, id=block.id) for block in COMMENTED)])
 def test_block(
     block: Block,
     names: Names,
@@ -129,3 +146,41 @@ def put_objects(names: Names, served: list[Mount], requests: list[Request]) -> N
             for bucket in names.buckets.values():
                 for key in {path.lstrip("/"), path.lstrip("/").partition("/")[2]} - {""}:
                     names.s3(bucket.url).put(bucket.name, key, f"{key} of the bucket {bucket.name}\n".encode())
+
+
+LOCATION = """\
+<Location /media>
+  SetEnv S3BucketURL https://s3.example/films/
+  SetEnv S3AccessKey AK
+  SetEnv S3SecretKey SK
+  SetEnv S3UseHeaders perhaps
+</Location>
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("Lisen 80\n", {}),
+        ("SetEnv S3Regoin eu-central-1\n", {"in": "gateway"}),
+        ("SetEnv S3Retries many\n", {"in": "gateway"}),
+        ("SetEnv S3Retries 3\n", {"in": "proxy"}),
+        ("RedirectMatch ^/media /\n", {"with": "gateway"}),
+        ("Require all denied\n", {"in": "proxy"}),
+        ("LogLevel warn\n", {"with": "gateway", "get": "/media/film/film.mp4 404"}),
+        ("LogLevel warn\n", {"with": "gateway", "get": "/media/none 404, /other/film.mp4 200"}),
+        ('RewriteEngine on\nRewriteRule "^/media/(.*)" "/media/x/$1" [PT]\n', {"with": "gateway"}),
+        (LOCATION, {}),
+        ("LoadModule unified_s3_auth_module modules/mod_unified_s3_auth.so\nS3Region x\n", {}),
+    ],
+)
+def test_a_wrong_block_fails(
+    text: str,
+    keys: dict[str, str],
+    names: Names,
+    localhost_names: Path,
+    stop: Callable[[Httpd], None],
+    request: pytest.FixtureRequest,
+) -> None:
+    with pytest.raises(AssertionError):
+        test_block(Block("x.md", 1, "apache", text, keys), names, localhost_names, stop, request)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.blocks import Block, parameters
 from tests.docs.links import inline_code, link_error, links, slugs
 from tests.docs.pages import ROOT, linked_pages, name, pages, parse_markdown
 
@@ -60,6 +61,14 @@ def is_missing(code: str) -> bool:
 def test_each_file_that_is_named_exists(path: Path) -> None:
     found = inline_code(path.read_text("utf-8"))
     assert [f"{name(path)}:{line}: {code}" for line, code in found if is_missing(code)] == []
+
+
+@pytest.mark.parametrize("block", parameters("console", "sh", skips=False))
+def test_each_target_and_file_of_a_command_exists(block: Block) -> None:
+    """Also in the blocks that are not run."""
+    targets = re.findall(r"^(?:\$ )?(make [a-z][a-z-]*)", block.text, re.MULTILINE)
+    paths = re.findall(rf"(?<=\s)(?:{'|'.join(FOLDERS)})/[\w./*-]*", re.sub(r"(?m)\s#\s.*", "", block.text))
+    assert [name for name in [*targets, *paths] if is_missing(name)] == []
 
 
 @pytest.mark.xfail(reason="README is still to be replaced")

@@ -15,8 +15,7 @@ KEY, OBJECT = "film/film.mp4", b"a film\n" * 1000
 
 
 @pytest.mark.parametrize("block", parameters("python"))
-def test_python_block(block: Block, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(names.certificate.root))
+def test_python_block(block: Block, names: Names) -> None:
     program = names.localized_script(block.text)
     for bucket in names.buckets.values():
         names.s3(bucket.url).put(bucket.name, KEY, OBJECT)

@@ -1,16 +1,18 @@
-"""The two commands of README on minimal Debian machines: ``make test-fresh``, as root.
+"""The two commands of README, and the commands of the documentation, on minimal Debian machines: ``make test-fresh``.
 
-    python3 -m tests.fresh                                 # bookworm, trixie and the httpd image's layout: an hour
-    python3 -m tests.fresh --jobs 3 trixie httpd-image
+    .venv/bin/python -m tests.fresh                        # bookworm, trixie and the httpd image's layout: an hour
+    .venv/bin/python -m tests.fresh --jobs 3 trixie httpd-image
+    .venv/bin/python -m tests.fresh --part documentation bookworm
 
 Each machine is a chroot: a minimal Debian of any suite (minbase with git, make and ca-certificates), or the layout of
 the official httpd image. HEAD of this clone is cloned into it, and ``make demo-check`` and ``make test`` run there: as
 root, in a folder that only root can read; and as an ordinary user, for whom the first call must name the missing Debian
-packages. These packages are installed, and the same call must succeed.
+packages. These packages are installed, and the same call must succeed. On further machines the commands of the
+documentation run as root, word by word (documentation.py).
 
 pip's index, CA and proxy are those of the caller (PIP_INDEX_URL, PIP_CERT, https_proxy and the like). The base machines
 and the logs of the last runs are kept in a folder (--cache, or FRESH_CACHE). The exit status is 1 if anything failed.
-Only Python and the packages of tests/fresh/install.sh are needed.
+The virtual environment of the tests and the packages of tests/fresh/install.sh are needed.
 """
 
 from __future__ import annotations
@@ -21,37 +23,20 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-IMAGE = "httpd-image"
+from tests.fresh import documentation
+from tests.fresh.machine import IMAGE, LIMIT, UID, Machine, SetupError, base_image, last_line, machine, say
+
+ROOT = Path(__file__).resolve().parents[2]
 SUITES = ("bookworm", "trixie", IMAGE)
 USERS = ("root", "tester")
 COMMANDS = ("make demo-check", "make test")
-#: The default search path, without the caller's additions.
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: The official image has this folder first.
-IMAGE_PATH = "/usr/local/apache2/bin"
-#: The variables by which pip and apt-get reach the network.
-FORWARDED_VARIABLES = (
-    "PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_DEFAULT_TIMEOUT "
-    "http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY"
-).split()
-CA_FILE = "usr/local/share/pip-ca.pem"
-#: The time limit of a command in seconds, far longer than any should need.
-LIMIT = 3600
-UID = 1000
-
-
-class SetupError(Exception):
-    """A machine could not be set up; the message says why."""
+PARTS = ("commands", "documentation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,88 +52,6 @@ class Row:
     skipped: int
     ok: bool
     note: str = ""
-
-
-# --- machines
-
-
-class Machine:
-    """A folder with a Debian system."""
-
-    def __init__(self, folder: Path, suite: str, log: Path) -> None:
-        self.folder, self.suite, self.log = folder, suite, log
-        self._environment = {
-            "PATH": f"{IMAGE_PATH}:{PATH}" if suite == IMAGE else PATH,
-            "TERM": "dumb",
-            **{name: os.environ[name] for name in FORWARDED_VARIABLES if os.environ.get(name)},
-        }
-        if ca := os.environ.get("PIP_CERT"):
-            shutil.copyfile(ca, folder / CA_FILE)
-            (folder / CA_FILE).chmod(0o644)
-            self._environment["PIP_CERT"] = f"/{CA_FILE}"
-
-    def run(self, command: str, user: str = "root", directory: str = "/") -> tuple[int, str]:
-        """Run a shell command in the machine; returns its exit status and its output, which is also logged."""
-        is_root = user == "root"
-        home = "/root" if is_root else f"/home/{user}"
-        line = ["env", "-i", f"HOME={home}", f"USER={user}", f"LOGNAME={user}"]
-        line += [f"{name}={value}" for name, value in self._environment.items()]
-        line += ["sh", "-c", 'cd "$1" && eval "$2"', "sh", directory, command]
-        # In separate namespaces: all mounts and processes end with the command.
-        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-        inside = [str(HERE / "chroot.sh"), str(self.folder), *([] if is_root else [f"--userspec={UID}:{UID}"]), *line]
-        with self.log.open("a+b") as log:
-            log.write(f"\n=== {user}, {directory}: {command}\n".encode())
-            log.flush()
-            begin = log.tell()
-            try:
-                status = subprocess.run(
-                    [*namespaces, *inside], stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=LIMIT, check=False
-                ).returncode
-            except subprocess.TimeoutExpired:
-                status = 124
-                log.write(f"\n=== not finished within {LIMIT} seconds\n".encode())
-            log.seek(begin)
-            return status, log.read().decode("utf-8", "replace")
-
-    def run_checked(self, command: str) -> None:
-        """Run a shell command in the machine as root. Raises: SetupError."""
-        status, output = self.run(command)
-        if status:
-            raise SetupError(f"{command}: {last_line(output)} ({self.log})")
-
-
-@contextmanager
-def machine(base: Path, suite: str, log: Path) -> Iterator[Machine]:
-    """A new machine from a tar file; it is removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{suite}.", dir=base.parent))
-    try:
-        folder.chmod(0o755)
-        log.unlink(missing_ok=True)
-        subprocess.run(["tar", "-xpf", str(base), "-C", str(folder)], check=True, timeout=LIMIT)
-        yield Machine(folder, suite, log)
-    finally:
-        subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=True, timeout=LIMIT)
-
-
-def base_image(suite: str, cache: Path) -> Path:
-    """The tar file of a base machine, made if it is not cached. Raises: SetupError."""
-    base, partial = cache / f"{suite}.tar", cache / f"{suite}.partial.tar"
-    if base.exists():
-        return base
-    say(f"{suite}: making the base machine")
-    if suite == IMAGE:
-        with machine(base_image("trixie", cache), suite, cache / f"{suite}.log") as made:
-            shutil.copy(HERE / "httpd_image.sh", made.folder / "root")
-            made.run_checked("sh /root/httpd_image.sh && rm /root/httpd_image.sh")
-            subprocess.run(["tar", "-cf", str(partial), "-C", str(made.folder), "."], check=True, timeout=LIMIT)
-    else:
-        command = ["mmdebstrap", "--variant=minbase", "--include=git,make,ca-certificates", suite, str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
-        if done.returncode:
-            raise SetupError(f"mmdebstrap {suite}: {last_line(done.stderr)}")
-    partial.rename(base)
-    return base
 
 
 # --- the two commands
@@ -222,6 +125,26 @@ def counts(output: str) -> tuple[int, int, int]:
     return found.get("passed", 0), found.get("failed", 0) + errors, found.get("skipped", 0)
 
 
+def run_documentation(suite: str, name: str, base: Path, bundle: Path) -> list[Row]:
+    """Run the commands of the documentation with this name on a new machine of this suite, as root."""
+    command = f"documentation: {name}"
+    with machine(base, suite, base.parent / f"{suite}-documentation-{name}.log") as fresh:
+        say(f"{suite}, {command}: started; the log is {fresh.log}")
+        shutil.copy(bundle, fresh.folder / "clone.bundle")
+        started = time.monotonic()
+        try:
+            fresh.run_checked(documentation.PREPARATION)
+            steps = documentation.steps_of(documentation.fresh_blocks(), name)
+            script = documentation.script(steps)
+            _, output = fresh.run(script, directory=documentation.CLONE, shell="bash", has_own_network=True)
+            passed, note = documentation.result(steps, output)
+        except SetupError as error:
+            passed, note = 0, str(error)
+        row = Row(suite, "root", command, time.monotonic() - started, passed, 1 if note else 0, 0, not note, note)
+        say(f"{suite}, {command}: {'ok' if row.ok else 'FAILED'}, {row.seconds:.0f} s {note}")
+        return [row]
+
+
 # --- the command line
 
 
@@ -242,9 +165,13 @@ def main() -> int:
             say(f"{suite} is not available here and not tested: {error}")
             rows.append(Row(suite, "", "", 0, 0, 0, 0, suite == IMAGE, "not available here"))
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        futures = [
-            pool.submit(run_commands, suite, user, base, bundle) for suite, base in bases.items() for user in USERS
-        ]
+        futures = []
+        for suite, base in bases.items():
+            if "documentation" in arguments.parts:
+                names = documentation.names_for(suite)
+                futures += [pool.submit(run_documentation, suite, name, base, bundle) for name in names]
+            if "commands" in arguments.parts:
+                futures += [pool.submit(run_commands, suite, user, base, bundle) for user in USERS]
         rows += [row for future in futures for row in future.result()]
     print(table(rows))
     return 0 if all(row.ok for row in rows) else 1
@@ -256,6 +183,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "suites", nargs="*", default=SUITES, help=f"{IMAGE}, or names of Debian suites (default: {' '.join(SUITES)})"
     )
+    parser.add_argument(
+        "--part",
+        dest="parts",
+        action="append",
+        choices=PARTS,
+        help="only the two commands of README, or only those of the documentation",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="number of machines that run at the same time (1)")
     parser.add_argument(
         "--cache",
@@ -264,6 +198,7 @@ def parse_arguments() -> argparse.Namespace:
         help="the folder for base machines and logs (default: $FRESH_CACHE or /var/tmp/usp_s3_wsgi-fresh)",
     )
     arguments = parser.parse_args()
+    arguments.parts = arguments.parts or PARTS
     if os.geteuid():
         parser.error("only root can make the machines")
     return arguments
@@ -271,24 +206,14 @@ def parse_arguments() -> argparse.Namespace:
 
 def table(rows: Sequence[Row]) -> str:
     """The table of all results, followed by the notes."""
-    lines = [f"{'suite':<12} {'user':<7} {'command':<24} {'passed':>6} {'failed':>6} {'skipped':>7} {'seconds':>7}"]
+    lines = [f"{'suite':<12} {'user':<7} {'command':<27} {'passed':>6} {'failed':>6} {'skipped':>7} {'seconds':>7}"]
     lines += [
-        f"{row.suite:<12} {row.user:<7} {row.command:<24} {row.passed:>6} {row.failed:>6} {row.skipped:>7} "
+        f"{row.suite:<12} {row.user:<7} {row.command:<27} {row.passed:>6} {row.failed:>6} {row.skipped:>7} "
         f"{row.seconds:>7.0f}  {'ok' if row.ok else 'FAILED'}"
         for row in rows
     ]
     lines += [f"{row.suite}, {row.user}, {row.command}: {row.note}" for row in rows if row.note]
     return "\n".join(["", *lines])
-
-
-def last_line(text: str) -> str:
-    """The last line that is not empty."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")
-
-
-def say(progress: str) -> None:
-    """Print a progress message."""
-    print(f"==> {progress}", flush=True)
 
 
 if __name__ == "__main__":
