@@ -185,7 +185,7 @@ def test_a_cache_stores_and_revalidates(httpd: Httpd, s3: EmbeddedS3) -> None:
 
 
 def test_a_cache_behind_access_rules_is_asked_once(s3: EmbeddedS3, checked: list[Httpd]) -> None:
-    """With CacheQuickHandler Off mod_cache is a handler. If it ran twice, it would store a stale body as a fresh one."""
+    """With CacheQuickHandler Off mod_cache is a handler. Run twice, it would store a stale body as a fresh one."""
     s3.put(BUCKET, "stale.ts", DATA, headers={"Cache-Control": "max-age=0"})
     server = Httpd(
         section("/media", s3)
