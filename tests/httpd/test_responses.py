@@ -184,6 +184,24 @@ def test_a_cache_stores_and_revalidates(httpd: Httpd, s3: EmbeddedS3) -> None:
     assert s3.requests()[-1]["status"] == 304
 
 
+def test_a_cache_behind_access_rules_is_asked_once(s3: EmbeddedS3, checked: list[Httpd]) -> None:
+    """With CacheQuickHandler Off mod_cache is a handler. Run twice, it would store a stale body as a fresh one."""
+    s3.put(BUCKET, "stale.ts", DATA, headers={"Cache-Control": "max-age=0"})
+    server = Httpd(
+        section("/media", s3)
+        + "CacheRoot ${ROOT}/run/cache\nCacheEnable disk /media\nCacheHeader on\nCacheQuickHandler Off\n"
+        + "LogLevel cache:debug\n"
+    )
+    checked.append(server)
+    server.start()
+    server.expect_error(r"\[cache:debug\]")
+    (server.root / "run" / "cache").mkdir()
+    (server.root / "run" / "cache").chmod(0o777)
+    assert server.fetch("/media/stale.ts").body == DATA
+    assert sum("AH00757: Adding CACHE_SAVE filter" in line for line in server.errors()) == 1
+    fetch_until_cache_status(server, "/media/stale.ts", "REVALIDATE")
+
+
 def test_a_secret_file_that_changes(s3: EmbeddedS3, checked: list[Httpd]) -> None:
     text = without_setting(section("/media", s3, "SetEnv S3SecretKeyFile ${ROOT}/secret"), "S3SecretKey")
     server = Httpd(text)

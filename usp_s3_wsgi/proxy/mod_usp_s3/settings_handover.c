@@ -239,6 +239,12 @@ static int handle_gateway_request(request_rec *r)
 
 void usp_s3_register_settings_handover(void)
 {
+    /*
+     * With "CacheQuickHandler Off" mod_cache's handler inserts its filters. It must run once, in the ap_run_handler above: twice,
+     * a body would be stored twice, and a stale one as a fresh one.
+     */
+    static const char *const successors[] = {"mod_cache.c", NULL};
+
     ap_hook_insert_filter(hand_over_settings, NULL, NULL, APR_HOOK_REALLY_LAST);
-    ap_hook_handler(handle_gateway_request, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_handler(handle_gateway_request, NULL, successors, APR_HOOK_REALLY_FIRST);
 }
