@@ -35,7 +35,7 @@ lock() {
 printf '%s\n' pip setuptools wheel | lock build
 echo mod_wsgi-standalone | lock standalone
 required httpd | lock newest/httpd
-required - test lint | lock newest/test
+required - test lint coverage | lock newest/test
 required bench | lock bench --constraints tests/requirements/newest/test.txt
 required servers | lock servers --constraints tests/requirements/newest/test.txt
 # atheris has only wheels, and 3.1 has none for Python 3.11.

@@ -38,7 +38,7 @@ def locked_versions(*names: str) -> dict[str, list[Version]]:
 @pytest.mark.parametrize(
     ("extras", "files"),
     [
-        (["", "test", "lint", "aws"], ["newest/test"]),
+        (["", "test", "lint", "coverage", "aws"], ["newest/test"]),
         (["httpd"], ["newest/httpd"]),
         (["httpd"], ["lowest/httpd"]),
         (["", "test", "aws"], ["lowest/test"]),
