@@ -1,6 +1,6 @@
 /*
  * Memory of APR's pools for AddressSanitizer, preloaded into httpd. A pool takes large blocks from malloc and divides them, so
- * that a read behind an allocation, or after the pool's end, stays within a block. Here each allocation is one of malloc, and is
+ * that a read behind an allocation, or after the pool's end, stays within a block. Here malloc makes each allocation, which is
  * freed when its pool is cleared or destroyed, as in an APR that is built with --enable-pool-debug.
  */
 

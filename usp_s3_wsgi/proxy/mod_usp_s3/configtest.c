@@ -420,8 +420,8 @@ static int is_restart(void)
 }
 
 /*
- * Hook check_config. An error makes "httpd -t" fail, so that a reload that tests first is not done. It does not make a start or a
- * restart fail: a missing secret file must not take down the other sites of the server, and an error of this hook at a
+ * Hook check_config. An error makes "httpd -t" fail, so that a reload that tests first is not done. It does not make a start or
+ * a restart fail: a missing secret file must not take down the other sites of the server, and an error of this hook at a
  * graceful restart ends httpd.
  */
 static int check_in_test(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)

@@ -12,6 +12,9 @@
 #include "mod_usp_s3.h"
 
 #define NOT_VALIDATED "S3's response could not be validated"
+#define NO_SIGNER \
+    "this process has no signer: proxy.conf is not included, or its WSGIImportScript failed at the start of this process " \
+    "(see above)"
 
 /* The header names for a request method or a response status, terminated by NULL. */
 typedef struct {
@@ -298,8 +301,7 @@ int usp_s3_sign_request(request_rec *r, signed_request *request, char **url)
     int status = OK, is_logged;
 
     if (!sign_request_callback || !Py_IsInitialized()) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_NO_SIGNER) "this process has no signer: "
-                      "proxy.conf is not included, or its WSGIImportScript failed at the start of this process (see above)");
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_NO_SIGNER) NO_SIGNER);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     if (!request->settings.rejection && usp_s3_sign_with_template(r, request, url))
@@ -487,8 +489,8 @@ static int parse_unreserved(usp_s3_shared_tables *tables, PyObject *characters)
 
 /*
  * Parse the SharedTables: (request_headers, response_headers, dated_conditions, gzip_codings, upload_coding,
- * default_content_type, unreserved, max_header_size, max_error_document_size). Returns whether they are valid, else an exception
- * is set.
+ * default_content_type, unreserved, max_header_size, max_error_document_size). Returns whether they are valid, else an
+ * exception is set.
  */
 static int parse_shared_tables(apr_pool_t *pool, PyObject *tuple, header_list **by_method, header_list **by_status,
                                usp_s3_shared_tables *tables)

@@ -94,7 +94,7 @@ int usp_s3_has_bucket_url(const apr_array_header_t *all)
 int usp_s3_has_credentials(const apr_array_header_t *all)
 {
     static const char *const names[] = {"S3AccessKey", "S3AccessKeyFile", "S3SecretKey", "S3SecretKeyFile",
-                                        "S3CredentialSource", "S3Profile", "S3RoleARN", NULL};
+                                        "S3CredentialSource", "S3Profile", "S3RoleARN", NULL,};
     const char *const *name;
 
     for (name = names; *name; name++) {

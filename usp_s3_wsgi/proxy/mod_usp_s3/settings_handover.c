@@ -66,7 +66,7 @@ static int is_secret(const char *name)
 {
     static const char *const secrets[] = {
         "S3AccessKey", "S3SecretKey", "S3SecurityToken", "S3RoleExternalId", "S3FallbackAccessKey", "S3FallbackSecretKey",
-        "S3FallbackSecurityToken", "S3FallbackRoleExternalId", NULL};
+        "S3FallbackSecurityToken", "S3FallbackRoleExternalId", NULL,};
     const char *const *secret;
 
     for (secret = secrets; *secret; secret++) {
@@ -187,7 +187,7 @@ static void hand_over_settings(request_rec *r)
      * gateway's Python may be in another process than this module: a test compares the names with forwarded_headers.py.
      */
     static const char *const of_request[] = {"PATH_INFO", "HTTP_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
-                                             "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", NULL};
+                                             "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", NULL,};
     const char *const *name, *error;
 
     apr_table_unset(r->subprocess_env, HANDOVER_VARIABLE);

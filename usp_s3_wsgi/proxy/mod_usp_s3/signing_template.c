@@ -211,8 +211,8 @@ static apr_status_t free_algorithms(void *data)
 }
 
 /*
- * In each child, not before the fork: the parent unloads and loads this module at each restart, and signs nothing. The pool ends
- * before the module is unloaded, and before OpenSSL's own exit handler runs.
+ * In each child, not before the fork: the parent unloads and loads this module at each restart, and signs nothing. The pool
+ * ends before the module is unloaded, and before OpenSSL's own exit handler runs.
  */
 static void load_algorithms(apr_pool_t *child, server_rec *server)
 {
