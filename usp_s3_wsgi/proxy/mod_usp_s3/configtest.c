@@ -348,8 +348,8 @@ static int check(apr_pool_t *pool, server_rec *server, int is_test)
     configuration.length = 0;
     append_configuration(&configuration, is_test);
     if ((error = run_check(pool, &configuration, &output)))
-        log_line(server, is_test, APLOG_WARNING, apr_pstrcat(pool, USP_S3_LOGNO(USP_S3_CODE_NOT_CHECKED)
-                                                             "could not check the S3 settings: ", error, NULL));
+        log_line(server, is_test, APLOG_WARNING,
+                 apr_pstrcat(pool, USP_S3_LOGNO(USP_S3_CODE_NOT_CHECKED) "could not check the S3 settings: ", error, NULL));
     else
         errors = log_findings(pool, server, is_test, &output);
     free(output.bytes);
