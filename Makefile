@@ -2,10 +2,11 @@
 VENV    := .venv
 LOCKED  := tests/requirements/newest
 BIN     := $(VENV)/bin
+C_FILES := $(sort $(shell find usp_s3_wsgi tests -name "*.[ch]"))
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers sanitize soak fuzz bench lint lint-c lock format clean
+.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers sanitize soak fuzz bench lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,10 +54,22 @@ bench: $(VENV)/.package ## measure the speed, compared with nginx and Traffic Se
 	@tests/bench/install.sh $(VENV)
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
 
-lint: lint-c ## run ruff, mypy --strict, and the C compiler with warnings as errors
+lint: lint-c ## run ruff, mypy --strict, typos, clang-format, and the C compiler with warnings as errors
+	@$(MAKE) --no-print-directory lint-ruff lint-mypy lint-typos lint-clang-format
+
+# The hooks of .pre-commit-config.yaml call these. They have no prerequisites: a commit must not renew the virtual environment.
+lint-ruff:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-mypy:
 	$(BIN)/mypy
+
+lint-typos:
+	$(BIN)/typos
+
+lint-clang-format:
+	@$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
 # Not in setup.py: a warning of a newer compiler must not break an installation. -isystem: no warnings from the headers.
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wformat=2 -Werror
@@ -67,9 +80,10 @@ lint-c: $(VENV)/.package ## compile the C code of usp_s3_module with warnings as
 	@headers=$$($(BIN)/python -c '$(HEADERS)') && for source in usp_s3_wsgi/proxy/mod_usp_s3/*.c; do \
 	  $(CC) -O2 -c -o /dev/null $(WARNINGS) -D_REENTRANT -D_GNU_SOURCE $$headers $$source || exit 1; done
 
-format: $(VENV)/.package ## format the code with ruff
+format: $(VENV)/.package ## format the code with ruff and clang-format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(C_FILES)
 
 lock: $(VENV)/.package ## update the locked versions of tests and demo, within the ranges of setup.cfg
 	@tests/requirements/lock.sh $(VENV)
