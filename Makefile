@@ -6,7 +6,7 @@ C_FILES := $(sort $(shell find usp_s3_wsgi tests -name "*.[ch]"))
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers sanitize soak fuzz bench lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
+.PHONY: help install demo demo-check test test-lowest coverage test-fresh test-rgw test-servers sanitize soak fuzz bench lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ test: $(VENV)/.package ## run the tests: unit tests, official vectors, botocore,
 
 test-lowest: ## run the tests with the lowest versions that setup.cfg allows, in .venv-lowest
 	@$(MAKE) --no-print-directory VENV=.venv-lowest LOCKED=tests/requirements/lowest test
+
+coverage: $(VENV)/.package ## run the tests without httpd, and fail if they run too few lines and branches of the package (3 minutes)
+	@$(BIN)/coverage run -m pytest -q tests/unit tests/faults tests/identity --ignore tests/identity/test_httpd.py
+	@$(BIN)/coverage report
 
 test-fresh: ## run demo-check and test on minimal Debian chroots (as root, one hour; SUITES="bookworm trixie httpd-image", JOBS=1)
 	@tests/fresh/install.sh
