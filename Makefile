@@ -6,7 +6,8 @@ C_FILES := $(sort $(shell find usp_s3_wsgi tests -name "*.[ch]"))
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest coverage test-fresh test-rgw test-servers sanitize soak fuzz bench lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
+.PHONY: help install demo demo-check test test-lowest coverage test-fresh test-rgw test-servers sanitize soak fuzz bench docs \
+  lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +59,11 @@ bench: $(VENV)/.package ## measure the speed, compared with nginx and Traffic Se
 	@tests/bench/install.sh $(VENV)
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
 
+docs: $(VENV)/.package ## build the documentation in build/docs, with warnings as errors (the first time as root, for graphviz)
+	@docs/install.sh $(VENV)
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
+
 lint: lint-c ## run ruff, mypy --strict, typos, clang-format, and the C compiler with warnings as errors
 	@$(MAKE) --no-print-directory lint-ruff lint-mypy lint-typos lint-clang-format
 
@@ -89,7 +95,7 @@ format: $(VENV)/.package ## format the code with ruff and clang-format
 	$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(C_FILES)
 
-lock: $(VENV)/.package ## update the locked versions of tests and demo, within the ranges of setup.cfg
+lock: $(VENV)/.package ## update the locked versions of tests and demo, within the ranges of setup.cfg (KEEP=1 only adds and removes packages)
 	@tests/requirements/lock.sh $(VENV)
 
 install: $(VENV)/.package ## only install what is missing

@@ -15,7 +15,7 @@ from usp_s3_wsgi.errors import GatewayError, LogCode
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(usp_s3_wsgi.__file__).parent
-DOCUMENTED = re.findall(r"^\| (USPS3\d{4}) \|", (ROOT / "docs" / "errors.md").read_text("utf-8"), re.MULTILINE)
+DOCUMENTED = re.findall(r"^### (USPS3\d{4}): ", (ROOT / "docs" / "errors.md").read_text("utf-8"), re.MULTILINE)
 C_CODES = re.findall(r'"(USPS3\d{4})"', (ROOT / "usp_s3_wsgi/proxy/mod_usp_s3/log_codes.h").read_text("utf-8"))
 CODES = [*LogCode, *FindingCode, *C_CODES]
 EXCEPTIONS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, GatewayError)]

@@ -57,7 +57,8 @@ def _address_ttl(text: str) -> float:
     return seconds
 
 
-_PARAMETERS: dict[str, Callable[[str], Any]] = {
+#: The parser of each parameter.
+PARAMETERS: dict[str, Callable[[str], Any]] = {
     "connectiontimeout": _duration("s", 0.001),
     "timeout": _duration("s", 0.001),
     "ttl": _duration("s", 1),
@@ -76,12 +77,12 @@ def parse(text: str) -> ProxySet:
     values: dict[str, Any] = {}
     for word in text.split():
         name, equals, value = word.partition("=")
-        if name not in _PARAMETERS or not equals:
-            raise ValueError("must be name=value with the names " + " ".join(_PARAMETERS))
+        if name not in PARAMETERS or not equals:
+            raise ValueError("must be name=value with the names " + " ".join(PARAMETERS))
         if name in values:
             raise ValueError(f"must not have {name} twice")
         try:
-            values[name] = _PARAMETERS[name](value)
+            values[name] = PARAMETERS[name](value)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
     if "disablereuse" in values:

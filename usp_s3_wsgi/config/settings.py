@@ -64,12 +64,14 @@ class Settings:
 class Setting(NamedTuple):
     """A row of the table. ``field`` is None for settings that :func:`parse` handles itself.
 
-    The default is that of the field in :class:`Settings`.
+    The default is that of the field in :class:`Settings`. ``since``: the first version of this package that has the
+    setting. docs/settings.md says what it means: "make docs" fails if it has no section for a row of this table.
     """
 
     name: str
     field: str | None
     parse: Callable[[str], Any]
+    since: str = "1.0.0"
 
 
 TABLE = (
@@ -85,22 +87,22 @@ TABLE = (
     Setting("S3UseHeaders", "use_headers", parsers.on_off),
     Setting("S3ProxySet", "proxy_set", proxy_set.parse),
     Setting("S3CredentialSource", "credential_source", parsers.credential_source),
-    Setting("S3Profile", "profile", parsers.profile),
-    Setting("S3RoleARN", "role_arn", parsers.role_arn),
-    Setting("S3RoleSessionName", "role_session_name", parsers.role_session_name),
-    Setting("S3RoleDuration", "role_duration", parsers.integer(900, 43_200)),
-    Setting("S3RoleExternalId", "role_external_id", parsers.external_id),
-    Setting("S3STSEndpoint", "sts_endpoint", parsers.endpoint),
-    Setting("S3RequesterPays", "requester_pays", parsers.on_off),
+    Setting("S3Profile", "profile", parsers.profile, since="1.3.0"),
+    Setting("S3RoleARN", "role_arn", parsers.role_arn, since="1.3.0"),
+    Setting("S3RoleSessionName", "role_session_name", parsers.role_session_name, since="1.3.0"),
+    Setting("S3RoleDuration", "role_duration", parsers.integer(900, 43_200), since="1.3.0"),
+    Setting("S3RoleExternalId", "role_external_id", parsers.external_id, since="1.3.0"),
+    Setting("S3STSEndpoint", "sts_endpoint", parsers.endpoint, since="1.3.0"),
+    Setting("S3RequesterPays", "requester_pays", parsers.on_off, since="1.3.0"),
     Setting("S3Expires", "expires", parsers.integer(1, 604_800)),
     Setting("S3Retries", "retries", parsers.integer(0, 10)),
     Setting("S3PassQuery", "pass_query", parsers.query_names),
     Setting("S3PassHeaders", "pass_headers", parsers.header_prefixes),
-    Setting("S3PassAcceptEncoding", "pass_accept_encoding", parsers.on_off),
+    Setting("S3PassAcceptEncoding", "pass_accept_encoding", parsers.on_off, since="1.7.0"),
     Setting("S3DeniedStatus", "denied_status", parsers.denied_status),
     Setting("S3CAFile", "ca_file", parsers.file),
-    Setting("S3FallbackURL", None, bucket_url.parse),
-    Setting("S3FallbackOn404", "fallback_on_404", parsers.on_off),
+    Setting("S3FallbackURL", None, bucket_url.parse, since="1.2.0"),
+    Setting("S3FallbackOn404", "fallback_on_404", parsers.on_off, since="1.2.0"),
 )
 _BY_NAME = {row.name: row for row in TABLE}
 #: Settings about the client, which are the same for both buckets. All others may differ for the fallback bucket.
