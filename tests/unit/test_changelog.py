@@ -1,4 +1,4 @@
-"""CHANGELOG.md keeps the form of https://keepachangelog.com/en/1.1.0, and its newest version is the package's version."""
+"""CHANGELOG.md keeps the form of https://keepachangelog.com/en/1.1.0. Its newest version is that of the package."""
 
 from __future__ import annotations
 
