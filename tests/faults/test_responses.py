@@ -1,4 +1,4 @@
-"""What the client gets for each response of S3: the table "What the client gets" of README, row by row."""
+"""What the client gets for each response of S3: the tables of docs/responses.md, row by row."""
 
 from __future__ import annotations
 

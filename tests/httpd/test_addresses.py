@@ -56,7 +56,7 @@ def test_the_gateway_does_not_wait_for_the_first_address(httpd: Httpd) -> None:
 
 
 def test_mod_proxy_tries_the_next_address_after_connectiontimeout(httpd: Httpd) -> None:
-    """Therefore README recommends a small connectiontimeout, and connections that are reused."""
+    """Therefore docs/proxy.md recommends a small connectiontimeout, and connections that are reused."""
     started = time.monotonic()
     assert httpd.fetch("/proxy/a.ts").body == b"/bucket/a.ts"
     assert time.monotonic() - started > TIMEOUT * 0.9

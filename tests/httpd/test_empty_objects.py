@@ -97,7 +97,7 @@ def test_empty_objects_in_http2(httpd: Httpd, way: str) -> None:
 
 
 def test_without_the_module_httpd_omits_content_length(s3: EmbeddedS3, httpd: Httpd) -> None:
-    """As README says. (A later httpd may have a directive for it.)"""
+    """As docs/responses.md says. (A later httpd may have a directive for it.)"""
     with WithoutModule(section("/embedded", s3)) as httpd_without_module:
         assert httpd_without_module.fetch("/embedded/empty").headers["Content-Length"] == "0"
         head = httpd_without_module.fetch("/embedded/empty", method="HEAD")

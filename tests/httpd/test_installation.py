@@ -1,4 +1,4 @@
-"""An installation in a running server: upgrade and removal as README says, and permissions."""
+"""An installation in a running server: upgrade and removal as docs/upgrade.md says, and permissions."""
 
 from __future__ import annotations
 

@@ -383,9 +383,8 @@ def level_and_text(line: str) -> tuple[str, str]:
 
 def test_the_lines_of_the_documentation_are_real(debug_httpd: Httpd) -> None:
     text = Path(__file__).parents[2].joinpath("docs", "logging.md").read_text()
-    # test_proxy_endpoint_state.py tests the lines about the next requests.
-    other_test = re.compile("; the (next requests|URL of ProxyPass)")
-    documented = [line for line in text.splitlines() if line.startswith("    [") and not other_test.search(line)]
+    blocks = re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    documented = [line for block in blocks for line in block.splitlines() if line.startswith("[")]
     before = len(debug_httpd.errors())
     not_found = CLIENT_ERRORS["not found"][0]
     steps = [not_found, CLIENT_ERRORS["not modified"][0], error(403, "SignatureDoesNotMatch")]

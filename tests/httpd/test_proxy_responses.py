@@ -348,7 +348,7 @@ def test_logs_and_status_pages_show_no_signature(httpd: Httpd, s3: EmbeddedS3) -
     assert "| ?client=query | 127.0.0.1:" in last
     assert last.endswith("| player/1 Basic eDp5 a=b 192.0.2.7")
     with urllib.request.urlopen(f"{httpd.url}/server-info", timeout=20) as page:
-        assert s3.secret_key.encode() in page.read()  # README warns of it
+        assert s3.secret_key.encode() in page.read()  # docs/security.md warns of it
 
 
 @pytest.mark.parametrize("mode", ["v4-query", "v2-query", "v4-header"])

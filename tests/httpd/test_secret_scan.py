@@ -23,7 +23,7 @@ from tests.s3 import EmbeddedS3
 
 PORT = free_port()
 SERVER_CONFIG = """
-# mod_dumpio and ssl:trace7 write all bytes of connections; README warns of them.
+# mod_dumpio and ssl:trace7 write all bytes of connections; docs/logging.md warns of them.
 LogLevel trace6
 ExtendedStatus On
 <Location /server-status>

@@ -109,7 +109,7 @@ LoadModule brotli_module "{modules_directory()}/mod_brotli.so"
     return "\n".join([*sections, h2c, ONE_CHILD, "KeepAliveTimeout 300"])
 
 
-#: Server, process, way. In daemon mode without the module, truncation behind a filter is not detected (see README).
+#: Server, process, way. In daemon mode without the module, truncation behind a filter is not detected: docs/gateway.md
 CASES = [
     *[("counted", mount, way) for mount in MOUNTS for way in WAYS],
     *[("bare", "embedded", way) for way in WAYS],
@@ -221,7 +221,7 @@ def test_other_streams_of_the_connection_continue(servers: dict[str, Httpd], mou
 
 @NEEDS_HTTP2
 def test_without_the_module_the_connection_ends_with_all_streams(servers: dict[str, Httpd]) -> None:
-    """As README says; and no truncated stream looks complete."""
+    """As docs/gateway.md says; and no truncated stream looks complete."""
     paths = [target("embedded", "plain", name) for name in ("whole", "cut", "whole")]
     with ScriptedS3(then=truncate_response, port=PORT):
         streams = http2.ask(servers["bare"].port, *({"path": path} for path in paths))

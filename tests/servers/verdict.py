@@ -37,7 +37,7 @@ def judge(case: Case, method: str, got: Response, fetch_directly: Callable[[bool
 
 
 def acceptable_responses(case: Case, method: str, direct: Response) -> tuple[Expected, ...]:
-    """What the client should get for this response of S3, right or wrong: README, "What the client gets"."""
+    """What the client should get for this response of S3, right or wrong: docs/responses.md."""
     if direct.status in {200, 206}:
         checked = {name: value for one in case.expected_for_client(method) for name, value in one.headers.items()}
         headers = {name: value and direct.headers.get(name) for name, value in checked.items()}
