@@ -2,10 +2,12 @@
 VENV    := .venv
 LOCKED  := tests/requirements/newest
 BIN     := $(VENV)/bin
+C_FILES := $(sort $(shell find usp_s3_wsgi tests -name "*.[ch]"))
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest test-fresh test-rgw test-servers sanitize soak fuzz bench docs lint lint-c lock format clean
+.PHONY: help install demo demo-check test test-lowest coverage test-fresh test-rgw test-servers sanitize soak fuzz bench docs \
+  lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +23,10 @@ test: $(VENV)/.package ## run the tests: unit tests, official vectors, botocore,
 
 test-lowest: ## run the tests with the lowest versions that setup.cfg allows, in .venv-lowest
 	@$(MAKE) --no-print-directory VENV=.venv-lowest LOCKED=tests/requirements/lowest test
+
+coverage: $(VENV)/.package ## run the tests without httpd, and fail if they run too few lines and branches of the package (3 minutes)
+	@$(BIN)/coverage run -m pytest -q tests/unit tests/faults tests/identity --ignore tests/identity/test_httpd.py
+	@$(BIN)/coverage report
 
 test-fresh: $(VENV)/.installed ## run demo-check, test and the commands of docs on minimal Debian chroots (as root, one hour; SUITES="bookworm trixie httpd-image", PART=documentation, JOBS=1)
 	@tests/fresh/install.sh
@@ -58,10 +64,22 @@ docs: $(VENV)/.package ## build the documentation in build/docs, with warnings a
 	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
 	@echo "open build/docs/index.html"
 
-lint: lint-c ## run ruff, mypy --strict, and the C compiler with warnings as errors
+lint: lint-c ## run ruff, mypy --strict, typos, clang-format, and the C compiler with warnings as errors
+	@$(MAKE) --no-print-directory lint-ruff lint-mypy lint-typos lint-clang-format
+
+# The hooks of .pre-commit-config.yaml call these. They have no prerequisites: a commit must not renew the virtual environment.
+lint-ruff:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-mypy:
 	$(BIN)/mypy
+
+lint-typos:
+	$(BIN)/typos
+
+lint-clang-format:
+	@$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
 # Not in setup.py: a warning of a newer compiler must not break an installation. -isystem: no warnings from the headers.
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wformat=2 -Werror
@@ -72,11 +90,12 @@ lint-c: $(VENV)/.package ## compile the C code of usp_s3_module with warnings as
 	@headers=$$($(BIN)/python -c '$(HEADERS)') && for source in usp_s3_wsgi/proxy/mod_usp_s3/*.c; do \
 	  $(CC) -O2 -c -o /dev/null $(WARNINGS) -D_REENTRANT -D_GNU_SOURCE $$headers $$source || exit 1; done
 
-format: $(VENV)/.package ## format the code with ruff
+format: $(VENV)/.package ## format the code with ruff and clang-format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(C_FILES)
 
-lock: $(VENV)/.package ## update the locked versions of tests and demo, within the ranges of setup.cfg
+lock: $(VENV)/.package ## update the locked versions of tests and demo, within the ranges of setup.cfg (KEEP=1 only adds and removes packages)
 	@tests/requirements/lock.sh $(VENV)
 
 install: $(VENV)/.package ## only install what is missing

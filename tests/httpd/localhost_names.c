@@ -28,8 +28,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     resolver *next = (resolver *)dlsym(RTLD_NEXT, "getaddrinfo");
     size_t length = node ? strlen(node) : 0;
 
-    if (length >= sizeof(end) && strcmp(node + length - (sizeof(end) - 1), end) == 0)
-    {
+    if (length >= sizeof(end) && strcmp(node + length - (sizeof(end) - 1), end) == 0) {
         if (strncmp(node, "two.", 4) == 0)
             return both(next, service, hints, result);
         node = "127.0.0.1";

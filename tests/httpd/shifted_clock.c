@@ -1,6 +1,8 @@
-/* The wall clock is CLOCK_SHIFT seconds fast, or slow where that is negative. Preloaded into an httpd it stands in for a server
-   whose clock nobody sets; into a radosgw: what it signs ends so much sooner or later by the other clocks. The monotonic clocks,
-   by which both wait, stay as they are. */
+/*
+ * The wall clock is CLOCK_SHIFT seconds fast, or slow if that is negative. Preloaded into an httpd, it stands in for a server with
+ * a wrong clock; preloaded into a radosgw, the credentials that it issues expire earlier or later by other clocks. Monotonic
+ * clocks, which both use for timeouts, stay as they are.
+ */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

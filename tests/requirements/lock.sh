@@ -3,7 +3,8 @@
 # run at both ends of them: "make test" with newest/, "make test-lowest" with lowest/. Each file is valid for all versions
 # of Python and all machines.
 #
-# usage: tests/requirements/lock.sh VENV     the virtual environment that uv is installed into
+# usage: tests/requirements/lock.sh VENV     the virtual environment that uv is installed into; environment: KEEP
+# KEEP=1 keeps the locked versions, and only adds and removes packages.
 set -eu
 umask 022
 venv=$1
@@ -21,13 +22,15 @@ for name in sys.argv[1:]:
     print(config["options"]["install_requires"] if name == "-" else config["options.extras_require"][name])
 PYTHON
 }
-# Lock the requirements from standard input to the newest versions, independent of the current contents of the file.
+# Lock the requirements from standard input: to the newest versions, independent of the current contents of the file, if not KEEP.
+upgrade=--upgrade
+[ -z "${KEEP:-}" ] || upgrade=
 lock() {
   output=tests/requirements/$1.txt
   shift
   printf '==> %s\n' "$output"
   cat >"$work/requirements.in"
-  "$venv/bin/python" -m uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
+  "$venv/bin/python" -m uv pip compile -q --universal --python-version 3.11 $upgrade --generate-hashes --no-annotate \
     --custom-compile-command 'make lock' --output-file "$output" "$@" "$work/requirements.in" >/dev/null
 }
 
@@ -35,7 +38,7 @@ lock() {
 printf '%s\n' pip setuptools wheel | lock build
 echo mod_wsgi-standalone | lock standalone
 required httpd | lock newest/httpd
-required - test lint | lock newest/test
+required - test lint coverage | lock newest/test
 required bench | lock bench --constraints tests/requirements/newest/test.txt
 required docs | lock docs --constraints tests/requirements/newest/test.txt
 required servers | lock servers --constraints tests/requirements/newest/test.txt

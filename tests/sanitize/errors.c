@@ -1,4 +1,4 @@
-/* One error in each function. A child of httpd calls it (errors_in_httpd.py), and a sanitizer must report it and end the child. */
+/* One error in each function. A child of httpd calls it (errors_in_httpd.py). A sanitizer must report it and end the child. */
 
 #include "apr_pools.h"
 

@@ -1,6 +1,6 @@
 /*
  * Memory of APR's pools for AddressSanitizer, preloaded into httpd. A pool takes large blocks from malloc and divides them, so
- * that a read behind an allocation, or after the pool's end, stays within a block. Here each allocation is one of malloc, and is
+ * that a read behind an allocation, or after the pool's end, stays within a block. Here malloc makes each allocation, which is
  * freed when its pool is cleared or destroyed, as in an APR that is built with --enable-pool-debug.
  */
 
@@ -109,11 +109,11 @@ static void add_pool(apr_pool_t *pool)
     pthread_mutex_unlock(&lock);
 }
 
-APR_DECLARE(apr_status_t) apr_pool_create_ex(apr_pool_t **pool, apr_pool_t *parent, apr_abortfunc_t abort_function,
-                                             apr_allocator_t *allocator)
+APR_DECLARE(apr_status_t)
+apr_pool_create_ex(apr_pool_t **pool, apr_pool_t *parent, apr_abortfunc_t abort_function, apr_allocator_t *allocator)
 {
-    apr_status_t (*create)(apr_pool_t **, apr_pool_t *, apr_abortfunc_t, apr_allocator_t *) =
-        next_function("apr_pool_create_ex");
+    apr_status_t (*create)(apr_pool_t **, apr_pool_t *, apr_abortfunc_t,
+                           apr_allocator_t *) = next_function("apr_pool_create_ex");
     apr_status_t status = create(pool, parent, abort_function, allocator);
 
     if (status == APR_SUCCESS)
@@ -121,11 +121,10 @@ APR_DECLARE(apr_status_t) apr_pool_create_ex(apr_pool_t **pool, apr_pool_t *pare
     return status;
 }
 
-APR_DECLARE(apr_status_t) apr_pool_create_unmanaged_ex(apr_pool_t **pool, apr_abortfunc_t abort_function,
-                                                       apr_allocator_t *allocator)
+APR_DECLARE(apr_status_t)
+apr_pool_create_unmanaged_ex(apr_pool_t **pool, apr_abortfunc_t abort_function, apr_allocator_t *allocator)
 {
-    apr_status_t (*create)(apr_pool_t **, apr_abortfunc_t, apr_allocator_t *) =
-        next_function("apr_pool_create_unmanaged_ex");
+    apr_status_t (*create)(apr_pool_t **, apr_abortfunc_t, apr_allocator_t *) = next_function("apr_pool_create_unmanaged_ex");
     apr_status_t status = create(pool, abort_function, allocator);
 
     if (status == APR_SUCCESS)

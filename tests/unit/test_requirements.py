@@ -38,13 +38,14 @@ def locked_versions(*names: str) -> dict[str, list[Version]]:
 @pytest.mark.parametrize(
     ("extras", "files"),
     [
-        (["", "test", "lint", "aws"], ["newest/test"]),
+        (["", "test", "lint", "coverage", "aws"], ["newest/test"]),
         (["httpd"], ["newest/httpd"]),
         (["httpd"], ["lowest/httpd"]),
         (["", "test", "aws"], ["lowest/test"]),
         (["bench"], ["bench"]),
         (["servers"], ["servers"]),
         (["fuzz"], ["fuzz"]),
+        (["docs"], ["docs"]),
     ],
     ids=lambda value: "+".join(value),
 )
@@ -70,7 +71,7 @@ def test_each_version_has_hashes(path: Path) -> None:
         assert re.match(r"[a-z0-9._-]+==[^ ]+ ", entry) and "--hash=sha256:" in entry, entry
 
 
-@pytest.mark.parametrize("added", ["bench", "servers", "fuzz"])
+@pytest.mark.parametrize("added", ["bench", "servers", "fuzz", "docs"])
 def test_lock_files_that_are_installed_together_have_the_same_versions(added: str) -> None:
     tests, others = locked_versions("newest/test"), locked_versions(added)
     assert {name: versions for name, versions in others.items() if name in tests and versions != tests[name]} == {}

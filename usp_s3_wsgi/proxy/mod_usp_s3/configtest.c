@@ -348,8 +348,8 @@ static int check(apr_pool_t *pool, server_rec *server, int is_test)
     configuration.length = 0;
     append_configuration(&configuration, is_test);
     if ((error = run_check(pool, &configuration, &output)))
-        log_line(server, is_test, APLOG_WARNING, apr_pstrcat(pool, USP_S3_LOGNO(USP_S3_CODE_NOT_CHECKED)
-                                                             "could not check the S3 settings: ", error, NULL));
+        log_line(server, is_test, APLOG_WARNING,
+                 apr_pstrcat(pool, USP_S3_LOGNO(USP_S3_CODE_NOT_CHECKED) "could not check the S3 settings: ", error, NULL));
     else
         errors = log_findings(pool, server, is_test, &output);
     free(output.bytes);
@@ -420,8 +420,8 @@ static int is_restart(void)
 }
 
 /*
- * Hook check_config. An error makes "httpd -t" fail, so that a reload that tests first is not done. It does not make a start or a
- * restart fail: a missing secret file must not take down the other sites of the server, and an error of this hook at a
+ * Hook check_config. An error makes "httpd -t" fail, so that a reload that tests first is not done. It does not make a start or
+ * a restart fail: a missing secret file must not take down the other sites of the server, and an error of this hook at a
  * graceful restart ends httpd.
  */
 static int check_in_test(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)

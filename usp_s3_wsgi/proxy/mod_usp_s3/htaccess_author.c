@@ -158,8 +158,10 @@ static const char *find_url_error(request_rec *r)
                         : find_htaccess_directory(r, has_directive_of, rewrite_module);
     if (!directory)
         return NULL;
-    return apr_psprintf(r->pool, "the .htaccess file of %s may have routed this request to mod_proxy: requests to a bucket "
-                        "must be routed by the server configuration", directory);
+    return apr_psprintf(r->pool,
+                        "the .htaccess file of %s may have routed this request to mod_proxy: requests to a bucket "
+                        "must be routed by the server configuration",
+                        directory);
 }
 
 /*

@@ -84,14 +84,13 @@ static int undo_signing(request_rec *r)
     return request->attempt;
 }
 
-static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
-                       char **url);
-static int choose_balancer_member(proxy_worker **worker, proxy_balancer **balancer, request_rec *r,
-                                  proxy_server_conf *conf, char **url);
+static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf, char **url);
+static int choose_balancer_member(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
+                                  char **url);
 
 /* Called once for each attempt: each member of a balancer needs its own signature. */
 static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
-                        char **url)
+                                  char **url)
 {
     const char *balancer_url = *url;
     signed_request *request;
@@ -127,8 +126,8 @@ static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balanc
 }
 
 /* Run the pre_request hooks of other modules, which choose the member and set *url to its URL. */
-static int choose_balancer_member(proxy_worker **worker, proxy_balancer **balancer, request_rec *r,
-                                  proxy_server_conf *conf, char **url)
+static int choose_balancer_member(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
+                                  char **url)
 {
     apr_array_header_t *hooks = proxy_hook_get_pre_request();
     int i, status = DECLINED;
@@ -167,8 +166,7 @@ static void record_subrequest_error(request_rec *r, int status)
         r->status = status;
 }
 
-static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
-                       char **url)
+static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf, char **url)
 {
     int status = prepare_signed_request(worker, balancer, r, conf, url);
 
@@ -300,9 +298,8 @@ static apr_status_t keep_error_body(request_rec *r, signed_request *request, apr
     }
     apr_brigade_cleanup(brigade);
     /* Stop reading if the rest is not needed. */
-    return request->must_refetch_whole || request->is_rejected || request->error_body_length == limit
-               ? APR_EGENERAL
-               : APR_SUCCESS;
+    return request->must_refetch_whole || request->is_rejected || request->error_body_length == limit ? APR_EGENERAL
+                                                                                                      : APR_SUCCESS;
 }
 
 /* The response cannot be forwarded: log the error, and send 502 to the client. */
@@ -378,8 +375,7 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
         return ap_pass_brigade(filter->next, brigade);
     }
 
-    if (!request->has_response && !s3_status && r->connection->keepalives
-        && contains_bucket(brigade, &ap_bucket_type_eoc)) {
+    if (!request->has_response && !s3_status && r->connection->keepalives && contains_bucket(brigade, &ap_bucket_type_eoc)) {
         /*
          * S3 closed an idle connection while the request was sent on it. mod_proxy closes the client's connection without a
          * response, as if that race had been the client's: the client retries.

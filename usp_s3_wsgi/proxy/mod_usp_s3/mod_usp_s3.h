@@ -135,7 +135,7 @@ typedef struct {
     const char *query;                /* the query up to the signature */
 } usp_s3_signing_template;
 
-/* What Python needs too: it hands the values over when it registers its callbacks. As SharedTables in proxy/shared_tables.py. */
+/* What Python needs too: it hands the values over with its callbacks. As SharedTables in proxy/shared_tables.py. */
 typedef struct {
     const char **dated_conditions, **gzip_codings; /* terminated by NULL */
     const char *upload_coding;

@@ -12,6 +12,9 @@
 #include "mod_usp_s3.h"
 
 #define NOT_VALIDATED "S3's response could not be validated"
+#define NO_SIGNER \
+    "this process has no signer: proxy.conf is not included, or its WSGIImportScript failed at the start of this process " \
+    "(see above)"
 
 /* The header names for a request method or a response status, terminated by NULL. */
 typedef struct {
@@ -178,10 +181,12 @@ static int parse_client_response(request_rec *r, PyObject *result, int *is_logge
 static int parse_signing_template(request_rec *r, const signed_request *request, PyObject *tuple, const char *url)
 {
     PyObject *origin, *path_prefix, *canonical_request, *string_to_sign, *authorization, *query;
-    usp_s3_signing_template template = {.host = request->host, .server_name = request->server_name,
+    usp_s3_signing_template template = {.host = request->host,
+                                        .server_name = request->server_name,
                                         .pass_headers = request->pass_headers,
                                         .pass_accept_encoding = request->pass_accept_encoding,
-                                        .signed_at = request->signed_at, .state_version = request->state_version};
+                                        .signed_at = request->signed_at,
+                                        .state_version = request->state_version};
     long long second;
     const char *key;
     Py_ssize_t size;
@@ -243,8 +248,7 @@ static const char *parse_validation(request_rec *r, signed_request *request, PyO
     int status;
 
     if (!PyArg_ParseTuple(result, "ipOLO!", &status, &request->must_refetch_whole, &message, &length, &PyTuple_Type, &headers)
-        || !copy_headers(r->err_headers_out, headers)
-        || (message != Py_None && !(error = copy_str(r->pool, message)))) {
+        || !copy_headers(r->err_headers_out, headers) || (message != Py_None && !(error = copy_str(r->pool, message)))) {
         log_internal_error(r);
         return NOT_VALIDATED;
     }
@@ -298,8 +302,7 @@ int usp_s3_sign_request(request_rec *r, signed_request *request, char **url)
     int status = OK, is_logged;
 
     if (!sign_request_callback || !Py_IsInitialized()) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_NO_SIGNER) "this process has no signer: "
-                      "proxy.conf is not included, or its WSGIImportScript failed at the start of this process (see above)");
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_NO_SIGNER) NO_SIGNER);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     if (!request->settings.rejection && usp_s3_sign_with_template(r, request, url))
@@ -308,8 +311,7 @@ int usp_s3_sign_request(request_rec *r, signed_request *request, char **url)
     result = PyObject_CallFunction(sign_request_callback, "((NNNNNiNN))", to_str_or_none(request->settings.section_url),
                                    to_pairs(request->settings.variables), to_str(r->method), to_str(*url),
                                    to_str_or_none(r->main ? NULL : r->unparsed_uri), usp_s3_has_encoded_slash(r),
-                                   to_str_or_none(proxy_pass_path_if_merged(r)),
-                                   to_str_or_none(request->settings.rejection));
+                                   to_str_or_none(proxy_pass_path_if_merged(r)), to_str_or_none(request->settings.rejection));
     /* A ClientResponse begins with a status, a SignedRequest with a URL. */
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
         if (!(status = parse_client_response(r, result, &is_logged)))
@@ -374,15 +376,15 @@ void usp_s3_log_response(request_rec *r, signed_request *request)
     const char *line = NULL;
     PyObject *result;
 
-    if (request->is_logged || !request->s3_status || request->s3_status == HTTP_OK
-        || request->s3_status == HTTP_PARTIAL_CONTENT || !APLOGrdebug(r) || !Py_IsInitialized())
+    if (request->is_logged || !request->s3_status || request->s3_status == HTTP_OK || request->s3_status == HTTP_PARTIAL_CONTENT
+        || !APLOGrdebug(r) || !Py_IsInitialized())
         return;
     request->is_logged = 1;
     enter_python();
     result = PyObject_CallFunction(describe_response_callback, "(NN)(iy#N)(id)", to_str(r->method), to_str(request->url),
-                                   request->s3_status,
-                                   request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
-                                   to_header_dict(r), request->attempt, seconds_since(r));
+                                   request->s3_status, request->error_body ? request->error_body : "",
+                                   (Py_ssize_t)request->error_body_length, to_header_dict(r), request->attempt,
+                                   seconds_since(r));
     if (!(line = copy_str(r->pool, result)))
         log_internal_error(r);
     Py_XDECREF(result);
@@ -487,8 +489,8 @@ static int parse_unreserved(usp_s3_shared_tables *tables, PyObject *characters)
 
 /*
  * Parse the SharedTables: (request_headers, response_headers, dated_conditions, gzip_codings, upload_coding,
- * default_content_type, unreserved, max_header_size, max_error_document_size). Returns whether they are valid, else an exception
- * is set.
+ * default_content_type, unreserved, max_header_size, max_error_document_size). Returns whether they are valid, else an
+ * exception is set.
  */
 static int parse_shared_tables(apr_pool_t *pool, PyObject *tuple, header_list **by_method, header_list **by_status,
                                usp_s3_shared_tables *tables)
@@ -501,8 +503,7 @@ static int parse_shared_tables(apr_pool_t *pool, PyObject *tuple, header_list **
                           &header_size, &error_size)
         || !(*by_method = copy_header_lists(pool, requests, 1)) || !(*by_status = copy_header_lists(pool, responses, 0))
         || !(tables->dated_conditions = copy_names(pool, dated_conditions))
-        || !(tables->gzip_codings = copy_names(pool, gzip_codings))
-        || !(tables->upload_coding = copy_str(pool, upload_coding))
+        || !(tables->gzip_codings = copy_names(pool, gzip_codings)) || !(tables->upload_coding = copy_str(pool, upload_coding))
         || !(tables->default_content_type = copy_str(pool, content_type)) || !parse_unreserved(tables, unreserved))
         return 0;
     if (header_size <= 0 || error_size <= 0) {

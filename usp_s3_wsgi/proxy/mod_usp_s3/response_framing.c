@@ -151,8 +151,8 @@ static int parse_header_bytes(usp_s3_response_header *header, const char *data, 
  * an error, so that mod_proxy closes the connection to S3. An error for the status line is returned at the next line only:
  * mod_proxy would close the client's connection too.
  */
-static apr_status_t header_filter(ap_filter_t *filter, apr_bucket_brigade *brigade, ap_input_mode_t mode,
-                                  apr_read_type_e block, apr_off_t bytes)
+static apr_status_t header_filter(ap_filter_t *filter, apr_bucket_brigade *brigade, ap_input_mode_t mode, apr_read_type_e block,
+                                  apr_off_t bytes)
 {
     request_rec *r = filter->ctx; /* the client's request */
     signed_request *request = r ? usp_s3_get_signed_request(r) : NULL;
@@ -262,9 +262,8 @@ const char *usp_s3_check_range(request_rec *r, signed_request *request)
 {
     switch (r->status) {
     case HTTP_OK:
-        return apr_table_get(r->headers_out, "Content-Range") || is_multipart(r, request)
-                   ? usp_s3_validate_response(r, request)
-                   : NULL;
+        return apr_table_get(r->headers_out, "Content-Range") || is_multipart(r, request) ? usp_s3_validate_response(r, request)
+                                                                                          : NULL;
     case HTTP_PARTIAL_CONTENT:
         return is_requested_part(r, request) ? NULL : usp_s3_validate_response(r, request);
     case HTTP_RANGE_NOT_SATISFIABLE:

@@ -134,8 +134,8 @@ static int sets_setting_by_rule(apr_pool_t *pool, const ap_directive_t *directiv
     static const struct {
         const char *name;
         int words; /* before the variables */
-    } directives[] = {{"SetEnvIf", 2}, {"SetEnvIfNoCase", 2}, {"SetEnvIfExpr", 1}, {"BrowserMatch", 1},
-                      {"BrowserMatchNoCase", 1}};
+    } directives[] = {
+        {"SetEnvIf", 2}, {"SetEnvIfNoCase", 2}, {"SetEnvIfExpr", 1}, {"BrowserMatch", 1}, {"BrowserMatchNoCase", 1}};
     size_t i;
 
     for (; directive; directive = directive->next) {

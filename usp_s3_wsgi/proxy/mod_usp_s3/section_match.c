@@ -429,8 +429,10 @@ static const char *check_spelling(const section_match *match)
         if (!spelling || !usp_s3_any_section(section, usp_s3_section_has_setting, NULL))
             continue;
         if (strcmp(spelling, apr_psprintf(pool, "<Proxy \"%s\">", name)) == 0)
-            error = apr_psprintf(pool, "mod_proxy does not apply <Proxy \"%s\"> to this request: its path is "
-                                 "percent-encoded differently", name);
+            error = apr_psprintf(pool,
+                                 "mod_proxy does not apply <Proxy \"%s\"> to this request: its path is "
+                                 "percent-encoded differently",
+                                 name);
         else
             error = apr_psprintf(pool, "mod_proxy does not apply <Proxy \"%s\"> to this request: write %s", name, spelling);
     }
@@ -459,11 +461,15 @@ static const char *check_settings(const section_match *match, const usp_s3_trust
     if (url_error)
         return url_error;
     if (match->rule_section)
-        return apr_psprintf(pool, "SetEnvIf or RewriteRule sets settings in <Proxy \"%s\">, which only the gateway supports: "
-                            "use SetEnv", match->rule_section);
+        return apr_psprintf(pool,
+                            "SetEnvIf or RewriteRule sets settings in <Proxy \"%s\">, which only the gateway supports: "
+                            "use SetEnv",
+                            match->rule_section);
     if (setting && (match->must_sign || bucket || usp_s3_has_credentials(trusted->rule_variables)))
-        return apr_psprintf(pool, "SetEnvIf or RewriteRule sets %s, which only the gateway supports: use SetEnv for requests "
-                            "through mod_proxy", setting->key);
+        return apr_psprintf(pool,
+                            "SetEnvIf or RewriteRule sets %s, which only the gateway supports: use SetEnv for requests "
+                            "through mod_proxy",
+                            setting->key);
     return NULL;
 }
 
@@ -534,7 +540,9 @@ int usp_s3_find_settings(request_rec *r, proxy_server_conf *conf, const char *ur
                          usp_s3_settings *settings)
 {
     const char *mapped_url = usp_s3_get_mapped_url(r);
-    proxy_target target = {.r = r, .url = url, .index = usp_s3_get_section_index(r->pool, conf),
+    proxy_target target = {.r = r,
+                           .url = url,
+                           .index = usp_s3_get_section_index(r->pool, conf),
                            .written_url = get_written_url(r, balancer_url, mapped_url),
                            .is_known_before_merge = mapped_url != NULL,
                            .is_socket = apr_table_get(r->notes, "uds_path") != NULL};

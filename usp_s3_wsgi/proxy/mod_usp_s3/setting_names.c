@@ -8,15 +8,55 @@
  * must reject requests that it cannot sign.
  */
 static const char *const setting_names[] = {
-    "S3AccessKey", "S3AccessKeyFile", "S3Bucket", "S3BucketURL", "S3CAFile", "S3CredentialSource", "S3DeniedStatus",
-    "S3Expires", "S3FallbackAccessKey", "S3FallbackAccessKeyFile", "S3FallbackBucket", "S3FallbackCAFile",
-    "S3FallbackCredentialSource", "S3FallbackExpires", "S3FallbackOn404", "S3FallbackProfile", "S3FallbackProxySet",
-    "S3FallbackRegion", "S3FallbackRequesterPays", "S3FallbackRetries", "S3FallbackRoleARN", "S3FallbackRoleDuration",
-    "S3FallbackRoleExternalId", "S3FallbackRoleSessionName", "S3FallbackSTSEndpoint", "S3FallbackSecretKey",
-    "S3FallbackSecretKeyFile", "S3FallbackSecurityToken", "S3FallbackSecurityTokenFile", "S3FallbackURL",
-    "S3FallbackUseHeaders", "S3PassAcceptEncoding", "S3PassHeaders", "S3PassQuery", "S3Profile", "S3ProxySet", "S3Region",
-    "S3RequesterPays", "S3Retries", "S3RoleARN", "S3RoleDuration", "S3RoleExternalId", "S3RoleSessionName", "S3STSEndpoint",
-    "S3SecretKey", "S3SecretKeyFile", "S3SecurityToken", "S3SecurityTokenFile", "S3UseHeaders",
+    "S3AccessKey",
+    "S3AccessKeyFile",
+    "S3Bucket",
+    "S3BucketURL",
+    "S3CAFile",
+    "S3CredentialSource",
+    "S3DeniedStatus",
+    "S3Expires",
+    "S3FallbackAccessKey",
+    "S3FallbackAccessKeyFile",
+    "S3FallbackBucket",
+    "S3FallbackCAFile",
+    "S3FallbackCredentialSource",
+    "S3FallbackExpires",
+    "S3FallbackOn404",
+    "S3FallbackProfile",
+    "S3FallbackProxySet",
+    "S3FallbackRegion",
+    "S3FallbackRequesterPays",
+    "S3FallbackRetries",
+    "S3FallbackRoleARN",
+    "S3FallbackRoleDuration",
+    "S3FallbackRoleExternalId",
+    "S3FallbackRoleSessionName",
+    "S3FallbackSTSEndpoint",
+    "S3FallbackSecretKey",
+    "S3FallbackSecretKeyFile",
+    "S3FallbackSecurityToken",
+    "S3FallbackSecurityTokenFile",
+    "S3FallbackURL",
+    "S3FallbackUseHeaders",
+    "S3PassAcceptEncoding",
+    "S3PassHeaders",
+    "S3PassQuery",
+    "S3Profile",
+    "S3ProxySet",
+    "S3Region",
+    "S3RequesterPays",
+    "S3Retries",
+    "S3RoleARN",
+    "S3RoleDuration",
+    "S3RoleExternalId",
+    "S3RoleSessionName",
+    "S3STSEndpoint",
+    "S3SecretKey",
+    "S3SecretKeyFile",
+    "S3SecurityToken",
+    "S3SecurityTokenFile",
+    "S3UseHeaders",
     NULL,
 };
 
@@ -93,8 +133,10 @@ int usp_s3_has_bucket_url(const apr_array_header_t *all)
 
 int usp_s3_has_credentials(const apr_array_header_t *all)
 {
-    static const char *const names[] = {"S3AccessKey", "S3AccessKeyFile", "S3SecretKey", "S3SecretKeyFile",
-                                        "S3CredentialSource", "S3Profile", "S3RoleARN", NULL};
+    static const char *const names[] = {
+        "S3AccessKey",        "S3AccessKeyFile", "S3SecretKey", "S3SecretKeyFile",
+        "S3CredentialSource", "S3Profile",       "S3RoleARN",   NULL,
+    };
     const char *const *name;
 
     for (name = names; *name; name++) {

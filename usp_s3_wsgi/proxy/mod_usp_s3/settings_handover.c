@@ -65,8 +65,16 @@ int usp_s3_is_gateway_request(request_rec *r)
 static int is_secret(const char *name)
 {
     static const char *const secrets[] = {
-        "S3AccessKey", "S3SecretKey", "S3SecurityToken", "S3RoleExternalId", "S3FallbackAccessKey", "S3FallbackSecretKey",
-        "S3FallbackSecurityToken", "S3FallbackRoleExternalId", NULL};
+        "S3AccessKey",
+        "S3SecretKey",
+        "S3SecurityToken",
+        "S3RoleExternalId",
+        "S3FallbackAccessKey",
+        "S3FallbackSecretKey",
+        "S3FallbackSecurityToken",
+        "S3FallbackRoleExternalId",
+        NULL,
+    };
     const char *const *secret;
 
     for (secret = secrets; *secret; secret++) {
@@ -186,8 +194,16 @@ static void hand_over_settings(request_rec *r)
      * Variables that httpd sets only if a request has such a header or path: else those of the including request remain. The
      * gateway's Python may be in another process than this module: a test compares the names with forwarded_headers.py.
      */
-    static const char *const of_request[] = {"PATH_INFO", "HTTP_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
-                                             "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", NULL};
+    static const char *const of_request[] = {
+        "PATH_INFO",
+        "HTTP_RANGE",
+        "HTTP_IF_MATCH",
+        "HTTP_IF_NONE_MATCH",
+        "HTTP_IF_MODIFIED_SINCE",
+        "HTTP_IF_UNMODIFIED_SINCE",
+        "HTTP_IF_RANGE",
+        NULL,
+    };
     const char *const *name, *error;
 
     apr_table_unset(r->subprocess_env, HANDOVER_VARIABLE);

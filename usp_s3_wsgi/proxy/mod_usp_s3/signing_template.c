@@ -154,8 +154,7 @@ static int find_template(request_rec *r, const char *identity, apr_size_t length
     int found;
 
     pthread_mutex_lock(&mutex);
-    found = slot->identity && slot->template.second == apr_time_sec(apr_time_now())
-            && slot->template.state_version == version
+    found = slot->identity && slot->template.second == apr_time_sec(apr_time_now()) && slot->template.state_version == version
             && slot->identity_length == length && memcmp(slot->identity, identity, length) == 0;
     if (found)
         copy_template(r->pool, template, &slot->template);
@@ -211,8 +210,8 @@ static apr_status_t free_algorithms(void *data)
 }
 
 /*
- * In each child, not before the fork: the parent unloads and loads this module at each restart, and signs nothing. The pool ends
- * before the module is unloaded, and before OpenSSL's own exit handler runs.
+ * In each child, not before the fork: the parent unloads and loads this module at each restart, and signs nothing. The pool
+ * ends before the module is unloaded, and before OpenSSL's own exit handler runs.
  */
 static void load_algorithms(apr_pool_t *child, server_rec *server)
 {

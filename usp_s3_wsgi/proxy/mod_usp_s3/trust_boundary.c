@@ -124,8 +124,7 @@ static int is_redirected_setting(const char *name)
 
     while (ap_cstr_casecmpn(entry.key, "REDIRECT_", 9) == 0)
         entry.key += 9;
-    return entry.key != name
-           && (usp_s3_is_setting(&entry, 1) || ap_cstr_casecmp(entry.key, HANDOVER_VARIABLE) == 0);
+    return entry.key != name && (usp_s3_is_setting(&entry, 1) || ap_cstr_casecmp(entry.key, HANDOVER_VARIABLE) == 0);
 }
 
 /* An error page may be a CGI script or use printenv, and may have another author: remove the settings from its environment. */
@@ -209,8 +208,10 @@ static void add_rule_variables(request_rec *r, usp_s3_trusted_variables *trusted
             ambiguous = entry->key;
     }
     if (ambiguous)
-        trusted->ambiguity_error = apr_psprintf(r->pool, "%s is changed by a rule, and the .htaccess file of %s has rules: "
-                                                "the change may come from there", ambiguous, directory);
+        trusted->ambiguity_error = apr_psprintf(r->pool,
+                                                "%s is changed by a rule, and the .htaccess file of %s has rules: "
+                                                "the change may come from there",
+                                                ambiguous, directory);
 }
 
 static usp_s3_trusted_variables *find_trusted_variables(request_rec *r)
@@ -226,13 +227,17 @@ static usp_s3_trusted_variables *find_trusted_variables(request_rec *r)
         const apr_table_entry_t *entry = &APR_ARRAY_IDX(all, i, apr_table_entry_t);
 
         if (is_effective(entry) && (directory = usp_s3_htaccess_of_variable(trusted->htaccess_files, entry)))
-            trusted->htaccess_error = apr_psprintf(r->pool, "%s is set in the .htaccess file of %s: settings must be in the "
-                                                   "server configuration", entry->key, directory);
+            trusted->htaccess_error = apr_psprintf(r->pool,
+                                                   "%s is set in the .htaccess file of %s: settings must be in the "
+                                                   "server configuration",
+                                                   entry->key, directory);
     }
     add_rule_variables(r, trusted);
     if (!trusted->ambiguity_error && (directory = usp_s3_htaccess_with_unset(r)))
-        trusted->ambiguity_error = apr_psprintf(r->pool, "the .htaccess file of %s unsets a setting (UnsetEnv): settings must "
-                                                "be in the server configuration", directory);
+        trusted->ambiguity_error = apr_psprintf(r->pool,
+                                                "the .htaccess file of %s unsets a setting (UnsetEnv): settings must "
+                                                "be in the server configuration",
+                                                directory);
     return trusted;
 }
 
