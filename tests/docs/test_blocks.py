@@ -9,14 +9,8 @@ import pytest
 from tests.docs.blocks import Block, BlockError, blocks_of, find_blocks, indented_blocks
 from tests.docs.pages import name, pages
 
-#: Pages that are still to be written anew: they have blocks without a language.
-OLD = {"README.md", "CONTRIBUTING.md"}
 
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=[pytest.mark.xfail] if name(path) in OLD else [], id=name(path)) for path in pages()],
-)
+@pytest.mark.parametrize("path", [pytest.param(path, id=name(path)) for path in pages()])
 def test_each_block_of_a_page_names_its_language(path: Path) -> None:
     assert indented_blocks(path.read_text("utf-8")) == []
     blocks_of(path)

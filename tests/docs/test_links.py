@@ -71,7 +71,6 @@ def test_each_target_and_file_of_a_command_exists(block: Block) -> None:
     assert [name for name in [*targets, *paths] if is_missing(name)] == []
 
 
-@pytest.mark.xfail(reason="README is still to be replaced")
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
 
