@@ -145,7 +145,8 @@ say "[4/4] dependencies of the gateway, the tests and the embedded S3"
 pip_install "the tests' dependencies" -r "$chosen/test.txt"
 "$venv_folder/bin/python" -c 'import urllib3, pytest, hypothesis, botocore, cryptography, swift' || die "the virtual environment is incomplete"
 
-# For tests with Debian's mod_wsgi and mod_security: only unpacked, because an installation would enable them in the system's Apache.
+# For tests with Debian's mod_wsgi and mod_security, and with caches: only unpacked, because an installation would enable them in
+# the system's Apache, or start services.
 unpack() {
   (cd "$venv_folder/debian" && apt-get download -q "$@" && for package in ./*.deb; do dpkg -x "$package" .; done && rm -f ./*.deb) \
     >/dev/null 2>&1
@@ -156,5 +157,10 @@ if have apt-get; then
     say "Debian's mod_wsgi cannot be downloaded: its test is skipped"
   libraries=$(apt-cache depends libapache2-mod-security2 2>/dev/null | sed -n 's/^ *Depends: \(lib\(curl\|lua\|yajl\).*\)/\1/p')
   unpack libapache2-mod-security2 $libraries || say "Debian's mod_security cannot be downloaded: its tests are skipped"
+  # With the libraries that they need and that are not installed.
+  caches='nginx\|varnish\|apache2-utils'
+  caches=$(apt-get -s install --no-install-recommends nginx varnish apache2-utils 2>/dev/null |
+    sed -n "s/^Inst \($caches\|lib[^ ]*\) .*/\1/p")
+  [ -z "$caches" ] || unpack $caches || say "nginx and Varnish cannot be downloaded: tests with a cache in front of httpd are skipped"
 fi
 touch "$venv_folder/.installed"

@@ -1,10 +1,9 @@
-"""docs/caching.md: what its blocks do. The caches in front of httpd are tested where they are installed."""
+"""docs/caching.md: what its blocks do, also with the caches in front of httpd, which tests/install.sh unpacks."""
 
 from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from tests.docs.names import Names
 from tests.docs.pages import ROOT
 from tests.httpd.conftest import NEEDS_SSL, ONE_CHILD
 from tests.httpd.conftest import checked as checked
-from tests.httpd.machine import apache_user, free_port
+from tests.httpd.machine import apache_user, free_port, unpacked_environment, unpacked_program
 from tests.httpd.server import Httpd, Reply
 from tests.s3 import EmbeddedS3
 
@@ -49,6 +48,7 @@ PASSWORD = """
   Require valid-user
 </LocationMatch>
 """
+HTCACHECLEAN, NGINX_PROGRAM, VARNISHD = (unpacked_program(name) for name in ("htcacheclean", "nginx", "varnishd"))
 SITE, OTHER_SITE = "https://player.example.com", "https://other.example"
 BLOCKS = [block for block in blocks_of(ROOT / "docs" / "caching.md") if not block.untested_because]
 
@@ -181,14 +181,14 @@ def test_a_stale_object_of_the_cache_inside_httpd(start: Callable[..., Httpd], s
         assert (reply.status, reply.body, reply.headers["Warning"]) == (200, DATA, "111 Revalidation failed")
 
 
-@pytest.mark.skipif(not shutil.which("htcacheclean"), reason="htcacheclean (apache2-utils) is not installed")
+@pytest.mark.skipif(not HTCACHECLEAN, reason="htcacheclean (apache2-utils) is not installed")
 def test_an_object_is_removed_from_the_cache_inside_httpd(start: Callable[..., Httpd], names: Names) -> None:
     httpd = start("gateway", CACHE, LIFETIMES, CORS_SITES)
     for origin in (SITE, "https://www.example.com"):
         fetch_stored(httpd, FILM, origin=origin)
     (folder,) = names.folder.rglob("mod_cache_disk")
-    command = ["htcacheclean", "-p", str(folder), f"http://media.example.com{FILM}?"]
-    subprocess.run(command, check=True, timeout=30)
+    command = [HTCACHECLEAN, "-p", str(folder), f"http://media.example.com{FILM}?"]
+    subprocess.run(command, check=True, timeout=30, env=unpacked_environment())
     for origin in (SITE, "https://www.example.com"):
         assert httpd.fetch(FILM, origin=origin).headers["X-Cache"].startswith("MISS")
 
@@ -251,7 +251,9 @@ def ask(port: int, target: str, method: str = "GET", **headers: str) -> tuple[in
 @contextmanager
 def running(command: list[str], port: int) -> Iterator[int]:
     """Run a cache that listens on this port."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, env=unpacked_environment()
+    ) as process:
         try:
             deadline = time.monotonic() + 15
             while True:
@@ -280,7 +282,7 @@ def nginx(folder: Path, backend: int) -> Iterator[int]:
         f"{user}\ndaemon off;\npid {work}/pid;\nerror_log {work}/error.log;\nevents {{}}\n"
         f"http {{\naccess_log off;\n{temporary}{text}}}\n"
     )
-    with running(["nginx", "-c", str(work / "nginx.conf"), "-p", str(work), "-e", f"{work}/error.log"], port):
+    with running([NGINX_PROGRAM, "-c", str(work / "nginx.conf"), "-p", str(work), "-e", f"{work}/error.log"], port):
         yield port
 
 
@@ -291,13 +293,13 @@ def varnish(folder: Path, backend: int) -> Iterator[int]:
     work.mkdir()
     (work / "default.vcl").write_text(VARNISH.text.replace('"8080"', f'"{backend}"'))
     options = ["-n", str(work / "run"), "-a", f"127.0.0.1:{port}", "-f", str(work / "default.vcl")]
-    with running(["varnishd", "-F", "-j", "none", "-s", "malloc,100m", *options], port):
+    with running([VARNISHD, "-F", "-j", "none", "-s", "malloc,100m", *options], port):
         yield port
 
 
 FRONTS = [
-    pytest.param(name, marks=pytest.mark.skipif(not shutil.which(program), reason=f"{program} is not installed"))
-    for name, program in (("nginx", "nginx"), ("varnish", "varnishd"))
+    pytest.param(name, marks=pytest.mark.skipif(not program, reason=f"{name} is not installed"))
+    for name, program in (("nginx", NGINX_PROGRAM), ("varnish", VARNISHD))
 ]
 
 
@@ -340,11 +342,12 @@ def test_a_cache_in_front(start: Callable[..., Httpd], s3: EmbeddedS3, names: Na
             time.sleep(0.2)
         if front == "varnish":
             options = ["-n", str(names.folder / "varnish" / "run")]
-            subprocess.run(["varnishadm", *options, "ban", "req.url", "==", FILM], check=True, timeout=30)
+            command = [unpacked_program("varnishadm"), *options, "ban", "req.url", "==", FILM]
+            subprocess.run(command, check=True, timeout=30, env=unpacked_environment())
             assert ask(port, FILM)[0] in {502, 503}
 
 
-@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
+@pytest.mark.skipif(not NGINX_PROGRAM, reason="nginx is not installed")
 def test_an_object_that_changes_is_not_mixed_with_its_predecessor(
     start: Callable[..., Httpd], s3: EmbeddedS3, names: Names
 ) -> None:

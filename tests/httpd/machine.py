@@ -19,6 +19,9 @@ from functools import cache
 from pathlib import Path
 from threading import Thread
 
+#: Debian packages that tests/install.sh has unpacked into the virtual environment.
+UNPACKED = Path(sys.prefix).resolve() / "debian" / "usr"
+
 
 class HttpdError(Exception):
     """httpd is missing, cannot run here, or does not start. The message says what to do."""
@@ -128,9 +131,20 @@ def static_modules() -> frozenset[str]:
     return frozenset(re.findall(r"^\s*mod_(\w+)\.c$", listed.stdout, re.MULTILINE))
 
 
+def unpacked_program(name: str) -> str:
+    """The path of a program that is installed, or that tests/install.sh has unpacked; else empty."""
+    folders = [os.environ.get("PATH", ""), "/usr/sbin", *(str(UNPACKED / folder) for folder in ("sbin", "bin"))]
+    return shutil.which(name, path=os.pathsep.join(folders)) or ""
+
+
+def unpacked_environment() -> dict[str, str]:
+    """The environment in which such a program finds its libraries."""
+    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, UNPACKED.glob("lib/*-linux-gnu*")))}
+
+
 def mod_security() -> str:
     """The lines that load Debian's mod_security, from tests/install.sh; else empty."""
-    folder = Path(sys.prefix).resolve() / "debian" / "usr" / "lib"
+    folder = UNPACKED / "lib"
     module = folder / "apache2" / "modules" / "mod_security2.so"
     if not module.exists():
         return ""
