@@ -53,6 +53,11 @@ def test_health_checks_of_a_balancer_with_keys_of_its_own(keys: str, is_reported
 ROOT = Path(__file__).parents[2]
 
 
+def test_each_code_is_documented_once() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    assert re.findall(r"^### (USPS308\d\d): ", page, re.MULTILINE) == [code.value for code in FindingCode]
+
+
 @pytest.mark.parametrize("code", FindingCode)
 def test_each_code_is_used(code: FindingCode) -> None:
     modules = [path for path in (ROOT / "usp_s3_wsgi" / "configtest").glob("*.py") if path.name != "finding_codes.py"]
