@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, RemoteDisconnected
 
 import pytest
 
@@ -367,3 +368,28 @@ def test_an_unusable_part_is_not_read_to_its_end(httpd: Httpd) -> None:
         assert s3.connections[0].finished.wait(WAIT)  # before the end of the server, which closes it too
     assert (reply.status, reply.body) == (200, NEXT)
     assert ["range" in request.headers for request in s3.requests] == [True, False]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_s3_closes_the_connection_without_a_response(is_first: bool) -> None:
+    """mod_proxy answers 502 to the first request of a client's connection, and closes it for a later one."""
+    script = [close] if is_first else [answer(200, b"an object"), close]
+    with ScriptedS3(*script) as s3:
+        url = f"{s3.url}/films"
+        keys = "SetEnv S3AccessKey A\nSetEnv S3SecretKey S\nSetEnv S3Region r\n"
+        with Httpd(f'ProxyPass /media {url}\n<Proxy "{url}/">\n{keys}</Proxy>\n') as httpd:
+            httpd.expect_error("AH01102|AH00898|USPS30408")
+            client = HTTPConnection("127.0.0.1", httpd.port, timeout=20)
+            try:
+                if not is_first:
+                    client.request("GET", "/media/a.ts")
+                    assert client.getresponse().read() == b"an object"
+                client.request("GET", "/media/a.ts")
+                if is_first:
+                    assert client.getresponse().read() and httpd.wait_for_error("USPS30408: ")
+                else:
+                    with pytest.raises(RemoteDisconnected):
+                        client.getresponse()
+                    assert not any("USPS30408" in line for line in httpd.errors())
+            finally:
+                client.close()
