@@ -295,6 +295,24 @@ def test_a_rule_of_the_operators_directory_is_signed_beside_htaccess_files(
     assert bucket.signers() == (["KEY/r"] if path == "of-the-page" else [])
 
 
+@pytest.mark.parametrize(
+    "htaccess", ["", "AddType text/plain .txt\n", UNRELATED["rules"]], ids=["none", "mime", "rules"]
+)
+def test_a_handler_of_the_operators_directory_is_signed_without_such_htaccess_files(
+    bucket: Recorder, localhost_names: Path, htaccess: str
+) -> None:
+    """AddHandler may come from the .htaccess file of the folder, if that file has directives of mod_mime or rules."""
+    url = bucket.url("films", "/bucket")
+    handler = f'<Directory ${{ROOT}}/htdocs/films>\nAddHandler "proxy:{url}/" .ts\n</Directory>'
+    files = {"a.ts": "", **({".htaccess": htaccess} if htaccess else {})}
+    with running(localhost_names, handler, section(url, *keys("KEY")), films=files) as httpd:
+        httpd.expect_error("USPS30809: ")  # httpd -t does not know where AddHandler leads
+        assert httpd.fetch("/films/a.ts").status == (500 if htaccess else 200)
+        if htaccess:
+            httpd.wait_for_error("the .htaccess file of .* may have routed this request to mod_proxy")
+    assert bucket.signers() == ([] if htaccess else ["KEY/r"])
+
+
 def test_a_page_around_a_proxypass_may_unset_variables(bucket: Recorder, localhost_names: Path) -> None:
     url = bucket.url("films", "/bucket")
     page = {".htaccess": INCLUDES + UNRELATED["unset"], "p.html": '<!--#include virtual="/films/a.ts" -->'}
