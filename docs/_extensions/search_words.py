@@ -1,4 +1,4 @@
-"""Makes the search of the built pages find statuses: Sphinx leaves numbers out of its index, and ignores them in a query."""
+"""Makes the search of the built pages find statuses: Sphinx ignores numbers, in the pages and in a query."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.search.en import SearchEnglish
 
 
-class SearchWithStatuses(SearchEnglish):
+class SearchWithStatuses(SearchEnglish):  # type: ignore[misc] # its base has no types
     """English, with a word of its own for each number of three digits: ``_502`` for 502."""
 
     js_splitter_code = r"""
@@ -20,7 +20,7 @@ var splitQuery = (query) =>
     .map((word) => (/^[1-5]\d\d$/.test(word) ? "_" + word : word));
 """
 
-    def split(self, input: str) -> list[str]:  # noqa: A002 - Sphinx's name
+    def split(self, input: str) -> list[str]:
         return [re.sub(r"^([1-5]\d\d)$", r"_\1", word) for word in super().split(input)]
 
 
