@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
@@ -169,6 +170,10 @@ def read_page(app: Sphinx, doctree: nodes.document) -> None:
             if kind != "parameter":
                 section["ids"].append(name)
                 targets_of(app.env)[name] = page, name
+                # The search reads this node. The index is collected before this function runs.
+                entry = "single", name, name, "main", None
+                section.insert(1, addnodes.index(entries=[entry]))
+                app.env.domains["index"].data["entries"].setdefault(page, []).append(entry)
 
 
 # --- links
