@@ -59,7 +59,7 @@ bench: $(VENV)/.package ## measure the speed, compared with nginx and Traffic Se
 	@tests/bench/install.sh $(VENV)
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
 
-docs: $(VENV)/.package ## build the documentation in build/docs, with warnings as errors (the first time as root, for graphviz)
+docs: $(VENV)/.installed ## build the documentation in build/docs, with warnings as errors (the first time as root, for graphviz)
 	@docs/install.sh $(VENV)
 	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
 	@echo "open build/docs/index.html"

@@ -6,6 +6,7 @@ A section with the name of a setting (or of a parameter of S3ProxySet) as its ti
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -32,12 +33,14 @@ logger = logging.getLogger(__name__)
 ROWS = {row.name: row for row in settings.TABLE}
 MODULE_CODES = Path(usp_s3_wsgi.__file__).parent / "proxy" / "mod_usp_s3" / "log_codes.h"
 CODES = sorted([*errors.LogCode, *FindingCode, *re.findall(r'"(USPS3\d{4})"', MODULE_CODES.read_text("utf-8"))])
-#: The client's status for each code, where it is always the same.
-STATUS_BY_CODE = {
-    error.code: error.status
+#: The exception that each code belongs to.
+EXCEPTIONS = {
+    str(error.code): error
     for error in vars(errors).values()
-    if isinstance(error, type) and issubclass(error, errors.UpstreamError) and "code" in vars(error)
+    if isinstance(error, type) and issubclass(error, errors.GatewayError) and "code" in vars(error)
 }
+#: Exceptions whose status is not that of the class: the operator or mod_proxy chooses it, or the response has begun.
+WITHOUT_STATUS = (errors.AccessDenied, errors.ProxiedRequestFailed, errors.BodyTruncated)
 #: The parts of the text about each code.
 PARTS_OF_CODE = ("Level", "Client", "Why", "What to do")
 PARTS_OF_FINDING = ("Level", "The line", "Why", "What to do")
@@ -124,16 +127,18 @@ def problems_of_parameter(section: nodes.section) -> Iterator[str]:
 def problems_of_code(section: nodes.section) -> Iterator[str]:
     """What is missing, or wrong, in the section of a log code."""
     code = code_of(section)
-    if not section[0].astext().removeprefix(f"{code}:").strip():
+    if not section[0].astext().partition(":")[2].strip():
         yield "has no words in its heading"
     items = (item.astext().partition(":") for item in section.findall(nodes.list_item))
     parts = {name.strip(): text.strip() for name, _, text in items}
     for part in PARTS_OF_FINDING if code in set(FindingCode) else PARTS_OF_CODE:
         if not parts.get(part):
             yield f'has no text for "{part}"'
-    status = STATUS_BY_CODE.get(errors.LogCode(code)) if code in set(errors.LogCode) else None
-    if status and str(status) not in parts.get("Client", "") and "reset" not in parts.get("Client", ""):
-        yield f"does not say that the client gets {status}"
+    error = EXCEPTIONS.get(code)
+    if error and not issubclass(error, WITHOUT_STATUS) and not re.match(rf"{error.status}\b", parts.get("Client", "")):
+        yield f"does not say that the client gets {error.status}"
+    if error and error.should_log == (parts.get("Level") == "not logged"):
+        yield "does not say whether it is logged"
 
 
 def code_of(section: nodes.section) -> str:
@@ -196,6 +201,8 @@ class LinkNames(SphinxPostTransform):
             if name.startswith("S3Fallback") and name in settings.NAMES and name not in ROWS:
                 name = "S3FallbackURL"
             target = targets_of(self.env).get(name)
+            if target is None and is_wrong_name(name):
+                logger.warning("%s is neither a setting nor a log code", name, location=node)
             ancestors = list(ancestors_of(node))
             if target is None or any(isinstance(ancestor, nodes.reference | nodes.title) for ancestor in ancestors):
                 continue
@@ -203,6 +210,15 @@ class LinkNames(SphinxPostTransform):
                 continue
             link = make_refnode(self.app.builder, self.env.docname, *target, node.deepcopy(), name)
             node.replace_self(link)
+
+
+def is_wrong_name(name: str) -> bool:
+    """Whether inline code looks like a log code, or resembles the name of a setting: S3Regoin, not S3Fallback."""
+    if re.fullmatch(r"USPS\d+", name):
+        return name not in CODES
+    if not re.fullmatch(r"S3\w+", name) or any(setting.startswith(name) for setting in settings.NAMES):
+        return False
+    return bool(difflib.get_close_matches(name, settings.NAMES, n=1, cutoff=0.85))
 
 
 def ancestors_of(node: nodes.Node) -> Iterator[nodes.Node]:

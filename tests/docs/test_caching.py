@@ -40,14 +40,6 @@ OBJECTS = {
     "password-public.mp4": "public, max-age=600",
 }
 RULE = "<Location /media/film/secret.mp4>\nRequire expr \"req_novary('X-Ok') == 'y'\"\n</Location>\n"
-PASSWORD = """
-<LocationMatch ^/media/film/password>
-  AuthType Basic
-  AuthName viewers
-  AuthUserFile ${ROOT}/users
-  Require valid-user
-</LocationMatch>
-"""
 HTCACHECLEAN, NGINX_PROGRAM, VARNISHD = (unpacked_program(name) for name in ("htcacheclean", "nginx", "varnishd"))
 SITE, OTHER_SITE = "https://player.example.com", "https://other.example"
 BLOCKS = [block for block in blocks_of(ROOT / "docs" / "caching.md") if not block.untested_because]
@@ -128,10 +120,7 @@ def test_lifetimes_of_objects_without_one(start: Callable[..., Httpd], way: str)
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_cache_inside_httpd(start: Callable[..., Httpd], s3: EmbeddedS3, way: str) -> None:
-    rule = (
-        "<Location /media/film/secret.mp4>\nRequire expr \"req_novary('X-Ok') == 'y'\"\n</Location>\nMergeSlashes Off\n"
-    )
-    httpd = start(way, CACHE, LIFETIMES, rule)
+    httpd = start(way, CACHE, LIFETIMES, RULE, "MergeSlashes Off\n")
     assert httpd.fetch(FILM, range="bytes=0-9").status == 206
     assert httpd.fetch(FILM, method="HEAD").headers["X-Cache"].startswith("MISS")
     assert httpd.fetch(FILM).body == DATA

@@ -104,7 +104,7 @@ def test_the_message_of_each_failure(message: str, aws: Aws, folder: Path, serve
             lines = [*KEY_LINES, f"SetEnv S3RoleARN {other}", f"SetEnv S3STSEndpoint {sts.url}"]
         elif message == "botocore: PermissionError":
             aws.set(sts.environment(folder / "token"))
-            (folder / "token").chmod(0o600)
+            (folder / "token").chmod(0)  # httpd's children may be this user
         elif message == "botocore: ProfileNotFound":
             lines.append("SetEnv S3Profile nobody")
         elif message == "botocore: EndpointConnectionError":

@@ -39,6 +39,18 @@ STATUSES = {
     "no such object": (NO_SUCH_KEY, 404, 404),
     "denied": (DENIED, 403, 403),
 }
+#: The rows of the table about these answers.
+ROWS = {
+    "S3 rejects key, signature, clock, region or bucket": (
+        "wrong key",
+        "wrong clock",
+        "wrong region",
+        "no such bucket",
+    ),
+    "S3 asks to slow down, or fails": ("slow down", "failure"),
+    "no such object": ("no such object",),
+    "access to the object denied": ("denied",),
+}
 WAYS = ("alone", "package")
 
 
@@ -80,6 +92,14 @@ def test_status_and_body(servers: dict[str, Httpd], name: str, way: str) -> None
     assert (b"<Code>" in reply.body) == (way == "alone")
     if way == "package" and reply.status == 503:
         assert "Retry-After" in reply.headers
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_table_has_these_statuses(row: str) -> None:
+    (cells,) = re.findall(rf"^\| {row} \| (.*) \| (.*) \|$", (DOCS / "migration.md").read_text("utf-8"), re.MULTILINE)
+    alone, package = ([int(status) for status in re.findall(r"\b[1-5]\d\d\b", cell)] for cell in cells)
+    assert set(alone) == {STATUSES[name][1] for name in ROWS[row]}
+    assert {package[0]} == {STATUSES[name][2] for name in ROWS[row]}  # a second one is that of S3DeniedStatus
 
 
 @pytest.mark.parametrize("way", WAYS)

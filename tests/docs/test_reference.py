@@ -34,7 +34,7 @@ def build(folder: Path, settings_page: str, errors_page: str) -> str:
         [sys.executable, "-m", "sphinx", "-q", "-b", "html", str(docs), str(folder / "html")],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
-    return "\n".join(re.findall(r"WARNING: (.*(?:section|example).*)", done.stderr))
+    return "\n".join(re.findall(r"WARNING: (.*(?:section|example|neither).*)", done.stderr))
 
 
 def page(name: str) -> str:
@@ -67,8 +67,12 @@ def test_what_is_missing_is_a_warning(tmp_path: Path) -> None:
     settings_page = without(settings_page, r"(?<=^SetEnv )S3Retries(?= 4$)")
     settings_page = without(settings_page, r"^### ttl\n.*?(?=^###)") + "\n### max\n\nAgain.\n"
     errors_page = without(page("errors"), r"^### USPS30402: .*?(?=^##)")
-    errors_page = without(errors_page, r"(?<=^### USPS30405:)[^\n]*")
+    errors_page = without(errors_page, r"(?<=^### USPS30405):[^\n]*")
     errors_page = errors_page.replace("- **Client**: 504\n", "- **Client**: 502\n")
+    errors_page = errors_page.replace("- **Client**: 405\n", "- **Client**: 404, 405\n")
+    errors_page = re.sub(r"(### USPS30201: .*?)not logged", r"\1error", errors_page, count=1, flags=re.DOTALL)
+    errors_page = re.sub(r"(?s)(### USPS30407: .*?): error", r"\1: not logged", errors_page, count=1)
+    errors_page += "\n`USPS30999`, `S3Bukcet`, `S3Fallback`, `S3CMD_CONFIG`\n"
     errors_page = re.sub(r"(### USPS30806: .*?)- \*\*Why\*\*: [^-]*", r"\1", errors_page, count=1, flags=re.DOTALL)
     assert sorted(build(tmp_path, settings_page, errors_page).splitlines()) == sorted(
         [
@@ -80,6 +84,11 @@ def test_what_is_missing_is_a_warning(tmp_path: Path) -> None:
             "USPS30402 must have one section, and has 0",
             "the section of USPS30405 has no words in its heading",
             "the section of USPS30404 does not say that the client gets 504",
+            "the section of USPS30203 does not say that the client gets 405",
+            "the section of USPS30201 does not say whether it is logged",
+            "the section of USPS30407 does not say whether it is logged",
+            "USPS30999 is neither a setting nor a log code",
+            "S3Bukcet is neither a setting nor a log code",
             'the section of USPS30806 has no text for "Why"',
         ]
     )

@@ -138,7 +138,7 @@ def run_documentation(suite: str, name: str, base: Path, bundle: Path) -> list[R
             script = documentation.script(steps)
             _, output = fresh.run(script, directory=documentation.CLONE, shell="bash", has_own_network=True)
             passed, note = documentation.result(steps, output)
-        except SetupError as error:
+        except (SetupError, OSError) as error:  # OSError: no network of its own
             passed, note = 0, str(error)
         row = Row(suite, "root", command, time.monotonic() - started, passed, 1 if note else 0, 0, not note, note)
         say(f"{suite}, {command}: {'ok' if row.ok else 'FAILED'}, {row.seconds:.0f} s {note}")

@@ -25,7 +25,7 @@ PREPARATION = (
 #: httpd accepts these faults, but the documentation must not cause them: an undefined variable, a second mod_wsgi.
 FAULTS = re.compile("AH00111|AH01574")
 #: After these commands httpd must answer on port 80, which it may need a moment for.
-STARTS = re.compile(r"\bapachectl (?:start|restart|graceful)\b|\bhttpd -k (?:start|restart|graceful)\b")
+STARTS = re.compile(r"\b(?:apachectl|apache2ctl|httpd -k) (?:start|restart|graceful)(?![\w-])")
 ANSWERS = """\
 (for try in {1..50}; do
   exec 3<>/dev/tcp/127.0.0.1/80 && printf 'HEAD / HTTP/1.0\\r\\n\\r\\n' >&3 &&

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import usp_s3_wsgi
+from usp_s3_wsgi.config.settings import TABLE
 
 CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
 #: In this order. "Upgrading" is our own: what to do before or after the installation.
@@ -127,3 +128,11 @@ def test_a_right_change_log(text: str) -> None:
 def test_a_mistake_is_found(old: str, new: str, expected: str) -> None:
     assert old in RIGHT
     assert any(expected in mistake for mistake in mistakes(RIGHT.replace(old, new, 1), "1.10.0"))
+
+
+def test_each_setting_is_in_a_version() -> None:
+    """A setting that is not released yet names the next version."""
+    text, current = CHANGELOG.read_text("utf-8"), version_numbers(usp_s3_wsgi.__version__)
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", text, re.MULTILINE)
+    wrong = [row.name for row in TABLE if row.since not in released and version_numbers(row.since) <= current]
+    assert wrong == []

@@ -8,7 +8,7 @@ import pytest
 
 from tests.docs.blocks import Block
 from tests.fresh.__main__ import counts, named_packages
-from tests.fresh.documentation import Step, names_for, result, script, steps_of
+from tests.fresh.documentation import STARTS, Step, names_for, result, script, steps_of
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,20 @@ def test_a_step_that_fails_is_the_last(text: str, expected: tuple[int, str], tmp
 def test_another_output_is_a_failure(tmp_path: object) -> None:
     steps = steps_of([Block("x.md", 1, "console", "$ echo a\nb\n", {"fresh": "x"})], "x")
     assert result(steps, run(steps, tmp_path)) == (0, "x.md:1: the output is not the documented one")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("apachectl configtest && apachectl graceful", True),
+        ("apache2ctl restart", True),
+        ("/usr/local/apache2/bin/httpd -k start", True),
+        ("apachectl graceful-stop", False),
+        ("apachectl configtest", False),
+    ],
+)
+def test_commands_after_which_httpd_must_answer(command: str, expected: bool) -> None:
+    assert bool(STARTS.search(command)) is expected
 
 
 def test_the_httpd_image_has_blocks_of_its_own() -> None:
