@@ -61,6 +61,7 @@ bench: $(VENV)/.package ## measure the speed, compared with nginx and Traffic Se
 
 docs: $(VENV)/.installed ## build the documentation in build/docs, with warnings as errors (the first time as root, for graphviz)
 	@docs/install.sh $(VENV)
+	@rm -rf build/docs
 	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
 	@echo "open build/docs/index.html"
 

@@ -9,10 +9,13 @@ DOCS = Path(__file__).parents[2] / "docs"
 _INLINE_CODE = re.compile(r"`([^`]+)`")
 
 
-def table(page: str, first_header: str) -> list[list[str]]:
-    """Return the rows of the table whose first column has this header; each row is a list of its cells."""
+def table(page: str, first_header: str, number: int = 0) -> list[list[str]]:
+    """Return the rows of a table whose first column has this header; each row is a list of its cells.
+
+    ``number``: which of the tables with this header, from 0.
+    """
     lines = (DOCS / page).read_text("utf-8").splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {first_header} |"))
+    start = [index for index, line in enumerate(lines) if line.startswith(f"| {first_header} |")][number]
     rows = []
     for line in lines[start + 2 :]:
         if not line.startswith("|"):

@@ -21,7 +21,7 @@ from tests.docs.names import Names
 from tests.docs.pages import ROOT
 from tests.httpd.conftest import NEEDS_SSL, ONE_CHILD
 from tests.httpd.conftest import checked as checked
-from tests.httpd.machine import apache_user, free_port, unpacked_environment, unpacked_program
+from tests.httpd.machine import apache_user, find_program, free_port, unpacked_environment
 from tests.httpd.server import Httpd, Reply
 from tests.s3 import EmbeddedS3
 
@@ -40,7 +40,7 @@ OBJECTS = {
     "password-public.mp4": "public, max-age=600",
 }
 RULE = "<Location /media/film/secret.mp4>\nRequire expr \"req_novary('X-Ok') == 'y'\"\n</Location>\n"
-HTCACHECLEAN, NGINX_PROGRAM, VARNISHD = (unpacked_program(name) for name in ("htcacheclean", "nginx", "varnishd"))
+HTCACHECLEAN, NGINX_PROGRAM, VARNISHD = (find_program(name) for name in ("htcacheclean", "nginx", "varnishd"))
 SITE, OTHER_SITE = "https://player.example.com", "https://other.example"
 BLOCKS = [block for block in blocks_of(ROOT / "docs" / "caching.md") if not block.untested_because]
 
@@ -331,7 +331,7 @@ def test_a_cache_in_front(start: Callable[..., Httpd], s3: EmbeddedS3, names: Na
             time.sleep(0.2)
         if front == "varnish":
             options = ["-n", str(names.folder / "varnish" / "run")]
-            command = [unpacked_program("varnishadm"), *options, "ban", "req.url", "==", FILM]
+            command = [find_program("varnishadm"), *options, "ban", "req.url", "==", FILM]
             subprocess.run(command, check=True, timeout=30, env=unpacked_environment())
             assert ask(port, FILM)[0] in {502, 503}
 

@@ -308,9 +308,10 @@ def test_a_graceful_restart_in_daemon_mode_interrupts_requests() -> None:
                 time.sleep(0.01)
             httpd.reload()
             assert interrupted.result().status in {502, 503}
-        for line in httpd.errors():
-            if "Error reading response headers" in line:
-                assert_documented(line)
+        lines = [line for line in httpd.errors() if "Error reading response headers" in line]
+        assert lines
+        for line in lines:
+            assert_documented(line)
 
 
 def test_mod_wsgi_is_loaded_twice() -> None:

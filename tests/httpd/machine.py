@@ -131,7 +131,7 @@ def static_modules() -> frozenset[str]:
     return frozenset(re.findall(r"^\s*mod_(\w+)\.c$", listed.stdout, re.MULTILINE))
 
 
-def unpacked_program(name: str) -> str:
+def find_program(name: str) -> str:
     """The path of a program that is installed, or that tests/install.sh has unpacked; else empty."""
     folders = [os.environ.get("PATH", ""), "/usr/sbin", *(str(UNPACKED / folder) for folder in ("sbin", "bin"))]
     return shutil.which(name, path=os.pathsep.join(folders)) or ""
@@ -139,7 +139,8 @@ def unpacked_program(name: str) -> str:
 
 def unpacked_environment() -> dict[str, str]:
     """The environment in which such a program finds its libraries."""
-    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, UNPACKED.glob("lib/*-linux-gnu*")))}
+    folders = [*map(str, UNPACKED.glob("lib/*-linux-gnu*")), os.environ.get("LD_LIBRARY_PATH", "")]
+    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, folders))}
 
 
 def mod_security() -> str:
