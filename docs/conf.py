@@ -15,7 +15,15 @@ version = release = __version__
 html_show_copyright = False
 html_last_updated_fmt = None
 
-extensions = ["myst_parser", "sphinx.ext.graphviz", "sphinx_copybutton", "reference", "inline_pictures", "search_words"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.graphviz",
+    "sphinx_copybutton",
+    "reference",
+    "github_anchors",
+    "inline_pictures",
+    "search_words",
+]
 exclude_patterns = ["_extensions", "_static"]
 nitpicky = True
 

@@ -13,6 +13,7 @@ from tests.wsgi import call, environ, s3_settings
 
 EMPTY_PART = answer(206, b"", ("Content-Range", "bytes 0--1/0"))
 QUERY = {"S3PassQuery": "partNumber"}
+Names = dict[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,9 @@ class Case:
     query: str = ""
 
 
-def case(*script: Step, status: int | None = None, query: str = "", protocol: str = "HTTP/1.1", **more: str) -> Case:
-    """A case. Names that begin with S3 are settings, others are headers of the client."""
-    settings = {name: value for name, value in more.items() if name.startswith("S3")}
-    headers = {name: value for name, value in more.items() if not name.startswith("S3")}
-    return Case(script, headers, {"S3Retries": "0", **settings}, status, protocol, query)
+def case(*script: Step, status: int | None = None, headers: Names = None, settings: Names = None, **more: str) -> Case:
+    """A case without retries."""
+    return Case(script, headers or {}, {"S3Retries": "0", **(settings or {})}, status, **more)
 
 
 def chunked(body: bytes) -> bytes:
@@ -43,18 +42,24 @@ RANGE = {"Range": "bytes=1-3"}
 CASES = {
     "200, 206, 304, 412, 416": [
         case(answer(200, b"hello"), status=200),
-        case(answer(206, b"ell", ("Content-Range", "bytes 1-3/5")), status=206, **RANGE),
+        case(answer(206, b"ell", ("Content-Range", "bytes 1-3/5")), status=206, headers=RANGE),
         case(answer(304, b""), status=304),
         case(error(412, "PreconditionFailed"), status=412),
         case(error(416, "InvalidRange"), status=416),
     ],
     "200 with `Content-Range`": [
-        case(answer(200, b"ell", ("Content-Range", "bytes 1-3/5")), **RANGE),
-        case(answer(200, b"hel", ("Content-Range", "bytes 0-2/5")), status=502, **RANGE),
+        case(answer(200, b"ell", ("Content-Range", "bytes 1-3/5")), headers=RANGE),
+        case(answer(200, b"hel", ("Content-Range", "bytes 0-2/5")), status=502, headers=RANGE),
     ],
-    "501 to a range": [case(error(501, "NotImplemented"), answer(200, b"hello"), status=200, Range="bytes=0-1,3-4")],
-    "206 to any range of an empty object": [case(EMPTY_PART, answer(200, b""), status=200, Range="bytes=0-")],
-    "206 to the last 0 bytes": [case(answer(206, b"", ("Content-Range", "bytes 5-4/5")), Range="bytes=-0")],
+    "501 to a range": [
+        case(error(501, "NotImplemented"), answer(200, b"hello"), status=200, headers={"Range": "bytes=0-1,3-4"}),
+    ],
+    "206 to any range of an empty object": [
+        case(EMPTY_PART, answer(200, b""), status=200, headers={"Range": "bytes=0-"}),
+    ],
+    "206 to the last 0 bytes": [
+        case(answer(206, b"", ("Content-Range", "bytes 5-4/5")), headers={"Range": "bytes=-0"}),
+    ],
     "no such object": [
         case(error(404, "NoSuchKey")),
         case(error(410, "Gone")),
@@ -62,7 +67,7 @@ CASES = {
     ],
     "access to the object denied": [
         case(error(403, "AccessDenied")),
-        case(error(403, "AccessDenied"), status=404, S3DeniedStatus="404"),
+        case(error(403, "AccessDenied"), status=404, settings={"S3DeniedStatus": "404"}),
     ],
     "wrong key, signature": [
         case(error(status, code))
@@ -81,11 +86,11 @@ CASES = {
     "501, 505": [
         case(error(501, "NotImplemented")),
         case(error(505, "X")),
-        case(error(501, "NotImplemented"), status=400, query="?partNumber=1", **QUERY),
+        case(error(501, "NotImplemented"), status=400, query="?partNumber=1", settings=QUERY),
     ],
     "403 with a page that is not S3's": [case(answer(403, b"<html>blocked</html>", ("Content-Type", "text/html")))],
     "S3 rejects a parameter": [
-        case(error(400, "InvalidArgument"), query="?partNumber=0", **QUERY),
+        case(error(400, "InvalidArgument"), query="?partNumber=0", settings=QUERY),
         case(error(400, "KeyTooLongError")),
     ],
     "any other status": [case(answer(status, b"")) for status in (201, 303, 409, 418)],
@@ -97,7 +102,7 @@ CASES = {
         case(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
     ],
     "a chunked body, if": [case(chunked(b"5\r\nhello\r\n0\r\n\r\n"), protocol="HTTP/1.0")],
-    "malformed chunked encoding": [case(answer(206, b"hel", ("Content-Range", "bytes 0-2/5")), **RANGE)],
+    "malformed chunked encoding": [case(answer(206, b"hel", ("Content-Range", "bytes 0-2/5")), headers=RANGE)],
     "a header of more than 64 KB": [case(answer(200, b"hello", ("x-amz-meta-a", "a" * 70_000)))],
 }  # fmt: skip
 ROWS = [row for number in (0, 1) for row in table("responses.md", "S3's response", number)]

@@ -308,9 +308,9 @@ def test_a_graceful_restart_in_daemon_mode_interrupts_requests() -> None:
                 time.sleep(0.01)
             httpd.reload()
             assert interrupted.result().status in {502, 503}
-        lines = [line for line in httpd.errors() if "Error reading response headers" in line]
-        assert lines
-        for line in lines:
+        interrupted_lines = [line for line in httpd.errors() if "Error reading response headers" in line]
+        assert interrupted_lines
+        for line in interrupted_lines:
             assert_documented(line)
 
 
