@@ -275,13 +275,66 @@ ProxyPass /films balancer://films
 </Proxy>
 """,
     "capitals in the path": """
-<Location /films>
-  SetHandler "proxy:http://s3.example:9000/Films"
-</Location>
-#! warning 30810 this section: httpd.conf:@3@ sends requests to http://s3.example:9000/Films
+ProxyPass /films http://s3.example:9000/Films
+#! warning 30810 this section: httpd.conf:@2@ sends requests to http://s3.example:9000/Films
 <Proxy "http://s3.example:9000/films/">
   @KEYS@
 </Proxy>
+""",
+    "capitals in the path of handlers, which httpd converts to lowercase": """
+<Location /films>
+  SetHandler "proxy:http://s3.example:9000/Films"
+</Location>
+AddHandler "proxy:http://s3.example:9000/Clips/" .ts
+#! warning 30810 this section: httpd.conf:@3@ sends requests to http://s3.example:9000/films
+<Proxy "http://s3.example:9000/Films/">
+  @KEYS@
+</Proxy>
+#! warning 30810 this section: httpd.conf:@5@ sends requests to http://s3.example:9000/clips/
+<Proxy "http://s3.example:9000/Clips/">
+  @KEYS@
+</Proxy>
+""",
+    "a typo in AddHandler and [H]": """
+AddHandler "proxy:http://flims.s3.amazonaws.com/" .ts
+RewriteEngine On
+RewriteRule ^/clips/ - [H=proxy:http://clisp.s3.amazonaws.com/,L]
+#! warning 30810 this section: httpd.conf:@2@ sends requests to http://flims.s3.amazonaws.com/, unsigned
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+#! warning 30810 this section: httpd.conf:@4@ sends requests to http://clisp.s3.amazonaws.com/, unsigned
+<Proxy "http://clips.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "handlers that are only known at request time": """
+<Directory "/srv">
+  SetHandler "%{reqenv:HANDLER}"
+</Directory>
+#! warning 30811 whether any request matches this section: the URLs that httpd.conf:@3@ sends
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "content types that are handlers, whose requests are rejected": """
+AddType "proxy:http://films.s3.amazonaws.com/" .ts
+RewriteEngine On
+RewriteRule ^/films/ - [T=proxy:http://films.s3.amazonaws.com/]
+<Directory "/srv">
+  ForceType "proxy:http://films.s3.amazonaws.com/"
+</Directory>
+#! warning 30809 no request matches this section: no ProxyPass
+<Proxy "http://films.s3.amazonaws.com/">
+  @KEYS@
+</Proxy>
+""",
+    "AddHandler with keys around and no section": """
+<Location /films>
+  @KEYS@
+  #! error 30818 the requests of this directive are rejected, because S3AccessKey at httpd.conf:@3@ ... known bucket
+  AddHandler "proxy:http://films.s3.amazonaws.com" .ts
+</Location>
 """,
     "directives with URLs that do not proxy requests": """
 ProxyPassReverse /films http://films.s3.amazonaws.com/
@@ -719,6 +772,38 @@ ProxyPassMatch "^/clips/" "http://s3.example"
 <Proxy "unix:/run/s3.sock|http://s3.example/films/">
   @KEYS@
 </Proxy>
+""",
+    "handlers": """
+AddHandler "proxy:http://S3.example:80/a/" .ts .m3u8
+<Directory "/srv">
+  <FilesMatch "[.]mp4$">
+    SetHandler "PROXY:http://s3.example/b/"
+  </FilesMatch>
+  AddHandler proxy:balancer://films .ts
+  RewriteEngine On
+  RewriteRule "[.]m4s$" - "[L,Handler=proxy:http://s3.example/d/]"
+</Directory>
+<Proxy "balancer://films">
+  BalancerMember http://s3.example/c
+</Proxy>
+RewriteEngine On
+RewriteRule ^/e/ - [H=proxy:http://[::1]:9000/e/$1]
+<Proxy "http://s3.example/a/">
+  @KEYS@
+</Proxy>
+<Proxy "http://s3.example/b/">
+  @KEYS@
+</Proxy>
+<Proxy "http://s3.example/c/">
+  @KEYS@
+</Proxy>
+<Proxy "http://s3.example/d/">
+  @KEYS@
+</Proxy>
+<ProxyMatch "^http://[[]::1]:9000/e/">
+  @KEYS@
+  SetEnv S3BucketURL http://[::1]:9000/e/
+</ProxyMatch>
 """,
     "a balancer outside of its section": """
 BalancerMember balancer://films http://s3.example/films

@@ -23,13 +23,15 @@ from tests.faults.server import (
     first,
     reset,
 )
+from tests.httpd import http2
 from tests.httpd.conftest import NEEDS_SSL, PAGES
-from tests.httpd.machine import free_port
+from tests.httpd.machine import free_port, has_module
 from tests.httpd.server import Httpd
 from tests.leaks import SECRET_KEY
 
 PART = b"p" * 300_000
 NEXT = b"the next response"
+CLOSED = "USPS30408: usp_s3_wsgi: no response from S3; mod_proxy closed the client's connection"
 NO_LENGTH = "response has no Content-Length: truncation could not be detected"
 
 
@@ -163,14 +165,33 @@ def test_two_lengths_are_rejected(httpd: Httpd) -> None:
     assert received.startswith(b"HTTP/1.1 502 ") and b"01234" not in received
 
 
-def test_a_reused_connection_that_s3_has_just_closed(httpd: Httpd) -> None:
+def own_lines(httpd: Httpd, before: int) -> list[str]:
+    """Return this package's lines of the error log since it had ``before`` lines."""
+    return [line for line in httpd.errors()[before:] if "USPS3" in line]
+
+
+@pytest.mark.parametrize("is_reused", [True, False])
+def test_a_connection_that_s3_closes_at_a_later_request_of_a_client(httpd: Httpd, is_reused: bool) -> None:
     """mod_proxy closes the client's connection without a response: the client retries by itself."""
     before = len(httpd.errors())
-    with scripted(answer(200, NEXT), close):
-        httpd.expect_error("AH01102")
-        received = converse(httpd, get() * 2)
-    assert received.endswith(NEXT) and received.count(b"HTTP/1.1") == 1
-    assert not [line for line in httpd.errors()[before:] if "usp_s3" in line]
+    with scripted(*([answer(200, NEXT), close] if is_reused else [close])):
+        httpd.expect_error(f"AH01102|{CLOSED}")
+        received = converse(httpd, get(target="/m/film.mp4" if is_reused else "/none") + get())
+        (line,) = own_lines(httpd, before)
+    assert received.startswith(b"HTTP/1.1 200 " if is_reused else b"HTTP/1.1 404 ") and received.count(b"HTTP/1.1") == 1
+    assert re.search(rf"{CLOSED} \(GET {URL}/bucket/film.mp4, attempt 1, ", line)
+
+
+def test_a_connection_that_s3_closes_at_a_subrequest_of_a_later_request(httpd: Httpd) -> None:
+    """The page is cut off, and it is logged once."""
+    before = len(httpd.errors())
+    (httpd.root / "htdocs" / "page").write_text('before <!--#include virtual="/m/a" --> after')
+    with scripted(close):
+        httpd.expect_error(f"AH01102|unable to include|{CLOSED}")
+        received = converse(httpd, get(target="/none") + get(target="/page"))
+        (line,) = own_lines(httpd, before)
+    assert received.endswith(b"\r\n\r\n7\r\nbefore \r\n")
+    assert re.search(rf"{CLOSED} \(GET {URL}/bucket/a, attempt 1, ", line)
 
 
 def test_expect_100_continue_does_not_hide_a_truncated_body(httpd: Httpd) -> None:
@@ -372,7 +393,10 @@ def test_an_unusable_part_is_not_read_to_its_end(httpd: Httpd) -> None:
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_s3_closes_the_connection_without_a_response(is_first: bool) -> None:
-    """mod_proxy answers 502 to the first request of a client's connection, and closes it for a later one."""
+    """mod_proxy answers 502 to the first request of a client's connection, and closes it for a later one.
+
+    Both are logged.
+    """
     script = [close] if is_first else [answer(200, b"an object"), close]
     with ScriptedS3(*script) as s3:
         url = f"{s3.url}/films"
@@ -386,10 +410,25 @@ def test_s3_closes_the_connection_without_a_response(is_first: bool) -> None:
                     assert client.getresponse().read() == b"an object"
                 client.request("GET", "/media/a.ts")
                 if is_first:
-                    assert client.getresponse().read() and httpd.wait_for_error("USPS30408: ")
+                    assert client.getresponse().read()
+                    httpd.wait_for_error("USPS30408: .*: no response from S3; mod_proxy returned 502 ")
                 else:
                     with pytest.raises(RemoteDisconnected):
                         client.getresponse()
-                    assert not any("USPS30408" in line for line in httpd.errors())
+                    httpd.wait_for_error(CLOSED)
             finally:
                 client.close()
+
+
+@pytest.mark.skipif(not has_module("http2"), reason="this httpd has no mod_http2")
+def test_s3_closes_the_connection_without_a_response_over_http_2() -> None:
+    """To mod_proxy each stream is a later request of the client; mod_http2 answers 500."""
+    with ScriptedS3(close) as s3:
+        url = f"{s3.url}/films"
+        keys = "SetEnv S3AccessKey A\nSetEnv S3SecretKey S\nSetEnv S3Region r\n"
+        h2c = "Protocols h2c http/1.1\nLogLevel http2:crit\n"
+        with Httpd(f'{h2c}ProxyPass /media {url}\n<Proxy "{url}/">\n{keys}</Proxy>\n') as httpd:
+            httpd.expect_error("AH01102|USPS30408")
+            [stream] = http2.ask(httpd.port, {"path": "/media/a.ts"})
+            httpd.wait_for_error("USPS30408: .*: no response from S3; mod_proxy closed the client's HTTP/2 stream ")
+    assert (stream.status, stream.ended) == (500, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,6 +154,22 @@ def test_a_bucket_without_a_response(httpd: Httpd, direction: str, end: Step) ->
     with scripted(end):
         part = fetch_part(httpd, f"{URL}/bucket/film.mp4", direction)
     assert part == Part(b"", 502, 502)
+
+
+@pytest.mark.parametrize("is_reused", [True, False])
+def test_a_bucket_without_a_response_to_a_later_request_of_a_client(httpd: Httpd, is_reused: bool) -> None:
+    """mod_proxy closes the client's connection. The module gets an error, not an empty response."""
+    httpd.expect_error("AH01102|origin: 502|no response from S3; mod_proxy closed the client's connection")
+    before = len(httpd.errors())
+    page = f"GET /origin/page HTTP/1.1\r\nHost: x\r\nx-url: {URL}/bucket/film.mp4\r\nx-direction: reverse\r\n"
+    earlier = page if is_reused else "GET /none HTTP/1.1\r\nHost: x\r\n"
+    with scripted(*([answer(200, b"part"), close] if is_reused else [close])):
+        with socket.create_connection(("127.0.0.1", httpd.port), timeout=20) as client:
+            client.sendall(f"{earlier}\r\n{page}x-note: on\r\n\r\n".encode())
+            b"".join(iter(lambda: client.recv(1 << 16), b""))
+    lines = httpd.errors()[before:]
+    assert [line for line in lines if "origin: " in line and line.endswith("origin: 502 502")]
+    assert len([line for line in lines if "USPS3" in line]) == 1
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])

@@ -126,6 +126,7 @@ PARTS = st.sampled_from(
     [
         "ProxyPass /{p} {u}", "ProxyPass /{p}/ {u}/", "ProxyPassMatch ^/{p}/(.*) {u}/$1", "SetEnv S3Region r",
         "RewriteRule ^/{p}/(.*) {u}/$1 [P]", 'SetHandler "proxy:{u}"', "BalancerMember balancer://b {u}",
+        'AddHandler "proxy:{u}" .ts', "RewriteRule ^/{p}/ - [H=proxy:{u}]",
         "ProxyPass /{p} balancer://b", "WSGIScriptAlias /{p} ${{USP_S3_WSGI}}", "SetEnv S3AccessKey AK",
         "SetEnv S3SecretKey SK", "UnsetEnv S3SecretKey", "SetEnv S3BucketURL {u}", "SetEnvIf Host x S3Bucket=x",
         '<Proxy "{u}/">\n{in}\n</Proxy>', '<ProxyMatch "^{u}">\n{in}\n</ProxyMatch>', '<Proxy "*">\n{in}\n</Proxy>',

@@ -29,7 +29,7 @@ _NOT_PROXY_DIRECTIVES = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class ProxyDirective:
-    """A directive that proxies requests to a URL: ProxyPass, RewriteRule [P], SetHandler proxy:, BalancerMember.
+    """A directive that proxies requests to a URL: ProxyPass, RewriteRule [P], a handler proxy:URL, BalancerMember.
 
     ``kind``: proxypass, proxypassmatch (also ProxyPass ~), rewrite, handler, other (also of another module). ``url``:
     the literal part of the URL. ``is_literal``: the URL has no variable part; only a path follows. ``path``: what all
@@ -62,13 +62,13 @@ class ProxyDirective:
     def proxy_walk_url(self) -> str:
         """The URL with which mod_proxy looks for sections (``proxy_walk``).
 
-        It is the URL as it is written, except for members of a balancer, and RewriteRule and SetHandler in a section.
+        It is the URL as it is written, except for members of a balancer, handlers, and RewriteRule in a section.
         """
         if self.balancer:
             return self.canonical
-        if self.kind in {"rewrite", "handler"}:
-            return self.socket + (self.canonical if self.section else self.url)
-        return self.url
+        if self.kind == "handler" or (self.kind == "rewrite" and self.section):
+            return self.socket + self.canonical
+        return self.socket + self.url if self.kind == "rewrite" else self.url
 
     @cached_property
     def bucket_url(self) -> str | None:
@@ -192,22 +192,41 @@ def _from_directive(server: Server, child: Directive, section: Section | None) -
     words = list(child.words)
     if child.name in {"proxypass", "proxypassmatch"}:
         yield from _from_proxypass(server, child, section)
-    elif child.name == "rewriterule":
-        if len(words) > 2 and re.search(r"(?:^|[\[,])\s*P(?:roxy)?\s*(?:[\],]|$)", words[2], re.I):
+    elif child.name == "rewriterule" and len(words) > 2:
+        path = section.argument if section and section.is_location else None if section else common_path(words[0])
+        if re.search(r"(?:^|[\[,])\s*P(?:roxy)?\s*(?:[\],]|$)", words[2], re.I):
             url, is_literal = _literal_part("rewrite", without_socket(words[1]))
-            path = section.argument if section and section.is_location else None if section else common_path(words[0])
             yield ProxyDirective(server, child, "rewrite", url, is_literal, path, section, "", socket_prefix(words[1]))
-    elif child.name == "sethandler":
-        if words and words[0][:6].lower() == "proxy:":
-            url, is_literal = _literal_part("handler", without_socket(words[0][6:]))
-            path = section.argument if section and section.is_location else None
-            yield ProxyDirective(
-                server, child, "handler", url, is_literal, path, section, "", socket_prefix(words[0][6:])
-            )
+        else:
+            flags = (flag.partition("=") for flag in words[2].removeprefix("[").removesuffix("]").split(","))
+            for name, _, value in flags:
+                if name.strip().lower() in {"h", "handler"}:
+                    yield from _from_handler(server, child, section, path, *_literal_part("rewrite", value.strip()))
+    elif child.name in {"sethandler", "addhandler"}:
+        path = section.argument if section and section.is_location else None
+        for word in words[:1]:  # only that of SetHandler is an expression
+            handler = _literal_part("handler", word) if child.name == "sethandler" else (word, True)
+            yield from _from_handler(server, child, section, path, *handler)
     elif not _NOT_PROXY_DIRECTIVES.match(child.name):
         for word in words:
             if re.match(r"(?:unix:.*\|)?(?:https?|balancer)://", word, re.I | re.S):
                 yield ProxyDirective(server, child, "other", without_socket(word), True, None, section)
+
+
+def _from_handler(
+    server: Server, child: Directive, section: Section | None, path: str | None, handler: str, is_literal: bool
+) -> Iterator[ProxyDirective]:
+    """Yield a proxy directive if requests with a handler are proxied; ``handler``: its literal part.
+
+    A content type (ForceType, AddType, [T=]) can be a handler too, but the module rejects these requests.
+    """
+    if child.name != "sethandler" or not handler.startswith("proxy:unix"):
+        handler = handler.lower()  # as httpd does
+    if handler.startswith("proxy:") or (not is_literal and "proxy:".startswith(handler)):
+        url = handler[6:]
+        yield ProxyDirective(
+            server, child, "handler", without_socket(url), is_literal, path, section, "", socket_prefix(url)
+        )
 
 
 def _from_proxypass(server: Server, child: Directive, section: Section | None) -> Iterator[ProxyDirective]:

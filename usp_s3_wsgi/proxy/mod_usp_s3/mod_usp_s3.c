@@ -378,11 +378,12 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
     if (!request->has_response && !s3_status && r->connection->keepalives && contains_bucket(brigade, &ap_bucket_type_eoc)) {
         /*
          * S3 closed an idle connection while the request was sent on it. mod_proxy closes the client's connection without a
-         * response, as if that race had been the client's: the client retries.
+         * response, as if that race had been the client's: the client retries. (With HTTP/2, mod_http2 returns 500.)
          * https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
          */
         ap_remove_output_filter(filter);
         request->response_filter = NULL;
+        request->is_client_connection_closed = 1;
         return ap_pass_brigade(filter->next, brigade);
     }
     if (!request->has_response) {
@@ -486,6 +487,15 @@ static const char *connection_failure_hint(request_rec *r, const signed_request 
     return "";
 }
 
+/* Error message for a response that mod_proxy did not get, and for which it returned this status. */
+static const char *no_response_error(request_rec *r, const signed_request *request, int status)
+{
+    if (request->is_client_connection_closed)
+        return r->connection->master ? "no response from S3; mod_proxy closed the client's HTTP/2 stream"
+                                     : "no response from S3; mod_proxy closed the client's connection";
+    return apr_psprintf(r->pool, "no response from S3; mod_proxy returned %d%s", status, connection_failure_hint(r, request));
+}
+
 static int set_request_status(int *status, request_rec *r)
 {
     signed_request *request = usp_s3_get_signed_request(r);
@@ -497,12 +507,11 @@ static int set_request_status(int *status, request_rec *r)
     error_override = !request->has_response && apr_table_get(r->notes, "proxy-error-override");
     if (!request->has_response && request->response_header.error)
         usp_s3_log_failure(r, request, USP_S3_INVALID_RESPONSE, request->response_header.error);
-    else if (!request->has_response && !error_override && *status >= HTTP_INTERNAL_SERVER_ERROR)
-        usp_s3_log_failure(r, request, USP_S3_NO_RESPONSE,
-                           apr_psprintf(r->pool, "no response from S3; mod_proxy returned %d%s", *status,
-                                        connection_failure_hint(r, request)));
+    else if (request->is_client_connection_closed
+             || (!request->has_response && !error_override && *status >= HTTP_INTERNAL_SERVER_ERROR))
+        usp_s3_log_failure(r, request, USP_S3_NO_RESPONSE, no_response_error(r, request, *status));
     if (!request->is_body_withheld && !error_override) {
-        if (request->is_truncated && r->main)
+        if ((request->is_truncated || request->is_client_connection_closed) && r->main)
             *status = HTTP_BAD_GATEWAY;
         record_subrequest_error(r, *status);
         return DECLINED;

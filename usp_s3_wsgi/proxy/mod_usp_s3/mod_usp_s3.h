@@ -96,6 +96,7 @@ typedef struct {
     apr_int64_t state_version;        /* version of the endpoint state that was used for the signature */
     apr_array_header_t *pass_headers; /* const char *: lowercase prefixes, setting S3PassHeaders */
     int has_response;                 /* the header of the response was handled */
+    int is_client_connection_closed;  /* by mod_proxy, which got no response, and may return OK */
     int s3_status;                    /* status of S3's response; 0 if that is not HTTP */
     int is_logged;                    /* the error log has a line about the response */
     int is_body_withheld;             /* the body is not forwarded: of an error such as 404, or of a rejected response */
