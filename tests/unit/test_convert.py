@@ -339,6 +339,15 @@ def test_macros_that_use_themselves_are_expanded_once(use: str) -> None:
 
 
 @pytest.mark.parametrize("to", MODES)
+@pytest.mark.parametrize("section", ["{}", "<Location />\n{}</Location>\n"])
+@pytest.mark.parametrize("name", ["XIfDirective", "ProxyP<IfDirective", "IfModule", "x<Proxy", "XLoadModule"])
+def test_a_name_that_ends_like_a_sections_is_another_directive(name: str, section: str, to: Mode) -> None:
+    """The fuzzer has found the second one."""
+    line = f"{name} S3Region\n"
+    assert line in convert(section.format(line) + DOCUMENTED, to).text
+
+
+@pytest.mark.parametrize("to", MODES)
 def test_quotes_and_backslashes_in_a_url_and_a_path(to: Mode) -> None:
     """Each word of the new lines has the value that the old one had."""
     url, keys = f'{URL}a"b/\\\\c', "S3SecretKey x\nS3AccessKey y\n"

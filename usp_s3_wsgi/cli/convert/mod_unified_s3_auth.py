@@ -65,7 +65,7 @@ def convert_module(line: Line, enclosing: Enclosing, module: str, edits: LineEdi
             quote = line.text[line.words[1].start]
             quote = quote if quote in "\"'" else ""
             edits.replace(line, line.with_word(1, f"{quote}{'!' if name.startswith('!') else ''}{module}{quote}"))
-    if line.name.endswith("ifdirective") and _tests_for_directive(enclosing[-1].opening):
+    if line.name in {"<ifdirective", "</ifdirective"} and _tests_for_directive(enclosing[-1].opening):
         sign = "!" if enclosing[-1].opening.arguments[0].startswith("!") else ""
         tag = f"<IfModule {sign}{module}>" if line.name.startswith("<i") else "</IfModule>"
         edits.replace_with_lines(line, f"{indent(line)}{tag}")
