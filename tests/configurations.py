@@ -681,6 +681,48 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   </If>
 </Location>
 """,
+    "a file of the gateway beside daemon processes of another user": """
+WSGIDaemonProcess app user=nobody
+WSGIScriptAlias /app /srv/app/app.wsgi process-group=app
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  #! error 30805 S3SecretKeyFile: /etc/no-such-file: the file cannot be read
+  SetEnv S3SecretKeyFile /etc/no-such-file
+</Location>
+""",
+    "the same, and the other application's sections": """
+WSGIDaemonProcess app user=nobody
+<Location /app>
+  WSGIProcessGroup app
+</Location>
+<Directory /srv/app>
+  WSGIProcessGroup app
+</Directory>
+<VirtualHost *:8001>
+  ServerName b.example
+  WSGIProcessGroup app
+</VirtualHost>
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  #! error 30805 S3SecretKeyFile: /etc/no-such-file: the file cannot be read
+  SetEnv S3SecretKeyFile /etc/no-such-file
+</Location>
+""",
+    "the same, and a mount in httpd's own processes": """
+WSGIDaemonProcess app user=nobody
+WSGIProcessGroup app
+WSGIScriptAlias /media ${USP_S3_WSGI} process-group=%{GLOBAL}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  #! error 30805 S3SecretKeyFile: /etc/no-such-file: the file cannot be read
+  SetEnv S3SecretKeyFile /etc/no-such-file
+</Location>
+""",
 }
 
 #: Configurations without findings: they are right, or it cannot be known whether they are.
@@ -1023,6 +1065,50 @@ ProxyPass /clips http://clips.s3.amazonaws.com
     "daemon processes of another user": """
 WSGIDaemonProcess s3 user=nobody
 WSGIScriptAlias /media ${USP_S3_WSGI} process-group=s3 application-group=%{GLOBAL}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  SetEnv S3SecretKeyFile /etc/no-such-file
+</Location>
+""",
+    "a process group for the whole server": """
+WSGIDaemonProcess s3 user=nobody
+WSGIProcessGroup s3
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  SetEnv S3SecretKeyFile /etc/no-such-file
+</Location>
+""",
+    "a process group in the section of the mount": """
+WSGIDaemonProcess s3 user=nobody
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  WSGIProcessGroup s3
+  SetEnv S3SecretKeyFile /etc/no-such-file
+</Location>
+""",
+    "a process group below the mount": """
+WSGIDaemonProcess s3 user=nobody
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Location /media/a>
+  WSGIProcessGroup s3
+</Location>
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
+  SetEnv S3SecretKeyFile /etc/no-such-file
+</Location>
+""",
+    "a process group in a section of unknown requests": """
+WSGIDaemonProcess s3 user=nobody
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<Files usp_s3.wsgi>
+  WSGIProcessGroup s3
+</Files>
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   SetEnv S3AccessKey AK

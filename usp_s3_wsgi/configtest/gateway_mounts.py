@@ -15,6 +15,9 @@ from usp_s3_wsgi.configtest.urls import common_path
 
 #: The gateway's script, ${USP_S3_WSGI}.
 _SCRIPT = "usp_s3.wsgi"
+_GROUP_OPTION = "process-group="
+#: The process group of httpd's own processes.
+_EMBEDDED = "%{GLOBAL}"
 _USER_OPTIONS = ("user=", "group=", "supplementary-groups=", "chroot=")
 
 
@@ -60,13 +63,14 @@ def check(server: Server, proxy_directives: ProxyDirectives, findings: Findings)
         for proxy_directive in (*proxy_directives.all, *proxy_directives.to_balancers)
         if proxy_directive.kind == "proxypass" and proxy_directive.path
     }
-    reads_files = not _has_other_users(server)
+    has_other_users = _has_other_users(server)
     for mount in gateway_mounts:
         if mount.path is not None:
+            reads_files = not (has_other_users and _may_be_in_daemon_mode(server, mount, mount.path))
             _check_mount(server, mount, mount.path, paths, reads_files, findings)
     if server.has_request_dependent_settings:
         for section in _sections_with_unknown_requests(server):
-            check_values(findings, section.variables, reads_files)
+            check_values(findings, section.variables, not has_other_users)
     return server_mounts
 
 
@@ -101,6 +105,31 @@ def _has_other_users(server: Server) -> bool:
         for one in servers
         for child in one.top_level.directives
     )
+
+
+def _may_be_in_daemon_mode(server: Server, mount: Mount, path: str) -> bool:
+    """Whether a directive may assign a mount to daemon processes.
+
+    https://modwsgi.readthedocs.io/en/master/configuration-directives/WSGIProcessGroup.html
+    """
+    options = [word.removeprefix(_GROUP_OPTION) for word in mount.directive.words[2:] if word.startswith(_GROUP_OPTION)]
+    if options:
+        return options[-1] != _EMBEDDED
+    return any(
+        child.name == "wsgiprocessgroup" and child.words[:1] != (_EMBEDDED,)
+        for one in server.merge_order
+        for section in (one.top_level, *one.sections)
+        if _may_contain(section, path, mount.directive.words[1])
+        for child in section.directives
+    )
+
+
+def _may_contain(section: Section, path: str, script: str) -> bool:
+    """Whether a section may apply to requests of this path, which are handled by this script."""
+    if section.kind == "directory" and not section.is_pattern:
+        return script.startswith(section.argument.rstrip("/") + "/")
+    prefix = section.path_prefix
+    return path.startswith(prefix) or prefix.startswith(path)
 
 
 def _sections_with_unknown_requests(server: Server) -> list[Section]:
