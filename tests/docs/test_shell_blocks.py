@@ -72,7 +72,7 @@ def test_block(block: Block, names: Names, stop: Callable[[Httpd], None]) -> Non
 def missing_tools(text: str) -> list[str]:
     """The programs of a block that a minimal machine may lack, or that only root can use."""
     path = f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"
-    used = [tool for tool in TOOLS if re.search(rf"(?:^|[|;&(]\s*|\$ ){tool}\s", text, re.MULTILINE)]
+    used = [tool for tool in TOOLS if re.search(rf"(?:^|[|;&(]\s*|\$ |-- ){tool}\s", text, re.MULTILINE)]
     return [tool for tool in used if not shutil.which(tool, path=path) or (tool in FOR_ROOT and os.geteuid())]
 
 
