@@ -546,8 +546,9 @@ def test_an_unavailable_member_is_detected(s3: EmbeddedS3, checked: list[Httpd])
 
 
 @NEEDS_HCHECK
-def test_the_configuration_in_the_documentation() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "configtest.md").read_text("utf-8")
-    (block,) = re.findall(r"^```apache\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+def test_the_health_checks_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "proxy.md").read_text("utf-8")
+    blocks = re.findall(r"^```apache\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (block,) = (block for block in blocks if "hcmethod=" in block)
     bucket = f'<Proxy "https://films-eu.s3.eu-central-1.amazonaws.com/">\n{KEYS}\n</Proxy>\n'
     assert run_configtest(f"{HCHECK}SSLProxyEngine on\n{bucket}{block}") == (0, [])
