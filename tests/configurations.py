@@ -700,10 +700,6 @@ WSGIDaemonProcess app user=nobody
 <Directory /srv/app>
   WSGIProcessGroup app
 </Directory>
-<VirtualHost *:8001>
-  ServerName b.example
-  WSGIProcessGroup app
-</VirtualHost>
 WSGIScriptAlias /media ${USP_S3_WSGI}
 <Location /media>
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
@@ -1088,6 +1084,19 @@ WSGIScriptAlias /media ${USP_S3_WSGI}
   SetEnv S3BucketURL http://films.s3.amazonaws.com/
   SetEnv S3AccessKey AK
   WSGIProcessGroup s3
+  SetEnv S3SecretKeyFile /etc/no-such-file
+</Location>
+""",
+    "a process group in a virtual host that inherits the mount": """
+WSGIDaemonProcess s3 user=nobody
+WSGIScriptAlias /media ${USP_S3_WSGI}
+<VirtualHost *:8001>
+  ServerName b.example
+  WSGIProcessGroup s3
+</VirtualHost>
+<Location /media>
+  SetEnv S3BucketURL http://films.s3.amazonaws.com/
+  SetEnv S3AccessKey AK
   SetEnv S3SecretKeyFile /etc/no-such-file
 </Location>
 """,

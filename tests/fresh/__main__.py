@@ -107,7 +107,11 @@ def named_packages(output: str) -> str | None:
 def command_row(fresh: Machine, user: str, clone: str, command: str) -> Row:
     """Run one of the two commands, and count its results."""
     started = time.monotonic()
-    status, output = fresh.run(command, user, clone)
+    try:
+        # Other machines, and other tests on the caller's machine, must not take the ports of these tests.
+        status, output = fresh.run(command, user, clone, has_own_network=True)
+    except OSError as error:
+        raise SetupError(f"no network of its own: {error}") from error
     seconds = time.monotonic() - started
     passed, failed, skipped = counts(output)
     failures = re.findall(r"^(?:FAILED|ERROR) (\S+)|^  ✗ (.*)", output, re.MULTILINE)

@@ -108,7 +108,7 @@ def _has_other_users(server: Server) -> bool:
 
 
 def _may_be_in_daemon_mode(server: Server, mount: Mount, path: str) -> bool:
-    """Whether a directive may assign a mount to daemon processes.
+    """Whether a directive may assign a mount to daemon processes, also in a virtual host that inherits the mount.
 
     https://modwsgi.readthedocs.io/en/master/configuration-directives/WSGIProcessGroup.html
     """
@@ -117,7 +117,7 @@ def _may_be_in_daemon_mode(server: Server, mount: Mount, path: str) -> bool:
         return options[-1] != _EMBEDDED
     return any(
         child.name == "wsgiprocessgroup" and child.words[:1] != (_EMBEDDED,)
-        for one in server.merge_order
+        for one in (*server.merge_order, *server.virtual_hosts)
         for section in (one.top_level, *one.sections)
         if _may_contain(section, path, mount.directive.words[1])
         for child in section.directives

@@ -202,11 +202,11 @@ def _from_directive(server: Server, child: Directive, section: Section | None) -
             for name, _, value in flags:
                 if name.strip().lower() in {"h", "handler"}:
                     yield from _from_handler(server, child, section, path, *_literal_part("rewrite", value.strip()))
-    elif child.name in {"sethandler", "addhandler"}:
+    elif child.name in {"sethandler", "addhandler"} and words:
         path = section.argument if section and section.is_location else None
-        for word in words[:1]:  # only that of SetHandler is an expression
-            handler = _literal_part("handler", word) if child.name == "sethandler" else (word, True)
-            yield from _from_handler(server, child, section, path, *handler)
+        # Only that of SetHandler is an expression.
+        handler = _literal_part("handler", words[0]) if child.name == "sethandler" else (words[0], True)
+        yield from _from_handler(server, child, section, path, *handler)
     elif not _NOT_PROXY_DIRECTIVES.match(child.name):
         for word in words:
             if re.match(r"(?:unix:.*\|)?(?:https?|balancer)://", word, re.I | re.S):
