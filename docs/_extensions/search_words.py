@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.search.en import SearchEnglish
 
 
-class SearchWithStatuses(SearchEnglish):  # type: ignore[misc] # its base has no types
+class SearchWithStatuses(SearchEnglish):
     """English, with a word of its own for each number of three digits: ``_502`` for 502."""
 
     js_splitter_code = r"""

@@ -26,7 +26,7 @@ def build(folder: Path, settings_page: str, errors_page: str) -> str:
     for name in ("_extensions", "_static"):
         shutil.copytree(ROOT / "docs" / name, docs / name)
     (docs / "index.md").write_text(
-        "# Index\n\n```{toctree}\nsettings\nerrors\n```\n\n`S3FallbackRegion`, `USPS30305`\n"
+        "# Index\n\n```{toctree}\nsettings\nerrors\n```\n\n`S3FallbackRegion`, `USPS30305`\n\n## 403 for all\n"
     )
     (docs / "settings.md").write_text(settings_page)
     (docs / "errors.md").write_text(errors_page)
@@ -59,6 +59,8 @@ def test_each_name_has_its_facts_and_links(tmp_path: Path) -> None:
         "settings.html#S3FallbackURL",
         "errors.html#USPS30305",
     ]
+    assert 'id="403-for-all"' in index  # GitHub's anchor
+    assert '"_403"' in (tmp_path / "html" / "searchindex.js").read_text("utf-8")  # the search finds statuses
 
 
 def test_what_is_missing_is_a_warning(tmp_path: Path) -> None:

@@ -360,6 +360,20 @@ def test_quotes_and_backslashes_in_a_url_and_a_path(to: Mode) -> None:
     assert urls == [(f'{URL}a"b/\\c/"d' if to == "proxy" else "http://127.0.0.1/your-bucket",)]
 
 
+@pytest.mark.parametrize(
+    "directive",
+    [
+        f'SetHandler "proxy:{URL}"',
+        f'AddHandler "proxy:{URL}" .mp4',
+        f'RewriteRule "\\.mp4$" - [NC,H=proxy:{URL}]',
+        f'RewriteRule "\\.mp4$" - "[Handler=proxy:{URL}]"',
+    ],
+)
+def test_a_handler_gets_a_bucket_url(directive: str) -> None:
+    text, _ = converted(f"<Location /b>\n  {directive}\n  S3SecretKey x\n  S3AccessKey y\n</Location>\n", "proxy")
+    assert f'SetEnv S3BucketURL "{URL}"\n' in text
+
+
 def test_a_location_without_proxypass_gets_a_bucket_url() -> None:
     keys = "S3SecretKey x\nS3AccessKey y\n"
     location = f"<Location /b>\n  IsmProxyPass {URL}\n  {keys}</Location>\n"

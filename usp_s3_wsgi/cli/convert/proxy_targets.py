@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 #: Scheme and host, which may be a variable, and the rest.
 _URL = re.compile(r"(?is)(https?://[^/]+|\$\{\w+\}[^/]*)(.*)")
+_HANDLER_FLAG = re.compile(r"(?i)(?:^|[\[,])\s*H(?:andler)?=([^\],]*)")
 _PROXY_FLAG = re.compile(r"(?i)(?:^|[\[,])\s*P(?:roxy)?\s*(?:[\],]|$)")
 
 
@@ -100,11 +101,20 @@ def proxy_targets(lines: Iterable[NestedLine]) -> Iterator[ProxyTarget]:
             url = words[0] if words else ""
         elif line.name == "rewriterule" and len(words) > 2 and _PROXY_FLAG.search(words[2]):
             url = re.split(r"[$%][0-9{]", words[1], maxsplit=1)[0]
-        elif line.name == "sethandler" and words and words[0].lower().startswith("proxy:"):
-            url = words[0][6:].partition("%{")[0]
+        elif (handler := _handler(line)).lower().startswith("proxy:"):
+            url = handler[6:].partition("%{")[0]
         else:
             continue
         if url or line.name not in {"proxypass", "proxypassmatch", "ismproxypass"}:
             parameters = tuple(word for one in enclosing if one.name == "macro" for word in one.opening.arguments[1:])
             is_known = _URL.fullmatch(url) or (parameters and url.startswith(parameters))
             yield ProxyTarget(line, enclosing, url if is_known else "", path)
+
+
+def _handler(line: Line) -> str:
+    """The handler that a directive sets; empty if it sets none."""
+    words = line.arguments
+    if line.name in {"sethandler", "addhandler"}:
+        return words[0] if words else ""
+    flag = _HANDLER_FLAG.search(words[2]) if line.name == "rewriterule" and len(words) > 2 else None
+    return flag[1].strip() if flag else ""
