@@ -13,6 +13,21 @@ from usp_s3_wsgi.s3.endpoint_state import endpoint_state
 from usp_s3_wsgi.transport.pool import pool_manager
 
 
+#: Each makes a program color its output although that is not a terminal. Sphinx takes CI for one of them.
+#: https://force-color.org/, https://no-color.org/
+FORCE_COLOR_VARIABLES = ("CI", "CLICOLOR_FORCE", "FORCE_COLOR", "FORCE_COLOUR", "PY_COLORS", "PYTHON_COLORS")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_output() -> Iterator[None]:
+    """Programs that tests start write plain text, whatever the caller's environment says."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FORCE_COLOR_VARIABLES:
+            patch.delenv(name, raising=False)
+        patch.setenv("NO_COLOR", "1")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def state() -> Iterator[None]:
     """Begin each test with the state of a new process: no connections, no endpoint state, no counted log lines."""
