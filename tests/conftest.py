@@ -12,7 +12,6 @@ from usp_s3_wsgi.proxy.callbacks import clock_corrector
 from usp_s3_wsgi.s3.endpoint_state import endpoint_state
 from usp_s3_wsgi.transport.pool import pool_manager
 
-
 #: Each makes a program color its output although that is not a terminal. Sphinx takes CI for one of them.
 #: https://force-color.org/, https://no-color.org/
 FORCE_COLOR_VARIABLES = ("CI", "CLICOLOR_FORCE", "FORCE_COLOR", "FORCE_COLOUR", "PY_COLORS", "PYTHON_COLORS")
