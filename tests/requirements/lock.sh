@@ -40,6 +40,8 @@ echo mod_wsgi-standalone | lock standalone
 required httpd | lock newest/httpd
 required - test lint coverage | lock newest/test
 required bench | lock bench --constraints tests/requirements/newest/test.txt
+required - aws | lock container --constraints tests/requirements/newest/test.txt
+required sbom | lock sbom
 required docs | lock docs --constraints tests/requirements/newest/test.txt
 required servers | lock servers --constraints tests/requirements/newest/test.txt
 # atheris has only wheels, and 3.1 has none for Python 3.11.
