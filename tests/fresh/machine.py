@@ -14,6 +14,18 @@ from tests.fresh.network import own_network
 
 HERE = Path(__file__).resolve().parent
 IMAGE = "httpd-image"
+#: What the httpd image contains, and the image that it is built on. Both lack the programs that a clone needs.
+BARE_IMAGE = "httpd-image-bare"
+SLIM = "trixie-slim"
+#: Debian's images for containers lack these files. Without the first option of apt, build dependencies would stay.
+SLIM_OPTIONS = (
+    *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "lintian", "locale", "man")),
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    '--aptopt=Apt::AutoRemove::SuggestsImportant "false"',
+    '--aptopt=Acquire::Languages "none"',
+)
+#: The packages that a clone needs, before make installs others.
+PROGRAMS = "git,make,ca-certificates"
 #: The default search path, without the caller's additions.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: The official image has this folder first.
@@ -39,7 +51,7 @@ class Machine:
     def __init__(self, folder: Path, suite: str, log: Path) -> None:
         self.folder, self.suite, self.log = folder, suite, log
         self._environment = {
-            "PATH": f"{IMAGE_PATH}:{PATH}" if suite == IMAGE else PATH,
+            "PATH": f"{IMAGE_PATH}:{PATH}" if suite in (IMAGE, BARE_IMAGE) else PATH,
             "TERM": "dumb",
             **{name: os.environ[name] for name in FORWARDED_VARIABLES if os.environ.get(name)},
         }
@@ -114,17 +126,30 @@ def base_image(suite: str, cache: Path) -> Path:
         return base
     say(f"{suite}: making the base machine")
     if suite == IMAGE:
-        with machine(base_image("trixie", cache), suite, cache / f"{suite}.log") as made:
+        install = f"apt-get install -y -q --no-install-recommends {PROGRAMS.replace(',', ' ')}"
+        with machine(base_image(BARE_IMAGE, cache), suite, cache / f"{suite}.log") as made:
+            made.run_checked(f"apt-get update -q && DEBIAN_FRONTEND=noninteractive {install} && apt-get dist-clean")
+            pack(made, partial)
+    elif suite == BARE_IMAGE:
+        with machine(base_image(SLIM, cache), suite, cache / f"{suite}.log") as made:
             shutil.copy(HERE / "httpd_image.sh", made.folder / "root")
             made.run_checked("sh /root/httpd_image.sh && rm /root/httpd_image.sh")
-            subprocess.run(["tar", "-cf", str(partial), "-C", str(made.folder), "."], check=True, timeout=LIMIT)
+            pack(made, partial)
     else:
-        command = ["mmdebstrap", "--variant=minbase", "--include=git,make,ca-certificates", suite, str(partial)]
+        options = SLIM_OPTIONS if suite == SLIM else (f"--include={PROGRAMS}",)
+        command = ["mmdebstrap", "--variant=minbase", *options, suite.removesuffix("-slim"), str(partial)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
         if done.returncode:
             raise SetupError(f"mmdebstrap {suite}: {last_line(done.stderr)}")
     partial.rename(base)
     return base
+
+
+def pack(made: Machine, tar: Path) -> None:
+    """Write the machine's files into a tar file."""
+    if made.folder.joinpath(CA_FILE).exists():
+        made.folder.joinpath(CA_FILE).unlink()
+    subprocess.run(["tar", "--numeric-owner", "-cf", str(tar), "-C", str(made.folder), "."], check=True, timeout=LIMIT)
 
 
 def last_line(text: str) -> str:
