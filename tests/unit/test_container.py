@@ -204,7 +204,7 @@ ERRORS = {
     "a variable in the URL": (
         {**BUCKET, "REMOTE_STORAGE_URL": URL + "${PATH}/"}, "REMOTE_STORAGE_URL must have no ${ and no control",
     ),
-    "a misspelt variable": ({**BUCKET, "S3_ACCESSKEY": "A"}, "S3_ACCESSKEY is not a variable of this image: did you mean S3_A"),
+    "a misspelt variable": ({**BUCKET, "S3_ACCESSKEY": "A"}, "S3_ACCESSKEY is not a variable of this image: did you"),
     "another misspelt one": ({**BUCKET, "REMOTE_STORAGE_URI": "A"}, "did you mean REMOTE_STORAGE_URL?"),
     "a setting of the gateway": (
         {**BUCKET, "WAY": "proxy", "S3_RETRIES": "3"}, "S3_RETRIES is for the gateway: in a <Proxy> section there is",
