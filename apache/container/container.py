@@ -16,6 +16,7 @@ import difflib
 import http.client
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -90,6 +91,8 @@ def run(arguments: Sequence[str]) -> None:
     """Prepare the configuration and become httpd, or become another command. Raises: StartError."""
     if arguments and not arguments[0].startswith("-"):
         execute(arguments, os.environ)
+    for number in (signal.SIGWINCH, signal.SIGTERM):  # the first process of a container ignores them by default
+        signal.signal(number, lambda *_: sys.exit(0))
     environment = httpd_environment(os.environ)
     configuration = configure(os.environ)
     folder = run_directory(os.environ)
@@ -373,7 +376,7 @@ def main() -> int:
         elif command == "drain" and len(arguments) <= 1:
             drain(os.environ, float(arguments[0]) if arguments else 0)
             return 0
-    except (StartError, ValueError) as error:
+    except (StartError, OSError, ValueError, subprocess.TimeoutExpired) as error:
         print(f"usp-s3-container: {error}", file=sys.stderr)
         return 1
     print(__doc__, file=sys.stderr)
