@@ -6,7 +6,7 @@ C_FILES := $(sort $(shell find usp_s3_wsgi tests -name "*.[ch]"))
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest coverage test-fresh test-rgw test-servers sanitize soak fuzz bench docs \
+.PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image test-rgw test-servers sanitize soak fuzz bench docs \
   lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
@@ -31,6 +31,14 @@ coverage: $(VENV)/.package ## run the tests without httpd, and fail if they run 
 test-fresh: $(VENV)/.installed ## run demo-check, test and the commands of docs on minimal Debian chroots (as root, one hour; SUITES="bookworm trixie httpd-image", PART=documentation, JOBS=1)
 	@tests/fresh/install.sh
 	@$(BIN)/python -m tests.fresh $(if $(PART),--part $(PART)) $(if $(JOBS),--jobs $(JOBS)) $(SUITES)
+
+image: $(VENV)/.installed ## build the container image usp_s3_wsgi from apache/container (ENGINE=docker or podman)
+	@tests/image/install.sh $(VENV)
+	@$(BIN)/python -m tests.image build
+
+test-image: $(VENV)/.package ## test the container image, and run the tests of httpd in the official httpd image (PART=image or httpd, TESTS=files, ENGINE=docker, podman or none)
+	@tests/image/install.sh $(VENV)
+	@$(BIN)/python -m tests.image test $(if $(PART),--part $(PART)) $(TESTS)
 
 test-rgw: $(VENV)/.package ## run the tests with a real Ceph RGW and its STS, and install its packages (as root)
 	@tests/rgw/install.sh

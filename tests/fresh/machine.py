@@ -146,10 +146,10 @@ def base_image(suite: str, cache: Path) -> Path:
 
 
 def pack(made: Machine, tar: Path) -> None:
-    """Write the machine's files into a tar file."""
-    if made.folder.joinpath(CA_FILE).exists():
-        made.folder.joinpath(CA_FILE).unlink()
-    subprocess.run(["tar", "--numeric-owner", "-cf", str(tar), "-C", str(made.folder), "."], check=True, timeout=LIMIT)
+    """Write the machine's files into a tar file, without those that are the caller's."""
+    excluded = [f"--exclude=./{name}" for name in (CA_FILE, "etc/hostname", "etc/hosts", "etc/resolv.conf")]
+    command = ["tar", "--numeric-owner", *excluded, "-cf", str(tar), "-C", str(made.folder), "."]
+    subprocess.run(command, check=True, timeout=LIMIT)
 
 
 def last_line(text: str) -> str:

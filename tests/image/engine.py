@@ -163,6 +163,18 @@ class Engine:
         except subprocess.TimeoutExpired as error:
             raise EngineError(f"{self.name} {arguments[0]}: not finished after {timeout:g} seconds") from error
 
+    def write(self, log: Path, *arguments: str, timeout: float) -> int:
+        """Call the engine, and append its output to a file at once; returns its exit status. Raises: EngineError."""
+        with log.open("ab") as output:
+            try:
+                command = [*self._command, *arguments]
+                done = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=timeout, check=False
+                )
+            except subprocess.TimeoutExpired as error:
+                raise EngineError(f"{self.name} {arguments[0]}: not finished after {timeout:g} seconds") from error
+        return done.returncode
+
     def has_image(self, image: str) -> bool:
         """Whether this machine has the image."""
         return self.call("image", "inspect", image, check=False).returncode == 0
@@ -230,7 +242,7 @@ class Engine:
         """
         name = f"usp-s3-{uuid.uuid4().hex[:12]}"
         with ExitStack() as stack:
-            stack.callback(self._remove, name)
+            stack.callback(self.remove, name)
             file = stack.enter_context(tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".env"))
             file.write(environment_file(environment or {}))
             file.flush()
@@ -238,11 +250,12 @@ class Engine:
             self.call("run", "--detach", "--name", name, *self.run_options(), *more, image, *command)
             yield Container(self, name)
 
-    def run_options(self) -> tuple[str, ...]:
-        """The options of ``run`` that this machine needs."""
-        return (*self._run_options, *(("--network", "host") if self.host_network else ()))
+    def run_options(self, network: str = "") -> tuple[str, ...]:
+        """The options of ``run`` that this machine needs, with its network or another one."""
+        network = network or ("host" if self.host_network else "")
+        return (*self._run_options, *(("--network", network) if network else ()))
 
-    def _remove(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """Remove a container with its volumes, if it exists. Killed first: podman would wait for its end."""
         self.call("kill", name, check=False)
         self.call("rm", "--force", "--volumes", name, check=False)

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Install what "make image" and "make test-image" need: a container engine, if none works. On Debian, as root, this is podman.
+#
+# usage: tests/image/install.sh VENV     environment: ENGINE (docker, podman or none)
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+case $1 in /*) venv=$1 ;; *) venv=$root/$1 ;; esac
+
+say() { printf '==> %s\n' "$*"; }
+die() { printf '\n*** %s\n' "$1" >&2; shift; printf '    %s\n' "$@" >&2; exit 1; }
+engine_works() { (cd "$root" && "$venv/bin/python" -m tests.image engine); }
+
+case ${ENGINE:-} in
+  none) exit 0 ;;
+  "" | docker | podman) ;;
+  *) die "ENGINE is $ENGINE, but can be docker, podman or none." ;;
+esac
+# The last line names the engine, or says why none works.
+if found=$(engine_works 2>&1); then
+  say "container engine: $found"
+  exit 0
+fi
+packages="podman runc netavark catatonit"
+if command -v podman >/dev/null 2>&1; then
+  say "$found"
+  exit 0
+fi
+[ "${ENGINE:-}" != docker ] || die "docker does not work here." "$found"
+[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 ||
+  die "No container engine works here: neither docker nor podman." "$found" \
+    "Start docker, or install podman. On Debian as root: apt-get install $packages"
+say "Debian packages: $packages (no service is started)"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# podman works without its services and timers.
+{ apt-get -o DPkg::Lock::Timeout=300 update -q &&
+  RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends $packages; } >"$log" 2>&1 </dev/null ||
+  { tail -n 20 "$log"; die "apt-get could not install: $packages" "Its last lines are above. Is the network available?"; }
+found=$(engine_works 2>&1) || true
+say "container engine: $found"
