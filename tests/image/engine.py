@@ -127,6 +127,11 @@ class Engine:
 
     # --- commands
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The program, with the options that this machine needs."""
+        return self._command
+
     def call(
         self, *arguments: str, timeout: float = LIMIT, check: bool = True, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
