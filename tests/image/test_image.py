@@ -378,7 +378,7 @@ def test_what_is_in_the_image(engine: Engine, image: str) -> None:
 def test_labels_and_metadata(engine: Engine, image: str) -> None:
     labels = json.loads(engine.image(image, "{{json .Config.Labels}}"))
     assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", labels["org.opencontainers.image.version"])
-    assert re.fullmatch(r"[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", labels["org.opencontainers.image.revision"])
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert engine.image(image, "{{.Config.User}}") == "33:33"
     assert engine.image(image, "{{.Config.StopSignal}}") in {"SIGWINCH", "28"}

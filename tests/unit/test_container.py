@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -326,3 +327,26 @@ MOUNTS = r"""
 )
 def test_the_file_system_of_a_folder(folder: str, kind: str) -> None:
     assert container.file_system(Path(folder), MOUNTS.strip()) == kind
+
+
+def test_the_documentation_has_each_variable_that_is_not_a_setting() -> None:
+    page = (SOURCE.parents[2] / "docs" / "container.md").read_text("utf-8")
+    table = page.partition("| variable | meaning |")[2].partition("\n\n")[0]
+    rows = [line.split("|") for line in table.splitlines()[2:]]
+    documented = [name for row in rows for name in re.findall(r"`(\w+)`", row[1])]
+    assert len(documented) == len(set(documented))
+    assert set(container.OTHERS) <= set(documented) <= {*container.OTHERS, *container.SETTINGS}
+    for row in rows:
+        for name in re.findall(r"`(\w+)`", row[1]):
+            if name in container.SETTINGS and not container.SETTINGS[name].endswith("File"):
+                setting = container.SETTINGS[name]
+                assert f"`{setting}`" in row[3] or f"`{setting}File`" in row[3], name
+
+
+def test_the_image_has_the_documented_defaults() -> None:
+    page = (SOURCE.parents[2] / "docs" / "container.md").read_text("utf-8")
+    dockerfile = SOURCE.with_name("Dockerfile").read_text("utf-8")
+    for name in ("PORT", "HEALTH_PORT", "USP_S3_RUN"):
+        (default,) = re.findall(rf"\b(?<!_){name}=(\S+)", dockerfile)
+        (row,) = re.findall(rf"^\| `{name}` .*", page, re.MULTILINE)
+        assert f"{default} by default" in row.replace("`", "")
