@@ -140,10 +140,12 @@ def test_https_to_the_bucket_is_verified(engine: Engine, image: str, folder: Pat
     certificate: Certificate = make_certificate(folder)
     with EmbeddedS3(buckets=(BUCKET,), tls=certificate) as s3:
         s3.put(BUCKET, "film/a b.mp4", FILM)
-        with running(engine, image, bucket(s3, way)) as server:
-            assert server.get("/film/a%20b.mp4")[0] == (502 if way == "gateway" else 500)  # docs/tls.md
+        # mod_ssl compares no addresses: docs/tls.md.
+        variables = bucket(s3, way, REMOTE_STORAGE_URL=f"https://localhost:{s3.port}/{BUCKET}/")
+        with running(engine, image, variables) as server:
+            assert server.get("/film/a%20b.mp4")[0] == (502 if way == "gateway" else 500)
         mount = ("--volume", f"{certificate.root}:/run/ca.pem:ro")
-        with running(engine, image, bucket(s3, way, S3_CA_FILE="/run/ca.pem"), *mount) as server:
+        with running(engine, image, {**variables, "S3_CA_FILE": "/run/ca.pem"}, *mount) as server:
             assert server.get("/film/a%20b.mp4") == (200, FILM)
             assert unexpected(server) == []
 
