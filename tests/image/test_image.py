@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -360,7 +361,8 @@ def test_what_is_in_the_image(engine: Engine, image: str) -> None:
         table = container.execute("cat", "/usr/share/usp_s3_wsgi/debian-packages.tsv").stdout
         installed = container.execute("dpkg-query", "-W", "-f", "${Package}\t${Version}\n").stdout
     assert [line.rsplit("\t", 2)[0] for line in table.splitlines()] == installed.splitlines()
-    components = {part["purl"].partition("@")[0]: part["version"] for part in sbom["components"] if "purl" in part}
+    purls = {unquote(part["purl"]): part["version"] for part in sbom["components"] if "purl" in part}
+    components = {purl.partition("@")[0]: version for purl, version in purls.items()}
     for name in (
         "generic/httpd",
         "pypi/mod-wsgi",
