@@ -196,6 +196,10 @@ def test_without_any_variable_it_says_what_is_missing(engine: Engine, image: str
     )
 
 
+def test_it_does_not_run_as_root(engine: Engine, image: str, s3: EmbeddedS3) -> None:
+    assert "usp-s3-container: this is root" in fails(engine, image, bucket(s3), "--user=0")
+
+
 def own_configuration(s3: EmbeddedS3, port: str = "${PORT}") -> str:
     return f"""
 <VirtualHost *:{port}>
