@@ -121,7 +121,7 @@ def command_row(fresh: Machine, user: str, clone: str, command: str) -> Row:
 
 def counts(output: str) -> tuple[int, int, int]:
     """The numbers of passed, failed and skipped tests, from pytest's summary or the marks of the demo's checks."""
-    summaries = re.findall(r"^(?:\d+ [a-z]+(?:, )?)+ in [\d.]+s.*$", output, re.MULTILINE)
+    summaries = re.findall(r"^(?:=+ )?(?:\d+ [a-z]+(?:, )?)+ in [\d.]+s.*$", output, re.MULTILINE)
     if not summaries:
         return tuple(len(re.findall(rf"^  {mark} ", output, re.MULTILINE)) for mark in "✓✗·")  # type: ignore[return-value]
     found = {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", summaries[-1])}

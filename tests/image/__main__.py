@@ -79,7 +79,8 @@ def parse_arguments() -> argparse.Namespace:
     commands.add_parser("build", help="build the image")
     command = commands.add_parser("test", help="run the tests of the image, and those of httpd with its httpd")
     command.add_argument("--part", choices=PARTS, default="", help="only one of them")
-    command.add_argument("tests", nargs="*", help=f"files of tests (default for httpd: {' '.join(TESTS)})")
+    tests = f"files of tests, and options of pytest (default for httpd: {' '.join(TESTS)})"
+    command.add_argument("tests", nargs=argparse.REMAINDER, help=tests)
     return parser.parse_args()
 
 

@@ -29,7 +29,7 @@ def allowed(limit: int, enough: int) -> int:
 
 
 #: Seconds until an engine has answered a question, and until a build has ended.
-LIMIT, BUILD_LIMIT = 60.0, 3600.0
+LIMIT, BUILD_LIMIT = 120.0, 3600.0
 #: By default podman sets higher limits than some machines allow.
 LIMITS = tuple(
     f"--ulimit={name}={limit}:{limit}"

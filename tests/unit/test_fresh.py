@@ -19,6 +19,7 @@ from tests.fresh.documentation import STARTS, Step, names_for, result, script, s
             (3536, 15, 29),
         ),
         ("3536 passed in 18.27s\n", (3536, 0, 0)),
+        ("===== 1 failed, 20 passed in 18.27s (0:00:18) =====\n", (20, 1, 0)),
         ("1 passed, 2 warnings, 3 errors in 1.00s\n", (1, 3, 0)),
         ("Starting ...\n  ✓ film: 200\n  ✗ HEAD: 404\n  · browser: none\n  ✓ HLS\n", (2, 1, 1)),
         ("make: *** [install] Error 1\n", (0, 0, 0)),
