@@ -36,7 +36,7 @@ UNUSUAL_KEYS = (
     "media/unusual keys/quotes 'and' (parens) [brackets].txt",
     "media/unusual keys/=&:;,@$?#.txt",
 )
-#: Seconds until S3 must have stored the first object. It is up, but may still make room for data.
+#: Seconds until S3 must have stored the first object. Not each compose waits until it is healthy.
 PATIENCE = 60.0
 TIMEOUT = 30.0
 
@@ -86,14 +86,17 @@ def objects(folder: Path, facts: dict[str, str]) -> Iterator[StoredObject]:
 def store(bucket_url: str, stored: StoredObject, auth: S3Auth) -> None:
     """Store an object. Raises: requests.RequestException."""
     deadline = time.monotonic() + PATIENCE
+    headers = {"Content-Type": stored.content_type}
     while True:
-        headers = {"Content-Type": stored.content_type}
-        url = bucket_url + quote(stored.key)
-        response = requests.put(url, data=stored.data, auth=auth, headers=headers, timeout=TIMEOUT)
-        if response.status_code < 500 or time.monotonic() > deadline:
-            response.raise_for_status()
+        try:
+            url = bucket_url + quote(stored.key)
+            requests.put(url, data=stored.data, auth=auth, headers=headers, timeout=TIMEOUT).raise_for_status()
+        except requests.RequestException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
             return
-        time.sleep(0.5)
 
 
 if __name__ == "__main__":
