@@ -18,7 +18,8 @@ manual=$(apt-mark showmanual)
 # pip runs the setup.py of a download, and this one compiles an httpd with another layout. There is no compiler yet, so it
 # fails at once, and --no-clean keeps the unpacked source.
 apt-get install -y -q --no-install-recommends python3-pip
-TMPDIR=$work python3 -m pip download -q --no-clean --no-deps --no-binary :all: mod_wsgi-httpd >pip.log 2>&1 || true
+TMPDIR=$work python3 -m pip download -q --no-cache-dir --no-clean --no-deps --no-binary :all: mod_wsgi-httpd \
+  >pip.log 2>&1 || true
 source=$(find "$work" -path '*/upstream/httpd-*.tar.gz')
 [ -f "$source" ] || { cat pip.log; echo "the source of httpd is not available from PyPI's mod_wsgi-httpd" >&2; exit 1; }
 

@@ -18,7 +18,7 @@ from tests.image.engine import Engine, EngineError
 IMAGE = "httpd:2.4"
 #: The label that only a stand-in has.
 LABEL = "usp_s3_wsgi.stand-in"
-STAND_IN = "made from source with the layout of the official image httpd"
+STAND_IN = "made-from-source"
 VERSION_LABEL = "org.opencontainers.image.version"
 PREFIX = "/usr/local/apache2"
 #: Seconds until a registry has sent the image. Where there is none, the engine may try again for minutes.
@@ -112,8 +112,8 @@ def make_stand_in(engine: Engine) -> None:
         add = ["tar", "--owner=0", "--group=0", "-rf", str(tar), "-C", folder, "./usr/local/bin/httpd-foreground"]
         subprocess.run(add, check=True, timeout=LIMIT)
         version = source_version(files)
-        labels = f'LABEL {LABEL}="{STAND_IN}" {VERSION_LABEL}="{version}"'
-        changes = [f"--change={line}" for line in (*INSTRUCTIONS, f"ENV HTTPD_VERSION={version}", labels)]
+        labels = (f"LABEL {LABEL}={STAND_IN}", f"LABEL {VERSION_LABEL}={version}")
+        changes = [f"--change={line}" for line in (*INSTRUCTIONS, f"ENV HTTPD_VERSION={version}", *labels)]
         engine.call("import", *changes, str(tar), IMAGE, timeout=LIMIT)
 
 

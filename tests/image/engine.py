@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 
-def allowed(limit: int, enough: int = 10_000) -> int:
+def allowed(limit: int, enough: int) -> int:
     """A value of this limit that this process may set."""
     hard = resource.getrlimit(limit)[1]
     return enough if hard == resource.RLIM_INFINITY else min(enough, hard)
@@ -33,7 +33,10 @@ LIMIT, BUILD_LIMIT = 60.0, 3600.0
 #: By default podman sets higher limits than some machines allow.
 LIMITS = tuple(
     f"--ulimit={name}={limit}:{limit}"
-    for name, limit in (("nofile", allowed(resource.RLIMIT_NOFILE)), ("nproc", allowed(resource.RLIMIT_NPROC)))
+    for name, limit in (
+        ("nofile", allowed(resource.RLIMIT_NOFILE, 20_000)),
+        ("nproc", allowed(resource.RLIMIT_NPROC, 10_000)),
+    )
 )
 #: (options of the engine, options of "run") in the order in which they are tried. Not each machine has systemd, or its
 #: cgroups, and crun does not run on all.

@@ -11,13 +11,14 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fresh.__main__ import counts
-from tests.fresh.machine import IMAGE, LIMIT, Machine, SetupError, base_image, machine, pack, say
+from tests.fresh.machine import IMAGE, LIMIT, SetupError, base_image, machine, pack, say
 from tests.image.base import cache_folder, describe, ensure_base, install_tools
 from tests.image.build import ROOT, git
 from tests.image.engine import Engine, EngineError, tail
@@ -98,7 +99,9 @@ def run_in_container(engine: Engine, bundle: Path, script: str) -> tuple[str, in
         say("what the tests need is installed in an image of an earlier run")
     else:
         say("installing what the tests need in an image (3 minutes)")
-        engine.build(ROOT, DOCKERFILE, image)
+        with tempfile.TemporaryDirectory() as context:
+            copy_installation(Path(context))
+            engine.build(Path(context), DOCKERFILE, image)
         remove_older(engine, key)
     container = f"{NAME}-{uuid.uuid4().hex[:12]}"
     say(f"tests of httpd: started in a container; the log is {LOG.relative_to(ROOT)}")
@@ -149,7 +152,7 @@ def prepared_machine() -> Path:
         return prepared
     say("installing what the tests need in a chroot (3 minutes)")
     with machine(base, IMAGE, cache / f"{IMAGE}-tests.log") as made:
-        copy_installation(made)
+        copy_installation(made.folder / CLONE.lstrip("/"))
         made.run_checked(f"cd {CLONE} && tests/install.sh .venv")
         partial = prepared.with_suffix(".partial")
         pack(made, partial)
@@ -158,10 +161,9 @@ def prepared_machine() -> Path:
     return partial.rename(prepared)
 
 
-def copy_installation(made: Machine) -> None:
-    """Copy the files that tests/install.sh needs into a machine."""
-    clone = made.folder / CLONE.lstrip("/")
+def copy_installation(folder: Path) -> None:
+    """Copy tests/install.sh and what it reads into a folder."""
     for name in INSTALLATION:
-        target = clone / name
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-R", "--preserve=mode", str(ROOT / name), str(target)], check=True, timeout=LIMIT)

@@ -47,7 +47,7 @@ def running(
     engine: Engine, image: str, environment: Mapping[str, str], *options: str, command: Sequence[str] = ()
 ) -> Iterator[Server]:
     """A container that is ready."""
-    ports = {"PORT": str(free_port()), "HEALTH_PORT": str(free_port())}
+    ports = free_ports()
     with engine.container(
         image, *HARDENED, *options, environment=ports | dict(environment), command=command
     ) as started:
@@ -61,6 +61,14 @@ def running(
                 assert started.is_running() and time.monotonic() < deadline, started.logs()
                 time.sleep(0.05)
         yield server
+
+
+def free_ports() -> dict[str, str]:
+    """The variables of a container with two different ports."""
+    port = health_port = free_port()
+    while health_port == port:
+        health_port = free_port()
+    return {"PORT": str(port), "HEALTH_PORT": str(health_port)}
 
 
 def get(port: int, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:

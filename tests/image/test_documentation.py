@@ -14,9 +14,8 @@ import pytest
 
 from tests.certificates import make_certificate
 from tests.docs.pages import ROOT, parse_markdown
-from tests.httpd.machine import free_port
 from tests.image.engine import Engine
-from tests.image.running import WAIT
+from tests.image.running import WAIT, free_ports
 from tests.s3 import EmbeddedS3
 
 FILM = b"a film" * 1000
@@ -67,7 +66,7 @@ def test_the_commands_run(engine: Engine, image: str, secrets: Path, tmp_path: P
         (secrets / "mybucket.secret").write_text(s3.secret_key)
         (secrets / "ca.pem").write_bytes(certificate.root.read_bytes())
         names = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in ("media", "minio")}
-        ports = {port: free_port() for port in ("8080", "8090")}
+        ports = {port: free_ports() for port in ("8080", "8090")}
         try:
             for commands in blocks(page):
                 replaced = replace(commands, engine, image, s3, s3_tls, secrets, names, ports)
@@ -95,7 +94,7 @@ def replace(
     s3_tls: EmbeddedS3,
     secrets: Path,
     names: dict[str, str],
-    ports: dict[str, int],
+    ports: dict[str, dict[str, str]],
 ) -> str:
     """The commands with the names of this test. A container in the network of this machine publishes no ports."""
     start = DOCKER.replace("ENGINE_COMMAND", shlex.join(engine.command)).replace(
@@ -113,7 +112,8 @@ def replace(
     commands = re.sub(r"=SECRET_KEY\b", f"={s3.secret_key}", commands)
     for old, name in names.items():
         commands = re.sub(rf"(?<=[ ]){old}\b", name, commands)
-    for published, port in ports.items():
-        commands = commands.replace(f"-p {published}:8080", f"-e PORT={port} -e HEALTH_PORT={free_port()}")
-        commands = commands.replace(f"127.0.0.1:{published}", f"127.0.0.1:{port}")
+    for published, variables in ports.items():
+        options = " ".join(f"-e {name}={port}" for name, port in variables.items())
+        commands = commands.replace(f"-p {published}:8080", options)
+        commands = commands.replace(f"127.0.0.1:{published}", f"127.0.0.1:{variables['PORT']}")
     return start + commands
