@@ -22,6 +22,7 @@ import yaml
 
 from tests.demo import browser
 from tests.demo.stage import FILM, HERE, PLAYLIST, film_files
+from tests.docs.pages import parse_markdown
 from tests.httpd.machine import free_port
 from tests.image.build import NAME, ROOT
 from tests.image.engine import BUILD_LIMIT, Engine
@@ -244,3 +245,16 @@ def test_is_valid_and_publishes_ports_only_on_this_machine() -> None:
     published = {name: [port["published"] for port in service.get("ports", ())] for name, service in services.items()}
     assert published == {"s3": ["9091"], "fill": [], "web": ["9090"]}
     assert all(port["host_ip"] == "127.0.0.1" for service in services.values() for port in service.get("ports", ()))
+
+
+def test_the_file_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    page = parse_markdown((ROOT / "docs" / "orchestration.md").read_text("utf-8"))
+    (text,) = (token.content for token in page if token.type == "fence" and "services:" in token.content)
+    (tmp_path / "compose.yaml").write_text(text)
+    command = [*docker_compose(), "--file", str(tmp_path / "compose.yaml"), "config", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    service, tested = (yaml.safe_load(content)["services"]["web"] for content in (text, FILE.read_text("utf-8")))
+    for key in ("read_only", "cap_drop", "security_opt"):
+        assert service[key] == tested[key]
+    assert service["environment"].keys() == tested["environment"].keys()
