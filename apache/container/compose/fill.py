@@ -37,7 +37,7 @@ UNUSUAL_KEYS = (
     "media/unusual keys/=&:;,@$?#.txt",
 )
 #: Seconds until S3 must have stored the first object. Not each compose waits until it is healthy.
-PATIENCE = 60.0
+START_TIMEOUT = 60.0
 TIMEOUT = 30.0
 
 
@@ -85,7 +85,7 @@ def objects(folder: Path, facts: dict[str, str]) -> Iterator[StoredObject]:
 
 def store(bucket_url: str, stored: StoredObject, auth: S3Auth) -> None:
     """Store an object. Raises: requests.RequestException."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + START_TIMEOUT
     headers = {"Content-Type": stored.content_type}
     while True:
         try:
