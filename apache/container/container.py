@@ -60,8 +60,9 @@ def variable_of(setting: str) -> str:
 
 #: Each setting of a bucket by its variable.
 SETTINGS = {variable_of(name): name for name in sorted(settings.NAMES)}
-#: The other variables.
-OTHERS = ("WAY", "REMOTE_PATH", "LOG_LEVEL", "LOG_FORMAT", "PORT", "HEALTH_PORT", "USP_S3_RUN")
+#: The other variables about the bucket, and those about httpd.
+OF_BUCKET = ("WAY", "REMOTE_PATH")
+OTHERS = (*OF_BUCKET, "LOG_LEVEL", "LOG_FORMAT", "PORT", "HEALTH_PORT", "USP_S3_RUN")
 
 
 class StartError(Exception):
@@ -91,6 +92,8 @@ def run(arguments: Sequence[str]) -> None:
     """Prepare the configuration and become httpd, or become another command. Raises: StartError."""
     if arguments and not arguments[0].startswith("-"):
         execute(arguments, os.environ)
+    if os.geteuid() == 0:
+        raise StartError("this is root: start the container as user 33, which is the default, or as another user")
     for number in (signal.SIGWINCH, signal.SIGTERM):  # the first process of a container ignores them by default
         signal.signal(number, lambda *_: sys.exit(0))
     environment = httpd_environment(os.environ)
@@ -145,10 +148,8 @@ def configure(environment: Mapping[str, str]) -> Configuration:
     given = {name: variables[variable] for variable, name in SETTINGS.items() if variable in variables}
     if "S3BucketURL" in given:
         add_bucket(configuration, given, variables)
-    elif given:
-        raise StartError(
-            f"{variable_of(min(given))} is set, but REMOTE_STORAGE_URL is not: it is the URL of the bucket"
-        )
+    elif unused := sorted({*SETTINGS, *OF_BUCKET} & set(variables)):
+        raise StartError(f"{unused[0]} is set, but REMOTE_STORAGE_URL is not: it is the URL of the bucket")
     elif not any(OPERATOR_FILES.glob("*.conf")):
         raise StartError(
             f"REMOTE_STORAGE_URL is not set, and {OPERATOR_FILES} has no configuration: set it to the URL of the "
@@ -306,10 +307,13 @@ def run_directory(environment: Mapping[str, str]) -> Path:
         raise StartError("USP_S3_RUN must be the absolute path of a folder in memory")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat().st_uid
         (folder / "test").touch(mode=0o600)
         (folder / "test").unlink()
     except OSError as error:
         raise StartError(f"{folder}: {error.strerror}: mount a tmpfs there (--tmpfs {folder}:mode=1777)") from None
+    if owner not in {0, os.geteuid()}:
+        raise StartError(f"{folder} belongs to another user (uid {owner}), who could read the keys")
     if file_system(folder, Path("/proc/self/mountinfo").read_text()) not in {"tmpfs", "ramfs"}:
         raise StartError(f"{folder} is not in memory, and keys must not be on a disk: mount a tmpfs there")
     return folder

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -195,6 +196,10 @@ def test_without_any_variable_it_says_what_is_missing(engine: Engine, image: str
     )
 
 
+def test_it_does_not_run_as_root(engine: Engine, image: str, s3: EmbeddedS3) -> None:
+    assert "usp-s3-container: this is root" in fails(engine, image, bucket(s3), "--user=0")
+
+
 def own_configuration(s3: EmbeddedS3, port: str = "${PORT}") -> str:
     return f"""
 <VirtualHost *:{port}>
@@ -360,7 +365,8 @@ def test_what_is_in_the_image(engine: Engine, image: str) -> None:
         table = container.execute("cat", "/usr/share/usp_s3_wsgi/debian-packages.tsv").stdout
         installed = container.execute("dpkg-query", "-W", "-f", "${Package}\t${Version}\n").stdout
     assert [line.rsplit("\t", 2)[0] for line in table.splitlines()] == installed.splitlines()
-    components = {part["purl"].partition("@")[0]: part["version"] for part in sbom["components"] if "purl" in part}
+    purls = {unquote(part["purl"]): part["version"] for part in sbom["components"] if "purl" in part}
+    components = {purl.partition("@")[0]: version for purl, version in purls.items()}
     for name in (
         "generic/httpd",
         "pypi/mod-wsgi",

@@ -173,6 +173,7 @@ def test_variables_become_the_settings_that_the_gateway_reads(defaults: dict[str
 
 ERRORS = {
     "nothing": ({}, "REMOTE_STORAGE_URL is not set, and"),
+    "a way to no bucket": ({"WAY": "proxy"}, "WAY is set, but REMOTE_STORAGE_URL is not"),
     "an empty URL": ({**BUCKET, "REMOTE_STORAGE_URL": ""}, "S3_ACCESS_KEY is set, but REMOTE_STORAGE_URL is not"),
     "no keys": ({"REMOTE_STORAGE_URL": URL}, "S3_ACCESS_KEY is not set (nor S3_ACCESS_KEY_FILE)"),
     "no secret key": (
@@ -247,6 +248,14 @@ def test_a_wrong_variable_is_one_clear_line(defaults: dict[str, str], variables:
         folder = Path(__file__).parent / "run"
         if folder.exists():
             folder.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_keys_are_not_written_to_a_folder_of_another_user(defaults: dict[str, str], memory: Path) -> None:
+    folder = memory / "other"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    assert "belongs to another user (uid 12345)" in error_of({**defaults, **BUCKET, "USP_S3_RUN": str(folder)})
 
 
 def test_variables_of_other_programs_are_ignored(defaults: dict[str, str]) -> None:
