@@ -37,7 +37,7 @@ image: $(VENV)/.installed ## build the container image usp_s3_wsgi from apache/c
 	@$(BIN)/python -m tests.image build
 
 test-image: $(VENV)/.package ## test the container image, and run the tests of httpd in the official httpd image (PART=image or httpd, TESTS=files, ENGINE=docker, podman or none)
-	@tests/image/install.sh $(VENV)
+	@tests/image/install.sh $(VENV) $(if $(filter httpd,$(PART)),,tools)
 	@$(BIN)/python -m tests.image test $(if $(PART),--part $(PART)) $(TESTS)
 
 test-rgw: $(VENV)/.package ## run the tests with a real Ceph RGW and its STS, and install its packages (as root)

@@ -10,7 +10,7 @@ from tests.certificates import Certificate
 from tests.docs.names import Names, S3Server, settings_of
 from tests.faults.server import Connection, Request, ScriptedS3, answer, error
 from tests.identity.conftest import Aws
-from tests.identity.endpoints import STS, Metadata, Role
+from tests.identity.endpoints import STS, Endpoint, Metadata, Role
 
 #: Settings with which requests are signed with temporary credentials.
 SETTINGS = frozenset({"credentialsource", "rolearn", "fallbackcredentialsource", "fallbackrolearn"})
@@ -21,7 +21,7 @@ class GuardedS3:
 
     domain = "s3.localhost"
 
-    def __init__(self, example: S3Server, tls: Certificate | None, issuers: tuple[STS | Metadata, ...]) -> None:
+    def __init__(self, example: S3Server, tls: Certificate | None, issuers: tuple[Endpoint, ...]) -> None:
         self.access_key, self.secret_key, self.region = example.access_key, example.secret_key, example.region
         self.server = ScriptedS3(then=self._answer, tls=tls)
         self.scheme = "https" if tls else "http"

@@ -42,6 +42,7 @@ required - test lint coverage | lock newest/test
 required bench | lock bench --constraints tests/requirements/newest/test.txt
 required - aws | lock container --constraints tests/requirements/newest/test.txt
 required sbom | lock sbom
+required image | lock image --constraints tests/requirements/newest/test.txt
 required docs | lock docs --constraints tests/requirements/newest/test.txt
 required servers | lock servers --constraints tests/requirements/newest/test.txt
 # atheris has only wheels, and 3.1 has none for Python 3.11.
