@@ -1,0 +1,148 @@
+"""When HAProxy tries another node, and how many requests get to S3 if that does not help."""
+
+from __future__ import annotations
+
+import http.client
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.faults.server import ScriptedS3, Step, answer, close, error, first, reset
+from tests.fleet.fleet import WAYS, Stores, bucket, fleet, keys
+from tests.fleet.haproxy import HaProxy
+from tests.fleet.network import HUB, Network
+from tests.httpd.conftest import BUCKET
+from tests.identity.emulated import SECRET_PREFIX
+from tests.s3 import EmbeddedS3
+
+#: "retries" and the limit of failed responses in haproxy.cfg.
+RETRIES, LIMIT = 2, 20
+CLIENTS = 4
+#: S3Retries if it is not set.
+S3_RETRIES = 2
+BODY = b"segment" * 100
+
+
+@contextmanager
+def scripted_nodes(*steps: Step | None) -> Iterator[list[ScriptedS3]]:
+    """Nodes that answer each request with this step, at addresses of the loopback interface. None: nothing listens."""
+    with ExitStack() as stack:
+        nodes = []
+        for number, step in enumerate(steps, 1):
+            address = f"127.0.0.{10 + number}"
+            stack.enter_context(ScriptedS3(then=answer(204), host=address, port=8081))
+            node = ScriptedS3(then=step, host=address, port=80)
+            nodes.append(stack.enter_context(node) if step else node)
+        yield nodes
+
+
+@pytest.fixture
+def own_network(s3_stores: Stores) -> Network:
+    """The network namespace of this process, in which port 80 is free."""
+    return s3_stores.network
+
+
+def send(method: str, target: str = "/film.mp4") -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection(HUB, timeout=60)
+    try:
+        connection.request(method, target)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+#: What the first node does, and how many nodes get a GET, a HEAD and a POST if all of them do the same.
+NODES_ASKED: dict[str, tuple[Step, int, int]] = {
+    "502": (answer(502), 3, 1),
+    "closed": (close, 3, 1),
+    "reset": (reset, 3, 1),
+    "503": (answer(503, b"", ("Retry-After", "1")), 1, 1),
+    "504": (answer(504), 1, 1),
+    "500": (answer(500), 1, 1),
+    "404": (answer(404), 1, 1),
+}
+
+
+@pytest.mark.parametrize("fault", NODES_ASKED)
+def test_how_many_nodes_get_a_request(own_network: Network, fault: str) -> None:
+    step, reads, others = NODES_ASKED[fault]
+    with scripted_nodes(step, step, step) as nodes, HaProxy(*(f"127.0.0.{n}" for n in (11, 12, 13))):
+        for method, expected in (("GET", reads), ("HEAD", reads), ("POST", others), ("PUT", others)):
+            before = [len(node.requests) for node in nodes]
+            status, _, _ = send(method)
+            asked = [len(node.requests) - count for node, count in zip(nodes, before, strict=True)]
+            assert sum(asked) == expected, method
+            assert max(asked) <= 2  # never the same node twice in a row: the third one may be the first one again
+            assert status == (502 if fault in ("closed", "reset") else int(fault))
+
+
+@pytest.mark.parametrize("step", [answer(502), close, reset], ids=["502", "closed", "reset"])
+def test_a_client_notices_nothing_of_one_faulty_node(own_network: Network, step: Step) -> None:
+    good = answer(200, BODY)
+    with scripted_nodes(step, good, good) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13"):
+        assert {send("GET")[::2] for _ in range(40)} == {(200, BODY)}
+        assert nodes[0].requests
+
+
+def test_other_methods_use_another_node_only_if_nothing_was_sent(own_network: Network) -> None:
+    good = answer(200, BODY)
+    with scripted_nodes(None, good, good) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13"):
+        assert [send("POST")[0] for _ in range(20)] == [200] * 20
+        assert sum(len(node.requests) for node in nodes) == 20
+
+
+@pytest.mark.parametrize("step", [close, reset], ids=["closed", "reset"])
+def test_a_response_that_has_begun_is_not_repeated(own_network: Network, step: Step) -> None:
+    assert callable(step)
+    truncated = first(answer(200, BODY, length=10 * len(BODY)), step)
+    with scripted_nodes(truncated, truncated, truncated) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13"):
+        for number in range(1, 11):
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                send("GET")
+            assert sum(len(node.requests) for node in nodes) == number
+
+
+def test_each_request_goes_to_one_node_when_another_one_did_not_help(own_network: Network) -> None:
+    step = answer(502)
+    with scripted_nodes(step, step, step) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13"):
+        assert {send("GET")[0] for _ in range(100)} == {502}
+        assert sum(len(node.requests) for node in nodes) == 100 + RETRIES * (LIMIT + 1)
+
+
+def send_many(targets: Sequence[str]) -> Sequence[tuple[int, http.client.HTTPMessage, bytes]]:
+    """Send a GET for each target, with some clients at the same time."""
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        return list(clients.map(lambda target: send("GET", target), targets))
+
+
+def test_an_s3_that_asks_for_fewer_requests_does_not_get_more(s3_stores: Stores) -> None:
+    with ScriptedS3(then=error(503, "SlowDown"), host=HUB) as s3:
+        settings = keys("ACCESS_KEY", f"{SECRET_PREFIX}Fleet", "eu-central-1")
+        with fleet(s3_stores, 3, *(bucket(way, "slow", f"{s3.url}/{way}", *settings) for way in WAYS)) as running:
+            for node in running.nodes:
+                node.expect_error("USPS30405|USPS30409")
+            for status, headers, _ in send_many([f"/{way}/slow/1k" for way in WAYS] * 60):
+                assert (status, "Retry-After" in headers) == (503, True)
+        found = Counter(request.target.split("/")[1] for request in s3.requests)
+        assert found == {"gateway": 60 * (1 + S3_RETRIES), "proxy": 60}
+
+
+def test_a_wrong_key_on_all_nodes(s3_stores: Stores) -> None:
+    with EmbeddedS3(buckets=(BUCKET,), address=HUB) as s3:
+        s3.put(BUCKET, "1k", BODY)
+        s3.clear()
+        settings = keys(s3.access_key, f"{SECRET_PREFIX}Wrong", s3.region)
+        with fleet(s3_stores, 3, *(bucket(way, "wrong", f"{s3.url}/{BUCKET}", *settings) for way in WAYS)) as running:
+            for node in running.nodes:
+                node.expect_error("USPS30305")
+            responses = send_many([f"/{way}/wrong/1k" for way in WAYS] * 60)
+            assert {status for status, _, _ in responses} == {502}
+            # Requests that have begun before the limit is reached are retried as well.
+            found = len(s3.requests())
+            assert 120 + RETRIES * (LIMIT + 1) <= found <= 120 + RETRIES * (LIMIT + CLIENTS)
+            # Other buckets are served meanwhile.
+            assert [send("GET", f"/{way}/rclone/1k")[0] for way in WAYS] == [200, 200]
