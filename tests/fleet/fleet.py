@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.fleet.haproxy import HaProxy
 from tests.fleet.load import KB, MB, Load
@@ -21,7 +22,7 @@ WAYS = ("gateway", "proxy")
 #: How often an object is requested. The embedded S3 serves some dozens of requests per second, so most are for rclone.
 _WEIGHTS = {("rclone", "1k"): 75.0, ("rclone", "64k"): 22.0, ("rclone", "6m"): 1.0, ("swift", "1k"): 1.0,
             ("swift", "64k"): 1.0}  # fmt: skip
-_CLIENTS, _SLOW_CLIENTS = 16, 3
+_CLIENTS, _SLOW_CLIENTS = 16, 6
 #: Two children, and room for those that finish their responses after a graceful restart.
 _CHILDREN = """
 StartServers 2
@@ -30,8 +31,8 @@ ThreadsPerChild 16
 MaxRequestWorkers 64
 MinSpareThreads 1
 MaxSpareThreads 64
-CustomLog "${ROOT}/access.log" "%h %U"
 """
+_ACCESS_LOG = 'CustomLog "${ROOT}/access.log" "%h %U"\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,11 @@ class Fleet:
 
 
 @contextmanager
-def fleet(found: Stores, number: int, *further: str) -> Iterator[Fleet]:
-    """Start the nodes and HAProxy. ``further``: lines of each node's configuration."""
-    config = _CHILDREN + "\n".join(further)
+def fleet(
+    found: Stores, number: int, *further: str, children: str = _CHILDREN, preload: Path | None = None
+) -> Iterator[Fleet]:
+    """Start the nodes and HAProxy. ``further``: lines of each node's configuration; ``preload``: for LD_PRELOAD."""
+    config = children + _ACCESS_LOG + "\n".join(further)
     for way in WAYS:
         for name, server, access_key, secret_key in (
             ("swift", found.swift, found.swift.access_key, found.swift.secret_key),
@@ -106,7 +109,7 @@ def fleet(found: Stores, number: int, *further: str) -> Iterator[Fleet]:
     with ExitStack() as stack:
         nodes = []
         for index in range(number):
-            node = Node(index + 1, found.network, config)
+            node = Node(index + 1, found.network, config, preload)
             stack.callback(node.remove)
             node.start()
             nodes.append(node)

@@ -30,9 +30,12 @@ def program() -> str:
 class HaProxy:
     """The load balancer as a context manager. ``log`` has its lines."""
 
-    def __init__(self, *nodes: str) -> None:
-        """``nodes``: the addresses of one to three nodes. All use port 80, and port 8081 for health checks."""
-        self._nodes = nodes
+    def __init__(self, *nodes: str, server_timeout: str = "75s") -> None:
+        """``nodes``: the addresses of one to three nodes. All use port 80, and port 8081 for health checks.
+
+        ``server_timeout``: another "timeout server" than that of the file, which is too long for a test.
+        """
+        self._nodes, self._server_timeout = nodes, server_timeout
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> HaProxy:
@@ -71,13 +74,14 @@ class HaProxy:
 
     def _config(self) -> str:
         text = CONFIG.read_text("utf-8")
-        addresses = {
+        replaced = {
+            "timeout server 75s": f"timeout server {self._server_timeout}",
             "log /dev/log": "log stdout format raw",
             "/run/haproxy/admin.sock": f"{self._root}/admin.sock",
             "bind :80": f"bind {HUB}:{PORT}",
             **{f"192.0.2.{10 + number}:80": f"{address}:80" for number, address in enumerate(self._nodes, 1)},
         }
-        for documented, used in addresses.items():
+        for documented, used in replaced.items():
             assert text.count(documented) == 1, documented
             text = text.replace(documented, used)
         # The nodes of the file that there are not.

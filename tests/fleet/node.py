@@ -36,14 +36,14 @@ Include "{NODE_CONF}"
 class Node(Httpd):
     """A node at port 80 of its own network. It can be started again after each kind of end."""
 
-    def __init__(self, number: int, network: Network, config: str) -> None:
+    def __init__(self, number: int, network: Network, config: str, preload: Path | None = None) -> None:
         self.number = number
         self.state = Path(tempfile.mkdtemp(prefix=f"node{number}-"))
         self.state.chmod(0o755)
         lines = fleet_lines(HUB, str(self.state / "drain"))
         super().__init__(
             config + lines, port=80, prefix=f"node{number}-", address=node_address(number),
-            namespace=network.namespace(number),
+            namespace=network.namespace(number), preload=preload,
         )  # fmt: skip
 
     def drain(self) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.faults.server import ScriptedS3, Step, answer, close, error, first, reset
+from tests.faults.server import ScriptedS3, Step, answer, close, error, first, reset, stall
 from tests.fleet.fleet import WAYS, Stores, bucket, fleet, keys
 from tests.fleet.haproxy import HaProxy
 from tests.fleet.network import HUB, Network
@@ -93,6 +93,17 @@ def test_other_methods_use_another_node_only_if_nothing_was_sent(own_network: Ne
     with scripted_nodes(None, good, good) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13"):
         assert [send("POST")[0] for _ in range(20)] == [200] * 20
         assert sum(len(node.requests) for node in nodes) == 20
+
+
+def test_a_node_that_hangs(own_network: Network) -> None:
+    good = answer(200, BODY)
+    addresses = ("127.0.0.11", "127.0.0.12", "127.0.0.13")
+    with scripted_nodes(stall, good, good) as nodes, HaProxy(*addresses, server_timeout="500ms"):
+        assert {send("GET")[::2] for _ in range(20)} == {(200, BODY)}
+        hanging = len(nodes[0].requests)
+        assert {send("POST")[0] for _ in range(30)} == {200, 504}
+        posts = [node.requests[count:] for node, count in zip(nodes, (hanging, 0, 0), strict=True)]
+        assert sum(request.method == "POST" for requests in posts for request in requests) == 30
 
 
 @pytest.mark.parametrize("step", [close, reset], ids=["closed", "reset"])
