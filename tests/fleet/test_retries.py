@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.faults.server import ScriptedS3, Step, answer, close, error, first, reset, stall
+from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, error, first, reset, stall
 from tests.fleet.fleet import WAYS, Stores, bucket, fleet, keys
 from tests.fleet.haproxy import HaProxy
 from tests.fleet.network import HUB, Network
@@ -117,11 +117,21 @@ def test_a_response_that_has_begun_is_not_repeated(own_network: Network, step: S
             assert sum(len(node.requests) for node in nodes) == number
 
 
-def test_each_request_goes_to_one_node_when_another_one_did_not_help(own_network: Network) -> None:
-    step = answer(502)
-    with scripted_nodes(step, step, step) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13"):
-        assert {send("GET")[0] for _ in range(100)} == {502}
+@pytest.mark.parametrize("step", [answer(502), close], ids=["502", "closed"])
+def test_each_request_goes_to_one_node_when_another_one_did_not_help(own_network: Network, step: Step) -> None:
+    def other_mount(connection: Connection, request: Request) -> None:
+        if request.target.startswith("/other/"):
+            connection.send(answer(200, BODY))
+        elif callable(step):
+            step(connection, request)
+        else:
+            connection.send(step)
+
+    with scripted_nodes(step, other_mount, other_mount) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13"):
+        assert {send("GET", "/media/a.mp4")[0] for _ in range(100)} == {502}
         assert sum(len(node.requests) for node in nodes) == 100 + RETRIES * (LIMIT + 1)
+        # Nothing has changed for another bucket.
+        assert {send("GET", "/other/a.mp4")[::2] for _ in range(40)} == {(200, BODY)}
 
 
 def send_many(targets: Sequence[str]) -> Sequence[tuple[int, http.client.HTTPMessage, bytes]]:
@@ -144,16 +154,17 @@ def test_an_s3_that_asks_for_fewer_requests_does_not_get_more(s3_stores: Stores)
 
 def test_a_wrong_key_on_all_nodes(s3_stores: Stores) -> None:
     with EmbeddedS3(buckets=(BUCKET,), address=HUB) as s3:
-        s3.put(BUCKET, "1k", BODY)
-        s3.clear()
         settings = keys(s3.access_key, f"{SECRET_PREFIX}Wrong", s3.region)
         with fleet(s3_stores, 3, *(bucket(way, "wrong", f"{s3.url}/{BUCKET}", *settings) for way in WAYS)) as running:
             for node in running.nodes:
                 node.expect_error("USPS30305")
-            responses = send_many([f"/{way}/wrong/1k" for way in WAYS] * 60)
+            s3.clear()
+            responses = send_many([f"/{way}/wrong/{way}" for way in WAYS] * 60)
             assert {status for status, _, _ in responses} == {502}
             # Requests that have begun before the limit is reached are retried as well.
-            found = len(s3.requests())
-            assert 120 + RETRIES * (LIMIT + 1) <= found <= 120 + RETRIES * (LIMIT + CLIENTS)
+            requests = Counter(request["target"].rpartition("/")[2] for request in s3.requests())
+            assert requests.keys() == set(WAYS)
+            for found in requests.values():
+                assert 60 + RETRIES * (LIMIT + 1) <= found <= 60 + RETRIES * (LIMIT + CLIENTS)
             # Other buckets are served meanwhile.
             assert [send("GET", f"/{way}/rclone/1k")[0] for way in WAYS] == [200, 200]
