@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -23,12 +22,23 @@ def missing() -> str:
 def s3_stores() -> Iterator[Stores]:
     if reason := missing():
         pytest.skip(reason)
-    os.environ.pop("PYTHONPATH", None)
     with network.Network(3) as net, stores(net) as found:
         yield found
 
 
-@pytest.fixture
-def three_nodes(s3_stores: Stores) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def running_fleet(s3_stores: Stores) -> Iterator[Fleet]:
     with fleet(s3_stores, 3) as running:
         yield running
+
+
+@pytest.fixture
+def three_nodes(running_fleet: Fleet) -> Fleet:
+    """All nodes are up, however the test before has ended."""
+    for node in running_fleet.nodes:
+        running_fleet.stores.network.set_cable(node.number, "up")
+        node.undrain()
+        if not node.running:
+            node.start()
+        running_fleet.haproxy.wait_for(node.number, "UP")
+    return running_fleet

@@ -22,7 +22,7 @@ WAYS = ("gateway", "proxy")
 #: How often an object is requested. The embedded S3 serves some dozens of requests per second, so most are for rclone.
 _WEIGHTS = {("rclone", "1k"): 75.0, ("rclone", "64k"): 22.0, ("rclone", "6m"): 1.0, ("swift", "1k"): 1.0,
             ("swift", "64k"): 1.0}  # fmt: skip
-_CLIENTS, _SLOW_CLIENTS = 16, 6
+_CLIENTS, _SLOW_CLIENTS = 16, 5
 #: Two children, and room for those that finish their responses after a graceful restart.
 _CHILDREN = """
 StartServers 2

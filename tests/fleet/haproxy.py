@@ -19,6 +19,8 @@ from tests.fleet.network import HUB
 
 CONFIG = Path(__file__).parents[2] / "apache" / "fleet" / "haproxy.cfg"
 PORT = 80
+#: What the file says: "retries", and after how many failed responses each request is sent to one node only.
+RETRIES, FAILURE_LIMIT = 2, 20
 WAIT = 20.0
 
 

@@ -52,7 +52,7 @@ class Node(Httpd):
 
     def undrain(self) -> None:
         """Remove the drain file."""
-        (self.state / "drain").unlink()
+        (self.state / "drain").unlink(missing_ok=True)
 
     def restart_gracefully(self) -> None:
         """Restart as ``apachectl graceful`` does, and wait for a new child. Old ones may still send responses."""

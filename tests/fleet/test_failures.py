@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 
 from tests.fleet.fleet import WAYS, Fleet
 from tests.fleet.load import Result
@@ -105,5 +106,9 @@ def test_nodes_know_the_address_of_the_client(three_nodes: Fleet) -> None:
         assert connection.getresponse().status == 200
     finally:
         connection.close()
-    logged = [(node.root / "access.log").read_text() for node in three_nodes.nodes]
-    assert "".join(logged).split() == [CLIENT, "/gateway/rclone/1k"]
+    deadline = time.monotonic() + 30
+    line = f"{CLIENT} /gateway/rclone/1k\n"
+    # The line is written after the response has been sent.
+    while not any(line in (node.root / "access.log").read_text() for node in three_nodes.nodes):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

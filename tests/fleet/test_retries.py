@@ -1,28 +1,20 @@
-"""When HAProxy tries another node, and how many requests get to S3 if that does not help."""
+"""When HAProxy tries another node, with scripted nodes."""
 
 from __future__ import annotations
 
-import http.client
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.client import IncompleteRead
 
 import pytest
 
-from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, error, first, reset, stall
-from tests.fleet.fleet import WAYS, Stores, bucket, fleet, keys
-from tests.fleet.haproxy import HaProxy
-from tests.fleet.network import HUB, Network
-from tests.httpd.conftest import BUCKET
-from tests.identity.emulated import SECRET_PREFIX
-from tests.s3 import EmbeddedS3
+from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, first, reset, stall
+from tests.fleet.client import send
+from tests.fleet.fleet import Stores
+from tests.fleet.haproxy import FAILURE_LIMIT as LIMIT
+from tests.fleet.haproxy import RETRIES, HaProxy
+from tests.fleet.network import Network
 
-#: "retries" and the limit of failed responses in haproxy.cfg.
-RETRIES, LIMIT = 2, 20
-CLIENTS = 4
-#: S3Retries if it is not set.
-S3_RETRIES = 2
 BODY = b"segment" * 100
 
 
@@ -43,16 +35,6 @@ def scripted_nodes(*steps: Step | None) -> Iterator[list[ScriptedS3]]:
 def own_network(s3_stores: Stores) -> Network:
     """The network namespace of this process, in which port 80 is free."""
     return s3_stores.network
-
-
-def send(method: str, target: str = "/film.mp4") -> tuple[int, http.client.HTTPMessage, bytes]:
-    connection = http.client.HTTPConnection(HUB, timeout=60)
-    try:
-        connection.request(method, target)
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
 
 
 #: What the first node does, and how many nodes get a GET, a HEAD and a POST if all of them do the same.
@@ -112,7 +94,7 @@ def test_a_response_that_has_begun_is_not_repeated(own_network: Network, step: S
     truncated = first(answer(200, BODY, length=10 * len(BODY)), step)
     with scripted_nodes(truncated, truncated, truncated) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13"):
         for number in range(1, 11):
-            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            with pytest.raises((IncompleteRead, ConnectionResetError)):
                 send("GET")
             assert sum(len(node.requests) for node in nodes) == number
 
@@ -132,39 +114,3 @@ def test_each_request_goes_to_one_node_when_another_one_did_not_help(own_network
         assert sum(len(node.requests) for node in nodes) == 100 + RETRIES * (LIMIT + 1)
         # Nothing has changed for another bucket.
         assert {send("GET", "/other/a.mp4")[::2] for _ in range(40)} == {(200, BODY)}
-
-
-def send_many(targets: Sequence[str]) -> Sequence[tuple[int, http.client.HTTPMessage, bytes]]:
-    """Send a GET for each target, with some clients at the same time."""
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        return list(clients.map(lambda target: send("GET", target), targets))
-
-
-def test_an_s3_that_asks_for_fewer_requests_does_not_get_more(s3_stores: Stores) -> None:
-    with ScriptedS3(then=error(503, "SlowDown"), host=HUB) as s3:
-        settings = keys("ACCESS_KEY", f"{SECRET_PREFIX}Fleet", "eu-central-1")
-        with fleet(s3_stores, 3, *(bucket(way, "slow", f"{s3.url}/{way}", *settings) for way in WAYS)) as running:
-            for node in running.nodes:
-                node.expect_error("USPS30405|USPS30409")
-            for status, headers, _ in send_many([f"/{way}/slow/1k" for way in WAYS] * 60):
-                assert (status, "Retry-After" in headers) == (503, True)
-        found = Counter(request.target.split("/")[1] for request in s3.requests)
-        assert found == {"gateway": 60 * (1 + S3_RETRIES), "proxy": 60}
-
-
-def test_a_wrong_key_on_all_nodes(s3_stores: Stores) -> None:
-    with EmbeddedS3(buckets=(BUCKET,), address=HUB) as s3:
-        settings = keys(s3.access_key, f"{SECRET_PREFIX}Wrong", s3.region)
-        with fleet(s3_stores, 3, *(bucket(way, "wrong", f"{s3.url}/{BUCKET}", *settings) for way in WAYS)) as running:
-            for node in running.nodes:
-                node.expect_error("USPS30305")
-            s3.clear()
-            responses = send_many([f"/{way}/wrong/{way}" for way in WAYS] * 60)
-            assert {status for status, _, _ in responses} == {502}
-            # Requests that have begun before the limit is reached are retried as well.
-            requests = Counter(request["target"].rpartition("/")[2] for request in s3.requests())
-            assert requests.keys() == set(WAYS)
-            for found in requests.values():
-                assert 60 + RETRIES * (LIMIT + 1) <= found <= 60 + RETRIES * (LIMIT + CLIENTS)
-            # Other buckets are served meanwhile.
-            assert [send("GET", f"/{way}/rclone/1k")[0] for way in WAYS] == [200, 200]
