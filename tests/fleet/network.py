@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 #: The address of this process: HAProxy, S3 and the clients.
@@ -18,6 +19,10 @@ HUB = "10.77.0.1"
 #: A second address of this process, for a client that is not at HAProxy's address.
 CLIENT = "10.77.0.2"
 _BRIDGE = "nodes"
+#: Least, usual and most bytes of a socket's buffers. The usual limits would hold a whole object of 6 MB, and a node
+#: would not notice that its client is slow.
+_BUFFERS = "4096 65536 262144"
+_BUFFER_FILES = "/proc/sys/net/ipv4/tcp_rmem", "/proc/sys/net/ipv4/tcp_wmem"
 
 
 def missing() -> str:
@@ -49,6 +54,8 @@ class Network:
     def __enter__(self) -> Network:
         try:
             _ip("link", "set", "lo", "up")
+            for file in _BUFFER_FILES:  # these limits belong to the network namespace
+                Path(file).write_text(_BUFFERS)
             _ip("link", "add", _BRIDGE, "type", "bridge")
             for address in (HUB, CLIENT):
                 _ip("address", "add", f"{address}/24", "dev", _BRIDGE)
@@ -77,6 +84,8 @@ class Network:
         _ip("-n", namespace, "link", "set", "lo", "up")
         _ip("-n", namespace, "address", "add", f"{node_address(number)}/24", "dev", "eth0")
         _ip("-n", namespace, "link", "set", "eth0", "up")
+        for file in _BUFFER_FILES:
+            _ip("netns", "exec", namespace, "sh", "-c", f"echo {_BUFFERS} >{file}")
 
     def _remove(self) -> None:
         for number in self._numbers:
