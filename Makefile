@@ -6,7 +6,8 @@ C_FILES := $(sort $(shell find usp_s3_wsgi tests -name "*.[ch]"))
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image test-rgw test-servers sanitize soak fuzz bench docs \
+.PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image test-rgw test-servers test-fleet \
+  sanitize soak fuzz bench docs \
   lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
@@ -47,6 +48,11 @@ test-rgw: $(VENV)/.package ## run the tests with a real Ceph RGW and its STS, an
 test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, SeaweedFS, rclone and moto, and write docs/servers.md (as root; SERVERS="swift moto")
 	@tests/servers/install.sh $(VENV) $(SERVERS)
 	@$(BIN)/python -m tests.servers $(SERVERS)
+
+# unshare: the nodes' networks are in a network namespace of the run, so nothing of the machine's own is changed.
+test-fleet: $(VENV)/.package ## restart, stop and kill servers behind HAProxy, each in a network namespace of its own, and check every byte (as root)
+	@tests/fleet/install.sh $(VENV)
+	@unshare --net $(BIN)/python -m pytest -q -s tests/fleet
 
 # -fno-wrapv: Python's flags have -fwrapv, with which signed overflow is not reported. -U_FORTIFY_SOURCE: AddressSanitizer
 # does not check the functions that _FORTIFY_SOURCE calls instead of memcpy and others.

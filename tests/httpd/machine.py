@@ -33,11 +33,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def is_listening(port: int) -> bool:
-    """Whether a process listens on this port of 127.0.0.1."""
+def is_listening(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether a process listens on this port."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
 @contextmanager

@@ -70,12 +70,17 @@ class Httpd:
         preload: Path | None = None,
         prefix: str = "httpd-",
         tune: bool = False,
+        address: str = "127.0.0.1",
+        namespace: str = "",
     ) -> None:
         """``mod_wsgi``: the module to load instead of the environment's own; ``preload``: for LD_PRELOAD.
 
-        ``tune``: with the numbers of processes and threads, and the buffers, that suit the gateway.
+        ``tune``: with the numbers of processes and threads, and the buffers, that suit the gateway. ``address``: where
+        it listens, in the network ``namespace`` if one is given.
         """
         self.config, self.mod_wsgi, self.preload, self.tune = config, mod_wsgi, preload, tune
+        self.address = address
+        self._in_namespace = ["ip", "netns", "exec", namespace] if namespace else []
         self._wanted_port, self._prefix = port, prefix
         self._expected: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,7 +121,7 @@ class Httpd:
         check_apache_user()
         with (self.root / "error.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [httpd_binary(), "-f", str(self.root / "httpd.conf"), "-DFOREGROUND"],
+                [*self._in_namespace, httpd_binary(), "-f", str(self.root / "httpd.conf"), "-DFOREGROUND"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env=httpd_environment(self.preload),
             )  # fmt: skip
@@ -240,7 +245,7 @@ Mutex file:run
 ErrorLog error.log
 ErrorLogFormat "[%t] [%-m:%l] %E: %M"
 LogLevel warn
-Listen 127.0.0.1:{self.port}
+Listen {self.address}:{self.port}
 {chr(10).join(lines)}
 TypesConfig "{media_types()}"
 Define ROOT "{self.root}"
@@ -266,11 +271,11 @@ DocumentRoot "${{ROOT}}/htdocs"
     @property
     def url(self) -> str:
         """The server's URL, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     def fetch(self, target: str, *, method: str = "GET", timeout: float = 30, **headers: str) -> Reply:
         """Send one request with exactly this target; ``if_range="x"`` sends the header If-Range."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout)
         try:
             connection.putrequest(method, target, skip_host="host" in headers, skip_accept_encoding=True)
             for name, value in headers.items():

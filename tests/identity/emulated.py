@@ -105,6 +105,8 @@ class Endpoint:
     Subclasses implement the responses: ``_answer``, and ``_error`` for the faults "500" and "refuse".
     """
 
+    #: The address on which it listens.
+    host = HOST
     #: Three capitals in the access key ids that it issues. Two endpoints of one class need different labels.
     label = "TMP"
 
@@ -126,7 +128,7 @@ class Endpoint:
     def __enter__(self: Self) -> Self:
         self._server = _Server(self, self._wanted_port)
         self.port: int = self._server.server_address[1]
-        self.url = f"http://{HOST}:{self.port}"
+        self.url = f"http://{self.host}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
@@ -220,7 +222,7 @@ class _Server(socketserver.ThreadingTCPServer):
     def __init__(self, endpoint: Endpoint, port: int) -> None:
         self.endpoint = endpoint
         self._open: set[socket.socket] = set()
-        super().__init__((HOST, port), _Handler)
+        super().__init__((endpoint.host, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self.endpoint.lock:

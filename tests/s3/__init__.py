@@ -52,6 +52,7 @@ class EmbeddedS3:
         region: str = "eu-central-1",
         domain: str = "s3.localhost",
         tls: Certificate | None = None,
+        address: str = HOST,
         port: int = 0,
         users: Sequence[User] = (),
         startup_timeout: float = 30.0,
@@ -66,7 +67,7 @@ class EmbeddedS3:
         if len({user.access_key for user in self.users}) != len(self.users):
             raise ValueError("an access key is named twice")
         self._tls = tls
-        self._wanted_port = port
+        self._address, self._wanted_port = address, port
         self._startup_timeout = startup_timeout
         self._dir: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -90,10 +91,10 @@ class EmbeddedS3:
         except BaseException:
             self.stop()
             raise
-        self.host = f"{HOST}:{self.port}"
+        self.host = f"{self._address}:{self.port}"
         self.scheme = "https" if self._tls else "http"
         self.url = f"{self.scheme}://{self.host}"
-        self._client = Client(HOST, self.port, tls=self._tls is not None)
+        self._client = Client(self._address, self.port, tls=self._tls is not None)
 
     def stop(self) -> None:
         """Stop the server and remove its data; does nothing if it is stopped already."""
@@ -161,7 +162,7 @@ class EmbeddedS3:
     def _launch(self, directory: Path) -> int:
         settings = {
             "dir": str(directory),
-            "host": HOST,
+            "host": self._address,
             "port": self._wanted_port,
             "region": self.region,
             "domain": self.domain,

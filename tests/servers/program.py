@@ -1,4 +1,4 @@
-"""Base classes of the S3 servers, which listen on the loopback interface."""
+"""Base classes of the S3 servers, which listen on the loopback interface by default."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ class Program(Server):
     #: The name of the program's file in the virtual environment.
     program: str
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self.address = address
         self._root: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -102,7 +103,7 @@ class Program(Server):
 
     def launch(self, port: int, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         """Run the program and wait until it listens on the port. No secrets: every user can read ``arguments``."""
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{self.address}:{port}"
         with (self.root / "log").open("ab") as log:
             # setpriv --pdeathsig: the kernel kills the program when this process ends, in any way.
             self._process = subprocess.Popen(
@@ -111,7 +112,7 @@ class Program(Server):
                 env={**os.environ, **(environment or {})},
             )  # fmt: skip
         deadline = time.monotonic() + WAIT
-        while not is_listening(port):
+        while not is_listening(port, self.address):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name} does not start:\n{(self.root / 'log').read_text()[-3000:]}")
             time.sleep(0.05)

@@ -21,7 +21,7 @@ class Rclone(Program):
         pairs = ",".join(f'"{keys.access_key},{keys.secret_key}"' for keys in (self.keys, self.other_keys))
         port = free_port()
         self.launch(
-            port, "serve", "s3", f"--addr=127.0.0.1:{port}", f"--config={self.root}/rclone.conf",
+            port, "serve", "s3", f"--addr={self.address}:{port}", f"--config={self.root}/rclone.conf",
             f"--cache-dir={self.root}/cache", f"{self.root}/data",
             environment={"RCLONE_AUTH_KEY": pairs},
         )  # fmt: skip
