@@ -6,7 +6,7 @@ C_FILES := $(sort $(shell find usp_s3_wsgi tests -name "*.[ch]"))
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest coverage test-fresh test-rgw test-servers sanitize soak fuzz bench docs \
+.PHONY: help install demo demo-check test test-lowest coverage test-fresh test-deb test-rgw test-servers deb sanitize soak fuzz bench docs \
   lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
@@ -32,6 +32,10 @@ test-fresh: $(VENV)/.installed ## run demo-check, test and the commands of docs 
 	@tests/fresh/install.sh
 	@$(BIN)/python -m tests.fresh $(if $(PART),--part $(PART)) $(if $(JOBS),--jobs $(JOBS)) $(SUITES)
 
+test-deb: $(VENV)/.installed ## build, install, upgrade and purge the Debian packages on minimal machines (as root, half an hour; SUITES="bookworm trixie", JOBS=1)
+	@tests/fresh/install.sh
+	@$(BIN)/python -m tests.deb $(if $(JOBS),--jobs $(JOBS)) $(SUITES)
+
 test-rgw: $(VENV)/.package ## run the tests with a real Ceph RGW and its STS, and install its packages (as root)
 	@tests/rgw/install.sh
 	@$(BIN)/python -m pytest -q tests/rgw
@@ -39,6 +43,9 @@ test-rgw: $(VENV)/.package ## run the tests with a real Ceph RGW and its STS, an
 test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, SeaweedFS, rclone and moto, and write docs/servers.md (as root; SERVERS="swift moto")
 	@tests/servers/install.sh $(VENV) $(SERVERS)
 	@$(BIN)/python -m tests.servers $(SERVERS)
+
+deb: ## build the Debian packages of this machine's Debian in build/deb (the first time as root, for what the build needs)
+	@debian/build.sh build/deb
 
 # -fno-wrapv: Python's flags have -fwrapv, with which signed overflow is not reported. -U_FORTIFY_SOURCE: AddressSanitizer
 # does not check the functions that _FORTIFY_SOURCE calls instead of memcpy and others.
