@@ -6,8 +6,8 @@ C_FILES := $(sort $(shell find usp_s3_wsgi tests -name "*.[ch]"))
 SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image test-rgw test-servers test-fleet \
-  sanitize soak fuzz bench docs \
+.PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image deb test-deb test-rgw \
+  test-servers test-fleet sanitize soak fuzz bench docs \
   lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
@@ -41,6 +41,10 @@ test-image: $(VENV)/.package ## test the container image, and run the tests of h
 	@tests/image/install.sh $(VENV) $(if $(filter httpd,$(PART)),,tools)
 	@$(BIN)/python -m tests.image test $(if $(PART),--part $(PART)) $(TESTS)
 
+test-deb: $(VENV)/.installed ## build, install, upgrade and purge the Debian packages on minimal machines (as root, half an hour; SUITES="bookworm trixie", JOBS=1)
+	@tests/fresh/install.sh
+	@$(BIN)/python -m tests.deb $(if $(JOBS),--jobs $(JOBS)) $(SUITES)
+
 test-rgw: $(VENV)/.package ## run the tests with a real Ceph RGW and its STS, and install its packages (as root)
 	@tests/rgw/install.sh
 	@$(BIN)/python -m pytest -q tests/rgw
@@ -53,6 +57,9 @@ test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, Seaweed
 test-fleet: $(VENV)/.package ## restart, stop and kill servers behind HAProxy, each in a network namespace of its own, and check every byte (as root)
 	@tests/fleet/install.sh $(VENV)
 	@unshare --net $(BIN)/python -m pytest -q -s tests/fleet
+
+deb: ## build the Debian packages of this machine's Debian in build/deb (the first time as root, for what the build needs)
+	@debian/build.sh build/deb
 
 # -fno-wrapv: Python's flags have -fwrapv, with which signed overflow is not reported. -U_FORTIFY_SOURCE: AddressSanitizer
 # does not check the functions that _FORTIFY_SOURCE calls instead of memcpy and others.

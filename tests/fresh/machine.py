@@ -39,6 +39,8 @@ CA_FILE = "usr/local/share/pip-ca.pem"
 #: The time limit of a command in seconds, far longer than any should need.
 LIMIT = 3600
 UID = 1000
+#: All mounts and processes in them end with the command.
+NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 
 
 class SetupError(Exception):
@@ -50,6 +52,7 @@ class Machine:
 
     def __init__(self, folder: Path, suite: str, log: Path) -> None:
         self.folder, self.suite, self.log = folder, suite, log
+        self._holder: subprocess.Popen[bytes] | None = None
         self._environment = {
             "PATH": f"{IMAGE_PATH}:{PATH}" if suite in (IMAGE, BARE_IMAGE) else PATH,
             "TERM": "dumb",
@@ -78,10 +81,13 @@ class Machine:
         line = ["env", "-i", f"HOME={home}", f"USER={user}", f"LOGNAME={user}"]
         line += [f"{name}={value}" for name, value in self._environment.items()]
         line += [shell, "-c", 'cd "$1" && eval "$2"', shell, directory, command]
-        # In separate namespaces: all mounts and processes end with the command.
-        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *(["--net"] if has_own_network else [])]
+        namespaces = [*NAMESPACES, *(["--net"] if has_own_network else [])]
         options = [*(["--own-network"] if has_own_network else []), *([] if is_root else [f"--userspec={UID}:{UID}"])]
         inside = [str(HERE / "chroot.sh"), str(self.folder), *options, *line]
+        if self._holder:
+            of_holder = f"/proc/{self._holder.pid}/ns"
+            namespaces = ["nsenter", f"--mount={of_holder}/mnt", f"--pid={of_holder}/pid_for_children"]
+            inside = ["chroot", *options, str(self.folder), *line]
         with self.log.open("a+b") as log:
             log.write(f"\n=== {user}, {directory}: {command}\n".encode())
             log.flush()
@@ -98,6 +104,26 @@ class Machine:
                 process.wait()
             log.seek(begin)
             return status, log.read().decode("utf-8", "replace")
+
+    @contextmanager
+    def kept_running(self) -> Iterator[None]:
+        """Within the context, the processes that a command starts, such as a server, do not end with the command.
+
+        The machine has the caller's network then.
+        """
+        # The shell is the machine's first process: it waits for processes whose parents have ended.
+        inside = [str(HERE / "chroot.sh"), str(self.folder), "sh", "-c", "echo; sleep infinity & wait"]
+        holder = subprocess.Popen([*NAMESPACES, *inside], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        try:
+            assert holder.stdout is not None
+            if not holder.stdout.readline():
+                raise SetupError("the machine cannot be kept running")
+            self._holder = holder
+            yield
+        finally:
+            self._holder = None
+            holder.kill()
+            holder.communicate()
 
     def run_checked(self, command: str) -> None:
         """Run a shell command in the machine as root. Raises: SetupError."""

@@ -1,0 +1,1 @@
+"""The Debian packages on minimal machines of each suite: ``make test-deb``."""
