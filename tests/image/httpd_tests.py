@@ -106,8 +106,9 @@ def run_in_container(engine: Engine, bundle: Path, script: str) -> tuple[str, in
     container = f"{NAME}-{uuid.uuid4().hex[:12]}"
     say(f"tests of httpd: started in a container; the log is {LOG.relative_to(ROOT)}")
     try:
-        # Without a network but its own loopback: all ports are free.
-        options = [*engine.run_options(network="none"), "--name", container]
+        # Without a network but its own loopback: all ports are free. Tests read /proc/PID/maps of httpd's children, which
+        # run as another user.
+        options = [*engine.run_options(network="none"), "--cap-add", "SYS_PTRACE", "--name", container]
         engine.call("create", *options, image, "sh", "-c", script)
         engine.call("cp", str(bundle), f"{container}:/clone.bundle")
         started = time.monotonic()
