@@ -61,7 +61,8 @@ class Compose:
         """Start it in the background, and wait until it serves the page."""
         with self.health_checks():
             self.run("up", "--detach", "--no-build", "--pull", "never")
-        deadline = time.monotonic() + WAIT
+        # Where the machine's name server does not respond, the first look-up of a new container's name takes 40 s.
+        deadline = time.monotonic() + 3 * WAIT
         while True:
             try:
                 if self.get("/index.html")[0] == 200:
