@@ -40,9 +40,8 @@ echo mod_wsgi-standalone | lock standalone
 required httpd | lock newest/httpd
 required - test lint coverage | lock newest/test
 # What the Debian package contains.
-required - aws | lock debian --constraints tests/requirements/newest/test.txt
 required bench | lock bench --constraints tests/requirements/newest/test.txt
-required - aws | lock container --constraints tests/requirements/newest/test.txt
+required - aws | lock package --constraints tests/requirements/newest/test.txt
 required sbom | lock sbom
 required image | lock image --constraints tests/requirements/newest/test.txt
 required docs | lock docs --constraints tests/requirements/newest/test.txt

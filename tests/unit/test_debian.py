@@ -13,7 +13,7 @@ DEBIAN = ROOT / "debian"
 
 def locked() -> dict[str, str]:
     """The libraries in the Debian packages, with their versions."""
-    text = (ROOT / "tests" / "requirements" / "debian.txt").read_text()
+    text = (ROOT / "tests" / "requirements" / "package.txt").read_text()
     return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;]+)", text, re.MULTILINE))
 
 
