@@ -197,7 +197,7 @@ class Names:
             return line.with_word(1, f"127.0.0.1:{self._port(line.arguments[0])}")
         if line.name == "<virtualhost":
             number = line.arguments[0].rpartition(":")[2]
-            return line.with_word(1, "*" if number in {"80", "*"} else f"*:{self._port(number)}")
+            return line.with_word(1, "*" if number in {"80", "*", "${PORT}"} else f"*:{self._port(number)}")
         return self._with_local_files(line)
 
     def _port(self, address: str) -> int:
