@@ -289,6 +289,7 @@ def remove(server: Server) -> Iterator[str]:
     wait_for(lambda: not server.versions_in_use(), "httpd still uses the package")
     check(server.get("/")[0] == 200 and server.get("/media/film.mp4")[0] == 404, "Apache does not serve the other site")
     server.apt("purge usp-s3-wsgi usp-s3-wsgi-aws")
+    server.run("rm -r /lower /higher")  # the files of the packages themselves
     server.run("rm /etc/apache2/sites-available/buckets.conf /etc/apache2/sites-available/aws.conf")
     server.configtest()
     server.run("apache2ctl graceful")
