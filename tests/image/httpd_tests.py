@@ -107,9 +107,9 @@ def run_in_container(engine: Engine, bundle: Path, script: str) -> tuple[str, in
     say(f"tests of httpd: started in a container; the log is {LOG.relative_to(ROOT)}")
     try:
         # Without a network but its own loopback: all ports are free. With SYS_PTRACE tests can read /proc/PID/maps of
-        # httpd's children, which run as another user.
-        options = [*engine.run_options(network="none"), "--cap-add", "SYS_PTRACE", "--name", container]
-        engine.call("create", *options, image, "sh", "-c", script)
+        # httpd's children, which run as another user. Some tests have more threads than podman allows by default.
+        options = [*engine.run_options(network="none"), "--cap-add=SYS_PTRACE", "--pids-limit=-1"]
+        engine.call("create", *options, "--name", container, image, "sh", "-c", script)
         engine.call("cp", str(bundle), f"{container}:/clone.bundle")
         started = time.monotonic()
         status = engine.write(LOG, "start", "--attach", container, timeout=LIMIT)
