@@ -58,7 +58,7 @@ def run_httpd_tests(engine: Engine | None, tests: Sequence[str]) -> bool:
     else:
         where, status, seconds = run_in_chroot(bundle, script)
     passed, line = summary(LOG.read_text("utf-8", "replace"), status, seconds)
-    say(f"tests of httpd in {where}: {line}; the log is {LOG.relative_to(ROOT)}")
+    say(f"the log is {LOG.relative_to(ROOT)}\n==> tests of httpd in {where}: {line}")
     return passed
 
 
@@ -106,10 +106,10 @@ def run_in_container(engine: Engine, bundle: Path, script: str) -> tuple[str, in
     container = f"{NAME}-{uuid.uuid4().hex[:12]}"
     say(f"tests of httpd: started in a container; the log is {LOG.relative_to(ROOT)}")
     try:
-        # Without a network but its own loopback: all ports are free. Tests read /proc/PID/maps of httpd's children, which
-        # run as another user.
-        options = [*engine.run_options(network="none"), "--cap-add", "SYS_PTRACE", "--name", container]
-        engine.call("create", *options, image, "sh", "-c", script)
+        # Without a network but its own loopback: all ports are free. With SYS_PTRACE tests can read /proc/PID/maps of
+        # httpd's children, which run as another user. Some tests have more threads than podman allows by default.
+        options = [*engine.run_options(network="none"), "--cap-add=SYS_PTRACE", "--pids-limit=-1"]
+        engine.call("create", *options, "--name", container, image, "sh", "-c", script)
         engine.call("cp", str(bundle), f"{container}:/clone.bundle")
         started = time.monotonic()
         status = engine.write(LOG, "start", "--attach", container, timeout=LIMIT)
