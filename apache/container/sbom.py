@@ -33,8 +33,9 @@ def main() -> None:
     bom.metadata.component = Component(
         name="usp_s3_wsgi", version=own.version, type=ComponentType.CONTAINER, bom_ref="image"
     )
-    bom.components.add(httpd())
-    bom.components.update(debian_packages(packages.read_text()))
+    own.purl = PackageURL("pypi", name="usp-s3-wsgi", version=own.version)
+    system = debian()
+    bom.components.update([system, httpd(), *debian_packages(packages.read_text(), system)])
     bom.register_dependency(bom.metadata.component, bom.components)
     text = JsonV1Dot6(bom).output_as_string(indent=1)
     if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
@@ -53,19 +54,33 @@ def python_packages(venv: Path) -> Bom:
     return bom
 
 
+def debian() -> Component:
+    """The system, by which scanners know whose advisories apply."""
+    text = Path("/etc/os-release").read_text()
+    values = dict(re.findall(r'^(\w+)="?([^"\n]*)', text, re.MULTILINE))
+    return Component(
+        name=values["ID"], version=values["VERSION_ID"], type=ComponentType.OPERATING_SYSTEM, bom_ref="operating-system"
+    )
+
+
 def httpd() -> Component:
     """The base image's httpd, which is no Debian package."""
     text = subprocess.run([HTTPD, "-v"], stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
     (version,) = re.findall(r"Apache/([0-9.]+)", text)
     purl = PackageURL("generic", name="httpd", version=version)
-    return Component(name="httpd", version=version, type=ComponentType.APPLICATION, purl=purl, bom_ref=str(purl))
+    cpe = f"cpe:2.3:a:apache:http_server:{version}:*:*:*:*:*:*:*"
+    return Component(
+        name="httpd", version=version, type=ComponentType.APPLICATION, purl=purl, cpe=cpe, bom_ref=str(purl)
+    )
 
 
-def debian_packages(table: str) -> Iterator[Component]:
+def debian_packages(table: str, system: Component) -> Iterator[Component]:
     """The components for lines of package, version, architecture and source package, separated by tabs."""
     for line in table.splitlines():
         name, version, architecture, source = line.split("\t")
-        qualifiers = {"arch": architecture, **({"upstream": source} if source != name else {})}
+        qualifiers = {"arch": architecture, "distro": f"{system.name}-{system.version}"}
+        if source != name:
+            qualifiers["upstream"] = source
         purl = PackageURL("deb", "debian", name, version, qualifiers)
         yield Component(name=name, version=version, purl=purl, bom_ref=str(purl))
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import re
 import secrets
+import shutil
+import signal
 import socket
+import struct
+import subprocess
 import tempfile
+import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,7 +25,7 @@ import pytest
 
 from tests.certificates import Certificate, make_certificate
 from tests.image.engine import Engine
-from tests.image.running import HARDENED, WAIT, Server, running
+from tests.image.running import HARDENED, WAIT, Server, free_ports, get, running
 from tests.s3 import EmbeddedS3
 
 WAYS = ("gateway", "proxy")
@@ -176,6 +184,7 @@ def fails(engine: Engine, image: str, variables: dict[str, str], *options: str) 
         ({"LOG_LEVEL": "warn nothing:debug"}, "LOG_LEVEL: Cannot find module nothing"),
         ({"LOG_FORMAT": "%h %K"}, "LOG_FORMAT: Unrecognized LogFormat directive %K"),
         ({"S3_USE_HEADER": "off"}, "S3_USE_HEADER is not a variable of this image: did you mean S3_USE_HEADERS?"),
+        ({"S3_CA_FILE": "/etc/hostname"}, "S3_CA_FILE: the file contains no certificate in PEM format"),
         ({"USP_S3_RUN": "/run/usp_s3"}, "/run/usp_s3: "),
     ],
     ids=lambda value: value.partition(":")[0] if isinstance(value, str) else "",
@@ -264,6 +273,8 @@ def test_health_and_drain(engine: Engine, image: str, s3: EmbeddedS3) -> None:
         server.container.execute("usp-s3-container", "drain")
         assert (server.health("/health/ready"), server.health("/health/live")) == (503, 204)
         assert server.get("/film/a%20b.mp4") == (200, FILM)
+        server.container.execute("usp-s3-container", "undrain")
+        assert server.health("/health/ready") == 204
         assert server.container.execute(*check, check=False).returncode == 0
         assert server.container.execute("env", "HEALTH_PORT=1", *check, check=False).returncode == 1
 
@@ -345,6 +356,91 @@ def fetch_until_refused(port: int, outcomes: list[str], stopping: threading.Even
             outcomes.append("refused" if stopping.is_set() else "failed before the stop")
             return
         outcomes.append("complete" if data.partition(b"\r\n\r\n")[2] == SEGMENT else f"truncated at {len(data)}")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 0.6, 0.9, 1.2, 1.5])
+def test_a_container_that_starts_stops_at_once(engine: Engine, image: str, s3: EmbeddedS3, seconds: float) -> None:
+    variables = bucket(s3) | free_ports()
+    with engine.container(image, *HARDENED, environment=variables) as container:
+        time.sleep(seconds)
+        assert container.stop(WAIT) < WAIT / 2
+        assert container.wait(WAIT) == 0
+
+
+def test_a_second_stop_cuts_nothing(engine: Engine, image: str, s3: EmbeddedS3) -> None:
+    with running(engine, image, bucket(s3)) as server:
+        clients = [SlowClient(server.port, 6) for _ in range(4)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            assert client.has_begun.wait(WAIT)
+        for name in ("WINCH", "WINCH", "TERM"):
+            server.container.kill(name)
+            time.sleep(1)
+        for client in clients:
+            client.join(WAIT)
+        assert [client.error for client in clients] == [None] * len(clients)
+        assert server.container.wait(WAIT) == 0
+
+
+def test_a_reload_of_a_broken_configuration_changes_nothing(
+    engine: Engine, image: str, s3: EmbeddedS3, folder: Path
+) -> None:
+    with running(engine, image, bucket(s3), "--volume", f"{folder}:/etc/usp_s3:ro") as server:
+        (folder / "films.conf").write_text("Bogus on\n")
+        server.container.kill("USR1")
+        deadline = time.monotonic() + WAIT
+        while "the changed configuration is not loaded" not in server.container.stderr():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert "Invalid command 'Bogus'" in server.container.stderr()
+        assert server.get("/film/a%20b.mp4") == (200, FILM)
+
+
+def test_the_resize_of_a_terminal_is_no_stop(engine: Engine, image: str, s3: EmbeddedS3) -> None:
+    variables = bucket(s3) | free_ports()
+    name = f"usp-s3-{secrets.token_hex(6)}"
+    options = [f"--env={variable}" for variable in variables]  # the values are not in the arguments
+    command = [*engine.command, "run", "-it", "--name", name, *engine.run_options(), *HARDENED, *options, image]
+    master, terminal = pty.openpty()
+    environment = {**os.environ, **variables}
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
+    try:
+        wait_until(lambda: get(int(variables["PORT"]), "/film/a%20b.mp4") == (200, FILM))
+        for rows in (40, 50):
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 120, 0, 0))
+            process.send_signal(signal.SIGWINCH)  # as the kernel does for the program of a terminal
+            time.sleep(1)
+        assert get(int(variables["PORT"]), "/film/a%20b.mp4") == (200, FILM)
+        size = engine.call("exec", name, "sh", "-c", "stty size < /proc/1/fd/0", check=False).stdout
+        assert size == "50 120\n"
+    finally:
+        engine.remove(name)
+        process.wait(WAIT)
+        os.close(master)
+        os.close(terminal)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT
+    while True:
+        try:
+            if condition():
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_two_containers_do_not_share_a_folder_of_keys(engine: Engine, image: str, s3: EmbeddedS3) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        Path(memory).chmod(0o1777)
+        mount = ("--volume", f"{memory}:/run/shared", "--env", "USP_S3_RUN=/run/shared/keys")
+        with running(engine, image, bucket(s3), *mount) as server:
+            assert "another container uses /run/shared/keys" in fails(engine, image, bucket(s3), *mount)
+            assert server.get("/film/a%20b.mp4") == (200, FILM)
+        shutil.rmtree(f"{memory}/keys")
 
 
 def test_an_idle_container_stops_at_once(engine: Engine, image: str, s3: EmbeddedS3) -> None:

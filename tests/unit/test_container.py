@@ -1,4 +1,4 @@
-"""apache/container/container.py: from the variables of a container to httpd's configuration."""
+"""apache/container/variables.py: from the variables of a container to httpd's configuration."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.certificates import make_certificate
 from tests.leaks import ACCESS_KEY, SECRET_KEY
 from usp_s3_wsgi.config.settings import NAMES
 from usp_s3_wsgi.configtest.apache_syntax import Line, parse
 
-SOURCE = Path(__file__).parents[2] / "apache" / "container" / "container.py"
+SOURCE = Path(__file__).parents[2] / "apache" / "container" / "variables.py"
 URL = "https://media.s3.eu-central-1.amazonaws.com/"
 KEYS = {"S3_ACCESS_KEY": ACCESS_KEY, "S3_SECRET_KEY": SECRET_KEY}
 BUCKET = {"REMOTE_STORAGE_URL": URL, "S3_REGION": "eu-central-1", **KEYS}
 
 
 def load() -> Any:
-    spec = importlib.util.spec_from_file_location("container", SOURCE)
+    spec = importlib.util.spec_from_file_location("variables", SOURCE)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules["container"] = module  # dataclasses look it up
+    sys.modules["variables"] = module  # dataclasses look it up
     spec.loader.exec_module(module)
     return module
 
@@ -58,7 +59,7 @@ def lines_of(environment: dict[str, str]) -> list[str]:
 
 
 def error_of(environment: dict[str, str]) -> str:
-    with pytest.raises(container.StartError) as caught:
+    with pytest.raises(container.VariableError) as caught:
         container.configure(environment)
     message = str(caught.value)
     assert "\n" not in message
@@ -111,7 +112,7 @@ def test_a_proxy_section(defaults: dict[str, str], path: str, directives: list[s
 
 
 def test_what_mod_proxy_has_as_directives(defaults: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").touch()
+    make_certificate(tmp_path).root.rename(tmp_path / "ca.pem")
     further = {"S3_CA_FILE": str(tmp_path / "ca.pem"), "S3_PROXY_SET": "timeout=20 ttl=60"}
     as_settings = lines_of({**defaults, **BUCKET, **further})
     assert f'SetEnv S3CAFile "{tmp_path}/ca.pem"' in as_settings
@@ -194,7 +195,7 @@ ERRORS = {
         "REMOTE_STORAGE_URL shows no bucket: put it into the path, or set S3_BUCKET",
     ),
     "a region with a space": ({**BUCKET, "S3_REGION": "eu central"}, "S3_REGION must be a region's name"),
-    "a key in two lines": ({**BUCKET, "S3_SECRET_KEY": f"{SECRET_KEY}\n"}, "S3_SECRET_KEY must be printable ASCII"),
+    "a key in two lines": ({**BUCKET, "S3_SECRET_KEY": f"{SECRET_KEY}\nx"}, "S3_SECRET_KEY must be printable ASCII"),
     "yes for on": ({**BUCKET, "S3_USE_HEADERS": "yes"}, "S3_USE_HEADERS must be on or off"),
     "another way": ({**BUCKET, "WAY": "Gateway"}, "WAY must be gateway or proxy"),
     "a path with a space": ({**BUCKET, "REMOTE_PATH": "my films"}, "REMOTE_PATH must be a path"),
@@ -213,24 +214,39 @@ ERRORS = {
     ),
     "a file that is missing": (
         {**BUCKET, "S3_SECRET_KEY": "", "S3_SECRET_KEY_FILE": "/run/secrets/missing"},
-        "S3_SECRET_KEY_FILE: the file cannot be read (uid ",
+        "S3_SECRET_KEY_FILE: the file cannot be read by this user (uid ",
     ),
     "a file without a key": (
         {**BUCKET, "S3_SECRET_KEY": "", "S3_SECRET_KEY_FILE": "/dev/null"},
-        "S3_SECRET_KEY_FILE: the content of the file must be printable ASCII",
+        "S3_SECRET_KEY_FILE must be a regular file",
     ),
     "a relative file": (
         {**BUCKET, "S3_SECRET_KEY": "", "S3_SECRET_KEY_FILE": "key"}, "S3_SECRET_KEY_FILE must be the absolute path",
     ),
+    "certificates that are none": ({**BUCKET, "S3_CA_FILE": __file__}, "S3_CA_FILE: the file contains no certificate"),
+    "the name of a format": ({**BUCKET, "LOG_FORMAT": "combined"}, "LOG_FORMAT must be a format such as %h"),
+    "a variable of another program with a key": (
+        {**BUCKET, "S3_SECRET_ACCESS_KEY": "x"}, "S3_SECRET_ACCESS_KEY is not a variable of this image, and would stay",
+    ),
+    "a percent sign for mod_proxy": (
+        {**BUCKET, "REMOTE_STORAGE_URL": URL + "a%20b/", "WAY": "proxy"}, "REMOTE_STORAGE_URL must have no %, *, ?, [",
+    ),
+    "a pattern for mod_proxy": (
+        {**BUCKET, "REMOTE_STORAGE_URL": URL + "a*/", "WAY": "proxy"}, "REMOTE_STORAGE_URL must have no %, *, ?, [",
+    ),
+    "an IPv6 address for mod_proxy": (
+        {**BUCKET, "REMOTE_STORAGE_URL": "http://[::1]:9000/media/", "WAY": "proxy"}, "use WAY=gateway",
+    ),
+    "a quote in the folder": ({**BUCKET, "USP_S3_RUN": '/dev/shm/a"b'}, "USP_S3_RUN must be the absolute path"),
     "certificates that are missing": ({**BUCKET, "S3_CA_FILE": "/missing/ca.pem"}, "S3_CA_FILE: the file cannot"),
     "keys and an identity": (
         {**BUCKET, "S3_CREDENTIAL_SOURCE": "aws"}, "S3_ACCESS_KEY is set, but S3_CREDENTIAL_SOURCE is aws",
     ),
     "AWS's own secret": (
-        {"REMOTE_STORAGE_URL": URL, "S3_CREDENTIAL_SOURCE": "aws", "AWS_SECRET_ACCESS_KEY": SECRET_KEY},
+        {"REMOTE_STORAGE_URL": URL, "S3_CREDENTIAL_SOURCE": "aws", "AWS_SECRET_ACCESS_KEY": "x"},
         "AWS_SECRET_ACCESS_KEY would stay in httpd's environment",
     ),
-    "no port": ({**BUCKET, "PORT": ""}, "PORT must be a whole number from 1 to 65535"),
+    "no number": ({**BUCKET, "PORT": "http"}, "PORT must be a whole number from 1 to 65535"),
     "a port with a protocol": ({**BUCKET, "PORT": "tcp://10.0.0.1:80"}, "PORT must be a whole number from 1 to 65535"),
     "port 0": ({**BUCKET, "HEALTH_PORT": "0"}, "HEALTH_PORT must be a whole number from 1 to 65535"),
     "one port for both": ({**BUCKET, "HEALTH_PORT": "08080"}, "PORT and HEALTH_PORT must differ"),
@@ -273,7 +289,7 @@ def test_only_the_operators_own_files(defaults: dict[str, str], tmp_path: Path) 
 def test_httpd_gets_no_key(defaults: dict[str, str]) -> None:
     secrets = {
         **BUCKET, "S3_SECURITY_TOKEN": "t", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t",
-        "AWS_ACCESS_KEY_ID": "a", "S3_FALLBACK_SECRET_KEY": "s", "S3_ROLE_EXTERNAL_ID": "e", "LOG_FORMAT": "%h",
+        "S3_FALLBACK_SECRET_KEY": "s", "S3_ROLE_EXTERNAL_ID": "e", "LOG_FORMAT": "%h",
     }  # fmt: skip
     assert container.httpd_environment({**defaults, **secrets, "TZ": "UTC"}) == {**defaults, "TZ": "UTC"}
     identity = {"S3_CREDENTIAL_SOURCE": "aws", "AWS_ROLE_ARN": "arn", "AWS_WEB_IDENTITY_TOKEN_FILE": "/token"}
@@ -283,11 +299,47 @@ def test_httpd_gets_no_key(defaults: dict[str, str]) -> None:
     }
 
 
+def test_an_empty_variable_counts_as_not_set(defaults: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = {**defaults, **BUCKET, "PORT": "", "HEALTH_PORT": "", "LOG_LEVEL": "", "WAY": "", "REMOTE_PATH": ""}
+    assert lines_of(empty) == lines_of({**defaults, **BUCKET})
+    monkeypatch.setitem(container.DEFAULTS, "USP_S3_RUN", defaults["USP_S3_RUN"])
+    environment = container.httpd_environment({**empty, "USP_S3_RUN": ""})
+    assert (environment["PORT"], environment["HEALTH_PORT"]) == ("8080", "8081")
+    assert environment["USP_S3_RUN"] == defaults["USP_S3_RUN"]
+    assert container.run_directory({}) == Path(defaults["USP_S3_RUN"])
+
+
+def test_a_key_may_end_with_a_line_break(defaults: dict[str, str]) -> None:
+    container.configure({**defaults, **BUCKET, "S3_SECRET_KEY": f"{SECRET_KEY}\n"})
+    assert Path(defaults["USP_S3_RUN"], "s3_secret_key").read_text() == SECRET_KEY
+
+
+def test_the_two_ways_name_the_same_object(defaults: dict[str, str]) -> None:
+    """Only one slash at the end of a URL is not part of the keys."""
+    lines = lines_of({**defaults, **BUCKET, "REMOTE_STORAGE_URL": f"{URL}/", "WAY": "proxy"})
+    assert f'ProxyPass "/" "{URL}/"' in lines
+
+
+def test_a_folder_has_one_container(defaults: dict[str, str]) -> None:
+    folder = container.run_directory(defaults)
+    descriptor = container.lock(folder)
+    with pytest.raises(container.VariableError, match=r"another container uses .*: set USP_S3_RUN to another"):
+        container.lock(folder)
+    os.close(descriptor)
+    os.close(container.lock(folder))
+
+
+def test_files_that_cannot_be_listed(defaults: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(container, "OPERATOR_FILES", tmp_path / "file")
+    assert "file cannot be read by this user (uid " in error_of(defaults)
+
+
 def test_the_variable_of_a_line(defaults: dict[str, str]) -> None:
     configuration = container.configure({**defaults, **BUCKET})
-    assert [configuration.variable_of_line(number) for number in (0, 1, 2, 3, 4, 9, 13)] == [
-        "", "LOG_LEVEL", "LOG_FORMAT", "", "REMOTE_PATH", "S3_REGION", "",
-    ]  # fmt: skip
+    assert configuration.variables[:4] == ["LOG_LEVEL", "LOG_FORMAT", "", "REMOTE_PATH"]
+    for line, variable in zip(configuration.lines, configuration.variables, strict=True):
+        assert ("S3Region" in line) == (variable == "S3_REGION")
 
 
 PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
@@ -313,7 +365,7 @@ NAMES_AND_TEXTS = st.dictionaries(
 def test_no_value_ends_in_a_traceback(variables: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         environment = {"PORT": "8080", "HEALTH_PORT": "8081", **variables, "USP_S3_RUN": f"{folder}/run"}
-        with suppress(container.StartError):
+        with suppress(container.VariableError):
             container.configure(environment)
 
 
