@@ -70,7 +70,7 @@ def summary(log: str, status: int, seconds: float) -> tuple[bool, str]:
     ok = status == 0 and passed > 0
     if len(versions) < 2 or not passed + failed:
         return False, f"FAILED before the first test: {tail(log, 1)}"
-    failures = re.findall(r"^(?:FAILED|ERROR) (\S+)", log, re.MULTILINE)
+    failures = dict.fromkeys(re.findall(r"^(?:FAILED|ERROR) (\S+)", log, re.MULTILINE))
     names = "".join(f"\n    {name}" for name in failures)
     result = f"{passed} passed, {failed} failed, {skipped} skipped in {seconds:.0f} s{names}"
     return ok, f"httpd {versions[0]}, Python {versions[1]}: {result}"
