@@ -26,8 +26,8 @@ STOP = (signal.SIGWINCH, signal.SIGTERM)
 #: A graceful restart with the changed configuration.
 RELOAD = (signal.SIGUSR1, signal.SIGHUP)
 HANDLED = frozenset({*STOP, *RELOAD, signal.SIGINT, signal.SIGCHLD})
-#: The code of a signal that the kernel sends, as when a terminal is resized. https://man7.org/linux/man-pages/man2/sigaction.2.html
-SI_KERNEL = 0x80
+#: Seconds. podman passes the signal of a resized terminal on before or after the terminal has its new size.
+RESIZE_SECONDS = 0.5
 
 if __name__ == "__main__":
     # Before all else, because the first process of a container ignores signals without a handler. They wait until
@@ -123,16 +123,20 @@ def supervise(lock: int, arguments: Sequence[str], environment: Mapping[str, str
     command = [HTTPD, "-D", "FOREGROUND", *arguments]
     # In a session of its own, so that a terminal sends its signals only to this process.
     httpd = os.posix_spawn(HTTPD, command, dict(environment), setsigmask=[], setsid=True)
-    is_stopping = False
+    is_stopping, size = False, terminal_size()
     while True:
-        received = signal.sigwaitinfo(HANDLED)
-        number = signal.Signals(received.si_signo)
+        number = signal.Signals(signal.sigwait(HANDLED))
+        if number == signal.SIGWINCH and size:
+            time.sleep(RESIZE_SECONDS)
+            old, size = size, terminal_size()
+            if size != old:
+                continue
         if number == signal.SIGCHLD:
             if (status := reap(httpd)) is not None:
                 return 0 if is_stopping and status == 128 + signal.SIGTERM else status
         elif number == signal.SIGINT:
             os.kill(httpd, signal.SIGTERM)
-        elif number in STOP and not is_stopping and received.si_code != SI_KERNEL:
+        elif number in STOP and not is_stopping:
             is_stopping = True
             # Before httpd has its handler it serves nothing, and would ignore SIGWINCH.
             os.kill(httpd, signal.SIGWINCH if has_handler(httpd, signal.SIGWINCH) else signal.SIGTERM)
@@ -141,6 +145,11 @@ def supervise(lock: int, arguments: Sequence[str], environment: Mapping[str, str
                 report("the changed configuration is not loaded:", *messages)
             else:
                 os.kill(httpd, signal.SIGUSR1)
+
+
+def terminal_size() -> os.terminal_size | None:
+    """The size of the terminal that the container was started with, if any."""
+    return os.get_terminal_size(0) if os.isatty(0) else None
 
 
 def reap(httpd: int) -> int | None:
