@@ -130,6 +130,7 @@ def supervise(lock: int, arguments: Sequence[str], environment: Mapping[str, str
             time.sleep(RESIZE_SECONDS)
             old, size = size, terminal_size()
             if size != old:
+                signal.sigtimedwait({signal.SIGWINCH}, 0)  # the kernel sends one, too
                 continue
         if number == signal.SIGCHLD:
             if (status := reap(httpd)) is not None:
