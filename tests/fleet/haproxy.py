@@ -85,7 +85,8 @@ class HaProxy:
             **{f"192.0.2.{10 + number}:80": f"{address}:80" for number, address in enumerate(self._nodes, 1)},
         }
         if self._at_root:
-            replaced |= {"  http-request track-sc0 path,field(2,/)\n": "", "# http-request track-sc0": "http-request track-sc0"}
+            replaced["  http-request track-sc0 path,field(2,/)\n"] = ""
+            replaced["# http-request track-sc0"] = "http-request track-sc0"
         for documented, used in replaced.items():
             assert text.count(documented) == 1, documented
             text = text.replace(documented, used)
