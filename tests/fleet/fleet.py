@@ -13,6 +13,7 @@ from tests.fleet.load import KB, MB, Load
 from tests.fleet.network import HUB, Network
 from tests.fleet.node import Node
 from tests.httpd.conftest import BUCKET
+from tests.httpd.processes import mpm_lines
 from tests.s3 import EmbeddedS3
 from tests.servers.rclone import Rclone
 
@@ -23,15 +24,8 @@ WAYS = ("gateway", "proxy")
 _WEIGHTS = {("rclone", "1k"): 75.0, ("rclone", "64k"): 22.0, ("rclone", "6m"): 1.0, ("swift", "1k"): 1.0,
             ("swift", "64k"): 1.0}  # fmt: skip
 _CLIENTS, _SLOW_CLIENTS = 16, 5
-#: Two children, and room for those that finish their responses after a graceful restart.
-_CHILDREN = """
-StartServers 2
-ServerLimit 12
-ThreadsPerChild 16
-MaxRequestWorkers 64
-MinSpareThreads 1
-MaxSpareThreads 64
-"""
+#: Two children at the start, and as much room for those that finish their responses as mpm_event.conf leaves.
+_CHILDREN = mpm_lines(4, 16, start=2)
 _ACCESS_LOG = 'CustomLog "${ROOT}/access.log" "%h %U"\n'
 
 

@@ -32,12 +32,13 @@ def program() -> str:
 class HaProxy:
     """The load balancer as a context manager. ``log`` has its lines."""
 
-    def __init__(self, *nodes: str, server_timeout: str = "75s") -> None:
+    def __init__(self, *nodes: str, server_timeout: str = "75s", at_root: bool = False) -> None:
         """``nodes``: the addresses of one to three nodes. All use port 80, and port 8081 for health checks.
 
         ``server_timeout``: another "timeout server" than that of the file, which is too long for a test.
+        ``at_root``: with the line for a bucket at ``/`` that is a comment in the file.
         """
-        self._nodes, self._server_timeout = nodes, server_timeout
+        self._nodes, self._server_timeout, self._at_root = nodes, server_timeout, at_root
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> HaProxy:
@@ -83,6 +84,9 @@ class HaProxy:
             "bind :80": f"bind {HUB}:{PORT}",
             **{f"192.0.2.{10 + number}:80": f"{address}:80" for number, address in enumerate(self._nodes, 1)},
         }
+        if self._at_root:
+            replaced["  http-request track-sc0 path,field(2,/)\n"] = ""
+            replaced["# http-request track-sc0"] = "http-request track-sc0"
         for documented, used in replaced.items():
             assert text.count(documented) == 1, documented
             text = text.replace(documented, used)

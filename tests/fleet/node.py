@@ -22,10 +22,10 @@ STOP = 60.0
 
 
 def fleet_lines(load_balancer: str, drain_file: str) -> str:
-    """The lines that the two files need before them, and the two files."""
+    """The lines that the two files need before them, and the two files. A second load balancer does not run."""
     return f"""
 LoadModule remoteip_module "{modules_directory()}/mod_remoteip.so"
-Define USP_S3_LOAD_BALANCER {load_balancer}
+Define USP_S3_LOAD_BALANCER "{load_balancer} 192.0.2.20"
 Define USP_S3_HEALTH_PORT {HEALTH_PORT}
 Define USP_S3_DRAIN_FILE "{drain_file}"
 Include "{apache_config.share_directory()}/health.conf"

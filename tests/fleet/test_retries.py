@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import IncompleteRead
+from itertools import pairwise
 
 import pytest
 
@@ -16,6 +17,14 @@ from tests.fleet.haproxy import RETRIES, HaProxy
 from tests.fleet.network import Network
 
 BODY = b"segment" * 100
+
+
+def play(step: Step, connection: Connection, request: Request) -> None:
+    """Do what a step of a script says."""
+    if callable(step):
+        step(connection, request)
+    else:
+        connection.send(step)
 
 
 @contextmanager
@@ -52,13 +61,22 @@ NODES_ASKED: dict[str, tuple[Step, int, int]] = {
 @pytest.mark.parametrize("fault", NODES_ASKED)
 def test_how_many_nodes_get_a_request(own_network: Network, fault: str) -> None:
     step, reads, others = NODES_ASKED[fault]
-    with scripted_nodes(step, step, step) as nodes, HaProxy(*(f"127.0.0.{n}" for n in (11, 12, 13))):
-        for method, expected in (("GET", reads), ("HEAD", reads), ("POST", others), ("PUT", others)):
-            before = [len(node.requests) for node in nodes]
+    asked: list[int] = []
+
+    def node(number: int) -> Step:
+        def record(connection: Connection, request: Request) -> None:
+            asked.append(number)
+            play(step, connection, request)
+
+        return record
+
+    with scripted_nodes(node(1), node(2), node(3)), HaProxy(*(f"127.0.0.{n}" for n in (11, 12, 13))):
+        # Fewer requests than the limit of failed responses.
+        for method, expected in (*[("GET", reads)] * 10, ("HEAD", reads), ("POST", others), ("PUT", others)):
+            asked.clear()
             status, _, _ = send(method)
-            asked = [len(node.requests) - count for node, count in zip(nodes, before, strict=True)]
-            assert sum(asked) == expected, method
-            assert max(asked) <= 2  # never the same node twice in a row: the third one may be the first one again
+            assert len(asked) == expected, method
+            assert all(before != after for before, after in pairwise(asked)), asked
             assert status == (502 if fault in ("closed", "reset") else int(fault))
 
 
@@ -104,13 +122,18 @@ def test_each_request_goes_to_one_node_when_another_one_did_not_help(own_network
     def other_mount(connection: Connection, request: Request) -> None:
         if request.target.startswith("/other/"):
             connection.send(answer(200, BODY))
-        elif callable(step):
-            step(connection, request)
         else:
-            connection.send(step)
+            play(step, connection, request)
 
     with scripted_nodes(step, other_mount, other_mount) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13"):
         assert {send("GET", "/media/a.mp4")[0] for _ in range(100)} == {502}
         assert sum(len(node.requests) for node in nodes) == 100 + RETRIES * (LIMIT + 1)
         # Nothing has changed for another bucket.
         assert {send("GET", "/other/a.mp4")[::2] for _ in range(40)} == {(200, BODY)}
+
+
+def test_all_objects_of_a_bucket_at_the_root_count_as_one(own_network: Network) -> None:
+    step = answer(502)
+    with scripted_nodes(step, step, step) as nodes, HaProxy("127.0.0.11", "127.0.0.12", "127.0.0.13", at_root=True):
+        assert {send("GET", f"/{number}.mp4")[0] for number in range(100)} == {502}
+        assert sum(len(node.requests) for node in nodes) == 100 + RETRIES * (LIMIT + 1)

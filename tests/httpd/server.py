@@ -209,6 +209,15 @@ class Httpd:
         while (self._times_ready() == before or not self.children()) and time.monotonic() < deadline:
             time.sleep(0.02)
 
+    def begin_reload(self) -> None:
+        """Reload, and wait until httpd has read the configuration; children of before may still send responses."""
+        assert self._process is not None
+        before, deadline = self._times_ready(), time.monotonic() + WAIT
+        self._process.send_signal(signal.SIGUSR1)
+        while self._times_ready() == before:
+            assert time.monotonic() < deadline, self._all_errors()
+            time.sleep(0.02)
+
     def reload_and_list_leftover_children(self) -> list[int]:
         """Reload, and return the old children that were still running when httpd began with the new configuration."""
         assert self._process is not None

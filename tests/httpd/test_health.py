@@ -36,6 +36,10 @@ def server(request: pytest.FixtureRequest, s3: EmbeddedS3) -> Iterator[tuple[Htt
         yield httpd, port
 
 
+#: Error pages of the whole server. httpd answers a URL with a redirect.
+ERROR_PAGES = "ErrorDocument 503 https://www.example.com/sorry\nErrorDocument 404 /film.mp4\n"
+
+
 def status(port: int, path: str, method: str = "GET") -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
@@ -64,3 +68,11 @@ def test_a_server_that_drains_is_live_but_not_ready(server: tuple[Httpd, int]) -
     assert httpd.fetch("/health/ready").status == 200  # clients that come nevertheless are served
     drain.unlink()
     assert status(health_port, "/health/ready") == 204
+
+
+def test_error_pages_of_the_whole_server_do_not_apply() -> None:
+    port = free_port()
+    with Httpd(ERROR_PAGES + health_checks(port)) as httpd:
+        (httpd.root / "drain").touch()
+        assert (status(port, "/health/ready"), status(port, "/"), status(port, "/film.mp4")) == (503, 404, 404)
+    assert httpd.unexpected == []
