@@ -19,8 +19,7 @@ from tests.image.running import WAIT, free_ports
 from tests.s3 import EmbeddedS3
 
 FILM = b"a film" * 1000
-#: "docker" in the blocks is the engine that is here, with the options that this machine needs. A container that runs in
-#: the background is ready before the next command.
+#: "docker" in the blocks is the engine that is here, with the options that this machine needs.
 DOCKER = r"""
 set -euo pipefail
 docker() {
@@ -31,14 +30,6 @@ docker() {
   fi
   shift
   ENGINE_COMMAND run RUN_OPTIONS "$@"
-  if [ "$1" = -d ]; then
-    port=$(printf '%s\n' "$@" | sed -n 's/^HEALTH_PORT=//p')
-    for _ in $(seq 300); do
-      if curl -fs -m 5 -o /dev/null "http://127.0.0.1:$port/health/ready"; then return; fi
-      sleep 0.2
-    done
-    return 1
-  fi
 }
 """
 
@@ -65,8 +56,10 @@ def test_the_commands_run(engine: Engine, image: str, secrets: Path, tmp_path: P
             server.put("mybucket", "film/film.mp4", FILM)
         (secrets / "mybucket.secret").write_text(s3.secret_key)
         (secrets / "ca.pem").write_bytes(certificate.root.read_bytes())
-        names = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in ("media", "minio")}
-        ports = {port: free_ports() for port in ("8080", "8090")}
+        names = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in ("media", "minio", "films")}
+        ports = {port: free_ports() for port in ("8080", "8090", "8070")}
+        (secrets / "containers").mkdir(mode=0o755)
+        (secrets / "containers" / "films.conf").write_text(own_configuration(s3))
         try:
             for commands in blocks(page):
                 replaced = replace(commands, engine, image, s3, s3_tls, secrets, names, ports)
@@ -84,6 +77,14 @@ def test_the_commands_run(engine: Engine, image: str, secrets: Path, tmp_path: P
             for name in names.values():
                 engine.remove(name)
         assert (tmp_path / "film.mp4").read_bytes() == FILM
+
+
+def own_configuration(s3: EmbeddedS3) -> str:
+    """The operator's own file, with the bucket and the access key of this test."""
+    tokens = parse_markdown((ROOT / "docs/container.md").read_text("utf-8"))
+    (text,) = [token.content for token in tokens if token.type == "fence" and token.info == "apache"]
+    text = text.replace("https://mybucket.s3.eu-central-1.amazonaws.com/", f"{s3.url}/mybucket/")
+    return re.sub(r"\bACCESS_KEY\b", s3.access_key, text)
 
 
 def replace(
@@ -104,7 +105,8 @@ def replace(
         "https://mybucket.s3.eu-central-1.amazonaws.com/": f"{s3.url}/mybucket/",
         "https://minio.example.com/mybucket/": f"{s3_tls.url}/mybucket/",
         "S3_REGION=us-east-1": f"S3_REGION={s3_tls.region}",
-        "/etc/apache2/s3": str(secrets),
+        "-v /etc/apache2/s3": f"-v {secrets}",
+        "-v /etc/apache2/containers": f"-v {secrets}/containers",
         " usp_s3_wsgi": f" {image}",
     }.items():
         commands = commands.replace(old, new)
