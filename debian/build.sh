@@ -8,6 +8,8 @@ umask 022
 cd "$(dirname "$0")/.."
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
+# The commands of docs/install.md install all that match: packages of an older build must not.
+rm -f "$out"/usp-s3-wsgi*.deb
 
 say() { printf '==> %s\n' "$*"; }
 die() { printf '\n*** %s\n' "$1" >&2; shift; printf '    %s\n' "$@" >&2; exit 1; }

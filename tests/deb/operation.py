@@ -159,7 +159,8 @@ def operate(machine: Machine, lower: Path, higher: Path) -> Iterator[str]:
         yield "Apache is installed"
         yield from install(server, s3)
         yield from add_aws(server, s3)
-        yield from upgrade(server, s3)
+        yield from upgrade(server)
+        yield from upgrade_with_broken_configuration(server)
         yield from remove(server)
 
 
@@ -220,6 +221,7 @@ def install(server: Server, s3: EmbeddedS3) -> Iterator[str]:
     check("USPS30801" in output, f"configtest does not find the wrong setting: {output!r}")
     server.run("rm /etc/apache2/sites-available/wrong.conf")
     yield "configtest finds a wrong setting"
+    yield from refuse(server)
     server.run("a2dismod -f proxy_http proxy")
     server.run("a2dissite buckets")
     server.configtest()
@@ -228,6 +230,17 @@ def install(server: Server, s3: EmbeddedS3) -> Iterator[str]:
     server.run("usp-s3 --version | grep -F \"$(dpkg-query -W -f '${source:Upstream-Version}' usp-s3-wsgi)\"")
     server.run("test -e /usr/share/usp_s3_wsgi/health.conf")
     yield "without mod_proxy the configuration is valid, too"
+
+
+def refuse(server: Server) -> Iterator[str]:
+    """configtest says why, without mod_wsgi and with a second installation that is loaded before."""
+    output = server.run("a2dismod -f wsgi; ! apache2ctl configtest; a2enmod wsgi")
+    check("usp-s3 needs mod_wsgi: a2enmod wsgi" in output, f"configtest does not miss mod_wsgi: {output!r}")
+    server.write("/etc/apache2/conf-available/opt.conf", 'Define USP_S3_WSGI "/opt/usp_s3.wsgi"\n')
+    output = server.run("a2enconf opt; ! apache2ctl configtest; a2disconf opt; rm /etc/apache2/conf-available/opt.conf")
+    check("another installation" in output, f"configtest does not find the second installation: {output!r}")
+    server.configtest()
+    yield "configtest says that mod_wsgi is missing, or that another installation is loaded"
 
 
 def add_aws(server: Server, s3: EmbeddedS3) -> Iterator[str]:
@@ -244,7 +257,7 @@ def add_aws(server: Server, s3: EmbeddedS3) -> Iterator[str]:
     yield "usp-s3-wsgi-aws: the keys of httpd's environment sign"
 
 
-def upgrade(server: Server, s3: EmbeddedS3) -> Iterator[str]:
+def upgrade(server: Server) -> Iterator[str]:
     """Old processes keep their files until the reload, which the package does."""
     old = version_of(server)
     with server.load():
@@ -271,6 +284,39 @@ def upgrade(server: Server, s3: EmbeddedS3) -> Iterator[str]:
     folders = server.run("ls -A /usr/lib/usp-s3-wsgi/versions").split()
     check(len(folders) <= 2, f"old versions are left: {folders}")
     yield "reinstalled, downgraded and upgraded with apt-get: no request failed"
+
+
+def upgrade_with_broken_configuration(server: Server) -> Iterator[str]:
+    """Apache goes on with the version that it has loaded, also if no process has opened a file of it yet."""
+    server.apt("install --allow-downgrades /lower/*.deb")
+    # Only the gateway: usp_s3_module would be mapped from the start on.
+    server.run("a2dissite buckets && a2dismod -f proxy_http proxy && apache2ctl stop && sleep 2 && apache2ctl start")
+    server.wait_until_started()
+    old = version_of(server)
+    check(not server.versions_in_use(), "httpd has mapped the package before a request")
+    server.write("/etc/apache2/conf-enabled/broken.conf", "NoSuchDirective on\n")
+    output = server.run("dpkg -i /higher/*.deb")
+    check("Your configuration is broken" in output, f"the package does not say that it could not reload: {output!r}")
+    before = server.run("ls -A /usr/lib/usp-s3-wsgi/versions; stat -c %y /var/lib/usp-s3-wsgi/apache.conf")
+    server.run("dpkg -i /higher/*.deb && DEBIAN_FRONTEND=noninteractive dpkg-reconfigure usp-s3-wsgi")
+    after = server.run("ls -A /usr/lib/usp-s3-wsgi/versions; stat -c %y /var/lib/usp-s3-wsgi/apache.conf")
+    check(before == after, f"configured again, the same version changes {before!r} to {after!r}")
+    server.check_serves("/aws/film.mp4")
+    check(server.versions_in_use() == {old}, "httpd does not use the old version before the reload")
+    yield "upgraded with a broken configuration: Apache serves with the old version"
+    server.run("rm /etc/apache2/conf-enabled/broken.conf && apache2ctl graceful")
+    new = version_of(server)
+
+    def uses_new() -> bool:
+        server.check_serves("/aws/film.mp4")
+        return server.versions_in_use() == {new}
+
+    check(new != old, f"the version is still {new}")
+    wait_for(uses_new, f"httpd does not use {new} alone")
+    server.run("a2enmod proxy_http && a2ensite buckets && apache2ctl stop && sleep 2 && apache2ctl start")
+    server.wait_until_started()
+    server.check_serves("/aws/film.mp4", *BOTH_WAYS)
+    yield "repaired and reloaded: Apache serves with the new version"
 
 
 def remove(server: Server) -> Iterator[str]:
