@@ -114,7 +114,7 @@ def operator_files() -> list[str]:
 
 def by_user() -> str:
     """Who cannot read a file."""
-    return f"by this user (uid {os.getuid()}, gid {os.getgid()})"
+    return f"(uid {os.getuid()}, gid {os.getgid()})"
 
 
 def check_names(variables: Mapping[str, str]) -> None:

@@ -314,6 +314,7 @@ def test_a_container_that_ends_is_started_again_in_its_pod(engine: Engine, image
         engine.call("exec", pod.container, "usp-s3-container", "drain")
         assert not pod.is_ready()
         engine.call("kill", pod.container)
+        engine.call("wait", pod.container)
         engine.call("start", pod.container)
         deadline = time.monotonic() + WAIT
         while not pod.is_ready():

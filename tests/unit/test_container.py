@@ -214,7 +214,7 @@ ERRORS = {
     ),
     "a file that is missing": (
         {**BUCKET, "S3_SECRET_KEY": "", "S3_SECRET_KEY_FILE": "/run/secrets/missing"},
-        "S3_SECRET_KEY_FILE: the file cannot be read by this user (uid ",
+        "S3_SECRET_KEY_FILE: the file cannot be read (uid ",
     ),
     "a file without a key": (
         {**BUCKET, "S3_SECRET_KEY": "", "S3_SECRET_KEY_FILE": "/dev/null"},
@@ -332,7 +332,7 @@ def test_a_folder_has_one_container(defaults: dict[str, str]) -> None:
 def test_files_that_cannot_be_listed(defaults: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(container, "OPERATOR_FILES", tmp_path / "file")
-    assert "file cannot be read by this user (uid " in error_of(defaults)
+    assert "file cannot be read (uid " in error_of(defaults)
 
 
 def test_the_variable_of_a_line(defaults: dict[str, str]) -> None:
