@@ -28,6 +28,8 @@ RELOAD = (signal.SIGUSR1, signal.SIGHUP)
 HANDLED = frozenset({*STOP, *RELOAD, signal.SIGINT, signal.SIGCHLD})
 #: Seconds. podman passes the signal of a resized terminal on before or after the terminal has its new size.
 RESIZE_SECONDS = 0.5
+#: Seconds for a check of the configuration, which takes less than one.
+CHECK_SECONDS = 300.0
 
 if __name__ == "__main__":
     # Before all else, because the first process of a container ignores signals without a handler. They wait until
@@ -36,6 +38,7 @@ if __name__ == "__main__":
 
 import http.client
 import re
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -58,10 +61,7 @@ def run(arguments: Sequence[str]) -> None:
     if os.geteuid() == 0:
         raise StartError("this is root: start the container as user 33, which is the default, or as another user")
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        if (
-            os.path.exists(f"/proc/self/fd/{descriptor}")
-            and os.readlink(f"/proc/self/fd/{descriptor}")[:7] == "socket:"
-        ):
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             raise StartError(f"{name} is a socket, which httpd cannot open as a log: use another log driver")
     environment = variables.httpd_environment(os.environ)
     folder = variables.run_directory(os.environ)
@@ -86,18 +86,21 @@ def execute(command: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def rejected(arguments: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """What httpd says of its configuration; nothing if it accepts it."""
-    done = subprocess.run(
-        [HTTPD, *arguments, "-t"],
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=300,
-        check=False,
-        preexec_fn=unblock_signals,
-    )
+    """What httpd says of its configuration, or why it could not be asked; nothing if it accepts it."""
+    try:
+        done = subprocess.run(
+            [HTTPD, *arguments, "-t"],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CHECK_SECONDS,
+            check=False,
+            preexec_fn=unblock_signals,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"httpd -t: {error}"]
     return done.stderr.strip().splitlines() or ["no message"] if done.returncode else []
 
 
@@ -129,7 +132,7 @@ def supervise(lock: int, arguments: Sequence[str], environment: Mapping[str, str
         if number == signal.SIGWINCH and size:
             time.sleep(RESIZE_SECONDS)
             old, size = size, terminal_size()
-            if size != old:
+            if size and size != old:
                 signal.sigtimedwait({signal.SIGWINCH}, 0)  # the kernel sends one, too
                 continue
         if number == signal.SIGCHLD:
@@ -149,8 +152,11 @@ def supervise(lock: int, arguments: Sequence[str], environment: Mapping[str, str
 
 
 def terminal_size() -> os.terminal_size | None:
-    """The size of the terminal that the container was started with, if any."""
-    return os.get_terminal_size(0) if os.isatty(0) else None
+    """The size of the terminal that the container was started with, if there is one."""
+    try:
+        return os.get_terminal_size(0)
+    except OSError:
+        return None
 
 
 def reap(httpd: int) -> int | None:
@@ -214,7 +220,7 @@ def main() -> int:
         elif command == "undrain" and not arguments:
             drain_file(os.environ).unlink(missing_ok=True)
             return 0
-    except (StartError, OSError, ValueError, subprocess.TimeoutExpired) as error:
+    except (StartError, OSError, ValueError) as error:
         report(str(error))
         return 1
     print(__doc__, file=sys.stderr)

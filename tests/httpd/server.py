@@ -121,7 +121,7 @@ class Httpd:
         check_apache_user()
         with (self.root / "error.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._in_namespace, httpd_binary(), "-f", str(self.root / "httpd.conf"), "-DFOREGROUND"],
+                [*self._in_namespace, *self._command()],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env=httpd_environment(self.preload),
             )  # fmt: skip
@@ -131,6 +131,10 @@ class Httpd:
                 return True
             time.sleep(0.02)
         return False
+
+    def _command(self) -> list[str]:
+        """The program that is started."""
+        return [httpd_binary(), "-f", str(self.root / "httpd.conf"), "-DFOREGROUND"]
 
     def configtest(self, *options: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run ``httpd -t``. Its output is in ``stdout``, where files in the root are named without its path.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import ExitStack
 
 import pytest
@@ -10,24 +9,11 @@ import pytest
 from tests.faults.server import ScriptedS3, answer
 from tests.httpd.processes import mpm_lines
 from tests.httpd.server import Httpd
+from tests.httpd.slow_clients import LARGE, SMALL_BUFFERS, read_to_end, slow_client
 
 CHILDREN, THREADS = 4, 4
 #: So many that each child process has one of them.
 SLOW_CLIENTS = CHILDREN * THREADS - 2
-#: More than the buffers of the sockets between S3 and a client hold, which are small here.
-LARGE = 8 * 1024**2
-SMALL_BUFFERS = "SendBufferSize 65536\nReceiveBufferSize 65536\n"
-
-
-def slow_client(httpd: Httpd) -> socket.socket:
-    """A client that reads the first byte of a response, and no more."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-    connection.settimeout(30)
-    connection.connect((httpd.address, httpd.port))
-    connection.sendall(b"GET /media/film.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert connection.recv(1) == b"H"
-    return connection
 
 
 @pytest.mark.parametrize("way", ["gateway", "proxy"])
@@ -47,8 +33,5 @@ def test_new_clients_are_served_while_old_ones_still_download(way: str) -> None:
         assert httpd.fetch("/page", timeout=15).body == b"a page"
         # The old processes still serve the others, and cut nobody off.
         for connection in slow:
-            received = 1
-            while received < LARGE:
-                received += len(piece := connection.recv(1_048_576))
-                assert piece
+            read_to_end(connection)
     assert httpd.unexpected == []

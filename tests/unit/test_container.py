@@ -407,7 +407,11 @@ def test_the_documentation_has_each_variable_that_is_not_a_setting() -> None:
 def test_the_image_has_the_documented_defaults() -> None:
     page = (SOURCE.parents[2] / "docs" / "container.md").read_text("utf-8")
     dockerfile = SOURCE.with_name("Dockerfile").read_text("utf-8")
+    program = SOURCE.with_name("container.py").read_text("utf-8")
     for name in ("PORT", "HEALTH_PORT", "USP_S3_RUN"):
         (default,) = re.findall(rf"\b(?<!_){name}=(\S+)", dockerfile)
         (row,) = re.findall(rf"^\| `{name}` .*", page, re.MULTILINE)
         assert f"{default} by default" in row.replace("`", "")
+        assert container.DEFAULTS[name] == default
+        # Commands in a running container, which load no more than they need.
+        assert name == "PORT" or re.search(rf'get\("{name}"\) or "?{default}\b', program)
