@@ -14,16 +14,14 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.deb.operation import Failure, operate
-from tests.fresh.machine import LIMIT, SetupError, base_image, machine, say
+from tests.fresh.machine import CACHE, SetupError, base_image, machine, say, write_bundle
 
-ROOT = Path(__file__).resolve().parents[2]
 SUITES = ("bookworm", "trixie")
 CLONE = "/root/usp_s3_wsgi"
 #: The second build differs in its version.
@@ -75,7 +73,7 @@ def main() -> int:
     parser.add_argument(
         "--cache",
         type=Path,
-        default=Path(os.environ.get("FRESH_CACHE") or "/var/tmp/usp_s3_wsgi-fresh"),
+        default=CACHE,
         help="the folder for base machines, packages and logs (default: $FRESH_CACHE or /var/tmp/usp_s3_wsgi-fresh)",
     )
     arguments = parser.parse_args()
@@ -83,10 +81,7 @@ def main() -> int:
         parser.error("only root can make the machines")
     arguments.cache.mkdir(parents=True, exist_ok=True)
     bundle = arguments.cache / "clone-deb.bundle"
-    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
-    subprocess.run([*git, "bundle", "create", "-q", str(bundle), "HEAD"], check=True, timeout=LIMIT)
-    if subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=True, timeout=LIMIT).stdout:
-        say("Uncommitted changes are not tested: the machines get a clone of HEAD.")
+    write_bundle(bundle)
     try:
         bases = {suite: base_image(suite, arguments.cache) for suite in arguments.suites}
     except SetupError as error:

@@ -21,7 +21,6 @@ import argparse
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -30,9 +29,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fresh import documentation
-from tests.fresh.machine import IMAGE, LIMIT, UID, Machine, SetupError, base_image, last_line, machine, say
+from tests.fresh.machine import (
+    CACHE,
+    IMAGE,
+    UID,
+    Machine,
+    SetupError,
+    base_image,
+    last_line,
+    machine,
+    say,
+    write_bundle,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 SUITES = ("bookworm", "trixie", IMAGE)
 USERS = ("root", "tester")
 COMMANDS = ("make demo-check", "make test")
@@ -157,10 +166,7 @@ def main() -> int:
     arguments = parse_arguments()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     bundle = arguments.cache / "clone.bundle"
-    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
-    subprocess.run([*git, "bundle", "create", "-q", str(bundle), "HEAD"], check=True, timeout=LIMIT)
-    if subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=True, timeout=LIMIT).stdout:
-        say("Uncommitted changes are not tested: the machines get a clone of HEAD.")
+    write_bundle(bundle)
     rows, bases = [], {}
     for suite in arguments.suites:
         try:
@@ -198,7 +204,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cache",
         type=Path,
-        default=Path(os.environ.get("FRESH_CACHE") or "/var/tmp/usp_s3_wsgi-fresh"),
+        default=CACHE,
         help="the folder for base machines and logs (default: $FRESH_CACHE or /var/tmp/usp_s3_wsgi-fresh)",
     )
     arguments = parser.parse_args()

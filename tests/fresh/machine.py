@@ -43,6 +43,10 @@ UID = 1000
 NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 
 
+ROOT = HERE.parents[1]
+CACHE = Path(os.environ.get("FRESH_CACHE") or "/var/tmp/usp_s3_wsgi-fresh")
+
+
 class SetupError(Exception):
     """A machine could not be set up; the message says why."""
 
@@ -176,6 +180,20 @@ def pack(made: Machine, tar: Path) -> None:
     excluded = [f"--exclude=./{name}" for name in (CA_FILE, "etc/hostname", "etc/hosts", "etc/resolv.conf")]
     command = ["tar", "--numeric-owner", *excluded, "-cf", str(tar), "-C", str(made.folder), "."]
     subprocess.run(command, check=True, timeout=LIMIT)
+
+
+def cache_folder() -> Path:
+    """The folder where machines and logs are kept."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    return CACHE
+
+
+def write_bundle(path: Path) -> None:
+    """Write HEAD of this clone to a file that ``git clone`` reads in a machine."""
+    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
+    subprocess.run([*git, "bundle", "create", "-q", str(path), "HEAD"], check=True, timeout=LIMIT)
+    if subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=True, timeout=LIMIT).stdout:
+        say("Uncommitted changes are not tested: the machines get a clone of HEAD.")
 
 
 def last_line(text: str) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.fresh.machine import BARE_IMAGE, HERE, IMAGE_PATH, LIMIT, PATH, SetupError, base_image
+from tests.fresh.machine import BARE_IMAGE, HERE, IMAGE_PATH, LIMIT, PATH, SetupError, base_image, cache_folder
 from tests.image.engine import Engine, EngineError
 
 IMAGE = "httpd:2.4"
@@ -121,13 +121,6 @@ def install_tools() -> None:
     """Install the programs that make the files. Raises: EngineError."""
     if subprocess.run([str(HERE / "install.sh")], timeout=LIMIT, check=False).returncode:
         raise EngineError("without them no machine with the layout of the httpd image can be made")
-
-
-def cache_folder() -> Path:
-    """The folder where tests/fresh keeps its machines."""
-    cache = Path(os.environ.get("FRESH_CACHE") or "/var/tmp/usp_s3_wsgi-fresh")
-    cache.mkdir(parents=True, exist_ok=True)
-    return cache
 
 
 def source_version(files: Path) -> str:

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fresh.__main__ import counts
-from tests.fresh.machine import IMAGE, LIMIT, SetupError, base_image, machine, pack, say
-from tests.image.base import cache_folder, describe, ensure_base, install_tools
-from tests.image.build import ROOT, git
+from tests.fresh.machine import IMAGE, LIMIT, SetupError, base_image, cache_folder, machine, pack, say, write_bundle
+from tests.image.base import describe, ensure_base, install_tools
+from tests.image.build import ROOT
 from tests.image.engine import Engine, EngineError, tail
 
 DOCKERFILE = Path(__file__).with_name("httpd.Dockerfile")
@@ -49,9 +49,7 @@ def run_httpd_tests(engine: Engine | None, tests: Sequence[str]) -> bool:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     LOG.unlink(missing_ok=True)
     bundle = LOG.with_name("clone.bundle")
-    git("bundle", "create", "-q", str(bundle), "HEAD")
-    if git("status", "--porcelain"):
-        say("Uncommitted changes are not tested: the tests run in a clone of HEAD.")
+    write_bundle(bundle)
     script = " ".join([SCRIPT, *(shlex.quote(test) for test in tests or TESTS)])
     if engine:
         where, status, seconds = run_in_container(engine, bundle, script)

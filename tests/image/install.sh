@@ -39,13 +39,7 @@ fi
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 ||
   die "No container engine works here: neither docker nor podman." "$found" \
     "Start docker, or install podman. On Debian as root: apt-get install $packages"
-say "Debian packages: $packages (no service is started)"
-export DEBIAN_FRONTEND=noninteractive
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-# podman works without its services and timers.
-{ apt-get -o DPkg::Lock::Timeout=300 update -q &&
-  RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends $packages; } >"$log" 2>&1 </dev/null ||
-  { tail -n 20 "$log"; die "apt-get could not install: $packages" "Its last lines are above. Is the network available?"; }
+say "Debian packages: $packages"
+"$root/tests/install_packages.sh" $packages
 found=$(engine_works 2>&1) || true
 say "container engine: $found"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,22 @@ class Server:
             text = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
             pids += [int(child) for child in text.split()]
         return [Path(f"/proc/{pid}") for pid in pids]
+
+
+def assert_unprivileged(process: Path, *secrets: str) -> None:
+    """Assert that a process, by its folder in /proc, has no rights, and shows no secret in arguments or environment."""
+    status = (process / "status").read_text()
+    for line in (
+        r"Uid:\s+33\s+33\s+33\s+33",
+        r"Gid:\s+33\s+33\s+33\s+33",
+        "CapEff:\\s+0+",
+        "CapBnd:\\s+0+",
+        "NoNewPrivs:\\s+1",
+    ):
+        assert re.search(rf"^{line}$", status, re.MULTILINE), (line, status)
+    visible = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+    for secret in secrets:
+        assert secret.encode() not in visible
 
 
 @contextmanager

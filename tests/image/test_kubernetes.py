@@ -33,7 +33,7 @@ from tests.httpd.machine import free_port
 from tests.identity.endpoints import Container as ContainerCredentials
 from tests.image.build import ROOT
 from tests.image.engine import Engine
-from tests.image.running import WAIT, get
+from tests.image.running import WAIT, assert_unprivileged, get
 from tests.s3 import EmbeddedS3
 
 FILE = ROOT / "apache" / "container" / "kubernetes.yaml"
@@ -297,14 +297,7 @@ def test_serves_the_bucket_without_privileges(engine: Engine, image: str, s3: Em
         processes = pod.processes()
         assert len(processes) > 2
         for process in processes:
-            status = (process / "status").read_text()
-            assert re.search(r"^Uid:\s+33\s+33\s+33\s+33$", status, re.MULTILINE)
-            assert re.search(r"^Gid:\s+33\s+33\s+33\s+33$", status, re.MULTILINE)
-            assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
-            assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
-            assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
-            visible = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
-            assert s3.access_key.encode() not in visible and s3.secret_key.encode() not in visible
+            assert_unprivileged(process, s3.access_key, s3.secret_key)
         assert s3.secret_key not in pod.logs() + pod.inspect("{{json .}}")
 
 
