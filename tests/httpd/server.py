@@ -39,8 +39,8 @@ MODULES = (
 ).split()
 #: httpd's parent logs this when it handles signals and, at a start, has its children. It listens long before that.
 READY = "resuming normal operations"
-#: Lines that httpd logs at every start and stop, and AH00708: a request came while mod_cache_disk stored the same object, whose
-#: headers it renames into place before the body. The request is then passed on to S3.
+#: Lines that httpd logs at every start and stop, and AH00708: a request came while mod_cache_disk stored the same
+#: object, whose headers it renames into place before the body. The request is then passed on to S3.
 ROUTINE_LINES = re.compile(
     rf"{READY}|Command line:|caught SIG|SIGUSR1 received|Graceful restart requested|"
     r"AH00170|AH00493|AH00494|AH01882|AH01873|AH01887|AH00292|AH00171|AH00708"
