@@ -123,8 +123,8 @@ lock: $(VENV)/.package ## update the locked versions of tests and demo, within t
 install: $(VENV)/.package ## only install what is missing
 
 clean: ## remove the virtual environments and all caches
-	@for venv in .venv .venv-lowest .venv-sanitize; do if [ -L $$venv ]; then rm -rf "$$(dirname "$$(readlink $$venv)")"; fi; done
-	rm -rf .venv .venv-lowest .venv-sanitize build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	tests/remove_venv.sh .venv .venv-lowest .venv-sanitize
+	rm -rf build *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.installed: tests/install.sh $(wildcard tests/requirements/*.txt $(LOCKED)/*.txt)

@@ -99,8 +99,7 @@ as_httpd_user() {
 as_httpd_user "$python" -c 'import encodings' >/dev/null 2>&1 ||
   die "httpd's children run as another user, who cannot run $python." \
     "Use one that every user can run: make PYTHON=/usr/bin/python3"
-if [ -L "$venv" ]; then rm -rf "$(dirname "$(readlink "$venv")")"; fi
-rm -rf "$venv"
+"$root/tests/remove_venv.sh" "$venv"
 other_reason=
 case $root in *[!A-Za-z0-9/._+-]*) other_reason="Compilers and scripts cannot use a folder with the name $root" ;; esac
 as_httpd_user test -x "$root" 2>/dev/null || other_reason="httpd's children cannot read $root"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ def clone() -> Iterator[Path]:
     root = folder / "somebody's clone"
     shutil.copytree(TESTS / "requirements", root / "tests" / "requirements")
     shutil.copy(TESTS / "install.sh", root / "tests")
+    shutil.copy(TESTS / "remove_venv.sh", root / "tests")
     # There is no program of this name where mod_wsgi-standalone has the only httpd.
     (folder / "httpd").write_text("#!/bin/sh\n")
     (folder / "httpd").chmod(0o755)
@@ -97,3 +99,54 @@ def test_a_python_that_is_too_old(clone: Path) -> None:
     old.chmod(0o755)
     apxs = make_apxs(clone.parent)
     assert f"{old} is older than Python 3.11" in install(clone, APXS=str(apxs), PYTHON=str(old))
+
+
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A virtual environment where install.sh makes those that cannot be in the clone."""
+    folder = Path(tempfile.mkdtemp(prefix="usp_s3_wsgi.", dir="/var/tmp"))
+    # tempfile's names have eight characters, those of mktemp in install.sh six; "_" is not one of them.
+    renamed = folder.rename(folder.with_name(f"usp_s3_wsgi.{folder.name[-8:].replace('_', 'x')[:6]}"))
+    (renamed / "venv" / "bin").mkdir(parents=True)
+    yield renamed / "venv"
+    shutil.rmtree(renamed, ignore_errors=True)
+
+
+def remove_venv(*paths: Path) -> None:
+    subprocess.run([TESTS / "remove_venv.sh", *paths], check=True, timeout=60)
+
+
+def test_an_environment_outside_of_the_clone_is_removed_with_its_folder(tmp_path: Path, outside: Path) -> None:
+    link = tmp_path / ".venv"
+    link.symlink_to(outside)
+    remove_venv(link)
+    assert not link.is_symlink()
+    assert not outside.parent.exists()
+
+
+@pytest.mark.parametrize("target", ["venvs/of-the-user", "usp_s3_wsgi.abcdef/venv", "/var/tmp/usp_s3_wsgi.a/../b/venv"])
+def test_of_another_link_only_the_link_is_removed(tmp_path: Path, target: str) -> None:
+    """A user may have made it: to an environment that others use as well, with other files beside it."""
+    kept = tmp_path / "venvs" / "of-the-user" / "bin"
+    kept.mkdir(parents=True)
+    (kept.parent.parent / "another-project").mkdir()
+    (tmp_path / "usp_s3_wsgi.abcdef" / "venv").mkdir(parents=True)
+    link = tmp_path / ".venv"
+    link.symlink_to(target)
+    remove_venv(link)
+    assert not link.is_symlink()
+    assert kept.is_dir()
+    assert (tmp_path / "venvs" / "another-project").is_dir()
+    assert (tmp_path / "usp_s3_wsgi.abcdef" / "venv").is_dir()
+
+
+def test_folders_and_what_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    remove_venv(tmp_path / ".venv", tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_this_script_removes_environments() -> None:
+    makefile = (TESTS.parent / "Makefile").read_text("utf-8")
+    assert "tests/remove_venv.sh .venv" in makefile
+    assert not re.search(r"rm -rf[^\n]*venv", makefile + (TESTS / "install.sh").read_text("utf-8"))
