@@ -19,8 +19,11 @@ demo: $(VENV)/.package ## run the demo: a private S3, Apache with the gateway in
 demo-check: $(VENV)/.package ## run the checks of the demo, then stop it
 	@$(BIN)/python -m tests.demo --check
 
-test: $(VENV)/.package ## run the tests: unit tests, official vectors, botocore, and end to end in a real httpd
-	@$(BIN)/python -m pytest -q
+# Each worker runs whole files, because the tests of a file share its servers.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+
+test: $(VENV)/.package ## run the tests: unit tests, official vectors, botocore, and end to end in a real httpd (TESTS=files)
+	@$(BIN)/python -m pytest -q $(PARALLEL) $(TESTS)
 
 test-lowest: ## run the tests with the lowest versions that setup.cfg allows, in .venv-lowest
 	@$(MAKE) --no-print-directory VENV=.venv-lowest LOCKED=tests/requirements/lowest test
@@ -67,7 +70,7 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-f
 
 sanitize: ## run the tests of httpd with usp_s3_module under AddressSanitizer and UndefinedBehaviorSanitizer in .venv-sanitize (half an hour; TESTS=files)
 	@$(MAKE) --quiet --no-print-directory VENV=.venv-sanitize MODULE_CFLAGS="$(SANITIZERS)" .venv-sanitize/.package
-	@.venv-sanitize/bin/python -m pytest -q -p tests.sanitize.plugin -m "not unsanitized" $(or $(TESTS),tests/sanitize tests/httpd)
+	@.venv-sanitize/bin/python -m pytest -q $(PARALLEL) -p tests.sanitize.plugin -m "not unsanitized" $(or $(TESTS),tests/sanitize tests/httpd)
 
 soak: $(VENV)/.package ## load with faults for some minutes: check every byte, memory and open files (MINUTES=3; 30 finds slow leaks)
 	@$(BIN)/python -m tests.soak $(MINUTES)

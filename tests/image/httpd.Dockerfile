@@ -8,6 +8,6 @@ ARG PIP_TRUSTED_HOST
 ARG PIP_DEFAULT_TIMEOUT
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends git make
 WORKDIR /srv/usp_s3_wsgi
-COPY tests/install.sh tests/
+COPY tests/install.sh tests/remove_venv.sh tests/
 COPY tests/requirements tests/requirements/
 RUN tests/install.sh .venv

@@ -29,7 +29,7 @@ LOG = ROOT / "build" / "image" / "httpd.log"
 NAME = "usp_s3_wsgi-httpd-tests"
 CLONE = "/srv/usp_s3_wsgi"
 #: What tests/install.sh reads; with these files unchanged, an installation is used again.
-INSTALLATION = ("tests/install.sh", "tests/requirements")
+INSTALLATION = ("tests/install.sh", "tests/remove_venv.sh", "tests/requirements")
 #: In the clone's folder, where .venv exists. make would install it again, because each file of the clone is newer.
 SCRIPT = f"""\
 set -e
@@ -41,7 +41,7 @@ touch .venv/.installed
 make .venv/.package
 httpd -v
 .venv/bin/python -V
-.venv/bin/python -m pytest -q"""
+make --no-print-directory test"""
 
 
 def run_httpd_tests(engine: Engine | None, tests: Sequence[str]) -> bool:
@@ -50,7 +50,7 @@ def run_httpd_tests(engine: Engine | None, tests: Sequence[str]) -> bool:
     LOG.unlink(missing_ok=True)
     bundle = LOG.with_name("clone.bundle")
     write_bundle(bundle)
-    script = " ".join([SCRIPT, *(shlex.quote(test) for test in tests or TESTS)])
+    script = f"{SCRIPT} TESTS={shlex.quote(' '.join(tests or TESTS))}"
     if engine:
         where, status, seconds = run_in_container(engine, bundle, script)
     else:
