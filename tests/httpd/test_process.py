@@ -70,7 +70,7 @@ def test_a_reload_waits_for_idle_children_to_end(s3: EmbeddedS3, checked: list[H
     httpd = Httpd(mounts(s3, "StartServers 2"))
     checked.append(httpd)
     httpd.start()
-    for _ in range(5):  # on a busy machine the wait may be too short
+    for _ in range(12):  # on a busy machine the wait may be too short
         for mount in MOUNTS * 2:
             assert httpd.fetch(f"{mount}/a.ts").body == DATA
         if not httpd.reload_and_list_leftover_children():
