@@ -73,6 +73,8 @@ def environ(
 
 #: The proof with which usp_s3_module's variable begins: a test sets ``httpd_module.PROOF`` to it.
 PROOF = "0123456789abcdef0123456789abcdef"
+#: The token that names the request for metrics, after the proof.
+METRICS_TOKEN = "0000002a0123456789abcdef"
 
 
 def netstring(text: str) -> str:
@@ -90,7 +92,7 @@ def handed_over(settings: Mapping[str, str], **facts: str) -> str:
     values.
     """
     control = {name.replace("_", " "): value for name, value in facts.items()}
-    return PROOF + netstring(netstring_pairs(settings)) + netstring(netstring_pairs(control))
+    return PROOF + METRICS_TOKEN + netstring(netstring_pairs(settings)) + netstring(netstring_pairs(control))
 
 
 @dataclass

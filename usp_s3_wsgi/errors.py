@@ -14,7 +14,7 @@ from enum import StrEnum
 class LogCode(StrEnum):
     """The code at the start of each line of the error log, for searching: it stays when the words change.
 
-    USPS30701 to 30704 and 30706 are written in C (``proxy/mod_usp_s3/log_codes.h``), USPS308nn by ``configtest/``.
+    USPS30701 to 30707 but for 30705 are written in C (``proxy/mod_usp_s3/log_codes.h``), USPS308nn by ``configtest/``.
     """
 
     INTERNAL_ERROR = "USPS30001"

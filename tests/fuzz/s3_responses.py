@@ -41,7 +41,7 @@ class MemoryConnection:
     def __init__(self, received: bytes, is_closed_by_s3: bool, sizes: Iterator[int]) -> None:
         self._received, self._is_closed_by_s3, self._sizes = received, is_closed_by_s3, sizes
         self._position = 0
-        self.read_timeout = 30.0
+        self.read_timeout, self.connected_at = 30.0, 0.0
         self.was_closed = False
 
     def receive(self, size: int) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.server import Connection, Request, ScriptedS3, answer, error
+from tests.httpd import metrics
 from tests.httpd.conftest import BUCKET, MODES, ONE_CHILD, proxy_section, section
 from tests.httpd.conftest import checked as checked
 from tests.httpd.conftest import s3 as s3
@@ -89,6 +90,38 @@ def test_a_role_with_the_configured_keys(aws: Aws, servers: Callable[[str], Http
     assert f"{ROLE_ARN} (S3CredentialSource static): " in line
     assert f"access key {key[:4]}...{key[-4:]}, expiration 20" in line and key not in line
     assert len([line for line in httpd.errors() if "credentials refreshed from" in line]) == 1
+
+
+def test_metrics_of_credentials(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    with STS(Role()) as sts, ScriptedS3(then=Guard(sts)) as s3:
+        httpd = servers(metrics.CONFIG + both(s3, *role(sts, *OWN_KEYS)) + ONE_CHILD)
+        for mount in BOTH:
+            assert httpd.fetch(f"{mount}/a.ts").body == DATA
+        identity = frozenset({("identity", f"{ROLE_ARN} (S3CredentialSource static)")})
+        samples = metrics.scrape(httpd)
+        expiration = samples["usp_s3_credentials_expiration_timestamp_seconds"]
+        assert expiration == {
+            identity: pytest.approx(sts.issue(1).expiration.timestamp(), abs=1)
+        }  # STS sends whole seconds
+        assert samples["usp_s3_credentials_refreshes_total"] == {
+            identity | {("result", "success")}: 1,
+            identity | {("result", "failure")}: 0,
+        }
+        for secret in (SECRET_KEY, ACCESS_KEY, sts.issue(1).access_key, sts.issue(1).token):
+            assert secret not in httpd.fetch("/usp-s3/metrics").body.decode()
+
+
+def test_metrics_of_credentials_that_cannot_be_obtained(aws: Aws, servers: Callable[[str], Httpd]) -> None:
+    with STS(Role(), keys={}) as sts, ScriptedS3() as s3:
+        httpd = servers(metrics.CONFIG + both(s3, *role(sts, *OWN_KEYS)) + ONE_CHILD)
+        httpd.expect_error("USPS30601")
+        for mount in BOTH:
+            assert httpd.fetch(f"{mount}/a.ts").status == 503
+        samples = metrics.scrape(httpd)
+        assert samples.get("usp_s3_credentials_expiration_timestamp_seconds", {}) == {}
+        assert metrics.total(httpd, "usp_s3_credentials_refreshes_total", {"result": "failure"}) >= 1
+        assert metrics.total(httpd, "usp_s3_credentials_refreshes_total", {"result": "success"}) == 0
+        metrics.wait_for_total(httpd, "usp_s3_exchanges_total", 2, {"error": "USPS30601", "status": "none"})
 
 
 def test_a_role_with_the_identity_of_the_instance(aws: Aws, servers: Callable[[str], Httpd]) -> None:

@@ -98,6 +98,8 @@ def test_with_the_extension_proxy_sections_sign(
         f'  LoadModule usp_s3_module "{extension}"',
         f'  Define USP_S3_ACCESS "{share}/usp_s3_access.py"',
         f'  Include "{share}/proxy.conf"',
+        f'  Define USP_S3_METRICS "{share}/usp_s3_metrics.wsgi"',
+        f'  Include "{share}/metrics.conf"',
         "</IfModule>",
     ]
 

@@ -43,6 +43,7 @@ MAY_USE: dict[str, set[str]] = {
     "httptools": {"transport.http_parser"},
     "requests": {"requests_auth"},
     "botocore": {"credentials.aws"},
+    "prometheus_client": {"observability.metrics"},
     "logging": {"credentials.aws"},
     "threading": {
         "credentials.aws",

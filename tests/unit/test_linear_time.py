@@ -80,7 +80,9 @@ def read_header(text: bytes, piece: int = 1 << 20) -> S3Response:
 
 def parse_module_variable(text: str) -> None:
     with patch.object(httpd_module, "PROOF", wsgi.PROOF):
-        ignore_errors(operator_settings.from_environ, wsgi.environ(USP_S3_SETTINGS=wsgi.PROOF + text))
+        ignore_errors(
+            operator_settings.from_environ, wsgi.environ(USP_S3_SETTINGS=wsgi.PROOF + wsgi.METRICS_TOKEN + text)
+        )
 
 
 def read_chunked_body(text: bytes) -> None:

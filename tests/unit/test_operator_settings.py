@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wsgi import PROOF, call, environ, handed_over, netstring, netstring_pairs, s3_settings
+from tests.wsgi import METRICS_TOKEN, PROOF, call, environ, handed_over, netstring, netstring_pairs, s3_settings
 from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.gateway import httpd_module, operator_settings
@@ -49,6 +49,9 @@ def test_facts_about_the_request() -> None:
     text = handed_over(SETTINGS, path="/media//a,1:x", error_status="404", debug="")
     trusted = operator_settings.from_environ(environ(USP_S3_SETTINGS=text, SERVER_PROTOCOL="INCLUDED"))
     assert (trusted.served_path, trusted.errordocument_status, trusted.is_debug) == ("/media//a,1:x", 404, True)
+    assert trusted.metrics_token == operator_settings.metrics_token({"USP_S3_SETTINGS": text}) == METRICS_TOKEN
+    for untrusted in ("", "x" * len(text), text[1:]):
+        assert operator_settings.metrics_token({"USP_S3_SETTINGS": untrusted}) == ""
 
 
 @pytest.mark.usefixtures("module_loaded")
@@ -73,7 +76,7 @@ FORGED = [
     handed_over(SETTINGS),
     PROOF,
     "",
-    "x" * len(PROOF) + netstring(netstring_pairs(SETTINGS)) + netstring(""),
+    "x" * len(PROOF) + METRICS_TOKEN + netstring(netstring_pairs(SETTINGS)) + netstring(""),
 ]
 
 
@@ -128,7 +131,7 @@ def test_a_direct_request_in_any_form_of_its_url(uri: str) -> None:
 
 @pytest.mark.usefixtures("module_loaded")
 @pytest.mark.parametrize(
-    "text", [None, "", "x", "x" * len(PROOF) + netstring(netstring_pairs(SETTINGS)) + netstring("")]
+    "text", [None, "", "x", "x" * len(PROOF) + METRICS_TOKEN + netstring(netstring_pairs(SETTINGS)) + netstring("")]
 )
 def test_with_the_module_other_settings_are_ignored(text: str | None) -> None:
     """A mount without settings gets none from a page."""

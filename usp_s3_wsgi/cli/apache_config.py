@@ -77,6 +77,8 @@ _SIGNER = """\
   LoadModule usp_s3_module "{extension}"
   Define USP_S3_ACCESS "{share}/usp_s3_access.py"
   Include "{share}/proxy.conf"
+  Define USP_S3_METRICS "{share}/usp_s3_metrics.wsgi"
+  Include "{share}/metrics.conf"
 </IfModule>
 """
 _NO_SIGNER = """\

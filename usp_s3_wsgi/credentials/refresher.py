@@ -16,7 +16,7 @@ from typing import NamedTuple
 from usp_s3_wsgi import errors
 from usp_s3_wsgi.credentials.identity import ALREADY_EXPIRED, FetchedCredentials
 from usp_s3_wsgi.errors import CredentialsUnavailable, LogCode, SettingError
-from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.observability import error_log, recorder
 from usp_s3_wsgi.signing.types import Credentials
 
 #: Seconds before the expiration, as in botocore. When fewer seconds than the advisory timeout are left, credentials are
@@ -203,6 +203,7 @@ class Refresher:
         max_backoff = _MAX_BACKOFF if remaining > MANDATORY_REFRESH_TIMEOUT else _MAX_MANDATORY_BACKOFF
         backoff = min(max_backoff, _FIRST_BACKOFF * 2 ** min(self._failures, 10))
         self._failures += 1
+        recorder.refresh(self._name, 0, is_success=False)
         self._retry_at = time.monotonic() + random.uniform(backoff / 2, backoff)
         self._changed.notify_all()
         # Without valid credentials each request that fails logs the reason itself.
@@ -221,6 +222,7 @@ class Refresher:
             refresh_at = expires - min(advisory, (expires - now) / 2)
         self._current = _Current(fetched, time.monotonic(), refresh_at)
         self._failures, self._last_failure, self._retry_at = 0, None, float("-inf")
+        recorder.refresh(self._name, int(expires or 0), is_success=True)
         self._changed.notify_all()
         if should_log:
             line = f"{self._name}: {_describe(fetched)}"

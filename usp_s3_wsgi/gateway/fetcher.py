@@ -20,6 +20,7 @@ from usp_s3_wsgi.errors import (
     clear_traceback,
 )
 from usp_s3_wsgi.gateway import error_document
+from usp_s3_wsgi.gateway.exchange_record import ExchangeRecord
 from usp_s3_wsgi.gateway.request_log import RequestLog
 from usp_s3_wsgi.observability.error_log import Attempt
 from usp_s3_wsgi.s3 import byte_range, error_codes
@@ -71,8 +72,9 @@ class _ClockProbe(NamedTuple):
 class Fetcher:
     """Requests to one bucket for one client request: ``S3Retries`` counts its retries and the resumes of its body."""
 
-    def __init__(self, settings: Settings, log: RequestLog) -> None:
-        self._settings, self._log = settings, log
+    def __init__(self, settings: Settings, log: RequestLog, record: ExchangeRecord | None = None) -> None:
+        """``record``: of the exchange, None if exchanges are not recorded."""
+        self._settings, self._log, self._record = settings, log, record
         self._retries_left = settings.retries
         self._deadline = 0.0
         self._request: S3Request | None = None
@@ -102,6 +104,8 @@ class Fetcher:
         """
         self._deadline = time.monotonic() + self._settings.proxy_set.timeout
         self._retry_or_raise(failure)
+        if self._record is not None:
+            self._record.resumes += 1
         return self._send_with_retries(request)
 
     def _send_with_retries(self, request: S3Request) -> S3Response:
@@ -161,7 +165,12 @@ class Fetcher:
         self._signature = _Signature(settings, credentials, now)
         pool, signed_request = pool_manager.pool_for(settings), sign(request, settings.signing, credentials, now)
         self._is_signed = True
-        return pool.send(signed_request)
+        if self._record is None:
+            return pool.send(signed_request)
+        started_at = self._record.begin_attempt()
+        response = pool.send(signed_request)
+        self._record.add_response(response, started_at)
+        return response
 
     def _fetch_error_details(self, request: S3Request, response: S3Response) -> S3ErrorResponse:
         """Return S3's error response. That to a HEAD has no body with the code: a GET of the first byte gets it."""
@@ -197,6 +206,8 @@ class Fetcher:
                 self._retries_left -= 1
         elif is_in_time and action in self._corrections_left and self._correct(action, failure.s3_error):
             self._corrections_left -= {action}
+            if self._record is not None:
+                self._record.add_correction(action)
             delay = 0.0 if time.monotonic() <= self._deadline else None
         if delay is None:
             if self._probe and self._probe.denial:
@@ -241,6 +252,8 @@ class Fetcher:
         if not self._begin_probe(s3_error, _Denial(failure, attempt)):
             return False
         self._corrections_left -= {RetryAction.CORRECT_CLOCK_SKEW}
+        if self._record is not None:
+            self._record.add_correction(RetryAction.CORRECT_CLOCK_SKEW)
         return True
 
     def _begin_probe(self, s3_error: S3ErrorResponse, denial: _Denial | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import AccessDenied, GatewayError, ObjectNotFound, clear_traceback
-from usp_s3_wsgi.gateway import client_request, client_response, httpd_module, operator_settings
+from usp_s3_wsgi.gateway import client_request, client_response, exchange_record, httpd_module, operator_settings
 from usp_s3_wsgi.gateway.client_connection import ClientConnection, discard_request_body
 from usp_s3_wsgi.gateway.client_request import ClientRequest
 from usp_s3_wsgi.gateway.client_response import Response
@@ -58,9 +58,10 @@ def _respond(environ: dict[str, Any], httpd_request: HttpdRequest | None, log: R
         request = client_request.from_environ(environ, context.served_path, context.errordocument_status)
     except GatewayError as failure:
         log.failure(failure)
+        exchange_record.record_invalid_request(failure, operator_settings.metrics_token(environ))
         raise
     client = ClientConnection(environ, log, context.module_enforces_content_length, httpd_request)
-    bucket_request = _BucketRequest(request, context.settings, context, client, log)
+    bucket_request = _BucketRequest(request, context.settings, context, client, log, is_fallback=False)
     try:
         return bucket_request.respond()
     except GatewayError as failure:
@@ -70,7 +71,8 @@ def _respond(environ: dict[str, Any], httpd_request: HttpdRequest | None, log: R
             raise
         clear_traceback(failure)
         first_failure = _FirstFailure(failure, bucket_request.last_attempt())
-    return _respond_from_fallback(_BucketRequest(request, fallback, context, client, log), first_failure, context, log)
+    fallback_request = _BucketRequest(request, fallback, context, client, log, is_fallback=True)
+    return _respond_from_fallback(fallback_request, first_failure, log)
 
 
 class _FirstFailure(NamedTuple):
@@ -83,12 +85,9 @@ class _FirstFailure(NamedTuple):
         log.failure(self.failure, self.attempt, "using S3FallbackURL", level)
 
 
-def _respond_from_fallback(
-    bucket_request: _BucketRequest, first: _FirstFailure, context: RequestContext, log: RequestLog
-) -> Response:
+def _respond_from_fallback(bucket_request: _BucketRequest, first: _FirstFailure, log: RequestLog) -> Response:
     """Return the fallback bucket's response. Raises: GatewayError, after both failures are logged."""
     try:
-        context.check_refresh_threads_allowed(bucket_request.settings)
         response = bucket_request.respond()
     except GatewayError as failure:
         first.log(log, Level.ERROR)
@@ -113,10 +112,12 @@ class _BucketRequest:
         context: RequestContext,
         client: ClientConnection,
         log: RequestLog,
+        is_fallback: bool,
     ) -> None:
         self._request, self.settings, self._context = request, settings, context
         self._client, self._log = client, log
-        self._fetcher = Fetcher(settings, log)
+        self._record = exchange_record.begin(settings, context.metrics_token, is_fallback)
+        self._fetcher = Fetcher(settings, log, self._record)
 
     def last_attempt(self) -> Attempt | None:
         """Return the last attempt, for the log."""
@@ -124,6 +125,19 @@ class _BucketRequest:
 
     def respond(self) -> Response:
         """Return what the client gets. Raises: GatewayError."""
+        if self._record is None:
+            return self._respond()
+        try:
+            response = self._respond()
+        except BaseException as failure:
+            self._record.finish(failure)
+            raise
+        if not isinstance(response.body, Body):
+            self._record.finish()
+        return response
+
+    def _respond(self) -> Response:
+        self._context.check_refresh_threads_allowed(self.settings)
         request = self._request.for_bucket(self.settings)
         response = self._fetcher.fetch(request)
         requested_range, if_range = request.header("Range"), request.header("If-Range")
@@ -157,5 +171,5 @@ class _BucketRequest:
         self._client.check_truncation_is_detectable(response)
         if self._client.must_send_connection_close("content-length" in response.headers):
             headers.append(("Connection", "close"))
-        body = Body(self._fetcher, request, response, content_range, self._client, self._log)
+        body = Body(self._fetcher, request, response, content_range, self._client, self._log, self._record)
         return Response(status, headers, body)

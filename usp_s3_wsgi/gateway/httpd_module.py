@@ -1,4 +1,4 @@
-"""What usp_s3_module offers to the gateway: the proof of its variable, an abnormal end of a body, log levels."""
+"""What usp_s3_module offers to the gateway: a proof, an abnormal end of a body, log levels."""
 
 from __future__ import annotations
 

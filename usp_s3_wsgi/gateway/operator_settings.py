@@ -18,9 +18,10 @@ from usp_s3_wsgi.credentials import identity
 from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.gateway import client_request, httpd_module
 
-#: The variable that usp_s3_module sets: the proof and two netstrings, of the settings and of facts about the request;
-#: each holds names and values as netstrings.
+#: The variable that usp_s3_module sets: the proof, a token for metrics, and two netstrings, of the settings and of
+#: facts about the request; each holds names and values as netstrings.
 _MODULE_VARIABLE = "USP_S3_SETTINGS"
+_TOKEN_SIZE = 24
 _MODULE_IS_NEEDED = (
     "a subrequest, a redirect or a rewritten URL needs usp_s3_module, which tells the operator's settings from those "
     "of pages: usp-s3 apache-config prints its LoadModule line (it needs mod_proxy, and headers of httpd to install)"
@@ -37,7 +38,8 @@ class RequestContext(NamedTuple):
     ``served_path``: the decoded path that is served, where a directive of the operator sets it (``USP_S3_PATH``).
     ``errordocument_status``: the status of the error whose ErrorDocument this is. ``module_enforces_content_length``:
     usp_s3_module counts the body's bytes, and ends a response abnormally whose body is too short. ``is_debug``: each
-    response of S3 that is not a success is logged. ``is_main_interpreter``: threads may run in it.
+    response of S3 that is not a success is logged. ``is_main_interpreter``: threads may run in it. ``metrics_token``:
+    names the request to usp_s3_module when an exchange with S3 is recorded.
     """
 
     settings: Settings
@@ -46,6 +48,7 @@ class RequestContext(NamedTuple):
     module_enforces_content_length: bool = False
     is_debug: bool = False
     is_main_interpreter: bool = True
+    metrics_token: str = ""
 
     def check_refresh_threads_allowed(self, settings: Settings) -> None:
         """Raises: SettingError: the bucket's credentials are refreshed by a thread, and none may run here.
@@ -72,10 +75,17 @@ def from_environ(environ: Mapping[str, Any]) -> RequestContext:
     return RequestContext(found, environ.get("USP_S3_PATH"), is_main_interpreter=is_main_interpreter)
 
 
+def metrics_token(environ: Mapping[str, Any]) -> str:
+    """Return the token that names the request when an exchange with S3 is recorded; empty without the module."""
+    proof, text = httpd_module.PROOF, environ.get(_MODULE_VARIABLE, "")
+    return text[len(proof) : len(proof) + _TOKEN_SIZE] if proof is not None and text.startswith(proof) else ""
+
+
 def _from_module(text: str, proof: str, is_main_interpreter: bool) -> RequestContext:
     if not text.startswith(proof):
         raise SettingError(_NO_SETTINGS)
-    variables, rest = _netstring(text, len(proof))
+    settings_begin = len(proof) + _TOKEN_SIZE
+    variables, rest = _netstring(text, settings_begin)
     facts = dict(_pairs(_netstring(text, rest)[0]))
     if "error" in facts:
         raise SettingError(facts["error"])
@@ -87,6 +97,7 @@ def _from_module(text: str, proof: str, is_main_interpreter: bool) -> RequestCon
         module_enforces_content_length=True,
         is_debug="debug" in facts,
         is_main_interpreter=is_main_interpreter,
+        metrics_token=text[len(proof) : settings_begin],
     )
 
 

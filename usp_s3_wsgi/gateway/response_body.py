@@ -13,6 +13,7 @@ from usp_s3_wsgi.errors import (
     clear_traceback,
 )
 from usp_s3_wsgi.gateway.client_connection import ClientConnection
+from usp_s3_wsgi.gateway.exchange_record import ExchangeRecord
 from usp_s3_wsgi.gateway.fetcher import Fetcher
 from usp_s3_wsgi.gateway.request_log import RequestLog
 from usp_s3_wsgi.s3 import byte_range, error_response
@@ -43,7 +44,10 @@ class Body:
         content_range: ContentRange | None,
         client: ClientConnection,
         log: RequestLog,
+        record: ExchangeRecord | None = None,
     ) -> None:
+        """``record``: of the exchange, None if exchanges are not recorded."""
+        self._record, self._sent = record, 0
         self._fetcher, self._request, self._response = fetcher, request, response
         self._content_range, self._client, self._log = content_range, client, log
         self._position = content_range.first if content_range else 0
@@ -58,12 +62,15 @@ class Body:
             data = self._read()
         except BodyTruncated as failure:
             self._log.failure(failure, self._fetcher.last_attempt())
+            self._finish_record(failure)
             self._abort(failure)
         except Exception as error:
             self._log.internal_error(error)
+            self._finish_record(error)
             self._abort(BodyTruncated("internal error"))
         if not data:
             raise StopIteration
+        self._sent += len(data)
         return data
 
     def _read(self) -> bytes:
@@ -101,7 +108,7 @@ class Body:
         failure = exception_type(
             f"response body truncated: {missing} bytes are missing: {reason}, request id {request_id}"
         )
-        self.close()
+        self._response.close()
         try:
             self._response = self._fetch_rest(failure)
         except BodyTruncated:
@@ -170,3 +177,9 @@ class Body:
     def close(self) -> None:
         """Release the connection to S3; with unread bytes it is closed, so that they reach no other request."""
         self._response.close()
+        self._finish_record(None)
+
+    def _finish_record(self, failure: Exception | None) -> None:
+        if self._record is not None:
+            self._record.body_bytes = self._sent
+            self._record.finish(failure)

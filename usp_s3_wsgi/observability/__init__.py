@@ -1,1 +1,1 @@
-"""What the operator sees: the lines of the error log."""
+"""What the operator sees: the lines of the error log, and metrics."""

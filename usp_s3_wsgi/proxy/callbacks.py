@@ -80,14 +80,16 @@ class NativeSigningTemplate(NamedTuple):
 class SignedRequest(NamedTuple):
     """What mod_proxy sends: the URL, Host, and further headers. The signature is in the URL's query or in headers.
 
-    ``server_name``: the host's name alone, for TLS. ``pass_headers``: lowercase prefixes of further response headers
-    that are forwarded. ``signed_at``: the time in the signature, in unix time. ``state_version``: of the endpoint state
-    (recorded clocks and regions) with which it was signed. ``template``: None if Python is to sign each request.
+    ``server_name``: the host's name alone, for TLS. ``bucket``: the bucket's name, for metrics. ``pass_headers``:
+    lowercase prefixes of further response headers that are forwarded. ``signed_at``: the time in the signature, in unix
+    time. ``state_version``: of the endpoint state (recorded clocks and regions) with which it was signed.
+    ``template``: None if Python is to sign each request.
     """
 
     url: str
     host: str
     server_name: str
+    bucket: str
     headers: Pairs
     pass_headers: tuple[str, ...]
     pass_accept_encoding: bool
@@ -103,13 +105,18 @@ class SignedRequest(NamedTuple):
 class ClientResponse(NamedTuple):
     """What the client gets instead: status and headers; ``log_line``: for the error log, None for none.
 
-    ``state_version``: of the endpoint state, which this error may have changed.
+    ``state_version``: of the endpoint state, which this error may have changed. The others are for metrics and the
+    access log, and empty if there is nothing of that kind.
     """
 
     status: int
     log_line: str | None
     headers: Pairs
     state_version: int = 0
+    error_code: str = ""
+    bucket: str = ""
+    s3_code: str = ""
+    request_id: str = ""
 
 
 class Validation(NamedTuple):
@@ -129,12 +136,13 @@ class Validation(NamedTuple):
 
 def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ClientResponse:
     """Sign what mod_proxy is about to send; ``fields``: those of :class:`ProxiedRequest`."""
-    request = ProxiedRequest(*fields)
+    request, bucket = ProxiedRequest(*fields), ""
     try:
         if request.rejection is not None:
             raise SettingError(request.rejection)
         origin, path, query = split_url(request.url)
         settings = section_settings.for_request(request.section_url, request.variables, origin)
+        bucket = settings.bucket_url.bucket
         version, second = endpoint_state.version, int(time.time())
         effective = endpoint_state.effective_settings(settings, keep_host=True)
         unsigned = request.for_bucket(path, query, effective)
@@ -142,11 +150,12 @@ def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ClientResponse:
         signed = sign(unsigned, effective.signing, credentials, now)
         template = _template(unsigned, signed, effective, credentials, now, second)
     except Exception as error:
-        return _error_response(error, _attempt(request.method, request.url))
+        return _error_response(error, _attempt(request.method, request.url), bucket)
     return SignedRequest(
         f"{signed.scheme}://{signed.host}{signed.target}",
         signed.host,
         effective.bucket_url.host,
+        settings.bucket_url.bucket,
         signed.headers,
         effective.pass_headers,
         effective.pass_accept_encoding,
@@ -225,12 +234,13 @@ def explain_error(
     the signed request, and the ``accepted_version`` of :class:`RejectedSignature`.
     """
     section_url, variables, method, url = request
-    logged_attempt = _attempt(method, url, *attempt)
+    logged_attempt, bucket = _attempt(method, url, *attempt), ""
     try:
         status, body, headers = response
         s3_error = error_response.parse(status, headers, body.decode("utf-8", "replace"))
         origin, path, query = split_url(url)
         settings = section_settings.for_request(section_url, variables, origin)
+        bucket = settings.bucket_url.bucket
         signed_at, version, accepted_version = signature
         rejected = RejectedSignature(datetime.fromtimestamp(signed_at, UTC), version, accepted_version)
         if _record_possible_skew(s3_error, settings, rejected):
@@ -243,8 +253,8 @@ def explain_error(
                 resolver.invalidate(settings, s3_error.code)
         action = _record(failure, s3_error, settings, rejected)
     except Exception as error:
-        return _error_response(error, logged_attempt)
-    return _error_response(failure, logged_attempt, action)
+        return _error_response(error, logged_attempt, bucket)
+    return _error_response(failure, logged_attempt, bucket, action)
 
 
 def _record_possible_skew(s3_error: S3ErrorResponse, settings: Settings, rejected: RejectedSignature) -> bool:
@@ -285,14 +295,16 @@ _FAILURES: dict[str, type[UpstreamError]] = {
 }
 
 
-def describe_failure(request: tuple[str, str], kind: str, reason: str, attempt: tuple[int, float]) -> str | None:
-    """Return the line for a failure that S3 did not explain, None if nothing is to be logged.
+def describe_failure(
+    request: tuple[str, str], kind: str, reason: str, attempt: tuple[int, float]
+) -> tuple[str, str | None]:
+    """Return the code and the line for a failure that S3 did not explain, None if no line is to be logged.
 
     ``request``: method and URL. ``kind``: a key of ``_FAILURES``. ``reason``: a message of C.
     """
     failure = _FAILURES[kind](reason)
     line = error_log.format_failure(failure, _attempt(*request, *attempt))
-    return None if line is None else error_log.format_line(failure.code, line)
+    return failure.code, None if line is None else error_log.format_line(failure.code, line)
 
 
 def describe_response(
@@ -305,14 +317,17 @@ def describe_response(
     return error_log.format_line(LogCode.S3_RESPONSE, text)
 
 
-def _error_response(error: Exception, attempt: Attempt, action: str = "") -> ClientResponse:
+def _error_response(error: Exception, attempt: Attempt, bucket: str, action: str = "") -> ClientResponse:
     """Return the response for an exception; ``action``: what is done about it."""
     if not isinstance(error, GatewayError):
         line = error_log.format_line(LogCode.INTERNAL_ERROR, f"{describe_internal_error(error)} ({attempt})")
-        return ClientResponse(500, line, (), endpoint_state.version)
+        return ClientResponse(500, line, (), endpoint_state.version, LogCode.INTERNAL_ERROR, bucket)
     text = error_log.format_failure(error, attempt, action)
     log_line = None if text is None else error_log.format_line(error.code, text)
-    return ClientResponse(error.status, log_line, error.headers, endpoint_state.version)
+    s3_code, request_id = (error.s3_error.code, error.s3_error.request_id) if error.s3_error else ("", "")
+    return ClientResponse(
+        error.status, log_line, error.headers, endpoint_state.version, error.code, bucket, s3_code, request_id
+    )
 
 
 def _attempt(method: str, url: str, number: int = 0, seconds: float = 0.0) -> Attempt:

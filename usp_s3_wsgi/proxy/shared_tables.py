@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from usp_s3_wsgi.config import limits
-from usp_s3_wsgi.s3 import forwarded_headers, object_request
+from usp_s3_wsgi.s3 import error_response, forwarded_headers, object_request
 from usp_s3_wsgi.signing.percent_encoding import UNRESERVED
 
 
@@ -16,8 +16,9 @@ class SharedTables(NamedTuple):
     signed. ``response_headers``: S3's headers that are forwarded to the client, by status; a response with any other
     status is an error. ``dated_conditions``: the request headers whose value is a date. ``gzip_codings``: the codings
     in Accept-Encoding that allow gzip, in the order of their precedence. ``upload_coding``: removed from
-    Content-Encoding. ``default_content_type``: for a response without Content-Type. ``unreserved``: the characters that
-    are never percent-encoded. The sizes are in bytes.
+    Content-Encoding. ``default_content_type``: for a response without Content-Type. ``request_id_headers``: where
+    servers send the id of a request. ``unreserved``: the characters that are never percent-encoded. The sizes are in
+    bytes.
     """
 
     request_headers: dict[str, tuple[str, ...]]
@@ -26,6 +27,7 @@ class SharedTables(NamedTuple):
     gzip_codings: tuple[str, ...]
     upload_coding: str
     default_content_type: str
+    request_id_headers: tuple[str, ...]
     unreserved: str
     max_header_size: int
     max_error_document_size: int
@@ -41,6 +43,7 @@ SHARED_TABLES = SharedTables(
     gzip_codings=object_request.GZIP_CODINGS,
     upload_coding=forwarded_headers.UPLOAD_CODING,
     default_content_type=forwarded_headers.DEFAULT_CONTENT_TYPE,
+    request_id_headers=error_response.REQUEST_ID_HEADERS,
     unreserved=UNRESERVED,
     max_header_size=limits.MAX_HEADER_SIZE,
     max_error_document_size=limits.MAX_ERROR_DOCUMENT_SIZE,

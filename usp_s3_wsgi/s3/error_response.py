@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from usp_s3_wsgi.errors import S3ErrorResponse
 
 #: The headers in which servers send the id of a request: S3, Google, Oracle, Cloudflare, CloudFront.
-_REQUEST_ID_HEADERS = ("x-amz-request-id", "x-guploader-uploadid", "opc-request-id", "cf-ray", "x-amz-cf-id")
+REQUEST_ID_HEADERS = ("x-amz-request-id", "x-guploader-uploadid", "opc-request-id", "cf-ray", "x-amz-cf-id")
 #: What nginx, Go's servers and httpd answer to plain HTTP on a port that speaks TLS.
 _PLAIN_HTTP_TO_TLS = (
     "request was sent to HTTPS port",
@@ -45,9 +45,9 @@ def parse(status: int, headers: Mapping[str, str], document: str) -> S3ErrorResp
 
 def request_id(headers: Mapping[str, str]) -> str:
     """Return the server's id of a request, in words for its support; empty if the response has none."""
-    found = ((name, value) for name in _REQUEST_ID_HEADERS if (value := _safe_word(headers.get(name, ""))))
+    found = ((name, value) for name in REQUEST_ID_HEADERS if (value := _safe_word(headers.get(name, ""))))
     name, value = next(found, ("", ""))
-    if name == _REQUEST_ID_HEADERS[0]:
+    if name == REQUEST_ID_HEADERS[0]:
         return _with_host_id(value, _safe_word(headers.get("x-amz-id-2", "")))
     return f"{value} ({name})" if value else ""
 

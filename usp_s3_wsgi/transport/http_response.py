@@ -25,9 +25,13 @@ _DRAIN_TIMEOUT = 0.25
 
 
 class ReadableConnection(Protocol):
-    """The side of a connection that a response is read from. ``read_timeout``: seconds, for each read."""
+    """The side of a connection that a response is read from.
+
+    ``read_timeout``: seconds, for each read. ``connected_at``: when it was made, by time.monotonic().
+    """
 
     read_timeout: float
+    connected_at: float
 
     def receive(self, size: int) -> bytes:
         """Return the bytes that are there, at most ``size``; wait if there are none. Nothing at the end."""
@@ -88,6 +92,11 @@ class S3Response:
         self._parser = parser if self.chunked else None
         if self.length_remaining == 0:
             self._release()
+
+    @property
+    def connected_at(self) -> float:
+        """When the connection was made, by time.monotonic()."""
+        return self._connection.connected_at
 
     @property
     def version_string(self) -> str:

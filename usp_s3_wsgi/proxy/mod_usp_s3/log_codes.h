@@ -21,6 +21,9 @@
 /* OpenSSL has no SHA-256 or HMAC: Python signs each request. */
 #define USP_S3_CODE_NO_ALGORITHMS "USPS30706"
 
+/* There is no shared memory for UspS3Metrics. */
+#define USP_S3_CODE_NO_SHARED_MEMORY "USPS30707"
+
 /* The beginning of a line, before its text; as APLOGNO. */
 #define USP_S3_LOGNO(code) code ": usp_s3_wsgi: "
 

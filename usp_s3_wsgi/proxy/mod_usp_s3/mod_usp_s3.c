@@ -22,6 +22,8 @@
 
 /* The key of r->notes where mod_proxy stores the status of S3's response. */
 #define PROXY_STATUS "proxy-status"
+/* Python's code (LogCode.PROXIED_REQUEST_FAILED) for a request that got no response. */
+#define PROXIED_REQUEST_FAILED "USPS30408"
 
 static module *proxy_http_module;
 static ap_filter_rec_t *response_filter_handle;
@@ -31,7 +33,7 @@ int usp_s3_is_loaded(void)
     return response_filter_handle != NULL;
 }
 
-/* ---------------------------------------------------------------- hook pre_request: sign */
+/* ---------------------------------------------------------------- fields of the request that mod_proxy reads */
 
 static void limit_log_level(request_rec *r, module *limited, int level)
 {
@@ -70,6 +72,53 @@ static void restore_request_fields(request_rec *r, signed_request *request)
     r->log = request->saved_log;
 }
 
+/* ---------------------------------------------------------------- metrics and the access log */
+
+/* The host of a URL as it would be signed: in lowercase, without the default port. */
+static const char *host_of_url(apr_pool_t *pool, const char *url)
+{
+    apr_uri_t uri;
+    char *host;
+
+    if (apr_uri_parse(pool, url, &uri) != APR_SUCCESS || !uri.hostname)
+        return "";
+    ap_str_tolower(host = apr_pstrdup(pool, uri.hostname));
+    return uri.port && uri.port != apr_uri_port_of_scheme(uri.scheme) ? apr_psprintf(pool, "%s:%u", host, uri.port) : host;
+}
+
+static const char *text_or_empty(const char *text)
+{
+    return text ? text : "";
+}
+
+/* Record the exchange of a request that has ended, or whose next attempt uses another member of a balancer. */
+static void record_exchange(request_rec *r, const signed_request *request)
+{
+    usp_s3_exchange exchange = {.way = USP_S3_PROXY, .s3_status = request->s3_status};
+    apr_uint64_t *counters = exchange.counters;
+
+    if (!usp_s3_is_recording())
+        return;
+    exchange.host = request->host ? request->host : host_of_url(r->pool, request->url);
+    exchange.bucket = text_or_empty(request->bucket);
+    exchange.s3_code = text_or_empty(request->s3_code);
+    exchange.request_id = text_or_empty(request->request_id);
+    exchange.error = text_or_empty(request->error_code);
+    if (!request->s3_status && !request->error_code)
+        exchange.error = PROXIED_REQUEST_FAILED; /* a member of a balancer, and the next one is used */
+    counters[USP_S3_ATTEMPTS] = request->host != NULL; /* it was signed */
+    counters[USP_S3_BODY_BYTES] = request->body_bytes;
+    counters[USP_S3_NEW_CONNECTIONS] = request->s3_status && request->is_connection_new;
+    counters[USP_S3_REUSED_CONNECTIONS] = request->s3_status && !request->is_connection_new;
+    exchange.duration = usp_s3_monotonic_time() - request->began_at;
+    exchange.has_first_byte = request->first_byte_at != 0;
+    if (exchange.has_first_byte)
+        exchange.first_byte = request->first_byte_at - request->began_at;
+    usp_s3_record_for_request(r, &exchange);
+}
+
+/* ---------------------------------------------------------------- hook pre_request: sign */
+
 /* Undo the changes of prepare_signed_request, before the next attempt or at the end. Returns the number of attempts. */
 static int undo_signing(request_rec *r)
 {
@@ -95,8 +144,11 @@ static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balanc
     const char *balancer_url = *url;
     signed_request *request;
     usp_s3_settings settings;
-    int result = DECLINED, status, attempts = undo_signing(r);
+    int result = DECLINED, status, attempts;
 
+    if (usp_s3_get_signed_request(r))
+        record_exchange(r, usp_s3_get_signed_request(r)); /* of the member before */
+    attempts = undo_signing(r);
     if (usp_s3_is_balancer_url(*url)) {
         if ((result = choose_balancer_member(worker, balancer, r, conf, url)) != OK)
             return result;
@@ -108,9 +160,14 @@ static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balanc
     request->attempt = attempts + 1;
     request->url = *url;
     request->initial_status = r->status;
+    request->began_at = usp_s3_is_recording() ? usp_s3_monotonic_time() : 0;
     /* The body is read before the request is signed: a signature expires. */
-    if ((status = usp_s3_discard_body(r)) != OK || (status = usp_s3_sign_request(r, request, url)) != OK)
+    if ((status = usp_s3_discard_body(r)) != OK)
         return status;
+    if ((status = usp_s3_sign_request(r, request, url)) != OK) {
+        record_exchange(r, request);
+        return status;
+    }
     if (r->main && !r->kept_body && !usp_s3_client_has_body(r)) {
         /* Otherwise mod_proxy would close the connection to S3 after each subrequest. */
         r->kept_body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
@@ -338,6 +395,19 @@ static int contains_bucket(apr_bucket_brigade *brigade, const apr_bucket_type_t 
     return 0;
 }
 
+/* Bytes of data in a brigade whose length is known: all that mod_proxy sends. */
+static apr_uint64_t length_of(apr_bucket_brigade *brigade)
+{
+    apr_uint64_t length = 0;
+    apr_bucket *bucket;
+
+    for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade); bucket = APR_BUCKET_NEXT(bucket)) {
+        if (bucket->length != (apr_size_t)-1)
+            length += bucket->length;
+    }
+    return length;
+}
+
 /* The header of the response was read: forward the response or reject it. */
 static void handle_response_header(request_rec *r, signed_request *request)
 {
@@ -389,6 +459,10 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
     if (!request->has_response) {
         request->has_response = 1;
         restore_request_fields(r, request);
+        if (request->began_at) {
+            request->first_byte_at = usp_s3_monotonic_time();
+            request->request_id = usp_s3_get_s3_request_id(r);
+        }
         if (s3_status) {
             r->status = atoi(s3_status); /* with ProxyErrorOverride it is still that of the request for the ErrorDocument */
             handle_response_header(r, request);
@@ -408,6 +482,8 @@ static apr_status_t response_filter(ap_filter_t *filter, apr_bucket_brigade *bri
         usp_s3_abort_response(filter, brigade);
         return APR_EGENERAL; /* mod_proxy stops reading */
     }
+    if (request->began_at)
+        request->body_bytes += length_of(brigade);
     return ap_pass_brigade(filter->next, brigade);
 }
 
@@ -513,6 +589,7 @@ static int set_request_status(int *status, request_rec *r)
     if (!request->is_body_withheld && !error_override) {
         if ((request->is_truncated || request->is_client_connection_closed) && r->main)
             *status = HTTP_BAD_GATEWAY;
+        record_exchange(r, request);
         record_subrequest_error(r, *status);
         return DECLINED;
     }
@@ -524,6 +601,7 @@ static int set_request_status(int *status, request_rec *r)
     }
     resolve_error_response(r, request, request->s3_status);
     usp_s3_log_response(r, request);
+    record_exchange(r, request);
     /* From here on httpd makes the response. */
     r->status = request->initial_status;
     r->status_line = NULL;
@@ -563,8 +641,11 @@ static void register_hooks(apr_pool_t *pool)
     usp_s3_register_body_guard();
     usp_s3_register_head_length();
     usp_s3_register_configtest();
+    usp_s3_register_shared_metrics();
+    usp_s3_register_access_log();
     /* Runs before the filters of other modules. */
     response_filter_handle = ap_register_output_filter("USP_S3_RESPONSE", response_filter, NULL, AP_FTYPE_RESOURCE - 1);
 }
 
-module AP_MODULE_DECLARE_DATA usp_s3_module = {STANDARD20_MODULE_STUFF, NULL, NULL, NULL, NULL, NULL, register_hooks, 0};
+module AP_MODULE_DECLARE_DATA usp_s3_module = {STANDARD20_MODULE_STUFF, NULL,           NULL, NULL, NULL,
+                                               usp_s3_directives,       register_hooks, 0};

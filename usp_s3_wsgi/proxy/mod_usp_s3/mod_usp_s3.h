@@ -16,6 +16,8 @@
  *   response_framing.c   the header of S3's response: where the body ends, and whether it is the requested range
  *   body_guard.c         abort responses whose body is truncated
  *   head_length.c        "Content-Length: 0" in responses to HEAD requests
+ *   shared_metrics.c     what is recorded of exchanges with S3, in shared memory (metrics.h)
+ *   access_log.c         the same for each request, in the access log
  *   configtest.c         checks of the settings by "httpd -t" and at start
  *   graceful_restart.c   faster graceful restarts
  */
@@ -33,9 +35,11 @@
 #include "apr_lib.h"
 #include "apr_strings.h"
 #include "mod_proxy.h"
+#include "metrics.h"
 #include "signature.h"
 
 extern module AP_MODULE_DECLARE_DATA usp_s3_module;
+extern const command_rec usp_s3_directives[];
 APLOG_USE_MODULE(usp_s3);
 
 /* Arrays of variables have elements of apr_table_entry_t. */
@@ -106,6 +110,14 @@ typedef struct {
     int must_refetch_whole;           /* the range is of a changed object: send the request again without Range */
     char *error_body;                 /* beginning of the body of an error response */
     apr_size_t error_body_length;
+    /* For metrics and the access log, in microseconds of usp_s3_monotonic_time: */
+    const char *bucket;               /* the bucket's name, or NULL */
+    const char *s3_code, *request_id; /* of S3's error response, or NULL */
+    const char *error_code;           /* USPS3nnnn, or NULL */
+    apr_uint64_t began_at;
+    apr_uint64_t first_byte_at;       /* 0 if there was no response */
+    apr_uint64_t body_bytes;          /* bytes of the body that were forwarded */
+    int is_connection_new;            /* the connection was not used before */
 } signed_request;
 
 /* What this module stores in r->request_config. */
@@ -116,6 +128,9 @@ typedef struct {
     const char *file;                             /* r->filename before rules of sections replaced it by a URL */
     signed_request *signed_request;               /* while mod_proxy sends it */
     int is_handled;                               /* the handler for gateway requests was called */
+    char slot_token[USP_S3_TOKEN_SIZE + 1];       /* of the gateway's exchanges; empty if no slot was opened */
+    usp_s3_totals *totals;                        /* of the exchanges of this request and its subrequests, or NULL */
+    const usp_s3_totals *logged_totals;           /* the same for the access log, with internal redirects */
 } usp_s3_request_config;
 
 /* The parts of a signature by Python that are the same for other paths of the same section in the same second. */
@@ -125,6 +140,7 @@ typedef struct {
     apr_int64_t state_version;
     const char *host;
     const char *server_name;
+    const char *bucket;
     apr_table_t *signature_headers;   /* without Authorization */
     apr_array_header_t *pass_headers;
     int pass_accept_encoding;
@@ -141,6 +157,7 @@ typedef struct {
     const char **dated_conditions, **gzip_codings; /* terminated by NULL */
     const char *upload_coding;
     const char *default_content_type;
+    const char **request_id_headers; /* terminated by NULL; the first is Amazon's */
     char is_unreserved[256];
     apr_size_t max_header_size;
     apr_size_t max_error_document_size;
@@ -170,6 +187,9 @@ const char *usp_s3_get_mapped_url(request_rec *r);
 
 /* The signed request while mod_proxy sends it; NULL if this request does not go to a bucket. */
 signed_request *usp_s3_get_signed_request(request_rec *r);
+
+/* S3's id of a request in the headers of its response, in words for its support; NULL if there is none. */
+const char *usp_s3_get_s3_request_id(request_rec *r);
 
 /* Whether the client's request has a body. A subrequest uses the main request's body. */
 int usp_s3_client_has_body(request_rec *r);
@@ -273,7 +293,7 @@ int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status)
 #define USP_S3_EXCESS_BODY "excess body"
 #define USP_S3_NO_RESPONSE "no response"
 
-/* Log another failure of a request, in the words of Python's describe_failure, subject to rate limiting. */
+/* Log another failure of a request, in the words of Python's describe_failure, subject to rate limiting. Sets error_code. */
 void usp_s3_log_failure(request_rec *r, signed_request *request, const char *kind, const char *message);
 
 /* Log S3's response in the words of describe_response at LogLevel debug, unless it is a success or logged already. */

@@ -10,6 +10,7 @@
 
 #include "log_codes.h"
 #include "mod_usp_s3.h"
+#include "python_metrics.h"
 
 #define NOT_VALIDATED "S3's response could not be validated"
 #define NO_SIGNER \
@@ -136,34 +137,38 @@ static int copy_headers(apr_table_t *to, PyObject *pairs)
 }
 
 /* Log an exception, or an invalid result. Only the type is logged: the message of an exception may contain a secret. */
-static int log_internal_error(request_rec *r)
+static int log_internal_error(request_rec *r, signed_request *request)
 {
     PyObject *type = PyErr_Occurred();
 
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_CALLBACK_FAILED) "internal error: %s",
                   type ? ((PyTypeObject *)type)->tp_name : "unexpected result of a Python callback");
+    request->error_code = USP_S3_CODE_CALLBACK_FAILED;
     PyErr_Clear();
     return HTTP_INTERNAL_SERVER_ERROR;
 }
 
 /*
- * Parse a ClientResponse: (status, log_line or None, headers, state_version). Logs the line, which sets *is_logged. Returns the
- * status, 0 if the result is invalid.
+ * Parse a ClientResponse: (status, log_line or None, headers, state_version, error_code, bucket, s3_code, request_id). Logs the
+ * line. Returns the status, 0 if the result is invalid.
  */
-static int parse_client_response(request_rec *r, PyObject *result, int *is_logged)
+static int parse_client_response(request_rec *r, signed_request *request, PyObject *result)
 {
-    PyObject *message, *headers;
+    PyObject *message, *headers, *error_code, *bucket, *s3_code, *request_id;
     const char *line = NULL;
     long long version;
     int status;
 
-    if (!PyArg_ParseTuple(result, "iOO!L", &status, &message, &PyTuple_Type, &headers, &version)
-        || !copy_headers(r->err_headers_out, headers))
+    if (!PyArg_ParseTuple(result, "iOO!LUUUU", &status, &message, &PyTuple_Type, &headers, &version, &error_code, &bucket,
+                          &s3_code, &request_id)
+        || !copy_headers(r->err_headers_out, headers) || !(request->error_code = copy_str(r->pool, error_code))
+        || !(request->bucket = copy_str(r->pool, bucket)) || !(request->s3_code = copy_str(r->pool, s3_code))
+        || !(request->request_id = copy_str(r->pool, request_id)))
         return 0;
     if (message != Py_None && !(line = copy_str(r->pool, message)))
         return 0;
     usp_s3_set_state_version(version);
-    *is_logged = line != NULL;
+    request->is_logged = line != NULL;
     if (line) {
         Py_BEGIN_ALLOW_THREADS; /* a piped log may block */
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s", line);
@@ -183,6 +188,7 @@ static int parse_signing_template(request_rec *r, const signed_request *request,
     PyObject *origin, *path_prefix, *canonical_request, *string_to_sign, *authorization, *query;
     usp_s3_signing_template template = {.host = request->host,
                                         .server_name = request->server_name,
+                                        .bucket = request->bucket,
                                         .pass_headers = request->pass_headers,
                                         .pass_accept_encoding = request->pass_accept_encoding,
                                         .signed_at = request->signed_at,
@@ -209,21 +215,21 @@ static int parse_signing_template(request_rec *r, const signed_request *request,
 }
 
 /*
- * Parse a SignedRequest: (url, host, server_name, headers, pass_headers, pass_accept_encoding, is_for_part_number, signed_at,
- * state_version, template or None). Returns whether it is valid.
+ * Parse a SignedRequest: (url, host, server_name, bucket, headers, pass_headers, pass_accept_encoding, is_for_part_number,
+ * signed_at, state_version, template or None). Returns whether it is valid.
  */
 static int parse_signed_request(request_rec *r, signed_request *request, PyObject *result, char **url)
 {
-    PyObject *signed_url, *host, *server_name, *headers, *prefixes, *template;
+    PyObject *signed_url, *host, *server_name, *bucket, *headers, *prefixes, *template;
     const char *new_url;
     long long signed_at, version;
     Py_ssize_t i;
 
-    if (!PyArg_ParseTuple(result, "UUUO!O!ppLLO", &signed_url, &host, &server_name, &PyTuple_Type, &headers, &PyTuple_Type,
-                          &prefixes, &request->pass_accept_encoding, &request->is_for_part_number, &signed_at, &version,
-                          &template)
+    if (!PyArg_ParseTuple(result, "UUUUO!O!ppLLO", &signed_url, &host, &server_name, &bucket, &PyTuple_Type, &headers,
+                          &PyTuple_Type, &prefixes, &request->pass_accept_encoding, &request->is_for_part_number, &signed_at,
+                          &version, &template)
         || !(new_url = copy_str(r->pool, signed_url)) || !(request->host = copy_str(r->pool, host))
-        || !(request->server_name = copy_str(r->pool, server_name)))
+        || !(request->server_name = copy_str(r->pool, server_name)) || !(request->bucket = copy_str(r->pool, bucket)))
         return 0;
     request->signed_at = signed_at;
     request->state_version = version;
@@ -249,7 +255,7 @@ static const char *parse_validation(request_rec *r, signed_request *request, PyO
 
     if (!PyArg_ParseTuple(result, "ipOLO!", &status, &request->must_refetch_whole, &message, &length, &PyTuple_Type, &headers)
         || !copy_headers(r->err_headers_out, headers) || (message != Py_None && !(error = copy_str(r->pool, message)))) {
-        log_internal_error(r);
+        log_internal_error(r, request);
         return NOT_VALIDATED;
     }
     if (r->main && request->must_refetch_whole) {
@@ -299,10 +305,11 @@ static const char *proxy_pass_path_if_merged(request_rec *r)
 int usp_s3_sign_request(request_rec *r, signed_request *request, char **url)
 {
     PyObject *result;
-    int status = OK, is_logged;
+    int status = OK;
 
     if (!sign_request_callback || !Py_IsInitialized()) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, USP_S3_LOGNO(USP_S3_CODE_NO_SIGNER) NO_SIGNER);
+        request->error_code = USP_S3_CODE_NO_SIGNER;
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     if (!request->settings.rejection && usp_s3_sign_with_template(r, request, url))
@@ -314,11 +321,11 @@ int usp_s3_sign_request(request_rec *r, signed_request *request, char **url)
                                    to_str_or_none(proxy_pass_path_if_merged(r)), to_str_or_none(request->settings.rejection));
     /* A ClientResponse begins with a status, a SignedRequest with a URL. */
     if (result && PyTuple_Check(result) && PyTuple_Size(result) && PyLong_Check(PyTuple_GetItem(result, 0))) {
-        if (!(status = parse_client_response(r, result, &is_logged)))
-            status = log_internal_error(r);
+        if (!(status = parse_client_response(r, request, result)))
+            status = log_internal_error(r, request);
     }
     else if (!result || !parse_signed_request(r, request, result, url))
-        status = log_internal_error(r);
+        status = log_internal_error(r, request);
     Py_XDECREF(result);
     leave_python();
     return status;
@@ -338,7 +345,7 @@ const char *usp_s3_validate_response(request_rec *r, signed_request *request)
     if (result)
         error = parse_validation(r, request, result);
     else
-        log_internal_error(r);
+        log_internal_error(r, request);
     Py_XDECREF(result);
     leave_python();
     return error;
@@ -363,9 +370,9 @@ int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status)
                                    request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
                                    to_header_dict(r), request->attempt, seconds_since(r), (long long)request->signed_at,
                                    (long long)request->state_version, (long long)usp_s3_get_accepted_version(request));
-    status = result ? parse_client_response(r, result, &request->is_logged) : 0;
+    status = result ? parse_client_response(r, request, result) : 0;
     if (!status)
-        status = log_internal_error(r);
+        status = log_internal_error(r, request);
     Py_XDECREF(result);
     leave_python();
     return status;
@@ -386,7 +393,7 @@ void usp_s3_log_response(request_rec *r, signed_request *request)
                                    (Py_ssize_t)request->error_body_length, to_header_dict(r), request->attempt,
                                    seconds_since(r));
     if (!(line = copy_str(r->pool, result)))
-        log_internal_error(r);
+        log_internal_error(r, request);
     Py_XDECREF(result);
     leave_python();
     if (line)
@@ -396,15 +403,17 @@ void usp_s3_log_response(request_rec *r, signed_request *request)
 void usp_s3_log_failure(request_rec *r, signed_request *request, const char *kind, const char *message)
 {
     const char *line = NULL;
-    PyObject *result;
+    PyObject *result, *code, *text;
 
     if (!Py_IsInitialized())
         return;
     enter_python();
     result = PyObject_CallFunction(describe_failure_callback, "(NN)NN(id)", to_str(r->method), to_str(request->url),
                                    to_str(kind), to_str(message), request->attempt, seconds_since(r));
-    if (!result || (result != Py_None && !(line = copy_str(r->pool, result))))
-        log_internal_error(r);
+    /* (code, line or None) */
+    if (!result || !PyArg_ParseTuple(result, "UO", &code, &text) || !(request->error_code = copy_str(r->pool, code))
+        || (text != Py_None && !(line = copy_str(r->pool, text))))
+        log_internal_error(r, request);
     Py_XDECREF(result);
     leave_python();
     if (line)
@@ -489,22 +498,23 @@ static int parse_unreserved(usp_s3_shared_tables *tables, PyObject *characters)
 
 /*
  * Parse the SharedTables: (request_headers, response_headers, dated_conditions, gzip_codings, upload_coding,
- * default_content_type, unreserved, max_header_size, max_error_document_size). Returns whether they are valid, else an
- * exception is set.
+ * default_content_type, request_id_headers, unreserved, max_header_size, max_error_document_size). Returns whether they are
+ * valid, else an exception is set.
  */
 static int parse_shared_tables(apr_pool_t *pool, PyObject *tuple, header_list **by_method, header_list **by_status,
                                usp_s3_shared_tables *tables)
 {
-    PyObject *requests, *responses, *dated_conditions, *gzip_codings, *upload_coding, *content_type, *unreserved;
+    PyObject *requests, *responses, *dated_conditions, *gzip_codings, *upload_coding, *content_type, *id_headers, *unreserved;
     Py_ssize_t header_size, error_size;
 
-    if (!PyArg_ParseTuple(tuple, "O!O!O!O!UUUnn", &PyDict_Type, &requests, &PyDict_Type, &responses, &PyTuple_Type,
-                          &dated_conditions, &PyTuple_Type, &gzip_codings, &upload_coding, &content_type, &unreserved,
-                          &header_size, &error_size)
+    if (!PyArg_ParseTuple(tuple, "O!O!O!O!UUO!Unn", &PyDict_Type, &requests, &PyDict_Type, &responses, &PyTuple_Type,
+                          &dated_conditions, &PyTuple_Type, &gzip_codings, &upload_coding, &content_type, &PyTuple_Type,
+                          &id_headers, &unreserved, &header_size, &error_size)
         || !(*by_method = copy_header_lists(pool, requests, 1)) || !(*by_status = copy_header_lists(pool, responses, 0))
         || !(tables->dated_conditions = copy_names(pool, dated_conditions))
         || !(tables->gzip_codings = copy_names(pool, gzip_codings)) || !(tables->upload_coding = copy_str(pool, upload_coding))
-        || !(tables->default_content_type = copy_str(pool, content_type)) || !parse_unreserved(tables, unreserved))
+        || !(tables->default_content_type = copy_str(pool, content_type))
+        || !(tables->request_id_headers = copy_names(pool, id_headers)) || !parse_unreserved(tables, unreserved))
         return 0;
     if (header_size <= 0 || error_size <= 0) {
         PyErr_SetString(PyExc_ValueError, "sizes of more than 0 bytes expected");
@@ -619,6 +629,11 @@ static PyMethodDef methods[] = {
     {"log", py_log, METH_VARARGS,
      "Write a line to the error log for the request of a body, if its LogLevel allows the level (3 error, 4 warn, 6 info, "
      "7 debug). Only valid in the thread that handles the request, while it does."},
+    {"is_recording", usp_s3_py_is_recording, METH_NOARGS, "Whether httpd records exchanges with S3: \"UspS3Metrics On\"."},
+    {"record_exchange", (PyCFunction)(void (*)(void))usp_s3_py_record_exchange, METH_FASTCALL,
+     "Record an exchange of the gateway with S3 that has ended."},
+    {"record_refresh", usp_s3_py_record_refresh, METH_VARARGS, "Record that credentials were refreshed, or could not be."},
+    {"read_metrics", usp_s3_py_read_metrics, METH_NOARGS, "Return what all processes have recorded."},
     {NULL, NULL, 0, NULL},
 };
 

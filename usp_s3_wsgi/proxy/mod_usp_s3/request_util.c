@@ -36,6 +36,36 @@ signed_request *usp_s3_get_signed_request(request_rec *r)
     return config ? config->signed_request : NULL;
 }
 
+/* ---------------------------------------------------------------- S3's request id */
+
+/* A header with characters of ids only, NULL for any other. As _safe_word in s3/error_response.py. */
+static const char *get_id(request_rec *r, const char *name)
+{
+    const char *value = apr_table_get(r->headers_out, name), *c;
+
+    for (c = value; c && *c; c++) {
+        if (!apr_isalnum(*c) && !strchr("._:/+=-", *c))
+            return NULL;
+    }
+    return value && *value && c - value <= 128 ? value : NULL;
+}
+
+/* As request_id in s3/error_response.py. */
+const char *usp_s3_get_s3_request_id(request_rec *r)
+{
+    const char **names = usp_s3_get_shared_tables()->request_id_headers, **name, *id, *host_id;
+
+    for (name = names; name && *name; name++) {
+        if (!(id = get_id(r, *name)))
+            continue;
+        if (name != names)
+            return apr_pstrcat(r->pool, id, " (", *name, ")", NULL);
+        host_id = get_id(r, "x-amz-id-2");
+        return host_id ? apr_pstrcat(r->pool, id, ", x-amz-id-2 ", host_id, NULL) : id;
+    }
+    return NULL;
+}
+
 /* ---------------------------------------------------------------- the client's request body */
 
 int usp_s3_client_has_body(request_rec *r)

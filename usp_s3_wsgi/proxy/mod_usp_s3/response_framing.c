@@ -186,6 +186,16 @@ static apr_status_t header_filter(ap_filter_t *filter, apr_bucket_brigade *briga
     return APR_EINVAL;
 }
 
+/* Note whether mod_proxy uses a connection to S3 for the first time. */
+static void note_connection(signed_request *request, conn_rec *connection)
+{
+    static const char used[] = "usp_s3_used";
+
+    request->is_connection_new = !apr_table_get(connection->notes, used);
+    if (request->is_connection_new)
+        apr_table_setn(connection->notes, used, "1");
+}
+
 /* Hook create_req: mod_proxy has created a request_rec, whose input filters it uses to read S3's response. */
 static int add_header_filter(request_rec *r, request_rec *s3_response)
 {
@@ -194,6 +204,8 @@ static int add_header_filter(request_rec *r, request_rec *s3_response)
     if (!request)
         return DECLINED;
     memset(&request->response_header, 0, sizeof(request->response_header)); /* there may be one of a failed attempt */
+    if (request->began_at)
+        note_connection(request, s3_response->connection);
     ap_add_input_filter_handle(header_filter_handle, r, s3_response, s3_response->connection);
     return OK;
 }

@@ -182,8 +182,8 @@ static int has_own_path_info(request_rec *r)
 }
 
 /*
- * The proof and two netstrings, which the gateway parses: the settings, which are the same for all requests of a section, and
- * data of this request alone. Each contains a netstring for each name and each value.
+ * The proof, the token for metrics, and two netstrings, which the gateway parses: the settings, which are the same for all
+ * requests of a section, and data of this request alone. Each contains a netstring for each name and each value.
  */
 static void hand_over_settings(request_rec *r)
 {
@@ -227,6 +227,7 @@ static void hand_over_settings(request_rec *r)
     if (APLOG_R_IS_LEVEL(r, APLOG_DEBUG))
         append_pair(&control, "debug", "");
     append(&all, proof, strlen(proof));
+    append(&all, usp_s3_get_slot_token(r), USP_S3_TOKEN_SIZE);
     append_netstring(&all, settings.bytes, settings.length);
     append_netstring(&all, control.bytes, control.length);
     append(&all, "", 1);
@@ -249,6 +250,7 @@ static int handle_gateway_request(request_rec *r)
     /* mod_wsgi would respond without reading the body, and forget that the client waits for "100 Continue". */
     if ((status = usp_s3_discard_body(r)) == OK)
         status = ap_run_handler(r);
+    usp_s3_collect_slot(r);
     usp_s3_unset_handover_variable(r);
     return status;
 }

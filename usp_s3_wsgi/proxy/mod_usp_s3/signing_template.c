@@ -111,6 +111,7 @@ static void copy_template(apr_pool_t *pool, usp_s3_signing_template *to, const u
     to->origin = apr_pstrdup(pool, from->origin);
     to->host = apr_pstrdup(pool, from->host);
     to->server_name = apr_pstrdup(pool, from->server_name);
+    to->bucket = apr_pstrdup(pool, from->bucket);
     to->signature_headers = apr_table_clone(pool, from->signature_headers);
     to->pass_headers = apr_array_make(pool, from->pass_headers->nelts, sizeof(const char *));
     for (i = 0; i < from->pass_headers->nelts; i++)
@@ -192,6 +193,7 @@ int usp_s3_sign_with_template(request_rec *r, signed_request *request, char **ur
     }
     request->host = template.host;
     request->server_name = template.server_name;
+    request->bucket = template.bucket;
     request->signature_headers = template.signature_headers;
     request->pass_headers = template.pass_headers;
     request->pass_accept_encoding = template.pass_accept_encoding;

@@ -1,0 +1,120 @@
+"""What is recorded of the gateway's exchange with one bucket, for metrics and the access log ("UspS3Metrics On")."""
+
+from __future__ import annotations
+
+import time
+
+from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.errors import GatewayError, LogCode, describe_internal_error
+from usp_s3_wsgi.observability import error_log, recorder
+from usp_s3_wsgi.s3 import error_response
+from usp_s3_wsgi.s3.retry_policy import RetryAction
+from usp_s3_wsgi.transport.http_response import S3Response
+
+#: attempts, resumes, three corrections, fallbacks, bytes, new and reused connections.
+_NO_COUNTERS = (0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+class ExchangeRecord:
+    """Collects what is known of an exchange. :meth:`finish` records it, once.
+
+    ``resumes``, ``body_bytes``: counted by the caller.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_clock",
+        "_credentials",
+        "_first_byte_at",
+        "_is_fallback",
+        "_is_finished",
+        "_new",
+        "_region",
+        "_response",
+        "_reused",
+        "_settings",
+        "_started_at",
+        "_token",
+        "body_bytes",
+        "resumes",
+    )
+
+    def __init__(self, settings: Settings, token: str, is_fallback: bool) -> None:
+        """``token``: usp_s3_module's, of the request."""
+        self._settings, self._token, self._is_fallback = settings, token, is_fallback
+        self._started_at, self._first_byte_at = time.monotonic(), 0.0
+        self._response: S3Response | None = None
+        self._attempts = self._new = self._reused = self._clock = self._region = self._credentials = 0
+        self._is_finished = False
+        self.resumes = self.body_bytes = 0
+
+    def begin_attempt(self) -> float:
+        """Count a request that is sent to S3, and return the time, by time.monotonic()."""
+        self._attempts += 1
+        return time.monotonic()
+
+    def add_response(self, response: S3Response, attempt_started_at: float) -> None:
+        """Note a response of S3. ``attempt_started_at``: by time.monotonic()."""
+        self._response, self._first_byte_at = response, self._first_byte_at or time.monotonic()
+        if response.connected_at >= attempt_started_at:
+            self._new += 1
+        else:
+            self._reused += 1
+
+    def add_correction(self, action: RetryAction) -> None:
+        """Count the correction of the clock, the region or the credentials; no other action is one."""
+        self._clock += action is RetryAction.CORRECT_CLOCK_SKEW
+        self._region += action is RetryAction.FOLLOW_REGION
+        self._credentials += action is RetryAction.REFRESH_CREDENTIALS
+
+    def finish(self, failure: BaseException | None = None) -> None:
+        """Record the exchange; nothing after the first call. ``failure``: why it failed, None for a success."""
+        if not self._is_finished:
+            self._is_finished = True
+            try:
+                self._record(failure)
+            except Exception as error:  # a fault in what is recorded must not fail the request
+                error_log.write_to_stderr(LogCode.INTERNAL_ERROR, describe_internal_error(error))
+
+    def _record(self, failure: BaseException | None) -> None:
+        assert recorder.record_exchange is not None
+        url, response = self._settings.bucket_url, self._response
+        status, code, request_id, error = 0, "", "", ""
+        if response is not None:
+            status, request_id = response.status, error_response.request_id(response.headers)
+        if failure is not None:
+            error = failure.code if isinstance(failure, GatewayError) else LogCode.INTERNAL_ERROR
+            if isinstance(failure, GatewayError) and (s3_error := failure.s3_error) is not None:
+                status, code, request_id = s3_error.status, s3_error.code, s3_error.request_id
+        now, started_at, first_byte_at = time.monotonic(), self._started_at, self._first_byte_at
+        recorder.record_exchange(
+            self._token,
+            url.authority,
+            url.bucket,
+            status,
+            code,
+            request_id,
+            error,
+            int((first_byte_at - started_at) * 1e6) if first_byte_at else -1,
+            int((now - started_at) * 1e6),
+            self._attempts,
+            self.resumes,
+            self._clock,
+            self._region,
+            self._credentials,
+            self._is_fallback,
+            self.body_bytes,
+            self._new,
+            self._reused,
+        )
+
+
+def begin(settings: Settings, token: str, is_fallback: bool = False) -> ExchangeRecord | None:
+    """Return the record of an exchange that begins now, None if exchanges are not recorded."""
+    return None if recorder.record_exchange is None else ExchangeRecord(settings, token, is_fallback)
+
+
+def record_invalid_request(failure: GatewayError, token: str) -> None:
+    """Record a request that reaches no bucket: a setting or the request itself is not valid."""
+    if recorder.record_exchange is not None:
+        recorder.record_exchange(token, "", "", 0, "", "", failure.code, -1, 0, *_NO_COUNTERS)
