@@ -245,7 +245,7 @@ def test_a_compressed_page_continues_after_a_truncated_subrequest(servers: dict[
                 client.getresponse().read()
             client.close()
         assert fetch(httpd.port, target(mount, "plain", "whole"), "1.1") == (200, BODY, True)
-    assert httpd.children() == children
+    assert set(children) <= set(httpd.children())  # httpd may have started another one
 
 
 @pytest.mark.skipif(not SECURITY, reason="Debian's mod_security is not here, or not for this httpd")

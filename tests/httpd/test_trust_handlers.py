@@ -181,7 +181,7 @@ def test_no_url_of_an_author_crashes_a_child(bucket: Recorder, localhost_names: 
         crashes = [line for line in httpd.errors() if "AH00051" in line or "AH00052" in line]
         after = httpd.children()
     signed = [request for request in bucket.requests if request.signer != "unsigned"]
-    assert crashes == [] and children == after
+    assert crashes == [] and set(children) <= set(after)  # httpd may have started another one
     assert signed == []
 
 
