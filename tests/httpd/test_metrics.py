@@ -17,7 +17,7 @@ from tests.faults.server import ScriptedS3, answer, error
 from tests.httpd import metrics
 from tests.httpd.conftest import BUCKET, PAGES, proxy_section, section
 from tests.httpd.machine import free_port
-from tests.httpd.server import WAIT, Httpd
+from tests.httpd.server import WAIT, Httpd, WithoutModule
 from tests.leaks import SECRET_KEY
 from tests.s3 import EmbeddedS3
 
@@ -426,3 +426,9 @@ def test_no_secret_and_no_key_is_in_the_metrics(httpd: Httpd, s3: EmbeddedS3) ->
     text = httpd.fetch("/usp-s3/metrics").body.decode()
     for secret in (s3.secret_key, s3.access_key, "a.ts", "hidden", "Signature"):
         assert secret not in text
+
+
+def test_without_the_module_the_script_says_so() -> None:
+    with WithoutModule("WSGIScriptAlias /usp-s3/metrics ${USP_S3_METRICS}") as httpd:
+        reply = httpd.fetch("/usp-s3/metrics")
+    assert (reply.status, reply.body[:49]) == (503, b"Nothing is recorded: httpd has not loaded usp_s3_")

@@ -264,9 +264,11 @@ def test_a_changed_application_is_reloaded(servers: tuple[Httpd, Httpd, Httpd]) 
         assert {server.fetch("/edited", host="first.example").body for _ in range(20)} == {b"newer"}
 
 
-#: In the dump of the configuration: directives of this package that are allowed outside of <Files "usp_s3.wsgi">.
+#: In the dump of the configuration: directives of this package that are allowed outside of the <Files> of its scripts.
+#: A LogFormat with a name does nothing until a CustomLog uses it.
 OWN_DIRECTIVES = re.compile(
     r'WSGIImportScript "[^"]*/usp_s3_access\.py" process-group=%\{GLOBAL\} application-group=%\{GLOBAL\}'
+    r'|LogFormat ".*" usp_s3(_json)?'
 )
 
 
@@ -284,8 +286,8 @@ def test_the_packages_lines_set_nothing_for_the_whole_server(servers: tuple[Http
     without, plain, _ = map(dump_configuration, servers)
     port = re.compile(r"^Listen .*")
     text = "\n".join(line for line in plain if line not in without and not port.match(line))
-    text, files = re.subn(r'<Files "usp_s3\.wsgi">\n(?:(?!<).*\n)*</Files>', "", text)
-    assert files == 1
+    text, files = re.subn(r'<Files "usp_s3(?:_metrics)?\.wsgi">\n(?:(?!<).*\n)*</Files>', "", text)
+    assert files == 2
     remaining = [line for line in text.splitlines() if line.strip() and not OWN_DIRECTIVES.fullmatch(line)]
     assert remaining == []
 
