@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, error, head_of
+from tests.wsgi import call, environ, s3_settings
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.gateway import exchange_record, operator_settings
 from usp_s3_wsgi.observability import metrics, recorder
@@ -123,3 +125,40 @@ def test_each_field_of_the_access_log_is_documented_and_in_both_formats() -> Non
     formats = (ROOT / "apache" / "include" / "metrics.conf").read_text("utf-8")
     for name in names:
         assert formats.count(f"%{{{name}}}n") == formats.count(f"%{{{name}}}^JS") == 1, name
+
+
+def recorded_by_requests(monkeypatch: pytest.MonkeyPatch, *script: Step, method: str = "GET") -> dict[str, object]:
+    """What the gateway records of a request to a scripted S3."""
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(recorder, "record_exchange", lambda *arguments: calls.append(arguments))
+    with ScriptedS3(*script) as s3:
+        call(environ(method=method, settings={**s3_settings(s3.url), "S3Retries": "2"}))
+    assert len(calls) == 1
+    names = ("token", "host", "bucket", "status", "code", "request_id", "error", "first_byte", "duration", *COUNTERS)
+    return dict(zip(names, calls[0], strict=True))
+
+
+def test_the_gateway_records_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recorded_by_requests(monkeypatch, error(503, "SlowDown"), answer(200, b"0123456789"))
+    assert (found["status"], found["error"], found["code"], found["body_bytes"]) == (200, "", "", 10)
+    assert (found["attempts"], found["new_connections"], found["reused_connections"]) == (2, 1, 1)
+
+
+def test_the_gateway_records_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recorded_by_requests(monkeypatch, error(403, "SignatureDoesNotMatch"))
+    assert (found["status"], found["error"], found["code"]) == (403, "USPS30305", "SignatureDoesNotMatch")
+
+
+def test_the_gateway_records_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken_off(connection: Connection, request: Request) -> None:
+        connection.send(answer(200, b"0123456789", ("ETag", '"1"'))[:-5])
+        connection.close()
+
+    rest = answer(206, b"56789", ("ETag", '"1"'), ("Content-Range", "bytes 5-9/10"))
+    found = recorded_by_requests(monkeypatch, broken_off, rest)
+    assert (found["resumes"], found["attempts"], found["body_bytes"], found["error"]) == (1, 2, 10, "")
+
+
+def test_the_gateway_records_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recorded_by_requests(monkeypatch, head_of(answer(200, b"0123456789")), method="HEAD")
+    assert (found["status"], found["body_bytes"], found["error"]) == (200, 0, "")
