@@ -162,3 +162,32 @@ def test_the_gateway_records_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_gateway_records_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
     found = recorded_by_requests(monkeypatch, head_of(answer(200, b"0123456789")), method="HEAD")
     assert (found["status"], found["body_bytes"], found["error"]) == (200, 0, "")
+
+
+def test_the_gateway_records_a_request_that_reaches_no_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recorded_by_requests(monkeypatch, method="POST")
+    assert (found["host"], found["bucket"], found["error"], found["attempts"]) == ("", "", "USPS30203", 0)
+
+
+def test_a_fault_in_recording_does_not_fail_a_refresh(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.refresh("a role", 1, is_success=True)  # nothing is recorded outside of httpd
+
+    def fail(*arguments: object) -> None:
+        raise ValueError("a secret")
+
+    monkeypatch.setattr(recorder, "_record_refresh", fail)
+    recorder.refresh("a role", 1, is_success=True)
+    printed = capsys.readouterr().err
+    assert (
+        printed.startswith("USPS30001: usp_s3_wsgi: internal error: ValueError in fail") and "a secret" not in printed
+    )
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_outside_of_httpd_the_script_answers_503(method: str) -> None:
+    statuses: list[str] = []
+    body = metrics.application({"REQUEST_METHOD": method}, lambda status, headers: statuses.append(status))
+    assert statuses == ["503 Service Unavailable"]
+    assert b"".join(body).startswith(b"Nothing is recorded") == (method == "GET")
