@@ -2,8 +2,9 @@
  * Metrics in memory that all processes of httpd share, mod_wsgi's daemons too. It is made by the parent before they are forked,
  * and kept over restarts, so that what children of the former configuration still finish is counted as well.
  *
- * Any process may be killed at any moment. So there are no locks: numbers are added atomically, and an entry is claimed by its
- * state. One whose process was killed before the entry was ready is never used.
+ * Any process may be killed at any moment, so no process waits long for another one. Numbers are added atomically. An entry is
+ * claimed by its state, and never used if its process was killed before it was ready. The totals of a request have a lock, with
+ * the number of the process that holds it: if that process has ended, the parent frees the slot.
  */
 
 #include "log_codes.h"
