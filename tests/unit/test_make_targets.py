@@ -61,13 +61,14 @@ def test_each_target_is_in_the_table_once() -> None:
 
 
 def test_the_table_says_what_continuous_integration_runs() -> None:
-    assert {row.in_ci for row in rows()} == {"yes", "no"}
-    assert sorted(target(row.command) for row in rows() if row.in_ci == "yes") == sorted(targets_of_ci())
+    assert {row.in_ci for row in rows()} >= {"yes", "no"}
+    assert sorted(target(row.command) for row in rows() if row.in_ci != "no") == sorted(targets_of_ci())
 
 
 def test_continuous_integration_is_limited_in_time() -> None:
     assert all(minutes(row.time) > 0 for row in rows())
-    assert sum(minutes(row.time) for row in rows() if row.in_ci == "yes") <= MAX_MINUTES_OF_CI
+    times = [row.time if row.in_ci == "yes" else row.in_ci for row in rows() if row.in_ci != "no"]
+    assert sum(map(minutes, times)) <= MAX_MINUTES_OF_CI
 
 
 def test_the_hooks_for_commits_are_those_of_make_lint() -> None:
