@@ -6,7 +6,7 @@ client sees the status and its phrase, nothing else. docs/errors.md explains eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -56,7 +56,7 @@ class S3ErrorResponse:
     ``clock_skew``: seconds that S3's clock is ahead of this server's. ``is_not_s3_document``: the body is not S3's
     error document; ``is_http_on_tls_port``: it says that the port speaks TLS. ``is_delete_marker``: the version is a
     delete marker. ``is_signature_time_invalid`` is set later: the signature was not valid by S3's clock, and S3 gave no
-    other reason.
+    other reason. ``document``: the begin of the body as it came, which may repeat a token or a signature.
     """
 
     status: int
@@ -70,6 +70,7 @@ class S3ErrorResponse:
     is_delete_marker: bool = False
     is_http_on_tls_port: bool = False
     is_signature_time_invalid: bool = False
+    document: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"S3 answered {self.status} {self.code or '(no code)'}, request id {self.request_id or '(none)'}"

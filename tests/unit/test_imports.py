@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "import_path": set(),
     "signing": set(),
     "config": {"errors", "signing"},
-    "observability": {"errors"},
+    "observability": {"errors", "s3", "signing"},
     "credentials": {"config", "errors", "import_path", "observability", "signing"},
     "s3": {"config", "errors", "signing"},
     "transport": {"config", "errors", "signing"},
@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": {"config", "credentials", "errors", "observability", "s3", "signing"},
     "application": {"gateway"},
     "requests_auth": {"config", "signing"},
+    "status": {"config", "credentials", "errors", "observability", "signing"},
     "configtest": {"config", "credentials", "errors", "proxy"},
     "cli": {"config", "configtest"},
 }

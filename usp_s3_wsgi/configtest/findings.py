@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from usp_s3_wsgi.configtest.configured_buckets import ConfiguredBucket
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.parsed_config import Directive
 
@@ -38,10 +39,11 @@ class ReferencedFile(NamedTuple):
 
 @dataclass
 class Findings:
-    """The findings of all checks, without duplicates."""
+    """The findings of all checks, without duplicates; and the buckets that were found on the way."""
 
     found: dict[Finding, None] = field(default_factory=dict)
     files: dict[tuple[str, str, int], ReferencedFile] = field(default_factory=dict)
+    buckets: list[ConfiguredBucket] = field(default_factory=list)
 
     def error(self, code: FindingCode, directive: Directive, text: str) -> None:
         """Every request of a section fails."""

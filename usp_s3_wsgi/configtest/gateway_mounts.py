@@ -83,9 +83,9 @@ def _check_mount(
         for section in server.locations_for_some_requests(path)
         if not _has_own_mount(section.argument, path, paths)
     ]
-    for sections in (
-        locations_for_all_requests,
-        *(server.locations_for_all_requests(section.argument) for section in inner),
+    for used_path, sections in (
+        (path, locations_for_all_requests),
+        *((section.argument, server.locations_for_all_requests(section.argument)) for section in inner),
     ):
         variables = merge((*(one.top_level for one in server.merge_order), *sections), keeps_spelling=True)
         # Missing settings may come from SetEnvIf or RewriteRule [E=], or from sections of inner paths.
@@ -94,7 +94,8 @@ def _check_mount(
             check_values(findings, variables, reads_files)
             continue
         holders = [section.directive for section in sections if section.has_s3_variables and section.directive]
-        check_settings(findings, variables, None, holders[-1] if holders else mount.directive, reads_files)
+        holder = holders[-1] if holders else mount.directive
+        check_settings(findings, variables, None, holder, reads_files, used_path)
 
 
 def _has_other_users(server: Server) -> bool:

@@ -233,7 +233,8 @@ def _check_proxy_directive(
                 variables = merge(
                     (*top_level, *proxy_sections.sections_for_all_requests(section.argument), *locations.sections)
                 )
-                check_settings(findings, variables, canonical(section.argument), section.directive)
+                section_url = canonical(section.argument)
+                check_settings(findings, variables, section_url, section.directive, mount=section_url)
     return bool(is_signed or sections_for_some_requests or is_mismatch)
 
 
@@ -268,7 +269,8 @@ def _check_all_settings(
             f"the host in {authority(proxy_directive.canonical)} does not name the bucket: {advice}",
         )
         return
-    chosen = check_settings(findings, variables, url or f"{authority(proxy_directive.canonical)}/", last)
+    section_url = url or f"{authority(proxy_directive.canonical)}/"
+    chosen = check_settings(findings, variables, section_url, last, mount=url or proxy_directive.canonical)
     _check_bucket_url(chosen, proxy_directive, variables, findings)
 
 

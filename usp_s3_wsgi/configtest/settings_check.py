@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from usp_s3_wsgi.config import settings
+from usp_s3_wsgi.configtest import configured_buckets
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
@@ -53,26 +54,43 @@ def warn_of_misspelled(findings: Findings, variables: Variables) -> None:
 
 
 def check_settings(
-    findings: Findings, variables: Variables, proxied_url: str | None, default: Directive, reads_files: bool = True
+    findings: Findings,
+    variables: Variables,
+    proxied_url: str | None,
+    default: Directive,
+    reads_files: bool = True,
+    mount: str | None = None,
 ) -> settings.Settings | None:
     """Check all settings of a request together; return them, or None if there is an error.
 
     ``proxied_url``: the URL of the ``<Proxy>`` section, or else of the ProxyPass; None for the gateway. ``default``:
-    the directive whose line is reported for a missing setting.
+    the directive whose line is reported for a missing setting. ``mount``: where the bucket is used, to list it: the
+    path of the gateway's mount, or the URL of the section; None for a part of the requests of a mount.
     """
-    if not check_values(findings, variables, reads_files):
-        return None
     given = s3_variables(variables)
+
+    def list_bucket(chosen: settings.Settings | str) -> None:
+        if mount is not None:
+            way = "gateway" if proxied_url is None else "proxy"
+            location = (default.file, default.line)
+            findings.buckets += configured_buckets.describe(way, mount, location, given, chosen, reads_files)
+
+    if not check_values(findings, variables, reads_files):
+        list_bucket("a setting is not valid: see the error log, or run apachectl configtest")
+        return None
     pairs = tuple((value.name, value.value) for value in given)
     try:
-        return settings.parse(pairs) if proxied_url is None else section_settings.parse(pairs, proxied_url)
+        chosen = settings.parse(pairs) if proxied_url is None else section_settings.parse(pairs, proxied_url)
     except SettingError as error:
         text = str(error)
+        list_bucket(text)
         named = [value for value in given if value.value and text.startswith(f"{value.name} ")]
         is_forbidden = proxied_url is not None and any(is_gateway_only(value.name) for value in given if value.value)
         code = FindingCode.GATEWAY_ONLY_SETTING if is_forbidden else FindingCode.INCONSISTENT_SETTINGS
         findings.error(code, named[0].directive if named else default, text)
         return None
+    list_bucket(chosen)
+    return chosen
 
 
 def _add_files(findings: Findings, variables: Variables) -> None:

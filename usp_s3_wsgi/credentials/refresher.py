@@ -230,8 +230,7 @@ class Refresher:
 
 
 def _describe(fetched: FetchedCredentials) -> str:
-    key = fetched.credentials.access_key
-    short = f"{key[:4]}...{key[-4:]}" if len(key) >= 16 else "(short)"
+    short = fetched.credentials.short_access_key
     expiration = "no known expiration"
     if fetched.expires is not None:
         expiration = datetime.fromtimestamp(fetched.expires, UTC).strftime("expiration %Y-%m-%dT%H:%M:%SZ")

@@ -52,6 +52,12 @@ class ClientRequest(NamedTuple):
         return request
 
 
+def encoded_path(environ: Mapping[str, Any]) -> str:
+    """Return the path of the URL that is served, percent-encoded."""
+    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+    return percent_encode(path.encode("latin-1", "replace"))
+
+
 def from_environ(
     environ: Mapping[str, Any], served_path: str | None = None, errordocument_status: int | None = None
 ) -> ClientRequest:

@@ -6,9 +6,11 @@ import time
 
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import GatewayError, LogCode, describe_internal_error
-from usp_s3_wsgi.observability import error_log, recorder
+from usp_s3_wsgi.observability import error_log, flight_recorder, recorder
+from usp_s3_wsgi.observability.flight_recorder import FailedRequest, SentAttempt, SignedWith
 from usp_s3_wsgi.s3 import error_response
 from usp_s3_wsgi.s3.retry_policy import RetryAction
+from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.transport.http_response import S3Response
 
 #: attempts, resumes, three corrections, fallbacks, bytes, new and reused connections.
@@ -23,6 +25,7 @@ class ExchangeRecord:
 
     __slots__ = (
         "_attempts",
+        "_client_request",
         "_clock",
         "_credentials",
         "_first_byte_at",
@@ -33,6 +36,7 @@ class ExchangeRecord:
         "_response",
         "_reused",
         "_settings",
+        "_signed_with",
         "_started_at",
         "_token",
         "body_bytes",
@@ -44,22 +48,45 @@ class ExchangeRecord:
         self._settings, self._token, self._is_fallback = settings, token, is_fallback
         self._started_at, self._first_byte_at = time.monotonic(), 0.0
         self._response: S3Response | None = None
-        self._attempts = self._new = self._reused = self._clock = self._region = self._credentials = 0
+        self._client_request: S3Request | None = None
+        self._signed_with: SignedWith | None = None
+        self._attempts: list[SentAttempt] = []
+        self._new = self._reused = self._clock = self._region = self._credentials = 0
         self._is_finished = False
         self.resumes = self.body_bytes = 0
 
-    def begin_attempt(self) -> float:
+    def begin(self, request: S3Request) -> None:
+        """Note what is requested, before it is signed."""
+        self._client_request = request
+
+    def begin_attempt(self, signed_with: SignedWith) -> float:
         """Count a request that is sent to S3, and return the time, by time.monotonic()."""
-        self._attempts += 1
-        return time.monotonic()
+        now = time.monotonic()
+        self._signed_with = signed_with
+        self._attempts.append(SentAttempt(signed_with.request.host, now - self._started_at))
+        return now
 
     def add_response(self, response: S3Response, attempt_started_at: float) -> None:
         """Note a response of S3. ``attempt_started_at``: by time.monotonic()."""
-        self._response, self._first_byte_at = response, self._first_byte_at or time.monotonic()
+        now, attempt = time.monotonic(), self._attempts[-1]
+        self._response, self._first_byte_at = response, self._first_byte_at or now
+        attempt.seconds, attempt.status = now - attempt_started_at, response.status
         if response.connected_at >= attempt_started_at:
             self._new += 1
+            attempt.connection = "new"
         else:
             self._reused += 1
+            attempt.connection = "reused"
+
+    def add_failure(self, failure: GatewayError) -> None:
+        """Note why the last attempt failed. A failure before the request was sent belongs to none."""
+        attempt = self._attempts[-1] if self._attempts else None
+        if attempt is None or attempt.failure:
+            return
+        attempt.failure = str(failure)
+        attempt.seconds = attempt.seconds or time.monotonic() - self._started_at - attempt.started_after
+        if (s3_error := failure.s3_error) is not None:
+            attempt.status, attempt.s3_code, attempt.request_id = s3_error.status, s3_error.code, s3_error.request_id
 
     def add_correction(self, action: RetryAction) -> None:
         """Count the correction of the clock, the region or the credentials; no other action is one."""
@@ -97,7 +124,7 @@ class ExchangeRecord:
             error,
             int((first_byte_at - started_at) * 1e6) if first_byte_at else -1,
             int((now - started_at) * 1e6),
-            self._attempts,
+            len(self._attempts),
             self.resumes,
             self._clock,
             self._region,
@@ -107,6 +134,15 @@ class ExchangeRecord:
             self._new,
             self._reused,
         )
+        if failure is not None:
+            self._keep(failure)
+
+    def _keep(self, failure: BaseException) -> None:
+        url, request = self._settings.bucket_url, self._client_request
+        method, path = (request.method, request.path) if request else ("", "")
+        requested_range = (request.header("Range") or "") if request else ""
+        failed = FailedRequest(flight_recorder.GATEWAY, url.authority, url.bucket, method, path, requested_range)
+        flight_recorder.record(failure, failed, self._attempts, self._signed_with)
 
 
 def begin(settings: Settings, token: str, is_fallback: bool = False) -> ExchangeRecord | None:
@@ -114,7 +150,11 @@ def begin(settings: Settings, token: str, is_fallback: bool = False) -> Exchange
     return None if recorder.record_exchange is None else ExchangeRecord(settings, token, is_fallback)
 
 
-def record_invalid_request(failure: GatewayError, token: str) -> None:
-    """Record a request that reaches no bucket: a setting or the request itself is not valid."""
+def record_invalid_request(failure: GatewayError, token: str, method: str, path: str) -> None:
+    """Record a request that reaches no bucket: a setting or the request itself is not valid.
+
+    ``path``: percent-encoded.
+    """
     if recorder.record_exchange is not None:
         recorder.record_exchange(token, "", "", 0, "", "", failure.code, -1, 0, *_NO_COUNTERS)
+        flight_recorder.record(failure, FailedRequest(flight_recorder.GATEWAY, "", "", method, path))

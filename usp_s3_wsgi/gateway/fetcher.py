@@ -23,6 +23,7 @@ from usp_s3_wsgi.gateway import error_document
 from usp_s3_wsgi.gateway.exchange_record import ExchangeRecord
 from usp_s3_wsgi.gateway.request_log import RequestLog
 from usp_s3_wsgi.observability.error_log import Attempt
+from usp_s3_wsgi.observability.flight_recorder import SignedWith
 from usp_s3_wsgi.s3 import byte_range, error_codes
 from usp_s3_wsgi.s3.endpoint_state import Clock, endpoint_state
 from usp_s3_wsgi.s3.object_request import may_be_client_error
@@ -95,6 +96,8 @@ class Fetcher:
         """
         if not self._deadline:
             self._deadline = time.monotonic() + self._settings.proxy_set.timeout
+        if self._record is not None:
+            self._record.begin(request)
         return self._send_with_retries(request)
 
     def resume(self, request: S3Request, failure: UpstreamError) -> S3Response:
@@ -118,6 +121,8 @@ class Fetcher:
             except GatewayError as error:
                 failure = error
                 clear_traceback(failure)
+            if self._record is not None:
+                self._record.add_failure(failure)
             self._retry_or_raise(failure)
 
     def last_attempt(self) -> Attempt | None:
@@ -167,7 +172,7 @@ class Fetcher:
         self._is_signed = True
         if self._record is None:
             return pool.send(signed_request)
-        started_at = self._record.begin_attempt()
+        started_at = self._record.begin_attempt(SignedWith(request, settings.signing, credentials, now))
         response = pool.send(signed_request)
         self._record.add_response(response, started_at)
         return response

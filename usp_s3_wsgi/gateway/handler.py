@@ -58,7 +58,8 @@ def _respond(environ: dict[str, Any], httpd_request: HttpdRequest | None, log: R
         request = client_request.from_environ(environ, context.served_path, context.errordocument_status)
     except GatewayError as failure:
         log.failure(failure)
-        exchange_record.record_invalid_request(failure, operator_settings.metrics_token(environ))
+        token, path = operator_settings.metrics_token(environ), client_request.encoded_path(environ)
+        exchange_record.record_invalid_request(failure, token, environ["REQUEST_METHOD"], path)
         raise
     client = ClientConnection(environ, log, context.module_enforces_content_length, httpd_request)
     bucket_request = _BucketRequest(request, context.settings, context, client, log, is_fallback=False)

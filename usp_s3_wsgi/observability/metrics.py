@@ -83,7 +83,7 @@ class ExchangeCollector(Collector):
         recorded = self._read_metrics()
         buckets = [
             BucketMetrics(host, bucket, way, outcomes, counters, Histogram(*first_byte), Histogram(*duration))
-            for host, bucket, way, outcomes, counters, first_byte, duration in recorded["buckets"]
+            for host, bucket, way, outcomes, counters, first_byte, duration, *_ in recorded["buckets"]
         ]
         yield _build_info()
         yield GaugeMetricFamily(
@@ -133,12 +133,12 @@ def _counters(buckets: Iterable[BucketMetrics], names: Iterable[str]) -> Iterato
     yield from families.values()
 
 
-def _credentials(identities: Iterable[tuple[str, int, int, int]]) -> Iterator[Metric]:
+def _credentials(identities: Iterable[tuple[Any, ...]]) -> Iterator[Metric]:
     text = "When the temporary credentials that were obtained last expire, in unix time"
     expiration = GaugeMetricFamily("usp_s3_credentials_expiration_timestamp_seconds", text, labels=("identity",))
     text = "Refreshes of temporary credentials, by each process on its own"
     refreshes = CounterMetricFamily("usp_s3_credentials_refreshes", text, labels=("identity", "result"))
-    for identity, expires, successes, failures in identities:
+    for identity, expires, successes, failures, *_ in identities:
         if expires:
             expiration.add_metric([identity], expires)
         refreshes.add_metric([identity, "success"], successes)

@@ -15,12 +15,17 @@ def load_module() -> ModuleType | None:
         from usp_s3_wsgi import _httpd
     except ImportError:  # it was not compiled, or this is not httpd
         return None
-    return _httpd if _httpd.is_recording() else None
+    if not _httpd.is_recording():
+        return None
+    _httpd.register_daemon()  # unless it is one of httpd's children, which are registered already
+    return _httpd
 
 
 _module = load_module()
 #: Records an exchange of the gateway with S3; None if exchanges are not recorded.
 record_exchange: Callable[..., None] | None = getattr(_module, "record_exchange", None)
+#: Keeps a failed exchange, for :mod:`flight_recorder`; None if exchanges are not recorded.
+record_failure: Callable[[str, str, int, int, bytes], None] | None = getattr(_module, "record_failure", None)
 _record_refresh: Callable[[str, int, bool], None] | None = getattr(_module, "record_refresh", None)
 
 

@@ -31,8 +31,9 @@ from usp_s3_wsgi.errors import (
     UpstreamError,
     describe_internal_error,
 )
-from usp_s3_wsgi.observability import error_log
+from usp_s3_wsgi.observability import error_log, flight_recorder, recorder
 from usp_s3_wsgi.observability.error_log import Attempt
+from usp_s3_wsgi.observability.flight_recorder import FailedRequest, SentAttempt, SignedWith
 from usp_s3_wsgi.proxy import section_settings
 from usp_s3_wsgi.proxy.clock_correction import ClockCorrector, RejectedSignature
 from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest, split_url
@@ -150,7 +151,9 @@ def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ClientResponse:
         signed = sign(unsigned, effective.signing, credentials, now)
         template = _template(unsigned, signed, effective, credentials, now, second)
     except Exception as error:
-        return _error_response(error, _attempt(request.method, request.url), bucket)
+        attempt = _attempt(request.method, request.url)
+        flight_recorder.record(error, _failed_request(attempt, bucket))
+        return _error_response(error, attempt, bucket)
     return SignedRequest(
         f"{signed.scheme}://{signed.host}{signed.target}",
         signed.host,
@@ -225,16 +228,20 @@ def explain_error(
     response: tuple[int, bytes, Mapping[str, str]],
     attempt: tuple[int, float],
     signature: tuple[int, int, int] = (0, 0, -1),
+    sent: tuple[str | None, str | None] = (None, None),
 ) -> ClientResponse:
     """Return the client's response and the log line for an error response of S3, and record S3's clock and region.
 
     ``request``: section_url, variables, method and URL, as in :class:`ProxiedRequest`. ``response``: S3's status, the
     begin of its body, and its headers by names in lowercase. ``attempt``: how many members of a balancer were tried,
     this one included, and the seconds since the client's request. ``signature``: ``signed_at`` and ``state_version`` of
-    the signed request, and the ``accepted_version`` of :class:`RejectedSignature`.
+    the signed request, and the ``accepted_version`` of :class:`RejectedSignature`. ``sent``: the signed URL, None if
+    there is none, and the Range header, None without.
     """
     section_url, variables, method, url = request
+    signed_url, requested_range = sent
     logged_attempt, bucket = _attempt(method, url, *attempt), ""
+    signed_with: SignedWith | None = None
     try:
         status, body, headers = response
         s3_error = error_response.parse(status, headers, body.decode("utf-8", "replace"))
@@ -243,6 +250,8 @@ def explain_error(
         bucket = settings.bucket_url.bucket
         signed_at, version, accepted_version = signature
         rejected = RejectedSignature(datetime.fromtimestamp(signed_at, UTC), version, accepted_version)
+        if recorder.record_failure is not None and signed_url is not None:
+            signed_with = _signed_with(settings, method, signed_url, query, rejected.signed_at)
         if _record_possible_skew(s3_error, settings, rejected):
             s3_error = replace(s3_error, is_signature_time_invalid=True)
         has_query = bool(object_request.allowed_parameters(query, settings.pass_query))
@@ -253,8 +262,38 @@ def explain_error(
                 resolver.invalidate(settings, s3_error.code)
         action = _record(failure, s3_error, settings, rejected)
     except Exception as error:
+        flight_recorder.record(error, _failed_request(logged_attempt, bucket, requested_range))
         return _error_response(error, logged_attempt, bucket)
+    failed = _failed_request(logged_attempt, bucket, requested_range)
+    flight_recorder.record(failure, failed, [_sent_attempt(logged_attempt, failure)], signed_with)
     return _error_response(failure, logged_attempt, bucket, action)
+
+
+def _signed_with(
+    settings: Settings, method: str, signed_url: str, query: str, signed_at: datetime
+) -> SignedWith | None:
+    """Return what was signed, to show it; None if that is not known any more, such as for credentials that changed."""
+    try:
+        effective = endpoint_state.effective_settings(settings, keep_host=True)
+        path = split_url(signed_url)[1]
+        request = object_request.for_object(method, path, query, (), effective)
+        return SignedWith(request, effective.signing, resolver.resolve(settings), signed_at)
+    except GatewayError:
+        return None
+
+
+def _failed_request(attempt: Attempt, bucket: str, requested_range: str | None = None) -> FailedRequest:
+    host = attempt.host.lower().removesuffix(":443" if attempt.scheme == "https" else ":80")
+    return FailedRequest(flight_recorder.PROXY, host, bucket, attempt.method, attempt.path, requested_range or "")
+
+
+def _sent_attempt(attempt: Attempt, failure: GatewayError) -> SentAttempt:
+    """Return an attempt for the flight recorder. Its time is that of the whole request, as in the log."""
+    sent = SentAttempt(attempt.host, 0.0)
+    sent.seconds, sent.failure = attempt.seconds, str(failure)
+    if (s3_error := failure.s3_error) is not None:
+        sent.status, sent.s3_code, sent.request_id = s3_error.status, s3_error.code, s3_error.request_id
+    return sent
 
 
 def _record_possible_skew(s3_error: S3ErrorResponse, settings: Settings, rejected: RejectedSignature) -> bool:
@@ -296,14 +335,21 @@ _FAILURES: dict[str, type[UpstreamError]] = {
 
 
 def describe_failure(
-    request: tuple[str, str], kind: str, reason: str, attempt: tuple[int, float]
+    request: tuple[str, str],
+    kind: str,
+    reason: str,
+    attempt: tuple[int, float],
+    exchange: tuple[str, str | None] = ("", None),
 ) -> tuple[str, str | None]:
     """Return the code and the line for a failure that S3 did not explain, None if no line is to be logged.
 
-    ``request``: method and URL. ``kind``: a key of ``_FAILURES``. ``reason``: a message of C.
+    ``request``: method and URL. ``kind``: a key of ``_FAILURES``. ``reason``: a message of C. ``exchange``: the bucket,
+    and the Range header, None without.
     """
-    failure = _FAILURES[kind](reason)
-    line = error_log.format_failure(failure, _attempt(*request, *attempt))
+    failure, logged_attempt = _FAILURES[kind](reason), _attempt(*request, *attempt)
+    failed = _failed_request(logged_attempt, *exchange)
+    flight_recorder.record(failure, failed, [_sent_attempt(logged_attempt, failure)])
+    line = error_log.format_failure(failure, logged_attempt)
     return failure.code, None if line is None else error_log.format_line(failure.code, line)
 
 

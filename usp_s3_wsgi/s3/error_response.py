@@ -5,9 +5,11 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from usp_s3_wsgi.errors import S3ErrorResponse
 
@@ -40,7 +42,30 @@ def parse(status: int, headers: Mapping[str, str], document: str) -> S3ErrorResp
         is_not_s3_document=bool(document.strip()) and not code,
         is_delete_marker=headers.get("x-amz-delete-marker", "") == "true",
         is_http_on_tls_port=status == 400 and not code and any(words in document for words in _PLAIN_HTTP_TO_TLS),
+        document=document,
     )
+
+
+class ComputedByS3(NamedTuple):
+    """What an error document says besides its code: S3's words, and what it has computed of a signature.
+
+    ``canonical_request``, ``string_to_sign``: where S3 does not accept a signature. They may repeat a token.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    """
+
+    message: str = ""
+    canonical_request: str = ""
+    string_to_sign: str = ""
+
+
+def computed_by_s3(document: str) -> ComputedByS3:
+    """Return S3's words in an error document; empty where it has none."""
+    return ComputedByS3(*(_text_of_element(document, name) for name in ("Message", "CanonicalRequest", "StringToSign")))
+
+
+def _text_of_element(document: str, name: str) -> str:
+    match = re.search(rf"<{name}>([^<]*)</{name}>", document)
+    return html.unescape(match[1]).strip() if match else ""
 
 
 def request_id(headers: Mapping[str, str]) -> str:

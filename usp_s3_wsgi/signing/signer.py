@@ -43,6 +43,22 @@ def sign(
     return sigv2.sign_query(request, credentials, virtual_host_bucket, now, expires)
 
 
+def signed_text(
+    request: S3Request, context: SigningContext, credentials: Credentials, now: datetime
+) -> tuple[str, str]:
+    """Return the canonical request and the string to sign of :func:`sign` (same arguments), to explain a signature.
+
+    Signature v2 has no canonical request: it is empty. Both texts hold the security token, if there is one.
+    """
+    template, bucket = signing_template(request, context, credentials, now), context.virtual_host_bucket
+    if template is not None:
+        canonical = sigv4.canonical_request_of(request, template)
+        return canonical, sigv4.string_to_sign(template.time, template.scope, canonical)
+    if context.use_headers:
+        return "", sigv2.header_string_to_sign(request, credentials, bucket, now)
+    return "", sigv2.query_string_to_sign(request, credentials, bucket, now, context.expires)
+
+
 def signing_template(
     request: S3Request, context: SigningContext, credentials: Credentials, now: datetime
 ) -> SigningTemplate | None:

@@ -83,6 +83,23 @@ def signature(secret_key: str, text: str) -> str:
     return base64.b64encode(hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha1")).decode()
 
 
+def header_string_to_sign(request: S3Request, credentials: Credentials, bucket: str | None, now: datetime) -> str:
+    """Return what :func:`sign_headers` signs (same arguments)."""
+    headers = [*_without_signer_headers(request.headers), *_token_header(credentials)]
+    resource = canonicalized_resource(request.path, request.query, bucket)
+    return string_to_sign(request.method, headers, _http_date(now.replace(microsecond=0)), resource)
+
+
+def query_string_to_sign(
+    request: S3Request, credentials: Credentials, bucket: str | None, now: datetime, expires: int
+) -> str:
+    """Return what :func:`sign_query` signs (same arguments)."""
+    # The token is signed as a header would be: S3 and Ceph read it from the query in this way.
+    headers = [*_without_signer_headers(request.headers), *_token_header(credentials)]
+    resource = canonicalized_resource(request.path, request.query, bucket)
+    return string_to_sign(request.method, headers, str(int(now.timestamp()) + expires), resource)
+
+
 def sign_headers(request: S3Request, credentials: Credentials, bucket: str | None, now: datetime) -> S3Request:
     """Return the request with the headers Date and Authorization, and x-amz-security-token if there is a token.
 
@@ -91,9 +108,7 @@ def sign_headers(request: S3Request, credentials: Credentials, bucket: str | Non
     """
     date = _http_date(now.replace(microsecond=0))
     headers = [*_without_signer_headers(request.headers), ("Date", date), *_token_header(credentials)]
-    resource = canonicalized_resource(request.path, request.query, bucket)
-    text = string_to_sign(request.method, headers, date, resource)
-    signature_base64 = signature(credentials.secret_key, text)
+    signature_base64 = signature(credentials.secret_key, header_string_to_sign(request, credentials, bucket, now))
     headers.append(("Authorization", f"AWS {credentials.access_key}:{signature_base64}"))
     return request._replace(headers=tuple(headers))
 
@@ -109,9 +124,7 @@ def sign_query(
     """
     deadline = str(int(now.timestamp()) + expires)
     headers, token = _without_signer_headers(request.headers), _token_header(credentials)
-    resource = canonicalized_resource(request.path, request.query, bucket)
-    # The token is signed as a header would be: S3 and Ceph read it from the query in this way.
-    text = string_to_sign(request.method, headers + token, deadline, resource)
+    text = query_string_to_sign(request, credentials, bucket, now, expires)
     parameters = [
         ("AWSAccessKeyId", credentials.access_key),
         ("Expires", deadline),

@@ -61,6 +61,12 @@ class Credentials:
     secret_key: str = field(repr=False)
     security_token: str | None = field(default=None, repr=False)
 
+    @property
+    def short_access_key(self) -> str:
+        """The access key as logs show it: its ends, if it is long enough."""
+        key = self.access_key
+        return f"{key[:4]}...{key[-4:]}" if len(key) >= 16 else "(short)"
+
 
 class SigningContext(NamedTuple):
     """How the requests to a bucket are signed.

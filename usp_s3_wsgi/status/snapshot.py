@@ -9,7 +9,7 @@ from enum import StrEnum
 class Health(StrEnum):
     """How a bucket is doing."""
 
-    #: Requests cannot be signed for it, or all of the last minutes' exchanges failed for a reason that is not a client's.
+    #: Requests cannot be signed for it, or all exchanges of the last minutes failed, and not because of clients.
     FAILING = "failing"
     #: Some of the last minutes' exchanges failed for such a reason, or something will fail soon.
     DEGRADED = "degraded"
@@ -59,9 +59,9 @@ class Minute:
 class Attempt:
     """One request to S3 of a failed exchange.
 
-    ``started_after``, ``seconds``: since the beginning of the exchange, and how long it took. ``status``: S3's, 0 if there
-    was no response. ``connection``: "new", "reused", or empty if it is not known. ``failure``: in words, empty if there
-    was none.
+    ``started_after``, ``seconds``: since the beginning of the exchange, and how long it took. ``status``: S3's, 0 if
+    there was no response. ``connection``: "new", "reused", or empty if it is not known. ``failure``: in words, empty if
+    there was none.
     """
 
     started_after: float
@@ -79,11 +79,11 @@ class Failure:
     """A failed exchange, as the flight recorder keeps it. All texts come from clients or S3, or name what they sent.
 
     ``id``: in links. ``time``: unix time of its end. ``is_client_error``: a client can cause it at will. ``error``: the
-    code, USPS3nnnn. ``client_status``: what the client got. ``message``: as in the error log. ``method``, ``path`` (percent-
-    encoded, without the query), ``range``: what was requested of S3. ``s3_message``: S3's own words.
-    ``canonical_request``, ``string_to_sign``: what this server has signed, tokens and signatures masked; empty if nothing
-    was signed. ``s3_canonical_request``, ``s3_string_to_sign``: what S3 says that it has computed, masked; empty if it
-    says nothing. ``signed_at``: the time in the signature, ISO 8601. ``access_key``: shortened.
+    code, USPS3nnnn. ``client_status``: what the client got. ``message``: as in the error log. ``method``, ``path``
+    (percent-encoded, without the query), ``range``: what was requested of S3. ``s3_message``: S3's own words.
+    ``canonical_request``, ``string_to_sign``: what this server has signed, tokens and signatures masked; empty if
+    nothing was signed. ``s3_canonical_request``, ``s3_string_to_sign``: what S3 says that it has computed, masked;
+    empty if it says nothing. ``signed_at``: the time in the signature, ISO 8601. ``access_key``: shortened.
     """
 
     id: str
@@ -143,9 +143,9 @@ class Totals:
 class Bucket:
     """A bucket with one way in.
 
-    ``id``: in links, of letters, digits and "-". ``way``: "gateway" or "proxy". ``name``: empty if the URL does not show
-    it. ``mounts``: empty for a bucket that only requests name (a map). ``minutes``: 60, the oldest first, the last one is
-    now's. ``failures``: the latest first.
+    ``id``: in links, of letters, digits and "-". ``way``: "gateway" or "proxy". ``name``: empty if the URL does not
+    show it. ``mounts``: empty for a bucket that only requests name (a map). ``minutes``: 60, the oldest first, the last
+    one is now's. ``failures``: the latest first.
     """
 
     id: str
@@ -180,9 +180,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of httpd that can serve requests. ``kind``: "httpd" or "daemon" (of mod_wsgi). ``started_at``: unix time.
+    """A process of httpd that can serve requests.
 
-    ``is_current``: False for a process of the configuration before a graceful restart, which finishes its requests.
+    ``kind``: "httpd" or "daemon" (of mod_wsgi). ``started_at``: unix time. ``is_current``: False for a process of the
+    configuration before a graceful restart, which finishes its requests.
     """
 
     pid: int
@@ -195,8 +196,8 @@ class Process:
 class Snapshot:
     """Everything at one moment. ``time``: unix time. ``buckets``: those in trouble first.
 
-    ``omitted_buckets``: further configured buckets that are not shown, because there are too many. ``is_complete``: False
-    if the configuration could not be read, so that buckets without requests may be missing.
+    ``omitted_buckets``: further configured buckets that are not shown, because there are too many. ``is_complete``:
+    False if the configuration could not be read, so that buckets without requests may be missing.
     """
 
     time: float

@@ -4,7 +4,8 @@
  * The parser of the settings is in Python, which is not running in httpd yet. So a separate process runs
  * usp_s3_wsgi/configtest. It gets the directives as httpd has parsed them, with includes, macros, Define and IfModule
  * resolved, on standard input: other users can read the arguments and the environment of a process, and the configuration
- * contains secrets. It returns a list of findings, each with the file and line of a directive.
+ * contains secrets. It returns a list of findings, each with the file and line of a directive, and before it, with "UspS3Metrics
+ * On", the list of the buckets for the status page.
  *
  * The process starts as root and changes to the user of httpd's children itself, after it has read all it needs and before it
  * opens the files that settings name. It cannot do so here, before exec: a process that changed its user is protected from
@@ -12,6 +13,7 @@
  */
 
 #include "log_codes.h"
+#include "metrics.h"
 #include "mod_usp_s3.h"
 
 #include <dlfcn.h>
@@ -110,6 +112,7 @@ static void append_configuration(buffer *to, int is_test)
     append_number(to, (long)ap_unixd_config.group_id);
     append(to, ap_unixd_config.user_name ? ap_unixd_config.user_name : "");
     append(to, ap_unixd_config.chroot_dir ? ap_unixd_config.chroot_dir : "");
+    append(to, !is_test && usp_s3_is_recording() ? "list buckets" : "");
     append_directives(to, ap_conftree, 0);
 }
 
@@ -312,9 +315,8 @@ static void log_line(server_rec *server, int is_test, int level, const char *lin
  * A finding has five fields: error or warning, file, line, code, text. Returns the number of errors. The error log shows the
  * level of a line, the terminal does not.
  */
-static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const buffer *output)
+static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const char *field, const char *end)
 {
-    const char *field = output->bytes, *end = output->bytes + output->length - sizeof(END_MARK);
     int errors = 0;
 
     while (field < end) {
@@ -350,8 +352,14 @@ static int check(apr_pool_t *pool, server_rec *server, int is_test)
     if ((error = run_check(pool, &configuration, &output)))
         log_line(server, is_test, APLOG_WARNING,
                  apr_pstrcat(pool, USP_S3_LOGNO(USP_S3_CODE_NOT_CHECKED) "could not check the S3 settings: ", error, NULL));
-    else
-        errors = log_findings(pool, server, is_test, &output);
+    else {
+        const char *end = output.bytes + output.length - sizeof(END_MARK);
+        apr_size_t length = strlen(output.bytes); /* of the list of buckets, the first field */
+
+        if (length)
+            usp_s3_store_configured_buckets(output.bytes);
+        errors = log_findings(pool, server, is_test, output.bytes + length + 1, end);
+    }
     free(output.bytes);
     memset(configuration.bytes, 0, configuration.length);
     return errors;

@@ -70,31 +70,17 @@ typedef struct {
 /* Microseconds of a clock that is never set. */
 apr_uint64_t usp_s3_monotonic_time(void);
 
-/* ---------------------------------------------------------------- shared_metrics.c */
+/* ---------------------------------------------------------------- shared_memory.c */
 
-void usp_s3_register_shared_metrics(void);
+void usp_s3_register_shared_memory(void);
 
 /* Whether exchanges are recorded. */
 int usp_s3_is_recording(void);
 
+/* ---------------------------------------------------------------- shared_metrics.c */
+
 /* Record an exchange that has ended in shared memory. Never fails: an exchange that cannot be recorded is dropped. */
 void usp_s3_record_exchange(const usp_s3_exchange *exchange);
-
-void usp_s3_add_to_totals(usp_s3_totals *totals, const usp_s3_exchange *exchange);
-
-/*
- * A slot in shared memory, in which a process of mod_wsgi's daemon mode leaves the totals of the gateway's request. The token
- * of this size, without a NUL, names it; it is all zeros if exchanges are not recorded, or if no slot is free.
- */
-#define USP_S3_TOKEN_SIZE 24
-void usp_s3_open_slot(char *token);
-/* Take the totals out of a slot, and free it. Returns whether there was an exchange. */
-int usp_s3_close_slot(const char *token, usp_s3_totals *totals);
-/* The number of open slots: requests that the gateway handles now. */
-int usp_s3_count_open_slots(void);
-
-/* Add an exchange to a slot, unless it was freed meanwhile. */
-void usp_s3_add_to_slot(const char *token, const usp_s3_exchange *exchange);
 
 /* The upper bounds of the histograms' buckets in microseconds; one more bucket has no bound. */
 #define USP_S3_TIME_BOUNDS 16
@@ -118,12 +104,33 @@ typedef struct {
 #define USP_S3_RESERVED_OUTCOMES 8
 #define USP_S3_OTHER_CODE "(other)"
 
+/* Whose fault it is that an exchange has failed. */
+typedef enum { USP_S3_NO_FAULT, USP_S3_FAULT, USP_S3_DENIED, USP_S3_FAULT_OF_CLIENT, USP_S3_FAULTS } usp_s3_fault;
+
+/* That of a code. */
+usp_s3_fault usp_s3_fault_of(const char *error);
+
+/* What is known of each minute: exchanges by fault, and these. */
+enum { USP_S3_MINUTE_BYTES = USP_S3_FAULTS, USP_S3_MINUTE_FIRST_BYTES, USP_S3_MINUTE_FIRST_BYTE_SUM, USP_S3_MINUTE_VALUES };
+#define USP_S3_HOUR 60
+#define USP_S3_MINUTES 64
+#define USP_S3_MINUTE_IS_CLAIMED ((apr_uint64_t)1 << 63)
+
+/* The counters at the beginning of a minute: its number by the monotonic clock, which is never set, from 1. */
+typedef struct {
+    apr_uint64_t number, values[USP_S3_MINUTE_VALUES];
+} usp_s3_minute;
+
 /* The metrics of a bucket for one way in. The last outcome counts all that have no entry of their own. */
 typedef struct {
     usp_s3_outcome outcomes[USP_S3_MAX_OUTCOMES + 1];
-    apr_uint64_t counters[USP_S3_COUNTERS];
+    apr_uint64_t counters[USP_S3_COUNTERS], failures[USP_S3_FAULTS];
     usp_s3_histogram first_byte, duration;
+    usp_s3_minute minutes[USP_S3_MINUTES];
 } usp_s3_way_metrics;
+
+/* values[0] is the minute of 59 minutes ago, values[59] this one. */
+void usp_s3_get_last_hour(const usp_s3_way_metrics *metrics, apr_uint64_t values[USP_S3_HOUR][USP_S3_MINUTE_VALUES]);
 
 /* The metrics of a bucket. */
 typedef struct {
@@ -139,6 +146,10 @@ typedef struct {
  */
 const usp_s3_bucket_metrics *usp_s3_get_bucket_metrics(int number, int *is_overflow);
 
+/* The entry of a number as usp_s3_get_bucket_number returns it, NULL if there is none. */
+const usp_s3_bucket_metrics *usp_s3_get_bucket_entry(int number);
+int usp_s3_get_bucket_number(const usp_s3_bucket_metrics *entry);
+
 /* Whether an outcome has an entry. */
 int usp_s3_is_outcome_used(const usp_s3_outcome *outcome);
 
@@ -150,6 +161,8 @@ typedef struct {
     char name[USP_S3_IDENTITY_SIZE];
     apr_uint64_t expires; /* unix time of those that were obtained last; 0: no known expiration, or there were none yet */
     apr_uint64_t successes, failures;
+    apr_uint64_t refreshed_at, failed_at; /* unix times of the last ones */
+    unsigned is_failing;                  /* the last refresh, by any process, has failed */
 } usp_s3_identity_metrics;
 
 /* Record that a process has refreshed credentials, or has failed to. */
@@ -157,6 +170,74 @@ void usp_s3_record_refresh(const char *identity, apr_uint64_t expires, int is_su
 
 /* As usp_s3_get_bucket_metrics. */
 const usp_s3_identity_metrics *usp_s3_get_identity_metrics(int number);
+
+/* ---------------------------------------------------------------- request_slots.c */
+
+void usp_s3_add_to_totals(usp_s3_totals *totals, const usp_s3_exchange *exchange);
+
+/*
+ * A slot in shared memory, in which a process of mod_wsgi's daemon mode leaves the totals of the gateway's request. The token
+ * of this size, without a NUL, names it; it is all zeros if exchanges are not recorded, or if no slot is free.
+ */
+#define USP_S3_TOKEN_SIZE 24
+void usp_s3_open_slot(char *token);
+/* Take the totals out of a slot, and free it. Returns whether there was an exchange. */
+int usp_s3_close_slot(const char *token, usp_s3_totals *totals);
+/* The number of open slots: requests that the gateway handles now. */
+int usp_s3_count_open_slots(void);
+
+/* Add an exchange to a slot, unless it was freed meanwhile. */
+void usp_s3_add_to_slot(const char *token, const usp_s3_exchange *exchange);
+
+/* ---------------------------------------------------------------- processes.c */
+
+typedef enum { USP_S3_HTTPD_CHILD, USP_S3_DAEMON } usp_s3_process_kind;
+
+/* A process that can serve requests. */
+typedef struct {
+    pid_t pid; /* 0: a free entry */
+    usp_s3_process_kind kind;
+    unsigned generation;     /* of its configuration */
+    apr_uint64_t started_at; /* unix time */
+} usp_s3_process;
+
+/* Called by the parent at a start or restart. */
+void usp_s3_begin_generation(void);
+
+/* Called by a process, once or more often. */
+void usp_s3_register_process(usp_s3_process_kind kind);
+
+/* As usp_s3_get_bucket_metrics, for processes that have not ended. *is_current: of the configuration of the last restart. */
+int usp_s3_get_process(int number, usp_s3_process *process, int *is_current);
+
+/* Unix time of the start of httpd. */
+apr_uint64_t usp_s3_started_at(void);
+
+/* ---------------------------------------------------------------- failures.c */
+
+/* How many failed exchanges of a bucket are kept, and the bytes of each. */
+#define USP_S3_MAX_FAILURES 8
+#define USP_S3_FAILURE_SIZE 8192
+
+/*
+ * Keep a failed exchange of a bucket. The oldest of the reason with the most failures makes place, so that a frequent one does
+ * not hide the others. kind: a number of the reason. Never fails: what cannot be kept is dropped.
+ */
+void usp_s3_record_failure(const char *host, const char *bucket, usp_s3_way way, unsigned kind, const char *bytes,
+                           apr_size_t length);
+
+/* Call a function for each failure that is kept: number identifies it in its bucket. It returns whether to go on. */
+typedef int usp_s3_failure_callback(void *context, const char *host, const char *bucket, usp_s3_way way, int bucket_number,
+                                    unsigned number, const char *bytes, apr_size_t length);
+void usp_s3_for_each_failure(usp_s3_failure_callback *callback, void *context);
+
+/* ---------------------------------------------------------------- configured_buckets.c */
+
+/* Keep the list of configured buckets, in the form of configtest/configured_buckets.py. */
+void usp_s3_store_configured_buckets(const char *text);
+
+/* The list, allocated by malloc, or NULL if there is none. */
+char *usp_s3_copy_configured_buckets(void);
 
 /* ---------------------------------------------------------------- access_log.c */
 

@@ -168,6 +168,7 @@ static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balanc
         record_exchange(r, request);
         return status;
     }
+    request->signed_url = *url;
     if (r->main && !r->kept_body && !usp_s3_client_has_body(r)) {
         /* Otherwise mod_proxy would close the connection to S3 after each subrequest. */
         r->kept_body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
@@ -641,7 +642,7 @@ static void register_hooks(apr_pool_t *pool)
     usp_s3_register_body_guard();
     usp_s3_register_head_length();
     usp_s3_register_configtest();
-    usp_s3_register_shared_metrics();
+    usp_s3_register_shared_memory();
     usp_s3_register_access_log();
     /* Runs before the filters of other modules. */
     response_filter_handle = ap_register_output_filter("USP_S3_RESPONSE", response_filter, NULL, AP_FTYPE_RESOURCE - 1);

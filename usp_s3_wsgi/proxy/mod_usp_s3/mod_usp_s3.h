@@ -82,6 +82,7 @@ typedef struct {
     int initial_status;         /* r->status before: 200, or the error that this ErrorDocument is for */
     int attempt;                /* from 1; more if a balancer tries its next member */
     const char *url;            /* mod_proxy's own URL, without the signature */
+    const char *signed_url;     /* the URL with the signature, if it is in the query; NULL before it is signed */
     const char *host;           /* the Host header, which is signed */
     const char *server_name;    /* the host without port, for TLS */
     int are_fields_overridden;  /* r->hostname and r->log have values for mod_proxy; the next two are the client's */

@@ -364,12 +364,13 @@ int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status)
     if (!Py_IsInitialized())
         return HTTP_BAD_GATEWAY;
     enter_python();
-    result = PyObject_CallFunction(explain_error_callback, "(NNNN)(iy#N)(id)(LLL)",
+    result = PyObject_CallFunction(explain_error_callback, "(NNNN)(iy#N)(id)(LLL)(NN)",
                                    to_str_or_none(request->settings.section_url), to_pairs(request->settings.variables),
                                    to_str(r->method), to_str(request->url), s3_status,
                                    request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
                                    to_header_dict(r), request->attempt, seconds_since(r), (long long)request->signed_at,
-                                   (long long)request->state_version, (long long)usp_s3_get_accepted_version(request));
+                                   (long long)request->state_version, (long long)usp_s3_get_accepted_version(request),
+                                   to_str_or_none(request->signed_url), to_str_or_none(apr_table_get(r->headers_in, "Range")));
     status = result ? parse_client_response(r, request, result) : 0;
     if (!status)
         status = log_internal_error(r, request);
@@ -408,8 +409,10 @@ void usp_s3_log_failure(request_rec *r, signed_request *request, const char *kin
     if (!Py_IsInitialized())
         return;
     enter_python();
-    result = PyObject_CallFunction(describe_failure_callback, "(NN)NN(id)", to_str(r->method), to_str(request->url),
-                                   to_str(kind), to_str(message), request->attempt, seconds_since(r));
+    result = PyObject_CallFunction(describe_failure_callback, "(NN)NN(id)(NN)", to_str(r->method), to_str(request->url),
+                                   to_str(kind), to_str(message), request->attempt, seconds_since(r),
+                                   to_str(request->bucket ? request->bucket : ""),
+                                   to_str_or_none(apr_table_get(r->headers_in, "Range")));
     /* (code, line or None) */
     if (!result || !PyArg_ParseTuple(result, "UO", &code, &text) || !(request->error_code = copy_str(r->pool, code))
         || (text != Py_None && !(line = copy_str(r->pool, text))))
@@ -633,7 +636,13 @@ static PyMethodDef methods[] = {
     {"record_exchange", (PyCFunction)(void (*)(void))usp_s3_py_record_exchange, METH_FASTCALL,
      "Record an exchange of the gateway with S3 that has ended."},
     {"record_refresh", usp_s3_py_record_refresh, METH_VARARGS, "Record that credentials were refreshed, or could not be."},
+    {"record_failure", usp_s3_py_record_failure, METH_VARARGS, "Keep a failed exchange with S3."},
+    {"register_daemon", usp_s3_py_register_daemon, METH_NOARGS, "Add this process to the list of processes."},
     {"read_metrics", usp_s3_py_read_metrics, METH_NOARGS, "Return what all processes have recorded."},
+    {"read_last_hour", usp_s3_py_read_last_hour, METH_VARARGS, "Return the exchanges of each minute of the last hour."},
+    {"read_failures", usp_s3_py_read_failures, METH_NOARGS, "Return the last failed exchanges of each bucket."},
+    {"read_processes", usp_s3_py_read_processes, METH_NOARGS, "Return the processes that can serve requests."},
+    {"read_configured_buckets", usp_s3_py_read_configured_buckets, METH_NOARGS, "Return the list of configured buckets."},
     {NULL, NULL, 0, NULL},
 };
 

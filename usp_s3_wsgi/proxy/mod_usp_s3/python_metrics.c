@@ -4,6 +4,8 @@
 
 #include "metrics.h"
 
+#include <stdlib.h>
+
 /* The arguments of record_exchange before the counters, as in _httpd.pyi. */
 enum { TOKEN, HOST, BUCKET, S3_STATUS, S3_CODE, REQUEST_ID, ERROR, FIRST_BYTE, DURATION, COUNTERS };
 
@@ -66,6 +68,34 @@ PyObject *usp_s3_py_record_refresh(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+/* record_failure(host, bucket, way, kind, data) */
+PyObject *usp_s3_py_record_failure(PyObject *self, PyObject *arguments)
+{
+    const char *host, *bucket, *data;
+    Py_ssize_t length;
+    unsigned kind;
+    int way;
+
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "ssiIy#", &host, &bucket, &way, &kind, &data, &length))
+        return NULL;
+    if (way < 0 || way >= USP_S3_WAYS || length > USP_S3_FAILURE_SIZE) {
+        PyErr_SetString(PyExc_ValueError, "no such way in, or too many bytes");
+        return NULL;
+    }
+    usp_s3_record_failure(host, bucket, way, kind, data, (apr_size_t)length);
+    Py_RETURN_NONE;
+}
+
+/* A process that is not one of httpd's children, which are registered already, is a daemon of mod_wsgi. */
+PyObject *usp_s3_py_register_daemon(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    usp_s3_register_process(USP_S3_DAEMON);
+    Py_RETURN_NONE;
+}
+
 /* ---------------------------------------------------------------- read */
 
 static PyObject *to_numbers(const apr_uint64_t *numbers, int count)
@@ -121,7 +151,7 @@ static PyObject *to_histogram(const usp_s3_histogram *histogram)
                          (unsigned long long)__atomic_load_n(&histogram->sum, __ATOMIC_RELAXED));
 }
 
-/* [(name, expires, successes, failures)] */
+/* [(name, expires, successes, failures, refreshed_at, failed_at, is_failing)] */
 static PyObject *to_identities(void)
 {
     PyObject *list = PyList_New(0);
@@ -129,9 +159,11 @@ static PyObject *to_identities(void)
     int i;
 
     for (i = 0; list && (entry = usp_s3_get_identity_metrics(i)); i++) {
-        PyObject *tuple = Py_BuildValue("(NKKK)", to_text(entry->name), __atomic_load_n(&entry->expires, __ATOMIC_RELAXED),
-                                        __atomic_load_n(&entry->successes, __ATOMIC_RELAXED),
-                                        __atomic_load_n(&entry->failures, __ATOMIC_RELAXED));
+        PyObject *tuple = Py_BuildValue(
+            "(NKKKKKN)", to_text(entry->name), __atomic_load_n(&entry->expires, __ATOMIC_RELAXED),
+            __atomic_load_n(&entry->successes, __ATOMIC_RELAXED), __atomic_load_n(&entry->failures, __ATOMIC_RELAXED),
+            __atomic_load_n(&entry->refreshed_at, __ATOMIC_RELAXED), __atomic_load_n(&entry->failed_at, __ATOMIC_RELAXED),
+            PyBool_FromLong(__atomic_load_n(&entry->is_failing, __ATOMIC_RELAXED)));
 
         if (!tuple || PyList_Append(list, tuple) < 0)
             Py_CLEAR(list);
@@ -141,9 +173,10 @@ static PyObject *to_identities(void)
 }
 
 /*
- * {"requests": the gateway's now, "counters": names, "time_bounds": bounds, "credentials": identities,
- *  "buckets": [(host, bucket, way, outcomes, counters, first_byte, duration)]}, only of ways in with an exchange. The bucket is
- * None for all without an entry of their own.
+ * {"started_at": unix time, "requests": the gateway's now, "counters": names, "time_bounds": bounds, "credentials": identities,
+ *  "buckets": [(host, bucket, way, outcomes, counters, first_byte, duration, number, faults)]}, only of ways in with an exchange.
+ * The bucket is None for all without an entry of their own; its number is that of its entry. faults: exchanges without one, with
+ * one of this server or of S3, denied ones, those of clients.
  */
 PyObject *usp_s3_py_read_metrics(PyObject *self, PyObject *unused)
 {
@@ -173,15 +206,102 @@ PyObject *usp_s3_py_read_metrics(PyObject *self, PyObject *unused)
                 Py_DECREF(outcomes);
                 continue;
             }
-            tuple = Py_BuildValue("(NNsNNNN)", to_text(bucket->host),
+            tuple = Py_BuildValue("(NNsNNNNiN)", to_text(bucket->host),
                                   is_overflow ? Py_NewRef(Py_None) : to_text(bucket->bucket), ways[way], outcomes,
                                   to_numbers(metrics->counters, USP_S3_COUNTERS), to_histogram(&metrics->first_byte),
-                                  to_histogram(&metrics->duration));
+                                  to_histogram(&metrics->duration), usp_s3_get_bucket_number(bucket),
+                                  to_numbers(metrics->failures, USP_S3_FAULTS));
             if (!tuple || PyList_Append(list, tuple) < 0)
                 Py_CLEAR(list);
             Py_XDECREF(tuple);
         }
     }
-    return Py_BuildValue("{sisNsNsNsN}", "requests", usp_s3_count_open_slots(), "credentials", to_identities(), "counters",
-                         counters, "time_bounds", to_numbers(usp_s3_time_bounds, USP_S3_TIME_BOUNDS), "buckets", list);
+    return Py_BuildValue("{sKsisNsNsNsN}", "started_at", usp_s3_started_at(), "requests", usp_s3_count_open_slots(),
+                         "credentials", to_identities(), "counters", counters, "time_bounds",
+                         to_numbers(usp_s3_time_bounds, USP_S3_TIME_BOUNDS), "buckets", list);
+}
+
+/* read_last_hour(number, way): 60 tuples, the last one of this minute: faults as above, bytes, first bytes and their sum in us. */
+PyObject *usp_s3_py_read_last_hour(PyObject *self, PyObject *arguments)
+{
+    apr_uint64_t values[USP_S3_HOUR][USP_S3_MINUTE_VALUES];
+    const usp_s3_bucket_metrics *bucket;
+    PyObject *list;
+    int number, way, i;
+
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "ii", &number, &way))
+        return NULL;
+    if (way < 0 || way >= USP_S3_WAYS || !(bucket = usp_s3_get_bucket_entry(number))) {
+        PyErr_SetString(PyExc_ValueError, "no such bucket or way in");
+        return NULL;
+    }
+    usp_s3_get_last_hour(&bucket->ways[way], values);
+    list = PyList_New(USP_S3_HOUR);
+    for (i = 0; list && i < USP_S3_HOUR; i++) {
+        PyObject *minute = to_numbers(values[i], USP_S3_MINUTE_VALUES);
+
+        if (!minute)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, minute);
+    }
+    return list;
+}
+
+static int append_failure(void *list, const char *host, const char *bucket, usp_s3_way way, int bucket_number, unsigned number,
+                          const char *bytes, apr_size_t length)
+{
+    PyObject *tuple = Py_BuildValue("(NNiiIy#)", to_text(host), to_text(bucket), way, bucket_number, number, bytes,
+                                    (Py_ssize_t)length);
+    int result = tuple ? PyList_Append(list, tuple) : -1;
+
+    Py_XDECREF(tuple);
+    return result == 0;
+}
+
+/* [(host, bucket, way, number of the bucket, number of the failure, data)] */
+PyObject *usp_s3_py_read_failures(PyObject *self, PyObject *unused)
+{
+    PyObject *list = PyList_New(0);
+
+    (void)self;
+    (void)unused;
+    if (list)
+        usp_s3_for_each_failure(append_failure, list);
+    if (PyErr_Occurred())
+        Py_CLEAR(list);
+    return list;
+}
+
+/* [(pid, is_daemon, started_at, is_current)] */
+PyObject *usp_s3_py_read_processes(PyObject *self, PyObject *unused)
+{
+    PyObject *list = PyList_New(0);
+    usp_s3_process process;
+    int i, is_current;
+
+    (void)self;
+    (void)unused;
+    for (i = 0; list && usp_s3_get_process(i, &process, &is_current); i++) {
+        PyObject *tuple = Py_BuildValue("(iNKN)", (int)process.pid, PyBool_FromLong(process.kind == USP_S3_DAEMON),
+                                        process.started_at, PyBool_FromLong(is_current));
+
+        if (!tuple || PyList_Append(list, tuple) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(tuple);
+    }
+    return list;
+}
+
+/* The list of configtest/configured_buckets.py as a str, None if there is none. */
+PyObject *usp_s3_py_read_configured_buckets(PyObject *self, PyObject *unused)
+{
+    char *text = usp_s3_copy_configured_buckets();
+    PyObject *result = text ? to_text(text) : Py_NewRef(Py_None);
+
+    (void)self;
+    (void)unused;
+    free(text);
+    return result;
 }
