@@ -99,6 +99,8 @@ def test_with_the_extension_proxy_sections_sign(
         f'  Define USP_S3_ACCESS "{share}/usp_s3_access.py"',
         f'  Include "{share}/proxy.conf"',
         f'  Define USP_S3_METRICS "{share}/usp_s3_metrics.wsgi"',
+        f'  Define USP_S3_STATUS "{share}/usp_s3_status.wsgi"',
+        f'  Define USP_S3_HEALTH "{share}/usp_s3_health.wsgi"',
         f'  Include "{share}/metrics.conf"',
         "</IfModule>",
     ]

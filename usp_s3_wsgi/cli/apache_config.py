@@ -78,6 +78,8 @@ _SIGNER = """\
   Define USP_S3_ACCESS "{share}/usp_s3_access.py"
   Include "{share}/proxy.conf"
   Define USP_S3_METRICS "{share}/usp_s3_metrics.wsgi"
+  Define USP_S3_STATUS "{share}/usp_s3_status.wsgi"
+  Define USP_S3_HEALTH "{share}/usp_s3_health.wsgi"
   Include "{share}/metrics.conf"
 </IfModule>
 """

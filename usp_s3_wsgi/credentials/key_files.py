@@ -14,7 +14,7 @@ from usp_s3_wsgi.observability import error_log
 #: Bytes. More than any key or token has: a wrong path must not read a whole film into memory.
 _MAX_SIZE = 65_536
 #: A file that was modified less than this many seconds ago may still be written.
-_SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 1.0
 
 
 class KeyFileCache:
@@ -44,7 +44,7 @@ class KeyFileCache:
             status = os.stat(path)
             version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if cached is None or (
-                cached[0] != version and (allow_unsettled or not 0 <= time.time() - status.st_mtime < _SETTLE_SECONDS)
+                cached[0] != version and (allow_unsettled or not 0 <= time.time() - status.st_mtime < SETTLE_SECONDS)
             ):
                 cached = (version, read_key(path))
                 with self._lock:

@@ -110,8 +110,13 @@ typedef enum { USP_S3_NO_FAULT, USP_S3_FAULT, USP_S3_DENIED, USP_S3_FAULT_OF_CLI
 /* That of a code. */
 usp_s3_fault usp_s3_fault_of(const char *error);
 
-/* What is known of each minute: exchanges by fault, and these. */
-enum { USP_S3_MINUTE_BYTES = USP_S3_FAULTS, USP_S3_MINUTE_FIRST_BYTES, USP_S3_MINUTE_FIRST_BYTE_SUM, USP_S3_MINUTE_VALUES };
+/* What is known of each minute: exchanges by fault, some of the counters, and first bytes with their sum. */
+enum {
+    USP_S3_MINUTE_COUNTERS = USP_S3_FAULTS,
+    USP_S3_MINUTE_FIRST_BYTES = USP_S3_MINUTE_COUNTERS + 4,
+    USP_S3_MINUTE_FIRST_BYTE_SUM,
+    USP_S3_MINUTE_VALUES
+};
 #define USP_S3_HOUR 60
 #define USP_S3_MINUTES 64
 #define USP_S3_MINUTE_IS_CLAIMED ((apr_uint64_t)1 << 63)
@@ -226,7 +231,10 @@ apr_uint64_t usp_s3_started_at(void);
 void usp_s3_record_failure(const char *host, const char *bucket, usp_s3_way way, unsigned kind, const char *bytes,
                            apr_size_t length);
 
-/* Call a function for each failure that is kept: number identifies it in its bucket. It returns whether to go on. */
+/*
+ * Call a function for each failure that is kept: number identifies it in its bucket. It returns whether to go on. bucket: NULL
+ * for those of all buckets without an entry of their own.
+ */
 typedef int usp_s3_failure_callback(void *context, const char *host, const char *bucket, usp_s3_way way, int bucket_number,
                                     unsigned number, const char *bytes, apr_size_t length);
 void usp_s3_for_each_failure(usp_s3_failure_callback *callback, void *context);

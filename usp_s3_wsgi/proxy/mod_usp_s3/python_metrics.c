@@ -221,7 +221,10 @@ PyObject *usp_s3_py_read_metrics(PyObject *self, PyObject *unused)
                          to_numbers(usp_s3_time_bounds, USP_S3_TIME_BOUNDS), "buckets", list);
 }
 
-/* read_last_hour(number, way): 60 tuples, the last one of this minute: faults as above, bytes, first bytes and their sum in us. */
+/*
+ * read_last_hour(number, way): 60 tuples, the last one of this minute: faults as above, bytes, attempts, corrections of the clock
+ * and of the region, first bytes and their sum in microseconds.
+ */
 PyObject *usp_s3_py_read_last_hour(PyObject *self, PyObject *arguments)
 {
     apr_uint64_t values[USP_S3_HOUR][USP_S3_MINUTE_VALUES];
@@ -252,7 +255,7 @@ PyObject *usp_s3_py_read_last_hour(PyObject *self, PyObject *arguments)
 static int append_failure(void *list, const char *host, const char *bucket, usp_s3_way way, int bucket_number, unsigned number,
                           const char *bytes, apr_size_t length)
 {
-    PyObject *tuple = Py_BuildValue("(NNiiIy#)", to_text(host), to_text(bucket), way, bucket_number, number, bytes,
+    PyObject *tuple = Py_BuildValue("(NNiiIy#)", to_text(host), bucket ? to_text(bucket) : Py_NewRef(Py_None), way, bucket_number, number, bytes,
                                     (Py_ssize_t)length);
     int result = tuple ? PyList_Append(list, tuple) : -1;
 
@@ -260,7 +263,7 @@ static int append_failure(void *list, const char *host, const char *bucket, usp_
     return result == 0;
 }
 
-/* [(host, bucket, way, number of the bucket, number of the failure, data)] */
+/* [(host, bucket, way, number of the bucket, number of the failure, data)]; the bucket is None as in read_metrics. */
 PyObject *usp_s3_py_read_failures(PyObject *self, PyObject *unused)
 {
     PyObject *list = PyList_New(0);

@@ -119,6 +119,14 @@ static apr_uint64_t load(const apr_uint64_t *number)
     return __atomic_load_n(number, __ATOMIC_RELAXED);
 }
 
+/* The counters of each minute, in the order of read_last_hour. */
+static const int minute_counters[USP_S3_MINUTE_FIRST_BYTES - USP_S3_MINUTE_COUNTERS] = {
+    USP_S3_BODY_BYTES,
+    USP_S3_ATTEMPTS,
+    USP_S3_CLOCK_CORRECTIONS,
+    USP_S3_REGION_CORRECTIONS,
+};
+
 static void take_values(const usp_s3_way_metrics *metrics, apr_uint64_t *values)
 {
     int i;
@@ -126,7 +134,8 @@ static void take_values(const usp_s3_way_metrics *metrics, apr_uint64_t *values)
     memset(values, 0, USP_S3_MINUTE_VALUES * sizeof(*values));
     for (i = 0; i < USP_S3_FAULTS; i++)
         values[i] = load(&metrics->failures[i]);
-    values[USP_S3_MINUTE_BYTES] = load(&metrics->counters[USP_S3_BODY_BYTES]);
+    for (i = 0; i < (int)(sizeof(minute_counters) / sizeof(*minute_counters)); i++)
+        values[USP_S3_MINUTE_COUNTERS + i] = load(&metrics->counters[minute_counters[i]]);
     for (i = 0; i <= USP_S3_TIME_BOUNDS; i++)
         values[USP_S3_MINUTE_FIRST_BYTES] += load(&metrics->first_byte.counts[i]);
     values[USP_S3_MINUTE_FIRST_BYTE_SUM] = load(&metrics->first_byte.sum);

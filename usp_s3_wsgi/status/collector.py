@@ -1,0 +1,144 @@
+"""Puts together what the configuration says and what the processes have recorded: the snapshot for page and JSON."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+from usp_s3_wsgi import __version__
+from usp_s3_wsgi.status import readiness, recorded
+from usp_s3_wsgi.status.explanations import Explanations
+from usp_s3_wsgi.status.recorded import Key, MinuteValues, RecordedBucket, RecordedExchanges
+from usp_s3_wsgi.status.snapshot import (
+    Attempt,
+    Bucket,
+    Failure,
+    Health,
+    Identity,
+    Mount,
+    Readiness,
+    Snapshot,
+    Totals,
+)
+
+#: The page shows so many buckets: a person reads the first ones, and finds others by the filter.
+MAX_BUCKETS = 300
+#: Minutes that decide how a bucket is doing.
+RECENT = 5
+_NO_EXCHANGES = RecordedExchanges(
+    Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), tuple([MinuteValues(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)] * 60)
+)
+_ORDER = (Health.FAILING, Health.DEGRADED, Health.OK, Health.IDLE)
+
+
+def take(module: ModuleType, explanations: Explanations) -> Snapshot:
+    """Return the snapshot of now. ``module``: usp_s3_module, as ``recorder.load_module`` returns it."""
+    now, state, configuration = time.time(), recorded.read(module), recorded.read_configuration(module)
+    identities = {identity.name: identity for identity in state.identities}
+    mounts: dict[Key, list[RecordedBucket]] = defaultdict(list)
+    for mount in configuration.buckets:
+        mounts[mount.key].append(mount)
+    failures = _failures(module, explanations)
+    keys = dict.fromkeys([*state.exchanges, *mounts])
+    buckets = [
+        _bucket(f"b{number}", key, mounts[key], state.exchanges.get(key, _NO_EXCHANGES), failures, identities, now)
+        for number, key in enumerate(keys)
+    ]
+    buckets.sort(key=lambda bucket: (_ORDER.index(bucket.health), -bucket.totals.exchanges, bucket.name))
+    return Snapshot(
+        time=now,
+        health=min((bucket.health for bucket in buckets), key=_ORDER.index, default=Health.IDLE),
+        version=__version__,
+        python=platform.python_version(),
+        started_at=state.started_at,
+        gateway_requests=state.gateway_requests,
+        processes=state.processes,
+        buckets=tuple(buckets[:MAX_BUCKETS]),
+        omitted_buckets=max(0, len(buckets) - MAX_BUCKETS) + configuration.omitted,
+        is_complete=configuration.is_known,
+        identities=state.identities,
+    )
+
+
+def _failures(module: ModuleType, explanations: Explanations) -> dict[Key, list[Failure]]:
+    found: dict[Key, list[Failure]] = defaultdict(list)
+    for key, failure_id, fields in recorded.read_failures(module):
+        found[key].append(_failure(failure_id, fields, explanations))
+    for failures in found.values():
+        failures.sort(key=lambda failure: failure.time, reverse=True)
+    return found
+
+
+def _failure(failure_id: str, fields: dict[str, Any], explanations: Explanations) -> Failure:
+    fields["attempts"] = tuple(Attempt(**attempt) for attempt in fields["attempts"])
+    return Failure(id=failure_id, explanation=explanations.of(fields["error"], fields["s3_code"]), **fields)
+
+
+def _bucket(
+    bucket_id: str,
+    key: Key,
+    mounts: list[RecordedBucket],
+    exchanges: RecordedExchanges,
+    failures: dict[Key, list[Failure]],
+    identities: dict[str, Identity],
+    now: float,
+) -> Bucket:
+    own_failures = failures.get(key, [])
+    ready = readiness.of_bucket(mounts, identities, now)
+    health, summary = _assess(ready, exchanges.hour, own_failures)
+    return Bucket(
+        id=bucket_id,
+        way=key.way,
+        name=key.bucket,
+        host=key.host,
+        health=health,
+        summary=summary,
+        readiness=ready,
+        mounts=tuple(_mount(mount) for mount in mounts),
+        identity=next((mount.identity for mount in mounts if mount.identity), ""),
+        totals=exchanges.totals,
+        minutes=recorded.minutes(exchanges.hour, now),
+        failures=tuple(own_failures),
+    )
+
+
+def _mount(mount: RecordedBucket) -> Mount:
+    path = f"{mount.path} (S3FallbackURL)" if mount.is_fallback else mount.path
+    return Mount(path, f"{mount.file}:{mount.line}", mount.settings)
+
+
+def _assess(ready: Readiness, hour: tuple[MinuteValues, ...], failures: Iterable[Failure]) -> tuple[Health, str]:
+    """Return how a bucket is doing, and one sentence about what is wrong; empty if nothing is."""
+    recent = [sum(values) for values in zip(*hour[-RECENT:], strict=True)]
+    successes, faults, denials, client_errors, *_ = recent
+    exchanges = successes + faults + denials + client_errors
+    if not ready.is_ready:
+        return Health.FAILING, f"Requests cannot be signed. {ready.reason}."
+    if faults:
+        reason = _reason(next((failure for failure in failures if not failure.is_client_error), None))
+        if faults == exchanges:
+            return Health.FAILING, f"All requests of the last {RECENT} minutes failed{reason}."
+        return Health.DEGRADED, f"{faults} of {exchanges} requests of the last {RECENT} minutes failed{reason}."
+    if denials and denials == exchanges:
+        reason = _reason(next((failure for failure in failures if failure.error == "USPS30303"), None))
+        return Health.DEGRADED, f"S3 denied all requests of the last {RECENT} minutes{reason}."
+    if any(values.clock_corrections for values in hour):
+        text = "This server's clock, or S3's, is wrong: requests are signed with S3's time. Set the clock (NTP)."
+        return Health.DEGRADED, text
+    if any(values.region_corrections for values in hour):
+        return Health.DEGRADED, "S3Region is wrong: requests are signed for the region that S3 named. Set S3Region."
+    if ready.reason:
+        return Health.DEGRADED, f"{ready.reason}."
+    is_idle = not any(sum(values) for values in hour)
+    return (Health.IDLE if is_idle else Health.OK), ""
+
+
+def _reason(failure: Failure | None) -> str:
+    if failure is None:
+        return ""
+    text = failure.explanation.title or failure.message
+    return f": {text} ({failure.s3_code})" if failure.s3_code else f": {text}"

@@ -1,0 +1,47 @@
+"""The responses of the status page and the health checks: nothing of them may be cached, framed or guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+StartResponse = Callable[..., Any]
+_PHRASES = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+_HEADERS = (
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+)
+
+
+def respond(
+    environ: dict[str, Any],
+    start_response: StartResponse,
+    status: int,
+    content_type: str,
+    text: str,
+    headers: Iterable[tuple[str, str]] = (),
+) -> list[bytes]:
+    """Start a response, and return its body: none for HEAD. ``content_type``: without its charset, which is UTF-8."""
+    body = text.encode("utf-8", "backslashreplace")
+    own = [("Content-Type", f"{content_type}; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start_response(f"{status} {_PHRASES[status]}", [*own, *_HEADERS, *headers])
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def reject_other_methods(environ: dict[str, Any], start_response: StartResponse) -> list[bytes] | None:
+    """Return the response to a method that is neither GET nor HEAD, None for these."""
+    if environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
+        return None
+    allow = [("Allow", "GET, HEAD")]
+    return respond(environ, start_response, 405, "text/plain", "Only GET and HEAD are possible.\n", allow)
+
+
+def wants_json(environ: dict[str, Any]) -> bool:
+    """Whether the client asks for JSON: ``?format=json``, or an Accept header that names it."""
+    return "application/json" in environ.get("HTTP_ACCEPT", "") or has_parameter(environ, "format=json")
+
+
+def has_parameter(environ: dict[str, Any], parameter: str) -> bool:
+    """Whether the query has a parameter, exactly as it is written."""
+    return parameter in environ.get("QUERY_STRING", "").split("&")
