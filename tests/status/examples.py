@@ -229,7 +229,7 @@ def night() -> Snapshot:
     archive = bucket(
         "vod-archive", "vod-archive.s3.eu-west-1.amazonaws.com", Health.FAILING, wrong_key,
         id="proxy-vod-archive", way="proxy", failures=wrong_key_failures(),
-        summary="S3 rejects all signatures since 01:59 UTC (403 SignatureDoesNotMatch): the secret key is not the "
+        summary="S3 rejects all signatures since 02:00 UTC (403 SignatureDoesNotMatch): the secret key is not the "
         "one of this access key, or the request is changed on its way.",
         mounts=(
             Mount(
@@ -241,7 +241,8 @@ def night() -> Snapshot:
     )  # fmt: skip
     thumbnails = bucket(
         "thumbnails", "ceph.dc2.example.net:8443", Health.FAILING, skewed,
-        summary="This server's clock is 16 min ahead of S3's, and S3 rejects its signatures (403 RequestTimeTooSkewed).",
+        summary="This server's clock is 16 min ahead of S3's, and S3 rejects its signatures"
+        " (403 RequestTimeTooSkewed).",
         failures=tuple(
             failure(
                 700 - number, 3 + 11 * number, "USPS30305", 403, "RequestTimeTooSkewed", f"/films/{number}/poster.jpg",
@@ -327,7 +328,7 @@ def empty() -> Snapshot:
 #: What clients and S3 may send. A page must show each of them as a text, and must not change because of them.
 HOSTILE = (
     "<script>document.title='executed'</script>",
-    "\"><img src=x onerror=\"document.title='executed'\">",
+    '"><img src=x onerror="document.title=\'executed\'">',
     "' onmouseover='document.title=1' x='",
     "</script><script>document.title='executed'</script>",
     "</style></title><!--",
@@ -360,7 +361,10 @@ def hostile() -> Snapshot:
             text, text, (Health.FAILING, Health.DEGRADED)[number % 2], found.buckets[0].minutes,
             id=f"hostile-{number}", summary=text, readiness=Readiness(False, f"not ready: {text}"), identity=text,
             mounts=(Mount(text, text, ((text, text), ("S3SecretKey", "(set)"))),),
-            failures=(hostile_failure(text, number), replace(hostile_failure(text, 100 + number), is_client_error=True)),
+            failures=(
+                hostile_failure(text, number),
+                replace(hostile_failure(text, 100 + number), is_client_error=True),
+            ),
         )
         for number, text in enumerate(HOSTILE)
     ]  # fmt: skip
@@ -379,7 +383,11 @@ def many(count: int = 300) -> Snapshot:
     for number in range(count):
         health = (Health.FAILING, Health.DEGRADED, Health.OK, Health.OK)[min(3, number * 20 // count)]
         minutes = hour(
-            400 + number, 0.02, seed=number, failed=lambda minute: 0.1 * (minute % 5), slowed=lambda minute: 1 + minute % 4
+            400 + number,
+            0.02,
+            seed=number,
+            failed=lambda minute: 0.1 * (minute % 5),
+            slowed=lambda minute: 1 + minute % 4,
         )
         buckets.append(
             bucket(
@@ -390,7 +398,7 @@ def many(count: int = 300) -> Snapshot:
                     for mount in range(3)
                 ),
                 failures=tuple(
-                    failure(20 * number + other, 20 * other, "USPS30405", 503, "SlowDown", path, "S3 answered 503 " * 20)
+                    failure(20 * number + other, 20 * other, "USPS30405", 503, "SlowDown", path, "503 SlowDown; " * 20)
                     for other in range(20)
                 ),
             )

@@ -15,7 +15,7 @@ _LEAST = 3
 
 
 class Chart(NamedTuple):
-    """A chart. ``paths``: path data, the first is drawn first; empty if there is nothing to draw. ``text``: in words."""
+    """A chart. ``paths``: path data, drawn in this order; empty if there is nothing to draw. ``text``: in words."""
 
     paths: tuple[str, ...]
     maximum: str
@@ -34,7 +34,9 @@ class Hour(NamedTuple):
 
 def hour(minutes: Sequence[Minute]) -> Hour:
     """Return the sums of these minutes."""
-    timed = [(minute.first_byte_seconds, minute.exchanges) for minute in minutes if minute.first_byte_seconds is not None]
+    timed = [
+        (minute.first_byte_seconds, minute.exchanges) for minute in minutes if minute.first_byte_seconds is not None
+    ]
     weight = sum(exchanges for _, exchanges in timed)
     return Hour(
         sum(minute.exchanges for minute in minutes),
@@ -46,7 +48,7 @@ def hour(minutes: Sequence[Minute]) -> Hour:
 
 
 def exchanges(minutes: Sequence[Minute]) -> Chart:
-    """Return the exchanges of each minute: all of them, then client errors on failures, then failures, from the bottom."""
+    """Return the exchanges of each minute: all of them, then client errors on top of failures, then failures."""
     total, most = hour(minutes), max((minute.exchanges for minute in minutes), default=0)
     if not total.exchanges:
         return Chart((), "0", "No exchanges in the last hour.")
@@ -69,7 +71,7 @@ def _exchanges_in_words(minutes: Sequence[Minute], total: Hour, most: int) -> st
     failed = [minute for minute in minutes if minute.failures]
     if failed:
         first, last = words.minute(failed[0].start), words.minute(failed[-1].start)
-        text += f" Failures at {first}." if first == last else f" Failures from {first} to {last}."
+        text += f" Failures at {first}." if first == last else f" Failures from {first.removesuffix(' UTC')} to {last}."
     return text
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 class Row(NamedTuple):
     """A line of both texts, None where a text has no more lines.
 
-    ``ours``, ``theirs``: what both begin with, what differs, and what both end with. ``is_first``: the first difference.
+    ``ours``, ``theirs``: what both begin with, what differs, and what both end with. ``is_first``: whether
+    it is the first line that differs.
     """
 
     number: int

@@ -53,7 +53,7 @@ _LIMITS = (
     _Limits(0, 0, 0, 48, details=False),
     _Limits(0, 0, 0, 40, details=False, charts=False),
 )
-#: Bytes of the page without its list of buckets, at most; and what is kept back for each bucket that follows in the list.
+#: Bytes of the page without its list of buckets, at most; and what is kept back for each bucket that follows.
 _FRAME, _LEAST = 250_000, 1_100
 #: What a bucket may take at most: all that it has, unless it is hostile.
 _MOST = 40_000
@@ -81,12 +81,14 @@ def _bucket_list(snapshot: Snapshot, base: str) -> tuple[list[Markup], int]:
         share = left / (following + 1) * (4 if bucket.health in {Health.FAILING, Health.DEGRADED} else 1)
         allowed = min(share, left - following * _LEAST, _MOST)
         # A bucket is mostly as large as the one before: begin with its limits, or with the next larger ones.
-        for level in range(max(0, level - 1), len(_LIMITS)):
+        level = max(0, level - 1)
+        while True:
             item = template.render(bucket=bucket, limits=_LIMITS[level], base=base, now=snapshot.time)
             taken = len(item.encode())
-            if taken <= allowed:
+            if taken <= allowed or level == len(_LIMITS) - 1:
                 break
-        items.append(Markup(item))  # noqa: S704
+            level += 1
+        items.append(Markup(item))
         compact += not _LIMITS[level].charts
         left -= taken
     return items, compact
@@ -187,7 +189,7 @@ def _hash(source: str) -> str:
 
 
 _STYLE, _SCRIPT = _read("page.css"), _read("page.js")
-#: For the header Content-Security-Policy of each page. The icon of the page is a data: URL, and there is no other image.
+#: For the header Content-Security-Policy of each page. The icon is a data: URL, and there is no other image.
 CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; script-src {_hash(_SCRIPT)}; style-src {_hash(_STYLE)}; img-src data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -221,8 +223,8 @@ _environment.globals.update(
     errors_url=routes.errors,
     identity_health=words.health_of_identity,
     identity_state=words.state_of_identity,
-    script=Markup(_SCRIPT),  # noqa: S704
-    style=Markup(_STYLE),  # noqa: S704
+    script=Markup(_SCRIPT),
+    style=Markup(_STYLE),
     title_of=words.title_of,
     version=__version__,
     with_bucket=lambda bucket, failures: [(bucket, failure) for failure in failures],

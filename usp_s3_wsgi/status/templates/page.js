@@ -91,9 +91,18 @@
     }
     const before = document.getElementById("sentence").textContent;
     const focused = document.activeElement;
+    const { anchorNode, anchorOffset, focusNode, focusOffset, isCollapsed } = getSelection();
     update(main, next);
     filter();
+    // An element that was moved has lost the focus, and its text the selection.
     if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+    if (!isCollapsed && getSelection().isCollapsed && anchorNode.isConnected && focusNode.isConnected) {
+      try {
+        getSelection().setBaseAndExtent(anchorNode, anchorOffset, focusNode, focusOffset);
+      } catch {
+        // The text is shorter now.
+      }
+    }
     document.title = page.title;
     document.getElementById("icon").href = page.getElementById("icon").getAttribute("href");
     update(document.getElementById("updated"), page.getElementById("updated"));
