@@ -175,7 +175,8 @@ def files_below(root: Path, *names: str) -> set[str]:
 
 def content_of_wheel(module: Iterable[str]) -> set[str]:
     """What a wheel must contain; ``module``: the name of the compiled C module, if there is one."""
-    sources = {name for name in files_below(ROOT, "usp_s3_wsgi") if Path(name).suffix in {".py", ".pyi", ".typed"}}
+    suffixes = {".py", ".pyi", ".typed", ".html", ".css", ".js"}
+    sources = {name for name in files_below(ROOT, "usp_s3_wsgi") if Path(name).suffix in suffixes}
     shared = {Path(name).name for name in files_below(ROOT, "apache/scripts", "apache/include")}
     metadata = "METADATA RECORD WHEEL entry_points.txt top_level.txt licenses/LICENSE licenses/NOTICE".split()
     return {

@@ -41,7 +41,7 @@ required httpd | lock newest/httpd
 required - test lint coverage | lock newest/test
 # What the Debian package contains.
 required bench | lock bench --constraints tests/requirements/newest/test.txt
-required - aws metrics | lock package --constraints tests/requirements/newest/test.txt
+required - aws metrics status | lock package --constraints tests/requirements/newest/test.txt
 required sbom | lock sbom
 required image | lock image --constraints tests/requirements/newest/test.txt
 required docs | lock docs --constraints tests/requirements/newest/test.txt

@@ -25,7 +25,7 @@ def test_the_newest_entry_of_the_changelog_is_for_this_version() -> None:
 def test_the_documented_versions_are_those_in_the_packages() -> None:
     page = (ROOT / "docs" / "install.md").read_text()
     section = page[page.index("\n## Debian package\n") : page.index("\n## The official httpd image\n")]
-    for name in ("urllib3", "httptools", "requests", "botocore"):
+    for name in ("urllib3", "httptools", "jinja2", "requests", "botocore"):
         assert f"{name} {locked()[name]}" in " ".join(section.split())
 
 

@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "status": {"config", "credentials", "errors", "observability", "signing"},
     "configtest": {"config", "credentials", "errors", "proxy"},
     "cli": {"config", "configtest"},
+    "status": {"config", "credentials", "errors", "observability", "signing"},
 }
 #: The modules that may import a library, or a module of the standard library with a cost or a risk.
 MAY_USE: dict[str, set[str]] = {
@@ -45,6 +46,8 @@ MAY_USE: dict[str, set[str]] = {
     "requests": {"requests_auth"},
     "botocore": {"credentials.aws"},
     "prometheus_client": {"observability.metrics"},
+    "jinja2": {"status.page"},
+    "markupsafe": {"status.page"},
     "logging": {"credentials.aws"},
     "threading": {
         "credentials.aws",

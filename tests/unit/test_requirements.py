@@ -42,7 +42,7 @@ def locked_versions(*names: str) -> dict[str, list[Version]]:
         (["httpd"], ["newest/httpd"]),
         (["httpd"], ["lowest/httpd"]),
         (["", "test", "aws"], ["lowest/test"]),
-        (["", "aws"], ["package"]),
+        (["", "aws", "metrics", "status"], ["package"]),
         (["bench"], ["bench"]),
         (["servers"], ["servers"]),
         (["fuzz"], ["fuzz"]),
