@@ -14,6 +14,8 @@ from tests.httpd.server import WAIT, Httpd
 CONFIG = """
 UspS3Metrics On
 WSGIScriptAlias /usp-s3/metrics ${USP_S3_METRICS}
+WSGIScriptAlias /usp-s3/status ${USP_S3_STATUS}
+WSGIScriptAlias /usp-s3/health ${USP_S3_HEALTH}
 CustomLog json.log usp_s3_json
 CustomLog text.log usp_s3
 """
@@ -55,7 +57,7 @@ def log_lines(httpd: Httpd, count: int, path: str = "") -> list[dict[str, Any]]:
     while True:
         text = (httpd.root / "json.log").read_text("ascii")
         lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
-        lines = [line for line in lines if line["uri"].startswith(path) and line["uri"] != "/usp-s3/metrics"]
+        lines = [line for line in lines if line["uri"].startswith(path) and not line["uri"].startswith("/usp-s3/")]
         if len(lines) >= count:
             return lines[:count]
         assert time.monotonic() < deadline, text

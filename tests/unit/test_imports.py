@@ -34,7 +34,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": {"config", "credentials", "errors", "observability", "s3", "signing"},
     "application": {"gateway"},
     "requests_auth": {"config", "signing"},
-    "status": {"config", "credentials", "errors", "observability", "signing"},
     "configtest": {"config", "credentials", "errors", "proxy"},
     "cli": {"config", "configtest"},
     "status": {"config", "credentials", "errors", "observability", "signing"},

@@ -339,16 +339,18 @@ def describe_failure(
     kind: str,
     reason: str,
     attempt: tuple[int, float],
-    exchange: tuple[str, str | None] = ("", None),
+    exchange: tuple[str, str | None, str] = ("", None, ""),
 ) -> tuple[str, str | None]:
     """Return the code and the line for a failure that S3 did not explain, None if no line is to be logged.
 
     ``request``: method and URL. ``kind``: a key of ``_FAILURES``. ``reason``: a message of C. ``exchange``: the bucket,
-    and the Range header, None without.
+    the Range header, None without, and what mod_proxy or mod_ssl wrote to the error log, for the flight recorder.
     """
     failure, logged_attempt = _FAILURES[kind](reason), _attempt(*request, *attempt)
-    failed = _failed_request(logged_attempt, *exchange)
-    flight_recorder.record(failure, failed, [_sent_attempt(logged_attempt, failure)])
+    bucket, requested_range, cause = exchange
+    explained = type(failure)(f"{reason}: {cause}") if cause else failure
+    failed = _failed_request(logged_attempt, bucket, requested_range)
+    flight_recorder.record(explained, failed, [_sent_attempt(logged_attempt, explained)])
     line = error_log.format_failure(failure, logged_attempt)
     return failure.code, None if line is None else error_log.format_line(failure.code, line)
 

@@ -1,7 +1,6 @@
 """The status page and its JSON: a WSGI application (PEP 3333).
 
-Below its mount: nothing or ``/``, the page; ``/json``; ``/failures/ID``, a failed exchange of the flight recorder;
-``/errors``, what all codes mean. docs/status.md describes them.
+Below its mount: ``/json``, and the pages of :mod:`routes`. docs/status.md describes them.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from usp_s3_wsgi.observability import recorder
-from usp_s3_wsgi.status import collector, page
+from usp_s3_wsgi.status import collector, page, routes
 from usp_s3_wsgi.status.explanations import Explanations
 from usp_s3_wsgi.status.responses import StartResponse, reject_other_methods, respond
 
@@ -34,23 +34,28 @@ def make_application(errors: Path) -> Callable[[dict[str, Any], StartResponse], 
         if path == "/json":
             text = json.dumps(dataclasses.asdict(collector.take(module, explanations)), indent=1)
             return respond(environ, start_response, 200, "application/json", f"{text}\n")
-        status, text = 200, None
-        if path in {"", "/"}:
-            text = page.render(collector.take(module, explanations), base)
-        elif path == "/errors":
-            text = page.render_errors(explanations.by_code.values(), base)
-        elif path.startswith("/failures/"):
-            text = _render_failure(path.removeprefix("/failures/"), base)
-        if text is None:
-            status, text = 404, page.render_not_found(base)
-        return respond(environ, start_response, status, "text/html", text, _PAGE_HEADERS)
-
-    def _render_failure(failure_id: str, base: str) -> str | None:
-        assert module is not None
-        for bucket in collector.take(module, explanations).buckets:
-            for failure in bucket.failures:
-                if failure.id == failure_id:
-                    return page.render_failure(bucket, failure, base)
-        return None
+        html = _render(module, explanations, routes.find(path), base)
+        status = 404 if html is None else 200
+        html = page.render_not_found(base) if html is None else html
+        return respond(environ, start_response, status, "text/html", html, _PAGE_HEADERS)
 
     return application
+
+
+def _render(module: ModuleType, explanations: Explanations, route: routes.Route | None, base: str) -> str | None:
+    """Return the page of a route, None if there is none, or if its failure is not kept any more."""
+    if route is None:
+        return None
+    if route.page == "errors":
+        return page.render_errors(explanations.by_code.values(), base)
+    snapshot = collector.take(module, explanations)
+    if route.page == "status":
+        return page.render(snapshot, base)
+    found = (
+        (bucket, failure)
+        for bucket in snapshot.buckets
+        for failure in bucket.failures
+        if (bucket.id, failure.id) == (route.bucket, route.failure)
+    )
+    pair = next(found, None)
+    return page.render_failure(*pair, base) if pair else None

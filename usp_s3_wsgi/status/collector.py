@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from types import ModuleType
@@ -45,8 +46,7 @@ def take(module: ModuleType, explanations: Explanations) -> Snapshot:
     failures = _failures(module, explanations)
     keys = dict.fromkeys([*state.exchanges, *mounts])
     buckets = [
-        _bucket(f"b{number}", key, mounts[key], state.exchanges.get(key, _NO_EXCHANGES), failures, identities, now)
-        for number, key in enumerate(keys)
+        _bucket(key, mounts[key], state.exchanges.get(key, _NO_EXCHANGES), failures, identities, now) for key in keys
     ]
     buckets.sort(key=lambda bucket: (_ORDER.index(bucket.health), -bucket.totals.exchanges, bucket.name))
     return Snapshot(
@@ -79,7 +79,6 @@ def _failure(failure_id: str, fields: dict[str, Any], explanations: Explanations
 
 
 def _bucket(
-    bucket_id: str,
     key: Key,
     mounts: list[RecordedBucket],
     exchanges: RecordedExchanges,
@@ -91,7 +90,7 @@ def _bucket(
     ready = readiness.of_bucket(mounts, identities, now)
     health, summary = _assess(ready, exchanges.hour, own_failures)
     return Bucket(
-        id=bucket_id,
+        id=f"{key.way}-{zlib.crc32(repr(key).encode()):08x}",
         way=key.way,
         name=key.bucket,
         host=key.host,
@@ -140,5 +139,6 @@ def _assess(ready: Readiness, hour: tuple[MinuteValues, ...], failures: Iterable
 def _reason(failure: Failure | None) -> str:
     if failure is None:
         return ""
-    text = failure.explanation.title or failure.message
-    return f": {text} ({failure.s3_code})" if failure.s3_code else f": {text}"
+    if failure.s3_code and failure.explanation.title:
+        return f": {failure.explanation.title} ({failure.s3_code})"
+    return f": {failure.message}"

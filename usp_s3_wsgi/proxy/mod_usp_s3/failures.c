@@ -62,8 +62,8 @@ void usp_s3_for_each_failure(usp_s3_failure_callback *callback, void *context)
         usp_s3_unlock(&list->lock);
         for (j = 0; goes_on && j < USP_S3_MAX_FAILURES; j++) {
             if (copy->failures[j].number && copy->failures[j].length <= USP_S3_FAILURE_SIZE)
-                goes_on = callback(context, bucket->host, i < USP_S3_MAX_BUCKETS ? bucket->bucket : NULL, copy->failures[j].way, i, copy->failures[j].number,
-                                   copy->failures[j].bytes, copy->failures[j].length);
+                goes_on = callback(context, bucket->host, i < USP_S3_MAX_BUCKETS ? bucket->bucket : NULL, copy->failures[j].way,
+                                   i, copy->failures[j].number, copy->failures[j].bytes, copy->failures[j].length);
         }
     }
     free(copy);

@@ -169,6 +169,7 @@ static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balanc
         return status;
     }
     request->signed_url = *url;
+    usp_s3_watch_proxy_errors(request);
     if (r->main && !r->kept_body && !usp_s3_client_has_body(r)) {
         /* Otherwise mod_proxy would close the connection to S3 after each subrequest. */
         r->kept_body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
@@ -552,14 +553,19 @@ static int is_header_line_too_long(request_rec *r, const signed_request *request
            && request->response_header.last_line_size >= limit;
 }
 
-/* The reason of a failed connection to S3, if it is known and useful to the operator, else "". */
-static const char *connection_failure_hint(request_rec *r, const signed_request *request)
+static int is_handshake_failed(request_rec *r)
 {
     const char *notes = apr_table_get(r->notes, "error-notes");
 
+    return notes && strstr(notes, "SSL Handshake");
+}
+
+/* The reason of a failed connection to S3, if it is known and useful to the operator, else "". */
+static const char *connection_failure_hint(request_rec *r, const signed_request *request)
+{
     if (is_header_line_too_long(r, request))
         return ", a header line is too long for mod_proxy: increase responsefieldsize (ProxySet)";
-    if (notes && strstr(notes, "SSL Handshake"))
+    if (is_handshake_failed(r))
         return ", the TLS handshake failed: the certificate is not trusted, or the server speaks no TLS on this port";
     return "";
 }
@@ -581,6 +587,9 @@ static int set_request_status(int *status, request_rec *r)
     if (!request)
         return DECLINED;
     undo_signing(r);
+    if (!request->has_response)
+        request->proxy_error = usp_s3_get_proxy_error(r, request, is_handshake_failed(r));
+    usp_s3_watch_proxy_errors(NULL);
     error_override = !request->has_response && apr_table_get(r->notes, "proxy-error-override");
     if (!request->has_response && request->response_header.error)
         usp_s3_log_failure(r, request, USP_S3_INVALID_RESPONSE, request->response_header.error);
@@ -644,6 +653,7 @@ static void register_hooks(apr_pool_t *pool)
     usp_s3_register_configtest();
     usp_s3_register_shared_memory();
     usp_s3_register_access_log();
+    usp_s3_register_proxy_errors();
     /* Runs before the filters of other modules. */
     response_filter_handle = ap_register_output_filter("USP_S3_RESPONSE", response_filter, NULL, AP_FTYPE_RESOURCE - 1);
 }

@@ -82,6 +82,7 @@ typedef struct {
     int initial_status;         /* r->status before: 200, or the error that this ErrorDocument is for */
     int attempt;                /* from 1; more if a balancer tries its next member */
     const char *url;            /* mod_proxy's own URL, without the signature */
+    const char *proxy_error;    /* what mod_proxy or mod_ssl wrote to the error log instead of a response, or NULL */
     const char *signed_url;     /* the URL with the signature, if it is in the query; NULL before it is signed */
     const char *host;           /* the Host header, which is signed */
     const char *server_name;    /* the host without port, for TLS */
@@ -338,6 +339,16 @@ void usp_s3_record_accepted_version(const signed_request *request);
 
 /* The newest state version of a signature that this request's host has accepted, or -1. */
 apr_int64_t usp_s3_get_accepted_version(const signed_request *request);
+
+/* ---------------------------------------------------------------- proxy_errors.c */
+
+void usp_s3_register_proxy_errors(void);
+
+/* From now on this thread sends a request to a bucket; NULL: it does not any more. */
+void usp_s3_watch_proxy_errors(const signed_request *request);
+
+/* Why the request that this thread has sent got no response, "" if that is not known. */
+const char *usp_s3_get_proxy_error(request_rec *r, const signed_request *request, int is_handshake_failed);
 
 /* ---------------------------------------------------------------- request_headers.c */
 

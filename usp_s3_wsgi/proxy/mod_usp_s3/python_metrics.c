@@ -255,8 +255,8 @@ PyObject *usp_s3_py_read_last_hour(PyObject *self, PyObject *arguments)
 static int append_failure(void *list, const char *host, const char *bucket, usp_s3_way way, int bucket_number, unsigned number,
                           const char *bytes, apr_size_t length)
 {
-    PyObject *tuple = Py_BuildValue("(NNiiIy#)", to_text(host), bucket ? to_text(bucket) : Py_NewRef(Py_None), way, bucket_number, number, bytes,
-                                    (Py_ssize_t)length);
+    PyObject *tuple = Py_BuildValue("(NNiiIy#)", to_text(host), bucket ? to_text(bucket) : Py_NewRef(Py_None), way,
+                                    bucket_number, number, bytes, (Py_ssize_t)length);
     int result = tuple ? PyList_Append(list, tuple) : -1;
 
     Py_XDECREF(tuple);

@@ -211,5 +211,5 @@ void usp_s3_register_shared_memory(void)
     ap_hook_pre_config(reset_directives, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(prepare_memory, NULL, NULL, APR_HOOK_REALLY_FIRST); /* before mod_wsgi forks its daemons */
     ap_hook_monitor(free_what_killed_processes_held, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_child_init(begin_child, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(begin_child, NULL, NULL, APR_HOOK_REALLY_FIRST); /* before Python, which registers daemons */
 }
