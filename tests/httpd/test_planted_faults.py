@@ -15,7 +15,7 @@ import pytest
 from tests.certificates import make_certificate
 from tests.faults.server import ScriptedS3, error
 from tests.httpd import metrics
-from tests.httpd.conftest import BUCKET
+from tests.httpd.conftest import BUCKET, ONE_CHILD
 from tests.httpd.machine import compile_shared, free_port, has_module
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
@@ -173,7 +173,7 @@ def test_a_planted_fault(
     monkeypatch.setenv("CLOCK_SHIFT", "-3600")
     with plant(s3, readable_folder) as bucket:
         preload = shifted_clock if name == "slow clock" else None
-        httpd = Httpd(metrics.CONFIG + DAEMON + configuration(bucket, s3, mount), preload=preload)
+        httpd = Httpd(metrics.CONFIG + ONE_CHILD + DAEMON + configuration(bucket, s3, mount), preload=preload)
         httpd.start()
         checked.append(httpd)
         httpd.expect_error(r"USPS30\d+|AH\d+|SSL Library Error")
