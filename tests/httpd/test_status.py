@@ -128,10 +128,7 @@ def test_the_flight_recorder(start: Callable[[str], Httpd], path: str, mode: str
         "<SignatureProvided>{signature}</SignatureProvided>"
         f"<CanonicalRequest>GET&#10;/{BUCKET}/film.ts&#10;&#10;x-amz-security-token:{TOKEN}&#10;</CanonicalRequest></Error>"
     )
-    with ScriptedS3(
-        answer(403, echo.encode(), ("x-amz-request-id", "4442"), ("x-amz-id-2", "host")),
-        then=error(403, "AccessDenied"),
-    ) as s3:
+    with ScriptedS3(answer(403, echo.encode(), ("x-amz-request-id", "4442"), ("x-amz-id-2", "host"))) as s3:
         httpd = start(mount(f"{s3.url}/{BUCKET}", path, mode=mode))
         httpd.expect_error("SignatureDoesNotMatch")
         assert httpd.fetch(f"{path}/film.ts?X-Amz-Signature=1", range="bytes=0-99").status == 502
@@ -213,7 +210,7 @@ def test_a_frequent_failure_does_not_hide_others(start: Callable[[str], Httpd]) 
 def test_what_is_kept_survives_restarts_and_killed_processes(start: Callable[[str], Httpd], path: str) -> None:
     with ScriptedS3(then=error(403, "InvalidAccessKeyId")) as s3:
         httpd = start(mount(f"{s3.url}/{BUCKET}", path))
-        httpd.expect_error("InvalidAccessKeyId|AH00052|AH00051|Aborted|Killed|mod_wsgi")
+        httpd.expect_error("InvalidAccessKeyId|AH00052|AH10392|mod_wsgi")
         httpd.fetch(f"{path}/film.ts")
         (before,) = failures(httpd, 1)
         httpd.reload()
@@ -244,9 +241,8 @@ def test_the_last_hour(start: Callable[[str], Httpd], s3: EmbeddedS3) -> None:
     found = bucket(httpd)
     minutes = found["minutes"]
     assert len(minutes) == 60
-    assert [sum(minute[name] for minute in minutes) for name in ("exchanges", "failures", "client_errors", "body_bytes")] == [
-        6, 0, 1, 50,
-    ]  # fmt: skip
+    names = ("exchanges", "failures", "client_errors", "body_bytes")
+    assert [sum(minute[name] for minute in minutes) for name in names] == [6, 0, 1, 50]
     assert all(minute["exchanges"] == 0 for minute in minutes[:-2])
     assert 0 <= time.time() - minutes[-1]["start"] < 61
     assert found["health"] == "ok"

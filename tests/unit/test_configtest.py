@@ -12,13 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.configurations import KEYS, ORIGIN, RIGHT, WRONG, configtest_input, expected
-from usp_s3_wsgi.configtest import check, parsed_config
+from usp_s3_wsgi.configtest import check, configured_buckets, parsed_config
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Finding
 
 
 def findings_for(text: str) -> list[Finding]:
-    return check(parsed_config.parse(configtest_input(text))).sorted()
+    findings = check(parsed_config.parse(configtest_input(text)))
+    listed = configured_buckets.to_json(findings.buckets)
+    assert '"SK' not in listed and "hidden" not in listed
+    return findings.sorted()
 
 
 @pytest.mark.parametrize("text", [*WRONG.values(), *ORIGIN.values()], ids=[*WRONG, *ORIGIN])

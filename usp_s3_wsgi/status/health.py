@@ -65,7 +65,8 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
     Query parameters: ``any``: 503 only if no bucket is ready; ``no-content``: 204 without a body instead of 200;
     ``format=json``.
     """
-    if (rejection := reject_other_methods(environ, start_response)) is not None:
+    # HAProxy asks with OPTIONS, unless it is told not to.
+    if (rejection := reject_other_methods(environ, start_response, ("GET", "HEAD", "OPTIONS"))) is not None:
         return rejection
     path = environ.get("PATH_INFO", "")
     if path == "/live":

@@ -29,12 +29,14 @@ def respond(
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
-def reject_other_methods(environ: dict[str, Any], start_response: StartResponse) -> list[bytes] | None:
-    """Return the response to a method that is neither GET nor HEAD, None for these."""
-    if environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
+def reject_other_methods(
+    environ: dict[str, Any], start_response: StartResponse, methods: tuple[str, ...] = ("GET", "HEAD")
+) -> list[bytes] | None:
+    """Return the response to a method that is not one of these, None for these."""
+    if environ["REQUEST_METHOD"] in methods:
         return None
-    allow = [("Allow", "GET, HEAD")]
-    return respond(environ, start_response, 405, "text/plain", "Only GET and HEAD are possible.\n", allow)
+    allow = ", ".join(methods)
+    return respond(environ, start_response, 405, "text/plain", f"Possible: {allow}.\n", [("Allow", allow)])
 
 
 def wants_json(environ: dict[str, Any]) -> bool:
