@@ -63,7 +63,7 @@ test-fleet: $(VENV)/.package ## restart, stop and kill servers behind HAProxy, e
 
 test-monitoring: $(VENV)/.package ## test apache/monitoring with a real Prometheus and rsyslog, which are only unpacked, and with the model of Grafana's dashboards
 	@tests/monitoring/install.sh $(VENV)
-	@$(BIN)/python -m pytest -q tests/monitoring
+	@$(BIN)/python -m pytest -q $(PARALLEL) tests/monitoring
 
 deb: ## build the Debian packages of this machine's Debian in build/deb (the first time as root, for what the build needs)
 	@debian/build.sh build/deb

@@ -65,7 +65,9 @@ def one_failure(name: str, error: str, *kept: str, s3_code: str = "", bucket_nam
     if s3_code:
         expected["s3_code"] = s3_code
     series = {**OK, exchanges(error, s3_code, name=bucket_name): ONCE}
-    return Case(f"{name}: {error} {s3_code} once", series, {19.5: [], 20: [expected], 29.5: [expected], 30.5: []})
+    return Case(
+        f"{name}: {error} {s3_code}".strip() + ", once", series, {19.5: [], 20: [expected], 29.5: [expected], 30.5: []}
+    )
 
 
 def steady(name: str, error: str, s3_code: str = "", **expected: str) -> tuple[Case, Case]:
@@ -75,12 +77,12 @@ def steady(name: str, error: str, s3_code: str = "", **expected: str) -> tuple[C
         expected["s3_code"] = s3_code
     return (
         Case(
-            f"{name}: steady {error} {s3_code}",
+            f"{name}: steady {error} {s3_code}".strip(),
             {**OK, series: STEADY},
             {25: [], 29: [alert(name, error=error, **expected)]},
         ),
         Case(
-            f"{name}: a burst of {error} {s3_code}",
+            f"{name}: a burst of {error} {s3_code}".strip(),
             {**OK, series: "0x40 50x200"},
             {minute: [] for minute in (21, 23, 25, 26, 27, 30)},
         ),
