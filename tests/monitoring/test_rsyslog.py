@@ -98,7 +98,7 @@ def test_lines_wait_for_a_log_server_that_is_away(tmp_path: Path) -> None:
             file.write(lines)
         time.sleep(1)
         server.start()
-        # The first lines may be missing: TCP does not tell that what was sent to a connection that was just closed is lost.
+        # The first lines may be missing: TCP does not tell that what was sent to a closed connection is lost.
         deadline = time.monotonic() + WAIT
         while b'"a":499' not in server.received.replace(b" ", b""):
             assert time.monotonic() < deadline, server.received[-500:]
