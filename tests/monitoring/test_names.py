@@ -145,6 +145,12 @@ def test_each_alert_says_what_to_do() -> None:
         assert rule["annotations"]["description"].endswith("."), name
 
 
+def test_each_panel_that_an_alert_names_exists() -> None:
+    titles = {panel["title"] for panel in files.panels()}
+    named = re.findall(r'panel "([^"]+)"', " ".join(files.ALERTS.read_text("utf-8").split()))
+    assert named and set(named) <= titles
+
+
 def test_each_code_in_the_alerts_is_documented() -> None:
     documented = set(re.findall(r"^### (USPS\d{5})", (ROOT / "docs" / "errors.md").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"USPS\d{5}", files.ALERTS.read_text("utf-8"))) <= documented

@@ -16,14 +16,17 @@ from tests.httpd.conftest import section
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
 from tests.monitoring import files
-from tests.monitoring.programs import NEEDS_PROMETHEUS, promtool
+from tests.monitoring.programs import NEEDS_PROMETHEUS, ROOT, promtool
 from tests.monitoring.prometheus import Prometheus
 from tests.s3 import EmbeddedS3
 
 pytestmark = NEEDS_PROMETHEUS
 
+PAGE = ROOT / "docs" / "monitoring.md"
 DATA = b"0123456789" * 100
 SERVED, MISSING, WRONG_KEY = "served", "missing", "wrong-key"
+#: A bucket with a wrong key that is requested once.
+ONCE = "once"
 #: Buckets of other servers.
 CLOSED, THROTTLED, CUT = "closed", "throttled", "cut"
 #: Buckets of which a request fails from the beginning, and the alert of each, with the code in its text.
@@ -55,7 +58,7 @@ def configuration(s3: EmbeddedS3, throttled: ScriptedS3, cut: ScriptedS3) -> str
     return "".join([
         "UspS3Metrics On\nWSGIScriptAlias /usp-s3/metrics ${USP_S3_METRICS}\nLogLevel crit\n",
         *(mount(section(f"/{name}", s3), name) for name in (SERVED, MISSING)),
-        mount(section(f"/{WRONG_KEY}", s3), WRONG_KEY).replace(s3.secret_key, "wrong"),
+        *(mount(section(f"/{name}", s3), name).replace(s3.secret_key, "wrong") for name in (WRONG_KEY, ONCE)),
         mount(unreadable, "unreadable"),
         *(
             mount(section(f"/{name}", s3, "SetEnv S3Retries 0"), name).replace(s3.host, f"127.0.0.1:{port}")
@@ -72,7 +75,7 @@ def mount(text: str, name: str) -> str:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
     with ExitStack() as stack:
-        s3 = stack.enter_context(EmbeddedS3(buckets=(SERVED, MISSING, WRONG_KEY, "unreadable")))
+        s3 = stack.enter_context(EmbeddedS3(buckets=(SERVED, MISSING, WRONG_KEY, ONCE, "unreadable")))
         s3.put(SERVED, "a.ts", DATA)
 
         def broken_off(connection: Any, request: Any) -> None:
@@ -117,6 +120,14 @@ def test_an_alert_fires(running: Running, bucket: str) -> None:
     assert re.search(rf"{bucket}|127\.0\.0\.1", texts["summary"])
 
 
+def test_a_single_failure_is_reported(running: Running) -> None:
+    """Its series begins with the value 1, of which increase() sees nothing."""
+    assert running.httpd.fetch(f"/{ONCE}/a.ts").status == 502
+    running.prometheus.wait_for_alert("UspS3RequestRejected", bucket=ONCE, s3_code="SignatureDoesNotMatch")
+    selector = f'usp_s3_exchanges_total{{bucket="{ONCE}"}}'
+    assert [numbers([each]) for each in running.prometheus.query(f"increase({selector}[5s])")] in ([], [[0]])
+
+
 def test_missing_objects_and_served_ones_raise_no_alert(running: Running) -> None:
     running.prometheus.wait_for_alert("UspS3Throttled")  # which takes longest
     assert (running.statuses[SERVED], running.statuses[MISSING]) == ({200}, {404})
@@ -141,6 +152,17 @@ def numbers(samples: list[dict[str, Any]]) -> list[float]:
     """The values of samples, without NaN."""
     values = [float(sample["value"][1]) for sample in samples]
     return [value for value in values if value == value]
+
+
+def queries_of_the_page() -> list[str]:
+    """The queries of docs/monitoring.md; the further lines of one are indented."""
+    blocks = re.findall(r"^```text\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [query for block in blocks for query in re.split(r"\n(?=\S)", block.strip())]
+
+
+@pytest.mark.parametrize("expr", queries_of_the_page())
+def test_a_query_of_the_page(running: Running, expr: str) -> None:
+    running.prometheus.query(expr)
 
 
 def test_the_variables_of_the_dashboard_have_values(running: Running) -> None:
