@@ -84,7 +84,24 @@ def test_the_texts_of_all_alerts(tmp_path: Path) -> None:
         for part in done.stdout.split("alertname: ")[1:]:
             seen[part.split(",")[0]] = part
     assert set(seen) == set(files.alerts())
-    for name, text in seen.items():
+    for text in seen.values():
         assert "summary=" in text and "description=" in text, text
         assert not re.search(r"error expanding|no value|\{\{|bucket ?[\"\\]|  +of", text), text
-        print(name, re.findall(r'summary="(.*?)"\}', text)[:1])
+
+
+@NEEDS_PROMETHEUS
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ('bucket="films",host="s3.example"', "The settings of bucket films on a are not valid"),
+        ('bucket="",host="films.example"', "The settings of bucket films.example on a are not valid"),
+        ('bucket="",host=""', "The settings on a are not valid"),
+    ],
+)
+def test_the_bucket_in_a_text(labels: str, expected: str, tmp_path: Path) -> None:
+    name = f'usp_s3_exchanges_total{{job="usp-s3",instance="a",{labels},error="USPS30101"}}'
+    test = {
+        "input_series": [{"series": name, "values": "_x40 1x40"}, *({"series": up, "values": "1x90"} for up in UP)],
+        "alert_rule_test": [{"eval_time": "21m", "alertname": "UspS3SettingInvalid", "exp_alerts": []}],
+    }
+    assert f'summary="{expected}"' in promtool("test", "rules", write_test(tmp_path / "test.yml", test)).stdout
