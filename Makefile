@@ -7,11 +7,11 @@ SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -nam
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image deb test-deb test-rgw \
-  test-servers test-fleet sanitize soak fuzz bench docs \
+  test-servers test-fleet test-monitoring sanitize soak fuzz bench docs \
   lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.package ## run the demo: a private S3, Apache with the gateway in front of it, and a page with a film (PORT=8080 sets the port)
 	@$(BIN)/python -m tests.demo
@@ -60,6 +60,10 @@ test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, Seaweed
 test-fleet: $(VENV)/.package ## restart, stop and kill servers behind HAProxy, each in a network namespace of its own, and check every byte (as root)
 	@tests/fleet/install.sh $(VENV)
 	@unshare --net $(BIN)/python -m pytest -q -s tests/fleet
+
+test-monitoring: $(VENV)/.package ## test apache/monitoring with a real Prometheus and rsyslog, which are only unpacked, and with the model of Grafana's dashboards
+	@tests/monitoring/install.sh $(VENV)
+	@$(BIN)/python -m pytest -q $(PARALLEL) tests/monitoring
 
 deb: ## build the Debian packages of this machine's Debian in build/deb (the first time as root, for what the build needs)
 	@debian/build.sh build/deb

@@ -45,6 +45,7 @@ required - aws metrics status | lock package --constraints tests/requirements/ne
 required sbom | lock sbom
 required image | lock image --constraints tests/requirements/newest/test.txt
 required docs | lock docs --constraints tests/requirements/newest/test.txt
+required monitoring | lock monitoring
 required servers | lock servers --constraints tests/requirements/newest/test.txt
 # atheris has only wheels, and 3.1 has none for Python 3.11.
 { required fuzz; echo 'atheris < 3.1 ; python_version < "3.12"'; } | lock fuzz --constraints tests/requirements/newest/test.txt

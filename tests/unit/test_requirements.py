@@ -45,6 +45,7 @@ def locked_versions(*names: str) -> dict[str, list[Version]]:
         (["", "aws", "metrics", "status"], ["package"]),
         (["bench"], ["bench"]),
         (["servers"], ["servers"]),
+        (["monitoring"], ["monitoring"]),
         (["fuzz"], ["fuzz"]),
         (["docs"], ["docs"]),
     ],
@@ -72,7 +73,7 @@ def test_each_version_has_hashes(path: Path) -> None:
         assert re.match(r"[a-z0-9._-]+==[^ ]+ ", entry) and "--hash=sha256:" in entry, entry
 
 
-@pytest.mark.parametrize("added", ["bench", "servers", "fuzz", "docs", "package"])
+@pytest.mark.parametrize("added", ["bench", "servers", "monitoring", "fuzz", "docs", "package"])
 def test_lock_files_that_are_installed_together_have_the_same_versions(added: str) -> None:
     tests, others = locked_versions("newest/test"), locked_versions(added)
     assert {name: versions for name, versions in others.items() if name in tests and versions != tests[name]} == {}

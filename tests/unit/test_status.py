@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -101,7 +102,10 @@ def minute(**values: int) -> MinuteValues:
     return MinuteValues(*(0,) * 10)._replace(**values)
 
 
-def assess(*last_minutes: MinuteValues, ready: Readiness = Readiness(True)) -> Health:
+READY = Readiness(True)
+
+
+def assess(*last_minutes: MinuteValues, ready: Readiness = READY) -> Health:
     hour = (*[minute()] * (60 - len(last_minutes)), *last_minutes)
     health, summary = collector._assess(ready, hour, [])
     assert bool(summary) == (health in {Health.FAILING, Health.DEGRADED})
@@ -128,7 +132,7 @@ def test_minutes_have_the_time_of_the_wall_clock_however_it_jumps() -> None:
     for now in (NOW, NOW + 86_400, 10.0):
         minutes = recorded.minutes(tuple([minute(first_bytes=2, first_byte_us=3_000_000)] * 60), now)
         assert 0 <= now - minutes[-1].start < 60
-        assert {round(later.start - one.start) for one, later in zip(minutes, minutes[1:], strict=False)} == {60}
+        assert {round(later.start - one.start) for one, later in itertools.pairwise(minutes)} == {60}
         assert minutes[0].first_byte_seconds == 1.5
 
 
