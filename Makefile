@@ -7,7 +7,7 @@ SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -nam
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image deb test-deb test-rgw \
-  test-servers test-fleet sanitize soak fuzz bench docs \
+  test-servers test-fleet test-status sanitize soak fuzz bench docs \
   lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
@@ -60,6 +60,11 @@ test-servers: $(VENV)/.package ## send the same requests to Swift, Ceph, Seaweed
 test-fleet: $(VENV)/.package ## restart, stop and kill servers behind HAProxy, each in a network namespace of its own, and check every byte (as root)
 	@tests/fleet/install.sh $(VENV)
 	@unshare --net $(BIN)/python -m pytest -q -s tests/fleet
+
+test-status: $(VENV)/.installed ## look at the status page in Chromium, and write its screenshots in docs/_static (as root, if no browser is installed)
+	@tests/status/install.sh
+	@$(BIN)/python -m pytest -q tests/status tests/unit/test_status_page.py
+	@$(BIN)/python -m tests.status.screenshots
 
 deb: ## build the Debian packages of this machine's Debian in build/deb (the first time as root, for what the build needs)
 	@debian/build.sh build/deb

@@ -37,7 +37,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "status": {"config", "credentials", "errors", "observability", "signing"},
     "configtest": {"config", "credentials", "errors", "proxy"},
     "cli": {"config", "configtest"},
-    "status": {"config", "credentials", "errors", "observability", "signing"},
 }
 #: The modules that may import a library, or a module of the standard library with a cost or a risk.
 MAY_USE: dict[str, set[str]] = {
