@@ -144,7 +144,7 @@ def render_failure(snapshot_bucket: Bucket, failure: Failure, base: str) -> str:
 def _conclusion(failure: Failure, comparisons: Iterable[comparison.Comparison]) -> str:
     """What both sides of a rejected signature say about its reason, in one sentence; empty if that is nothing."""
     compared = [found for found in comparisons if found.has_ours and found.has_theirs]
-    if not any(found.has_theirs for found in compared):
+    if not compared:
         return ""
     if any(found.first for found in compared):
         return "S3 has computed something else than this server has signed: the first line that differs is marked."
