@@ -3,11 +3,11 @@ VENV    := .venv
 LOCKED  := tests/requirements/newest
 BIN     := $(VENV)/bin
 C_FILES := $(sort $(shell find usp_s3_wsgi tests -name "*.[ch]"))
-SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf") setup.py setup.cfg README.md
+SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -name "*.[ch]" -o -name "*.wsgi" -o -name "*.conf" -o -path "*/templates/*.*") docs/errors.md setup.py setup.cfg README.md
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image deb test-deb test-rgw \
-  test-servers test-fleet test-monitoring sanitize soak fuzz bench docs \
+  test-servers test-fleet test-monitoring test-status sanitize soak fuzz bench docs \
   lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
@@ -64,6 +64,11 @@ test-fleet: $(VENV)/.package ## restart, stop and kill servers behind HAProxy, e
 test-monitoring: $(VENV)/.package ## test apache/monitoring with a real Prometheus and rsyslog, which are only unpacked, and with the model of Grafana's dashboards
 	@tests/monitoring/install.sh $(VENV)
 	@$(BIN)/python -m pytest -q $(PARALLEL) tests/monitoring
+
+test-status: $(VENV)/.installed ## look at the status page in Chromium, and write its screenshots in docs/_static (as root, if no browser is installed)
+	@tests/status/install.sh
+	@$(BIN)/python -m pytest -q tests/status tests/unit/test_status_page.py
+	@$(BIN)/python -m tests.status.screenshots
 
 deb: ## build the Debian packages of this machine's Debian in build/deb (the first time as root, for what the build needs)
 	@debian/build.sh build/deb

@@ -34,9 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": {"config", "credentials", "errors", "observability", "s3", "signing"},
     "application": {"gateway"},
     "requests_auth": {"config", "signing"},
+    "status": {"config", "credentials", "errors", "observability", "signing"},
     "configtest": {"config", "credentials", "errors", "proxy"},
     "cli": {"config", "configtest"},
-    "status": {"config", "credentials", "errors", "observability", "signing"},
 }
 #: The modules that may import a library, or a module of the standard library with a cost or a risk.
 MAY_USE: dict[str, set[str]] = {

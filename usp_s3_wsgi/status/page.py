@@ -53,10 +53,9 @@ _LIMITS = (
     _Limits(0, 0, 0, 48, details=False),
     _Limits(0, 0, 0, 40, details=False, charts=False),
 )
-#: Bytes of the page without its list of buckets, at most; and what is kept back for each bucket that follows.
-_FRAME, _LEAST = 250_000, 1_100
-#: What a bucket may take at most: all that it has, unless it is hostile.
-_MOST = 40_000
+#: Bytes that are kept back for each bucket that follows, and that a bucket may take at most: all that it has, unless it
+#: is hostile.
+_LEAST, _MOST = 1_100, 40_000
 
 
 def render(snapshot: Snapshot, base: str) -> str:
@@ -64,18 +63,20 @@ def render(snapshot: Snapshot, base: str) -> str:
 
     ``base``: the URL path of the mount, such as "/usp-s3/status".
     """
-    items, compact = _bucket_list(snapshot, base)
-    return _page("status.html", base, snapshot=snapshot, items=items, compact=compact, **_of_snapshot(snapshot))
+    values = {"snapshot": snapshot, **_of_snapshot(snapshot)}
+    without_list = _page("status.html", base, items=[], compact=len(snapshot.buckets), **values)
+    items, compact = _bucket_list(snapshot, base, MAX_BYTES - len(without_list.encode()))
+    return _page("status.html", base, items=items, compact=compact, **values)
 
 
-def _bucket_list(snapshot: Snapshot, base: str) -> tuple[list[Markup], int]:
+def _bucket_list(snapshot: Snapshot, base: str, left: float) -> tuple[list[Markup], int]:
     """The entries of the list, and how many of them have no charts.
 
-    The list has a limit in bytes. A bucket gets its share of what is left, those in trouble four times as much.
+    ``left``: the bytes of the list. A bucket gets its share of what is left, those in trouble four times as much.
     """
     template = _environment.get_template("bucket.html")
     items: list[Markup] = []
-    left, level, compact = MAX_BYTES - _FRAME, 0, 0
+    level = compact = 0
     for index, bucket in enumerate(snapshot.buckets):
         following = len(snapshot.buckets) - index - 1
         share = left / (following + 1) * (4 if bucket.health in {Health.FAILING, Health.DEGRADED} else 1)
@@ -84,7 +85,7 @@ def _bucket_list(snapshot: Snapshot, base: str) -> tuple[list[Markup], int]:
         level = max(0, level - 1)
         while True:
             item = template.render(bucket=bucket, limits=_LIMITS[level], base=base, now=snapshot.time)
-            taken = len(item.encode())
+            taken = len(item.encode()) + 1
             if taken <= allowed or level == len(_LIMITS) - 1:
                 break
             level += 1
@@ -143,7 +144,7 @@ def render_failure(snapshot_bucket: Bucket, failure: Failure, base: str) -> str:
 def _conclusion(failure: Failure, comparisons: Iterable[comparison.Comparison]) -> str:
     """What both sides of a rejected signature say about its reason, in one sentence; empty if that is nothing."""
     compared = [found for found in comparisons if found.has_ours and found.has_theirs]
-    if not any(found.has_theirs for found in compared):
+    if not compared:
         return ""
     if any(found.first for found in compared):
         return "S3 has computed something else than this server has signed: the first line that differs is marked."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import UTC, datetime
 
 from usp_s3_wsgi.status.snapshot import Bucket, Failure, Health, Identity, Snapshot
@@ -10,8 +9,6 @@ from usp_s3_wsgi.status.snapshot import Bucket, Failure, Health, Identity, Snaps
 #: Letters and marks that show nothing, although Unicode calls them printable: fillers, joiners, variation selectors.
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(c) for c in range(0xFE00, 0xFE10)}
 HOUR = 3600.0
-#: Temporary credentials that end so soon are in trouble: a refresh begins 15 minutes before.
-SOON = 900.0
 
 
 def visible(text: str) -> str:
@@ -23,6 +20,8 @@ def visible(text: str) -> str:
 
 def shorten(text: str, limit: int) -> str:
     """Return a visible text of at most ``limit`` characters: its begin and its end, which is what names a segment."""
+    if len(text) > 2 * limit:
+        text = text[:limit] + text[-limit:]  # what is between will not be shown, and takes time
     text = visible(text)
     if len(text) <= limit:
         return text
@@ -188,9 +187,3 @@ def causes(bucket: Bucket, now: float) -> Failure | None:
 def title_of(bucket: Bucket) -> str:
     """Return what an operator calls a bucket: its name, or its host."""
     return bucket.name or bucket.host or "(any bucket)"
-
-
-def joined(words: Collection[str]) -> str:
-    """Return words as a list in a sentence: a, b and c."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
