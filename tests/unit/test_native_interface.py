@@ -48,7 +48,7 @@ def parsed_format(function: str) -> str:
 
 def called_arguments(callback: str) -> list[str]:
     """The formats of the arguments of a callback: one unit each, or a tuple in parentheses."""
-    found = re.search(rf'PyObject_CallFunction\({callback}_callback,\s*"([^"]+)"', SOURCE)
+    found = re.search(rf'PyObject_CallFunction\(\s*{callback}_callback,\s*"([^"]+)"', SOURCE)
     assert found, callback
     return re.findall(r"\(.*?\)+|[A-Za-z]#?", found[1])
 
