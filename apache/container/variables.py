@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import fcntl
+import ipaddress
 import os
 import re
 import ssl
@@ -53,7 +54,11 @@ def variable_of(setting: str) -> str:
 SETTINGS = {variable_of(name): name for name in sorted(settings.NAMES)}
 #: The other variables about the bucket, and those about httpd.
 OF_BUCKET = ("WAY", "REMOTE_PATH")
-OTHERS = (*OF_BUCKET, "LOG_LEVEL", "LOG_FORMAT", "PORT", "HEALTH_PORT", "USP_S3_RUN")
+OTHERS = (
+    *OF_BUCKET, "LOG_LEVEL", "LOG_FORMAT", "METRICS", "STATUS_FROM", "PORT", "HEALTH_PORT", "USP_S3_RUN",
+)  # fmt: skip
+#: The formats of metrics.conf, which have names.
+NAMED_FORMATS = ("usp_s3", "usp_s3_json")
 
 
 class VariableError(ValueError):
@@ -83,9 +88,11 @@ def configure(environment: Mapping[str, str]) -> Configuration:
     configuration = Configuration()
     configuration.add(f"LogLevel {words('LOG_LEVEL', variables.get('LOG_LEVEL', 'warn'))}", "LOG_LEVEL")
     log_format = quoted("LOG_FORMAT", variables.get("LOG_FORMAT", LOG_FORMAT))
-    if "%" not in log_format:
-        raise VariableError(r"LOG_FORMAT must be a format such as %h %t \"%r\" %>s %b, not the name of one")
+    if "%" not in log_format and variables.get("LOG_FORMAT") not in NAMED_FORMATS:
+        names = " or ".join(NAMED_FORMATS)
+        raise VariableError(rf"LOG_FORMAT must be a format such as %h %t \"%r\" %>s %b, or {names}")
     configuration.add(f"CustomLog /proc/self/fd/1 {log_format}", "LOG_FORMAT")
+    add_metrics(configuration, variables)
     given = {name: variables[variable] for variable, name in SETTINGS.items() if variable in variables}
     given |= {
         name: given[name].strip() for name in SECRETS if name in given
@@ -142,6 +149,29 @@ def check_ports(variables: Mapping[str, str]) -> None:
             raise VariableError(f"{name} must be a whole number from 1 to 65535")
     if int(variables["PORT"]) == int(variables["HEALTH_PORT"]):
         raise VariableError("PORT and HEALTH_PORT must differ")
+
+
+def add_metrics(configuration: Configuration, variables: Mapping[str, str]) -> None:
+    """Add what is recorded, and who may read it on the port of the health checks. Raises: VariableError."""
+    metrics, readers = variables.get("METRICS", "on"), variables.get("STATUS_FROM", "")
+    if metrics not in {"on", "off"}:
+        raise VariableError("METRICS must be on or off")
+    if metrics == "off":
+        if readers:
+            raise VariableError("STATUS_FROM is set, but METRICS is off: there is nothing to read")
+        return
+    configuration.add("UspS3Metrics On", "METRICS")
+    configuration.add("Define USP_S3_HEALTH_CHECKS_BUCKETS", "METRICS")
+    if readers == "all":
+        configuration.add('Define USP_S3_STATUS_REQUIRE "all granted"', "STATUS_FROM")
+    elif readers:
+        addresses = readers.replace(",", " ").split()
+        for address in addresses:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError:
+                raise VariableError("STATUS_FROM must be all, or addresses and networks such as 10.0.0.0/8") from None
+        configuration.add(f'Define USP_S3_STATUS_REQUIRE "ip {" ".join(addresses)}"', "STATUS_FROM")
 
 
 def add_bucket(configuration: Configuration, given: Mapping[str, str], variables: Mapping[str, str]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import json
+import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.httpd.conftest import BUCKET, proxy_section, section
 from tests.httpd.machine import free_port
-from tests.httpd.server import Httpd
+from tests.httpd.server import WAIT, Httpd
 from tests.s3 import EmbeddedS3
 from usp_s3_wsgi.cli import apache_config
 
@@ -76,3 +80,119 @@ def test_error_pages_of_the_whole_server_do_not_apply() -> None:
         (httpd.root / "drain").touch()
         assert (status(port, "/health/ready"), status(port, "/"), status(port, "/film.mp4")) == (503, 404, 404)
     assert httpd.unexpected == []
+
+
+# ---------------------------------------------------------------- what health checks know of buckets
+
+BUCKETS = "UspS3Metrics On\nDefine USP_S3_HEALTH_CHECKS_BUCKETS\n"
+
+
+def fetch(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def wait_for(port: int, path: str, status: int) -> str:
+    """Results are up to a second old."""
+    deadline = time.monotonic() + WAIT
+    while (found := fetch(port, path))[0] != status:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    return found[1]
+
+
+@pytest.fixture(params=["gateway", "proxy"])
+def two_buckets(request: pytest.FixtureRequest, s3: EmbeddedS3) -> Iterator[tuple[Httpd, int, Path]]:
+    """The bucket "films" has its secret key in a file, the other one in the configuration."""
+    url, films = f"{s3.url}/{BUCKET}", f"{s3.url}/films"
+    keys = "SetEnv S3AccessKey A\nSetEnv S3SecretKeyFile ${ROOT}/secret\nSetEnv S3Region r"
+    if request.param == "gateway":
+        body = f"SetEnv S3BucketURL {films}/\n{keys}"
+        config = section("/media", s3)
+        config += f"WSGIScriptAlias /films ${{USP_S3_WSGI}}\n<Location /films>\n{body}\n</Location>\n"
+    else:
+        config = f'ProxyPass /media {url}\nProxyPass /films {films}\n<Proxy "{films}/">\n{keys}\n</Proxy>\n'
+        config += proxy_section(f"{url}/", s3)
+    port = free_port()
+    with Httpd(BUCKETS + config + health_checks(port)) as httpd:
+        secret = httpd.root / "secret"
+        write_secret(secret)
+        yield httpd, port, secret
+
+
+def write_secret(path: Path, text: str = "key") -> None:
+    """Write a key file as it is when it has settled."""
+    path.write_text(text)
+    path.chmod(0o644)
+    os.utime(path, (time.time() - 60, time.time() - 60))
+
+
+def test_a_server_is_ready_if_requests_can_be_signed(two_buckets: tuple[Httpd, int, Path]) -> None:
+    _, port, secret = two_buckets
+    assert wait_for(port, "/health/buckets", 200) == "ready: 2 of 2 buckets\n"
+    assert fetch(port, "/health/ready") == (204, "")
+    assert [fetch(port, f"/health/buckets/{name}")[0] for name in ("films", BUCKET, "other")] == [200, 200, 404]
+    secret.unlink()
+    assert "films: S3SecretKeyFile: the file cannot be read" in wait_for(port, "/health/buckets", 503)
+    wait_for(port, "/health/buckets/films", 503)
+    assert fetch(port, f"/health/buckets/{BUCKET}")[0] == 200
+    assert fetch(port, "/health/ready") == (204, "")  # the other bucket is served
+    document = json.loads(wait_for(port, "/health/buckets?format=json", 503))
+    assert document["ready"] is False
+    assert {bucket["bucket"]: bucket["ready"] for bucket in document["buckets"]} == {"films": False, BUCKET: True}
+    write_secret(secret)
+    wait_for(port, "/health/buckets", 200)
+
+
+def test_a_key_file_that_is_being_written_changes_nothing(two_buckets: tuple[Httpd, int, Path]) -> None:
+    """A rotation that is not atomic must not take the server out of service."""
+    _, port, secret = two_buckets
+    wait_for(port, "/health/buckets", 200)
+    for _ in range(12):
+        secret.write_text("")
+        time.sleep(0.1)
+        assert fetch(port, "/health/buckets")[0] == 200
+    write_secret(secret)
+
+
+def test_draining_is_stronger_than_ready_buckets(two_buckets: tuple[Httpd, int, Path]) -> None:
+    httpd, port, _ = two_buckets
+    wait_for(port, "/health/buckets", 200)
+    (httpd.root / "drain").touch()
+    for path in ("/health/ready", "/health/ready?any", "/health/buckets", "/health/buckets/films"):
+        assert status(port, path) == 503
+    assert status(port, "/health/live") == 204
+
+
+def test_a_server_that_can_sign_for_no_bucket_is_not_ready(s3: EmbeddedS3) -> None:
+    config = section("/media", s3).replace("S3SecretKey ", "S3SecretKeyFile /missing/")
+    port = free_port()
+    with Httpd(BUCKETS + config + health_checks(port)) as httpd:
+        assert (status(port, "/health/ready"), status(port, "/health/live")) == (503, 204)
+        assert [status(port, "/health/ready", method) for method in ("OPTIONS", "HEAD")] == [503, 503]
+        httpd.reload()
+        assert status(port, "/health/ready") == 503
+
+
+def test_without_metrics_nothing_is_known_of_buckets(s3: EmbeddedS3) -> None:
+    port = free_port()
+    with Httpd(BUCKETS.replace("On", "Off") + section("/media", s3) + health_checks(port)):
+        assert fetch(port, "/health/ready") == (204, "")
+        assert fetch(port, "/health/buckets") == (200, "ready: the buckets are not known\n")
+
+
+def test_the_status_page_on_the_port_of_the_health_checks(s3: EmbeddedS3) -> None:
+    port = free_port()
+    with Httpd(f'{BUCKETS}Define USP_S3_STATUS_REQUIRE "ip 127.0.0.1"\n' + section("/", s3) + health_checks(port)):
+        for path in ("/status", "/status/json", "/status/errors", "/metrics"):
+            assert status(port, path) == 200
+        assert status(port, "/statuses") == 404
+    with Httpd(f'{BUCKETS}Define USP_S3_STATUS_REQUIRE "ip 192.0.2.1"\n' + section("/", s3) + health_checks(port)):
+        assert [status(port, path) for path in ("/status", "/status/json", "/metrics")] == [403, 403, 403]
+    with Httpd(BUCKETS + section("/", s3) + health_checks(port)):
+        assert [status(port, path) for path in ("/status", "/status/json", "/metrics")] == [404, 404, 404]

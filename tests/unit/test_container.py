@@ -72,6 +72,8 @@ def test_the_gateway(defaults: dict[str, str]) -> None:
     assert lines_of({**defaults, **BUCKET}) == [
         "LogLevel warn",
         r'CustomLog /proc/self/fd/1 "%h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-agent}i\" %D"',
+        "UspS3Metrics On",
+        "Define USP_S3_HEALTH_CHECKS_BUCKETS",
         "<VirtualHost *:${PORT}>",
         "WSGIScriptAlias / ${USP_S3_WSGI}",
         "<Location />",
@@ -93,7 +95,8 @@ def test_the_gateway(defaults: dict[str, str]) -> None:
     ],
 )
 def test_a_proxy_section(defaults: dict[str, str], path: str, directives: list[str]) -> None:
-    lines = lines_of({**defaults, **BUCKET, "WAY": "proxy", "REMOTE_PATH": path, "S3_USE_HEADERS": "off"})
+    variables = {"WAY": "proxy", "REMOTE_PATH": path, "S3_USE_HEADERS": "off", "METRICS": "off"}
+    lines = lines_of({**defaults, **BUCKET, **variables})
     assert lines[2:] == [
         "<VirtualHost *:${PORT}>",
         "SSLProxyEngine on",
@@ -224,6 +227,11 @@ ERRORS = {
         {**BUCKET, "S3_SECRET_KEY": "", "S3_SECRET_KEY_FILE": "key"}, "S3_SECRET_KEY_FILE must be the absolute path",
     ),
     "certificates that are none": ({**BUCKET, "S3_CA_FILE": __file__}, "S3_CA_FILE: the file contains no certificate"),
+    "metrics that are neither on nor off": ({**BUCKET, "METRICS": "yes"}, "METRICS must be on or off"),
+    "readers of nothing": ({**BUCKET, "METRICS": "off", "STATUS_FROM": "all"}, "STATUS_FROM is set, but METRICS is"),
+    "a reader with a name": ({**BUCKET, "STATUS_FROM": "example.com"}, "STATUS_FROM must be all, or addresses and"),
+    "a network with host bits": ({**BUCKET, "STATUS_FROM": "10.0.0.1/8"}, "STATUS_FROM must be all, or addresses"),
+    "a directive in the readers": ({**BUCKET, "STATUS_FROM": '1.1.1.1"\nInclude x'}, "STATUS_FROM must be all, or"),
     "the name of a format": ({**BUCKET, "LOG_FORMAT": "combined"}, "LOG_FORMAT must be a format such as %h"),
     "a variable of another program with a key": (
         {**BUCKET, "S3_SECRET_ACCESS_KEY": "x"}, "S3_SECRET_ACCESS_KEY is not a variable of this image, and would stay",
@@ -282,7 +290,7 @@ def test_variables_of_other_programs_are_ignored(defaults: dict[str, str]) -> No
 
 def test_only_the_operators_own_files(defaults: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "media.conf").touch()
-    assert len(lines_of(defaults)) == 2  # LogLevel and CustomLog
+    assert len(lines_of(defaults)) == 4  # LogLevel, CustomLog, and what is recorded
     assert "S3_REGION is set, but REMOTE_STORAGE_URL is not" in error_of({**defaults, "S3_REGION": "r"})
 
 
@@ -337,9 +345,29 @@ def test_files_that_cannot_be_listed(defaults: dict[str, str], tmp_path: Path, m
 
 def test_the_variable_of_a_line(defaults: dict[str, str]) -> None:
     configuration = container.configure({**defaults, **BUCKET})
-    assert configuration.variables[:4] == ["LOG_LEVEL", "LOG_FORMAT", "", "REMOTE_PATH"]
+    assert configuration.variables[:6] == ["LOG_LEVEL", "LOG_FORMAT", "METRICS", "METRICS", "", "REMOTE_PATH"]
     for line, variable in zip(configuration.lines, configuration.variables, strict=True):
         assert ("S3Region" in line) == (variable == "S3_REGION")
+
+
+def test_metrics_are_on_unless_they_are_off(defaults: dict[str, str]) -> None:
+    assert "UspS3Metrics On" in container.configure({**defaults, **BUCKET}).lines
+    assert "UspS3Metrics On" not in container.configure({**defaults, **BUCKET, "METRICS": "off"}).lines
+
+
+@pytest.mark.parametrize(
+    ("readers", "require"),
+    [("all", "all granted"), ("10.0.0.0/8", "ip 10.0.0.0/8"), ("10.1.2.3, 2001:db8::/32", "ip 10.1.2.3 2001:db8::/32")],
+)
+def test_who_may_read_the_status(defaults: dict[str, str], readers: str, require: str) -> None:
+    lines = container.configure({**defaults, **BUCKET, "STATUS_FROM": readers}).lines
+    assert f'Define USP_S3_STATUS_REQUIRE "{require}"' in lines
+
+
+@pytest.mark.parametrize("name", container.NAMED_FORMATS)
+def test_the_formats_with_a_name(defaults: dict[str, str], name: str) -> None:
+    lines = container.configure({**defaults, **BUCKET, "LOG_FORMAT": name}).lines
+    assert f'CustomLog /proc/self/fd/1 "{name}"' in lines
 
 
 PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
