@@ -19,11 +19,13 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
+from tests.httpd import metrics
 from tests.httpd.server import Httpd
 from tests.httpd.test_truncation import TRACEBACK
 from tests.leaks import SECRET_KEY
 from tests.soak.client import READ_TIMEOUT, Client, WrongResponse
 from tests.soak.flaws import TIMEOUT
+from tests.soak.operator import Operator
 from tests.soak.report import Report, sample
 
 CLIENTS = 8
@@ -58,7 +60,7 @@ _PASSED = "passed: each byte was checked, no request failed during the reload, n
 
 def _config(s3_port: int) -> str:
     url = f"http://127.0.0.1:{s3_port}/bucket"
-    return f"""{CHILDREN}
+    return f"""{CHILDREN}{metrics.CONFIG}
 WSGIScriptAlias /gateway ${{USP_S3_WSGI}}
 <Location /gateway>
   SetEnv S3BucketURL {url}/{_KEYS}
@@ -106,6 +108,11 @@ class Soak:
         self.errors: list[str] = []
         self._no_faults, self._stop = threading.Event(), threading.Event()
         self._begun = 0.0
+        self.operator = Operator(httpd, self._fail)
+
+    def _fail(self, message: str) -> None:
+        self.errors.append(message)
+        self._stop.set()
 
     @property
     def _now(self) -> float:
@@ -118,11 +125,13 @@ class Soak:
         threads = [threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(CLIENTS)]
         for thread in threads:
             thread.start()
+        self.operator.start()
         try:
             since = self._reload()
             self._watch(self.report.seconds)
         finally:
             self._stop.set()
+            self.operator.stop()
         for thread in threads:
             thread.join(2 * READ_TIMEOUT)
             if thread.is_alive():
@@ -140,8 +149,7 @@ class Soak:
             except Exception as error:
                 message = str(error) if isinstance(error, WrongResponse) else f"the client failed: {error!r}"
                 mount, outcome = ("proxy" if "/proxy/" in message else "gateway"), "wrong"
-                self.errors.append(message)
-                self._stop.set()
+                self._fail(message)
             self.report.count(self._now, mount, outcome)
         client.close()
 
@@ -160,8 +168,7 @@ class Soak:
         interval = min(3.0, self.report.seconds / 60)
         while self._now < until and not self._stop.wait(interval):
             if not self._httpd.running:
-                self.errors.append("httpd ended")
-                self._stop.set()
+                self._fail("httpd ended")
                 return
             samples = [sample(self._now, child) for child in self._httpd.children()]
             self.report.samples += [one for one in samples if one is not None]
@@ -191,6 +198,8 @@ def main() -> int:
         "malloc:",
         "default" if arguments.default_malloc else f"blocks of {_MMAP_THRESHOLD} bytes or more are returned at once",
     )
+    ways = ", ".join(f"{soak.operator.total(way):.0f} exchanges of {way}" for way in ("gateway", "proxy"))
+    print(f"operator: {soak.operator.scrapes} scrapes, no counter became less; {ways}")
     print("S3:", ", ".join(f"{name} {number}" for name, number in s3.played.items()))
     errors = _all_errors(soak, httpd)
     print("\n".join(f"ERROR: {error}" for error in errors) or _PASSED)
