@@ -6,11 +6,12 @@ import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
+from usp_s3_wsgi.status.explanations import Explanations
 from usp_s3_wsgi.status.snapshot import (
     Attempt,
     Bucket,
-    Explanation,
     Failure,
     Health,
     Identity,
@@ -25,36 +26,8 @@ from usp_s3_wsgi.status.snapshot import (
 BASE = "/usp-s3/status"
 #: 2026-11-28T02:13:20Z
 NOW = 1795832000.0
-EXPLANATIONS = {
-    explanation.code: explanation
-    for explanation in (
-        Explanation(
-            "USPS30302",
-            "there is no such object",
-            "S3 says so, or the key is empty.",
-            "As for USPS30301: compare the URL in the line with the key.",
-        ),
-        Explanation(
-            "USPS30305",
-            "S3 rejects the request for a reason on this server",
-            "S3's code says which: wrong keys (SignatureDoesNotMatch, InvalidAccessKeyId), an expired token, this "
-            "server's clock (RequestTimeTooSkewed), another region, no such bucket.",
-            "What the line says after S3's code: check the keys, set the clock (NTP), set S3Region.",
-        ),
-        Explanation(
-            "USPS30405",
-            "S3 asks to try again later",
-            "S3 is overloaded or under maintenance.",
-            "Fewer requests (a cache in front), a fallback bucket (S3FallbackURL), more S3Retries.",
-        ),
-        Explanation(
-            "USPS30601",
-            "there are no valid credentials",
-            "A role or an identity of AWS could not be resolved, and the last credentials have expired.",
-            "What the line says: the trust policy of the role, the instance profile, the network to STS.",
-        ),
-    )
-}
+_ERRORS = Explanations.from_file(Path(__file__).parents[2] / "docs" / "errors.md")
+EXPLANATIONS = _ERRORS.by_code
 
 
 def hour(
@@ -135,7 +108,7 @@ def failure(
         s3_canonical_request="",
         s3_string_to_sign="",
         attempts=(Attempt(0.0, 0.018, "s3.example.com", s3_status, s3_code, request_id, "reused", ""),),
-        explanation=EXPLANATIONS[error],
+        explanation=_ERRORS.of(error, s3_code),
     )
     return replace(built, **fields)  # type: ignore[arg-type]
 
@@ -210,7 +183,7 @@ def bucket(name: str, host: str, health: Health, minutes: tuple[Minute, ...], **
         summary="",
         readiness=Readiness(True),
         mounts=(Mount(f"/{name}", "/etc/apache2/sites-enabled/video.conf:24", settings),),
-        identity="access key AKIA…7EXAMPLE",
+        identity="keys in files",
         totals=totals(minutes),
         minutes=minutes,
         failures=(),
@@ -229,8 +202,8 @@ def night() -> Snapshot:
     archive = bucket(
         "vod-archive", "vod-archive.s3.eu-west-1.amazonaws.com", Health.FAILING, wrong_key,
         id="proxy-vod-archive", way="proxy", failures=wrong_key_failures(),
-        summary="S3 rejects all signatures since 02:00 UTC (403 SignatureDoesNotMatch): the secret key is not the "
-        "one of this access key, or the request is changed on its way.",
+        summary="All requests of the last 5 minutes failed: S3 computes another signature, usually because the secret "
+        "key is wrong (SignatureDoesNotMatch).",
         mounts=(
             Mount(
                 "https://vod-archive.s3.eu-west-1.amazonaws.com/",
@@ -241,8 +214,7 @@ def night() -> Snapshot:
     )  # fmt: skip
     thumbnails = bucket(
         "thumbnails", "ceph.dc2.example.net:8443", Health.FAILING, skewed,
-        summary="This server's clock is 16 min ahead of S3's, and S3 rejects its signatures"
-        " (403 RequestTimeTooSkewed).",
+        summary="All requests of the last 5 minutes failed: the clock of this server is wrong (RequestTimeTooSkewed).",
         failures=tuple(
             failure(
                 700 - number, 3 + 11 * number, "USPS30305", 403, "RequestTimeTooSkewed", f"/films/{number}/poster.jpg",
@@ -254,7 +226,7 @@ def night() -> Snapshot:
     )  # fmt: skip
     live = bucket(
         "live-origin", "live-origin.s3.eu-west-1.amazonaws.com", Health.DEGRADED, throttled,
-        summary="S3 asks to try again later (503 SlowDown) for 1 of 50 requests: more requests than it allows.",
+        summary="71 of 3,410 requests of the last 5 minutes failed: S3 asks for fewer requests (SlowDown).",
         identity="role arn:aws:iam::123456789012:role/video-origin, from the instance's profile",
         failures=(
             failure(

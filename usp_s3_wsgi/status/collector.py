@@ -98,11 +98,17 @@ def _bucket(
         summary=summary,
         readiness=ready,
         mounts=tuple(_mount(mount) for mount in mounts),
-        identity=next((mount.identity for mount in mounts if mount.identity), ""),
+        identity=_identity(mounts),
         totals=exchanges.totals,
         minutes=recorded.minutes(exchanges.hour, now),
         failures=tuple(own_failures),
     )
+
+
+def _identity(mounts: list[RecordedBucket]) -> str:
+    """Return who signs, in words; empty if the configuration does not name the bucket."""
+    names = [mount.identity or ("keys in files" if mount.files else "keys in the configuration") for mount in mounts]
+    return ", ".join(dict.fromkeys(names))
 
 
 def _mount(mount: RecordedBucket) -> Mount:
@@ -121,7 +127,7 @@ def _assess(ready: Readiness, hour: tuple[MinuteValues, ...], failures: Iterable
         reason = _reason(next((failure for failure in failures if not failure.is_client_error), None))
         if faults == exchanges:
             return Health.FAILING, f"All requests of the last {RECENT} minutes failed{reason}."
-        return Health.DEGRADED, f"{faults} of {exchanges} requests of the last {RECENT} minutes failed{reason}."
+        return Health.DEGRADED, f"{faults:,} of {exchanges:,} requests of the last {RECENT} minutes failed{reason}."
     if denials and denials == exchanges:
         reason = _reason(next((failure for failure in failures if failure.error == "USPS30303"), None))
         return Health.DEGRADED, f"S3 denied all requests of the last {RECENT} minutes{reason}."
