@@ -132,6 +132,7 @@ usp_s3_wsgi {__version__}: a film in a private S3 bucket, served by Apache
   Open this in a browser   {stage.httpd.url}/
   The film                 {stage.url(FILM)}
   HLS                      {stage.url(PLAYLIST)}
+  The status page          {stage.httpd.url}/usp-s3/status
   S3 itself, private       {stage.direct_url}
 
 Try it in another terminal:

@@ -35,6 +35,7 @@ def run(stage: Stage, screenshot: Path | None, stopped: Callable[[], bool]) -> I
         "HLS": lambda: hls(stage),
         "<Proxy>": lambda: proxied(stage),
         "no other access": lambda: no_other_access(stage),
+        "status page": lambda: status_page(stage),
         "start page": lambda: start_page(stage),
         "browser": lambda: page(stage, screenshot, stopped),
         "error log": lambda: error_log(stage),
@@ -156,6 +157,19 @@ def no_other_access(stage: Stage) -> str:
     fetch(stage.url("film/none.mp4"), 404)
     fetch(stage.url("film/new.mp4"), 405, "PUT")
     return "the bucket is not listed (404), a missing object is 404, PUT is 405"
+
+
+def status_page(stage: Stage) -> str:
+    """The status page shows the bucket, both ways in, without a failure."""
+    if "usp_s3_module" not in stage.httpd.gateway_lines():
+        raise NotInstalled("usp_s3_module is not compiled, because httpd's headers are missing")
+    url = f"{stage.httpd.url}/usp-s3/status"
+    expect(b"<html" in fetch(url, 200).content, f"{url} is no page")
+    buckets = fetch(f"{url}/json", 200).json()["buckets"]
+    named = [bucket for bucket in buckets if bucket["name"]]
+    expect({bucket["way"] for bucket in named} == {"gateway", "proxy"}, f"{url} has the buckets {buckets}")
+    expect(all(bucket["health"] == "ok" for bucket in named), f"{url}: {[bucket['summary'] for bucket in named]}")
+    return "the bucket is in order, in the gateway and in the <Proxy> section"
 
 
 def start_page(stage: Stage) -> str:
