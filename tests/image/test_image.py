@@ -272,6 +272,40 @@ def test_health_and_drain(engine: Engine, image: str, s3: EmbeddedS3) -> None:
         assert server.container.execute("env", "HEALTH_PORT=1", *check, check=False).returncode == 1
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_who_may_read_the_status(engine: Engine, image: str, s3: EmbeddedS3, way: str) -> None:
+    variables = bucket(s3, way, STATUS_FROM="all", LOG_FORMAT="usp_s3_json")
+    with running(engine, image, variables) as server:
+        assert server.get("/film/a%20b.mp4") == (200, FILM)
+        assert [server.health(path) for path in ("/status", "/status/json", "/metrics", "/health/buckets")] == [200] * 4
+        assert server.get("/status")[0] == 404  # on the clients' port it is a key
+        server.container.stop(WAIT)
+        (line, *_) = [json.loads(line) for line in server.container.stdout().splitlines()]
+        assert (line["s3_way"], line["s3_bucket"], line["s3_status"]) == (way, BUCKET, 200)
+        assert unexpected(server) == []
+    with running(engine, image, bucket(s3, way)) as server:
+        assert [server.health(path) for path in ("/status", "/metrics")] == [404, 404]
+    with running(engine, image, bucket(s3, way, STATUS_FROM="192.0.2.0/24")) as server:
+        assert [server.health(path) for path in ("/status", "/metrics")] == [403, 403]
+
+
+def test_a_container_whose_key_file_is_gone_is_not_ready(
+    engine: Engine, image: str, s3: EmbeddedS3, folder: Path
+) -> None:
+    key = folder / "secret"
+    key.write_text(f"{s3.secret_key}\n")
+    variables = bucket(s3, S3_SECRET_KEY_FILE="/run/secrets/bucket/secret")
+    del variables["S3_SECRET_KEY"]
+    with running(engine, image, variables, "--volume", f"{folder}:/run/secrets/bucket:ro") as server:
+        assert server.health("/health/ready") == 204
+        key.unlink()
+        deadline = time.monotonic() + WAIT
+        while server.health("/health/ready") != 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert server.health("/health/live") == 204
+
+
 class SlowClient(threading.Thread):
     """Reads a segment over some seconds; ``error`` is None if every byte came."""
 
