@@ -119,7 +119,9 @@ def two_buckets(request: pytest.FixtureRequest, s3: EmbeddedS3) -> Iterator[tupl
         config = f'ProxyPass /media {url}\nProxyPass /films {films}\n<Proxy "{films}/">\n{keys}\n</Proxy>\n'
         config += proxy_section(f"{url}/", s3)
     port = free_port()
-    with Httpd(BUCKETS + config + health_checks(port)) as httpd:
+    # One of both has the details, which names and reasons are.
+    details = 'Define USP_S3_STATUS_REQUIRE "local"\n' if request.param == "gateway" else ""
+    with Httpd(BUCKETS + details + config + health_checks(port)) as httpd:
         secret = httpd.root / "secret"
         write_secret(secret)
         yield httpd, port, secret
@@ -133,18 +135,23 @@ def write_secret(path: Path, text: str = "key") -> None:
 
 
 def test_a_server_is_ready_if_requests_can_be_signed(two_buckets: tuple[Httpd, int, Path]) -> None:
-    _, port, secret = two_buckets
+    httpd, port, secret = two_buckets
+    has_details = "USP_S3_STATUS_REQUIRE" in httpd.config
     assert wait_for(port, "/health/buckets", 200) == "ready: 2 of 2 buckets\n"
     assert fetch(port, "/health/ready") == (204, "")
     assert [fetch(port, f"/health/buckets/{name}")[0] for name in ("films", BUCKET, "other")] == [200, 200, 404]
     secret.unlink()
-    assert "films: S3SecretKeyFile: the file cannot be read" in wait_for(port, "/health/buckets", 503)
+    text = wait_for(port, "/health/buckets", 503)
+    assert ("films: S3SecretKeyFile: the file cannot be read" in text) == has_details
+    assert ("films" in text) == has_details
     wait_for(port, "/health/buckets/films", 503)
     assert fetch(port, f"/health/buckets/{BUCKET}")[0] == 200
     assert fetch(port, "/health/ready") == (204, "")  # the other bucket is served
     document = json.loads(wait_for(port, "/health/buckets?format=json", 503))
     assert document["ready"] is False
-    assert {bucket["bucket"]: bucket["ready"] for bucket in document["buckets"]} == {"films": False, BUCKET: True}
+    # Names are for those whom USP_S3_STATUS_REQUIRE names.
+    details = {bucket["bucket"]: bucket["ready"] for bucket in document["buckets"]}
+    assert details == ({"films": False, BUCKET: True} if has_details else {})
     write_secret(secret)
     wait_for(port, "/health/buckets", 200)
 
@@ -196,3 +203,36 @@ def test_the_status_page_on_the_port_of_the_health_checks(s3: EmbeddedS3) -> Non
         assert [status(port, path) for path in ("/status", "/status/json", "/metrics")] == [403, 403, 403]
     with Httpd(BUCKETS + section("/", s3) + health_checks(port)):
         assert [status(port, path) for path in ("/status", "/status/json", "/metrics")] == [404, 404, 404]
+
+
+#: What the whole server does with each URL, also with those of the health checks.
+WHOLE_SERVER = {
+    "the gateway": lambda s3: section("/", s3),
+    "mod_proxy": lambda s3: f"ProxyPass / {s3.url}/{BUCKET}/\n" + proxy_section(f"{s3.url}/{BUCKET}/", s3),
+    "a redirect": lambda s3: "RedirectMatch ^/ https://www.example.com/\n" + section("/media", s3),
+    "an alias": lambda s3: 'Alias /health "${ROOT}/htdocs"\nAlias /status "${ROOT}/htdocs"\n' + section("/media", s3),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_SERVER)
+def test_nothing_of_the_whole_server_answers_instead(s3: EmbeddedS3, name: str) -> None:
+    s3.put(BUCKET, "health/ready", b"an object")
+    port = free_port()
+    config = f'{BUCKETS}Define USP_S3_STATUS_REQUIRE "local"\n' + WHOLE_SERVER[name](s3) + health_checks(port)
+    with Httpd(config):
+        assert fetch(port, "/health/ready") == (204, "")
+        assert fetch(port, "/health/buckets") == (200, "ready: 1 of 1 buckets\n")
+        assert [status(port, path) for path in ("/status", "/status/errors", "/metrics")] == [200] * 3
+        assert [status(port, path) for path in ("/", "/health", "/film.mp4")] == [404] * 3
+
+
+def test_the_last_bucket_is_removed(s3: EmbeddedS3) -> None:
+    """What is not in the configuration any more makes no server unready."""
+    port = free_port()
+    broken = section("/media", s3, "SetEnv S3Retries x")
+    with Httpd(BUCKETS + broken + health_checks(port)) as httpd:
+        assert status(port, "/health/ready") == 503
+        httpd.config = httpd.config.replace(broken, "")
+        httpd.reload()
+        assert wait_for(port, "/health/buckets", 200) == "ready: 0 of 0 buckets\n"
+        assert status(port, "/health/ready") == 204

@@ -197,4 +197,5 @@ def test_a_planted_fault(
     assert page.status == 200
     text = visible_text(page.body.decode())
     assert seen.page in text, text
+    assert "What to do: " in text or seen.corrections
     assert seen.error in text

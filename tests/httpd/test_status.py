@@ -298,3 +298,18 @@ def test_a_closed_port_is_only_kept_once_a_second(start: Callable[[str], Httpd])
         httpd.fetch("/embedded/film.ts")
     assert 1 <= len(bucket(httpd)["failures"]) <= 4
     assert bucket(httpd)["totals"]["failures"] == 20
+
+
+def test_a_failed_member_of_a_balancer(start: Callable[[str], Httpd], s3: EmbeddedS3) -> None:
+    """The request succeeds, and the page says what is wrong with the member."""
+    s3.put(BUCKET, "a.ts", b"0123456789")
+    down = f"127.0.0.1:{free_port()}"
+    members = f"BalancerMember http://{down}/{BUCKET}\nBalancerMember http://{s3.host}/{BUCKET} status=+H\n"
+    sections = "".join(proxy_section(f"http://{host}/{BUCKET}/", s3) for host in (down, s3.host))
+    httpd = start(f'<Proxy "balancer://b">\n{members}</Proxy>\nProxyPass /balanced balancer://b\n{sections}')
+    httpd.expect_error("AH00957|AH00959|AH01114")
+    assert httpd.fetch("/balanced/a.ts").body == b"0123456789"
+    shown = {one["host"]: one for one in status(httpd)["buckets"]}
+    assert (shown[s3.host]["health"], shown[down]["health"]) == ("ok", "failing")
+    assert "Connection refused" in shown[down]["summary"]
+    assert not [line for line in httpd.errors() if "usp_s3_wsgi" in line]

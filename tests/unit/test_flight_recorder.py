@@ -154,3 +154,48 @@ def test_a_fault_in_recording_does_not_fail_the_request(
     flight_recorder.record(RequestRejected("x"), REQUEST, [None])  # type: ignore[list-item]
     assert kept == []
     assert "USPS30001" in capsys.readouterr().err
+
+
+def test_a_broken_character_reference_is_kept_as_it_is(kept: list[tuple[Any, ...]]) -> None:
+    document = f"<Error><Code>NoSuchBucket</Code><Message>&#{'9' * 5000};</Message></Error>"
+    flight_recorder.record(rejected(document), REQUEST, [], signed_with(CONTEXTS[0]))
+    assert fields(kept)["s3_message"].startswith("&#999")
+
+
+def test_texts_of_any_size_fit(kept: list[tuple[Any, ...]]) -> None:
+    attempts = []
+    for name in ("host", "s3_code", "request_id", "connection", "failure"):
+        attempts.append(SentAttempt("x", 0.0))
+        setattr(attempts[-1], name, "\U0001f600" * 400)
+    failure = rejected("<Error><Code>NoSuchBucket</Code></Error>")
+    flight_recorder.record(failure, REQUEST._replace(path="\U0001f600" * 900), attempts, cause="\U0001f600" * 900)
+    assert len(kept[0][4]) <= flight_recorder.MAX_SIZE
+
+
+def test_a_cause_is_told_and_is_no_reason_of_its_own(kept: list[tuple[Any, ...]]) -> None:
+    for path in ("/a", "/b"):
+        flight_recorder.record(UpstreamUnavailable("no response"), REQUEST, cause=f"DNS lookup failure {path}")
+    assert len(kept) == 1
+    assert fields(kept)["message"] == "no response: DNS lookup failure /a"
+
+
+def test_without_the_credentials_of_the_request_s3s_words_are_not_kept(kept: list[tuple[Any, ...]]) -> None:
+    """They may repeat a token that is not known any more."""
+    flight_recorder.record(rejected(f"<Error><Code>InvalidToken</Code><Message>{TOKEN}</Message></Error>"), REQUEST)
+    assert TOKEN not in kept[0][4].decode()
+    assert fields(kept)["s3_code"] == "InvalidToken"
+
+
+def test_what_was_signed_is_only_computed_for_what_is_kept(kept: list[tuple[Any, ...]]) -> None:
+    calls: list[int] = []
+    for _ in range(3):
+        flight_recorder.record(ObjectNotFound("x"), REQUEST, (), lambda: calls.append(1))
+    assert len(calls) == len(kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("access_key", "shown"),
+    [(ACCESS_KEY, "AKIA...MPLE"), ("test", "(not shown)"), ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "(not shown)")],
+)
+def test_a_secret_in_place_of_an_access_key_is_not_shown(access_key: str, shown: str) -> None:
+    assert Credentials(access_key, "x").short_access_key == shown

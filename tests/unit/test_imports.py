@@ -60,6 +60,7 @@ MAY_USE: dict[str, set[str]] = {
         "s3.endpoint_state",
         "transport.connection",
         "transport.happy_eyeballs",
+        "status.readiness",
         "transport.pool",
     },
     "ssl": {"configtest.referenced_files", "transport.network_errors", "transport.tls"},

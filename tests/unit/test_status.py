@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from usp_s3_wsgi.errors import LogCode
 from usp_s3_wsgi.s3 import error_codes
-from usp_s3_wsgi.status import collector, readiness, recorded
+from usp_s3_wsgi.status import collector, readiness, recorded, responses
 from usp_s3_wsgi.status.explanations import Explanations
 from usp_s3_wsgi.status.recorded import MinuteValues, RecordedBucket
 from usp_s3_wsgi.status.snapshot import Health, Identity, Readiness
@@ -27,11 +31,11 @@ def mount(*files: tuple[str, str], identity: str = "", error: str = "", reads_fi
 
 
 def identity(**fields: float) -> Identity:
-    values = {"expires": NOW + 600, "refreshed_at": NOW - 60, "failed_at": 0.0, "successes": 1, "failures": 0}
+    values = {"expires": NOW + 600, "refreshed_at": NOW - 60, "failed_at": NOW - 5, "successes": 1, "failures": 0}
     values |= fields
     return Identity(
         "role/x", values["expires"], values["refreshed_at"], values["failed_at"], int(values["successes"]),
-        int(values["failures"]), bool(fields.get("is_failing", False)),
+        int(values["failures"]), bool(fields.get("is_failing", False)), bool(fields.get("is_current", True)),
     )  # fmt: skip
 
 
@@ -83,12 +87,59 @@ def test_settings_that_are_not_valid() -> None:
         (identity(failures=3, is_failing=1, expires=0), True),  # without a known expiration
         (identity(failures=3, is_failing=1, expires=NOW - 5), False),
         (identity(failures=3, is_failing=1, expires=0, successes=0), False),
+        (identity(failures=3, is_failing=1, is_current=0), False),  # only processes that have ended had some
     ],
 )
 def test_temporary_credentials(found: Identity, is_ready: bool) -> None:
     result = ready(mount(identity="role/x"), found)
     assert result.is_ready == is_ready
     assert bool(result.reason) == found.is_failing
+
+
+@pytest.mark.parametrize("failed_at", [NOW - 61, NOW + 3600])
+def test_a_failed_refresh_does_not_keep_a_server_out_of_service(failed_at: float) -> None:
+    """Only requests start a refresh, and a load balancer sends none to a server that is not ready."""
+    assert ready(mount(identity="role/x"), identity(is_failing=1, successes=0, failed_at=failed_at)) == Readiness(True)
+
+
+def test_a_file_that_does_not_respond_holds_up_one_thread(tmp_path: Path) -> None:
+    """The others get the results of the check before."""
+    fifo = tmp_path / "secret"
+    os.mkfifo(fifo)
+    os.utime(fifo, (time.time() - 60, time.time() - 60))
+    document = {"buckets": [mount(("S3SecretKeyFile", str(fifo)))._asdict()], "omitted": 0}
+    module: Any = SimpleNamespace(
+        read_configured_buckets=lambda: json.dumps(document), read_metrics=lambda: {"credentials": []}
+    )
+    checker = readiness.Checker(module)
+    thread = threading.Thread(target=checker.results, daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    assert thread.is_alive()
+    assert checker.results() == readiness.Results({}, False)
+    with fifo.open("w") as writer:  # the file server responds
+        writer.write("key")
+    thread.join(10)
+    assert [value.is_ready for value in checker.results().by_bucket.values()] == [True]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"buckets":[{"way":"gateway","new":1}],"omitted":0}'])
+def test_a_list_of_another_version_is_not_known(text: str) -> None:
+    module: Any = SimpleNamespace(read_configured_buckets=lambda: text)
+    assert not recorded.read_configuration(module).is_known
+
+
+@pytest.mark.parametrize(
+    ("client", "host", "expected"),
+    [
+        ("127.0.0.1", "localhost:8000", False), ("127.0.0.1", "127.0.0.1", False), ("::1", "[::1]:80", False),
+        ("127.0.0.1", "evil.example:8000", True), ("::1", "evil.example", True),
+        ("127.0.0.1", "localhost.evil.example", True), ("127.0.0.1", "", True),
+        ("192.0.2.1", "media.example", False), ("", "media.example", False),
+    ],
+)  # fmt: skip
+def test_a_name_of_another_site_that_leads_to_this_machine(client: str, host: str, expected: bool) -> None:
+    assert responses.may_be_rebound({"REMOTE_ADDR": client, "HTTP_HOST": host}) == expected
 
 
 def test_no_process_has_needed_the_credentials_yet() -> None:
@@ -107,7 +158,7 @@ READY = Readiness(True)
 
 def assess(*last_minutes: MinuteValues, ready: Readiness = READY) -> Health:
     hour = (*[minute()] * (60 - len(last_minutes)), *last_minutes)
-    health, summary = collector._assess(ready, hour, [])
+    health, summary, _ = collector._assess(ready, hour, [])
     assert bool(summary) == (health in {Health.FAILING, Health.DEGRADED})
     return health
 

@@ -11,7 +11,7 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -84,16 +84,22 @@ def record(
     failure: BaseException,
     request: FailedRequest,
     attempts: Iterable[SentAttempt] = (),
-    signed: SignedWith | None = None,
+    signed: SignedWith | Callable[[], SignedWith | None] | None = None,
+    cause: str = "",
 ) -> None:
-    """Keep a failed exchange, unless one for the same reason was kept just now. Raises nothing."""
+    """Keep a failed exchange, unless one for the same reason was kept just now. Raises nothing.
+
+    ``signed``: a function is only called if the failure is kept. ``cause``: more words than the failure's own, which
+    may differ between failures for the same reason.
+    """
     keep = recorder.record_failure
     if keep is None:
         return
     try:
         kind = _kind(failure)
         if _is_due((request.way, request.host, request.bucket, kind)):
-            data = _encode(_describe(failure, request, attempts, signed))
+            signed_with = signed() if callable(signed) else signed
+            data = _encode(_describe(failure, request, attempts, signed_with, cause))
             keep(request.host, request.bucket, request.way, kind, data)
     except Exception as error:  # a fault in what is recorded must not fail the request
         error_log.write_to_stderr(LogCode.INTERNAL_ERROR, describe_internal_error(error))
@@ -118,19 +124,26 @@ def _is_due(reason: tuple[int, str, str, int]) -> bool:
 
 
 def _describe(
-    failure: BaseException, request: FailedRequest, attempts: Iterable[SentAttempt], signed: SignedWith | None
+    failure: BaseException,
+    request: FailedRequest,
+    attempts: Iterable[SentAttempt],
+    signed: SignedWith | None,
+    cause: str,
 ) -> dict[str, Any]:
     known = failure if isinstance(failure, GatewayError) else GatewayError(describe_internal_error(failure))
     s3_error, mask = known.s3_error, Mask(signed)
-    message = f"{known}; {known.hint}" if known.hint else str(known)
+    message = ": ".join([str(known), cause]) if cause else str(known)
+    message = f"{message}; {known.hint}" if known.hint else message
     canonical_request = string_to_sign = access_key = signed_at = ""
+    said = error_response.ComputedByS3()
     if signed is not None:
         canonical_request, string_to_sign = signed_text(
             signed.request, signed.context, signed.credentials, signed.signed_at
         )
         access_key = signed.credentials.short_access_key
         signed_at = signed.signed_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    said = error_response.computed_by_s3(s3_error.document) if s3_error else error_response.ComputedByS3()
+        # S3's words may repeat a token. What was not signed with these credentials is not known well enough to mask it.
+        said = error_response.computed_by_s3(s3_error.document) if s3_error else said
     return {
         "time": time.time(),
         "is_client_error": not known.should_log,
@@ -199,15 +212,16 @@ def _encode(fields: dict[str, Any]) -> bytes:
         data = json.dumps(_cut(fields, limit), separators=(",", ":")).encode("ascii")
         if len(data) <= MAX_SIZE:
             return data
-        if limit > 100:
+        attempts = fields["attempts"]
+        if limit > 100 or not attempts:
             limit //= 2
         else:
-            fields = {**fields, "attempts": fields["attempts"][-len(fields["attempts"]) // 2 :]}
+            fields = {**fields, "attempts": attempts[(len(attempts) + 1) // 2 :]}
 
 
 def _cut(value: Any, limit: int) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= limit else f"{value[: limit - 3]}..."
+        return value if len(value) <= limit else f"{value[: max(0, limit - 3)]}..."
     if isinstance(value, list):
         return [_cut(item, limit) for item in value]
     return {key: _cut(item, limit) for key, item in value.items()} if isinstance(value, dict) else value

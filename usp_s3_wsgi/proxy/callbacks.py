@@ -8,11 +8,11 @@ logs the type of an exception that a callback raises, and answers 500 or 502.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from usp_s3_wsgi.config.settings import Settings
@@ -152,7 +152,8 @@ def sign_request(fields: tuple[Any, ...]) -> SignedRequest | ClientResponse:
         template = _template(unsigned, signed, effective, credentials, now, second)
     except Exception as error:
         attempt = _attempt(request.method, request.url)
-        flight_recorder.record(error, _failed_request(attempt, bucket))
+        if recorder.record_failure is not None:
+            flight_recorder.record(error, _failed_request(attempt, bucket))
         return _error_response(error, attempt, bucket)
     return SignedRequest(
         f"{signed.scheme}://{signed.host}{signed.target}",
@@ -228,20 +229,20 @@ def explain_error(
     response: tuple[int, bytes, Mapping[str, str]],
     attempt: tuple[int, float],
     signature: tuple[int, int, int] = (0, 0, -1),
-    sent: tuple[str | None, str | None] = (None, None),
+    sent: tuple[str | None, str | None, str | None] = (None, None, None),
 ) -> ClientResponse:
     """Return the client's response and the log line for an error response of S3, and record S3's clock and region.
 
     ``request``: section_url, variables, method and URL, as in :class:`ProxiedRequest`. ``response``: S3's status, the
     begin of its body, and its headers by names in lowercase. ``attempt``: how many members of a balancer were tried,
     this one included, and the seconds since the client's request. ``signature``: ``signed_at`` and ``state_version`` of
-    the signed request, and the ``accepted_version`` of :class:`RejectedSignature`. ``sent``: the signed URL, None if
-    there is none, and the Range header, None without.
+    the signed request, and the ``accepted_version`` of :class:`RejectedSignature`. ``sent``: the signed URL, the
+    Authorization header, and the Range header of the client; None for each that there is not.
     """
     section_url, variables, method, url = request
-    signed_url, requested_range = sent
+    signed_url, authorization, requested_range = sent
     logged_attempt, bucket = _attempt(method, url, *attempt), ""
-    signed_with: SignedWith | None = None
+    signed_with: Callable[[], SignedWith | None] | None = None
     try:
         status, body, headers = response
         s3_error = error_response.parse(status, headers, body.decode("utf-8", "replace"))
@@ -251,7 +252,10 @@ def explain_error(
         signed_at, version, accepted_version = signature
         rejected = RejectedSignature(datetime.fromtimestamp(signed_at, UTC), version, accepted_version)
         if recorder.record_failure is not None and signed_url is not None:
-            signed_with = _signed_with(settings, method, signed_url, query, rejected.signed_at)
+            effective = endpoint_state.effective_settings(settings, keep_host=True)
+            signed_with = partial(
+                _signed_with, settings, effective, method, query, signed_url, authorization, rejected.signed_at
+            )
         if _record_possible_skew(s3_error, settings, rejected):
             s3_error = replace(s3_error, is_signature_time_invalid=True)
         has_query = bool(object_request.allowed_parameters(query, settings.pass_query))
@@ -262,24 +266,38 @@ def explain_error(
                 resolver.invalidate(settings, s3_error.code)
         action = _record(failure, s3_error, settings, rejected)
     except Exception as error:
-        flight_recorder.record(error, _failed_request(logged_attempt, bucket, requested_range))
+        if recorder.record_failure is not None:
+            flight_recorder.record(error, _failed_request(logged_attempt, bucket, requested_range))
         return _error_response(error, logged_attempt, bucket)
-    failed = _failed_request(logged_attempt, bucket, requested_range)
-    flight_recorder.record(failure, failed, [_sent_attempt(logged_attempt, failure)], signed_with)
+    if recorder.record_failure is not None:
+        failed = _failed_request(logged_attempt, bucket, requested_range)
+        flight_recorder.record(failure, failed, [_sent_attempt(logged_attempt, failure)], signed_with)
     return _error_response(failure, logged_attempt, bucket, action)
 
 
 def _signed_with(
-    settings: Settings, method: str, signed_url: str, query: str, signed_at: datetime
+    settings: Settings,
+    effective: Settings,
+    method: str,
+    query: str,
+    signed_url: str,
+    authorization: str | None,
+    signed_at: datetime,
 ) -> SignedWith | None:
-    """Return what was signed, to show it; None if that is not known any more, such as for credentials that changed."""
-    try:
-        effective = endpoint_state.effective_settings(settings, keep_host=True)
-        path = split_url(signed_url)[1]
-        request = object_request.for_object(method, path, query, (), effective)
-        return SignedWith(request, effective.signing, resolver.resolve(settings), signed_at)
-    except GatewayError:
-        return None
+    """Return what was signed, to show it; None if that cannot be said, such as after the credentials have changed.
+
+    ``effective``: the settings with which it was signed. ``signed_url``, ``authorization``: what was sent.
+    """
+    origin, path, _ = split_url(signed_url)
+    request = object_request.for_object(method, path, query, (), effective)
+    signed_with = SignedWith(request, effective.signing, resolver.resolve(settings), signed_at)
+    signed = sign(*signed_with)
+    is_same = (
+        signed.header("Authorization") == authorization
+        if effective.signing.use_headers
+        else f"{origin}{signed.target}" == signed_url
+    )
+    return signed_with if is_same else None
 
 
 def _failed_request(attempt: Attempt, bucket: str, requested_range: str | None = None) -> FailedRequest:
@@ -331,7 +349,10 @@ _FAILURES: dict[str, type[UpstreamError]] = {
     "truncated body": BodyTruncated,
     "excess body": BodyNotResumable,
     "no response": ProxiedRequestFailed,
+    "failed member": ProxiedRequestFailed,
 }
+#: Not logged: the next member of the balancer is used, and mod_proxy has logged why.
+_NOT_LOGGED = "failed member"
 
 
 def describe_failure(
@@ -347,11 +368,14 @@ def describe_failure(
     the Range header, None without, and what mod_proxy or mod_ssl wrote to the error log, for the flight recorder.
     """
     failure, logged_attempt = _FAILURES[kind](reason), _attempt(*request, *attempt)
-    bucket, requested_range, cause = exchange
-    explained = type(failure)(f"{reason}: {cause}") if cause else failure
-    failed = _failed_request(logged_attempt, bucket, requested_range)
-    flight_recorder.record(explained, failed, [_sent_attempt(logged_attempt, explained)])
-    line = error_log.format_failure(failure, logged_attempt)
+    if recorder.record_failure is not None:
+        bucket, requested_range, cause = exchange
+        failed = _failed_request(logged_attempt, bucket, requested_range)
+        # Without the client's path.
+        flight_recorder.record(
+            failure, failed, [_sent_attempt(logged_attempt, failure)], cause=cause.partition(" returned by ")[0]
+        )
+    line = None if kind == _NOT_LOGGED else error_log.format_failure(failure, logged_attempt)
     return failure.code, None if line is None else error_log.format_line(failure.code, line)
 
 

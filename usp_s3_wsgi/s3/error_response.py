@@ -65,7 +65,12 @@ def computed_by_s3(document: str) -> ComputedByS3:
 
 def _text_of_element(document: str, name: str) -> str:
     match = re.search(rf"<{name}>([^<]*)</{name}>", document)
-    return html.unescape(match[1]).strip() if match else ""
+    if match is None:
+        return ""
+    try:
+        return html.unescape(match[1]).strip()
+    except ValueError:  # a character reference with more digits than int() reads
+        return match[1].strip()
 
 
 def request_id(headers: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -63,9 +64,9 @@ class Credentials:
 
     @property
     def short_access_key(self) -> str:
-        """The access key as logs show it: its ends, if it is long enough."""
+        """The access key as logs show it: its ends, if it cannot be a secret key, which has lowercase letters too."""
         key = self.access_key
-        return f"{key[:4]}...{key[-4:]}" if len(key) >= 16 else "(short)"
+        return f"{key[:4]}...{key[-4:]}" if re.fullmatch("[A-Z0-9]{16,128}", key) else "(not shown)"
 
 
 class SigningContext(NamedTuple):

@@ -8,18 +8,19 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from usp_s3_wsgi import __version__
-from usp_s3_wsgi.status import readiness, recorded
+from usp_s3_wsgi.errors import LogCode
+from usp_s3_wsgi.status import recorded
 from usp_s3_wsgi.status.explanations import Explanations
+from usp_s3_wsgi.status.readiness import Checker
 from usp_s3_wsgi.status.recorded import Key, MinuteValues, RecordedBucket, RecordedExchanges
 from usp_s3_wsgi.status.snapshot import (
     Attempt,
     Bucket,
     Failure,
     Health,
-    Identity,
     Mount,
     Readiness,
     Snapshot,
@@ -33,20 +34,23 @@ RECENT = 5
 _NO_EXCHANGES = RecordedExchanges(
     Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), tuple([MinuteValues(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)] * 60)
 )
+#: Of a bucket that only requests name.
+_READY = Readiness(True)
 _ORDER = (Health.FAILING, Health.DEGRADED, Health.OK, Health.IDLE)
 
 
-def take(module: ModuleType, explanations: Explanations) -> Snapshot:
+def take(module: ModuleType, explanations: Explanations, checker: Checker) -> Snapshot:
     """Return the snapshot of now. ``module``: usp_s3_module, as ``recorder.load_module`` returns it."""
     now, state, configuration = time.time(), recorded.read(module), recorded.read_configuration(module)
-    identities = {identity.name: identity for identity in state.identities}
+    ready = checker.results().by_bucket
     mounts: dict[Key, list[RecordedBucket]] = defaultdict(list)
     for mount in configuration.buckets:
         mounts[mount.key].append(mount)
     failures = _failures(module, explanations)
     keys = dict.fromkeys([*state.exchanges, *mounts])
     buckets = [
-        _bucket(key, mounts[key], state.exchanges.get(key, _NO_EXCHANGES), failures, identities, now) for key in keys
+        _bucket(key, mounts[key], ready.get(key, _READY), state.exchanges.get(key, _NO_EXCHANGES), failures, now)
+        for key in keys
     ]
     buckets.sort(key=lambda bucket: (_ORDER.index(bucket.health), -bucket.totals.exchanges, bucket.name))
     return Snapshot(
@@ -67,7 +71,10 @@ def take(module: ModuleType, explanations: Explanations) -> Snapshot:
 def _failures(module: ModuleType, explanations: Explanations) -> dict[Key, list[Failure]]:
     found: dict[Key, list[Failure]] = defaultdict(list)
     for key, failure_id, fields in recorded.read_failures(module):
-        found[key].append(_failure(failure_id, fields, explanations))
+        try:
+            found[key].append(_failure(failure_id, fields, explanations))
+        except (TypeError, KeyError):
+            continue  # of another version of this package, from before a restart
     for failures in found.values():
         failures.sort(key=lambda failure: failure.time, reverse=True)
     return found
@@ -81,27 +88,27 @@ def _failure(failure_id: str, fields: dict[str, Any], explanations: Explanations
 def _bucket(
     key: Key,
     mounts: list[RecordedBucket],
+    ready: Readiness,
     exchanges: RecordedExchanges,
     failures: dict[Key, list[Failure]],
-    identities: dict[str, Identity],
     now: float,
 ) -> Bucket:
     own_failures = failures.get(key, [])
-    ready = readiness.of_bucket(mounts, identities, now)
-    health, summary = _assess(ready, exchanges.hour, own_failures)
+    assessment = _assess(ready, exchanges.hour, own_failures)
     return Bucket(
         id=f"{key.way}-{zlib.crc32(repr(key).encode()):08x}",
         way=key.way,
         name=key.bucket,
         host=key.host,
-        health=health,
-        summary=summary,
+        health=assessment.health,
+        summary=assessment.summary,
         readiness=ready,
         mounts=tuple(_mount(mount) for mount in mounts),
         identity=_identity(mounts),
         totals=exchanges.totals,
         minutes=recorded.minutes(exchanges.hour, now),
         failures=tuple(own_failures),
+        cause=assessment.cause.id if assessment.cause else "",
     )
 
 
@@ -116,30 +123,42 @@ def _mount(mount: RecordedBucket) -> Mount:
     return Mount(path, f"{mount.file}:{mount.line}", mount.settings)
 
 
-def _assess(ready: Readiness, hour: tuple[MinuteValues, ...], failures: Iterable[Failure]) -> tuple[Health, str]:
-    """Return how a bucket is doing, and one sentence about what is wrong; empty if nothing is."""
+class _Assessment(NamedTuple):
+    """How a bucket is doing: one sentence about what is wrong, and the failure that it is about, if one is kept."""
+
+    health: Health
+    summary: str = ""
+    cause: Failure | None = None
+
+
+def _assess(ready: Readiness, hour: tuple[MinuteValues, ...], failures: Iterable[Failure]) -> _Assessment:
+    """Return how a bucket is doing. ``failures``: the latest first."""
     recent = [sum(values) for values in zip(*hour[-RECENT:], strict=True)]
     successes, faults, denials, client_errors, *_ = recent
     exchanges = successes + faults + denials + client_errors
     if not ready.is_ready:
-        return Health.FAILING, f"Requests cannot be signed. {ready.reason}."
+        return _Assessment(Health.FAILING, f"Requests cannot be signed. {ready.reason}.")
     if faults:
-        reason = _reason(next((failure for failure in failures if not failure.is_client_error), None))
+        cause = next((failure for failure in failures if not failure.is_client_error), None)
         if faults == exchanges:
-            return Health.FAILING, f"All requests of the last {RECENT} minutes failed{reason}."
-        return Health.DEGRADED, f"{faults:,} of {exchanges:,} requests of the last {RECENT} minutes failed{reason}."
+            text = f"All requests of the last {RECENT} minutes failed{_reason(cause)}."
+            return _Assessment(Health.FAILING, text, cause)
+        text = f"{faults:,} of {exchanges:,} requests of the last {RECENT} minutes failed{_reason(cause)}."
+        return _Assessment(Health.DEGRADED, text, cause)
     if denials and denials == exchanges:
-        reason = _reason(next((failure for failure in failures if failure.error == "USPS30303"), None))
-        return Health.DEGRADED, f"S3 denied all requests of the last {RECENT} minutes{reason}."
+        cause = next((failure for failure in failures if failure.error == LogCode.ACCESS_DENIED), None)
+        text = f"S3 denied all requests of the last {RECENT} minutes{_reason(cause)}."
+        return _Assessment(Health.DEGRADED, text, cause)
     if any(values.clock_corrections for values in hour):
         text = "This server's clock, or S3's, is wrong: requests are signed with S3's time. Set the clock (NTP)."
-        return Health.DEGRADED, text
+        return _Assessment(Health.DEGRADED, text)
     if any(values.region_corrections for values in hour):
-        return Health.DEGRADED, "S3Region is wrong: requests are signed for the region that S3 named. Set S3Region."
+        text = "S3Region is wrong: requests are signed for the region that S3 named. Set S3Region."
+        return _Assessment(Health.DEGRADED, text)
     if ready.reason:
-        return Health.DEGRADED, f"{ready.reason}."
+        return _Assessment(Health.DEGRADED, f"{ready.reason}.")
     is_idle = not any(sum(values) for values in hour)
-    return (Health.IDLE if is_idle else Health.OK), ""
+    return _Assessment(Health.IDLE if is_idle else Health.OK)
 
 
 def _reason(failure: Failure | None) -> str:

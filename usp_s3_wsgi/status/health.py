@@ -8,62 +8,21 @@ Without "UspS3Metrics On" nothing is known of buckets, and the server is ready i
 from __future__ import annotations
 
 import json
-import time
-from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from usp_s3_wsgi.observability import recorder
-from usp_s3_wsgi.status import readiness, recorded
-from usp_s3_wsgi.status.recorded import Key
+from usp_s3_wsgi.status.readiness import Checker, Results
 from usp_s3_wsgi.status.responses import StartResponse, has_parameter, reject_other_methods, respond, wants_json
-from usp_s3_wsgi.status.snapshot import Readiness
 
-#: Seconds for which a result is used again, and how many times as long as it took: a check costs little CPU time, also
-#: with thousands of buckets, and many load balancers at once.
-_MAX_AGE, _MAX_SHARE = 1.0, 20
-_module = recorder.load_module()
-
-
-class Results(NamedTuple):
-    """The readiness of all configured buckets. ``is_known``: False if there is no list of them."""
-
-    by_bucket: dict[Key, Readiness]
-    is_known: bool
-
-
-def check() -> Results:
-    """Return the readiness of each configured bucket."""
-    if _module is None:
-        return Results({}, False)
-    configuration = recorded.read_configuration(_module)
-    identities = {identity.name: identity for identity in recorded.read_identities(_module.read_metrics())}
-    mounts = defaultdict(list)
-    for mount in configuration.buckets:
-        mounts[mount.key].append(mount)
-    now = time.time()
-    by_bucket = {key: readiness.of_bucket(found, identities, now) for key, found in mounts.items()}
-    return Results(by_bucket, configuration.is_known)
-
-
-_last: tuple[float, Results] | None = None
-
-
-def _check_with_cache() -> Results:
-    global _last
-    begin = time.monotonic()
-    if _last is None or begin >= _last[0]:
-        results = check()
-        end = time.monotonic()
-        _last = (end + max(_MAX_AGE, _MAX_SHARE * (end - begin)), results)
-    return _last[1]
+_checker = Checker(recorder.load_module())
 
 
 def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
     """Answer a health check: 200, 503 if a bucket is not ready, 404 for an unknown bucket or path.
 
     Query parameters: ``any``: 503 only if no bucket is ready; ``no-content``: 204 without a body instead of 200;
-    ``format=json``.
+    ``brief``: no names and reasons; ``format=json``.
     """
     # HAProxy asks with OPTIONS, unless it is told not to.
     if (rejection := reject_other_methods(environ, start_response, ("GET", "HEAD", "OPTIONS"))) is not None:
@@ -72,12 +31,12 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
     if path == "/live":
         return _respond(environ, start_response, 200, "live", {})
     if path == "/ready":
-        return _ready(environ, start_response, _check_with_cache(), has_parameter(environ, "any"))
+        return _ready(environ, start_response, _checker.results(), has_parameter(environ, "any"))
     if path.startswith("/ready/"):
-        results = _check_with_cache()
+        results = _checker.results()
         name = path.removeprefix("/ready/")
         found = {key: value for key, value in results.by_bucket.items() if key.bucket == name}
-        if found:
+        if found or not results.is_known:
             return _ready(environ, start_response, Results(found, results.is_known), False)
     return respond(environ, start_response, 404, "text/plain", "not found\n")
 
@@ -90,9 +49,11 @@ def _ready(environ: dict[str, Any], start_response: StartResponse, results: Resu
     else:
         count = sum(value.is_ready for value in values)
         words = f"{'ready' if is_ready else 'not ready'}: {count} of {len(values)} buckets"
+    is_brief = has_parameter(environ, "brief")
     buckets = [
         {"way": key.way, "bucket": key.bucket, "host": key.host, "ready": value.is_ready, "reason": value.reason}
         for key, value in results.by_bucket.items()
+        if not is_brief
     ]
     return _respond(environ, start_response, 200 if is_ready else 503, words, {"ready": is_ready, "buckets": buckets})
 

@@ -125,8 +125,8 @@ def _exchanges(module: ModuleType, metrics: dict[str, Any]) -> Iterator[tuple[Ke
 def read_identities(metrics: dict[str, Any]) -> tuple[Identity, ...]:
     """Return the temporary credentials in what ``_httpd.read_metrics`` returned."""
     return tuple(
-        Identity(name, float(expires), float(refreshed_at), float(failed_at), successes, failures, is_failing)
-        for name, expires, successes, failures, refreshed_at, failed_at, is_failing in metrics["credentials"]
+        Identity(name, float(expires), float(refreshed), float(failed), successes, failures, is_failing, is_current)
+        for name, expires, successes, failures, refreshed, failed, is_failing, is_current in metrics["credentials"]
     )
 
 
@@ -162,16 +162,17 @@ def read_configuration(module: ModuleType) -> Configuration:
 
 
 def _parse(text: str) -> Configuration:
+    """Return the list. After a restart it may be that of another version of this package until the check has ended."""
+    buckets = []
     try:
         document = json.loads(text)
-    except ValueError:
+        for fields in document["buckets"]:
+            fields["settings"] = tuple((name, value) for name, value in fields["settings"])
+            fields["files"] = tuple((name, path) for name, path in fields["files"])
+            buckets.append(RecordedBucket(**fields))
+        return Configuration(tuple(buckets), document["omitted"], True)
+    except (ValueError, TypeError, KeyError):
         return Configuration((), 0, False)
-    buckets = []
-    for fields in document["buckets"]:
-        fields["settings"] = tuple((name, value) for name, value in fields["settings"])
-        fields["files"] = tuple((name, path) for name, path in fields["files"])
-        buckets.append(RecordedBucket(**fields))
-    return Configuration(tuple(buckets), document["omitted"], True)
 
 
 def read_failures(module: ModuleType) -> Iterator[tuple[Key, str, dict[str, Any]]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 StartResponse = Callable[..., Any]
-_PHRASES = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+_PHRASES = {200: "OK", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 _HEADERS = (
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
@@ -37,6 +39,28 @@ def reject_other_methods(
         return None
     allow = ", ".join(methods)
     return respond(environ, start_response, 405, "text/plain", f"Possible: {allow}.\n", [("Allow", allow)])
+
+
+def may_be_rebound(environ: dict[str, Any]) -> bool:
+    """Whether a client on this machine asks for another host than this machine.
+
+    Its browser may have been led here by the name of a site that it visits (DNS rebinding), whose scripts could read
+    the response.
+    """
+    host = re.sub(r":[0-9]*$", "", environ.get("HTTP_HOST", "localhost"))
+    return _is_loopback(environ.get("REMOTE_ADDR", "")) and host.lower() != "localhost" and not _is_address(host)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(address: str) -> bool:
+    return _is_address(address) and ipaddress.ip_address(address).is_loopback
 
 
 def wants_json(environ: dict[str, Any]) -> bool:

@@ -145,7 +145,8 @@ class Bucket:
 
     ``id``: in links, of letters, digits and "-". ``way``: "gateway" or "proxy". ``name``: empty if the URL does not
     show it. ``mounts``: empty for a bucket that only requests name (a map). ``minutes``: 60, the oldest first, the last
-    one is now's. ``failures``: the latest first.
+    one is now's. ``failures``: the latest first. ``cause``: the id of the failure that the summary is about, empty if
+    it is about none that is kept.
     """
 
     id: str
@@ -160,13 +161,15 @@ class Bucket:
     totals: Totals
     minutes: tuple[Minute, ...]
     failures: tuple[Failure, ...]
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Temporary credentials. Unix times, 0: none or not known.
 
-    ``is_failing``: the last refresh, by any process, has failed.
+    ``is_failing``: the last refresh, by any process, has failed. ``is_current``: a process of the configuration since
+    the last restart has obtained the last ones; processes share no credentials.
     """
 
     name: str
@@ -176,6 +179,7 @@ class Identity:
     successes: int
     failures: int
     is_failing: bool
+    is_current: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,10 +175,12 @@ def further_states(snapshot: Snapshot) -> str:
 
 
 def causes(bucket: Bucket, now: float) -> Failure | None:
-    """Return the failure that shows best why a bucket is in trouble: the last one that no client has caused.
+    """Return the failure that shows best why a bucket is in trouble: its cause, or the last one of no client.
 
     None if there is none, or if it is so old that the trouble is another one.
     """
+    if bucket.cause:
+        return next((failure for failure in bucket.failures if failure.id == bucket.cause), None)
     failure = next((failure for failure in bucket.failures if not failure.is_client_error), None)
     is_old = failure is not None and now - failure.time > HOUR
     return None if is_old and bucket.health is not Health.FAILING else failure

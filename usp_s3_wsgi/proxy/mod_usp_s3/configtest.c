@@ -37,6 +37,8 @@
 #define MAX_OUTPUT_SIZE (16 * 1024 * 1024)
 /* The end of a complete output. */
 #define END_MARK "end"
+/* The list of a configuration without a bucket. */
+#define NO_BUCKETS "{\"buckets\":[],\"omitted\":0}"
 
 extern char **environ;
 
@@ -349,9 +351,12 @@ static int check(apr_pool_t *pool, server_rec *server, int is_test)
     configuration.bytes = apr_palloc(pool, configuration.length);
     configuration.length = 0;
     append_configuration(&configuration, is_test);
-    if ((error = run_check(pool, &configuration, &output)))
+    if ((error = run_check(pool, &configuration, &output))) {
+        if (!is_test)
+            usp_s3_store_configured_buckets("");
         log_line(server, is_test, APLOG_WARNING,
                  apr_pstrcat(pool, USP_S3_LOGNO(USP_S3_CODE_NOT_CHECKED) "could not check the S3 settings: ", error, NULL));
+    }
     else {
         const char *end = output.bytes + output.length - sizeof(END_MARK);
         apr_size_t length = strlen(output.bytes); /* of the list of buckets, the first field */
@@ -462,8 +467,12 @@ static int check_at_start(apr_pool_t *config, apr_pool_t *log, apr_pool_t *tempo
     int is_first_read = ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG;
 
     (void)log;
-    if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_NORMAL || is_first_read || !has_settings(ap_conftree))
+    if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_NORMAL || is_first_read)
         return OK;
+    if (!has_settings(ap_conftree)) {
+        usp_s3_store_configured_buckets(NO_BUCKETS);
+        return OK;
+    }
     if (is_restart())
         check_in_background(config, temporary, server);
     else

@@ -28,6 +28,11 @@ void usp_s3_store_configured_buckets(const char *text)
             return;
         apr_sleep(WRITE_INTERVAL);
     }
+    if (usp_s3_memory->configuration_generation > usp_s3_generation) {
+        usp_s3_unlock(&usp_s3_memory->configuration_lock);
+        return; /* of the check of a later restart, which was faster */
+    }
+    usp_s3_memory->configuration_generation = usp_s3_generation;
     version = __atomic_load_n(&usp_s3_memory->configuration_version, __ATOMIC_RELAXED) | 1;
     __atomic_store_n(&usp_s3_memory->configuration_version, version, __ATOMIC_SEQ_CST);
     memcpy(usp_s3_memory->configuration, text, length);
@@ -45,7 +50,7 @@ char *usp_s3_copy_configured_buckets(void)
         unsigned version = __atomic_load_n(&usp_s3_memory->configuration_version, __ATOMIC_SEQ_CST);
         unsigned length = __atomic_load_n(&usp_s3_memory->configuration_length, __ATOMIC_SEQ_CST);
 
-        if (!version)
+        if (!version || !length)
             return NULL;
         if (!(version & 1) && length < sizeof(usp_s3_memory->configuration) && (copy = malloc(length + 1))) {
             memcpy(copy, usp_s3_memory->configuration, length);

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The place for a new failure: an empty one, or that of the oldest failure of the kind with the most failures. */
 static int find_place(const usp_s3_failure_list *list, unsigned kind)
@@ -75,4 +76,17 @@ void usp_s3_unlock_failures_of_killed_processes(void)
 
     for (i = 0; i <= USP_S3_MAX_BUCKETS; i++)
         usp_s3_unlock_if_abandoned(&usp_s3_memory->failures[i].lock);
+}
+
+void usp_s3_unlock_failures_of_namesake(void)
+{
+    pid_t own = getpid();
+    int i;
+
+    for (i = 0; i <= USP_S3_MAX_BUCKETS; i++) {
+        pid_t *lock = &usp_s3_memory->failures[i].lock;
+
+        if (__atomic_load_n(lock, __ATOMIC_ACQUIRE) == own)
+            usp_s3_unlock(lock);
+    }
 }

@@ -168,6 +168,7 @@ typedef struct {
     apr_uint64_t successes, failures;
     apr_uint64_t refreshed_at, failed_at; /* unix times of the last ones */
     unsigned is_failing;                  /* the last refresh, by any process, has failed */
+    unsigned generation;                  /* of the process that was successful last: processes share no credentials */
 } usp_s3_identity_metrics;
 
 /* Record that a process has refreshed credentials, or has failed to. */
@@ -212,8 +213,14 @@ void usp_s3_begin_generation(void);
 /* Called by a process, once or more often. */
 void usp_s3_register_process(usp_s3_process_kind kind);
 
-/* As usp_s3_get_bucket_metrics, for processes that have not ended. *is_current: of the configuration of the last restart. */
-int usp_s3_get_process(int number, usp_s3_process *process, int *is_current);
+/*
+ * Find the next process that has not ended, from *index, which is 0 at the first call. Returns whether there is one.
+ * *is_current: of the configuration of the last restart.
+ */
+int usp_s3_next_process(int *index, usp_s3_process *process, int *is_current);
+
+/* Whether something was recorded by a process of the configuration of the last restart. */
+int usp_s3_is_current_generation(unsigned generation);
 
 /* Unix time of the start of httpd. */
 apr_uint64_t usp_s3_started_at(void);
@@ -241,7 +248,10 @@ void usp_s3_for_each_failure(usp_s3_failure_callback *callback, void *context);
 
 /* ---------------------------------------------------------------- configured_buckets.c */
 
-/* Keep the list of configured buckets, in the form of configtest/configured_buckets.py. */
+/*
+ * Keep the list of configured buckets, in the form of configtest/configured_buckets.py; empty: it is not known. That of an earlier
+ * configuration than the one that is kept is dropped.
+ */
 void usp_s3_store_configured_buckets(const char *text);
 
 /* The list, allocated by malloc, or NULL if there is none. */

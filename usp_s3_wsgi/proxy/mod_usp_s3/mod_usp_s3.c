@@ -105,7 +105,7 @@ static void record_exchange(request_rec *r, const signed_request *request)
     exchange.request_id = text_or_empty(request->request_id);
     exchange.error = text_or_empty(request->error_code);
     if (!request->s3_status && !request->error_code)
-        exchange.error = PROXIED_REQUEST_FAILED; /* a member of a balancer, and the next one is used */
+        exchange.error = PROXIED_REQUEST_FAILED; /* such as for a client that went away */
     counters[USP_S3_ATTEMPTS] = request->host != NULL; /* it was signed */
     counters[USP_S3_BODY_BYTES] = request->body_bytes;
     counters[USP_S3_NEW_CONNECTIONS] = request->s3_status && request->is_connection_new;
@@ -119,11 +119,19 @@ static void record_exchange(request_rec *r, const signed_request *request)
 
 /* ---------------------------------------------------------------- hook pre_request: sign */
 
+static int is_handshake_failed(request_rec *r)
+{
+    const char *notes = apr_table_get(r->notes, "error-notes");
+
+    return notes && strstr(notes, "SSL Handshake");
+}
+
 /* Undo the changes of prepare_signed_request, before the next attempt or at the end. Returns the number of attempts. */
 static int undo_signing(request_rec *r)
 {
     signed_request *request = usp_s3_get_signed_request(r);
 
+    usp_s3_watch_proxy_errors(NULL);
     if (!request)
         return 0;
     restore_request_fields(r, request);
@@ -131,6 +139,18 @@ static int undo_signing(request_rec *r)
         ap_remove_output_filter(request->response_filter);
     usp_s3_get_request_config(r)->signed_request = NULL;
     return request->attempt;
+}
+
+/* A member of a balancer has failed, and the next one is used. mod_proxy has logged it. */
+static void record_failed_member(request_rec *r, signed_request *request)
+{
+    if (!usp_s3_is_recording())
+        return;
+    if (!request->has_response) {
+        request->proxy_error = usp_s3_get_proxy_error(r, request, is_handshake_failed(r));
+        usp_s3_log_failure(r, request, USP_S3_FAILED_MEMBER, "no response from S3; another member of the balancer is used");
+    }
+    record_exchange(r, request);
 }
 
 static int pre_request(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf, char **url);
@@ -147,7 +167,7 @@ static int prepare_signed_request(proxy_worker **worker, proxy_balancer **balanc
     int result = DECLINED, status, attempts;
 
     if (usp_s3_get_signed_request(r))
-        record_exchange(r, usp_s3_get_signed_request(r)); /* of the member before */
+        record_failed_member(r, usp_s3_get_signed_request(r));
     attempts = undo_signing(r);
     if (usp_s3_is_balancer_url(*url)) {
         if ((result = choose_balancer_member(worker, balancer, r, conf, url)) != OK)
@@ -553,13 +573,6 @@ static int is_header_line_too_long(request_rec *r, const signed_request *request
            && request->response_header.last_line_size >= limit;
 }
 
-static int is_handshake_failed(request_rec *r)
-{
-    const char *notes = apr_table_get(r->notes, "error-notes");
-
-    return notes && strstr(notes, "SSL Handshake");
-}
-
 /* The reason of a failed connection to S3, if it is known and useful to the operator, else "". */
 static const char *connection_failure_hint(request_rec *r, const signed_request *request)
 {
@@ -584,12 +597,11 @@ static int set_request_status(int *status, request_rec *r)
     signed_request *request = usp_s3_get_signed_request(r);
     int error_override;
 
+    undo_signing(r);
     if (!request)
         return DECLINED;
-    undo_signing(r);
     if (!request->has_response)
         request->proxy_error = usp_s3_get_proxy_error(r, request, is_handshake_failed(r));
-    usp_s3_watch_proxy_errors(NULL);
     error_override = !request->has_response && apr_table_get(r->notes, "proxy-error-override");
     if (!request->has_response && request->response_header.error)
         usp_s3_log_failure(r, request, USP_S3_INVALID_RESPONSE, request->response_header.error);

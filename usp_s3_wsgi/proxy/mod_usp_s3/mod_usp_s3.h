@@ -294,6 +294,7 @@ int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status)
 #define USP_S3_TRUNCATED_BODY "truncated body"
 #define USP_S3_EXCESS_BODY "excess body"
 #define USP_S3_NO_RESPONSE "no response"
+#define USP_S3_FAILED_MEMBER "failed member" /* of a balancer: not logged */
 
 /* Log another failure of a request, in the words of Python's describe_failure, subject to rate limiting. Sets error_code. */
 void usp_s3_log_failure(request_rec *r, signed_request *request, const char *kind, const char *message);

@@ -35,6 +35,8 @@ static int are_details_wanted;
 void usp_s3_watch_proxy_errors(const signed_request *request)
 {
     watched = usp_s3_is_recording() ? request : NULL;
+    if (!request)
+        return; /* the cause may still be asked for */
     *cause = '\0';
     is_tls_cause = 0;
 }

@@ -358,19 +358,20 @@ static double seconds_since(request_rec *r)
 
 int usp_s3_explain_error(request_rec *r, signed_request *request, int s3_status)
 {
+    const char *authorization = request->signature_headers ? apr_table_get(request->signature_headers, "Authorization") : NULL;
     PyObject *result;
     int status;
 
     if (!Py_IsInitialized())
         return HTTP_BAD_GATEWAY;
     enter_python();
-    result = PyObject_CallFunction(explain_error_callback, "(NNNN)(iy#N)(id)(LLL)(NN)",
-                                   to_str_or_none(request->settings.section_url), to_pairs(request->settings.variables),
-                                   to_str(r->method), to_str(request->url), s3_status,
-                                   request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length,
-                                   to_header_dict(r), request->attempt, seconds_since(r), (long long)request->signed_at,
-                                   (long long)request->state_version, (long long)usp_s3_get_accepted_version(request),
-                                   to_str_or_none(request->signed_url), to_str_or_none(apr_table_get(r->headers_in, "Range")));
+    result = PyObject_CallFunction(
+        explain_error_callback, "(NNNN)(iy#N)(id)(LLL)(NNN)", to_str_or_none(request->settings.section_url),
+        to_pairs(request->settings.variables), to_str(r->method), to_str(request->url), s3_status,
+        request->error_body ? request->error_body : "", (Py_ssize_t)request->error_body_length, to_header_dict(r),
+        request->attempt, seconds_since(r), (long long)request->signed_at, (long long)request->state_version,
+        (long long)usp_s3_get_accepted_version(request), to_str_or_none(request->signed_url), to_str_or_none(authorization),
+        to_str_or_none(apr_table_get(r->headers_in, "Range")));
     status = result ? parse_client_response(r, request, result) : 0;
     if (!status)
         status = log_internal_error(r, request);

@@ -151,7 +151,7 @@ static PyObject *to_histogram(const usp_s3_histogram *histogram)
                          (unsigned long long)__atomic_load_n(&histogram->sum, __ATOMIC_RELAXED));
 }
 
-/* [(name, expires, successes, failures, refreshed_at, failed_at, is_failing)] */
+/* [(name, expires, successes, failures, refreshed_at, failed_at, is_failing, is_current)] */
 static PyObject *to_identities(void)
 {
     PyObject *list = PyList_New(0);
@@ -160,10 +160,11 @@ static PyObject *to_identities(void)
 
     for (i = 0; list && (entry = usp_s3_get_identity_metrics(i)); i++) {
         PyObject *tuple = Py_BuildValue(
-            "(NKKKKKN)", to_text(entry->name), __atomic_load_n(&entry->expires, __ATOMIC_RELAXED),
+            "(NKKKKKNN)", to_text(entry->name), __atomic_load_n(&entry->expires, __ATOMIC_RELAXED),
             __atomic_load_n(&entry->successes, __ATOMIC_RELAXED), __atomic_load_n(&entry->failures, __ATOMIC_RELAXED),
             __atomic_load_n(&entry->refreshed_at, __ATOMIC_RELAXED), __atomic_load_n(&entry->failed_at, __ATOMIC_RELAXED),
-            PyBool_FromLong(__atomic_load_n(&entry->is_failing, __ATOMIC_RELAXED)));
+            PyBool_FromLong(__atomic_load_n(&entry->is_failing, __ATOMIC_RELAXED)),
+            PyBool_FromLong(usp_s3_is_current_generation(entry->generation)));
 
         if (!tuple || PyList_Append(list, tuple) < 0)
             Py_CLEAR(list);
@@ -282,11 +283,11 @@ PyObject *usp_s3_py_read_processes(PyObject *self, PyObject *unused)
 {
     PyObject *list = PyList_New(0);
     usp_s3_process process;
-    int i, is_current;
+    int index = 0, is_current;
 
     (void)self;
     (void)unused;
-    for (i = 0; list && usp_s3_get_process(i, &process, &is_current); i++) {
+    while (list && usp_s3_next_process(&index, &process, &is_current)) {
         PyObject *tuple = Py_BuildValue("(iNKN)", (int)process.pid, PyBool_FromLong(process.kind == USP_S3_DAEMON),
                                         process.started_at, PyBool_FromLong(is_current));
 

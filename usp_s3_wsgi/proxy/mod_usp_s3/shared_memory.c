@@ -21,7 +21,7 @@
  * The name of the memory in httpd's process pool. It is changed with each change of the memory's layout, because a restart may
  * load another version of this module.
  */
-#define LAYOUT "usp_s3_wsgi metrics, layout 3"
+#define LAYOUT "usp_s3_wsgi metrics, layout 4"
 
 usp_s3_shared_memory *usp_s3_memory;
 
@@ -139,6 +139,7 @@ static void begin_child(apr_pool_t *pool, server_rec *server)
     if (!usp_s3_memory)
         return;
     usp_s3_free_slots_of_namesake();
+    usp_s3_unlock_failures_of_namesake();
     usp_s3_register_process(USP_S3_HTTPD_CHILD);
 }
 

@@ -49,11 +49,15 @@ typedef struct {
     pid_t slot_locks[USP_S3_SLOTS];         /* the process that reads or changes the totals, or 0 */
     usp_s3_totals slot_totals[USP_S3_SLOTS];
     usp_s3_failure_list failures[USP_S3_MAX_BUCKETS + 1];
+    unsigned configuration_generation;
     pid_t configuration_lock;       /* the process that writes the list, or 0 */
     unsigned configuration_version; /* odd while the list is written */
     unsigned configuration_length;
     char configuration[USP_S3_CONFIGURATION_SIZE];
 } usp_s3_shared_memory;
+
+/* The generation of this process' configuration. */
+extern unsigned usp_s3_generation;
 
 /* NULL if exchanges are not recorded. Set before mod_wsgi forks its daemons. */
 extern usp_s3_shared_memory *usp_s3_memory;
@@ -92,5 +96,6 @@ void usp_s3_unlock_failures_of_killed_processes(void);
 
 /* Called by a new child: its process id may be that of one that was killed. */
 void usp_s3_free_slots_of_namesake(void);
+void usp_s3_unlock_failures_of_namesake(void);
 
 #endif

@@ -154,12 +154,13 @@ static void begin_minute(usp_s3_way_metrics *metrics)
     apr_uint64_t found = load(&minute->number);
 
     /* A process that is killed in between leaves a minute that is counted together with the one before. */
-    if (found >= now || (found & USP_S3_MINUTE_IS_CLAIMED) == now
+    if ((found & ~USP_S3_MINUTE_IS_CLAIMED) >= now
         || !__atomic_compare_exchange_n(&minute->number, &found, now | USP_S3_MINUTE_IS_CLAIMED, 0, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED))
         return;
     take_values(metrics, minute->values);
-    __atomic_store_n(&minute->number, now, __ATOMIC_RELEASE);
+    /* Nor is it used if this process stood still until the next minute had begun. */
+    __atomic_store_n(&minute->number, current_minute() == now ? now : 0, __ATOMIC_RELEASE);
 }
 
 /*
@@ -245,8 +246,10 @@ void usp_s3_record_refresh(const char *identity, apr_uint64_t expires, int is_su
         else if (state != USP_S3_IS_READY || !usp_s3_is_equal(entry->name, identity, sizeof(entry->name)))
             continue;
         usp_s3_add(is_success ? &entry->successes : &entry->failures, 1);
-        if (is_success)
+        if (is_success) {
             __atomic_store_n(&entry->expires, expires, __ATOMIC_RELAXED);
+            __atomic_store_n(&entry->generation, usp_s3_generation, __ATOMIC_RELAXED);
+        }
         __atomic_store_n(is_success ? &entry->refreshed_at : &entry->failed_at, now, __ATOMIC_RELAXED);
         __atomic_store_n(&entry->is_failing, !is_success, __ATOMIC_RELAXED);
         return;
