@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import ModuleType
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 import usp_s3_wsgi
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.credentials import resolver
+from usp_s3_wsgi.observability import flight_recorder, recorder
 from usp_s3_wsgi.proxy import callbacks, section_settings, startup
 from usp_s3_wsgi.proxy.callbacks import ClientResponse, SignedRequest, explain_error, sign_request
 from usp_s3_wsgi.proxy.proxied_request import ProxiedRequest
@@ -358,3 +361,21 @@ def test_outside_of_httpd_no_signer_is_installed(capsys: pytest.CaptureFixture[s
     log = io.StringIO()
     assert startup.allow_access({"wsgi.errors": log}, None) is False
     assert log.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize("pairs", [(*V4, USE_HEADERS), V4, (*KEYS, USE_HEADERS), KEYS])
+def test_what_is_kept_of_a_rejected_request_is_what_was_signed(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a rotation of the keys nothing is said about the signature: it was made with others."""
+    kept: list[dict[str, Any]] = []
+    monkeypatch.setattr(recorder, "record_failure", lambda *arguments: kept.append(json.loads(arguments[4])))
+    document = b"<Error><Code>SignatureDoesNotMatch</Code><Message>a token</Message></Error>"
+    request = signed(f"{SECTION}a", pairs)
+    signature = (request.signed_at, request.state_version, -1)
+    sent = (request.url, dict(request.headers).get("Authorization"), "bytes=0-9")
+    for secret in ("a+secret/key", "changed"):
+        flight_recorder._last_times.clear()
+        variables = tuple((name, secret if name == "S3SecretKey" else value) for name, value in pairs)
+        explain_error((SECTION, variables, "GET", f"{SECTION}a"), (403, document, {}), (1, 0.1), signature, sent)
+    assert [bool(one["string_to_sign"]) for one in kept] == [True, False]
+    assert [one["s3_message"] for one in kept] == ["a token", ""]
+    assert kept[0]["range"] == "bytes=0-9"
