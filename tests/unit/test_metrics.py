@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, error, head_of
 from tests.wsgi import call, environ, s3_settings
+from usp_s3_wsgi import errors
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.gateway import exchange_record, operator_settings
 from usp_s3_wsgi.observability import metrics, recorder
@@ -191,3 +192,23 @@ def test_outside_of_httpd_the_script_answers_503(method: str) -> None:
     body = metrics.application({"REQUEST_METHOD": method}, lambda status, headers: statuses.append(status))
     assert statuses == ["503 Service Unavailable"]
     assert b"".join(body).startswith(b"Nothing is recorded") == (method == "GET")
+
+
+#: As usp_s3_fault_of of shared_metrics.c has it.
+CLIENT_CODES = re.compile(r"USPS302\d\d|USPS30302")
+DENIED = "USPS30303"
+
+
+@pytest.mark.parametrize("exception", [one for one in vars(errors).values() if isinstance(one, type)])
+def test_whose_fault_a_failure_is(exception: type) -> None:
+    """What a client can cause at will is not logged, and is no fault of this server on the status page."""
+    if not issubclass(exception, errors.GatewayError):
+        return
+    is_client_error = bool(CLIENT_CODES.fullmatch(exception.code)) or exception.code == DENIED
+    assert is_client_error == (not exception.should_log)
+
+
+def test_the_c_code_has_the_same_codes() -> None:
+    source = (ROOT / "usp_s3_wsgi/proxy/mod_usp_s3/shared_metrics.c").read_text("utf-8")
+    body = source[source.index("usp_s3_fault usp_s3_fault_of(") :].partition("\n}\n")[0]
+    assert re.findall(r'"(\w+)"', body) == [DENIED, "USPS302", "USPS30302"]
