@@ -1,8 +1,12 @@
-"""What is recorded of the gateway's exchange with one bucket, for metrics and the access log ("UspS3Metrics On")."""
+"""What is recorded of the gateway's exchange with one bucket, for metrics, the access log and the flight recorder.
+
+Nothing is, without "UspS3Metrics On". An exchange that succeeds costs little: texts are made of failures only.
+"""
 
 from __future__ import annotations
 
-import time
+from datetime import datetime
+from time import monotonic
 
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import GatewayError, LogCode, describe_internal_error
@@ -10,7 +14,7 @@ from usp_s3_wsgi.observability import error_log, flight_recorder, recorder
 from usp_s3_wsgi.observability.flight_recorder import FailedRequest, SentAttempt, SignedWith
 from usp_s3_wsgi.s3 import error_response
 from usp_s3_wsgi.s3.retry_policy import RetryAction
-from usp_s3_wsgi.signing.types import S3Request
+from usp_s3_wsgi.signing.types import Credentials, S3Request, SigningContext
 from usp_s3_wsgi.transport.http_response import S3Response
 
 #: attempts, resumes, three corrections, fallbacks, bytes, new and reused connections.
@@ -24,19 +28,23 @@ class ExchangeRecord:
     """
 
     __slots__ = (
+        "_attempt_started_at",
         "_attempts",
         "_client_request",
         "_clock",
         "_credentials",
         "_first_byte_at",
+        "_is_attempt_open",
         "_is_fallback",
         "_is_finished",
         "_new",
         "_region",
         "_response",
+        "_response_of_attempt",
         "_reused",
+        "_sent",
         "_settings",
-        "_signed_with",
+        "_signed",
         "_started_at",
         "_token",
         "body_bytes",
@@ -46,47 +54,62 @@ class ExchangeRecord:
     def __init__(self, settings: Settings, token: str, is_fallback: bool) -> None:
         """``token``: usp_s3_module's, of the request."""
         self._settings, self._token, self._is_fallback = settings, token, is_fallback
-        self._started_at, self._first_byte_at = time.monotonic(), 0.0
-        self._response: S3Response | None = None
+        self._started_at = self._attempt_started_at = monotonic()
+        self._first_byte_at = 0.0
         self._client_request: S3Request | None = None
-        self._signed_with: SignedWith | None = None
-        self._attempts: list[SentAttempt] = []
-        self._new = self._reused = self._clock = self._region = self._credentials = 0
-        self._is_finished = False
+        self._signed: tuple[S3Request, SigningContext, Credentials, datetime] | None = None
+        self._response: S3Response | None = None
+        self._response_of_attempt: S3Response | None = None
+        self._sent: list[SentAttempt] | None = None
+        self._is_attempt_open = self._is_finished = False
+        self._attempts = self._new = self._reused = self._clock = self._region = self._credentials = 0
         self.resumes = self.body_bytes = 0
 
     def begin(self, request: S3Request) -> None:
         """Note what is requested, before it is signed."""
         self._client_request = request
 
-    def begin_attempt(self, signed_with: SignedWith) -> float:
-        """Count a request that is sent to S3, and return the time, by time.monotonic()."""
-        now = time.monotonic()
-        self._signed_with = signed_with
-        self._attempts.append(SentAttempt(signed_with.request.host, now - self._started_at))
-        return now
+    def begin_attempt(
+        self, request: S3Request, context: SigningContext, credentials: Credentials, signed_at: datetime
+    ) -> None:
+        """Count a request that is sent to S3. Arguments: what was signed, and with what."""
+        if self._is_attempt_open:
+            self._end_attempt(None)
+        self._attempts += 1
+        self._is_attempt_open, self._response_of_attempt = True, None
+        self._signed = (request, context, credentials, signed_at)
+        self._attempt_started_at = monotonic()
 
-    def add_response(self, response: S3Response, attempt_started_at: float) -> None:
-        """Note a response of S3. ``attempt_started_at``: by time.monotonic()."""
-        now, attempt = time.monotonic(), self._attempts[-1]
-        self._response, self._first_byte_at = response, self._first_byte_at or now
-        attempt.seconds, attempt.status = now - attempt_started_at, response.status
-        if response.connected_at >= attempt_started_at:
+    def add_response(self, response: S3Response) -> None:
+        """Note the response of S3 to the attempt."""
+        self._response = self._response_of_attempt = response
+        if not self._first_byte_at:
+            self._first_byte_at = monotonic()
+        if response.connected_at >= self._attempt_started_at:
             self._new += 1
-            attempt.connection = "new"
         else:
             self._reused += 1
-            attempt.connection = "reused"
 
     def add_failure(self, failure: GatewayError) -> None:
-        """Note why the last attempt failed. A failure before the request was sent belongs to none."""
-        attempt = self._attempts[-1] if self._attempts else None
-        if attempt is None or attempt.failure:
-            return
-        attempt.failure = str(failure)
-        attempt.seconds = attempt.seconds or time.monotonic() - self._started_at - attempt.started_after
-        if (s3_error := failure.s3_error) is not None:
-            attempt.status, attempt.s3_code, attempt.request_id = s3_error.status, s3_error.code, s3_error.request_id
+        """Note why the attempt failed. A failure before the request was sent belongs to none."""
+        if self._is_attempt_open:
+            self._end_attempt(failure)
+
+    def _end_attempt(self, failure: GatewayError | None) -> None:
+        """Add the attempt to those that are kept if the exchange fails."""
+        assert self._signed is not None
+        self._is_attempt_open = False
+        attempt = SentAttempt(self._signed[0].host, self._attempt_started_at - self._started_at)
+        attempt.seconds = monotonic() - self._attempt_started_at
+        if (response := self._response_of_attempt) is not None:
+            is_new = response.connected_at >= self._attempt_started_at
+            attempt.status, attempt.connection = response.status, "new" if is_new else "reused"
+        if failure is not None:
+            attempt.failure = str(failure)
+            if (s3_error := failure.s3_error) is not None:
+                attempt.status, attempt.s3_code = s3_error.status, s3_error.code
+                attempt.request_id = s3_error.request_id
+        self._sent = [*(self._sent or ()), attempt]
 
     def add_correction(self, action: RetryAction) -> None:
         """Count the correction of the clock, the region or the credentials; no other action is one."""
@@ -105,7 +128,7 @@ class ExchangeRecord:
 
     def _record(self, failure: BaseException | None) -> None:
         assert recorder.record_exchange is not None
-        url, response = self._settings.bucket_url, self._response
+        url, response, now = self._settings.bucket_url, self._response, monotonic()
         status, code, request_id, error = 0, "", "", ""
         if response is not None:
             status, request_id = response.status, error_response.request_id(response.headers)
@@ -113,7 +136,7 @@ class ExchangeRecord:
             error = failure.code if isinstance(failure, GatewayError) else LogCode.INTERNAL_ERROR
             if isinstance(failure, GatewayError) and (s3_error := failure.s3_error) is not None:
                 status, code, request_id = s3_error.status, s3_error.code, s3_error.request_id
-        now, started_at, first_byte_at = time.monotonic(), self._started_at, self._first_byte_at
+        started_at, first_byte_at = self._started_at, self._first_byte_at
         recorder.record_exchange(
             self._token,
             url.authority,
@@ -124,7 +147,7 @@ class ExchangeRecord:
             error,
             int((first_byte_at - started_at) * 1e6) if first_byte_at else -1,
             int((now - started_at) * 1e6),
-            len(self._attempts),
+            self._attempts,
             self.resumes,
             self._clock,
             self._region,
@@ -138,11 +161,14 @@ class ExchangeRecord:
             self._keep(failure)
 
     def _keep(self, failure: BaseException) -> None:
+        if self._is_attempt_open:
+            self._end_attempt(None)
         url, request = self._settings.bucket_url, self._client_request
         method, path = (request.method, request.path) if request else ("", "")
         requested_range = (request.header("Range") or "") if request else ""
         failed = FailedRequest(flight_recorder.GATEWAY, url.authority, url.bucket, method, path, requested_range)
-        flight_recorder.record(failure, failed, self._attempts, self._signed_with)
+        signed = SignedWith(*self._signed) if self._signed else None
+        flight_recorder.record(failure, failed, self._sent or (), signed)
 
 
 def begin(settings: Settings, token: str, is_fallback: bool = False) -> ExchangeRecord | None:

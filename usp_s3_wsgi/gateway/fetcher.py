@@ -23,7 +23,6 @@ from usp_s3_wsgi.gateway import error_document
 from usp_s3_wsgi.gateway.exchange_record import ExchangeRecord
 from usp_s3_wsgi.gateway.request_log import RequestLog
 from usp_s3_wsgi.observability.error_log import Attempt
-from usp_s3_wsgi.observability.flight_recorder import SignedWith
 from usp_s3_wsgi.s3 import byte_range, error_codes
 from usp_s3_wsgi.s3.endpoint_state import Clock, endpoint_state
 from usp_s3_wsgi.s3.object_request import may_be_client_error
@@ -172,9 +171,9 @@ class Fetcher:
         self._is_signed = True
         if self._record is None:
             return pool.send(signed_request)
-        started_at = self._record.begin_attempt(SignedWith(request, settings.signing, credentials, now))
+        self._record.begin_attempt(request, settings.signing, credentials, now)
         response = pool.send(signed_request)
-        self._record.add_response(response, started_at)
+        self._record.add_response(response)
         return response
 
     def _fetch_error_details(self, request: S3Request, response: S3Response) -> S3ErrorResponse:

@@ -21,6 +21,7 @@ _PLAIN_HTTP_TO_TLS = (
     "HTTP request to an HTTPS server",
     "plain HTTP to an SSL-enabled",
 )
+_SAFE_WORD = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 #: A Date of another year is not S3's clock.
 _PLAUSIBLE_YEARS = range(2000, 2100)
 
@@ -75,11 +76,12 @@ def _text_of_element(document: str, name: str) -> str:
 
 def request_id(headers: Mapping[str, str]) -> str:
     """Return the server's id of a request, in words for its support; empty if the response has none."""
-    found = ((name, value) for name in REQUEST_ID_HEADERS if (value := _safe_word(headers.get(name, ""))))
-    name, value = next(found, ("", ""))
-    if name == REQUEST_ID_HEADERS[0]:
-        return _with_host_id(value, _safe_word(headers.get("x-amz-id-2", "")))
-    return f"{value} ({name})" if value else ""
+    for name in REQUEST_ID_HEADERS:
+        if (found := headers.get(name)) and (value := _safe_word(found)):
+            if name == REQUEST_ID_HEADERS[0]:
+                return _with_host_id(value, _safe_word(headers.get("x-amz-id-2", "")))
+            return f"{value} ({name})"
+    return ""
 
 
 def _with_host_id(request_id: str, host_id: str) -> str:
@@ -125,4 +127,4 @@ def _element(document: str, name: str) -> str:
 
 def _safe_word(text: str) -> str:
     """Return the text if it is safe to log and to compare, as S3's codes, ids and regions are; else nothing."""
-    return text if re.fullmatch(r"[A-Za-z0-9._:/+=-]{1,128}", text) else ""
+    return text if _SAFE_WORD(text) else ""
