@@ -172,7 +172,7 @@ def test_texts_of_any_size_fit(kept: list[tuple[Any, ...]]) -> None:
     assert len(kept[0][4]) <= flight_recorder.MAX_SIZE
 
 
-def test_a_cause_is_told_and_is_no_reason_of_its_own(kept: list[tuple[Any, ...]]) -> None:
+def test_a_cause_is_shown_and_is_no_reason_of_its_own(kept: list[tuple[Any, ...]]) -> None:
     for path in ("/a", "/b"):
         flight_recorder.record(UpstreamUnavailable("no response"), REQUEST, cause=f"DNS lookup failure {path}")
     assert len(kept) == 1
