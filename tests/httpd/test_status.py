@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -313,3 +315,33 @@ def test_a_failed_member_of_a_balancer(start: Callable[[str], Httpd], s3: Embedd
     assert (shown[s3.host]["health"], shown[down]["health"]) == ("ok", "failing")
     assert "Connection refused" in shown[down]["summary"]
     assert not [line for line in httpd.errors() if "usp_s3_wsgi" in line]
+
+
+@pytest.mark.parametrize("way", ["gateway", "proxy"])
+def test_a_key_file_that_is_gone_while_requests_succeed(
+    start: Callable[[str], Httpd], s3: EmbeddedS3, way: str
+) -> None:
+    """Processes use the key that they have read: the server stays in service, and the page warns."""
+    s3.put(BUCKET, "a.ts", b"0123456789")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        secret = Path(folder, "secret")
+        secret.write_text(s3.secret_key)
+        secret.chmod(0o644)
+        os.utime(secret, (time.time() - 60, time.time() - 60))
+        url = f"{s3.url}/{BUCKET}"
+        config = section("/b", s3) if way == "gateway" else f"ProxyPass /b {url}\n" + proxy_section(f"{url}/", s3)
+        httpd = start(ONE_CHILD + config.replace(f"S3SecretKey {s3.secret_key}", f"S3SecretKeyFile {secret}"))
+        httpd.expect_error("USPS30604")
+        assert httpd.fetch("/b/a.ts").body == b"0123456789"
+        metrics.wait_for_total(httpd, "usp_s3_exchanges_total", 1)
+        secret.unlink()
+        deadline = time.monotonic() + WAIT
+        while (found := bucket(httpd))["health"] != "degraded":
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+        assert found["readiness"]["is_ready"]
+        assert found["summary"].startswith("new processes cannot sign; running ones use the key that they have read")
+        assert str(secret) in found["action"]
+        assert httpd.fetch("/usp-s3/health/ready").status == 200
+        assert httpd.fetch("/b/a.ts").body == b"0123456789"

@@ -15,7 +15,7 @@ import pytest
 
 from usp_s3_wsgi.errors import LogCode
 from usp_s3_wsgi.s3 import error_codes
-from usp_s3_wsgi.status import collector, readiness, recorded, responses
+from usp_s3_wsgi.status import assessment, readiness, recorded, responses
 from usp_s3_wsgi.status.explanations import Explanations
 from usp_s3_wsgi.status.recorded import MinuteValues, RecordedBucket
 from usp_s3_wsgi.status.snapshot import Health, Identity, Readiness
@@ -57,7 +57,9 @@ def test_a_bucket_with_readable_keys_is_ready(secret: Path) -> None:
 
 def test_a_missing_file_is_not_ready(tmp_path: Path) -> None:
     found = ready(mount(("S3SecretKeyFile", str(tmp_path / "missing"))))
-    assert found == Readiness(False, "S3SecretKeyFile: the file cannot be read: No such file or directory")
+    assert not found.is_ready
+    assert found.reason == "S3SecretKeyFile: the file cannot be read: No such file or directory"
+    assert "www-data" not in found.action and "No reload is needed" in found.action
 
 
 def test_an_empty_file_is_not_ready_once_it_has_settled(secret: Path) -> None:
@@ -74,7 +76,9 @@ def test_files_of_another_user_are_not_read() -> None:
 
 
 def test_settings_that_are_not_valid() -> None:
-    assert ready(mount(error="S3Region is not set")) == Readiness(False, "S3Region is not set")
+    found = ready(mount(error="S3Region is not set"))
+    assert (found.is_ready, found.reason) == (False, "S3Region is not set")
+    assert found.action == "Correct the settings at httpd.conf:1, and reload httpd."
 
 
 @pytest.mark.parametrize(
@@ -158,9 +162,9 @@ READY = Readiness(True)
 
 def assess(*last_minutes: MinuteValues, ready: Readiness = READY) -> Health:
     hour = (*[minute()] * (60 - len(last_minutes)), *last_minutes)
-    health, summary, _ = collector._assess(ready, hour, [])
-    assert bool(summary) == (health in {Health.FAILING, Health.DEGRADED})
-    return health
+    found = assessment.assess(ready, hour, [], is_configured=True)
+    assert bool(found.summary) == (found.health in {Health.FAILING, Health.DEGRADED})
+    return found.health
 
 
 def test_how_a_bucket_is_doing() -> None:
@@ -175,8 +179,29 @@ def test_how_a_bucket_is_doing() -> None:
     assert assess(minute(clock_corrections=1, successes=1), *[minute(successes=1)] * 30) is Health.DEGRADED
     assert assess(minute(region_corrections=1, successes=1)) is Health.DEGRADED
     assert assess(minute(faults=5), *[minute(successes=1)] * 5) is Health.OK  # it was mended
+    assert assess(minute(successes=9), minute(faults=1), minute(faults=1)) is Health.FAILING  # it has just begun
+    assert assess(minute(faults=1), *[minute()] * 10) is Health.DEGRADED  # nobody knows whether it was mended
+    assert assess(minute(faults=1), minute(client_errors=1), *[minute()] * 10) is Health.OK  # S3 has answered since
     assert assess(minute(successes=9), ready=Readiness(False, "no key")) is Health.FAILING
     assert assess(minute(successes=9), ready=Readiness(True, "expires soon")) is Health.DEGRADED
+
+
+def test_a_bucket_that_is_not_in_the_configuration_any_more() -> None:
+    hour = (*[minute()] * 49, minute(faults=1), *[minute()] * 10)
+    assert assessment.assess(READY, hour, [], is_configured=False).health is Health.OK
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ([minute(successes=3), minute(successes=3)], "None of the last 2 minutes did."),
+        ([minute(faults=3), minute(faults=3)], "None of the last 2 minutes succeeded."),
+        ([minute(faults=3), minute(successes=3)], "failed."),
+    ],
+)
+def test_whether_it_was_mended(last: list[MinuteValues], expected: str) -> None:
+    hour = (*[minute()] * 57, minute(successes=5, faults=5), *last)
+    assert assessment.assess(READY, hour, [], is_configured=True).summary.endswith(expected)
 
 
 def test_minutes_have_the_time_of_the_wall_clock_however_it_jumps() -> None:

@@ -273,7 +273,11 @@ def test_failures_and_codes_of_the_flight_recorder() -> None:
     assert "It is not known what this server has signed." in Page(page.render_failure(bucket, unknown, BASE)).text
     unsigned = replace(silent, canonical_request="", string_to_sign="", attempts=(), client_status=0, s3_status=0)
     text = Page(page.render_failure(bucket, unsigned, BASE)).text
-    assert text.count("Nothing was signed.") == 2 and "S3 was not contacted." in text and "no response" in text
+    assert (
+        text.count("Nothing was signed, and nothing was sent to S3.") == 2
+        and "S3 was not contacted." in text
+        and "no response" in text
+    )
 
 
 def test_error_codes() -> None:

@@ -47,6 +47,7 @@ class ExchangeRecord:
         "_signed",
         "_started_at",
         "_token",
+        "_wrong_region",
         "body_bytes",
         "resumes",
     )
@@ -61,6 +62,7 @@ class ExchangeRecord:
         self._response: S3Response | None = None
         self._response_of_attempt: S3Response | None = None
         self._sent: list[SentAttempt] | None = None
+        self._wrong_region: GatewayError | None = None
         self._is_attempt_open = self._is_finished = False
         self._attempts = self._new = self._reused = self._clock = self._region = self._credentials = 0
         self.resumes = self.body_bytes = 0
@@ -111,8 +113,13 @@ class ExchangeRecord:
                 attempt.request_id = s3_error.request_id
         self._sent = [*(self._sent or ()), attempt]
 
-    def add_correction(self, action: RetryAction) -> None:
-        """Count the correction of the clock, the region or the credentials; no other action is one."""
+    def add_correction(self, action: RetryAction, failure: GatewayError) -> None:
+        """Count the correction of the clock, the region or the credentials; no other action is one.
+
+        ``failure``: the reason. That of a wrong region is kept, though the request succeeds: it names the right one.
+        """
+        if action is RetryAction.FOLLOW_REGION:
+            self._wrong_region = failure
         self._clock += action is RetryAction.CORRECT_CLOCK_SKEW
         self._region += action is RetryAction.FOLLOW_REGION
         self._credentials += action is RetryAction.REFRESH_CREDENTIALS
@@ -158,17 +165,18 @@ class ExchangeRecord:
             self._reused,
         )
         if failure is not None:
-            self._keep(failure)
+            self._keep(failure, SignedWith(*self._signed) if self._signed else None)
+        elif self._wrong_region is not None:
+            self._keep(self._wrong_region, None, status)
 
-    def _keep(self, failure: BaseException) -> None:
+    def _keep(self, failure: BaseException, signed: SignedWith | None, client_status: int | None = None) -> None:
         if self._is_attempt_open:
             self._end_attempt(None)
         url, request = self._settings.bucket_url, self._client_request
         method, path = (request.method, request.path) if request else ("", "")
         requested_range = (request.header("Range") or "") if request else ""
         failed = FailedRequest(flight_recorder.GATEWAY, url.authority, url.bucket, method, path, requested_range)
-        signed = SignedWith(*self._signed) if self._signed else None
-        flight_recorder.record(failure, failed, self._sent or (), signed)
+        flight_recorder.record(failure, failed, self._sent or (), signed, client_status=client_status)
 
 
 def begin(settings: Settings, token: str, is_fallback: bool = False) -> ExchangeRecord | None:

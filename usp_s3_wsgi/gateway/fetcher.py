@@ -211,7 +211,7 @@ class Fetcher:
         elif is_in_time and action in self._corrections_left and self._correct(action, failure.s3_error):
             self._corrections_left -= {action}
             if self._record is not None:
-                self._record.add_correction(action)
+                self._record.add_correction(action, failure)
             delay = 0.0 if time.monotonic() <= self._deadline else None
         if delay is None:
             if self._probe and self._probe.denial:
@@ -257,7 +257,7 @@ class Fetcher:
             return False
         self._corrections_left -= {RetryAction.CORRECT_CLOCK_SKEW}
         if self._record is not None:
-            self._record.add_correction(RetryAction.CORRECT_CLOCK_SKEW)
+            self._record.add_correction(RetryAction.CORRECT_CLOCK_SKEW, failure)
         return True
 
     def _begin_probe(self, s3_error: S3ErrorResponse, denial: _Denial | None) -> bool:

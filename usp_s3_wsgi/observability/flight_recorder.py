@@ -86,11 +86,13 @@ def record(
     attempts: Iterable[SentAttempt] = (),
     signed: SignedWith | Callable[[], SignedWith | None] | None = None,
     cause: str = "",
+    client_status: int | None = None,
 ) -> None:
     """Keep a failed exchange, unless one for the same reason was kept just now. Raises nothing.
 
     ``signed``: a function is only called if the failure is kept. ``cause``: more words than the failure's own, which
-    may differ between failures for the same reason.
+    may differ between failures for the same reason. ``client_status``: what the client got, 0 for nothing; None: the
+    status of the failure.
     """
     keep = recorder.record_failure
     if keep is None:
@@ -99,7 +101,8 @@ def record(
         kind = _kind(failure)
         if _is_due((request.way, request.host, request.bucket, kind)):
             signed_with = signed() if callable(signed) else signed
-            data = _encode(_describe(failure, request, attempts, signed_with, cause))
+            fields = _describe(failure, request, attempts, signed_with, cause)
+            data = _encode(fields if client_status is None else {**fields, "client_status": client_status})
             keep(request.host, request.bucket, request.way, kind, data)
     except Exception as error:  # a fault in what is recorded must not fail the request
         error_log.write_to_stderr(LogCode.INTERNAL_ERROR, describe_internal_error(error))

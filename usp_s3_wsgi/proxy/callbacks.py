@@ -360,20 +360,25 @@ def describe_failure(
     kind: str,
     reason: str,
     attempt: tuple[int, float],
-    exchange: tuple[str, str | None, str] = ("", None, ""),
+    exchange: tuple[str, str | None, str, int] = ("", None, "", 0),
 ) -> tuple[str, str | None]:
     """Return the code and the line for a failure that S3 did not explain, None if no line is to be logged.
 
     ``request``: method and URL. ``kind``: a key of ``_FAILURES``. ``reason``: a message of C. ``exchange``: the bucket,
-    the Range header, None without, and what mod_proxy or mod_ssl wrote to the error log, for the flight recorder.
+    the Range header, None without, what mod_proxy or mod_ssl wrote to the error log, and the status that mod_proxy
+    returned, 0 if the client got none or another one, for the flight recorder.
     """
     failure, logged_attempt = _FAILURES[kind](reason), _attempt(*request, *attempt)
     if recorder.record_failure is not None:
-        bucket, requested_range, cause = exchange
+        bucket, requested_range, cause, status = exchange
         failed = _failed_request(logged_attempt, bucket, requested_range)
         # Without the client's path.
         flight_recorder.record(
-            failure, failed, [_sent_attempt(logged_attempt, failure)], cause=cause.partition(" returned by ")[0]
+            failure,
+            failed,
+            [_sent_attempt(logged_attempt, failure)],
+            cause=cause.partition(" returned by ")[0],
+            client_status=status if isinstance(failure, ProxiedRequestFailed) else None,
         )
     line = None if kind == _NOT_LOGGED else error_log.format_failure(failure, logged_attempt)
     return failure.code, None if line is None else error_log.format_line(failure.code, line)

@@ -6,13 +6,12 @@ import platform
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from usp_s3_wsgi import __version__
-from usp_s3_wsgi.errors import LogCode
 from usp_s3_wsgi.status import recorded
+from usp_s3_wsgi.status.assessment import assess
 from usp_s3_wsgi.status.explanations import Explanations
 from usp_s3_wsgi.status.readiness import Checker
 from usp_s3_wsgi.status.recorded import Key, MinuteValues, RecordedBucket, RecordedExchanges
@@ -29,8 +28,6 @@ from usp_s3_wsgi.status.snapshot import (
 
 #: The page shows so many buckets: a person reads the first ones, and finds others by the filter.
 MAX_BUCKETS = 300
-#: Minutes that decide how a bucket is doing.
-RECENT = 5
 _NO_EXCHANGES = RecordedExchanges(
     Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), tuple([MinuteValues(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)] * 60)
 )
@@ -94,7 +91,7 @@ def _bucket(
     now: float,
 ) -> Bucket:
     own_failures = failures.get(key, [])
-    assessment = _assess(ready, exchanges.hour, own_failures)
+    assessment = assess(ready, exchanges.hour, own_failures, is_configured=bool(mounts))
     return Bucket(
         id=f"{key.way}-{zlib.crc32(repr(key).encode()):08x}",
         way=key.way,
@@ -109,6 +106,7 @@ def _bucket(
         minutes=recorded.minutes(exchanges.hour, now),
         failures=tuple(own_failures),
         cause=assessment.cause.id if assessment.cause else "",
+        action=assessment.action,
     )
 
 
@@ -121,49 +119,3 @@ def _identity(mounts: list[RecordedBucket]) -> str:
 def _mount(mount: RecordedBucket) -> Mount:
     path = f"{mount.path} (S3FallbackURL)" if mount.is_fallback else mount.path
     return Mount(path, f"{mount.file}:{mount.line}", mount.settings)
-
-
-class _Assessment(NamedTuple):
-    """How a bucket is doing: one sentence about what is wrong, and the failure that it is about, if one is kept."""
-
-    health: Health
-    summary: str = ""
-    cause: Failure | None = None
-
-
-def _assess(ready: Readiness, hour: tuple[MinuteValues, ...], failures: Iterable[Failure]) -> _Assessment:
-    """Return how a bucket is doing. ``failures``: the latest first."""
-    recent = [sum(values) for values in zip(*hour[-RECENT:], strict=True)]
-    successes, faults, denials, client_errors, *_ = recent
-    exchanges = successes + faults + denials + client_errors
-    if not ready.is_ready:
-        return _Assessment(Health.FAILING, f"Requests cannot be signed. {ready.reason}.")
-    if faults:
-        cause = next((failure for failure in failures if not failure.is_client_error), None)
-        if faults == exchanges:
-            text = f"All requests of the last {RECENT} minutes failed{_reason(cause)}."
-            return _Assessment(Health.FAILING, text, cause)
-        text = f"{faults:,} of {exchanges:,} requests of the last {RECENT} minutes failed{_reason(cause)}."
-        return _Assessment(Health.DEGRADED, text, cause)
-    if denials and denials == exchanges:
-        cause = next((failure for failure in failures if failure.error == LogCode.ACCESS_DENIED), None)
-        text = f"S3 denied all requests of the last {RECENT} minutes{_reason(cause)}."
-        return _Assessment(Health.DEGRADED, text, cause)
-    if any(values.clock_corrections for values in hour):
-        text = "This server's clock, or S3's, is wrong: requests are signed with S3's time. Set the clock (NTP)."
-        return _Assessment(Health.DEGRADED, text)
-    if any(values.region_corrections for values in hour):
-        text = "S3Region is wrong: requests are signed for the region that S3 named. Set S3Region."
-        return _Assessment(Health.DEGRADED, text)
-    if ready.reason:
-        return _Assessment(Health.DEGRADED, f"{ready.reason}.")
-    is_idle = not any(sum(values) for values in hour)
-    return _Assessment(Health.IDLE if is_idle else Health.OK)
-
-
-def _reason(failure: Failure | None) -> str:
-    if failure is None:
-        return ""
-    if failure.s3_code and failure.explanation.title:
-        return f": {failure.explanation.title} ({failure.s3_code})"
-    return f": {failure.message}"

@@ -7,10 +7,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from usp_s3_wsgi.credentials.key_files import SETTLE_SECONDS, read_key
+from usp_s3_wsgi.credentials.key_files import SETTLE_SECONDS, read_key, shown_path
 from usp_s3_wsgi.status import recorded
 from usp_s3_wsgi.status.recorded import Key, RecordedBucket
 from usp_s3_wsgi.status.snapshot import Identity, Readiness
@@ -18,6 +19,12 @@ from usp_s3_wsgi.status.snapshot import Identity, Readiness
 _READY = Readiness(True)
 #: Seconds for which a failed refresh makes a bucket unready: the refresher waits no longer before the next one.
 FAILURE_VALIDITY = 60.0
+_CREDENTIALS = (
+    "USPS30603 and USPS30601 in the error log say why: the trust policy of the role, the instance profile, the network "
+    "to STS."
+)
+#: Minutes whose exchanges show that processes can still sign, with the keys that they have read earlier.
+_STILL_SIGNING = 2
 #: Seconds for which results are used again, and how many times as long as the check took: it costs little CPU time,
 #: also with thousands of buckets, and many load balancers at once.
 _MAX_AGE, _MAX_SHARE = 1.0, 20
@@ -58,12 +65,26 @@ def _check(module: ModuleType | None) -> Results:
     if module is None:
         return Results({}, False)
     configuration = recorded.read_configuration(module)
-    identities = {identity.name: identity for identity in recorded.read_identities(module.read_metrics())}
+    metrics = module.read_metrics()
+    identities = {identity.name: identity for identity in recorded.read_identities(metrics)}
     mounts = defaultdict(list)
     for mount in configuration.buckets:
         mounts[mount.key].append(mount)
     now = time.time()
-    return Results({key: of_bucket(found, identities, now) for key, found in mounts.items()}, configuration.is_known)
+    by_bucket = {key: of_bucket(found, identities, now) for key, found in mounts.items()}
+    unready = [key for key, found in by_bucket.items() if not found.is_ready and not mounts[key][0].error]
+    for key in unready:
+        if _is_still_signing(module, metrics, key):
+            reason = f"new processes cannot sign; running ones use the key that they have read: {by_bucket[key].reason}"
+            by_bucket[key] = replace(by_bucket[key], is_ready=True, reason=reason)
+    return Results(by_bucket, configuration.is_known)
+
+
+def _is_still_signing(module: ModuleType, metrics: dict[str, Any], key: Key) -> bool:
+    """Whether requests to a bucket succeed, although its files could not be read now."""
+    exchanges = recorded.read_exchanges(module, metrics, key)
+    latest = exchanges.hour[-_STILL_SIGNING:] if exchanges else ()
+    return any(minute.successes for minute in latest) and not any(minute.faults for minute in latest)
 
 
 def of_bucket(mounts: Iterable[RecordedBucket], identities: Mapping[str, Identity], now: float) -> Readiness:
@@ -78,11 +99,16 @@ def of_bucket(mounts: Iterable[RecordedBucket], identities: Mapping[str, Identit
 def of_mount(mount: RecordedBucket, identities: Mapping[str, Identity], now: float) -> Readiness:
     """Return the readiness of a bucket in one place of the configuration."""
     if mount.error:
-        return Readiness(False, mount.error)
+        return Readiness(False, mount.error, f"Correct the settings at {mount.file}:{mount.line}, and reload httpd.")
     for name, path in mount.files if mount.reads_files else ():
         reason = _file_error(path)
         if reason:
-            return Readiness(False, f"{name}: {reason}")
+            shown = "".join(shown_path(path)) or "the file"
+            action = (
+                f"Let Apache's user read {shown} and the folders above it, and see that it holds the key and nothing "
+                "else. No reload is needed."
+            )
+            return Readiness(False, f"{name}: {reason}", action)
     identity = identities.get(mount.identity)
     return _READY if identity is None else of_identity(identity, now)
 
@@ -96,11 +122,12 @@ def of_identity(identity: Identity, now: float) -> Readiness:
     if not identity.is_failing or not 0 <= now - identity.failed_at < FAILURE_VALIDITY:
         return _READY
     if not identity.successes or not identity.is_current:
-        return Readiness(False, f"{identity.name}: there are no credentials, and the last refresh failed")
+        return Readiness(False, f"{identity.name}: there are no credentials, and the last refresh failed", _CREDENTIALS)
     if identity.expires and identity.expires <= now:
-        return Readiness(False, f"{identity.name}: the credentials have expired, and the last refresh failed")
+        reason = f"{identity.name}: the credentials have expired, and the last refresh failed"
+        return Readiness(False, reason, _CREDENTIALS)
     minutes = f" in {(identity.expires - now) / 60:.0f} min" if identity.expires else ""
-    return Readiness(True, f"{identity.name}: the last refresh failed; the credentials expire{minutes}")
+    return Readiness(True, f"{identity.name}: the last refresh failed; the credentials expire{minutes}", _CREDENTIALS)
 
 
 def _file_error(path: str) -> str:

@@ -104,22 +104,38 @@ def read(module: ModuleType) -> Recorded:
 
 
 def _exchanges(module: ModuleType, metrics: dict[str, Any]) -> Iterator[tuple[Key, RecordedExchanges]]:
-    for host, bucket, way, _, counters, _, _, number, faults in metrics["buckets"]:
-        named = dict(zip(metrics["counters"], counters, strict=True))
-        totals = Totals(
-            sum(faults),
-            faults[1],
-            faults[2] + faults[3],
-            named["attempts"],
-            named["resumes"],
-            named["clock_corrections"] + named["region_corrections"] + named["credential_corrections"],
-            named["fallbacks"],
-            named["body_bytes"],
-            named["new_connections"],
-            named["reused_connections"],
-        )
-        hour = tuple(MinuteValues(*values) for values in module.read_last_hour(number, WAYS.index(way)))
-        yield Key(way, host, OTHER if bucket is None else bucket), RecordedExchanges(totals, hour)
+    for entry in metrics["buckets"]:
+        yield _key(entry), _recorded_exchanges(module, metrics, entry)
+
+
+def read_exchanges(module: ModuleType, metrics: dict[str, Any], key: Key) -> RecordedExchanges | None:
+    """Return the exchanges with one bucket. ``metrics``: what ``_httpd.read_metrics`` returned."""
+    found = next((entry for entry in metrics["buckets"] if _key(entry) == key), None)
+    return None if found is None else _recorded_exchanges(module, metrics, found)
+
+
+def _key(entry: tuple[Any, ...]) -> Key:
+    host, bucket, way, *_ = entry
+    return Key(way, host, OTHER if bucket is None else bucket)
+
+
+def _recorded_exchanges(module: ModuleType, metrics: dict[str, Any], entry: tuple[Any, ...]) -> RecordedExchanges:
+    _, _, way, _, counters, _, _, number, faults = entry
+    named = dict(zip(metrics["counters"], counters, strict=True))
+    totals = Totals(
+        sum(faults),
+        faults[1],
+        faults[2] + faults[3],
+        named["attempts"],
+        named["resumes"],
+        named["clock_corrections"] + named["region_corrections"] + named["credential_corrections"],
+        named["fallbacks"],
+        named["body_bytes"],
+        named["new_connections"],
+        named["reused_connections"],
+    )
+    hour = tuple(MinuteValues(*values) for values in module.read_last_hour(number, WAYS.index(way)))
+    return RecordedExchanges(totals, hour)
 
 
 def read_identities(metrics: dict[str, Any]) -> tuple[Identity, ...]:

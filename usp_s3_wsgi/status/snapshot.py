@@ -32,11 +32,13 @@ class Explanation:
 class Readiness:
     """Whether requests to a bucket could be signed now.
 
-    ``is_ready``: False if not. ``reason``: why not, or a warning; empty if there is nothing to say.
+    ``is_ready``: False if not. ``reason``: why not, or a warning; empty if there is nothing to say. ``action``: what to
+    do about it.
     """
 
     is_ready: bool
     reason: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Bucket:
     ``id``: in links, of letters, digits and "-". ``way``: "gateway" or "proxy". ``name``: empty if the URL does not
     show it. ``mounts``: empty for a bucket that only requests name (a map). ``minutes``: 60, the oldest first, the last
     one is now's. ``failures``: the latest first. ``cause``: the id of the failure that the summary is about, empty if
-    it is about none that is kept.
+    it is about none that is kept. ``action``: what to do, empty for what the explanation of the cause says.
     """
 
     id: str
@@ -162,6 +164,7 @@ class Bucket:
     minutes: tuple[Minute, ...]
     failures: tuple[Failure, ...]
     cause: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)

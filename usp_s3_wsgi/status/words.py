@@ -179,7 +179,7 @@ def causes(bucket: Bucket, now: float) -> Failure | None:
 
     None if there is none, or if it is so old that the trouble is another one.
     """
-    if bucket.cause:
+    if bucket.cause or bucket.action:
         return next((failure for failure in bucket.failures if failure.id == bucket.cause), None)
     failure = next((failure for failure in bucket.failures if not failure.is_client_error), None)
     is_old = failure is not None and now - failure.time > HOUR

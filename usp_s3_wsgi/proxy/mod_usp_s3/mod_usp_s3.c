@@ -606,8 +606,10 @@ static int set_request_status(int *status, request_rec *r)
     if (!request->has_response && request->response_header.error)
         usp_s3_log_failure(r, request, USP_S3_INVALID_RESPONSE, request->response_header.error);
     else if (request->is_client_connection_closed
-             || (!request->has_response && !error_override && *status >= HTTP_INTERNAL_SERVER_ERROR))
+             || (!request->has_response && !error_override && *status >= HTTP_INTERNAL_SERVER_ERROR)) {
+        request->proxy_status = request->is_client_connection_closed ? 0 : *status;
         usp_s3_log_failure(r, request, USP_S3_NO_RESPONSE, no_response_error(r, request, *status));
+    }
     if (!request->is_body_withheld && !error_override) {
         if ((request->is_truncated || request->is_client_connection_closed) && r->main)
             *status = HTTP_BAD_GATEWAY;

@@ -83,6 +83,7 @@ typedef struct {
     int attempt;                /* from 1; more if a balancer tries its next member */
     const char *url;            /* mod_proxy's own URL, without the signature */
     const char *proxy_error;    /* what mod_proxy or mod_ssl wrote to the error log instead of a response, or NULL */
+    int proxy_status;           /* what mod_proxy returned instead of a response, or 0 */
     const char *signed_url;     /* the URL with the signature, if it is in the query; NULL before it is signed */
     const char *host;           /* the Host header, which is signed */
     const char *server_name;    /* the host without port, for TLS */

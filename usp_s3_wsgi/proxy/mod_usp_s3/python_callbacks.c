@@ -410,10 +410,11 @@ void usp_s3_log_failure(request_rec *r, signed_request *request, const char *kin
     if (!Py_IsInitialized())
         return;
     enter_python();
-    result = PyObject_CallFunction(
-        describe_failure_callback, "(NN)NN(id)(NNN)", to_str(r->method), to_str(request->url), to_str(kind), to_str(message),
-        request->attempt, seconds_since(r), to_str(request->bucket ? request->bucket : ""),
-        to_str_or_none(apr_table_get(r->headers_in, "Range")), to_str(request->proxy_error ? request->proxy_error : ""));
+    result = PyObject_CallFunction(describe_failure_callback, "(NN)NN(id)(NNNi)", to_str(r->method), to_str(request->url),
+                                   to_str(kind), to_str(message), request->attempt, seconds_since(r),
+                                   to_str(request->bucket ? request->bucket : ""),
+                                   to_str_or_none(apr_table_get(r->headers_in, "Range")),
+                                   to_str(request->proxy_error ? request->proxy_error : ""), request->proxy_status);
     /* (code, line or None) */
     if (!result || !PyArg_ParseTuple(result, "UO", &code, &text) || !(request->error_code = copy_str(r->pool, code))
         || (text != Py_None && !(line = copy_str(r->pool, text))))
