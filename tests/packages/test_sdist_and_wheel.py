@@ -181,6 +181,7 @@ def content_of_wheel(module: Iterable[str]) -> set[str]:
     metadata = "METADATA RECORD WHEEL entry_points.txt top_level.txt licenses/LICENSE licenses/NOTICE".split()
     return {
         *sources,
+        f"{NAME}.data/data/share/usp_s3_wsgi/errors.md",
         *(f"{NAME}.data/data/share/usp_s3_wsgi/{name}" for name in shared if not name.endswith(".pyc")),
         *(f"{NAME}.dist-info/{name}" for name in metadata),
         *(f"usp_s3_wsgi/{name}" for name in module),
