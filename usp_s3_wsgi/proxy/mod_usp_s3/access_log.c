@@ -78,6 +78,9 @@ void usp_s3_collect_slot(request_rec *r)
 
 /* ---------------------------------------------------------------- fields */
 
+/* All names of fields begin so. */
+#define FIELD_PREFIX "usp_s3_"
+
 /* A field of the access log. Each function returns NULL if there is no value. */
 typedef struct {
     const char *name;
@@ -231,6 +234,21 @@ static const usp_s3_totals *sum_of_redirects(request_rec *r)
     return sum;
 }
 
+/* An .htaccess file may have set notes with our names (Header note): they must not pass for ours. */
+static void remove_forged_notes(apr_table_t *notes)
+{
+    const apr_array_header_t *all = apr_table_elts(notes);
+    const field *each;
+    int i;
+
+    for (i = 0; i < all->nelts; i++) {
+        if (strncasecmp(APR_ARRAY_IDX(all, i, apr_table_entry_t).key, FIELD_PREFIX, sizeof(FIELD_PREFIX) - 1) == 0)
+            break;
+    }
+    for (each = fields; i < all->nelts && each->name; each++)
+        apr_table_unset(notes, each->name);
+}
+
 /* mod_log_config takes notes from the last of the internal redirects. */
 static int set_notes(request_rec *r)
 {
@@ -244,13 +262,12 @@ static int set_notes(request_rec *r)
         r = r->next;
     if (totals)
         usp_s3_get_request_config(r)->logged_totals = totals;
-    for (each = fields; each->name; each++) {
-        const char *value = totals ? each->get(r->pool, totals) : NULL;
+    remove_forged_notes(r->notes);
+    for (each = fields; totals && each->name; each++) {
+        const char *value = each->get(r->pool, totals);
 
         if (value)
-            apr_table_setn(r->notes, each->name, value);
-        else
-            apr_table_unset(r->notes, each->name); /* an .htaccess file may have set it (Header note) */
+            apr_table_addn(r->notes, each->name, value);
     }
     return DECLINED;
 }
@@ -288,7 +305,7 @@ static const char *log_json(request_rec *r, char *name)
 {
     const char *value;
 
-    if (strncmp(name, "usp_s3_", 7) == 0) {
+    if (strncmp(name, FIELD_PREFIX, sizeof(FIELD_PREFIX) - 1) == 0) {
         usp_s3_request_config *config = ap_get_module_config(r->request_config, &usp_s3_module);
         const field *each = fields;
 

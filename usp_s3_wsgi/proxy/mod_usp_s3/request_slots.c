@@ -67,6 +67,23 @@ static void write_hex(char *text, apr_uint64_t number, int digits)
     }
 }
 
+/* A random number for a slot; 0 if there is none. The operating system gives several at once: each call takes half a microsecond. */
+static apr_uint64_t make_nonce(void)
+{
+    static __thread apr_uint64_t numbers[32];
+    static __thread unsigned left; /* the parent makes none, so that its children share none */
+    apr_uint64_t nonce;
+
+    if (!left) {
+        if (getrandom(numbers, sizeof(numbers), GRND_NONBLOCK) != sizeof(numbers))
+            return 0;
+        left = sizeof(numbers) / sizeof(*numbers);
+    }
+    nonce = numbers[--left];
+    numbers[left] = 0;
+    return nonce;
+}
+
 void usp_s3_open_slot(char *token)
 {
     static __thread unsigned next;
@@ -74,7 +91,7 @@ void usp_s3_open_slot(char *token)
     int i;
 
     memset(token, '0', USP_S3_TOKEN_SIZE);
-    if (!usp_s3_memory || getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce) || !nonce)
+    if (!usp_s3_memory || !(nonce = make_nonce()))
         return;
     if (!next)
         next = (unsigned)nonce; /* threads begin at different slots, and use the same ones again */
