@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import configparser
+from pathlib import Path
+
 import pytest
 
 from tests.image.base import version_in
 from tests.image.engine import candidates, declared_arguments, environment_file
 from tests.image.httpd_tests import summary
 
+ROOT = Path(__file__).parents[2]
 LOG = """\
 Server version: Apache/2.4.69 (Unix)
 Python 3.13.5
@@ -21,6 +25,15 @@ def test_the_variable_engine_chooses_one_engine() -> None:
     assert candidates("none") == ()
     with pytest.raises(ValueError, match="docker, podman or none"):
         candidates("lxc")
+
+
+def test_all_that_is_installed_reaches_the_build_of_the_image() -> None:
+    """.dockerignore keeps everything else away from the builder."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    installed = setup["options.data_files"]["share/usp_s3_wsgi"].split()
+    passed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert installed and [name for name in installed if not {name, name.partition("/")[0]} & passed] == []
 
 
 def test_a_build_gets_only_the_arguments_that_its_dockerfile_declares() -> None:
