@@ -341,7 +341,7 @@ def test_a_key_file_that_is_gone_while_requests_succeed(
             assert time.monotonic() < deadline, found
             time.sleep(0.1)
         assert found["readiness"]["is_ready"]
-        assert found["summary"].startswith("new processes cannot sign; running ones use the key that they have read")
+        assert found["summary"].startswith("new processes cannot sign; running ones use the credentials that they have")
         assert str(secret) in found["action"]
         assert httpd.fetch("/usp-s3/health/ready").status == 200
         assert httpd.fetch("/b/a.ts").body == b"0123456789"

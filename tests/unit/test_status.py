@@ -13,19 +13,20 @@ from typing import Any
 
 import pytest
 
+from usp_s3_wsgi.config.configured_bucket import ConfiguredBucket
 from usp_s3_wsgi.errors import LogCode
 from usp_s3_wsgi.s3 import error_codes
 from usp_s3_wsgi.status import assessment, readiness, recorded, responses
 from usp_s3_wsgi.status.explanations import Explanations
-from usp_s3_wsgi.status.recorded import MinuteValues, RecordedBucket
+from usp_s3_wsgi.status.recorded import MinuteValues
 from usp_s3_wsgi.status.snapshot import Health, Identity, Readiness
 
 ERRORS = Explanations.from_file(Path(__file__).parents[2] / "docs" / "errors.md")
 NOW = 1_800_000_000.0
 
 
-def mount(*files: tuple[str, str], identity: str = "", error: str = "", reads_files: bool = True) -> RecordedBucket:
-    return RecordedBucket(
+def mount(*files: tuple[str, str], identity: str = "", error: str = "", reads_files: bool = True) -> ConfiguredBucket:
+    return ConfiguredBucket(
         "gateway", "/films", "httpd.conf", 1, "s3.example", "films", identity, (), files, reads_files, False, error
     )
 
@@ -39,7 +40,7 @@ def identity(**fields: float) -> Identity:
     )  # fmt: skip
 
 
-def ready(one: RecordedBucket, *identities: Identity) -> Readiness:
+def ready(one: ConfiguredBucket, *identities: Identity) -> Readiness:
     return readiness.of_bucket([one], {found.name: found for found in identities}, NOW)
 
 

@@ -1,15 +1,15 @@
-"""The buckets that the configuration names, for the status page and the health checks; without a secret.
+"""Lists the buckets that the configuration names, for the status page and the health checks; without a secret.
 
 ``mod_usp_s3/configtest.c`` keeps the list in memory that httpd's processes share: a JSON object with ``buckets``, each
-with the fields of :class:`ConfiguredBucket`, and ``omitted``, the number of those for which there was no space.
+with the fields of ConfiguredBucket, and ``omitted``, the number of those for which there was no space.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 
+from usp_s3_wsgi.config.configured_bucket import ConfiguredBucket
 from usp_s3_wsgi.config.settings import NAMES, Settings
 from usp_s3_wsgi.configtest.server_config import Value
 from usp_s3_wsgi.configtest.urls import without_secrets
@@ -22,31 +22,6 @@ MAX_SIZE = 8_000_000
 HIDDEN = "(set)"
 #: The settings whose values are shown, but for those that name files.
 _NOT_SHOWN = ("AccessKey", "SecretKey", "SecurityToken", "RoleExternalId")
-
-
-@dataclass(frozen=True, slots=True)
-class ConfiguredBucket:
-    """A bucket with the place where it is used.
-
-    ``way``: "gateway" or "proxy". ``path``: the path of the gateway's mount, or the URL of the ``<Proxy>`` section.
-    ``host``, ``bucket``: as metrics have them; empty if a setting is not valid, and then ``error`` says why.
-    ``identity``: the AWS identity or role that signs, empty for keys. ``settings``: names and values. ``files``: those
-    of its settings that are needed to sign, and their paths. ``reads_files``: False if the gateway may run as another
-    user than httpd's children. ``is_fallback``: the bucket of S3FallbackURL.
-    """
-
-    way: str
-    path: str
-    file: str
-    line: int
-    host: str
-    bucket: str
-    identity: str
-    settings: tuple[tuple[str, str], ...]
-    files: tuple[tuple[str, str], ...]
-    reads_files: bool
-    is_fallback: bool
-    error: str
 
 
 def describe(
@@ -102,7 +77,7 @@ def to_json(buckets: Iterable[ConfiguredBucket]) -> str:
     texts: list[str] = []
     size, omitted = 100, 0
     for bucket in dict.fromkeys(buckets):
-        text = json.dumps(asdict(bucket), separators=(",", ":"))
+        text = json.dumps(bucket._asdict(), separators=(",", ":"))
         if omitted or size + len(text) + 1 > MAX_SIZE:
             omitted += 1
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from usp_s3_wsgi.configtest.configured_buckets import ConfiguredBucket
+from usp_s3_wsgi.config.configured_bucket import ConfiguredBucket
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.parsed_config import Directive
 

@@ -10,11 +10,12 @@ from types import ModuleType
 from typing import Any
 
 from usp_s3_wsgi import __version__
+from usp_s3_wsgi.config.configured_bucket import ConfiguredBucket
 from usp_s3_wsgi.status import recorded
 from usp_s3_wsgi.status.assessment import assess
 from usp_s3_wsgi.status.explanations import Explanations
 from usp_s3_wsgi.status.readiness import Checker
-from usp_s3_wsgi.status.recorded import Key, MinuteValues, RecordedBucket, RecordedExchanges
+from usp_s3_wsgi.status.recorded import Key, MinuteValues, RecordedExchanges
 from usp_s3_wsgi.status.snapshot import (
     Attempt,
     Bucket,
@@ -40,13 +41,13 @@ def take(module: ModuleType, explanations: Explanations, checker: Checker) -> Sn
     """Return the snapshot of now. ``module``: usp_s3_module, as ``recorder.load_module`` returns it."""
     now, state, configuration = time.time(), recorded.read(module), recorded.read_configuration(module)
     ready = checker.results().by_bucket
-    mounts: dict[Key, list[RecordedBucket]] = defaultdict(list)
-    for mount in configuration.buckets:
-        mounts[mount.key].append(mount)
+    mounts = configuration.mounts()
     failures = _failures(module, explanations)
     keys = dict.fromkeys([*state.exchanges, *mounts])
     buckets = [
-        _bucket(key, mounts[key], ready.get(key, _READY), state.exchanges.get(key, _NO_EXCHANGES), failures, now)
+        _bucket(
+            key, mounts.get(key, []), ready.get(key, _READY), state.exchanges.get(key, _NO_EXCHANGES), failures, now
+        )
         for key in keys
     ]
     buckets.sort(key=lambda bucket: (_ORDER.index(bucket.health), -bucket.totals.exchanges, bucket.name))
@@ -84,7 +85,7 @@ def _failure(failure_id: str, fields: dict[str, Any], explanations: Explanations
 
 def _bucket(
     key: Key,
-    mounts: list[RecordedBucket],
+    mounts: list[ConfiguredBucket],
     ready: Readiness,
     exchanges: RecordedExchanges,
     failures: dict[Key, list[Failure]],
@@ -110,12 +111,12 @@ def _bucket(
     )
 
 
-def _identity(mounts: list[RecordedBucket]) -> str:
+def _identity(mounts: list[ConfiguredBucket]) -> str:
     """Return who signs, in words; empty if the configuration does not name the bucket."""
     names = [mount.identity or ("keys in files" if mount.files else "keys in the configuration") for mount in mounts]
     return ", ".join(dict.fromkeys(names))
 
 
-def _mount(mount: RecordedBucket) -> Mount:
+def _mount(mount: ConfiguredBucket) -> Mount:
     path = f"{mount.path} (S3FallbackURL)" if mount.is_fallback else mount.path
     return Mount(path, f"{mount.file}:{mount.line}", mount.settings)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from usp_s3_wsgi.config.configured_bucket import ConfiguredBucket
 from usp_s3_wsgi.credentials.key_files import SETTLE_SECONDS, read_key, shown_path
 from usp_s3_wsgi.status import recorded
-from usp_s3_wsgi.status.recorded import Key, RecordedBucket
+from usp_s3_wsgi.status.recorded import Key
 from usp_s3_wsgi.status.snapshot import Identity, Readiness
 
 _READY = Readiness(True)
@@ -67,15 +67,14 @@ def _check(module: ModuleType | None) -> Results:
     configuration = recorded.read_configuration(module)
     metrics = module.read_metrics()
     identities = {identity.name: identity for identity in recorded.read_identities(metrics)}
-    mounts = defaultdict(list)
-    for mount in configuration.buckets:
-        mounts[mount.key].append(mount)
-    now = time.time()
+    mounts, now = configuration.mounts(), time.time()
     by_bucket = {key: of_bucket(found, identities, now) for key, found in mounts.items()}
     unready = [key for key, found in by_bucket.items() if not found.is_ready and not mounts[key][0].error]
     for key in unready:
         if _is_still_signing(module, metrics, key):
-            reason = f"new processes cannot sign; running ones use the key that they have read: {by_bucket[key].reason}"
+            reason = (
+                f"new processes cannot sign; running ones use the credentials that they have: {by_bucket[key].reason}"
+            )
             by_bucket[key] = replace(by_bucket[key], is_ready=True, reason=reason)
     return Results(by_bucket, configuration.is_known)
 
@@ -87,7 +86,7 @@ def _is_still_signing(module: ModuleType, metrics: dict[str, Any], key: Key) -> 
     return any(minute.successes for minute in latest) and not any(minute.faults for minute in latest)
 
 
-def of_bucket(mounts: Iterable[RecordedBucket], identities: Mapping[str, Identity], now: float) -> Readiness:
+def of_bucket(mounts: Iterable[ConfiguredBucket], identities: Mapping[str, Identity], now: float) -> Readiness:
     """Return the readiness of a bucket, with the reason of the first mount that is not ready.
 
     ``identities``: what all processes know of temporary credentials, by name. ``now``: unix time.
@@ -96,7 +95,7 @@ def of_bucket(mounts: Iterable[RecordedBucket], identities: Mapping[str, Identit
     return min(found, key=lambda readiness: (readiness.is_ready, not readiness.reason), default=_READY)
 
 
-def of_mount(mount: RecordedBucket, identities: Mapping[str, Identity], now: float) -> Readiness:
+def of_mount(mount: ConfiguredBucket, identities: Mapping[str, Identity], now: float) -> Readiness:
     """Return the readiness of a bucket in one place of the configuration."""
     if mount.error:
         return Readiness(False, mount.error, f"Correct the settings at {mount.file}:{mount.line}, and reload httpd.")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from usp_s3_wsgi.config.configured_bucket import ConfiguredBucket
 from usp_s3_wsgi.status.snapshot import Identity, Minute, Process, Totals
 
 WAYS = ("gateway", "proxy")
@@ -23,34 +24,20 @@ class Key(NamedTuple):
     bucket: str
 
 
-class RecordedBucket(NamedTuple):
-    """A bucket in one place of the configuration: the fields of ``configtest.configured_buckets.ConfiguredBucket``."""
-
-    way: str
-    path: str
-    file: str
-    line: int
-    host: str
-    bucket: str
-    identity: str
-    settings: tuple[tuple[str, str], ...]
-    files: tuple[tuple[str, str], ...]
-    reads_files: bool
-    is_fallback: bool
-    error: str
-
-    @property
-    def key(self) -> Key:
-        """The bucket. Those whose settings are not valid have none, and are named by their place."""
-        return Key(self.way, "", self.path) if self.error else Key(self.way, self.host, self.bucket)
-
-
 class Configuration(NamedTuple):
     """The configured buckets. ``is_known``: False if there is no list. ``omitted``: how many it has no space for."""
 
-    buckets: tuple[RecordedBucket, ...]
+    buckets: tuple[ConfiguredBucket, ...]
     omitted: int
     is_known: bool
+
+    def mounts(self) -> dict[Key, list[ConfiguredBucket]]:
+        """Return the places of each bucket. One whose settings are not valid has no name but that of its place."""
+        found: dict[Key, list[ConfiguredBucket]] = {}
+        for bucket in self.buckets:
+            key = Key(bucket.way, "", bucket.path) if bucket.error else Key(bucket.way, bucket.host, bucket.bucket)
+            found.setdefault(key, []).append(bucket)
+        return found
 
 
 class MinuteValues(NamedTuple):
@@ -185,7 +172,7 @@ def _parse(text: str) -> Configuration:
         for fields in document["buckets"]:
             fields["settings"] = tuple((name, value) for name, value in fields["settings"])
             fields["files"] = tuple((name, path) for name, path in fields["files"])
-            buckets.append(RecordedBucket(**fields))
+            buckets.append(ConfiguredBucket(**fields))
         return Configuration(tuple(buckets), document["omitted"], True)
     except (ValueError, TypeError, KeyError):
         return Configuration((), 0, False)
