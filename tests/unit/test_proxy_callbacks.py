@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import ModuleType
@@ -379,3 +380,26 @@ def test_what_is_kept_of_a_rejected_request_is_what_was_signed(pairs: Pairs, mon
     assert [bool(one["string_to_sign"]) for one in kept] == [True, False]
     assert [one["s3_message"] for one in kept] == ["a token", ""]
     assert kept[0]["range"] == "bytes=0-9"
+
+
+def test_a_failure_is_kept_without_waiting_for_credentials(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may have expired since the request was signed: a refresh may take seconds, or fail."""
+    kept: list[dict[str, Any]] = []
+    monkeypatch.setattr(recorder, "record_failure", lambda *arguments: kept.append(json.loads(arguments[4])))
+    flight_recorder._last_times.clear()
+    role = (("S3CredentialSource", "aws"), ("S3RoleARN", "arn:aws:iam::123456789012:role/x"), ("S3Region", "r"))
+    document = b"<Error><Code>ExpiredToken</Code></Error>"
+    begun = time.monotonic()
+    explain_error(
+        (SECTION, role, "GET", f"{SECTION}a"),
+        (400, document, {}),
+        (1, 0.1),
+        (1, 0, -1),
+        (f"{SECTION}a?x=1", None, None),
+    )
+    assert time.monotonic() - begun < 2
+    (found,) = kept
+    assert (found["s3_code"], found["string_to_sign"]) == ("ExpiredToken", "")
+    assert capsys.readouterr().err == ""

@@ -91,6 +91,10 @@ class Refresher:
                 raise self._failure()
             return self._current.fetched.credentials
 
+    def current(self) -> Credentials | None:
+        """Return the current credentials, which may have expired, without waiting; None if there are none."""
+        return None if self._current is None else self._current.fetched.credentials
+
     def replace_rejected(self, rejected: Credentials, timeout: float, may_refresh: bool = True) -> bool:
         """Return whether the current credentials are other ones than ``rejected``, which S3 refused.
 

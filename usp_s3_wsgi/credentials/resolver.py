@@ -10,6 +10,7 @@ from usp_s3_wsgi.credentials import identity
 from usp_s3_wsgi.credentials.identity import Identity
 from usp_s3_wsgi.credentials.key_files import key_files
 from usp_s3_wsgi.credentials.refresher import Refresher
+from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.signing.types import Credentials
 
 #: S3's code for a signature made with a wrong secret key. AWS issues access key and secret key together, so a wrong
@@ -31,6 +32,17 @@ def resolve(settings: Settings) -> Credentials:
     if aws_identity is not None:
         return _refreshers.get(aws_identity, settings).get(settings.proxy_set.timeout)
     return _static_credentials(settings, allow_unsettled=False)
+
+
+def current(settings: Settings) -> Credentials | None:
+    """Return the credentials that :func:`resolve` returned last, without waiting; None if there are none."""
+    aws_identity = identity.from_settings(settings)
+    if aws_identity is not None:
+        return _refreshers.get(aws_identity, settings).current()
+    try:
+        return _static_credentials(settings, allow_unsettled=False)
+    except SettingError:
+        return None
 
 
 def replace_rejected(settings: Settings, rejected: Credentials, timeout: float, code: str = "") -> bool:

@@ -288,9 +288,12 @@ def _signed_with(
 
     ``effective``: the settings with which it was signed. ``signed_url``, ``authorization``: what was sent.
     """
+    credentials = resolver.current(settings)
+    if credentials is None:
+        return None
     origin, path, _ = split_url(signed_url)
     request = object_request.for_object(method, path, query, (), effective)
-    signed_with = SignedWith(request, effective.signing, resolver.resolve(settings), signed_at)
+    signed_with = SignedWith(request, effective.signing, credentials, signed_at)
     signed = sign(*signed_with)
     is_same = (
         signed.header("Authorization") == authorization
