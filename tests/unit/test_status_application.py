@@ -171,6 +171,7 @@ def test_health_checks(checks: Callable[[Any], Application], tmp_path: Path) -> 
     assert ask(wsgi, "/ready", "any")[0] == "200 OK"
     assert ask(wsgi, "/ready", "any&no-content")[0] == "204 No Content"
     assert ask(wsgi, "/ready", "brief")[2] == "not ready: 1 of 2 buckets\n"
+    assert ask(wsgi, "/ready", HTTP_HOST="evil.example")[2] == "not ready: 1 of 2 buckets\n"
     assert [ask(wsgi, f"/ready/{name}")[0][:3] for name in ("films", "tv", "other")] == ["200", "503", "404"]
     document = json.loads(ask(wsgi, "/ready/tv", "format=json")[2])
     assert document["ready"] is False and document["buckets"][0]["bucket"] == "tv"

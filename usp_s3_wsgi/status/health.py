@@ -13,7 +13,14 @@ from typing import Any
 
 from usp_s3_wsgi.observability import recorder
 from usp_s3_wsgi.status.readiness import Checker, Results
-from usp_s3_wsgi.status.responses import StartResponse, has_parameter, reject_other_methods, respond, wants_json
+from usp_s3_wsgi.status.responses import (
+    StartResponse,
+    has_parameter,
+    may_be_rebound,
+    reject_other_methods,
+    respond,
+    wants_json,
+)
 
 _checker = Checker(recorder.load_module())
 
@@ -49,7 +56,7 @@ def _ready(environ: dict[str, Any], start_response: StartResponse, results: Resu
     else:
         count = sum(value.is_ready for value in values)
         words = f"{'ready' if is_ready else 'not ready'}: {count} of {len(values)} buckets"
-    is_brief = has_parameter(environ, "brief")
+    is_brief = has_parameter(environ, "brief") or may_be_rebound(environ)
     buckets = [
         {"way": key.way, "bucket": key.bucket, "host": key.host, "ready": value.is_ready, "reason": value.reason}
         for key, value in results.by_bucket.items()
