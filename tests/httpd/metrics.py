@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +19,22 @@ WSGIScriptAlias /usp-s3/health ${USP_S3_HEALTH}
 CustomLog json.log usp_s3_json
 CustomLog text.log usp_s3
 """
+
+
+#: For the mounts with "WSGIProcessGroup media".
+DAEMON = "WSGIDaemonProcess media processes=2 threads=4\n"
+
+
+def starter(checked: list[Httpd]) -> Callable[[str], Httpd]:
+    """Return a function that starts an httpd with metrics, the status page and a configuration."""
+
+    def start(config: str) -> Httpd:
+        httpd = Httpd(CONFIG + DAEMON + config)
+        httpd.start()
+        checked.append(httpd)
+        return httpd
+
+    return start
 
 
 def scrape(httpd: Httpd) -> dict[str, dict[frozenset[tuple[str, str]], float]]:

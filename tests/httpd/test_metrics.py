@@ -22,7 +22,6 @@ from tests.leaks import SECRET_KEY
 from tests.s3 import EmbeddedS3
 
 DATA = b"0123456789" * 100
-DAEMON = "WSGIDaemonProcess media processes=2 threads=4\n"
 #: The mount, and the value of the label "way".
 MOUNTS = {"/embedded": "gateway", "/daemon": "gateway", "/proxied": "proxy"}
 TEXT = re.compile(
@@ -47,15 +46,8 @@ def mounts(s3: EmbeddedS3, **names: str) -> str:
 
 @pytest.fixture
 def start(checked: list[Httpd]) -> Callable[[str], Httpd]:
-    """Starts an httpd with metrics and a configuration."""
-
-    def start_httpd(config: str) -> Httpd:
-        httpd = Httpd(metrics.CONFIG + DAEMON + config)
-        httpd.start()
-        checked.append(httpd)
-        return httpd
-
-    return start_httpd
+    """Starts an httpd that records."""
+    return metrics.starter(checked)
 
 
 @pytest.fixture
@@ -391,7 +383,7 @@ def test_a_killed_process_leaves_no_request(start: Callable[[str], Httpd], victi
 
 
 def test_without_the_directive_nothing_is_recorded(checked: list[Httpd], s3: EmbeddedS3) -> None:
-    httpd = Httpd(metrics.CONFIG.replace("UspS3Metrics On", "") + DAEMON + mounts(s3))
+    httpd = Httpd(metrics.CONFIG.replace("UspS3Metrics On", "") + metrics.DAEMON + mounts(s3))
     httpd.start()
     checked.append(httpd)
     for mount in MOUNTS:

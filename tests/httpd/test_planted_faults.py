@@ -21,6 +21,7 @@ from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
 MOUNTS = {"/embedded": "gateway", "/daemon": "gateway", "/proxied": "proxy"}
+#: One, so that a correction is made once.
 DAEMON = "WSGIDaemonProcess media processes=1 threads=4\n"
 REQUESTS = 3
 
@@ -70,7 +71,7 @@ def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
 
 @fault(
     "wrong region",
-    Seen("S3Region is wrong", health="degraded", corrections="region"),
+    Seen("Set S3Region to eu-central-1.", health="degraded", corrections="region"),
     Seen("the request is signed for another region", "USPS30305", "AuthorizationHeaderMalformed", "degraded"),
 )
 def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:

@@ -22,21 +22,13 @@ from tests.httpd.server import WAIT, Httpd, WithoutModule
 from tests.leaks import ACCESS_KEY, SECRET_KEY, TOKEN
 from tests.s3 import EmbeddedS3
 
-DAEMON = "WSGIDaemonProcess media processes=2 threads=4\n"
 MOUNTS = ("/embedded", "/daemon", "/proxied")
 
 
 @pytest.fixture
 def start(checked: list[Httpd]) -> Callable[[str], Httpd]:
-    """Starts an httpd with the status page and a configuration."""
-
-    def start_httpd(config: str) -> Httpd:
-        httpd = Httpd(metrics.CONFIG + DAEMON + config)
-        httpd.start()
-        checked.append(httpd)
-        return httpd
-
-    return start_httpd
+    """Starts an httpd that records."""
+    return metrics.starter(checked)
 
 
 def status(httpd: Httpd) -> dict[str, Any]:

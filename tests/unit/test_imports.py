@@ -131,4 +131,4 @@ def test_the_signer_loads_no_library() -> None:
     assert "usp_s3_wsgi" in loaded
     assert loaded - sys.stdlib_module_names == {"usp_s3_wsgi"}
     # These take longer to import than the whole signer, and each child of a graceful restart would wait for them.
-    assert not loaded & {"ssl", "http", "email", "logging", "tempfile", "traceback"}
+    assert not loaded & {"ssl", "http", "email", "logging", "tempfile", "traceback", "json", "html"}

@@ -7,7 +7,6 @@ also where S3's response repeats them.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 import zlib
@@ -210,6 +209,8 @@ def _forms(secret: str) -> set[str]:
 
 def _encode(fields: dict[str, Any]) -> bytes:
     """Return the record as JSON of at most MAX_SIZE bytes: its texts are cut, and then attempts are omitted."""
+    import json  # not when a child of httpd starts: most never need it
+
     limit = _MAX_TEXT
     while True:
         data = json.dumps(_cut(fields, limit), separators=(",", ":")).encode("ascii")

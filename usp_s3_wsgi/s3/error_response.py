@@ -5,7 +5,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -68,6 +67,8 @@ def _text_of_element(document: str, name: str) -> str:
     match = re.search(rf"<{name}>([^<]*)</{name}>", document)
     if match is None:
         return ""
+    import html  # its tables are large, and most children of httpd never need them
+
     try:
         return html.unescape(match[1]).strip()
     except ValueError:  # a character reference with more digits than int() reads

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 
 StartResponse = Callable[..., Any]
-_PHRASES = {200: "OK", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 _HEADERS = (
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
@@ -27,7 +27,7 @@ def respond(
     """Start a response, and return its body: none for HEAD. ``content_type``: without its charset, which is UTF-8."""
     body = text.encode("utf-8", "backslashreplace")
     own = [("Content-Type", f"{content_type}; charset=utf-8"), ("Content-Length", str(len(body)))]
-    start_response(f"{status} {_PHRASES[status]}", [*own, *_HEADERS, *headers])
+    start_response(f"{status} {HTTPStatus(status).phrase}", [*own, *_HEADERS, *headers])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 

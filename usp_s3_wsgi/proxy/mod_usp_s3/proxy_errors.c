@@ -55,12 +55,15 @@ static int is_of_module(const ap_errorlog_info *info, const module *found)
 /* Hook error_log: keep the first line of mod_proxy, or better the first one of mod_ssl about a certificate. */
 static void note_line(const ap_errorlog_info *info, const char *message)
 {
-    int is_tls = is_of_module(info, ssl_module_found) && is_about_certificate(message);
-    int is_proxy = info->level <= APLOG_WARNING
-                   && (is_of_module(info, &proxy_module) || is_of_module(info, proxy_http_module_found));
     char reason[120] = "";
+    int is_tls, is_proxy;
 
-    if (!watched || is_tls_cause || !(is_tls || (is_proxy && !*cause)))
+    if (!watched || is_tls_cause)
+        return;
+    is_tls = is_of_module(info, ssl_module_found) && is_about_certificate(message);
+    is_proxy = info->level <= APLOG_WARNING
+               && (is_of_module(info, &proxy_module) || is_of_module(info, proxy_http_module_found));
+    if (!is_tls && (!is_proxy || *cause))
         return;
     is_tls_cause = is_tls;
     if (info->status)
