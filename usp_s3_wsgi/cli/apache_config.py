@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+import click
 
 import usp_s3_wsgi
 from usp_s3_wsgi.cli import httpd_user
-from usp_s3_wsgi.cli.exit_status import ExitStatus
 
 
-def add_parser(commands: Any) -> None:
-    """Add the subcommand to the command line; ``commands``: what ``ArgumentParser.add_subparsers`` returned."""
-    parser = commands.add_parser(
-        "apache-config", help="print the lines that load this installation into Apache's configuration"
-    )
-    parser.add_argument("--no-module", action="store_true", help="omit LoadModule: Apache loads mod_wsgi already")
-    parser.add_argument(
-        "--tune",
-        action="store_true",
-        help="set processes, threads and buffers that suit this application, for the whole server",
-    )
-    parser.set_defaults(run=run)
+@click.command("apache-config")
+@click.option("--no-module", is_flag=True, help="Omit LoadModule: Apache loads mod_wsgi already.")
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="Set processes, threads and buffers that suit this application, for the whole server.",
+)
+def command(no_module: bool, tune: bool) -> None:
+    """Print the lines that load this installation into Apache's configuration.
 
+    Warnings go to standard error: a file that Apache's user cannot read, a missing OpenSSL.
 
-def run(options: argparse.Namespace) -> tuple[str, int]:
-    """Return the lines, and warn on stderr of what is missing, or cannot be read by Apache's user.
-
-    Raises: as :func:`render`.
+    \b
+    Examples:
+      usp-s3 apache-config > /etc/apache2/conf-available/usp-s3.conf
+      usp-s3 apache-config --no-module    if Apache loads Debian's mod_wsgi
     """
-    text = render(options.no_module, options.tune)
+    text = render(no_module, tune)
     extension = extension_module()
     warnings = [_MISSING_OPENSSL] if extension and not has_template_signer(extension) else []
     warnings += [_LINKED.format(path=path) for path in linked_httptools()]
     for warning in (*warnings, *httpd_user.warnings(share_directory())):
-        print(f"usp-s3: {warning}", file=sys.stderr)
-    return text, ExitStatus.OK
+        click.echo(f"usp-s3: {warning}", err=True)
+    click.echo(text, nl=False)
 
 
 def render(no_module: bool, tune: bool) -> str:

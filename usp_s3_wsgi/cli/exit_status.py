@@ -1,4 +1,4 @@
-"""The exit statuses of ``usp-s3``; argparse exits with 2 for a wrong command line."""
+"""The exit statuses of ``usp-s3``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """``NEEDS_CHANGES``: there is a result, but httpd cannot serve all buckets with it until it is changed."""
+    """``FAILED``: there is no result, or ``check`` has found that something is wrong.
+
+    ``USAGE``: the command line is wrong, as click has it, or ``check`` could not check. ``NEEDS_CHANGES``: there is a
+    result, but httpd cannot serve all buckets with it until it is changed.
+    """
 
     OK = 0
     FAILED = 1
+    USAGE = 2
     NEEDS_CHANGES = 3

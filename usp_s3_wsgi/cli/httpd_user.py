@@ -21,14 +21,13 @@ _TIMEOUT = 30
 
 def warnings(share: Path) -> list[str]:
     """Return the warnings, a line each; ``share``: the directory of the files that httpd includes."""
-    path = os.environ.get("PATH", os.defpath) + _FOLDERS
-    programs = [found for name in _PROGRAMS if (found := shutil.which(name, path=path))]
-    uid = user_id(programs)
+    found = programs()
+    uid = user_id(found)
     if uid is None:
         return [
             f"could not check whether Apache's user can read this installation: {program} -t -D DUMP_RUN_CFG does not "
             "print the user"
-            for program in programs[:1]
+            for program in found[:1]
         ]
     unreadable = first_unreadable(uid, files(share))
     if unreadable is None:
@@ -39,9 +38,15 @@ def warnings(share: Path) -> list[str]:
     ]
 
 
-def user_id(programs: Iterable[str]) -> int | None:
+def programs() -> list[str]:
+    """Return the programs on this machine that run httpd."""
+    path = os.environ.get("PATH", os.defpath) + _FOLDERS
+    return [found for name in _PROGRAMS if (found := shutil.which(name, path=path))]
+
+
+def user_id(candidates: Iterable[str]) -> int | None:
     """Return the user of httpd's children according to its configuration; None if it cannot be found out."""
-    for program in programs:
+    for program in candidates:
         with suppress(OSError, subprocess.TimeoutExpired):
             dump = subprocess.run(
                 [program, "-t", "-D", "DUMP_RUN_CFG"],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+import traceback
+
+import click
 
 import usp_s3_wsgi
 from usp_s3_wsgi.cli import apache_config
@@ -11,29 +14,44 @@ from usp_s3_wsgi.cli.convert import command as convert
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError
 
-#: Each has ``add_parser(commands)``, whose parser sets ``run``: options in, text for stdout and exit status out.
-SUBCOMMANDS = (apache_config, convert)
+SUBCOMMANDS = (apache_config.command, convert.command)
+#: As a shell has it for a command that SIGINT ended, and for one that SIGPIPE ended.
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(usp_s3_wsgi.__version__, message="%(version)s")
+def usp_s3() -> None:
+    """Serve private S3 buckets from Apache httpd."""
+
+
+for _command in SUBCOMMANDS:
+    usp_s3.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    options = parse(arguments)
+    """Run the command and return its exit status. Messages go to standard error, without a traceback."""
     try:
-        text, status = options.run(options)
+        status = usp_s3.main(arguments, prog_name="usp-s3", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:  # of the command line, or of a command that has failed
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("usp-s3: interrupted", err=True)
+        return _INTERRUPTED
+    except BrokenPipeError:  # such as "usp-s3 check | head"
+        # Python flushes standard output at its exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     except (OSError, ApacheConfigError) as error:
-        print(f"usp-s3: {error}", file=sys.stderr)
+        click.echo(f"usp-s3: {error}", err=True)
         return ExitStatus.FAILED
-    # As bytes, because a configuration may contain any bytes.
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-    sys.stdout.flush()
-    return int(status)
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Parse the command line; ``run`` of the result is the subcommand's function."""
-    parser = argparse.ArgumentParser(prog="usp-s3", description="Serve private S3 buckets from Apache httpd.")
-    parser.add_argument("--version", action="version", version=usp_s3_wsgi.__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for subcommand in SUBCOMMANDS:
-        subcommand.add_parser(commands)
-    return parser.parse_args(arguments)
+    except Exception as error:  # not its message and no traceback: they may contain a secret
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        click.echo(
+            f"usp-s3: internal error: {type(error).__name__} in {place.filename}:{place.lineno}; please report it",
+            err=True,
+        )
+        return ExitStatus.FAILED
+    return int(status or 0)

@@ -6,8 +6,6 @@ It imports the package that this file belongs to, whatever the import path of th
 from __future__ import annotations
 
 import gc
-import os
-import pwd
 import signal
 import sys
 from pathlib import Path
@@ -15,26 +13,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from usp_s3_wsgi.configtest import check, configured_buckets, parsed_config
+from usp_s3_wsgi.configtest.httpd_user import drop_privileges
 
 #: Seconds. httpd's own timeout is shorter; this one ends the process if httpd itself is gone.
 _TIMEOUT = 60
-
-
-def drop_privileges(configuration: parsed_config.Configuration) -> None:
-    """Become the user of httpd's children, as httpd does (``ap_unixd_setup_child``), before any file is opened."""
-    if os.getuid() != 0:
-        return
-    if configuration.chroot:
-        os.chroot(configuration.chroot)
-        os.chdir("/")
-    try:
-        name = configuration.user_name.removeprefix("#")
-        user = pwd.getpwuid(int(name)).pw_name if name.isdigit() else name
-        os.initgroups(user, configuration.gid)
-    except (KeyError, OSError):
-        os.setgroups([configuration.gid])
-    os.setgid(configuration.gid)
-    os.setuid(configuration.uid)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from usp_s3_wsgi.config.configured_bucket import ConfiguredBucket
 from usp_s3_wsgi.config.settings import NAMES, Settings
+from usp_s3_wsgi.configtest.bucket_use import BucketUse
 from usp_s3_wsgi.configtest.server_config import Value
 from usp_s3_wsgi.configtest.urls import without_secrets
 from usp_s3_wsgi.credentials import identity
@@ -24,17 +25,15 @@ HIDDEN = "(set)"
 _NOT_SHOWN = ("AccessKey", "SecretKey", "SecurityToken", "RoleExternalId")
 
 
-def describe(
-    way: str, path: str, location: tuple[str, int], given: Iterable[Value], chosen: Settings | str, reads_files: bool
-) -> list[ConfiguredBucket]:
-    """Return the bucket of a mount, and its fallback bucket.
-
-    ``location``: file and line. ``given``: the variables of its settings. ``chosen``: its settings, or why they are not
-    valid.
-    """
-    is_valid, path = not isinstance(chosen, str), without_secrets(path)
+def describe(use: BucketUse) -> list[ConfiguredBucket]:
+    """Return the bucket that is used, and its fallback bucket; nothing if its settings differ by request."""
+    chosen, reads_files = use.settings, use.reads_files
+    if chosen is None:
+        return []
+    way, path, location = use.place.way, without_secrets(use.place.name), (use.directive.file, use.directive.line)
+    is_valid = not isinstance(chosen, str)
     # A value that is not valid may be a secret that was written on the wrong line.
-    pairs = [(value.name, _shown(value) if is_valid else HIDDEN) for value in given if value.value]
+    pairs = [(value.name, _shown(value) if is_valid else HIDDEN) for value in use.given if value.value]
     shown = tuple(pair for pair in pairs if pair[0] in NAMES)
     if isinstance(chosen, str):
         return [ConfiguredBucket(way, path, *location, "", "", "", shown, (), reads_files, False, chosen)]
@@ -72,11 +71,11 @@ def _shown(value: Value) -> str:
     return value.value
 
 
-def to_json(buckets: Iterable[ConfiguredBucket]) -> str:
+def to_json(uses: Iterable[BucketUse]) -> str:
     """Return the list as ASCII text, with as many buckets as there is space for."""
     texts: list[str] = []
     size, omitted = 100, 0
-    for bucket in dict.fromkeys(buckets):
+    for bucket in dict.fromkeys(bucket for use in uses for bucket in describe(use)):
         text = json.dumps(bucket._asdict(), separators=(",", ":"))
         if omitted or size + len(text) + 1 > MAX_SIZE:
             omitted += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from usp_s3_wsgi.config.configured_bucket import ConfiguredBucket
+from usp_s3_wsgi.configtest.bucket_use import BucketUse
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.parsed_config import Directive
 
@@ -39,11 +39,11 @@ class ReferencedFile(NamedTuple):
 
 @dataclass
 class Findings:
-    """The findings of all checks, without duplicates; and the buckets that were found on the way."""
+    """The findings of all checks, without duplicates; and where buckets are used."""
 
     found: dict[Finding, None] = field(default_factory=dict)
     files: dict[tuple[str, str, int], ReferencedFile] = field(default_factory=dict)
-    buckets: list[ConfiguredBucket] = field(default_factory=list)
+    buckets: list[BucketUse] = field(default_factory=list)
 
     def error(self, code: FindingCode, directive: Directive, text: str) -> None:
         """Every request of a section fails."""

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from usp_s3_wsgi.configtest.bucket_use import BucketUse, Place
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
 from usp_s3_wsgi.configtest.proxy_directives import ProxyDirectives
 from usp_s3_wsgi.configtest.server_config import Section, Server, merge
-from usp_s3_wsgi.configtest.settings_check import check_settings, check_values
+from usp_s3_wsgi.configtest.settings_check import check_settings, check_values, s3_variables
 from usp_s3_wsgi.configtest.urls import common_path
 
 #: The gateway's script, ${USP_S3_WSGI}.
@@ -88,14 +89,22 @@ def _check_mount(
         *((section.argument, server.locations_for_all_requests(section.argument)) for section in inner),
     ):
         variables = merge((*(one.top_level for one in server.merge_order), *sections), keeps_spelling=True)
+        holders = [section.directive for section in sections if section.has_s3_variables and section.directive]
+        holder = holders[-1] if holders else mount.directive
+        place = Place("gateway", used_path, server, used_path)
         # Missing settings may come from SetEnvIf or RewriteRule [E=], or from sections of inner paths.
         is_part = sections is locations_for_all_requests and inner and "s3bucketurl" not in variables
         if server.has_request_dependent_settings or is_part or (inner and not mount.is_exact):
             check_values(findings, variables, reads_files)
+            if server.has_computed_settings:
+                findings.buckets.append(BucketUse(place, holder, tuple(s3_variables(variables)), None, reads_files))
+            else:
+                # Settings that are missing here may be in a virtual host, which inherits this mount: no error.
+                quiet = Findings()
+                if check_settings(quiet, variables, None, holder, reads_files, place):
+                    findings.buckets += quiet.buckets
             continue
-        holders = [section.directive for section in sections if section.has_s3_variables and section.directive]
-        holder = holders[-1] if holders else mount.directive
-        check_settings(findings, variables, None, holder, reads_files, used_path)
+        check_settings(findings, variables, None, holder, reads_files, place)
 
 
 def _has_other_users(server: Server) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.configtest.bucket_use import Place
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.proxy_directives import ProxyDirective, ProxyDirectives
@@ -234,7 +235,10 @@ def _check_proxy_directive(
                     (*top_level, *proxy_sections.sections_for_all_requests(section.argument), *locations.sections)
                 )
                 section_url = canonical(section.argument)
-                check_settings(findings, variables, section_url, section.directive, mount=section_url)
+                rest = section_url.removeprefix(proxy_directive.canonical)
+                path = f"{proxy_directive.path}{rest}" if proxy_directive.path and rest != section_url else None
+                place = Place("proxy", section_url, server, path, section_url)
+                check_settings(findings, variables, section_url, section.directive, place=place)
     return bool(is_signed or sections_for_some_requests or is_mismatch)
 
 
@@ -270,7 +274,8 @@ def _check_all_settings(
         )
         return
     section_url = url or f"{authority(proxy_directive.canonical)}/"
-    chosen = check_settings(findings, variables, section_url, last, mount=url or proxy_directive.canonical)
+    place = Place("proxy", url or proxy_directive.canonical, server, proxy_directive.path, proxy_directive.canonical)
+    chosen = check_settings(findings, variables, section_url, last, place=place)
     _check_bucket_url(chosen, proxy_directive, variables, findings)
 
 

@@ -157,12 +157,14 @@ def merge(sections: Iterable[Section], keeps_spelling: bool = False) -> Variable
 class Server:
     """The main server (``main`` is None) or a virtual host, which inherits the configuration of the main server.
 
-    ``top_level``: the directives outside of sections. ``sections``: Location, Directory and similar ones in order,
-    inner sections after their outer ones. ``proxy_sections``: the Proxy and ProxyMatch sections.
+    ``top_level``: the directives outside of sections. ``directive``: the ``<VirtualHost>``. ``sections``: Location,
+    Directory and similar ones in order, inner sections after their outer ones. ``proxy_sections``: the Proxy and
+    ProxyMatch sections.
     """
 
     main: Server | None
     top_level: Section
+    directive: Directive | None = None
     sections: list[Section] = field(default_factory=list)
     proxy_sections: list[Section] = field(default_factory=list)
     virtual_hosts: list[Server] = field(default_factory=list)
@@ -190,7 +192,12 @@ class Server:
         They come from SetEnvIf or RewriteRule [E=], from sections that apply only to some requests or, for the main
         server, from the virtual hosts that serve instead of it.
         """
-        return any(host.has_s3_variables for host in self.virtual_hosts) or any(
+        return any(host.has_s3_variables for host in self.virtual_hosts) or self.has_computed_settings
+
+    @cached_property
+    def has_computed_settings(self) -> bool:
+        """Whether settings may differ by request, where this server itself serves the requests."""
+        return any(
             _has_computed_settings(section) or (section.has_unknown_requests and section.has_s3_variables)
             for server in self.merge_order
             for section in (server.top_level, *server.sections)
@@ -288,11 +295,11 @@ def build_servers(directives: list[Directive]) -> list[Server]:
     """Return the main server and its virtual hosts."""
     hosts = [directive for directive in directives if directive.name == "<virtualhost"]
     main = _server(None, [directive for directive in directives if directive.name != "<virtualhost"])
-    main.virtual_hosts = [_server(main, host.children) for host in hosts]
+    main.virtual_hosts = [_server(main, host.children, host) for host in hosts]
     return [main, *main.virtual_hosts]
 
 
-def _server(main: Server | None, directives: list[Directive]) -> Server:
+def _server(main: Server | None, directives: list[Directive], host: Directive | None = None) -> Server:
     sections: list[Section] = []
     proxy_sections: list[Section] = []
     for directive in _without_transparent(directives):
@@ -300,7 +307,7 @@ def _server(main: Server | None, directives: list[Directive]) -> Server:
             proxy_sections.append(Section(directive, directive.children))
         if directive.name.startswith("<"):
             sections.extend(_sections(directive))
-    return Server(main, Section(None, directives), sections, proxy_sections)
+    return Server(main, Section(None, directives), host, sections, proxy_sections)
 
 
 def _sections(directive: Directive, outermost: Section | None = None) -> Iterator[Section]:

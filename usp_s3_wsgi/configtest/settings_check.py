@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from usp_s3_wsgi.config import settings
-from usp_s3_wsgi.configtest import configured_buckets
+from usp_s3_wsgi.configtest.bucket_use import BucketUse, Place
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Findings
 from usp_s3_wsgi.configtest.parsed_config import Directive
@@ -59,21 +59,19 @@ def check_settings(
     proxied_url: str | None,
     default: Directive,
     reads_files: bool = True,
-    mount: str | None = None,
+    place: Place | None = None,
 ) -> settings.Settings | None:
     """Check all settings of a request together; return them, or None if there is an error.
 
     ``proxied_url``: the URL of the ``<Proxy>`` section, or else of the ProxyPass; None for the gateway. ``default``:
-    the directive whose line is reported for a missing setting. ``mount``: where the bucket is used, to list it: the
-    path of the gateway's mount, or the URL of the section; None for a part of the requests of a mount.
+    the directive whose line is reported for a missing setting. ``place``: where the bucket is used, to list it; None
+    for a part of the requests of a mount.
     """
     given = s3_variables(variables)
 
     def list_bucket(chosen: settings.Settings | str) -> None:
-        if mount is not None:
-            way = "gateway" if proxied_url is None else "proxy"
-            location = (default.file, default.line)
-            findings.buckets += configured_buckets.describe(way, mount, location, given, chosen, reads_files)
+        if place is not None:
+            findings.buckets.append(BucketUse(place, default, tuple(given), chosen, reads_files))
 
     if not check_values(findings, variables, reads_files):
         list_bucket("a setting is not valid: see the error log, or run apachectl configtest")

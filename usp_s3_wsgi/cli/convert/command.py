@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+import click
 
 from usp_s3_wsgi.cli.convert.conversion import convert
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 
 
-def add_parser(commands: Any) -> None:
-    """Add the subcommand to the command line; ``commands``: what ``ArgumentParser.add_subparsers`` returned."""
-    parser = commands.add_parser(
-        "convert",
-        help="print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi",
-        description="Print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi.",
-        epilog="Warnings and errors go to stderr, each with its line in FILE. Exit status: 0: httpd accepts the "
-        "printed text and serves the buckets (there may be warnings); 3: the printed text must be changed first, see "
-        "the errors; 1: nothing is printed, because FILE cannot be read or a section in it is not closed; 2: wrong "
-        "command line.",
-    )
-    parser.add_argument(
-        "--to",
-        choices=("proxy", "gateway"),
-        default="proxy",
-        help="what sends the requests to S3: mod_proxy, in the sections as they are (the default), or the gateway, in "
-        "mounts that replace the sections",
-    )
-    parser.add_argument("file", metavar="FILE", help="a configuration file of Apache, which is not changed")
-    parser.set_defaults(run=run)
+@click.command("convert")
+@click.option(
+    "--to",
+    type=click.Choice(["proxy", "gateway"]),
+    default="proxy",
+    show_default=True,
+    help="What sends the requests to S3: mod_proxy, in the sections as they are, or the gateway, in mounts that "
+    "replace the sections.",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+def command(to: Literal["proxy", "gateway"], file: Path) -> int:
+    """Print a configuration of mod_unified_s3_auth as one of usp_s3_wsgi.
 
+    FILE is a configuration file of Apache, which is not changed. Warnings and errors go to standard error, each with
+    its line in FILE.
 
-def run(options: argparse.Namespace) -> tuple[str, int]:
-    """Return the converted text and the exit status, and print warnings and errors to stderr.
+    \b
+    Exit status:
+      0  httpd accepts the printed text and serves the buckets (there may be warnings)
+      1  nothing is printed: FILE cannot be read, or a section in it is not closed
+      2  wrong command line
+      3  the printed text must be changed first, see the errors
 
-    The exit status is ``NEEDS_CHANGES`` if httpd rejects the text, or every request to one of its buckets.
-
-    Raises:
-        OSError: the file cannot be read.
-        ApacheConfigError: a section of it is not closed, or closed twice.
+    \b
+    Examples:
+      usp-s3 convert /etc/apache2/sites-available/media.conf > media.conf
+      usp-s3 convert --to gateway old.conf > new.conf
     """
-    with open(options.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        result = convert(file.read(), options.to, Path(options.file))
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as opened:
+        result = convert(opened.read(), to, file)
     for message in result.messages:
         level = "error" if message.is_error else "warning"
-        print(f"usp-s3: {options.file}: line {message.line}: {level}: {message.text}", file=sys.stderr)
-    return result.text, ExitStatus.NEEDS_CHANGES if result.errors else ExitStatus.OK
+        click.echo(f"usp-s3: {file}: line {message.line}: {level}: {message.text}", err=True)
+    # As bytes, because a configuration may contain any bytes.
+    click.echo(result.text.encode("utf-8", "surrogateescape"), nl=False)
+    return ExitStatus.NEEDS_CHANGES if result.errors else ExitStatus.OK

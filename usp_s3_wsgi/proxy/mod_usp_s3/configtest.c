@@ -40,6 +40,9 @@
 /* The list of a configuration without a bucket. */
 #define NO_BUCKETS "{\"buckets\":[],\"omitted\":0}"
 
+/* The environment variable with the number of the socket for which "usp-s3" wants the configuration. */
+#define CONFIGURATION_FD "USP_S3_CONFIGURATION_FD"
+
 extern char **environ;
 
 /* ---------------------------------------------------------------- the input: the configuration */
@@ -340,17 +343,24 @@ static int log_findings(apr_pool_t *pool, server_rec *server, int is_test, const
     return errors;
 }
 
-/* Check the settings and log the findings. Returns the number of errors. */
-static int check(apr_pool_t *pool, server_rec *server, int is_test)
+static buffer read_configuration(apr_pool_t *pool, int is_test)
 {
-    buffer configuration = {NULL, 0}, output = {NULL, 0};
-    const char *error;
-    int errors = 0;
+    buffer configuration = {NULL, 0};
 
     append_configuration(&configuration, is_test);
     configuration.bytes = apr_palloc(pool, configuration.length);
     configuration.length = 0;
     append_configuration(&configuration, is_test);
+    return configuration;
+}
+
+/* Check the settings and log the findings. Returns the number of errors. */
+static int check(apr_pool_t *pool, server_rec *server, int is_test)
+{
+    buffer configuration = read_configuration(pool, is_test), output = {NULL, 0};
+    const char *error;
+    int errors = 0;
+
     if ((error = run_check(pool, &configuration, &output))) {
         if (!is_test)
             usp_s3_store_configured_buckets("");
@@ -427,6 +437,35 @@ static void check_in_background(apr_pool_t *config, apr_pool_t *temporary, serve
     }
 }
 
+/*
+ * The socket for which "usp-s3" wants the configuration, if it has started this "httpd -t"; else -1. Not standard output: the
+ * configuration contains secrets.
+ */
+static int requested_channel(void)
+{
+    const char *text = getenv(CONFIGURATION_FD);
+    int fd = text ? atoi(text) : -1, type = 0;
+    socklen_t size = sizeof(type);
+
+    return fd > 2 && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM ? fd : -1;
+}
+
+/* The other end reads until the connection is closed. */
+static void send_configuration(apr_pool_t *pool, int channel)
+{
+    buffer configuration = read_configuration(pool, 1);
+    apr_size_t sent = 0;
+
+    while (sent < configuration.length) {
+        ssize_t count = send(channel, configuration.bytes + sent, configuration.length - sent, MSG_NOSIGNAL);
+
+        if (count < 0 && errno != EINTR)
+            break; /* "usp-s3" is gone, or finds that the configuration is truncated */
+        sent += count > 0 ? (apr_size_t)count : 0;
+    }
+    memset(configuration.bytes, 0, configuration.length);
+}
+
 static int is_restart(void)
 {
     return ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_NORMAL && ap_state_query(AP_SQ_CONFIG_GEN) > 1;
@@ -439,9 +478,17 @@ static int is_restart(void)
  */
 static int check_in_test(apr_pool_t *config, apr_pool_t *log, apr_pool_t *temporary, server_rec *server)
 {
+    int channel;
+
     (void)config;
     (void)log;
-    if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_TEST || !has_settings(ap_conftree))
+    if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_TEST)
+        return OK;
+    if ((channel = requested_channel()) >= 0) {
+        send_configuration(temporary, channel); /* "usp-s3" checks it itself */
+        return OK;
+    }
+    if (!has_settings(ap_conftree))
         return OK;
     return check(temporary, server, 1) ? HTTP_INTERNAL_SERVER_ERROR : OK;
 }

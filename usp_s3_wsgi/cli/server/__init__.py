@@ -1,0 +1,1 @@
+"""What the commands know of the server: httpd's configuration, its buckets and their settings."""
