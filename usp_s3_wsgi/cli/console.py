@@ -1,0 +1,38 @@
+"""Terminal output: colors and tables on a terminal, plain text in a pipe, 80 columns where the width is not known.
+
+rich respects NO_COLOR, TERM=dumb and COLUMNS. It is imported when it is needed: "usp-s3 --help" does not wait for it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from usp_s3_wsgi.observability.error_log import escape_controls
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+
+@cache
+def output() -> Console:
+    """Standard output, for results."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+@cache
+def messages() -> Console:
+    """Standard error, for progress and messages."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def text(words: str, style: str = "") -> Text:
+    """Return words for a table, with control characters escaped: S3's words may contain some."""
+    from rich.text import Text
+
+    return Text(escape_controls(words), style)
