@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from usp_s3_wsgi.observability.error_log import escape_controls
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.text import Text
 
 
@@ -36,3 +36,11 @@ def text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(escape_controls(words), style)
+
+
+def print_table(table: RenderableType) -> None:
+    """Print a table and an empty line; no line ends with the spaces with which rich fills a column."""
+    with output().capture() as captured:
+        output().print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    output().file.write("\n".join([*lines, "", ""]))

@@ -95,6 +95,11 @@ class Refresher:
         """Return the current credentials, which may have expired, without waiting; None if there are none."""
         return None if self._current is None else self._current.fetched.credentials
 
+    @property
+    def expires(self) -> float | None:
+        """When the credentials expire, in unix seconds; None if that is not known."""
+        return None if self._current is None else self._current.fetched.expires
+
     def replace_rejected(self, rejected: Credentials, timeout: float, may_refresh: bool = True) -> bool:
         """Return whether the current credentials are other ones than ``rejected``, which S3 refused.
 

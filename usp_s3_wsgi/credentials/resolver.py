@@ -45,6 +45,12 @@ def current(settings: Settings) -> Credentials | None:
         return None
 
 
+def expiration(settings: Settings) -> float | None:
+    """Return when the credentials that :func:`resolve` returned expire, in unix seconds; None if that is not known."""
+    aws_identity = identity.from_settings(settings)
+    return None if aws_identity is None else _refreshers.get(aws_identity, settings).expires
+
+
 def replace_rejected(settings: Settings, rejected: Credentials, timeout: float, code: str = "") -> bool:
     """Return whether there are other credentials than ``rejected``, which S3 refused; :func:`resolve` returns them.
 

@@ -30,7 +30,7 @@ def parse(status: int, headers: Mapping[str, str], document: str) -> S3ErrorResp
     code = _element(document, "Code")
     if code == "AccessDenied" and "<ServerTime>" in document:
         code = "RequestExpired"  # AWS says so of a signature in the query that is too old, or from a wrong clock
-    now, date = datetime.now(UTC), _server_time(headers)
+    now, date = datetime.now(UTC), server_time(headers)
     return S3ErrorResponse(
         status=status,
         code=code,
@@ -101,7 +101,7 @@ def _http_date(text: str) -> datetime | None:
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
-def _server_time(headers: Mapping[str, str]) -> datetime | None:
+def server_time(headers: Mapping[str, str]) -> datetime | None:
     """Return S3's clock: the Date of a cached response is older by its Age.
 
     https://www.rfc-editor.org/rfc/rfc9111#section-5.1

@@ -1,0 +1,87 @@
+"""The checks of one bucket, in the order in which a request needs what they check."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from usp_s3_wsgi.cli.check import certificate, network, permissions, signed_requests
+from usp_s3_wsgi.cli.check.certificate import Trust
+from usp_s3_wsgi.cli.check.proxy_tls import ProxyTLS
+from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, wrong
+from usp_s3_wsgi.cli.check.s3_requests import BucketRequests, random_key
+from usp_s3_wsgi.cli.check.signed_requests import Key, Outcome
+from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.configtest.bucket_use import Place
+from usp_s3_wsgi.credentials import identity, resolver
+from usp_s3_wsgi.errors import GatewayError
+from usp_s3_wsgi.signing.types import Credentials
+from usp_s3_wsgi.status.explanations import Explanations
+
+#: Seconds: temporary credentials that expire sooner should have been refreshed.
+_SHORT = 300
+
+
+class Options(NamedTuple):
+    """``key``: the key to request, empty for one that no object has. ``may_write``: whether that is tried."""
+
+    key: str
+    explanations: Explanations
+
+
+def check(place: Place, settings: Settings, options: Options) -> Iterator[Result]:
+    """Yield the results for a bucket with valid settings. Raises nothing."""
+    url, timeout = settings.bucket_url, settings.proxy_set.connectiontimeout
+    is_reachable = True
+    for result in network.check(url, timeout):
+        yield result
+        is_reachable = is_reachable and result.verdict is not Verdict.WRONG
+    if is_reachable and url.scheme == "https":
+        for result in _check_tls(place, settings):
+            yield result
+            is_reachable = is_reachable and result.verdict is not Verdict.WRONG
+    credentials: list[Credentials] = []
+    yield _check_identity(settings, credentials)
+    if is_reachable and credentials:
+        yield from _check_requests(settings, credentials[0], options)
+
+
+def _check_tls(place: Place, settings: Settings) -> Iterator[Result]:
+    timeout = settings.proxy_set.connectiontimeout
+    if place.way == "gateway":
+        yield certificate.check(settings.bucket_url, Trust(settings.ca_file, "S3CAFile"), timeout)
+        return
+    proxy_tls = ProxyTLS(place)
+    yield from proxy_tls.check(settings.bucket_url)
+    yield certificate.check(settings.bucket_url, proxy_tls.trust, timeout)
+
+
+def _check_identity(settings: Settings, credentials: list[Credentials]) -> Result:
+    """Return whose keys sign, and add them to ``credentials``."""
+    try:
+        found = resolver.resolve(settings)
+    except GatewayError as error:
+        return wrong("identity", str(error), "see the credentials page of the documentation")
+    credentials.append(found)
+    aws_identity, expires = identity.from_settings(settings), resolver.expiration(settings)
+    if aws_identity is None:
+        kind = "temporary access key" if found.security_token else "access key"
+        return fine("identity", f"{kind} {found.short_access_key}")
+    text = f"{aws_identity}, access key {found.short_access_key}"
+    if expires is None:
+        return fine("identity", f"{text}, which does not expire")
+    left = expires - time.time()
+    text = f"{text}, expires in {left / 60:.0f} minutes"
+    if left < _SHORT:
+        return look("identity", text, "they should have been refreshed: see the error log for USPS30603")
+    return fine("identity", text)
+
+
+def _check_requests(settings: Settings, credentials: Credentials, options: Options) -> Iterator[Result]:
+    requests, outcome = BucketRequests(settings, credentials), Outcome()
+    key = Key(options.key or random_key(), not options.key)
+    yield from signed_requests.check(requests, key, options.explanations, outcome)
+    if outcome.is_accepted:
+        yield permissions.check_list(requests)
+        yield permissions.check_write(requests)

@@ -1,0 +1,151 @@
+"""The subcommand ``usp-s3 check``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from usp_s3_wsgi import configtest
+from usp_s3_wsgi.cli.apache_config import share_directory
+from usp_s3_wsgi.cli.check import report, separate_user
+from usp_s3_wsgi.cli.check.bucket_checks import Options
+from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, worst
+from usp_s3_wsgi.cli.exit_status import ExitStatus
+from usp_s3_wsgi.cli.server import httpd_config
+from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.configtest.bucket_use import BucketUse
+from usp_s3_wsgi.configtest.parsed_config import Configuration
+from usp_s3_wsgi.configtest.urls import without_secrets
+from usp_s3_wsgi.status.explanations import Explanations
+
+
+class CheckError(click.ClickException):
+    """Nothing could be checked."""
+
+    exit_code = ExitStatus.USAGE
+
+    def show(self, file: Any = None) -> None:
+        """Print the message to standard error."""
+        click.echo(f"usp-s3: {self.message}", err=True)
+
+
+@click.command("check")
+@httpd_config.options
+@click.option(
+    "--bucket", "names", metavar="NAME", multiple=True, help="Only this bucket: its mount, URL, host or name."
+)
+@click.option(
+    "--key", metavar="KEY", default="", help="An existing object, such as film/1.mp4, to read one byte of it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for scripts.")
+def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, as_json: bool) -> int:
+    """Check each configured bucket, and say what to change.
+
+    Takes the configuration as httpd sees it, and sends a few signed requests to each bucket: a HEAD and GETs of one
+    byte, a listing of one name, and the header of an upload without a body, which changes nothing. Run it as root: it
+    becomes the user of httpd's children, and reads key files as they do.
+
+    \b
+    Exit status:
+      0  everything is fine, or should only be looked at
+      1  something is wrong: requests fail
+      2  could not check: wrong command line, httpd's configuration cannot be read, no bucket
+
+    \b
+    Examples:
+      usp-s3 check
+      usp-s3 check --bucket /media --key film/1.mp4
+      usp-s3 check -f /usr/local/apache2/conf/httpd.conf --json | jq .verdict
+    """
+    configuration = httpd_config.read(httpd)
+    try:
+        explanations = Explanations.from_file(share_directory() / "errors.md")
+    except FileNotFoundError:
+        explanations = Explanations("")
+    options = Options(key, explanations)
+    _import_what_is_imported_late()
+    results: list[Result] = []
+    reports: list[BucketReport] = []
+    for value in separate_user.run(configuration, lambda: _check(configuration, names, options)):
+        match value:
+            case {"error": str(message)}:
+                raise CheckError(message)
+            case {"configuration": list(found)}:
+                results = [Result(**{**one, "verdict": Verdict(one["verdict"])}) for one in found]
+                if not as_json:
+                    _print_configuration(results)
+            case _:
+                reports.append(BucketReport.from_dict(value))
+                if not as_json:
+                    _print(reports[-1])
+    verdict = worst([*(one.verdict for one in results), *(one.verdict for one in reports)])
+    if as_json:
+        document = {
+            "verdict": verdict,
+            "configuration": [asdict(one) for one in results],
+            "buckets": [one.to_dict() for one in reports],
+        }
+        click.echo(json.dumps(document, indent=2))
+    else:
+        from usp_s3_wsgi.cli.check import output
+
+        output.print_summary(reports)
+    return ExitStatus.FAILED if verdict is Verdict.WRONG else ExitStatus.OK
+
+
+def _check(configuration: Configuration, names: Sequence[str], options: Options) -> Iterator[dict[str, Any]]:
+    """Yield the findings about the configuration, then a report for each bucket, or an error."""
+    findings = configtest.check(configuration)
+    uses = list({_identity(use): use for use in findings.buckets}.values())
+    chosen = [use for use in uses if not names or any(_is_named(use, name) for name in names)]
+    if not chosen:
+        known = "\n  ".join(dict.fromkeys(without_secrets(use.place.name) for use in uses)) or "(none)"
+        yield {"error": f"no such bucket in httpd's configuration; configured are:\n  {known}"}
+        return
+    about_configuration = [] if names else report.of_configuration(uses, findings)
+    yield {"configuration": [asdict(result) for result in about_configuration]}
+    for one in report.check(chosen, findings, options):
+        yield one.to_dict()
+
+
+def _identity(use: BucketUse) -> tuple[object, ...]:
+    """Several virtual hosts may include the same section."""
+    pairs = tuple((value.name, value.value) for value in use.given)
+    return use.place.way, use.place.name, use.directive.file, use.directive.line, pairs
+
+
+def _is_named(use: BucketUse, name: str) -> bool:
+    names = {use.place.name, use.place.path, use.place.url}
+    if not isinstance(use.settings, str | None):
+        url = use.settings.bucket_url
+        names |= {url.bucket, url.host, url.authority, f"{url.scheme}://{url.authority}{url.prefix}"}
+    return name.rstrip("/") in {one.rstrip("/") for one in names if one}
+
+
+def _print_configuration(results: Sequence[Result]) -> None:
+    from usp_s3_wsgi.cli import console
+    from usp_s3_wsgi.cli.check import output
+
+    if results:
+        console.output().print(console.text("configuration", "bold"))
+        output.print_results(results)
+
+
+def _print(one: BucketReport) -> None:
+    from usp_s3_wsgi.cli.check import output
+
+    output.print_report(one)
+
+
+def _import_what_is_imported_late() -> None:
+    """The user of httpd's children may not be able to read this installation's files."""
+    import email.utils
+    import encodings.idna
+    import html.entities
+    import ssl
+
+    _ = (email.utils, encodings.idna, html.entities, ssl)

@@ -1,0 +1,84 @@
+"""Sends signed requests to a bucket as the gateway does, and reads S3's answer whole."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.errors import S3ErrorResponse
+from usp_s3_wsgi.gateway import error_document
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.signing.signer import sign
+from usp_s3_wsgi.signing.types import Credentials, S3Request, SigningContext
+from usp_s3_wsgi.transport.pool import pool_manager
+
+#: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
+_REQUESTER_PAYS = ("x-amz-request-payer", "requester")
+FIRST_BYTE = ("Range", "bytes=0-0")
+
+
+class Answer(NamedTuple):
+    """S3's answer. ``error``: of an answer that is not a success. ``connected_at``: by time.monotonic()."""
+
+    status: int
+    headers: Mapping[str, str]
+    error: S3ErrorResponse | None
+    signed_at: datetime
+    connected_at: float
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the signature was accepted and there is an object: a range of an empty one is not satisfiable."""
+        return self.status in {200, 206, 304, 416}
+
+
+def random_key() -> str:
+    """Return a key that no object has."""
+    return f"usp-s3-check-{secrets.token_hex(8)}"
+
+
+class BucketRequests:
+    """Signed requests with a bucket's settings."""
+
+    def __init__(self, settings: Settings, credentials: Credentials) -> None:
+        self.settings, self.credentials = settings, credentials
+
+    def object_request(self, method: str, key: str, *headers: tuple[str, str]) -> S3Request:
+        """Return an unsigned request. ``key``: as it is, below the bucket's prefix."""
+        return self._request(method, self.settings.bucket_url.prefix + percent_encode(key.encode()), (), headers)
+
+    def bucket_request(self, method: str, query: tuple[tuple[str, str], ...]) -> S3Request:
+        """Return an unsigned request about the bucket itself. ``query``: percent-encoded."""
+        url = self.settings.bucket_url
+        path = f"/{percent_encode(url.bucket.encode(), safe='')}" if url.path_style else "/"
+        return self._request(method, path, query, ())
+
+    def _request(
+        self, method: str, path: str, query: tuple[tuple[str, str], ...], headers: tuple[tuple[str, str], ...]
+    ) -> S3Request:
+        url = self.settings.bucket_url
+        if self.settings.requester_pays:
+            headers = (*headers, _REQUESTER_PAYS)
+        return S3Request(method, url.scheme, url.authority, path, query, headers)
+
+    def send(self, request: S3Request, context: SigningContext | None = None) -> Answer:
+        """Sign and send a request once. ``context``: instead of the settings' own.
+
+        Raises: UpstreamError: there is no answer. SettingError: S3CAFile cannot be used.
+        """
+        now = datetime.now(UTC)
+        signed = sign(request, context or self.settings.signing, self.credentials, now)
+        return self.send_signed(signed, now)
+
+    def send_signed(self, signed: S3Request, signed_at: datetime) -> Answer:
+        """Send a signed request once. Raises: as :meth:`send`."""
+        response = pool_manager.pool_for(self.settings).send(signed)
+        status, headers, connected_at = response.status, response.headers, response.connected_at
+        if status in {200, 206, 304, 416}:
+            response.drain_or_close()
+            return Answer(status, headers, None, signed_at, connected_at)
+        error = error_document.read(response, self.settings.proxy_set.timeout)
+        return Answer(status, headers, error, signed_at, connected_at)

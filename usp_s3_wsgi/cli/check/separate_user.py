@@ -1,0 +1,62 @@
+"""Runs a part of this process as the user of httpd's children: files and the network are used as httpd uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from usp_s3_wsgi.configtest.httpd_user import drop_privileges
+from usp_s3_wsgi.configtest.parsed_config import Configuration
+
+#: Variables of the operator's shell that httpd's children do not have.
+_NOT_INHERITED = ("AWS_", "HOME", "USP_S3_")
+
+
+class SeparateProcessError(Exception):
+    """The process ended before it had returned all."""
+
+
+def run(configuration: Configuration, function: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Yield what the function yields in a child process: values that JSON has, so that nothing else gets here.
+
+    Raises: SeparateProcessError.
+    """
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    process = os.fork()
+    if process == 0:
+        os.close(read_end)
+        _run_in_child(configuration, function, write_end)
+    os.close(write_end)
+    try:
+        with os.fdopen(read_end, encoding="ascii") as lines:
+            for line in lines:
+                value = json.loads(line)
+                if value is None:
+                    return
+                yield value[0]
+        raise SeparateProcessError("the process that checks has ended early")
+    finally:
+        os.waitpid(process, 0)
+
+
+def _run_in_child(configuration: Configuration, function: Callable[[], Iterator[Any]], write_end: int) -> None:
+    status = 1
+    try:
+        drop_privileges(configuration)
+        for name in [name for name in os.environ if name.startswith(_NOT_INHERITED)]:
+            del os.environ[name]
+        with os.fdopen(write_end, "w", encoding="ascii") as lines:
+            for value in function():
+                print(json.dumps([value]), file=lines, flush=True)
+            print("null", file=lines, flush=True)
+        status = 0
+    except BrokenPipeError:
+        pass
+    except BaseException as error:  # not its message: it may contain a secret
+        os.write(2, f"usp-s3: internal error: {type(error).__name__}\n".encode("ascii", "replace"))
+    finally:
+        os._exit(status)
