@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.certificates import make_certificate
-from tests.faults.server import ScriptedS3, error
 from tests.httpd import metrics
 from tests.httpd.conftest import BUCKET, ONE_CHILD
-from tests.httpd.machine import compile_shared, free_port, has_module
+from tests.httpd.machine import compile_shared, has_module
+from tests.httpd.planted import PLANTS, configuration
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
 
@@ -24,15 +22,6 @@ MOUNTS = {"/embedded": "gateway", "/daemon": "gateway", "/proxied": "proxy"}
 #: One, so that a correction is made once.
 DAEMON = "WSGIDaemonProcess media processes=1 threads=4\n"
 REQUESTS = 3
-
-
-@dataclass
-class Bucket:
-    """The bucket's URL without a slash at the end, settings instead of the right ones, and the CA to trust."""
-
-    url: str
-    settings: dict[str, str] = field(default_factory=dict)
-    root: Path | None = None
 
 
 @dataclass
@@ -50,90 +39,29 @@ class Seen:
     corrections: str = ""
 
 
-Plant = Callable[[EmbeddedS3, Path], AbstractContextManager[Bucket]]
-#: For each fault: how it is planted, and what is seen of it in the gateway and in a <Proxy> section.
-FAULTS: dict[str, tuple[Plant, Seen, Seen]] = {}
-
-
-def fault(name: str, gateway: Seen, proxy: Seen | None = None) -> Callable[[Callable[..., Iterator[Bucket]]], None]:
-    """Add a fault to the table."""
-
-    def add(plant: Callable[..., Iterator[Bucket]]) -> None:
-        FAULTS[name] = (contextmanager(plant), gateway, proxy or gateway)
-
-    return add
-
-
-@fault("wrong key", Seen("the secret key is wrong", "USPS30305", "SignatureDoesNotMatch"))
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    yield Bucket(f"{s3.url}/{BUCKET}", {"S3SecretKey": "wrong"})
-
-
-@fault(
-    "wrong region",
-    Seen("Set S3Region to eu-central-1.", health="degraded", corrections="region"),
-    Seen("the request is signed for another region", "USPS30305", "AuthorizationHeaderMalformed", "degraded"),
-)
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    yield Bucket(f"{s3.url}/{BUCKET}", {"S3Region": "eu-west-9"})
-
-
-@fault(
-    "slow clock",
-    Seen("This server's clock, or S3's, is wrong", health="degraded", corrections="clock"),
-    Seen("the clock of this server is wrong", "USPS30305", "RequestTimeTooSkewed", "degraded"),
-)
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    yield Bucket(f"{s3.url}/{BUCKET}")  # with a shifted clock
-
-
-@fault("missing permission", Seen("these keys lack a permission", "USPS30303", "AccessDenied", "degraded"))
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    with ScriptedS3(then=error(403, "AccessDenied")) as denying:
-        yield Bucket(f"{denying.url}/{BUCKET}")
-
-
-@fault("unreadable secret", Seen("S3SecretKeyFile: the file cannot be read", "USPS30101"))
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    yield Bucket(f"{s3.url}/{BUCKET}", {"S3SecretKey": "", "S3SecretKeyFile": str(folder / "missing")})
-
-
-@fault("closed port", Seen("Connection refused", "USPS30402"), Seen("Connection refused", "USPS30408"))
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    yield Bucket(f"http://127.0.0.1:{free_port()}/{BUCKET}")
-
-
-@fault(
-    "expired certificate",
-    Seen("certificate has expired", "USPS30403"),
-    Seen("certificate has expired", "USPS30408"),
-)
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    certificate = make_certificate(folder, days=-1)
-    with EmbeddedS3([BUCKET], tls=certificate) as s3_tls:
-        yield Bucket(f"{s3_tls.url}/{BUCKET}", root=certificate.root)
-
-
-@fault("throttling", Seen("S3 asks for fewer requests", "USPS30405", "SlowDown"))
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    with ScriptedS3(then=error(503, "SlowDown")) as busy:
-        yield Bucket(f"{busy.url}/{BUCKET}")
-
-
-def configuration(bucket: Bucket, s3: EmbeddedS3, mount: str) -> str:
-    values = {
-        "S3AccessKey": s3.access_key, "S3SecretKey": s3.secret_key, "S3Region": s3.region, "S3UseHeaders": "on",
-    } | bucket.settings  # fmt: skip
-    if mount != "/proxied":
-        values |= {"S3BucketURL": f"{bucket.url}/", "S3Retries": "1", "S3ProxySet": "retry=0"}
-        values |= {"S3CAFile": str(bucket.root)} if bucket.root else {}
-    body = "\n".join(f"SetEnv {name} {value}" for name, value in values.items() if value)
-    if mount == "/proxied":
-        trust = f"SSLProxyEngine on\nSSLProxyVerify require\nSSLProxyCACertificateFile {bucket.root}\n"
-        trust = f"{trust}SSLProxyVerifyDepth 10\n" if bucket.root else ""
-        return f'{trust}ProxyPass {mount} {bucket.url} retry=0\n<Proxy "{bucket.url}/">\n{body}\n</Proxy>\n'
-    group = "\nWSGIProcessGroup media" if mount == "/daemon" else ""
-    return f"WSGIScriptAlias {mount} ${{USP_S3_WSGI}}\n<Location {mount}>\n{body}{group}\n</Location>\n"
+#: For each fault: what is seen of it in the gateway, and in a <Proxy> section if that is something else.
+FAULTS: dict[str, tuple[Seen, ...]] = {
+    "wrong key": (Seen("the secret key is wrong", "USPS30305", "SignatureDoesNotMatch"),),
+    "wrong region": (
+        Seen("Set S3Region to eu-central-1.", health="degraded", corrections="region"),
+        Seen("the request is signed for another region", "USPS30305", "AuthorizationHeaderMalformed", "degraded"),
+    ),
+    "slow clock": (
+        Seen("This server's clock, or S3's, is wrong", health="degraded", corrections="clock"),
+        Seen("the clock of this server is wrong", "USPS30305", "RequestTimeTooSkewed", "degraded"),
+    ),
+    "missing permission": (Seen("these keys lack a permission", "USPS30303", "AccessDenied", "degraded"),),
+    "unreadable secret": (Seen("S3SecretKeyFile: the file cannot be read", "USPS30101"),),
+    "closed port": (
+        Seen("Connection refused", "USPS30402"),
+        Seen("Connection refused", "USPS30408"),
+    ),
+    "expired certificate": (
+        Seen("certificate has expired", "USPS30403"),
+        Seen("certificate has expired", "USPS30408"),
+    ),
+    "throttling": (Seen("S3 asks for fewer requests", "USPS30405", "SlowDown"),),
+}
 
 
 def visible_text(html: str) -> str:
@@ -166,13 +94,12 @@ def test_a_planted_fault(
     name: str,
     mount: str,
 ) -> None:
-    plant, in_gateway, in_proxy = FAULTS[name]
-    seen, way = (in_proxy if mount == "/proxied" else in_gateway), MOUNTS[mount]
+    seen, way = FAULTS[name][-1 if mount == "/proxied" else 0], MOUNTS[mount]
     if name == "expired certificate" and way == "proxy" and not has_module("ssl"):
         pytest.skip("this httpd has no mod_ssl")
     s3.put(BUCKET, "film.ts", b"film")
     monkeypatch.setenv("CLOCK_SHIFT", "-3600")
-    with plant(s3, readable_folder) as bucket:
+    with PLANTS[name](s3, readable_folder) as bucket:
         preload = shifted_clock if name == "slow clock" else None
         httpd = Httpd(metrics.CONFIG + ONE_CHILD + DAEMON + configuration(bucket, s3, mount), preload=preload)
         httpd.start()

@@ -68,6 +68,22 @@ def _connect(url: BucketURL, context: ssl.SSLContext, timeout: float) -> ssl.SSL
         raise
 
 
+def speaks_tls(url: BucketURL, timeout: float) -> bool:
+    """Whether the port speaks TLS, whatever its certificate is."""
+    try:
+        with _connect(url, _unverified_context(), timeout):
+            return True
+    except OSError:
+        return False
+
+
+def _unverified_context() -> ssl.SSLContext:
+    """Return a context for a handshake after which nothing is sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def _rejected(url: BucketURL, error: ssl.SSLCertVerificationError, trust: Trust, timeout: float) -> Result:
     """Say why a certificate is rejected, with what it says of itself."""
     certificate = _unverified_certificate(url, timeout)
@@ -109,9 +125,7 @@ def _unverified_certificate(url: BucketURL, timeout: float) -> dict[str, Any]:
     Nothing is sent over these connections.
     """
     try:
-        unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-        with _connect(url, unverified, timeout) as connection:
+        with _connect(url, _unverified_context(), timeout) as connection:
             encoded = connection.getpeercert(binary_form=True)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False

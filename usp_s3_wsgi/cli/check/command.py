@@ -106,7 +106,7 @@ def _check(configuration: Configuration, names: Sequence[str], options: Options)
         known = "\n  ".join(dict.fromkeys(without_secrets(use.place.name) for use in uses)) or "(none)"
         yield {"error": f"no such bucket in httpd's configuration; configured are:\n  {known}"}
         return
-    about_configuration = [] if names else report.of_configuration(uses, findings)
+    about_configuration = [] if names else report.of_configuration(uses, findings, options.explanations)
     yield {"configuration": [asdict(result) for result in about_configuration]}
     for one in report.check(chosen, findings, options):
         yield one.to_dict()

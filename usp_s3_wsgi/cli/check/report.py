@@ -14,6 +14,7 @@ from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Finding, Findings
 from usp_s3_wsgi.configtest.urls import without_secrets
 from usp_s3_wsgi.errors import describe_internal_error
+from usp_s3_wsgi.status.explanations import Explanations
 
 #: Buckets that are checked at the same time.
 _THREADS = 8
@@ -29,16 +30,16 @@ def check(uses: Sequence[BucketUse], findings: Findings, options: Options) -> It
             yield from reports
 
 
-def of_configuration(uses: Sequence[BucketUse], findings: Findings) -> list[Result]:
+def of_configuration(uses: Sequence[BucketUse], findings: Findings, explanations: Explanations) -> list[Result]:
     """Return the findings that are not about the settings of one of these buckets."""
     known = {location for use in uses for location in _locations(use)}
-    return [_result(one) for one in findings.sorted() if (one.file, one.line) not in known]
+    return [_result(one, explanations) for one in findings.sorted() if (one.file, one.line) not in known]
 
 
 def _reports(use: BucketUse, findings: Findings, options: Options) -> Iterator[BucketReport]:
     """Yield the report of a bucket and that of its fallback bucket."""
     chosen, location = use.settings, f"{use.directive.file}:{use.directive.line}"
-    results = _check_settings(use, findings)
+    results = _check_settings(use, findings, options.explanations)
     name, way = without_secrets(use.place.name), use.place.way
     if not isinstance(chosen, Settings):
         yield BucketReport(way, name, location, "", False, tuple(results))
@@ -57,10 +58,10 @@ def _check_bucket(use: BucketUse, settings: Settings, options: Options) -> tuple
     return tuple(results)
 
 
-def _check_settings(use: BucketUse, findings: Findings) -> list[Result]:
+def _check_settings(use: BucketUse, findings: Findings, explanations: Explanations) -> list[Result]:
     """Return the results of "settings" and "files"."""
     about_this = [one for one in findings.sorted() if (one.file, one.line) in _locations(use)]
-    results = [_result(one) for one in about_this]
+    results = [_result(one, explanations) for one in about_this]
     if use.settings is None:
         results.append(not_tested("settings", "rules compute them for each request (SetEnvIf, RewriteRule [E=])"))
     elif isinstance(use.settings, str):
@@ -86,11 +87,12 @@ def _locations(use: BucketUse) -> set[tuple[str, int]]:
     return {(directive.file, directive.line) for directive in directives}
 
 
-def _result(finding: Finding) -> Result:
+def _result(finding: Finding, explanations: Explanations) -> Result:
     check = "files" if finding.code in _FILE_CODES else "settings"
     location = f"{finding.file}:{finding.line}: " if finding.file else ""
     verdict = Verdict.WRONG if finding.is_error else Verdict.LOOK
-    return Result(check, verdict, f"{location}{finding.text}", f"usp-s3 explain {finding.code}")
+    action = explanations.of(str(finding.code), "").what_to_do
+    return Result(check, verdict, f"{location}{finding.text}", action, (f"usp-s3 explain {finding.code}",))
 
 
 def _url(settings: Settings) -> str:

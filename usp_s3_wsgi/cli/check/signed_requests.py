@@ -8,8 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from usp_s3_wsgi.cli.check import certificate
 from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, not_tested, wrong
 from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, Answer, BucketRequests
+from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import GatewayError, S3ErrorResponse
 from usp_s3_wsgi.s3 import error_codes, error_response
@@ -46,6 +48,10 @@ def check(requests: BucketRequests, key: Key, explanations: Explanations, outcom
     try:
         answer = _send_unless_throttled(requests, key)
     except GatewayError as error:
+        url, timeout = requests.settings.bucket_url, requests.settings.proxy_set.connectiontimeout
+        if url.scheme == "http" and certificate.speaks_tls(url, timeout):
+            yield _tls_expected(url)
+            return
         explained = explanations.of(str(error.code), "")
         yield wrong("signed request", f"{error}{f'; {error.hint}' if error.hint else ''}", explained.what_to_do)
         return
@@ -85,7 +91,7 @@ def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanati
         return fine(name, "accepted"), True
     said = f"S3 answered {error.status} {error.code or '(no code)'}"
     if error.is_http_on_tls_port:
-        return wrong(name, f"port {url.port} speaks TLS", "write https:// in the bucket's URL"), False
+        return _tls_expected(url), False
     if error.is_not_s3_document and error.status not in {404} and not _is_transient(error):
         text = f"{said}, with a page that is not S3's"
         return wrong(name, text, "a proxy or firewall between may have sent it, or this is no S3 server"), False
@@ -110,6 +116,10 @@ def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanati
     return wrong(name, f"{said}: {explained.title or 'not accepted'}", explained.what_to_do), False
 
 
+def _tls_expected(url: BucketURL) -> Result:
+    return wrong("signed request", f"port {url.port} speaks TLS", "write https:// in the bucket's URL")
+
+
 def _judge_missing(name: str, error: S3ErrorResponse, key: Key) -> tuple[Result, bool]:
     if error.is_not_s3_document:
         text = f"S3 answered {error.status}, with a page that is not S3's"
@@ -121,14 +131,14 @@ def _judge_missing(name: str, error: S3ErrorResponse, key: Key) -> tuple[Result,
 
 def _judge_denied(name: str, error: S3ErrorResponse, key: Key, explanations: Explanations) -> tuple[Result, bool]:
     if key.is_random:
-        text = "accepted, but S3 denies a key that no object has ({error.code})"
+        text = f"accepted, but S3 denies a key that no object has ({error.code})"
         action = (
             "name an existing object with --key: without s3:ListBucket S3 denies all others; if it is denied, too, "
             "grant s3:GetObject"
         )
         return look(name, text, action), True
     explained = explanations.of("USPS30303", error.code)
-    text = "accepted, but these keys may not read the object, or it does not exist ({error.code})"
+    text = f"accepted, but these keys may not read the object, or it does not exist ({error.code})"
     return wrong(name, text, explained.what_to_do), True
 
 

@@ -1,0 +1,98 @@
+"""Faults of buckets and settings as operators meet them, for each test that must see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.certificates import make_certificate
+from tests.faults.server import ScriptedS3, error
+from tests.httpd.conftest import BUCKET
+from tests.httpd.machine import free_port
+from tests.s3 import EmbeddedS3
+
+
+@dataclass
+class Bucket:
+    """The bucket's URL without a slash at the end, settings instead of the right ones, and the CA to trust."""
+
+    url: str
+    settings: dict[str, str] = field(default_factory=dict)
+    root: Path | None = None
+
+
+Plant = Callable[[EmbeddedS3, Path], AbstractContextManager[Bucket]]
+#: Each is a context manager, for a running S3 and a folder that httpd's children can read.
+PLANTS: dict[str, Plant] = {}
+
+
+def plant(name: str) -> Callable[[Callable[[EmbeddedS3, Path], Iterator[Bucket]]], None]:
+    """Add a fault to the table."""
+
+    def add(function: Callable[[EmbeddedS3, Path], Iterator[Bucket]]) -> None:
+        PLANTS[name] = contextmanager(function)
+
+    return add
+
+
+@plant("wrong key")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    yield Bucket(f"{s3.url}/{BUCKET}", {"S3SecretKey": "wrong"})
+
+
+@plant("wrong region")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    yield Bucket(f"{s3.url}/{BUCKET}", {"S3Region": "eu-west-9"})
+
+
+@plant("slow clock")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    yield Bucket(f"{s3.url}/{BUCKET}")  # with a shifted clock
+
+
+@plant("missing permission")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    with ScriptedS3(then=error(403, "AccessDenied")) as denying:
+        yield Bucket(f"{denying.url}/{BUCKET}")
+
+
+@plant("unreadable secret")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    yield Bucket(f"{s3.url}/{BUCKET}", {"S3SecretKey": "", "S3SecretKeyFile": str(folder / "missing")})
+
+
+@plant("closed port")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    yield Bucket(f"http://127.0.0.1:{free_port()}/{BUCKET}")
+
+
+@plant("expired certificate")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    certificate = make_certificate(folder, days=-1)
+    with EmbeddedS3([BUCKET], tls=certificate) as s3_tls:
+        yield Bucket(f"{s3_tls.url}/{BUCKET}", root=certificate.root)
+
+
+@plant("throttling")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    with ScriptedS3(then=error(503, "SlowDown")) as busy:
+        yield Bucket(f"{busy.url}/{BUCKET}")
+
+
+def configuration(bucket: Bucket, s3: EmbeddedS3, mount: str) -> str:
+    """Return the configuration of a bucket at /embedded, /daemon or /proxied."""
+    values = {
+        "S3AccessKey": s3.access_key, "S3SecretKey": s3.secret_key, "S3Region": s3.region, "S3UseHeaders": "on",
+    } | bucket.settings  # fmt: skip
+    if mount != "/proxied":
+        values = {"S3BucketURL": f"{bucket.url}/", "S3Retries": "1", "S3ProxySet": "retry=0"} | values
+        values |= {"S3CAFile": str(bucket.root)} if bucket.root else {}
+    body = "\n".join(f"SetEnv {name} {value}" for name, value in values.items() if value)
+    if mount == "/proxied":
+        trust = f"SSLProxyEngine on\nSSLProxyVerify require\nSSLProxyCACertificateFile {bucket.root}\n"
+        trust = f"{trust}SSLProxyVerifyDepth 10\n" if bucket.root else ""
+        return f'{trust}ProxyPass {mount} {bucket.url} retry=0\n<Proxy "{bucket.url}/">\n{body}\n</Proxy>\n'
+    group = "\nWSGIProcessGroup media" if mount == "/daemon" else ""
+    return f"WSGIScriptAlias {mount} ${{USP_S3_WSGI}}\n<Location {mount}>\n{body}{group}\n</Location>\n"
