@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from usp_s3_wsgi.cli.check import certificate, network, permissions, signed_requests
+from usp_s3_wsgi.cli.check import certificate, network, permissions, signed_requests, through_httpd
 from usp_s3_wsgi.cli.check.certificate import Trust
 from usp_s3_wsgi.cli.check.proxy_tls import ProxyTLS
 from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, wrong
@@ -14,6 +14,7 @@ from usp_s3_wsgi.cli.check.s3_requests import BucketRequests, random_key
 from usp_s3_wsgi.cli.check.signed_requests import Key, Outcome
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import Place
+from usp_s3_wsgi.configtest.parsed_config import Configuration
 from usp_s3_wsgi.credentials import identity, resolver
 from usp_s3_wsgi.errors import GatewayError
 from usp_s3_wsgi.signing.types import Credentials
@@ -24,13 +25,15 @@ _SHORT = 300
 
 
 class Options(NamedTuple):
-    """``key``: the key to request, empty for one that no object has. ``may_write``: whether that is tried."""
+    """``key``: the key to request, empty for one that no object has. ``paths``: of this server, percent-encoded."""
 
-    key: str
+    configuration: Configuration
     explanations: Explanations
+    key: str = ""
+    paths: tuple[str, ...] = ()
 
 
-def check(place: Place, settings: Settings, options: Options) -> Iterator[Result]:
+def check(place: Place, settings: Settings, options: Options, is_fallback: bool) -> Iterator[Result]:
     """Yield the results for a bucket with valid settings. Raises nothing."""
     url, timeout = settings.bucket_url, settings.proxy_set.connectiontimeout
     is_reachable = True
@@ -44,7 +47,7 @@ def check(place: Place, settings: Settings, options: Options) -> Iterator[Result
     credentials: list[Credentials] = []
     yield _check_identity(settings, credentials)
     if is_reachable and credentials:
-        yield from _check_requests(settings, credentials[0], options)
+        yield from _check_requests(place, settings, credentials[0], options, is_fallback)
 
 
 def _check_tls(place: Place, settings: Settings) -> Iterator[Result]:
@@ -78,10 +81,14 @@ def _check_identity(settings: Settings, credentials: list[Credentials]) -> Resul
     return fine("identity", text)
 
 
-def _check_requests(settings: Settings, credentials: Credentials, options: Options) -> Iterator[Result]:
+def _check_requests(
+    place: Place, settings: Settings, credentials: Credentials, options: Options, is_fallback: bool
+) -> Iterator[Result]:
     requests, outcome = BucketRequests(settings, credentials), Outcome()
     key = Key(options.key or random_key(), not options.key)
     yield from signed_requests.check(requests, key, options.explanations, outcome)
     if outcome.is_accepted:
         yield permissions.check_list(requests)
         yield permissions.check_write(requests)
+    if outcome.answer is not None and outcome.is_accepted and not is_fallback:
+        yield from through_httpd.check(options.configuration, place, settings, key.name, outcome.answer)

@@ -18,7 +18,6 @@ from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.cli.server import httpd_config
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
 from usp_s3_wsgi.configtest.bucket_use import BucketUse
-from usp_s3_wsgi.configtest.parsed_config import Configuration
 from usp_s3_wsgi.configtest.urls import without_secrets
 from usp_s3_wsgi.status.explanations import Explanations
 
@@ -41,8 +40,11 @@ class CheckError(click.ClickException):
 @click.option(
     "--key", metavar="KEY", default="", help="An existing object, such as film/1.mp4, to read one byte of it."
 )
+@click.option(
+    "--path", "paths", metavar="PATH", multiple=True, help="A path of this server whose bucket a rule or a map names."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, for scripts.")
-def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, as_json: bool) -> int:
+def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[str, ...], as_json: bool) -> int:
     """Check each configured bucket, and say what to change.
 
     Takes the configuration as httpd sees it, and sends a few signed requests to each bucket: a HEAD and GETs of one
@@ -59,6 +61,7 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, as_json: bool
     Examples:
       usp-s3 check
       usp-s3 check --bucket /media --key film/1.mp4
+      usp-s3 check --path /media/films/film/1.mp4    where a map names the bucket
       usp-s3 check -f /usr/local/apache2/conf/httpd.conf --json | jq .verdict
     """
     configuration = httpd_config.read(httpd)
@@ -66,11 +69,11 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, as_json: bool
         explanations = Explanations.from_file(share_directory() / "errors.md")
     except FileNotFoundError:
         explanations = Explanations("")
-    options = Options(key, explanations)
+    options = Options(configuration, explanations, key, paths)
     _import_what_is_imported_late()
     results: list[Result] = []
     reports: list[BucketReport] = []
-    for value in separate_user.run(configuration, lambda: _check(configuration, names, options)):
+    for value in separate_user.run(configuration, lambda: _check(names, options)):
         match value:
             case {"error": str(message)}:
                 raise CheckError(message)
@@ -97,9 +100,9 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, as_json: bool
     return ExitStatus.FAILED if verdict is Verdict.WRONG else ExitStatus.OK
 
 
-def _check(configuration: Configuration, names: Sequence[str], options: Options) -> Iterator[dict[str, Any]]:
+def _check(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]]:
     """Yield the findings about the configuration, then a report for each bucket, or an error."""
-    findings = configtest.check(configuration)
+    findings = configtest.check(options.configuration)
     uses = list({_identity(use): use for use in findings.buckets}.values())
     chosen = [use for use in uses if not names or any(_is_named(use, name) for name in names)]
     if not chosen:

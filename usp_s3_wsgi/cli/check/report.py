@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from usp_s3_wsgi.cli.check import bucket_checks, signed_requests
+from usp_s3_wsgi.cli.check import bucket_checks, signed_requests, through_httpd
 from usp_s3_wsgi.cli.check.bucket_checks import Options
 from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, fine, not_tested
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import BucketUse
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
 from usp_s3_wsgi.configtest.findings import Finding, Findings
-from usp_s3_wsgi.configtest.urls import without_secrets
+from usp_s3_wsgi.configtest.urls import is_path_below, without_secrets
 from usp_s3_wsgi.errors import describe_internal_error
 from usp_s3_wsgi.status.explanations import Explanations
 
@@ -42,17 +42,23 @@ def _reports(use: BucketUse, findings: Findings, options: Options) -> Iterator[B
     results = _check_settings(use, findings, options.explanations)
     name, way = without_secrets(use.place.name), use.place.way
     if not isinstance(chosen, Settings):
+        paths = [path for path in options.paths if use.place.path and is_path_below(path, use.place.path)]
+        results += [through_httpd.check_path(options.configuration, use.place, path) for path in paths]
         yield BucketReport(way, name, location, "", False, tuple(results))
         return
-    yield BucketReport(way, name, location, _url(chosen), False, (*results, *_check_bucket(use, chosen, options)))
+    yield BucketReport(
+        way, name, location, _url(chosen), False, (*results, *_check_bucket(use, chosen, options, is_fallback=False))
+    )
     if (fallback := chosen.fallback) is not None:
-        yield BucketReport(way, name, location, _url(fallback), True, _check_bucket(use, fallback, options))
+        yield BucketReport(
+            way, name, location, _url(fallback), True, _check_bucket(use, fallback, options, is_fallback=True)
+        )
 
 
-def _check_bucket(use: BucketUse, settings: Settings, options: Options) -> tuple[Result, ...]:
+def _check_bucket(use: BucketUse, settings: Settings, options: Options, is_fallback: bool) -> tuple[Result, ...]:
     results: list[Result] = []
     try:
-        results.extend(bucket_checks.check(use.place, settings, options))
+        results.extend(bucket_checks.check(use.place, settings, options, is_fallback))
     except Exception as error:  # one bucket's fault must not hide the others' results
         results.append(not_tested("internal error", describe_internal_error(error)))
     return tuple(results)
@@ -63,7 +69,7 @@ def _check_settings(use: BucketUse, findings: Findings, explanations: Explanatio
     about_this = [one for one in findings.sorted() if (one.file, one.line) in _locations(use)]
     results = [_result(one, explanations) for one in about_this]
     if use.settings is None:
-        results.append(not_tested("settings", "rules compute them for each request (SetEnvIf, RewriteRule [E=])"))
+        results.append(not_tested("settings", "rules compute them for each request: name a path with --path"))
     elif isinstance(use.settings, str):
         if not any(one.verdict is Verdict.WRONG for one in results):
             results.append(Result("settings", Verdict.WRONG, use.settings))

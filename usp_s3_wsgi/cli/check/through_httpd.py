@@ -1,0 +1,104 @@
+"""Checks whether a running httpd serves a bucket's path: with the same answer as S3's own."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Iterator
+
+import click
+
+from usp_s3_wsgi.cli.check.result import Result, fine, look, not_tested, wrong
+from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, Answer
+from usp_s3_wsgi.cli.server.own_url import OwnURL, own_url
+from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.configtest.bucket_use import Place
+from usp_s3_wsgi.configtest.parsed_config import Configuration
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+
+_NAME = "through httpd"
+#: Seconds for the connection, and for the response beyond the time that the bucket itself has.
+_TIMEOUT = 10.0
+_RESTART = "restart httpd if the configuration has changed, and see its error log (LogLevel usp_s3:debug says more)"
+
+
+def check(configuration: Configuration, place: Place, settings: Settings, key: str, direct: Answer) -> Iterator[Result]:
+    """Yield the result for a key that S3 itself has answered with ``direct``; nothing if the path is not known."""
+    if place.path is None:
+        return
+    path = f"{place.path.rstrip('/')}/{percent_encode(key.encode())}"
+    try:
+        server = own_url(configuration, place)
+        status = _status(server, path, settings.proxy_set.timeout)
+    except (click.UsageError, OSError, http.client.HTTPException) as error:
+        yield not_tested(_NAME, f"httpd does not answer: {_reason(error)}")
+        return
+    shown = f"{server.url}{place.path}"
+    expected = {direct.status} if direct.status not in {200, 206, 416} else {200, 206, 416}
+    expected |= {settings.denied_status} if direct.status == 403 else set()
+    if status in expected:
+        yield fine(_NAME, f"{shown}: {status}, as S3 itself")
+    elif status in {401, 403}:
+        yield look(
+            _NAME, f"{shown}: {status}: httpd's own rules deny this request", "allow it, if clients should have it"
+        )
+    elif status in {301, 302, 303, 307, 308}:
+        yield look(_NAME, f"{shown}: {status}: httpd redirects this request", "check the URL that clients use")
+    elif status == 404:
+        yield wrong(_NAME, f"{shown}: 404, but S3 has the object", f"another directive handles the path: {_RESTART}")
+    else:
+        yield wrong(_NAME, f"{shown}: {status}, but S3 itself answers {direct.status}", _RESTART)
+
+
+def check_path(configuration: Configuration, place: Place, path: str) -> Result:
+    """Return the result for a path whose settings rules compute for each request. ``path``: percent-encoded."""
+    try:
+        server = own_url(configuration, place)
+        status = _status(server, path, _TIMEOUT)
+    except (click.UsageError, OSError, http.client.HTTPException) as error:
+        return not_tested(_NAME, f"httpd does not answer: {_reason(error)}")
+    shown = f"{server.url}{path}: {status}"
+    if status in {200, 206, 416}:
+        return fine(_NAME, shown)
+    if status == 404:
+        return look(
+            _NAME, f"{shown}: no such object, or the map has no such bucket", "name an existing object with --path"
+        )
+    if status in {401, 403}:
+        return look(_NAME, f"{shown}: httpd's rules or S3 deny this request", _RESTART)
+    return wrong(_NAME, shown, _RESTART)
+
+
+def _status(server: OwnURL, path: str, timeout: float) -> int:
+    """Return the status of a GET of one byte. Raises: OSError, HTTPException: there is no answer."""
+    connection: http.client.HTTPConnection
+    if server.scheme == "https":
+        # Its own certificate may be for a name that does not lead here. No secret is sent.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = _TLSConnection(server, timeout + _TIMEOUT, context)
+    else:
+        connection = http.client.HTTPConnection(server.address, server.port, timeout=timeout + _TIMEOUT)
+    try:
+        connection.request("GET", path, headers={"Host": server.host, FIRST_BYTE[0]: FIRST_BYTE[1]})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+class _TLSConnection(http.client.HTTPSConnection):
+    """Connects to the address, and asks for the server's name."""
+
+    def __init__(self, server: OwnURL, timeout: float, context: ssl.SSLContext) -> None:
+        super().__init__(server.address, server.port, timeout=timeout, context=context)
+        self._name, self._tls = server.name, context
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
