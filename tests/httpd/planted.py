@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.certificates import make_certificate
-from tests.faults.server import ScriptedS3, error
+from tests.faults.server import ScriptedS3, answer, error, reset
 from tests.httpd.conftest import BUCKET
 from tests.httpd.machine import free_port
 from tests.s3 import EmbeddedS3
@@ -79,6 +79,78 @@ def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
 def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
     with ScriptedS3(then=error(503, "SlowDown")) as busy:
         yield Bucket(f"{busy.url}/{BUCKET}")
+
+
+@plant("unknown access key")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    yield Bucket(f"{s3.url}/{BUCKET}", {"S3AccessKey": "AKIAUNKNOWN000000000"})
+
+
+@plant("missing bucket")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    yield Bucket(f"{s3.url}/nosuch")
+
+
+@plant("unknown name")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    yield Bucket(f"http://no-such-host.invalid/{BUCKET}")
+
+
+@plant("certificate for another name")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    certificate = make_certificate(folder, "DNS:films.example")
+    with ScriptedS3(tls=certificate) as other:
+        yield Bucket(f"https://localhost:{other.port}/{BUCKET}", root=certificate.root)
+
+
+@plant("unknown authority")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+    trusted, used = make_certificate(folder / "one"), make_certificate(folder / "other")
+    with ScriptedS3(tls=used) as other:
+        yield Bucket(f"https://localhost:{other.port}/{BUCKET}", root=trusted.root)
+
+
+@plant("http to a TLS port")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    with EmbeddedS3([BUCKET], tls=make_certificate(folder)) as s3_tls:
+        yield Bucket(f"http://{s3_tls.host}/{BUCKET}")
+
+
+@plant("https to a plain port")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    yield Bucket(f"https://localhost:{s3.port}/{BUCKET}", root=make_certificate(folder).root)
+
+
+@plant("page of a proxy")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    with ScriptedS3(then=answer(403, b"<html>Blocked by policy</html>", ("Content-Type", "text/html"))) as between:
+        yield Bucket(f"{between.url}/{BUCKET}")
+
+
+@plant("expired token")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    with ScriptedS3(then=error(400, "ExpiredToken")) as other:
+        yield Bucket(f"{other.url}/{BUCKET}", {"S3SecurityToken": "a-token-that-has-expired"})
+
+
+@plant("another endpoint")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    with ScriptedS3(then=error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3"))) as other:
+        yield Bucket(f"{other.url}/{BUCKET}")
+
+
+@plant("no answer")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    with ScriptedS3(then=lambda connection, request: connection.wait()) as other:
+        yield Bucket(f"{other.url}/{BUCKET}", {"S3ProxySet": "timeout=1"})
+
+
+@plant("reset")
+def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
+    with ScriptedS3(then=reset) as other:
+        yield Bucket(f"{other.url}/{BUCKET}")
 
 
 def configuration(bucket: Bucket, s3: EmbeddedS3, mount: str) -> str:

@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.certificates import make_certificate
-from tests.faults.server import ScriptedS3, answer, error, reset
-from tests.httpd.conftest import BUCKET
 from tests.httpd.machine import compile_shared, free_port, has_module, httpd_binary, httpd_environment
-from tests.httpd.planted import PLANTS, Bucket, configuration, plant
+from tests.httpd.planted import PLANTS, configuration
 from tests.httpd.server import Httpd
 from tests.leaks import leaks
 from tests.s3 import EmbeddedS3
+from tests.unit.test_cli_check import FAULTS
 
 COMMAND = Path(sys.prefix, "bin", "usp-s3")
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -76,114 +74,6 @@ def run(file: Path, *options: str, preload: Path | None = None, **environment: s
     assert "Traceback" not in done.stderr
     assert not leaks((done.stdout + done.stderr).encode())
     return Checked(done.returncode, done.stdout or done.stderr)
-
-
-class Named(NamedTuple):
-    """What names a fault: the check, words of its text, words of what to change."""
-
-    check: str
-    text: str
-    action: str
-
-
-#: For each fault: what names it at a mount of the gateway, and in a <Proxy> section if that is something else.
-FAULTS: dict[str, tuple[Named, ...]] = {
-    "wrong key": (Named("signed request", "SignatureDoesNotMatch", "secret key"),),
-    "wrong region": (Named("signed request", "the bucket is in region eu-central-1", "set S3Region eu-central-1"),),
-    "slow clock": (Named("clock", " s behind S3's: signatures are not valid", "correct this server's clock"),),
-    "missing permission": (Named("signed request", "accepted, but S3 denies", "s3:GetObject"),),
-    "unreadable secret": (Named("files", "missing: the file cannot be read: No such", "give Apache's user access"),),
-    "closed port": (Named("connection", "Connection refused", "firewall"),),
-    "expired certificate": (Named("TLS", "the certificate expired on", "renew it"),),
-    "throttling": (Named("signed request", "SlowDown, twice: S3 throttles", "cache in front"),),
-    "unknown access key": (Named("signed request", "S3 answered 403 SignatureDoesNotMatch", "access key"),),
-    "missing bucket": (Named("signed request", "there is no bucket nosuch at", "bucket's name"),),
-    "unknown name": (Named("name", "no-such-host.invalid has no address", "DNS"),),
-    "certificate for another name": (Named("TLS", "is not for localhost: it is for films.example", "write a name"),),
-    "unknown authority": (
-        Named("TLS", "an authority that is not trusted: Test Intermediate 2", "set S3CAFile"),
-        Named("TLS", "an authority that is not trusted: Test Intermediate 2", "SSLProxyCACertificateFile"),
-    ),
-    "http to a TLS port": (Named("signed request", "speaks TLS", "write https://"),),
-    "https to a plain port": (Named("TLS", "does not speak TLS", "write http://"),),
-    "page of a proxy": (Named("signed request", "with a page that is not S3's", "proxy or firewall"),),
-    "expired token": (Named("signed request", "ExpiredToken", "token"),),
-    "another endpoint": (Named("signed request", "the bucket is in region eu-west-3", "set S3Region eu-west-3"),),
-    "no answer": (Named("signed request", "no response within 1 s", "S3"),),
-    "reset": (Named("signed request", "Connection reset by peer", ""),),
-}
-
-
-@plant("unknown access key")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    yield Bucket(f"{s3.url}/{BUCKET}", {"S3AccessKey": "AKIAUNKNOWN000000000"})
-
-
-@plant("missing bucket")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    yield Bucket(f"{s3.url}/nosuch")
-
-
-@plant("unknown name")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    yield Bucket(f"http://no-such-host.invalid/{BUCKET}")
-
-
-@plant("certificate for another name")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    certificate = make_certificate(folder, "DNS:films.example")
-    with ScriptedS3(tls=certificate) as other:
-        yield Bucket(f"https://localhost:{other.port}/{BUCKET}", root=certificate.root)
-
-
-@plant("unknown authority")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    for name in ("one", "other"):
-        (folder / name).mkdir()
-    trusted, used = make_certificate(folder / "one"), make_certificate(folder / "other")
-    with ScriptedS3(tls=used) as other:
-        yield Bucket(f"https://localhost:{other.port}/{BUCKET}", root=trusted.root)
-
-
-@plant("http to a TLS port")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    with EmbeddedS3([BUCKET], tls=make_certificate(folder)) as s3_tls:
-        yield Bucket(f"http://{s3_tls.host}/{BUCKET}")
-
-
-@plant("https to a plain port")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    yield Bucket(f"https://localhost:{s3.port}/{BUCKET}", root=make_certificate(folder).root)
-
-
-@plant("page of a proxy")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    with ScriptedS3(then=answer(403, b"<html>Blocked by policy</html>", ("Content-Type", "text/html"))) as between:
-        yield Bucket(f"{between.url}/{BUCKET}")
-
-
-@plant("expired token")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    with ScriptedS3(then=error(400, "ExpiredToken")) as other:
-        yield Bucket(f"{other.url}/{BUCKET}", {"S3SecurityToken": "a-token-that-has-expired"})
-
-
-@plant("another endpoint")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    with ScriptedS3(then=error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3"))) as other:
-        yield Bucket(f"{other.url}/{BUCKET}")
-
-
-@plant("no answer")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    with ScriptedS3(then=lambda connection, request: connection.wait()) as other:
-        yield Bucket(f"{other.url}/{BUCKET}", {"S3ProxySet": "timeout=1"})
-
-
-@plant("reset")
-def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    with ScriptedS3(then=reset) as other:
-        yield Bucket(f"{other.url}/{BUCKET}")
 
 
 @pytest.mark.parametrize("mount", ["/embedded", "/proxied"])

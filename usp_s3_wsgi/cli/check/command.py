@@ -73,7 +73,7 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
     _import_what_is_imported_late()
     results: list[Result] = []
     reports: list[BucketReport] = []
-    for value in separate_user.run(configuration, lambda: _check(names, options)):
+    for value in separate_user.run(configuration, lambda: check_all(names, options)):
         match value:
             case {"error": str(message)}:
                 raise CheckError(message)
@@ -100,7 +100,7 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
     return ExitStatus.FAILED if verdict is Verdict.WRONG else ExitStatus.OK
 
 
-def _check(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]]:
+def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]]:
     """Yield the findings about the configuration, then a report for each bucket, or an error."""
     findings = configtest.check(options.configuration)
     uses = list({_identity(use): use for use in findings.buckets}.values())
