@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from tests.certificates import make_certificate
 from tests.configurations import configtest_input
-from tests.httpd.conftest import BUCKET
+from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, error, head_of
+from tests.httpd.conftest import BUCKET, MODES, section
 from tests.httpd.planted import PLANTS, configuration
 from tests.s3 import EmbeddedS3
-from usp_s3_wsgi.cli.check import command
+from usp_s3_wsgi import configtest
+from usp_s3_wsgi.cli.check import command, permissions
 from usp_s3_wsgi.cli.check.bucket_checks import Options
+from usp_s3_wsgi.cli.check.proxy_tls import ProxyTLS
 from usp_s3_wsgi.cli.check.result import BucketReport, Verdict
+from usp_s3_wsgi.cli.check.s3_requests import BucketRequests
+from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest import parsed_config
+from usp_s3_wsgi.credentials import resolver
+from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.status.explanations import Explanations
+from usp_s3_wsgi.transport.pool import pool_manager
 
 ERRORS = Explanations.from_file(Path(__file__).parents[2] / "docs" / "errors.md")
 
@@ -79,14 +92,244 @@ def reports(config: str, *names: str, **options: Any) -> list[BucketReport]:
     return [BucketReport.from_dict(value) for value in values[1:]]
 
 
-@pytest.mark.parametrize("mount", ["/embedded", "/proxied"])
-@pytest.mark.parametrize("name", sorted(set(FAULTS) - {"slow clock"}))
+#: All but what needs another clock, and a setting of the gateway.
+CASES = [(name, mount) for name in FAULTS if name != "slow clock" for mount in ("/embedded", "/proxied")]
+CASES.remove(("no answer", "/proxied"))
+
+
+@pytest.mark.parametrize(("name", "mount"), CASES)
 def test_a_planted_fault_is_named(s3: EmbeddedS3, folder: Path, name: str, mount: str) -> None:
     named = FAULTS[name][-1 if mount == "/proxied" else 0]
     with PLANTS[name](s3, folder) as bucket:
-        if mount == "/proxied" and "S3ProxySet" in bucket.settings:
-            pytest.skip("the gateway's setting")
         (report,) = reports(configuration(bucket, s3, mount))
     (result,) = [one for one in report.results if one.check == named.check]
     assert named.text in result.text and named.action in result.action, result
     assert report.verdict is (Verdict.LOOK if name == "missing permission" else Verdict.WRONG)
+
+
+# --- what is fine, and what should be looked at
+
+
+def results(report: BucketReport) -> dict[str, tuple[Verdict, str]]:
+    return {one.check: (one.verdict, one.text) for one in report.results}
+
+
+def bucket(url: str, *lines: str) -> str:
+    body = "\n".join([f"SetEnv S3BucketURL {url}/{BUCKET}/", "SetEnv S3AccessKey AK", "SetEnv S3SecretKey SK", *lines])
+    return f"WSGIScriptAlias /media ${{USP_S3_WSGI}}\n<Location /media>\n{body}\nSetEnv S3Region r\n</Location>\n"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("key", ["", "film/1 ü+%.mp4"])
+def test_a_bucket_without_faults(s3: EmbeddedS3, mode: str, key: str) -> None:
+    s3.put(BUCKET, "film/1 ü+%.mp4", b"film")
+    before = len(s3.requests())
+    (report,) = reports(section("/media", s3, mode=mode), key=key)
+    found = results(report)
+    assert found["signed request"] == (
+        Verdict.FINE, "accepted" if key else "accepted (404 for a key that no object has; --key names one)"
+    )  # fmt: skip
+    assert found["kept connection"][0] is found["clock"][0] is found["HEAD"][0] is Verdict.FINE
+    # The embedded S3's keys may do all: they should not.
+    assert found["may list"][0] is Verdict.FINE and found["may write"][0] is Verdict.LOOK
+    assert report.verdict is Verdict.LOOK
+    methods = [request["method"] for request in s3.requests()[before:]]
+    assert methods.count("PUT") <= 2 and set(methods) <= {"GET", "HEAD", "PUT"}
+
+
+def test_trying_to_write_stores_nothing(s3: EmbeddedS3) -> None:
+    configuration = parsed_config.parse(configtest_input(section("/media", s3)))
+    chosen = configtest.check(configuration).buckets[0].settings
+    assert isinstance(chosen, Settings)
+    settings = chosen
+    requests = BucketRequests(settings, resolver.resolve(settings))
+
+    def listing() -> bytes:
+        request = requests.bucket_request("GET", ())
+        signed = sign(request, settings.signing, requests.credentials, datetime.now(UTC))
+        response = pool_manager.pool_for(settings).send(signed)
+        return b"".join(iter(lambda: response.read1(65_536), b""))
+
+    before = listing()
+    assert b"<ListBucketResult" in before
+    assert permissions.check_write(requests).verdict is Verdict.LOOK
+    assert listing() == before
+
+
+def http_date(seconds: float) -> str:
+    """The date of a clock that is ahead by that."""
+    return formatdate(time.time() + seconds, usegmt=True)
+
+
+OBJECT = answer(206, b"x", ("Content-Range", "bytes 0-0/5"))
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def is_for(request: Request) -> str:
+    """What the request of a check is for."""
+    if request.method == "GET":
+        return "list" if "list-type=2" in request.target else "object"
+    return {"HEAD": "head", "PUT": "write"}[request.method]
+
+
+def s3_that(**steps: Step) -> ScriptedS3:
+    """An S3 with these answers, and those of one without faults for all else."""
+    usual: dict[str, Step] = {
+        "object": OBJECT, "head": head_of(answer(200, b"12345")), "list": error(403, "AccessDenied"),
+        "write": error(403, "AccessDenied"),
+    }  # fmt: skip
+
+    def step(connection: Connection, request: Request) -> None:
+        chosen = (usual | steps)[is_for(request)]
+        if isinstance(chosen, bytes):
+            connection.send(chosen)
+        else:
+            chosen(connection, request)
+
+    return ScriptedS3(then=step)
+
+
+def rejects_wrong_signatures(connection: Connection, request: Request) -> None:
+    """Ask for a body after the first signature only: as a server that knows it is the right one."""
+    seen.append(request.headers["authorization"].rpartition("=")[2])
+    connection.send(CONTINUE if len(seen) == 1 else error(403, "SignatureDoesNotMatch"))
+
+
+seen: list[str] = []
+
+#: Steps of S3, and the result of a check.
+LOOKED_AT: dict[str, tuple[dict[str, Step], str, Verdict, str]] = {
+    "may write": ({"write": rejects_wrong_signatures}, "may write", Verdict.LOOK, "yes, which this server never needs"),
+    "may not write": ({}, "may write", Verdict.FINE, "no"),
+    "asks for any body": ({"write": CONTINUE}, "may write", Verdict.NOT_TESTED, "asks for a body before it checks"),
+    "no upload": ({"write": error(501, "NotImplemented")}, "may write", Verdict.NOT_TESTED, "S3 answered 501"),
+    "closes at an upload": ({"write": close}, "may write", Verdict.NOT_TESTED, "no answer to the header of an upload"),
+    "may not list": ({}, "may list", Verdict.LOOK, "403 also for objects that do not exist"),
+    "may list": ({"list": answer(200, b"<ListBucketResult/>")}, "may list", Verdict.FINE, "missing objects get 404"),
+    "no listing": ({"list": error(501, "NotImplemented")}, "may list", Verdict.NOT_TESTED, "501 to a listing"),
+    "broken listing": ({"list": close}, "may list", Verdict.NOT_TESTED, "closed the connection"),
+    "no range": ({"object": answer(200, b"12345")}, "signed request", Verdict.LOOK, "ignores Range"),
+    "empty object": ({"object": error(416, "InvalidRange")}, "signed request", Verdict.FINE, "accepted"),
+    "no HEAD": ({"head": head_of(error(405, "MethodNotAllowed"))}, "HEAD", Verdict.WRONG, "405 to HEAD, and 206"),
+    "broken HEAD": ({"head": close}, "HEAD", Verdict.WRONG, "closed the connection"),
+    "no keep-alive": (
+        {"object": answer(206, b"x", ("Content-Range", "bytes 0-0/5"), ("Connection", "close"))},
+        "kept connection", Verdict.LOOK, "closes the connection",
+    ),
+    "no date": ({}, "clock", Verdict.NOT_TESTED, "no date"),
+    "clock": (
+        {"object": answer(206, b"x", ("Content-Range", "bytes 0-0/5"), ("Date", http_date(+100)))},
+        "clock", Verdict.LOOK, "s behind S3's: signatures are still valid",
+    ),
+    "fast clock": (
+        {"object": answer(206, b"x", ("Content-Range", "bytes 0-0/5"), ("Date", http_date(-1200)))},
+        "clock", Verdict.WRONG, "s ahead of S3's: signatures are not valid",
+    ),
+    "no object": ({"object": error(404, "NoSuchKey")}, "signed request", Verdict.WRONG, "no object with this key"),
+    "denied": ({"object": error(403, "AccessDenied")}, "signed request", Verdict.WRONG, "may not read the object"),
+    "page": ({"object": answer(404, b"<html>")}, "signed request", Verdict.WRONG, "a page that is not S3's"),
+    "failing": ({"object": error(500, "InternalError")}, "signed request", Verdict.WRONG, "twice: S3 fails"),
+    "redirect": ({"object": error(307, "TemporaryRedirect")}, "signed request", Verdict.WRONG, "at another endpoint"),
+    "other error": ({"object": error(400, "Strange")}, "signed request", Verdict.WRONG, "400 Strange: S3 rejects"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_what_a_server_does(name: str) -> None:
+    steps, check, verdict, text = LOOKED_AT[name]
+    seen.clear()
+    with s3_that(**steps) as server:
+        (report,) = reports(bucket(server.url), key="film.mp4")
+    found = results(report)[check]
+    assert found[0] is verdict and text in found[1]
+    assert all("Signature" not in one.text or "SignatureDoes" in one.text or one.check == "settings"
+               for one in report.results)  # fmt: skip
+    assert len(set(seen)) == len(seen)
+
+
+def test_the_body_of_an_upload_is_never_sent() -> None:
+    with s3_that(write=rejects_wrong_signatures) as server:
+        seen.clear()
+        reports(bucket(server.url))
+    (first, second) = [request for request in server.requests if request.method == "PUT"]
+    assert first.headers["expect"] == "100-continue" and int(first.headers["content-length"]) > 0
+    # The hash of a body that nobody has: an empty or a truncated one does not match.
+    assert len(first.headers["x-amz-content-sha256"]) == 64 and first.headers["content-md5"]
+    assert first.headers["x-amz-content-sha256"] != hashlib.sha256(b"").hexdigest()
+    assert first.target == second.target and "usp-s3-check-" in first.target
+
+
+def test_connections_that_are_never_reused() -> None:
+    with s3_that() as server:
+        (report,) = reports(bucket(server.url, 'SetEnv S3ProxySet "enablereuse=off"'))
+    assert results(report)["kept connection"] == (
+        Verdict.NOT_TESTED, "enablereuse=off in S3ProxySet: each request makes a new connection"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("days", "verdict"), [(30, Verdict.FINE), (5, Verdict.LOOK)])
+def test_the_days_that_a_certificate_is_valid(s3: EmbeddedS3, folder: Path, days: int, verdict: Verdict) -> None:
+    certificate = make_certificate(folder, days=days)
+    with EmbeddedS3([BUCKET], tls=certificate) as s3_tls:
+        (report,) = reports(section("/media", s3_tls, f"SetEnv S3CAFile {certificate.root}"))
+    found = results(report)["TLS"]
+    assert found[0] is verdict and f"valid for {days - 1} days" in found[1] and "TLSv1.3" in found[1]
+
+
+SSL_PROXY = {
+    "": "SSLProxyEngine is off",
+    "SSLProxyEngine on": "mod_ssl accepts a certificate of any authority",
+    "SSLProxyEngine on\nSSLProxyVerify require": "SSLProxyVerifyDepth 1 rejects",
+    "SSLProxyEngine on\nSSLProxyVerify require\nSSLProxyVerifyDepth 10": "mod_ssl trusts no authority",
+}
+
+
+@pytest.mark.parametrize("place", ["server", "section"])
+@pytest.mark.parametrize("lines", SSL_PROXY)
+def test_the_directives_of_mod_ssl(lines: str, place: str) -> None:
+    inner, outer = (lines, "") if place == "section" else ("", lines)
+    keys = "SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK\nSetEnv S3Region r"
+    config = f"{outer}\nProxyPass /p https://127.0.0.1:1/b\n<Proxy https://127.0.0.1:1/b/>\n{keys}\n{inner}\n</Proxy>\n"
+    (use,) = configtest.check(parsed_config.parse(configtest_input(config))).buckets
+    assert isinstance(use.settings, Settings)
+    found = list(ProxyTLS(use.place).check(use.settings.bucket_url))
+    assert any(SSL_PROXY[lines] in one.text for one in found)
+    if lines:
+        assert any("does not compare the addresses" in one.text for one in found)
+
+
+def test_the_fallback_bucket_is_checked(s3: EmbeddedS3) -> None:
+    primary, fallback = reports(section("/media", s3, f"SetEnv S3FallbackURL {s3.url}/nosuch/"))
+    assert (primary.is_fallback, fallback.is_fallback) == (False, True)
+    assert (primary.verdict, fallback.verdict) == (Verdict.LOOK, Verdict.WRONG)
+    assert "there is no bucket nosuch" in results(fallback)["signed request"][1]
+
+
+def test_settings_that_are_not_valid_are_not_tried() -> None:
+    (report,) = reports(bucket("http://127.0.0.1:1", "SetEnv S3Retries many"))
+    assert report.verdict is Verdict.WRONG and [one.check for one in report.results] == ["settings"]
+    (report,) = reports("WSGIScriptAlias /m ${USP_S3_WSGI}\n<Location /m>\nSetEnv S3Region r\n</Location>\n")
+    assert "S3BucketURL is not set" in report.results[0].text
+
+
+def test_what_is_wrong_with_the_configuration_itself() -> None:
+    config = bucket("http://127.0.0.1:1") + "<Location /unused>\nSetEnv S3Region r\n</Location>\n"
+    values = list(command.check_all((), Options(parsed_config.parse(configtest_input(config)), ERRORS)))
+    (finding,) = values[0]["configuration"]
+    assert finding["verdict"] == "look" and "not used" in finding["text"] and finding["details"]
+    # Not, if one bucket is named.
+    values = list(command.check_all(("/media",), Options(parsed_config.parse(configtest_input(config)), ERRORS)))
+    assert values[0]["configuration"] == []
+
+
+@pytest.mark.parametrize("name", ["/media", "/media/", BUCKET, "127.0.0.1:1", f"http://127.0.0.1:1/{BUCKET}"])
+def test_a_bucket_is_named(name: str) -> None:
+    other = bucket("http://127.0.0.2:1").replace("/media", "/other").replace(BUCKET, "else")
+    (report,) = reports(bucket("http://127.0.0.1:1") + other, name)
+    assert report.place == "/media"
+
+
+def test_a_name_that_no_bucket_has() -> None:
+    options = Options(parsed_config.parse(configtest_input(bucket("http://127.0.0.1:1"))), ERRORS)
+    (value,) = command.check_all(("/elsewhere",), options)
+    assert value["error"].endswith("there are:\n  /media")

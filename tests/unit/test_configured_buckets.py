@@ -127,3 +127,22 @@ def test_the_list_fits_into_the_memory() -> None:
     header = Path(__file__).parents[2] / "usp_s3_wsgi" / "proxy" / "mod_usp_s3" / "shared_memory.h"
     assert "#define USP_S3_CONFIGURATION_SIZE (8 * 1024 * 1024)" in header.read_text("utf-8")
     assert configured_buckets.MAX_SIZE < 8 * 1024 * 1024
+
+
+MAP = """RewriteEngine On
+RewriteRule ^/many/([^/]+)/ - [E=S3BucketURL:http://s3.example/$1/]
+WSGIScriptAliasMatch ^/many/[^/]+ ${USP_S3_WSGI}
+"""
+
+
+def test_buckets_beside_those_that_a_rule_computes() -> None:
+    others = gateway("/films", "https://s3.example/films/") + proxied("/tv", "http://s3.example:9000/tv/")
+    assert [one["path"] for one in listed(MAP + others)] == ["/films", "http://s3.example:9000/tv/"]
+    # Not if another rule changes the path before: the pattern is not about the path of the client.
+    assert listed(MAP.replace("On\n", "On\nRewriteRule ^/films/(.*) /many/$1\n") + others) == []
+    assert listed(MAP.replace("^/many/([^/]+)/", "many") + others) == []
+
+
+def test_buckets_of_the_main_server_and_of_a_virtual_host() -> None:
+    one, other = gateway("/films", "https://s3.example/films/"), gateway("/tv", "https://s3.example/tv/")
+    assert [found["path"] for found in listed(f"{one}<VirtualHost *:80>\n{other}</VirtualHost>\n")] == ["/films", "/tv"]

@@ -94,9 +94,11 @@ def _check_mount(
         place = Place("gateway", used_path, server, used_path)
         # Missing settings may come from SetEnvIf or RewriteRule [E=], or from sections of inner paths.
         is_part = sections is locations_for_all_requests and inner and "s3bucketurl" not in variables
-        if server.has_request_dependent_settings or is_part or (inner and not mount.is_exact):
+        is_computed = server.has_computed_settings_below(path)
+        differs_by_request = is_computed or any(host.has_s3_variables for host in server.virtual_hosts)
+        if differs_by_request or is_part or (inner and not mount.is_exact):
             check_values(findings, variables, reads_files)
-            if server.has_computed_settings:
+            if is_computed:
                 findings.buckets.append(BucketUse(place, holder, tuple(s3_variables(variables)), None, reads_files))
             else:
                 # Settings that are missing here may be in a virtual host, which inherits this mount: no error.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from usp_s3_wsgi.config import settings
 from usp_s3_wsgi.configtest.parsed_config import Directive
 from usp_s3_wsgi.configtest.prefix_index import PrefixIndex
+from usp_s3_wsgi.configtest.urls import common_path
 
 #: The names of settings, in lowercase.
 SETTING_NAMES = {name.lower() for name in settings.NAMES}
@@ -197,31 +198,32 @@ class Server:
     @cached_property
     def has_computed_settings(self) -> bool:
         """Whether settings may differ by request, where this server itself serves the requests."""
-        return any(
-            _has_computed_settings(section) or (section.has_unknown_requests and section.has_s3_variables)
-            for server in self.merge_order
-            for section in (server.top_level, *server.sections)
-        )
+        return bool(self._computed)
 
     @cached_property
-    def _request_dependent_prefixes(self) -> list[str]:
-        """The prefixes of the paths with request-dependent settings, as far as they matter for a ProxyPass."""
-        found = [""] if any(host.has_s3_variables for host in self.virtual_hosts) else []
-        for server in self.merge_order:
-            for section in (server.top_level, *server.sections):
-                is_request_dependent = _has_computed_settings(section) or (
-                    section.has_unknown_requests and section.has_s3_variables
-                )
-                if is_request_dependent and not section.is_for_files:
-                    found.append(section.path_prefix)
-        return found
+    def _computed(self) -> list[tuple[str, bool]]:
+        """The prefixes of the paths with settings that may differ by request, and whether only files have them."""
+        return [
+            (prefix, section.is_for_files)
+            for server in self.merge_order
+            for section in (server.top_level, *server.sections)
+            for prefix in _computed_prefixes(section)
+        ]
+
+    def has_computed_settings_below(self, path: str) -> bool:
+        """Whether settings may differ by request for the paths below one, where this server itself serves them."""
+        return len(self._computed) > _MAX_REQUEST_DEPENDENT_PREFIXES or any(
+            _overlap(path, prefix) for prefix, _ in self._computed
+        )
 
     def has_request_dependent_settings_below(self, path: str) -> bool:
         """Whether there may be request-dependent settings for the requests that a ProxyPass of this path sends."""
-        prefixes = self._request_dependent_prefixes
+        if any(host.has_s3_variables for host in self.virtual_hosts):
+            return True
+        prefixes = [prefix for prefix, is_for_files in self._computed if not is_for_files]
         if len(prefixes) > _MAX_REQUEST_DEPENDENT_PREFIXES:
             return True
-        return any(path.startswith(prefix) or prefix.startswith(path) for prefix in prefixes)
+        return any(_overlap(path, prefix) for prefix in prefixes)
 
     def locations_for_all_requests(self, path: str) -> list[Section]:
         """Return the Location sections that apply to all requests below a path, in httpd's order."""
@@ -258,21 +260,43 @@ _NOT_COMPUTED = {"setenv", "passenv", "unsetenv"}
 _REWRITE_FLAG = re.compile(r"(?:^|[\[,])\s*E(?:NV)?=!?\s*(?:S3|[$%])", re.IGNORECASE)
 
 
-def _has_computed_settings(section: Section) -> bool:
-    """Whether it contains a SetEnvIf, RewriteRule [E=] or the like that may compute a setting."""
-    for child in section.directives:
-        if child.name == "rewriterule":
-            if len(child.words) > 2 and _REWRITE_FLAG.search(child.words[2]):
-                return True
-        elif child.name in _NOT_COMPUTED or child.name.startswith("<"):
-            continue
-        elif (first := _FIRST_VARIABLE.get(child.name)) is not None and any(
-            re.match(r"!?(?:S3|[$])", word, re.IGNORECASE) for word in child.words[first:]
-        ):
-            return True
-        elif "s3" in child.text.lower() and any(_variable_name(word) in SETTING_NAMES for word in child.words):
-            return True  # a directive of another module, such as PerlSetEnv
-    return False
+def _overlap(path: str, prefix: str) -> bool:
+    """Whether some paths begin with both."""
+    return path.startswith(prefix) or prefix.startswith(path)
+
+
+def _computed_prefixes(section: Section) -> set[str]:
+    """Return the prefixes of the paths for which a section may set other settings by request."""
+    if section.has_unknown_requests and section.has_s3_variables:
+        return {section.path_prefix}
+    computing = [child for child in section.directives if _may_compute_setting(child)]
+    if section.directive is not None or any(_rewrites_path(child) for child in section.directives):
+        return {section.path_prefix} if computing else set()
+    return {_path_of_rule(child) for child in computing}
+
+
+def _may_compute_setting(directive: Directive) -> bool:
+    """Whether it is a SetEnvIf, RewriteRule [E=] or the like that may compute a setting."""
+    if directive.name == "rewriterule":
+        return len(directive.words) > 2 and _REWRITE_FLAG.search(directive.words[2]) is not None
+    if directive.name in _NOT_COMPUTED or directive.name.startswith("<"):
+        return False
+    first = _FIRST_VARIABLE.get(directive.name)
+    if first is not None and any(re.match(r"!?(?:S3|[$])", word, re.IGNORECASE) for word in directive.words[first:]):
+        return True
+    # Or a directive of another module, such as PerlSetEnv.
+    is_named = "s3" in directive.text.lower()
+    return is_named and any(_variable_name(word) in SETTING_NAMES for word in directive.words)
+
+
+def _rewrites_path(directive: Directive) -> bool:
+    """Whether a RewriteRule replaces the path, so that the patterns of other rules are not about the client's."""
+    return directive.name == "rewriterule" and len(directive.words) > 1 and directive.words[1] != "-"
+
+
+def _path_of_rule(directive: Directive) -> str:
+    """Return a prefix of all paths to which a RewriteRule outside of sections applies."""
+    return (common_path(directive.words[0]) or "") if directive.name == "rewriterule" else ""
 
 
 def computed_setting(directive: Directive) -> str:

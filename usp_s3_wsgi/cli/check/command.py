@@ -103,11 +103,15 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
 def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]]:
     """Yield the findings about the configuration, then a report for each bucket, or an error."""
     findings = configtest.check(options.configuration)
-    uses = list({_identity(use): use for use in findings.buckets}.values())
+    by_identity: dict[tuple[object, ...], BucketUse] = {}
+    for use in sorted(findings.buckets, key=lambda use: use.settings is None):
+        by_identity.setdefault(_identity(use), use)
+    uses = [use for use in findings.buckets if by_identity[_identity(use)] is use]
     chosen = [use for use in uses if not names or any(_is_named(use, name) for name in names)]
     if not chosen:
-        known = "\n  ".join(dict.fromkeys(without_secrets(use.place.name) for use in uses)) or "(none)"
-        yield {"error": f"no such bucket in httpd's configuration; configured are:\n  {known}"}
+        known = "\n  ".join(dict.fromkeys(without_secrets(use.place.name) for use in uses))
+        missing = "no bucket is configured" if not uses else f"no such bucket is configured; there are:\n  {known}"
+        yield {"error": missing}
         return
     about_configuration = [] if names else report.of_configuration(uses, findings, options.explanations)
     yield {"configuration": [asdict(result) for result in about_configuration]}
@@ -116,7 +120,7 @@ def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]
 
 
 def _identity(use: BucketUse) -> tuple[object, ...]:
-    """Several virtual hosts may include the same section."""
+    """Several virtual hosts may include the same section, or inherit it."""
     pairs = tuple((value.name, value.value) for value in use.given)
     return use.place.way, use.place.name, use.directive.file, use.directive.line, pairs
 
