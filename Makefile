@@ -7,7 +7,7 @@ SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -nam
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image deb test-deb test-rgw \
-  test-servers test-fleet test-monitoring test-status sanitize soak fuzz bench docs \
+  test-servers test-fleet test-monitoring test-status sanitize soak fuzz bench docs man \
   lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
@@ -97,6 +97,9 @@ docs: $(VENV)/.installed ## build the documentation in build/docs, with warnings
 	@rm -rf build/docs
 	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
 	@echo "open build/docs/index.html"
+
+man: $(VENV)/.installed ## write the manual pages of usp-s3 in docs/man from its help
+	@$(BIN)/python -m tests.manual
 
 lint: lint-c ## run ruff, mypy --strict, typos, clang-format, and the C compiler with warnings as errors
 	@$(MAKE) --no-print-directory lint-ruff lint-mypy lint-typos lint-clang-format
