@@ -75,7 +75,7 @@ MAY_USE: dict[str, set[str]] = {
         "status.readiness",
         "transport.pool",
     },
-    "ssl": {"configtest.referenced_files", "transport.network_errors", "transport.tls"},
+    "ssl": {"cli.explain.status_client", "configtest.referenced_files", "transport.network_errors", "transport.tls"},
 }
 #: Modules that read a clock, a file or a network: signing must not use them.
 IMPURE_MODULES = {"urllib3", "os", "time", "socket", "io", "pathlib", "random", "logging", "requests", "threading"}
