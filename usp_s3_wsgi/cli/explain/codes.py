@@ -58,9 +58,10 @@ class Codes:
             if text:
                 layout.paragraph("")
                 layout.entry(label, text, len("What to do"))
-        pages = ", ".join(f"docs/{page.partition('#')[0]}" for page in self.explanations.links[code])
+        linked = [page.partition("#")[0] for page in self.explanations.links[code]]
+        pages = dict.fromkeys(f"docs/{page}" for page in ("errors.md", *linked, "troubleshooting.md"))
         layout.paragraph("")
-        layout.entry("Read more", f"docs/errors.md{f', {pages}' if pages else ''}, {self.path}", len("What to do"))
+        layout.entry("Read more", ", ".join([*pages, str(self.path)]), len("What to do"))
 
 
 def looks_like_own_code(word: str) -> bool:

@@ -117,4 +117,6 @@ def _fetch(urls: list[StatusURL]) -> tuple[StatusURL, dict[str, Any]]:
 
 def _search(request_id: str, logs: list[str]) -> str:
     """Return the command that searches the error log."""
-    return f"  grep -F -e {shlex.quote(request_id)} {' '.join(map(shlex.quote, logs)) or '/var/log/apache2/error.log'}"
+    files = logs or ["/var/log/apache2/error.log"]
+    note = "" if all(file.startswith("/") for file in files) else "  # in httpd's ServerRoot"
+    return f"  grep -F -e {shlex.quote(request_id)} {' '.join(map(shlex.quote, files))}{note}"

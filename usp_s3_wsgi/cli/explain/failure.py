@@ -121,7 +121,10 @@ def _signed(failure: Mapping[str, Any]) -> str:
 
 
 def _differences(failure: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the first line that S3 has computed in another way, if S3 says what it has computed."""
+    """Yield the first line that S3 has computed in another way, if S3 says what it has computed.
+
+    The string to sign has the hash of the canonical request: what differs in that differs here, too.
+    """
     for name, field in (("Canonical request", "canonical_request"), ("String to sign", "string_to_sign")):
         compared = comparison.compare(failure.get(field, ""), failure.get(f"s3_{field}", ""))
         for row in compared.rows:
@@ -132,3 +135,4 @@ def _differences(failure: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 )
                 yield "  signed", "".join(row.ours or ("(no line)",))
                 yield "  S3 has", "".join(row.theirs or ("(no line)",))
+                return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -94,13 +94,15 @@ def is_configured(configuration: Configuration) -> bool:
 
 
 def error_logs(configuration: Configuration) -> list[str]:
-    """Return the files of the error log, of the main server first."""
-    root = next((one.words[0] for one in configuration.directives if one.name == "serverroot" and one.words), "/")
+    """Return the files of the error logs as they are configured, that of the main server first.
+
+    A relative path is below ServerRoot, which httpd does not keep among its directives.
+    """
     found: dict[str, None] = {}
     for server in build_servers(configuration.directives):
         for one in server.top_level.directives:
             if one.name == "errorlog" and one.words and not one.words[0].startswith(("|", "syslog")):
-                found[str(Path(root, one.words[0]))] = None
+                found[one.words[0]] = None
     return list(found)
 
 

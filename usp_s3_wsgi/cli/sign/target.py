@@ -11,6 +11,8 @@ import click
 from usp_s3_wsgi.cli.server.buckets import UsedBucket
 from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.config.bucket_url import BucketURL
+from usp_s3_wsgi.configtest.bucket_use import Place
+from usp_s3_wsgi.configtest.proxy_directives import ProxyDirectives
 from usp_s3_wsgi.errors import BadRequestTarget
 from usp_s3_wsgi.s3.object_request import decode_path
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
@@ -74,14 +76,26 @@ def in_bucket(text: str, used: UsedBucket) -> Target:
     if not path.startswith("/"):
         encoded = f"{base.rstrip('/')}/{encode_path(path)}"
         is_empty = not path
-    elif place.path is None:
-        raise click.UsageError("it is not known which paths of this server lead to this bucket: write a key")
+    elif place.path is None or (proxied and not _is_mapped_by_prefix(place)):
+        raise click.UsageError("it is not known here which key a path of this server leads to: write a key")
     else:
         below = _below(encode_path(path), place.path, is_exact=proxied is not None)
         encoded, is_empty = f"{base}{below}", not below.strip("/")
     if is_empty:
         raise click.UsageError("there is no key: that is the bucket itself")
     return Target(url, encoded, parameters(query))
+
+
+def _is_mapped_by_prefix(place: Place) -> bool:
+    """Whether a ProxyPass maps the paths to URLs, and no pattern, whose matches only httpd knows."""
+    return any(
+        one.kind == "proxypass"
+        and one.is_literal
+        and (place.path or "").startswith(one.path or "/")
+        and place.url.startswith(one.canonical)
+        for server in place.server.merge_order
+        for one in ProxyDirectives(server).all
+    )
 
 
 def _below(path: str, mount: str, is_exact: bool) -> str:
