@@ -248,6 +248,10 @@ def test_a_failed_request(page: tuple[Answers, int], capsys: pytest.CaptureFixtu
     assert "S3 has /films/nosferatu%25201922" in text
     assert re.search(rf"Page +http://127\.0\.0\.1:{port}/usp-s3/status/failures/\S+/900$", out, re.MULTILINE)
     assert "2026-11-28T02:13:06Z (" in text
+    assert ask(port, "TX0383A") == 0
+    assert "Difference none, apart from masked values: the secret key is not the one" in one_line(
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("request_id", ["4442", "host", "4442, x-amz-id-2 host"])

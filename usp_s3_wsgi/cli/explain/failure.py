@@ -125,8 +125,10 @@ def _differences(failure: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
     The string to sign has the hash of the canonical request: what differs in that differs here, too.
     """
+    is_compared = False
     for name, field in (("Canonical request", "canonical_request"), ("String to sign", "string_to_sign")):
         compared = comparison.compare(failure.get(field, ""), failure.get(f"s3_{field}", ""))
+        is_compared = is_compared or (compared.has_ours and compared.has_theirs)
         for row in compared.rows:
             if row.is_first:
                 yield (
@@ -136,3 +138,5 @@ def _differences(failure: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "  signed", "".join(row.ours or ("(no line)",))
                 yield "  S3 has", "".join(row.theirs or ("(no line)",))
                 return
+    if is_compared and failure.get("s3_code") == "SignatureDoesNotMatch":
+        yield "Difference", "none, apart from masked values: the secret key is not the one of this access key"
