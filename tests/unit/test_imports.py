@@ -79,6 +79,7 @@ MAY_USE: dict[str, set[str]] = {
         "cli.check.certificate",
         "cli.check.command",
         "cli.check.through_httpd",
+        "cli.explain.status_client",
         "configtest.referenced_files",
         "transport.network_errors",
         "transport.tls",

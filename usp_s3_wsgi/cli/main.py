@@ -5,29 +5,46 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from importlib import import_module
 
 import click
 
 import usp_s3_wsgi
-from usp_s3_wsgi.cli import apache_config
-from usp_s3_wsgi.cli.check import command as check
-from usp_s3_wsgi.cli.convert import command as convert
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError
 
-SUBCOMMANDS = (apache_config.command, check.command, convert.command)
+#: Each subcommand and the module with its ``command``, which is not imported before it is needed: all together take
+#: half a second.
+SUBCOMMANDS = {
+    "apache-config": "apache_config",
+    "check": "check.command",
+    "convert": "convert.command",
+    "explain": "explain.command",
+    "sign": "sign.command",
+}
 #: As a shell has it for a command that SIGINT ended, and for one that SIGPIPE ended.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Subcommands(click.Group):
+    """https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a subcommand, None if there is none of that name."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        command: click.Command = import_module(f"usp_s3_wsgi.cli.{SUBCOMMANDS[cmd_name]}").command
+        return command
+
+
+@click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(usp_s3_wsgi.__version__, message="%(version)s")
 def usp_s3() -> None:
     """Serve private S3 buckets from Apache httpd."""
-
-
-for _command in SUBCOMMANDS:
-    usp_s3.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from usp_s3_wsgi.status.snapshot import Explanation
 _SECTION = re.compile(r"^### ([A-Za-z0-9]+): (.*)\n", re.MULTILINE)
 #: A list item with its continuation lines: "- **Why**: ..."
 _ITEM = re.compile(r"^- \*\*([^*]+)\*\*: (.*(?:\n  .*)*)", re.MULTILINE)
-_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_LINK = re.compile(r"\[([^\]]*)\]\(([^)]*)\)")
 #: S3's codes say more than ours, but for these of ours, which have one cause.
 _OWN_CODE_SAYS_MORE = frozenset({"USPS30302", "USPS30304", "USPS30401"})
 
@@ -21,9 +21,13 @@ class Explanations:
     def __init__(self, document: str) -> None:
         """``document``: the text of docs/errors.md; empty if it is not installed."""
         self.by_code: dict[str, Explanation] = {}
+        #: The pages to which the section of a code links, such as "security.md".
+        self.links: dict[str, tuple[str, ...]] = {}
         parts = _SECTION.split(document)
         for code, title, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-            items = {name: _plain(text) for name, text in _ITEM.findall(body.partition("\n## ")[0])}
+            section = body.partition("\n## ")[0]
+            items = {name: _plain(text) for name, text in _ITEM.findall(section)}
+            self.links[code] = tuple(dict.fromkeys(target for _, target in _LINK.findall(section)))
             self.by_code[code] = Explanation(code, _plain(title), items.get("Why", ""), items.get("What to do", ""))
 
     @classmethod

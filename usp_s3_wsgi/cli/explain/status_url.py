@@ -1,0 +1,152 @@
+"""Where the status page of this machine's httpd is, according to its configuration.
+
+Only loopback is asked: the page is for this machine alone unless the operator changes that, and it shows itself to a
+client on this machine at an address or as localhost only (``status.responses.may_be_rebound``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import click
+
+from usp_s3_wsgi.configtest import gateway_mounts
+from usp_s3_wsgi.configtest.parsed_config import Configuration, Directive
+from usp_s3_wsgi.configtest.server_config import Server, build_servers
+from usp_s3_wsgi.configtest.urls import common_path
+
+_SCRIPT = "usp_s3_status.wsgi"
+_LISTEN = re.compile(r"(?:(?P<address>.*):)?(?P<port>[0-9]+)")
+#: Addresses that include loopback's.
+_ANY = {"", "*", "0.0.0.0", "::"}
+_HTTPS_PORT = 443
+
+
+class StatusURL(NamedTuple):
+    """Where to connect to; ``host``: IPv6 without brackets. ``path``: of the mount, without a slash at its end."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port, as in a URL."""
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.origin}{self.path}"
+
+
+def parse(text: str) -> StatusURL:
+    """Return the URL that ``--status`` names. Raises: click.BadParameter."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise click.BadParameter("must be a URL such as http://127.0.0.1/usp-s3/status.") from None
+    if parts.scheme not in {"http", "https"} or not host or "@" in parts.netloc:
+        raise click.BadParameter("must be a URL such as http://127.0.0.1/usp-s3/status, without a password.")
+    if (address := loopback(host)) is None:
+        raise click.BadParameter(
+            "must be at 127.0.0.1, [::1] or localhost. For another server: ssh -L 8000:127.0.0.1:80 SERVER, "
+            "and http://127.0.0.1:8000/usp-s3/status."
+        )
+    default_port = _HTTPS_PORT if parts.scheme == "https" else 80
+    path = parts.path.rstrip("/").removesuffix("/json").rstrip("/")
+    return StatusURL(parts.scheme, address, port or default_port, path)
+
+
+def loopback(host: str) -> str | None:
+    """Return the address of loopback that a host stands for, None if it does not."""
+    if host.lower() == "localhost":
+        return "127.0.0.1"
+    try:
+        return host if ipaddress.ip_address(host).is_loopback else None
+    except ValueError:
+        return None
+
+
+def find(configuration: Configuration) -> list[StatusURL]:
+    """Return where the status page may be, the most likely place first; empty if it is not configured."""
+    servers = build_servers(configuration.directives)
+    main = servers[0]
+    listening = [place for one in main.top_level.directives if one.name == "listen" and (place := _listening(one))]
+    found: dict[StatusURL, None] = {}
+    for server in servers:
+        for path in _paths(server):
+            for host, port, is_https in listening:
+                if _serves(server, port):
+                    scheme = "https" if is_https or _has_tls(servers, port) else "http"
+                    found[StatusURL(scheme, host, port, path.rstrip("/"))] = None
+    return list(found)
+
+
+def is_configured(configuration: Configuration) -> bool:
+    """Whether the configuration has a status page, even if it is not known how to reach it."""
+    return any(True for server in build_servers(configuration.directives) for _ in _paths(server))
+
+
+def error_logs(configuration: Configuration) -> list[str]:
+    """Return the files of the error logs as they are configured, that of the main server first.
+
+    A relative path is below ServerRoot, which httpd does not keep among its directives.
+    """
+    found: dict[str, None] = {}
+    for server in build_servers(configuration.directives):
+        for one in server.top_level.directives:
+            if one.name == "errorlog" and one.words and not one.words[0].startswith(("|", "syslog")):
+                found[one.words[0]] = None
+    return list(found)
+
+
+def _paths(server: Server) -> Iterator[str]:
+    """Yield the paths of the status page: of a WSGIScriptAlias, and of the RewriteRule in health.conf."""
+    for mount in gateway_mounts.mounts(server):
+        if PurePosixPath(mount.directive.words[1]).name == _SCRIPT and mount.path:
+            yield mount.path
+    for section in (server.top_level, *server.sections):
+        for child in section.directives:
+            if child.name == "rewriterule" and len(child.words) > 1:
+                script = PurePosixPath(child.words[1].partition("$")[0]).name
+                if script == _SCRIPT and (path := common_path(child.words[0])):
+                    yield path
+
+
+def _listening(directive: Directive) -> tuple[str, int, bool] | None:
+    """Return address, port, and whether httpd speaks TLS on it; None if that is not on loopback.
+
+    https://httpd.apache.org/docs/2.4/mod/mpm_common.html#listen
+    """
+    match = _LISTEN.fullmatch(directive.words[0]) if directive.words else None
+    if match is None:
+        return None
+    address = (match["address"] or "").strip("[]")
+    host = "127.0.0.1" if address in _ANY else loopback(address)
+    return None if host is None else (host, int(match["port"]), directive.words[1:2] == ("https",))
+
+
+def _ports(server: Server) -> set[str]:
+    """The ports in the tag of a virtual host; "*" for any."""
+    words = server.directive.words if server.directive else ()
+    return {match[1] if (match := re.search(r":([0-9]+|\*)$", word)) else "*" for word in words}
+
+
+def _serves(server: Server, port: int) -> bool:
+    return server.main is None or bool(_ports(server) & {str(port), "*"})
+
+
+def _has_tls(servers: list[Server], port: int) -> bool:
+    """Whether the servers of a port speak TLS: its virtual hosts, else the main server."""
+    hosts = [server for server in servers[1:] if _serves(server, port)] or servers[:1]
+    return any(
+        one.name == "sslengine" and one.words[:1] and one.words[0].lower() == "on"
+        for server in hosts
+        for one in server.top_level.directives
+    )
