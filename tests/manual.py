@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import click
 from click_man.core import write_man_pages
 
 import usp_s3_wsgi
@@ -23,9 +24,14 @@ def pages() -> dict[str, str]:
         rf"^## \[{re.escape(version)}\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
     )
     assert released, "CHANGELOG.md has no date for this version"
+    context = click.Context(usp_s3)
+    commands = {
+        name: command for name in usp_s3.list_commands(context) if (command := usp_s3.get_command(context, name))
+    }
+    group = click.Group("usp-s3", commands, params=usp_s3.params, help=usp_s3.help)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # click-man calls a function that click 9 will not have
-        write_man_pages("usp-s3", usp_s3, version=version, target_dir=folder, date=released[1])
+        write_man_pages("usp-s3", group, version=version, target_dir=folder, date=released[1])
         return {path.name: path.read_text("utf-8") for path in sorted(Path(folder).iterdir())}
 
 

@@ -15,7 +15,7 @@ import usp_s3_wsgi
 from usp_s3_wsgi.cli import httpd_user
 
 
-@click.command("apache-config", short_help="print the lines that load this installation")
+@click.command("apache-config", short_help="Print the lines that load this installation.")
 @click.option("--no-module", is_flag=True, help="Omit LoadModule: Apache loads mod_wsgi already.")
 @click.option(
     "--tune",

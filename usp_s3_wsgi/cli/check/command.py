@@ -32,7 +32,7 @@ class CheckError(click.ClickException):
         click.echo(f"usp-s3: {self.message}", err=True)
 
 
-@click.command("check", short_help="say what is wrong with each bucket, and what to change")
+@click.command("check", short_help="Say what is wrong with each bucket, and what to change.")
 @httpd_config.options
 @click.option(
     "--bucket", "names", metavar="NAME", multiple=True, help="Only this bucket: its mount, URL, host or name."

@@ -11,7 +11,7 @@ from usp_s3_wsgi.cli.convert.conversion import convert
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 
 
-@click.command("convert", short_help="convert a configuration of mod_unified_s3_auth")
+@click.command("convert", short_help="Convert a configuration of mod_unified_s3_auth.")
 @click.option(
     "--to",
     type=click.Choice(["proxy", "gateway"]),
