@@ -10,11 +10,12 @@ import click
 
 import usp_s3_wsgi
 from usp_s3_wsgi.cli import apache_config
+from usp_s3_wsgi.cli.config import command as config
 from usp_s3_wsgi.cli.convert import command as convert
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError
 
-SUBCOMMANDS = (apache_config.command, convert.command)
+SUBCOMMANDS = (apache_config.command, config.command, convert.command)
 #: As a shell has it for a command that SIGINT ended, and for one that SIGPIPE ended.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
