@@ -146,7 +146,7 @@ def account(text: str, expected: Account) -> str:
 
 def endpoint(text: str, way: Way) -> str:
     """Check the URL of a service, and return it without a slash at the end, in mod_proxy's canonical form."""
-    text = text.strip()
+    text = text.strip().lower()
     try:
         url = _parsed_endpoint(text if "//" in text else f"https://{text}")
     except ValueError:

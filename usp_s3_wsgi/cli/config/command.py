@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import stat
 import sys
 from contextlib import suppress
@@ -391,9 +392,10 @@ def _next_steps(answers: Answers, target: Path | None, same_command: str) -> Non
     if answers.way == "proxy":
         steps.append(f"Load {modules}: a2enmod {modules.replace(' and', '')}")
     steps.append("Check and reload: apachectl configtest && apachectl graceful")
-    steps.append(f"Check the bucket: usp-s3 check --bucket {answers.path}")
+    steps.append(f"Check the bucket: usp-s3 check --bucket {shlex.quote(answers.path)}")
     lines = [f"  {number}. {step}" for number, step in enumerate(steps, 1)]
-    click.echo("\n".join(["", "Next:", *lines, "", "The same without questions:", f"  {same_command}"]), err=True)
+    repeated = ["", "The same without questions:", f"  {same_command} --no-input"]
+    click.echo("\n".join(["", "Next:", *lines, *repeated]), err=True)
 
 
 def _offer_check(context: click.Context, answers: Answers, target: Path | None) -> None:

@@ -231,8 +231,8 @@ PROVIDERS = (
         region_help="The option location of [filter:s3api] in Swift's proxy-server.conf; its default is us-east-1.",
         key='the access key of EC2 credentials ("openstack ec2 credentials create")',
         peculiarities=(
-            "The credentials belong to a user and a project: to that of the bucket, or to one that the bucket's ACL lets "
-            "read. With the option s3_acl each object has an ACL of its own.",
+            "The credentials belong to a user and a project: to that of the bucket, or to one that the bucket's ACL "
+            "lets read. With the option s3_acl each object has an ACL of its own.",
             "The bucket's name can be in the host only if s3api has storage_domain, and DNS and certificate have a "
             "wildcard.",
         ),
