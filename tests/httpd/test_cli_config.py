@@ -98,9 +98,7 @@ def test_another_authority_is_not_trusted(s3_tls: EmbeddedS3, folder: Path, chec
     assert httpd.fetch(f"/media/{quote(KEY)}").status == 500
 
 
-@pytest.mark.parametrize(
-    "file", ["a b.secret", "a'b\"c.secret", "back\\slash\\", "#x", "%{d}$1", "<a>&;|.secret", "é☃"]
-)
+@pytest.mark.parametrize("file", ["a b.secret", "a'b\"c.secret", "back\\slash\\", "#x", "%{d}$1", "<a>&;|.secret"])
 @pytest.mark.parametrize("way", WAYS)
 def test_odd_names_of_files(way: str, file: str, s3: EmbeddedS3, folder: Path, checked: list[Httpd]) -> None:
     text = configuration(way, s3, folder, "--provider=swift", f"--endpoint={s3.url}", file=file)

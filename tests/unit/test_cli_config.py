@@ -249,6 +249,7 @@ def test_paths(path: str, way: str, secret_file: str) -> None:
         ("gateway", options("aws", "--path=/a/../b"), "--path: must have no empty segments"),
         ("gateway", options("aws", "--path=/a//b"), "--path: must have no empty segments"),
         ("gateway", options("aws", "--secret-key-file=a.secret"), "--secret-key-file: must be the absolute path"),
+        ("gateway", options("aws", "--secret-key-file=/é"), "--secret-key-file: must have only ASCII characters"),
         ("gateway", options("aws", "--secret-key-file=/a\n/b"), "--secret-key-file: must have no control"),
         ("gateway", options("aws", "--secret-key-file=/" + "a" * 1000), "must not be longer than 1000 bytes"),
         ("gateway", options("aws", "--role-arn=reader"), "--role-arn: must be the ARN of a role"),
@@ -339,8 +340,7 @@ def test_any_accepted_answers_are_read_back(data: st.DataObject, way: Way, name:
     findings, back = read_back(text)
     assert findings == []
     expected = found.settings()
-    name_in_httpd = path.encode().decode("latin-1")
-    assert back.secret_key_file == (name_in_httpd if has_keys else None)
+    assert back.secret_key_file == (path if has_keys else None)
     assert (back.bucket_url, back.access_key) == (expected.bucket_url, expected.access_key)
     assert (back.region, back.credential_source) == (expected.region, expected.credential_source)
 
@@ -436,7 +436,7 @@ def test_a_full_disk_leaves_no_empty_key_file(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_user_is_told_what_root_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_user_gets_the_commands_for_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     file = tmp_path / "a b.secret"
     done = run("gateway", *options("google", f"--secret-key-file={file}", "--secret-key-from-stdin"), stdin=SECRET)
@@ -474,7 +474,7 @@ def dialog(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
 def test_the_dialog(dialog: Callable[..., Result], tmp_path: Path) -> None:
     file = tmp_path / "none" / "films.secret"
-    done = dialog("gateway", "7", "films", "", "x", "0" * 32, "KEY", "media", "/media", str(file), "n")
+    done = dialog("gateway", "7", "films", "x", "0" * 32, "KEY", "media", "/media", str(file), "n")
     assert done.exit_code == 0, done.stderr
     flags = [
         "--provider=r2",
@@ -487,7 +487,7 @@ def test_the_dialog(dialog: Callable[..., Result], tmp_path: Path) -> None:
     # A wrong answer is asked again, with the reason.
     assert "Error: must be 32 hexadecimal digits" in done.stderr and "Error: must begin with a slash" in done.stderr
     assert "  3 ceph      Ceph RGW\n" in done.stderr
-    assert "Region [auto]: " in done.stderr and "Provider [aws]: " in done.stderr
+    assert "Region" not in done.stderr and "Provider [aws]: " in done.stderr and "Path [/media]: " in done.stderr
     # The next steps, and the command that asks nothing.
     steps = done.stderr.partition("\nNext:\n")[2]
     for step in ("read -rs secret", "apachectl configtest && apachectl graceful", "usp-s3 check --bucket /media"):
@@ -514,6 +514,25 @@ def test_the_dialog_writes_the_secret_key(dialog: Callable[..., Result], tmp_pat
     steps = done.stderr.partition("\nNext:\n")[2]
     assert "store the secret key" not in steps and "a2enmod proxy_http ssl" in steps
     assert f"Put {target} into the virtual host that should serve /films" in steps
+
+
+@AS_ROOT
+@pytest.mark.parametrize("fails", ["the group is unknown", "the file cannot be created"])
+def test_a_dialog_without_a_key_file_loses_no_answer(
+    dialog: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    monkeypatch.setattr("usp_s3_wsgi.cli.httpd_user.programs", list)
+    if fails == "the group is unknown":
+        done = dialog("gateway", "y", arguments=(*options("wasabi", "--path=/a"), "--secret-key-file=/none/a.secret"))
+        assert done.exit_code == 0
+        assert "Not possible: the group of Apache's children is not known: name it with --apache-group." in done.stderr
+        assert "install -m 640 -o root -g www-data /dev/null /none/a.secret" in done.stderr
+        return
+    file = "/etc/hostname/a.secret"
+    arguments = (*options("wasabi", "--path=/a"), f"--secret-key-file={file}", "--apache-group=daemon")
+    done = dialog("gateway", "y", SECRET, arguments=arguments)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "Not a directory; nothing was written. To go on:\n  usp-s3 config gateway --provider wasabi " in done.stderr
 
 
 def test_an_interrupted_dialog_writes_nothing_and_says_how_to_go_on(
@@ -567,8 +586,8 @@ def test_check_is_offered_where_it_exists(dialog: Callable[..., Result], tmp_pat
 def test_in_a_real_terminal(tmp_path: Path) -> None:
     """Questions and the hidden secret key on a pty; standard output is a pipe, and has the configuration only."""
     file = tmp_path / "films.secret"
-    answers = ["google", "films", "", "GOOGKEY", "", str(file)]
-    expected = ["Provider", "Bucket", "Region", "Access key", "Path", "Secret key file"]
+    answers = ["google", "films", "GOOGKEY", "", str(file)]
+    expected = ["Provider", "Bucket", "Access key", "Path", "Secret key file"]
     if os.geteuid() == 0:
         answers += ["y", SECRET]
         expected += ["Write the secret key", "Secret key \\(not shown\\)"]

@@ -120,7 +120,12 @@ role_arn = _setting("S3RoleARN")
 
 
 def file(text: str) -> str:
-    """Check the absolute path of a file."""
+    """Check the absolute path of a file.
+
+    httpd's children read settings as Latin-1, and would look for a file with another name.
+    """
+    if not text.isascii():
+        raise ValueError("must have only ASCII characters")
     return parsers.file(_writable(text))
 
 

@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -94,8 +95,7 @@ def command(
         if is_dialog:
             click.echo("Enter accepts the value in brackets, and Ctrl-C ends without writing anything.", err=True)
         answers = collect(way, questions)
-        secret = _secret_key(answers, is_dialog, secret_key_from_stdin)
-        group = _apache_group(apache_group) if secret is not None else 0
+        secret = _secret_key(answers, apache_group or "", is_dialog, secret_key_from_stdin)
         target = _output(answers, output, force, is_dialog)
     except click.Abort:
         if questions.answered:
@@ -103,8 +103,9 @@ def command(
         raise
     if target is not None:
         _check_output(target, force)
+    again = f" To go on:\n  {questions.command(way)}" if is_dialog else ""
     if secret is not None:
-        _create_key_file(answers.secret_key_file, secret, group)
+        _create_key_file(answers.secret_key_file, secret, again)
     text = render(answers).encode("utf-8", "surrogateescape")
     if target is None:
         click.echo(text, nl=False)
@@ -112,7 +113,6 @@ def command(
         try:
             write(target, text, force)
         except OSError as error:
-            again = f" Again:\n  {questions.command(way)}" if is_dialog else ""
             raise click.ClickException(f"{target} cannot be written: {error.strerror}.{again}") from None
     if is_dialog:
         _next_steps(answers, target, questions.command(way))
@@ -123,7 +123,9 @@ def collect(way: Way, questions: Questions) -> Answers:
     """Return the checked answers of options, questions and defaults. Raises: click.UsageError; click.Abort."""
     provider = _provider(questions)
     _reject_other_options(questions, provider)
-    bucket = questions.answer("--bucket", "Bucket", partial(checks.bucket, way=way), explanation="Its name alone.")
+    bucket = questions.answer(
+        "--bucket", "Bucket", partial(checks.bucket, way=way), explanation="The name alone, without a URL."
+    )
     signature = questions.answer(
         "--signature",
         "Signature version",
@@ -139,6 +141,7 @@ def collect(way: Way, questions: Questions) -> Answers:
             "Region",
             partial(checks.region, provider=provider),
             default=provider.region or None,
+            is_asked=provider.region != "auto",
             explanation=provider.region_help,
         )
     elif questions.given.get("--region") is not None:
@@ -264,7 +267,17 @@ def _file_name(bucket: str) -> str:
 # --- the secret key
 
 
-def _secret_key(answers: Answers, is_dialog: bool, from_stdin: bool) -> str | None:
+class _Secret(NamedTuple):
+    """A secret key to write, and the group that may read the file. The repr does not show it."""
+
+    key: str
+    group: int
+
+    def __repr__(self) -> str:
+        return "_Secret()"
+
+
+def _secret_key(answers: Answers, group_name: str, is_dialog: bool, from_stdin: bool) -> _Secret | None:
     """Return the secret key to write, or None. Raises: click.ClickException; click.Abort."""
     if answers.provider.credentials != "keys":
         if from_stdin:
@@ -274,7 +287,10 @@ def _secret_key(answers: Answers, is_dialog: bool, from_stdin: bool) -> str | No
     if from_stdin:
         _check_key_file(file)
         try:
-            return checks.secret_key(sys.stdin.read(_MAX_SECRET))
+            group = key_file.apache_group(group_name)
+            return _Secret(checks.secret_key(sys.stdin.read(_MAX_SECRET)), group)
+        except KeyFileError as error:
+            raise click.ClickException(str(error)) from None
         except ValueError as error:
             raise click.ClickException(f"the secret key on standard input {error}") from None
     if not is_dialog or os.geteuid() != 0 or os.path.lexists(file):
@@ -282,10 +298,15 @@ def _secret_key(answers: Answers, is_dialog: bool, from_stdin: bool) -> str | No
     click.echo(f"\n{file} does not exist.", err=True)
     if not click.confirm("Write the secret key to it now?", default=False, err=True):
         return None
+    try:
+        group = key_file.apache_group(group_name)
+    except KeyFileError as error:
+        click.echo(f"Not possible: {error}. How to write the file is said at the end.", err=True)
+        return None
     while True:
         typed = click.prompt("Secret key (not shown)", hide_input=True, err=True)
         try:
-            return checks.secret_key(typed)
+            return _Secret(checks.secret_key(typed), group)
         except ValueError as error:
             click.echo(f"Error: the secret key {error}", err=True)
 
@@ -300,18 +321,11 @@ def _check_key_file(file: str) -> None:
         raise click.ClickException(f"{file} exists, and is not replaced")
 
 
-def _apache_group(name: str | None) -> int:
+def _create_key_file(path: str, secret: _Secret, again: str) -> None:
     try:
-        return key_file.apache_group(name or "")
+        key_file.create(path, secret.key, secret.group)
     except KeyFileError as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _create_key_file(path: str, secret: str, group: int) -> None:
-    try:
-        key_file.create(path, secret, group)
-    except KeyFileError as error:
-        raise click.ClickException(f"{error}; nothing was written") from None
+        raise click.ClickException(f"{error}; nothing was written.{again}") from None
     click.echo(f"usp-s3: the secret key is in {path}", err=True)
 
 
