@@ -535,22 +535,39 @@ def test_a_dialog_without_a_key_file_loses_no_answer(
     assert "Not a directory; nothing was written. To go on:\n  usp-s3 config gateway --provider wasabi " in done.stderr
 
 
-def test_an_interrupted_dialog_writes_nothing_and_says_how_to_go_on(
-    dialog: Callable[..., Result], tmp_path: Path
-) -> None:
-    target = tmp_path / "films.conf"
-    done = dialog("gateway", "backblaze", "films", arguments=(f"--output={target}",))
-    assert done.exit_code == 1
-    assert not target.exists()
-    assert "Nothing was written. To go on:\n  usp-s3 config gateway --provider backblaze --bucket films" in done.stderr
-
-
 def test_questions_of_own_servers(dialog: Callable[..., Result]) -> None:
     done = dialog("gateway", "other", "films", "v2", "https://s3.example", "host", "", "KEY", "", "", "n")
     assert done.exit_code == 0, done.stderr
     assert "SetEnv S3Bucket        films\n" in done.stdout and "S3Region" not in done.stdout
     assert "Region" not in done.stderr
     assert "SetEnv S3BucketURL     https://films.s3.example/\n" in done.stdout
+
+
+def test_the_file_is_asked_where_the_output_is_a_terminal(
+    dialog: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "is_output_shown", lambda: True)
+    monkeypatch.setattr(config, "_SITES", tmp_path)
+    arguments = (*options("aws-role", "--path=/media"), "--role-arn=")
+    shown = dialog("gateway", "-", arguments=arguments)
+    assert shown.stdout.startswith("# Amazon S3") and list(tmp_path.iterdir()) == []
+    # The folder of Debian's sites is the default.
+    site = dialog("gateway", "", arguments=arguments)
+    assert (site.exit_code, site.stdout) == (0, "")
+    assert (tmp_path / "mybucket.conf").read_text() == shown.stdout
+    assert "Enable the site: a2ensite mybucket" in site.stderr and "pip install '.[aws]'" in site.stderr
+    # It is not replaced, and not proposed again.
+    again = dialog("gateway", str(tmp_path / "mybucket.conf"), "", arguments=arguments)
+    assert (
+        "Error: the file exists, and is not replaced without --force" in again.stderr and "File [-]: " in again.stderr
+    )
+    assert again.stdout == shown.stdout
+
+
+def test_an_existing_output_ends_the_dialog_before_it_begins(dialog: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "a.conf").touch()
+    done = dialog("gateway", arguments=(f"--output={tmp_path}/a.conf",))
+    assert done.exit_code == 1 and "Provider" not in done.stderr
 
 
 def test_a_wrong_option_ends_the_dialog(dialog: Callable[..., Result]) -> None:
@@ -586,33 +603,49 @@ def test_check_is_offered_where_it_exists(dialog: Callable[..., Result], tmp_pat
 def test_in_a_real_terminal(tmp_path: Path) -> None:
     """Questions and the hidden secret key on a pty; standard output is a pipe, and has the configuration only."""
     file = tmp_path / "films.secret"
-    answers = ["google", "films", "GOOGKEY", "", str(file)]
-    expected = ["Provider", "Bucket", "Access key", "Path", "Secret key file"]
+    dialog = {
+        "Provider": "google", "Bucket": "films", "Access key": "GOOGKEY", "Path": "", "Secret key file": str(file),
+    }  # fmt: skip
     if os.geteuid() == 0:
-        answers += ["y", SECRET]
-        expected += ["Write the secret key", "Secret key \\(not shown\\)"]
+        dialog |= {"Write the secret key": "y", r"Secret key \(not shown\)": SECRET}
+    status, stdout, shown = in_terminal(dialog, "--apache-group", "daemon")
+    assert status == 0, shown
+    assert stdout.startswith("# Google Cloud Storage") and "SetEnv S3BucketURL     https://storage" in stdout
+    assert "The same without questions:" in shown
+    assert SECRET not in shown + stdout
+    assert os.geteuid() != 0 or file.read_text() == f"{SECRET}\n"
+
+
+def test_an_interrupted_dialog_writes_nothing_and_says_how_to_go_on(tmp_path: Path) -> None:
+    target = tmp_path / "films.conf"
+    dialog = {"Provider": "backblaze", "Bucket": "a b", "Region": "us-west-004", "Access key": "\x03"}
+    status, stdout, shown = in_terminal(dialog, "--output", str(target))
+    assert (status, stdout, target.exists()) == (130, "", False)
+    assert "Nothing was written. To go on:\n  usp-s3 config gateway --provider backblaze --bucket 'a b' " in shown
+    assert "usp-s3: interrupted\n" in shown
+
+
+def in_terminal(dialog: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+    """Run the command on a pty; return its status, its standard output, and what the terminal shows."""
     program = "import sys; from usp_s3_wsgi.cli.main import main; sys.exit(main())"
     terminal, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "config", "gateway", "--apache-group", "daemon"],
+        [sys.executable, "-c", program, "config", "gateway", *arguments],
         stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=ROOT, start_new_session=True,
         preexec_fn=_control_terminal,
     )  # fmt: skip
     os.close(theirs)
     try:
         shown = ""
-        for question, answer in zip(expected, answers, strict=True):
+        for question, answer in dialog.items():
             shown += _read_until(terminal, rf"{question}[^\n]*: ")
-            os.write(terminal, f"{answer}\n".encode())
+            os.write(terminal, answer.encode() + (b"" if answer == "\x03" else b"\n"))
         stdout, _ = process.communicate(timeout=30)
-        shown += _read_until(terminal, "The same without questions:.*\n")
+        shown += _read_until(terminal, None)
     finally:
         process.kill()
         os.close(terminal)
-    assert process.returncode == 0, shown
-    assert stdout.startswith("# Google Cloud Storage") and "SetEnv S3BucketURL     https://storage" in stdout
-    assert SECRET not in shown + stdout
-    assert os.geteuid() != 0 or file.read_text() == f"{SECRET}\n"
+    return process.returncode, stdout, shown.replace("\r\n", "\n")
 
 
 def _control_terminal() -> None:
@@ -620,9 +653,10 @@ def _control_terminal() -> None:
     os.close(os.open(os.ttyname(0), os.O_RDWR))
 
 
-def _read_until(descriptor: int, pattern: str) -> str:
+def _read_until(descriptor: int, pattern: str | None) -> str:
+    """What the terminal shows until a pattern, or until its end."""
     shown, deadline = "", time.monotonic() + 30
-    while not re.search(pattern, shown, re.DOTALL):
+    while pattern is None or not re.search(pattern, shown):
         assert time.monotonic() < deadline and select.select([descriptor], [], [], 30)[0], shown
         try:
             part = os.read(descriptor, 4096)

@@ -20,7 +20,15 @@ from usp_s3_wsgi.cli.config import key_file
 from usp_s3_wsgi.cli.config.answers import Answers, Way
 from usp_s3_wsgi.cli.config.key_file import KeyFileError
 from usp_s3_wsgi.cli.config.providers import BY_NAME, PROVIDERS, Provider
-from usp_s3_wsgi.cli.config.questions import Questions, is_terminal, optional
+from usp_s3_wsgi.cli.config.questions import (
+    Questions,
+    confirm,
+    is_output_shown,
+    is_terminal,
+    optional,
+    prompt,
+    prompt_hidden,
+)
 from usp_s3_wsgi.cli.config.rendering import render
 from usp_s3_wsgi.errors import SettingError
 
@@ -288,7 +296,7 @@ def _secret_key(answers: Answers, group_name: str, is_dialog: bool, from_stdin: 
         _check_key_file(file)
         try:
             group = key_file.apache_group(group_name)
-            return _Secret(checks.secret_key(sys.stdin.read(_MAX_SECRET)), group)
+            return _Secret(checks.secret_key(sys.stdin.read(_MAX_SECRET) if sys.stdin else ""), group)
         except KeyFileError as error:
             raise click.ClickException(str(error)) from None
         except ValueError as error:
@@ -296,7 +304,7 @@ def _secret_key(answers: Answers, group_name: str, is_dialog: bool, from_stdin: 
     if not is_dialog or os.geteuid() != 0 or os.path.lexists(file):
         return None
     click.echo(f"\n{file} does not exist.", err=True)
-    if not click.confirm("Write the secret key to it now?", default=False, err=True):
+    if not confirm("Write the secret key to it now?"):
         return None
     try:
         group = key_file.apache_group(group_name)
@@ -304,7 +312,7 @@ def _secret_key(answers: Answers, group_name: str, is_dialog: bool, from_stdin: 
         click.echo(f"Not possible: {error}. How to write the file is said at the end.", err=True)
         return None
     while True:
-        typed = click.prompt("Secret key (not shown)", hide_input=True, err=True)
+        typed = prompt_hidden("Secret key (not shown)")
         try:
             return _Secret(checks.secret_key(typed), group)
         except ValueError as error:
@@ -334,17 +342,17 @@ def _create_key_file(path: str, secret: _Secret, again: str) -> None:
 
 def _output(answers: Answers, output: str | None, force: bool, is_dialog: bool) -> Path | None:
     """Return the file to write; None for standard output."""
-    if output is None and is_dialog and sys.stdout.isatty():
+    if output is None and is_dialog and is_output_shown():
         proposed = _SITES / f"{_file_name(answers.bucket)}.conf"
         is_possible = os.access(_SITES, os.W_OK) and not os.path.lexists(proposed)
         click.echo("\nThe file to write. - prints the configuration here.", err=True)
 
         def checked(text: str) -> str:
             if text != "-" and os.path.lexists(text) and not force:
-                raise click.UsageError("the file exists, and is not replaced without --force")
+                raise ValueError("the file exists, and is not replaced without --force")
             return text
 
-        output = click.prompt("File", default=str(proposed) if is_possible else "-", value_proc=checked, err=True)
+        output = prompt("File", checked, default=str(proposed) if is_possible else "-")
     return None if output in {None, "-"} else Path(str(output))
 
 
@@ -419,9 +427,7 @@ def _offer_check(context: click.Context, answers: Answers, target: Path | None) 
     if check is None or target is None:
         return
     click.echo("", err=True)
-    if click.confirm(
-        "Run usp-s3 check now? The file must be a part of httpd's configuration.", default=False, err=True
-    ):
+    if confirm("Run usp-s3 check now? The file must be a part of httpd's configuration."):
         try:
             check.main(["--bucket", answers.path], prog_name="usp-s3 check", standalone_mode=False)
         except click.ClickException as error:

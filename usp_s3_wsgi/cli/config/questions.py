@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,7 +16,40 @@ _Answer = TypeVar("_Answer", bound=str)
 
 def is_terminal() -> bool:
     """Whether somebody can read the questions and answer them."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def is_output_shown() -> bool:
+    """Whether standard output is a terminal, and not a file or a pipe."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def prompt(question: str, check: Callable[[str], _Answer], *, default: str | None = None) -> _Answer:
+    """Ask until the answer is allowed. Raises: click.Abort."""
+
+    def checked(text: str) -> _Answer:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None  # click prints it, and asks again
+
+    with redirect_stdout(sys.stderr):  # older versions of click write a space to standard output
+        answer: _Answer = click.prompt(
+            question, default=default, show_default=bool(default), value_proc=checked, err=True
+        )
+    return answer
+
+
+def prompt_hidden(question: str) -> str:
+    """Ask without showing what is typed. Raises: click.Abort."""
+    with redirect_stdout(sys.stderr):
+        return str(click.prompt(question, hide_input=True, err=True))
+
+
+def confirm(question: str) -> bool:
+    """Ask for yes or no; Enter is no. Raises: click.Abort."""
+    with redirect_stdout(sys.stderr):
+        return click.confirm(question, default=False, err=True)
 
 
 def optional(check: Callable[[str], str]) -> Callable[[str], str]:
@@ -73,12 +107,5 @@ class Questions:
 
 
 def _ask(question: str, check: Callable[[str], _Answer], default: str | None, explanation: str) -> _Answer:
-    def checked(text: str) -> _Answer:
-        try:
-            return check(text)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None  # click prints it, and asks again
-
     click.echo(f"\n{explanation}" if explanation else "", err=True)
-    answer: _Answer = click.prompt(question, default=default, show_default=bool(default), value_proc=checked, err=True)
-    return answer
+    return prompt(question, check, default=default)
