@@ -46,15 +46,29 @@ def programs() -> list[str]:
 
 def user_id(candidates: Iterable[str]) -> int | None:
     """Return the user of httpd's children according to its configuration; None if it cannot be found out."""
+    for dump in _dumps(candidates):
+        if (uid := user_in(dump)) is not None:
+            return uid
+    return _uid_of_running_httpd()
+
+
+def group_id(candidates: Iterable[str]) -> int | None:
+    """Return the group of httpd's children according to its configuration; None if it cannot be found out."""
+    for dump in _dumps(candidates):
+        if match := re.search(r'^Group: name="[^"]*" id=(\d+)$', dump, re.MULTILINE):
+            return int(match[1])
+    return None
+
+
+def _dumps(candidates: Iterable[str]) -> Iterator[str]:
+    """Yield what the programs print of the configuration."""
     for program in candidates:
         with suppress(OSError, subprocess.TimeoutExpired):
-            dump = subprocess.run(
+            done = subprocess.run(
                 [program, "-t", "-D", "DUMP_RUN_CFG"],
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT, check=False,
-            ).stdout  # fmt: skip
-            if (uid := user_in(dump)) is not None:
-                return uid
-    return _uid_of_running_httpd()
+            )  # fmt: skip
+            yield done.stdout
 
 
 def user_in(dump: str) -> int | None:

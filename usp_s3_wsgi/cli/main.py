@@ -18,6 +18,7 @@ from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError
 SUBCOMMANDS = {
     "apache-config": "apache_config",
     "check": "check.command",
+    "config": "config.command",
     "convert": "convert.command",
     "explain": "explain.command",
     "sign": "sign.command",

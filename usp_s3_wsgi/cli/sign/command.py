@@ -75,7 +75,7 @@ def _parse_headers(_: click.Context, __: click.Parameter, values: tuple[str, ...
     return tuple(found)
 
 
-@click.command("sign")
+@click.command("sign", short_help="Print a signed request for an object.")
 @click.argument("url", metavar="URL")
 @click.option("--from", "section", metavar="PATH", default="", help="Keys and settings of this mount or section.")
 @httpd_config.options
