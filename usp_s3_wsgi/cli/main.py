@@ -12,9 +12,10 @@ import usp_s3_wsgi
 from usp_s3_wsgi.cli import apache_config
 from usp_s3_wsgi.cli.convert import command as convert
 from usp_s3_wsgi.cli.exit_status import ExitStatus
+from usp_s3_wsgi.cli.get import command as get
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError
 
-SUBCOMMANDS = (apache_config.command, convert.command)
+SUBCOMMANDS = (apache_config.command, get.command, convert.command)
 #: As a shell has it for a command that SIGINT ended, and for one that SIGPIPE ended.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.Abort:
         click.echo("usp-s3: interrupted", err=True)
         return _INTERRUPTED
-    except BrokenPipeError:  # such as "usp-s3 check | head"
+    except (BrokenPipeError, SystemExit):  # such as "usp-s3 check | head"; click exits only for a broken pipe
         # Python flushes standard output at its exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
