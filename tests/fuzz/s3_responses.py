@@ -20,6 +20,7 @@ import h11
 
 from tests.fuzz.target import Target
 from usp_s3_wsgi.errors import BadUpstreamResponse
+from usp_s3_wsgi.transport.happy_eyeballs import ConnectTimes
 from usp_s3_wsgi.transport.http_response import ReadableConnection, read_response
 
 #: Pieces of a single byte take too long for longer inputs.
@@ -41,7 +42,7 @@ class MemoryConnection:
     def __init__(self, received: bytes, is_closed_by_s3: bool, sizes: Iterator[int]) -> None:
         self._received, self._is_closed_by_s3, self._sizes = received, is_closed_by_s3, sizes
         self._position = 0
-        self.read_timeout, self.connected_at = 30.0, 0.0
+        self.read_timeout, self.connected_at, self.connect_times = 30.0, 0.0, ConnectTimes()
         self.was_closed = False
 
     def receive(self, size: int) -> bytes:

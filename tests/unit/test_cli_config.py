@@ -507,7 +507,7 @@ def test_the_dialog_writes_the_secret_key(dialog: Callable[..., Result], tmp_pat
         "-o",
         str(target),
     )
-    done = dialog("proxy", "", "y", "a b", SECRET, arguments=tuple(arguments))
+    done = dialog("proxy", "", "y", "a b", SECRET, "n", arguments=tuple(arguments))
     assert done.exit_code == 0, done.stderr
     assert file.read_text() == f"{SECRET}\n" and SECRET not in done.output and "a b" not in done.output
     assert "Error: the secret key must be printable ASCII" in done.stderr
@@ -553,7 +553,7 @@ def test_the_file_is_asked_where_the_output_is_a_terminal(
     shown = dialog("gateway", "-", arguments=arguments)
     assert shown.stdout.startswith("# Amazon S3") and list(tmp_path.iterdir()) == []
     # The folder of Debian's sites is the default.
-    site = dialog("gateway", "", arguments=arguments)
+    site = dialog("gateway", "", "n", arguments=arguments)
     assert (site.exit_code, site.stdout) == (0, "")
     assert (tmp_path / "mybucket.conf").read_text() == shown.stdout
     assert "Enable the site: a2ensite mybucket" in site.stderr and "pip install '.[aws]'" in site.stderr

@@ -51,7 +51,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: The modules that may import a library, or a module of the standard library with a cost or a risk.
 MAY_USE: dict[str, set[str]] = {
-    "urllib3": {"transport.connection", "transport.network_errors", "transport.pool", "transport.tls"},
+    "urllib3": {
+        "cli.get.apache_source",
+        "transport.connection",
+        "transport.network_errors",
+        "transport.pool",
+        "transport.tls",
+    },
     "httptools": {"transport.http_parser"},
     "requests": {"requests_auth"},
     "botocore": {"credentials.aws"},
@@ -80,6 +86,7 @@ MAY_USE: dict[str, set[str]] = {
         "cli.check.command",
         "cli.check.through_httpd",
         "cli.explain.status_client",
+        "cli.get.apache_source",
         "configtest.referenced_files",
         "transport.network_errors",
         "transport.tls",

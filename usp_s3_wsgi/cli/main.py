@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "config": "config.command",
     "convert": "convert.command",
     "explain": "explain.command",
+    "get": "get.command",
     "sign": "sign.command",
 }
 #: As a shell has it for a command that SIGINT ended, and for one that SIGPIPE ended.
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.Abort:
         click.echo("usp-s3: interrupted", err=True)
         return _INTERRUPTED
-    except BrokenPipeError:  # such as "usp-s3 check | head"
+    except (BrokenPipeError, SystemExit):  # such as "usp-s3 check | head"; click exits only for a broken pipe
         # Python flushes standard output at its exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE

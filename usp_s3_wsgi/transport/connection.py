@@ -15,6 +15,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 
 from usp_s3_wsgi.transport import happy_eyeballs
+from usp_s3_wsgi.transport.happy_eyeballs import ConnectTimes
 from usp_s3_wsgi.transport.http_response import HEADER_READ_SIZE, S3Response, read_response
 
 
@@ -32,6 +33,7 @@ class S3Connection(HTTPConnection):
     """urllib3's connection, with a request and a response that are not http.client's.
 
     ``idle_since``, ``connected_at``: when it was released last, and when it was made, by time.monotonic().
+    ``connect_times``: what came before that, apart from the TLS handshake.
     """
 
     idle_since = 0.0
@@ -42,7 +44,7 @@ class S3Connection(HTTPConnection):
     def __init__(self, *arguments: Any, read_timeout: float, **options: Any) -> None:
         """``read_timeout``: seconds for a response's header, for each read of its body, and for sending a request."""
         super().__init__(*arguments, **options)
-        self.read_timeout = read_timeout
+        self.read_timeout, self.connect_times = read_timeout, ConnectTimes()
 
     def connect(self) -> None:
         """Connect, and prepare the socket. Raises: urllib3.exceptions.HTTPError."""
@@ -75,7 +77,7 @@ class S3Connection(HTTPConnection):
         """Connect to the host, instead of urllib3, which applies the time limit to each address in turn."""
         seconds = cast("float", self.timeout)
         try:
-            return happy_eyeballs.connect(self.host, self.port, seconds, self.socket_options or ())
+            return happy_eyeballs.connect(self.host, self.port, seconds, self.socket_options or (), self.connect_times)
         except UnicodeError:
             raise LocationParseError(f"'{self.host}', label empty or too long") from None
         except socket.gaierror as error:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -23,6 +24,18 @@ _REMEMBERED = 60.0
 #: Family and socket address, as getaddrinfo returns them.
 Address = tuple[int, tuple[Any, ...]]
 SocketOptions = Iterable[tuple[int, int, int | bytes]]
+
+
+@dataclass(slots=True)
+class ConnectTimes:
+    """When a connection began, when its host's name was resolved, and when TCP was connected, by time.monotonic().
+
+    0: not yet.
+    """
+
+    begun_at: float = 0.0
+    resolved_at: float = 0.0
+    connected_at: float = 0.0
 
 
 class _UnresponsiveAddresses:
@@ -49,21 +62,27 @@ class _UnresponsiveAddresses:
 _unresponsive = _UnresponsiveAddresses()
 
 
-def connect(host: str, port: int, seconds: float, options: SocketOptions) -> socket.socket:
+def connect(
+    host: str, port: int, seconds: float, options: SocketOptions, times: ConnectTimes | None = None
+) -> socket.socket:
     """Return a connection to the first of the host's addresses that accepts one.
 
     ``seconds``: the limit for all addresses together, without the name's resolution; also the connection's limit for
-    each later read and write. ``options`` are set before connecting.
+    each later read and write. ``options`` are set before connecting. ``times`` gets what was measured.
 
     Raises:
         UnicodeError, socket.gaierror: the host has no address.
         TimeoutError: none has responded in time. OSError: all have refused; it is the reason of the last one.
     """
+    times = times or ConnectTimes()
+    times.begun_at = time.monotonic()
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    times.resolved_at = time.monotonic()
     addresses = _alternate_families(list(dict.fromkeys((family, address) for family, _, _, _, address in found)))
     addresses.sort(key=lambda address: address[1][0] in _unresponsive)
     with _Race(addresses, seconds, options) as race:
         connection = race.winner()
+    times.connected_at = time.monotonic()
     connection.settimeout(seconds)
     return connection
 

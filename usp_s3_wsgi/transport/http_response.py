@@ -14,6 +14,7 @@ from http.client import HTTPException, RemoteDisconnected
 from typing import Protocol
 
 from usp_s3_wsgi.errors import BadUpstreamResponse
+from usp_s3_wsgi.transport.happy_eyeballs import ConnectTimes
 from usp_s3_wsgi.transport.http_parser import InvalidHTTP, ResponseParser, header_length
 
 #: Bytes of one read of a header: a small object is received along with it.
@@ -28,10 +29,12 @@ class ReadableConnection(Protocol):
     """The side of a connection that a response is read from.
 
     ``read_timeout``: seconds, for each read. ``connected_at``: when it was made, by time.monotonic().
+    ``connect_times``: what came before that, apart from the TLS handshake.
     """
 
     read_timeout: float
     connected_at: float
+    connect_times: ConnectTimes
 
     def receive(self, size: int) -> bytes:
         """Return the bytes that are there, at most ``size``; wait if there are none. Nothing at the end."""
@@ -97,6 +100,11 @@ class S3Response:
     def connected_at(self) -> float:
         """When the connection was made, by time.monotonic()."""
         return self._connection.connected_at
+
+    @property
+    def connect_times(self) -> ConnectTimes:
+        """When the name of its host was resolved, and when TCP was connected."""
+        return self._connection.connect_times
 
     @property
     def version_string(self) -> str:

@@ -12,6 +12,7 @@ from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest import check
 from usp_s3_wsgi.configtest.bucket_use import BucketUse, Place
+from usp_s3_wsgi.configtest.parsed_config import Configuration
 from usp_s3_wsgi.configtest.urls import without_secrets
 
 _MAX_SHOWN = 20
@@ -30,7 +31,12 @@ def find(httpd: HttpdCommand, name: str) -> UsedBucket:
     Raises: click.ClickException: the configuration cannot be read, there is no such bucket, or its settings are not
     valid.
     """
-    uses = check(httpd_config.read(httpd)).buckets
+    return find_in(httpd_config.read(httpd), name)
+
+
+def find_in(configuration: Configuration, name: str) -> UsedBucket:
+    """Return the same of a configuration that was read. Raises: click.ClickException."""
+    uses = check(configuration).buckets
     use = select(uses, name)
     if use is None:
         places = sorted({without_secrets(use.place.name) for use in uses})

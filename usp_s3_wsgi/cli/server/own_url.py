@@ -84,7 +84,7 @@ def _at(server: Server, listen: _Endpoint, host: _Endpoint) -> OwnURL:
     chosen = listen if not listen.is_any_address else host
     loopback = _LOOPBACK_IPV6 if listen.address == _ANY_IPV6 else _LOOPBACK
     address = loopback if chosen.is_any_address else chosen.address
-    return OwnURL(scheme, address, listen.port or host.port, _name(server) or address)
+    return OwnURL(scheme, address, listen.port, _name(server) or address)
 
 
 def _in_order(listening: list[_Endpoint], server: Server) -> list[_Endpoint]:
@@ -98,7 +98,9 @@ def _in_order(listening: list[_Endpoint], server: Server) -> list[_Endpoint]:
 def _virtual_host_endpoints(server: Server) -> list[_Endpoint]:
     words = server.directive.words if server.directive is not None else ()
     found = [_split(word) for word in words]
-    return [one if _is_ip(one.address) or one.address in _ANY_ADDRESS else one._replace(address="*") for one in found]
+    return [
+        one if is_address(one.address) or one.address in _ANY_ADDRESS else one._replace(address="*") for one in found
+    ]
 
 
 def _listen(words: tuple[str, ...]) -> _Endpoint | None:
@@ -119,7 +121,8 @@ def _split(text: str) -> _Endpoint:
     return _Endpoint(match["ipv6"] or match["address"] or "", int(port) if port.isdecimal() else 0)
 
 
-def _is_ip(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether this is an IP address, and no name."""
     try:
         ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

@@ -1,0 +1,156 @@
+"""From KEY and ``--from`` to what is requested: the path that S3 gets, and the path of this server's own URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import click
+
+from usp_s3_wsgi.cli.server import buckets
+from usp_s3_wsgi.cli.server.buckets import UsedBucket
+from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.configtest import gateway_mounts
+from usp_s3_wsgi.configtest.bucket_use import Place
+from usp_s3_wsgi.configtest.parsed_config import Configuration
+from usp_s3_wsgi.configtest.proxy_directives import ProxyDirectives
+from usp_s3_wsgi.configtest.urls import is_path_below
+from usp_s3_wsgi.errors import BadRequestTarget, GatewayError
+from usp_s3_wsgi.s3 import object_request
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
+from usp_s3_wsgi.signing.types import Pairs, S3Request
+
+#: What a URL's path cannot hold, but a shell's argument can: it is encoded as a browser does.
+_NOT_IN_A_PATH = re.compile(rb"[^!-~]|[\"<>\\^`{|}]")
+
+
+class Target(NamedTuple):
+    """An object: ``key`` in S3's bucket and ``own_path`` of this server's URL, None if that is not known.
+
+    ``used``: the bucket with its settings and place. ``key`` and ``own_path`` are percent-encoded. ``s3_path``: the
+    path of S3's URL where it is not the key below S3BucketURL; empty for the gateway. ``query``: of the client's URL.
+    """
+
+    used: UsedBucket
+    key: str
+    own_path: str | None
+    s3_path: str
+    query: str
+
+    def request(self, settings: Settings, headers: Pairs = ()) -> S3Request:
+        """Return the unsigned request to a bucket. Raises: GatewayError."""
+        prefix = settings.bucket_url.prefix
+        path = self.s3_path or prefix + self.key
+        if not f"{path}/".startswith(prefix):
+            raise BadRequestTarget(f"the URL that mod_proxy would request is not below {prefix}")
+        return object_request.for_object("GET", path, self.query, headers, settings)
+
+    @property
+    def own_target(self) -> str | None:
+        """The request target of this server's own URL, with the query."""
+        return self.own_path and self.own_path + (f"?{self.query}" if self.query else "")
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the key, as the name of a file; empty for a key that ends with a slash."""
+        return os.fsdecode(unquote_to_bytes((self.s3_path or self.key).rpartition("/")[2]))
+
+
+def find(configuration: Configuration, key: str, name: str) -> Target:
+    """Return the object that a command line names; ``name``: of ``--from``, empty if KEY is a whole path.
+
+    Raises: click.ClickException.
+    """
+    path, _, query = key.partition("?")
+    encoded = _NOT_IN_A_PATH.sub(lambda match: percent_encode(match[0]).encode(), os.fsencode(path)).decode("ascii")
+    is_whole = encoded.startswith("/")
+    if not is_whole and not name:
+        raise click.UsageError(
+            "--from says which bucket is meant, such as --from /media; or write a whole path: /media/KEY"
+        )
+    try:
+        decoded = object_request.decode_path(encoded)
+        if name and not name.startswith("/"):
+            return _below_url(buckets.find_in(configuration, name), name, encoded, query, is_whole)
+        mount = os.fsencode(name).rstrip(b"/")
+        if is_whole and name and not is_path_below(decoded.decode("latin-1"), mount.decode("latin-1")):
+            raise click.UsageError(
+                f"{key} is not below {name}. A KEY that begins with a slash is a whole path: write {path.lstrip('/')},"
+                f" or {name.rstrip('/')}/{path} for a key that begins with a slash"
+            )
+        own_path = encoded if is_whole else f"{percent_encode(mount)}/{encoded}"
+        used = buckets.find_in(configuration, (mount or object_request.decode_path(own_path)).decode("latin-1") or "/")
+        target = _below_path(used, own_path, query)
+        target.request(used.settings)
+    except GatewayError as error:
+        raise click.UsageError(f"{key}: no object can have this key: {error}") from None
+    return target
+
+
+def _below_path(used: UsedBucket, own_path: str, query: str) -> Target:
+    """Return the object at a path of this server."""
+    place = used.place
+    decoded = object_request.decode_path(own_path).decode("latin-1")
+    if place.way == "gateway":
+        mount = _mount(place, decoded)
+        key = _rest(own_path, mount)
+        return Target(used, percent_encode(object_request.decode_path(key[1:])), own_path, "", query)
+    if place.path is None or not is_path_below(decoded, place.path) or not _is_mapped_by_prefix(place):
+        raise click.UsageError(
+            f"only httpd knows which object a path leads to here: write --from {place.name}, and the KEY below it"
+        )
+    rest = _rest(own_path, place.path)
+    path = urlsplit(place.url).path
+    # As mod_proxy does: what follows the path of the ProxyPass follows its URL.
+    s3_path = percent_encode(object_request.decode_path(f"{path}{rest}" or "/"))
+    return Target(used, "", own_path, s3_path, query)
+
+
+def _below_url(used: UsedBucket, name: str, encoded: str, query: str, is_whole: bool) -> Target:
+    """Return the object below the URL of a ``<Proxy>`` section."""
+    if is_whole:
+        raise click.UsageError(f"with --from {name}, KEY is what follows that URL: without a slash at its begin")
+    url, place = f"{name.rstrip('/')}/{encoded}", used.place
+    s3_path = percent_encode(object_request.decode_path(urlsplit(url).path))
+    own_path = None
+    if place.path is not None and url.startswith(place.url) and _is_mapped_by_prefix(place):
+        rest = url[len(place.url) :]
+        if rest.startswith("/") or place.path.endswith("/"):
+            own_path = percent_encode(place.path.encode("latin-1")) + rest
+    target = Target(used, "", own_path, s3_path, query)
+    target.request(used.settings)
+    return target
+
+
+def _is_mapped_by_prefix(place: Place) -> bool:
+    """Whether a ProxyPass maps the paths to URLs, and no pattern, whose matches only httpd knows."""
+    return any(
+        one.kind == "proxypass"
+        and one.is_literal
+        and (place.path or "").startswith(one.path or "/")
+        and place.url.startswith(one.canonical)
+        for server in place.server.merge_order
+        for one in ProxyDirectives(server).all
+    )
+
+
+def _mount(place: Place, path: str) -> str:
+    """Return the path of the gateway's WSGIScriptAlias: that of a ``<Location>`` may be deeper."""
+    assert place.path is not None
+    mounts = [
+        mount.path
+        for server in place.server.merge_order
+        for mount in gateway_mounts.mounts(server)
+        if mount.is_gateway and mount.is_exact and mount.path is not None and is_path_below(path, mount.path)
+    ]
+    return max(mounts, key=len, default=place.path).rstrip("/")
+
+
+def _rest(own_path: str, mount: str) -> str:
+    """Return what follows a mount in a percent-encoded path, as it is: its slashes belong to the key."""
+    segments = len(mount.rstrip("/").split("/"))
+    match = re.match(rf"(?:/+[^/]*){{{segments - 1}}}", own_path)
+    rest = own_path[match.end() :] if match else own_path
+    return rest[1:] if mount.endswith("/") else rest
