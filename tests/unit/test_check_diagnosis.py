@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -401,6 +402,17 @@ def test_virtual_hosted_style_where_s3_reads_the_path() -> None:
         assert found.what_to_change.startswith("Set S3BucketURL to http://films.s3.example:8080/films/, or to the same")
 
 
+def test_virtual_hosted_style_where_s3_denies_access_to_buckets_that_do_not_exist() -> None:
+    """SeaweedFS does so."""
+    config = settings_of(url="http://films.s3.example:8080/", S3Bucket="films")
+    found = diagnosed(s3_with(no_bucket=(403, "AccessDenied")), config)
+    assert found.cause == "S3 takes the bucket's name from the path, and not from the host."
+    assert not found.is_signature_accepted
+    denied = diagnosed(s3_with(no_bucket=(403, "AccessDenied"), bucket="other"), config)
+    assert denied.cause.startswith("S3 accepts the signature, but these keys have no permission")
+    assert denied.is_signature_accepted
+
+
 def test_path_style_where_s3_reads_the_host() -> None:
     s3 = s3_with(domain="s3.example")
 
@@ -582,6 +594,32 @@ def test_the_clock_and_the_secret_key() -> None:
     assert found.cause == (
         "The clock of this server is 3600 s behind S3's. Then: The secret key is accepted without the quotes around it."
     )
+
+
+QUOTED = {"S3SecretKey": f'"{SECRET_KEY}"'}
+FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
+    "clock": ({"skew": timedelta(hours=1)}, {}, "The clock of this server is 3600 s behind S3's."),
+    "region": ({"region": "eu-west-3"}, {}, "S3 accepts eu-west-3."),
+    "version": ({"versions": ("v4",)}, {"S3Region": ""}, "S3 accepts Signature v4, and not v2."),
+    "secret key": ({}, QUOTED, "without the quotes around "),
+    "token": ({}, {"S3SecurityToken": TOKEN}, "S3 accepts the keys without the session token"),
+    "access key": ({}, {"S3AccessKey": f"{ACCESS_KEY};"}, "without the punctuation at "),
+    "permission": ({"denied": frozenset({ACCESS_KEY})}, {}, "S3 accepts the signature, but these keys have no"),
+    "bucket": ({"bucket": "other"}, {}, "s3.example has no bucket films"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("server", ["texts", "code"])
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(FAULTS, 2)))
+def test_two_faults(one: str, other: str, server: str) -> None:
+    """Both are named, whatever S3 says first; a missing bucket hides whether there is a permission."""
+    (s3_one, settings_one, words_one), (s3_other, settings_other, words_other) = FAULTS[one], FAULTS[other]
+    found = diagnosed(s3_with(**s3_one, **s3_other, **SERVERS[server]), settings_of(**settings_one | settings_other))
+    expected = {"permission", "bucket"} - ({"permission"} if {one, other} == {"permission", "bucket"} else set())
+    for name, words in ((one, words_one), (other, words_other)):
+        if name in expected or name not in {"permission", "bucket"}:
+            assert words in found.cause
+    assert found.is_found
 
 
 def test_region_version_and_secret_key() -> None:

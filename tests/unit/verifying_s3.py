@@ -55,6 +55,7 @@ class VerifyingS3:
     denied: frozenset[str] = frozenset()
     denied_message: str = "Access Denied"
     bucket: str = "films"
+    no_bucket: tuple[int, str] = (404, "NoSuchBucket")
     domain: str = ""
     device: Callable[[S3Request], S3Request] | None = None
     requests: list[S3Request] = field(default_factory=list)
@@ -92,7 +93,7 @@ class VerifyingS3:
             raise Rejected(403, "AccessDenied", Message="Access Denied")
         bucket, _ = self._bucket_and_key(request)
         if bucket != self.bucket:
-            raise Rejected(404, "NoSuchBucket", BucketName=bucket)
+            raise Rejected(*self.no_bucket, BucketName=bucket)
         if access_key in self.denied:
             raise Rejected(403, "AccessDenied", Message=self.denied_message)
 

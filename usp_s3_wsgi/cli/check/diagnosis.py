@@ -249,15 +249,20 @@ class _Run:
     def _denied(self, trial: Trial, outcome: Outcome) -> Finding | None:
         """The signature is accepted. A server that does not read the bucket's name from the host denies access, too."""
         if not self._url.path_style and not self._findings:
-            corrected = self._first_success(trial, outcome._replace(meaning=Meaning.BUCKET))
+            corrected = self._first_success(trial, outcome, as_if=Meaning.BUCKET)
             if corrected is not None:
                 return Finding(corrected[0].cause, corrected[0].what_to_change)
         return self._conclusions.no_permission(outcome, self._is_payer, is_as_configured=not self._findings)
 
-    def _first_success(self, trial: Trial, outcome: Outcome) -> tuple[Change, Outcome] | None:
-        """Try one change after the other, until S3 accepts the request, or rejects it for another reason."""
+    def _first_success(
+        self, trial: Trial, outcome: Outcome, as_if: Meaning | None = None
+    ) -> tuple[Change, Outcome] | None:
+        """Try one change after the other, until S3 accepts the request, or rejects it for another reason.
+
+        ``as_if``: what S3 may have meant.
+        """
         unavailable = 0
-        for change in self._trials.changes(trial, outcome.meaning):
+        for change in self._trials.changes(trial, as_if or outcome.meaning):
             is_same_host = change.trial.request.host == trial.request.host
             tried = self._try(change.trial, change.words)
             if self._is_success(change, tried, is_same_host, outcome.meaning):
