@@ -134,6 +134,26 @@ def test_white_space_that_botocore_has_read(text: str) -> None:
     assert "the secret key of the AWS identity (S3CredentialSource aws)" in found.what_to_change
 
 
+@pytest.mark.parametrize("text", [f"{ACCESS_KEY}\n", f"\ufeff{ACCESS_KEY}"])
+def test_white_space_in_an_access_key_that_no_header_can_have(text: str) -> None:
+    s3 = s3_with()
+
+    def send(request: S3Request) -> Answer:
+        """As the connection pool does."""
+        if any("\n" in value for _, value in request.headers):
+            raise ValueError("line break in a header")
+        for _, value in request.headers:
+            value.encode("latin-1")
+        return s3(request)
+
+    config = settings_of(S3CredentialSource="aws", S3AccessKey="", S3SecretKey="")
+    found = diagnosed(send, config, credentials=Credentials(text, SECRET_KEY))
+    assert found.cause == "The access key is accepted without the white space around it."
+    assert found.tried[0] == "as configured: not sent, because of a character in access key or token"
+    inside = diagnosed(send, config, credentials=Credentials("AKIA\ufeffIOSFODNN7EXAMPLE", SECRET_KEY))
+    assert inside.cause == "The access key or the session token has a character that cannot be sent."
+
+
 def test_spaces_that_were_plus_signs() -> None:
     credentials = Credentials(ACCESS_KEY, SECRET_KEY.replace("+", " "))
     found = diagnosed(s3_with(), settings_of(), credentials=credentials)

@@ -137,7 +137,7 @@ class Conclusions:
         """Return what can be said for certain, and what to compare."""
         match outcome.meaning:
             case Meaning.ACCESS_KEY:
-                return self._unknown_access_key(credentials)
+                return self._unknown_access_key(outcome, credentials)
             case Meaning.TOKEN:
                 return self._invalid_token()
             case Meaning.BUCKET:
@@ -158,8 +158,13 @@ class Conclusions:
             is_found=False,
         )
 
-    def _unknown_access_key(self, credentials: Credentials) -> Finding:
+    def _unknown_access_key(self, outcome: Outcome, credentials: Credentials) -> Finding:
         names = self._names
+        if outcome.error is None:
+            return Finding(
+                "The access key or the session token has a character that cannot be sent.",
+                f"Write {names.access_key} and {names.security_token} again, in ASCII and in one line.",
+            )
         return Finding(
             f"S3 does not know the access key {credentials.short_access_key}.",
             f"Check at the provider that it exists, is active, and is one of {self._url.host}; set {names.access_key} "

@@ -91,7 +91,8 @@ def diagnose(
     ``request``: the one that was rejected, unsigned. ``names``: of settings, where they are not those of
     ``S3BucketURL``. ``send``: sends a signed request to the host that it names, which may be another one than that of
     the settings (the endpoint of another region, the other style), follows no redirects, and has its own time limits;
-    it may raise GatewayError. Only GET with ``Range: bytes=0-0`` is sent, and HEAD if ``request`` is one.
+    it may raise GatewayError, and ValueError for a header that cannot be sent. Only GET with ``Range: bytes=0-0`` is
+    sent, and HEAD if ``request`` is one.
     """
     limits = _Limits(max_requests, time.monotonic() + max_seconds)
     run = _Run(request, settings, names or SettingNames(settings), send, now, limits)
@@ -168,6 +169,8 @@ class _Run:
             answer = self._send(trial.sign(now))
         except GatewayError as error:
             outcome = Outcome(Meaning.UNAVAILABLE, None, str(error))
+        except ValueError:  # not its message, which may hold the header
+            outcome = Outcome(Meaning.ACCESS_KEY, None, "not sent, because of a character in access key or token")
         else:
             outcome = self._understand(answer, signed_with)
         self._tried.append(f"{words}: {outcome.words}")
