@@ -15,7 +15,7 @@ from tests.servers.botocore_client import encoded
 from tests.servers.program import WAIT
 from tests.servers.run import Run
 from tests.servers.sections import bucket
-from usp_s3_wsgi.cli.check.diagnosis import MAX_REQUESTS, Answer, Diagnosis, Send, diagnose
+from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import MAX_REQUESTS, Answer, Diagnosis, Send, diagnose
 from usp_s3_wsgi.config.settings import from_environ
 from usp_s3_wsgi.signing.types import Credentials, S3Request
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from usp_s3_wsgi.cli.check.comparison_view import ComparisonView
-from usp_s3_wsgi.cli.check.computed_texts import ComputedTexts, compare_texts, explain
+from usp_s3_wsgi.cli.check.rejected_signature.comparison_view import ComparisonView
+from usp_s3_wsgi.cli.check.rejected_signature.computed_texts import ComputedTexts, compare_texts, explain
 from usp_s3_wsgi.observability.flight_recorder import Mask, SignedWith
 from usp_s3_wsgi.signing.signer import signed_text
 from usp_s3_wsgi.signing.types import Credentials, S3Request, SigningContext

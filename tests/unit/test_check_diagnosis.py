@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.verifying_s3 import ANY_REGION, NOW, VerifyingS3
-from usp_s3_wsgi.cli.check.diagnosis import MAX_REQUESTS, Answer, Diagnosis, diagnose
-from usp_s3_wsgi.cli.check.endpoint_host import region_in_host
-from usp_s3_wsgi.cli.check.key_copies import corrected
-from usp_s3_wsgi.cli.check.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import MAX_REQUESTS, Answer, Diagnosis, diagnose
+from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import region_in_host
+from usp_s3_wsgi.cli.check.rejected_signature.key_copies import corrected
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.config.settings import Settings, from_environ
 from usp_s3_wsgi.errors import UpstreamConnectionError
 from usp_s3_wsgi.signing.types import Credentials, S3Request

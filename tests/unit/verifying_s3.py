@@ -17,7 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials as BotoCredentials
 
-from usp_s3_wsgi.cli.check.diagnosis import Answer
+from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import Answer
 from usp_s3_wsgi.signing.types import S3Request
 
 NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from usp_s3_wsgi.cli.check.computed_texts import ComparedLine
+from usp_s3_wsgi.cli.check.rejected_signature.computed_texts import ComparedLine
 from usp_s3_wsgi.cli.console import text
 from usp_s3_wsgi.status.comparison import compare
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from usp_s3_wsgi.cli.check import key_copies
-from usp_s3_wsgi.cli.check.computed_texts import ComputedTexts, explain
-from usp_s3_wsgi.cli.check.rejection import Meaning
-from usp_s3_wsgi.cli.check.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.rejected_signature import key_copies
+from usp_s3_wsgi.cli.check.rejected_signature.computed_texts import ComputedTexts, explain
+from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.errors import S3ErrorResponse
 from usp_s3_wsgi.observability.flight_recorder import SignedWith

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from usp_s3_wsgi.cli.check import key_copies
-from usp_s3_wsgi.cli.check.computed_texts import ComparedLine, ComputedTexts, compare_texts
-from usp_s3_wsgi.cli.check.conclusions import Conclusions, Finding, Outcome
-from usp_s3_wsgi.cli.check.rejection import Meaning, meaning, named_region, server_time
-from usp_s3_wsgi.cli.check.setting_names import SettingNames
-from usp_s3_wsgi.cli.check.signature_trials import REQUEST_PAYER, SignatureTrials
-from usp_s3_wsgi.cli.check.trial import Change, Hints, Trial
+from usp_s3_wsgi.cli.check.rejected_signature import key_copies
+from usp_s3_wsgi.cli.check.rejected_signature.computed_texts import ComparedLine, ComputedTexts, compare_texts
+from usp_s3_wsgi.cli.check.rejected_signature.conclusions import Conclusions, Finding, Outcome
+from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning, meaning, named_region, server_time
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.rejected_signature.signature_trials import REQUEST_PAYER, SignatureTrials
+from usp_s3_wsgi.cli.check.rejected_signature.trial import Change, Hints, Trial
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import GatewayError
 from usp_s3_wsgi.observability.error_log import escape_controls

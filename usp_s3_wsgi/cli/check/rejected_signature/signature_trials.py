@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
-from usp_s3_wsgi.cli.check import key_copies
-from usp_s3_wsgi.cli.check.endpoint_host import first_label, is_address, is_amazon, region_in_host
-from usp_s3_wsgi.cli.check.key_copies import Copy
-from usp_s3_wsgi.cli.check.rejection import Meaning
-from usp_s3_wsgi.cli.check.setting_names import SettingNames
-from usp_s3_wsgi.cli.check.trial import Change, Hints, Trial
+from usp_s3_wsgi.cli.check.rejected_signature import key_copies
+from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import first_label, is_address, is_amazon, region_in_host
+from usp_s3_wsgi.cli.check.rejected_signature.key_copies import Copy
+from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.rejected_signature.trial import Change, Hints, Trial
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.s3.object_request import PLAIN_PATH
 
