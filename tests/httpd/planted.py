@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.certificates import make_certificate
-from tests.faults.server import ScriptedS3, answer, error, reset
+from tests.faults.server import Connection, Request, ScriptedS3, answer, error, reset
 from tests.httpd.conftest import BUCKET
 from tests.httpd.machine import free_port
 from tests.s3 import EmbeddedS3
+from usp_s3_wsgi.signing.signer import sign
+from usp_s3_wsgi.signing.types import Credentials, S3Request, SigningContext
 
 
 @dataclass
@@ -54,8 +57,24 @@ def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
 
 @plant("missing permission")
 def _(s3: EmbeddedS3, folder: Path) -> Iterator[Bucket]:
-    with ScriptedS3(then=error(403, "AccessDenied")) as denying:
+    def deny(connection: Connection, request: Request) -> None:
+        """Deny what is signed with these keys, as a server that checks the signature first."""
+        code = "AccessDenied" if is_signed(request, s3) else "SignatureDoesNotMatch"
+        connection.send(error(403, code))
+
+    with ScriptedS3(then=deny) as denying:
         yield Bucket(f"{denying.url}/{BUCKET}")
+
+
+def is_signed(request: Request, s3: EmbeddedS3) -> bool:
+    """Whether a request is signed with S3's keys: Signature v4 in headers."""
+    signed_at = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    path, _, query = request.target.partition("?")
+    pairs = tuple((name, value) for name, _, value in (part.partition("=") for part in query.split("&") if part))
+    unsigned = S3Request(request.method, "http", request.headers["host"], path, pairs)
+    context, credentials = SigningContext(s3.region, True), Credentials(s3.access_key, s3.secret_key)
+    expected = sign(unsigned, context, credentials, signed_at, request.headers["x-amz-content-sha256"])
+    return expected.header("Authorization") == request.headers["authorization"]
 
 
 @plant("unreadable secret")

@@ -59,7 +59,7 @@ class Named(NamedTuple):
 #: For each fault: what names it at a mount of the gateway, and in a <Proxy> section if that is something else.
 FAULTS: dict[str, tuple[Named, ...]] = {
     "wrong key": (Named("signed request", "SignatureDoesNotMatch", "secret key"),),
-    "wrong region": (Named("signed request", "the bucket is in region eu-central-1", "set S3Region eu-central-1"),),
+    "wrong region": (Named("signed request", "S3 accepts eu-central-1", "Set S3Region to eu-central-1"),),
     "slow clock": (Named("clock", " s behind S3's: signatures are not valid", "correct this server's clock"),),
     "missing permission": (Named("signed request", "accepted, but S3 denies", "s3:GetObject"),),
     "unreadable secret": (Named("files", "missing: the file cannot be read: No such", "give Apache's user access"),),
@@ -67,7 +67,7 @@ FAULTS: dict[str, tuple[Named, ...]] = {
     "expired certificate": (Named("TLS", "the certificate expired on", "renew it"),),
     "throttling": (Named("signed request", "SlowDown, twice: S3 throttles", "cache in front"),),
     "unknown access key": (Named("signed request", "S3 answered 403 SignatureDoesNotMatch", "access key"),),
-    "missing bucket": (Named("signed request", "there is no bucket nosuch at", "bucket's name"),),
+    "missing bucket": (Named("signed request", "has no bucket nosuch", "Correct the bucket"),),
     "unknown name": (Named("name", "no-such-host.invalid has no address", "DNS"),),
     "certificate for another name": (Named("TLS", "is not for localhost: it is for films.example", "write a name"),),
     "unknown authority": (
@@ -226,7 +226,7 @@ LOOKED_AT: dict[str, tuple[dict[str, Step], str, Verdict, str]] = {
         "clock", Verdict.WRONG, "s ahead of S3's: signatures are not valid",
     ),
     "no object": ({"object": error(404, "NoSuchKey")}, "signed request", Verdict.WRONG, "no object with this key"),
-    "denied": ({"object": error(403, "AccessDenied")}, "signed request", Verdict.WRONG, "may not read the object"),
+    "denied": ({"object": error(403, "AccessDenied")}, "signed request", Verdict.WRONG, "wrong, or have no permission"),
     "page": ({"object": answer(404, b"<html>")}, "signed request", Verdict.WRONG, "a page that is not S3's"),
     "failing": ({"object": error(500, "InternalError")}, "signed request", Verdict.WRONG, "twice: S3 fails"),
     "redirect": ({"object": error(307, "TemporaryRedirect")}, "signed request", Verdict.WRONG, "at another endpoint"),
@@ -302,7 +302,7 @@ def test_the_fallback_bucket_is_checked(s3: EmbeddedS3) -> None:
     primary, fallback = reports(section("/media", s3, f"SetEnv S3FallbackURL {s3.url}/nosuch/"))
     assert (primary.is_fallback, fallback.is_fallback) == (False, True)
     assert (primary.verdict, fallback.verdict) == (Verdict.LOOK, Verdict.WRONG)
-    assert "there is no bucket nosuch" in results(fallback)["signed request"][1]
+    assert "has no bucket nosuch" in results(fallback)["signed request"][1]
 
 
 def test_settings_that_are_not_valid_are_not_tried() -> None:

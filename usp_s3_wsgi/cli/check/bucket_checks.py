@@ -9,6 +9,7 @@ from typing import NamedTuple
 from usp_s3_wsgi.cli.check import certificate, network, permissions, signed_requests, through_httpd
 from usp_s3_wsgi.cli.check.certificate import Trust
 from usp_s3_wsgi.cli.check.proxy_tls import ProxyTLS
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, wrong
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests, random_key
 from usp_s3_wsgi.cli.check.signed_requests import Key, Outcome
@@ -86,7 +87,12 @@ def _check_requests(
 ) -> Iterator[Result]:
     requests, outcome = BucketRequests(settings, credentials), Outcome()
     key = Key(options.key or random_key(), not options.key)
-    yield from signed_requests.check(requests, key, options.explanations, outcome)
+    names = SettingNames(
+        settings,
+        "S3Fallback" if is_fallback else "S3",
+        "the URL of ProxyPass" if place.way == "proxy" and not is_fallback else "",
+    )
+    yield from signed_requests.check(requests, names, key, options.explanations, outcome)
     if outcome.is_accepted:
         yield permissions.check_list(requests)
         yield permissions.check_write(requests)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -78,7 +77,7 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
             case {"error": str(message)}:
                 raise CheckError(message)
             case {"configuration": list(found)}:
-                results = [Result(**{**one, "verdict": Verdict(one["verdict"])}) for one in found]
+                results = [Result.from_dict(one) for one in found]
                 if not as_json:
                     _print_configuration(results)
             case _:
@@ -89,7 +88,7 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
     if as_json:
         document = {
             "verdict": verdict,
-            "configuration": [asdict(one) for one in results],
+            "configuration": [one.to_dict() for one in results],
             "buckets": [one.to_dict() for one in reports],
         }
         click.echo(json.dumps(document, indent=2))
@@ -114,7 +113,7 @@ def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]
         yield {"error": missing}
         return
     about_configuration = [] if names else report.of_configuration(uses, findings, options.explanations)
-    yield {"configuration": [asdict(result) for result in about_configuration]}
+    yield {"configuration": [result.to_dict() for result in about_configuration]}
     for one in report.check(chosen, findings, options):
         yield one.to_dict()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from rich.padding import Padding
 from rich.table import Table
 
 from usp_s3_wsgi.cli import console
+from usp_s3_wsgi.cli.check.rejected_signature.comparison_view import ComparisonView
 from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict
 
 _STYLES = {Verdict.FINE: "green", Verdict.LOOK: "yellow", Verdict.WRONG: "bold red", Verdict.NOT_TESTED: "dim"}
@@ -24,7 +26,7 @@ def print_report(report: BucketReport) -> None:
     print_results(report.results)
 
 
-def print_results(results: Iterable[Result]) -> None:
+def print_results(results: Sequence[Result]) -> None:
     """Print results, a row each; below it what to change."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
@@ -39,6 +41,9 @@ def print_results(results: Iterable[Result]) -> None:
         for line in result.details:
             table.add_row("", "", console.text(line, "dim"))
     console.print_table(table)
+    for result in results:
+        if result.comparison:
+            console.print_table(Padding(ComparisonView(result.comparison), (0, 0, 0, 2)))
 
 
 def print_summary(reports: Sequence[BucketReport]) -> None:

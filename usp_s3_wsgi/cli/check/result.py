@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from usp_s3_wsgi.cli.check.rejected_signature.computed_texts import ComparedLine
 
 
 class Verdict(StrEnum):
@@ -23,13 +25,37 @@ _ORDER = (Verdict.WRONG, Verdict.LOOK, Verdict.FINE, Verdict.NOT_TESTED)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one check has found. ``action``: what to change. ``details``: further lines, such as what was signed."""
+    """What one check has found.
+
+    ``action``: what to change. ``details``: further lines. ``comparison``: what was signed beside what S3 has computed.
+    """
 
     check: str
     verdict: Verdict
     text: str
     action: str = ""
     details: tuple[str, ...] = ()
+    comparison: tuple[ComparedLine, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        fields = {name: getattr(self, name) for name in ("check", "verdict", "text", "action")}
+        return {
+            **fields,
+            "details": list(self.details),
+            "comparison": [line._asdict() for line in self.comparison],
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Result:
+        """Return the result of such a dict."""
+        comparison = tuple(ComparedLine(**line) for line in fields["comparison"])
+        verdict, details = Verdict(fields["verdict"]), tuple(fields["details"])
+        return cls(fields["check"], verdict, fields["text"], fields["action"], details, comparison)
+
+
+#: The fields of a report besides its results.
+_FIELDS = ("way", "place", "location", "url", "is_fallback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +79,14 @@ class BucketReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
-        return {**asdict(self), "verdict": self.verdict}
+        fields = {name: getattr(self, name) for name in _FIELDS}
+        return {**fields, "verdict": self.verdict, "results": [result.to_dict() for result in self.results]}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> BucketReport:
         """Return the report of such a dict."""
-        results = tuple(
-            Result(
-                one["check"], Verdict(one["verdict"]), one["text"], one["action"], tuple(one["details"])
-            )
-            for one in fields["results"]
-        )  # fmt: skip
-        names = ("way", "place", "location", "url", "is_fallback")
-        return cls(**{name: fields[name] for name in names}, results=results)
+        results = tuple(Result.from_dict(one) for one in fields["results"])
+        return cls(**{name: fields[name] for name in _FIELDS}, results=results)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

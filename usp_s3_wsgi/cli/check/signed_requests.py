@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from usp_s3_wsgi.cli.check import certificate
+from usp_s3_wsgi.cli.check import certificate, rejections
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, not_tested, wrong
 from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, Answer, BucketRequests
 from usp_s3_wsgi.config.bucket_url import BucketURL
@@ -26,6 +27,10 @@ _MAX_PAUSE = 2.0
 _DENIED_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "InvalidObjectState", "AccountProblem", "Forbidden"})
 
 
+#: Codes with which servers reject keys, whatever is wrong with them.
+_ABOUT_KEYS = error_codes.CREDENTIAL_CODES | {"AccessDenied", ""}
+
+
 class Key(NamedTuple):
     """The key that is requested. ``is_random``: no object has it, because the operator has named none."""
 
@@ -40,7 +45,9 @@ class Outcome:
     is_accepted = False
 
 
-def check(requests: BucketRequests, key: Key, explanations: Explanations, outcome: Outcome) -> Iterator[Result]:
+def check(
+    requests: BucketRequests, names: SettingNames, key: Key, explanations: Explanations, outcome: Outcome
+) -> Iterator[Result]:
     """Yield the results of "signed request", "clock", "HEAD" and "kept connection"; sets ``outcome``.
 
     The first request is a GET of one byte: the answer to a HEAD has no error code.
@@ -57,6 +64,8 @@ def check(requests: BucketRequests, key: Key, explanations: Explanations, outcom
         return
     outcome.answer = answer
     result, outcome.is_accepted = _judge(requests.settings, answer, key, explanations)
+    if answer.error is not None and rejections.is_rejection(answer.error):
+        result, outcome.is_accepted = _diagnosed(requests, names, answer.error, key, result)
     if result.verdict is not Verdict.FINE and answer.error and answer.error.request_id:
         result = replace(result, details=(f"request id {answer.error.request_id}", *result.details))
     yield result
@@ -80,6 +89,26 @@ def _is_transient(error: S3ErrorResponse) -> bool:
     )  # fmt: skip
 
 
+def _diagnosed(
+    requests: BucketRequests, names: SettingNames, error: S3ErrorResponse, key: Key, judged: Result
+) -> tuple[Result, bool]:
+    """Return the result of a request that S3 rejects, and whether S3 has accepted the signature.
+
+    ``judged``: the result without further requests.
+    """
+    request = requests.object_request("GET", key.name, FIRST_BYTE)
+    found = rejections.explain(requests, request, names)
+    if found.is_signature_accepted:
+        return judged, True
+    differs = any(line.is_first_difference for line in found.comparison)
+    comparison = found.comparison if differs or not found.is_found else ()
+    tried = () if found.is_found else tuple(f"tried {words}" for words in found.tried)
+    if not found.is_found and error.code not in _ABOUT_KEYS:
+        return replace(judged, details=tried), False
+    text = f"{_said(error)}: {found.cause}"
+    return replace(wrong(judged.check, text, found.what_to_change, tried), comparison=comparison), False
+
+
 def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanations) -> tuple[Result, bool]:
     """Return the result of the first request, and whether S3 has accepted the signature."""
     name, url = "signed request", settings.bucket_url
@@ -89,7 +118,7 @@ def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanati
             text = "accepted, but the server ignores Range: each part of an object is the whole object"
             return look(name, text, "ask for a server that supports Range (RFC 9110, 14)"), True
         return fine(name, "accepted"), True
-    said = f"S3 answered {error.status} {error.code or '(no code)'}"
+    said = _said(error)
     if error.is_http_on_tls_port:
         return _tls_expected(url), False
     if error.is_not_s3_document and error.status not in {404} and not _is_transient(error):
@@ -114,6 +143,10 @@ def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanati
         return _judge_denied(name, error, key, explanations)
     explained = explanations.of("USPS30305", error.code)
     return wrong(name, f"{said}: {explained.title or 'not accepted'}", explained.what_to_do), False
+
+
+def _said(error: S3ErrorResponse) -> str:
+    return f"S3 answered {error.status} {error.code or '(no code)'}"
 
 
 def _tls_expected(url: BucketURL) -> Result:
