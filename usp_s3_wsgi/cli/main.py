@@ -60,7 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     except click.Abort:
         click.echo("usp-s3: interrupted", err=True)
         return _INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # such as "usp-s3 check | head"; click exits only for a broken pipe
+    except (BrokenPipeError, SystemExit) as error:  # such as "usp-s3 check | head", for which click exits with 1
+        if isinstance(error, SystemExit) and not error.code:
+            return ExitStatus.OK  # of completion
         # Python flushes standard output at its exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE

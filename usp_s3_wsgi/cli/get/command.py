@@ -22,7 +22,7 @@ def _range_header(_context: click.Context, _parameter: click.Parameter, value: s
     return f"bytes={value.strip().removeprefix('bytes=')}"
 
 
-@click.command("get")
+@click.command("get", short_help="Download an object, from S3, through httpd, or both ways.")
 @click.argument("key")
 @click.option(
     "--from", "place", metavar="PATH", default="", help="The mount of the bucket, such as /media, or a <Proxy> URL."
