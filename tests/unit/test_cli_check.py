@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
@@ -20,11 +22,14 @@ from tests.httpd.conftest import BUCKET, MODES, section
 from tests.httpd.planted import PLANTS, configuration
 from tests.s3 import EmbeddedS3
 from usp_s3_wsgi import configtest
-from usp_s3_wsgi.cli.check import command, permissions
+from usp_s3_wsgi.cli import console
+from usp_s3_wsgi.cli.check import command, network, permissions, separate_user
 from usp_s3_wsgi.cli.check.bucket_checks import Options
 from usp_s3_wsgi.cli.check.proxy_tls import ProxyTLS
 from usp_s3_wsgi.cli.check.result import BucketReport, Verdict
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests
+from usp_s3_wsgi.cli.main import main
+from usp_s3_wsgi.cli.server import httpd_config
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest import parsed_config
 from usp_s3_wsgi.credentials import resolver
@@ -333,3 +338,135 @@ def test_a_name_that_no_bucket_has() -> None:
     options = Options(parsed_config.parse(configtest_input(bucket("http://127.0.0.1:1"))), ERRORS)
     (value,) = command.check_all(("/elsewhere",), options)
     assert value["error"].endswith("there are:\n  /media")
+
+
+# --- through httpd
+
+
+def test_through_httpd() -> None:
+    """Another server is in httpd's place, and answers as one of its directives would."""
+    for status, verdict, words in (
+        (206, Verdict.FINE, "206, as S3 itself"),
+        (404, Verdict.WRONG, "404, but S3 has the object"),
+        (401, Verdict.LOOK, "httpd's own rules deny"),
+        (302, Verdict.LOOK, "redirects"),
+        (502, Verdict.WRONG, "502, but S3 itself answers 206"),
+    ):
+        with s3_that() as server, ScriptedS3(then=answer(status, b"x")) as httpd:
+            config = f"Listen 127.0.0.1:{httpd.port}\nServerName films.example\n{bucket(server.url)}"
+            (report,) = reports(config, key="film 1.mp4")
+        found = results(report)["through httpd"]
+        assert found[0] is verdict and words in found[1], found
+        (request,) = httpd.requests
+        assert (request.method, request.target) == ("GET", "/media/film%201.mp4")
+        assert request.headers["host"] == f"films.example:{httpd.port}" and request.headers["range"] == "bytes=0-0"
+
+
+def test_through_httpd_with_tls(folder: Path) -> None:
+    certificate = make_certificate(folder, "DNS:other.example")
+    with s3_that() as server, ScriptedS3(then=answer(206, b"x"), tls=certificate) as httpd:
+        listen = f"Listen 127.0.0.1:{httpd.port} https\nServerName films.example\n"
+        (report,) = reports(listen + bucket(server.url), key="film.mp4")
+    assert results(report)["through httpd"] == (
+        Verdict.FINE,
+        f"https://films.example:{httpd.port}/media: 206, as S3 itself",
+    )
+    assert httpd.server_names == ["films.example"]
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(206, Verdict.FINE), (404, Verdict.LOOK), (403, Verdict.LOOK), (500, Verdict.WRONG), (0, Verdict.NOT_TESTED)],
+)
+def test_a_path_whose_bucket_a_map_names(status: int, verdict: Verdict) -> None:
+    step = answer(status, b"x") if status else close
+    config = "SetEnvIf Host x S3BucketURL=http://x/y/\nWSGIScriptAlias /many ${USP_S3_WSGI}\n"
+    with ScriptedS3(then=step) as httpd:
+        (report,) = reports(f"Listen 127.0.0.1:{httpd.port}\n{config}", paths=("/many/a/1.ts", "/other/1.ts"))
+    assert results(report)["through httpd"][0] is verdict
+    assert {request.target for request in httpd.requests} == {"/many/a/1.ts"}
+
+
+def test_a_server_that_listens_nowhere() -> None:
+    with s3_that() as server:
+        (report,) = reports(bucket(server.url))
+    assert results(report)["through httpd"][0] is Verdict.NOT_TESTED
+
+
+# --- the command, without another process
+
+
+RunCheck = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run_check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunCheck:
+    def run(config: str, *arguments: str) -> tuple[int, str, str]:
+        parsed = parsed_config.parse(configtest_input(config))
+        monkeypatch.setattr(httpd_config, "read", lambda httpd: parsed)
+        monkeypatch.setattr(separate_user, "run", lambda configuration, function: function())
+        console.output.cache_clear()
+        status = main(["check", *arguments])
+        console.output.cache_clear()
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_the_table(run_check: RunCheck, s3: EmbeddedS3) -> None:
+    wrong = section("/wrong", s3).replace(s3.secret_key, "wrong")
+    fallback = f"SetEnv S3FallbackURL {s3.url}/nosuch/"
+    unused = "<Location /unused>\nSetEnv S3Region r\n</Location>\n"
+    status, out, err = run_check(section("/media", s3, fallback) + wrong + unused)
+    assert (status, err) == (1, "")
+    assert f"/media -> {s3.url}/{BUCKET}/\n  gateway, " in out and "/media, fallback bucket -> " in out
+    assert "configuration\n  settings  look" in out
+    assert "  signed request  WRONG  S3 answered 403" in out and "-> " in out
+    assert out.endswith("3 buckets: 1 look, 2 wrong\n")
+
+
+def test_the_comparison_of_what_was_signed(run_check: RunCheck) -> None:
+    texts = (
+        "<CanonicalRequest>GET\n/private/other\n\nhost:else\n\nhost\nx</CanonicalRequest><StringToSign>x</StringToSign>"
+    )
+    document = f"<Error><Code>SignatureDoesNotMatch</Code>{texts}</Error>".encode()
+    with ScriptedS3(then=answer(403, document)) as server:
+        status, out, _ = run_check(bucket(server.url))
+        _, as_json, _ = run_check(bucket(server.url), "--json")
+    assert status == 1 and "- this server has signed    + S3 says that it has computed" in out
+    assert "^ the first difference" in out and max(map(len, out.splitlines())) <= 80
+    (found,) = [one for one in json.loads(as_json)["buckets"][0]["results"] if one["check"] == "signed request"]
+    assert any(line["is_first_difference"] for line in found["comparison"])
+
+
+def test_nothing_to_check(run_check: RunCheck) -> None:
+    assert run_check("") == (2, "", "usp-s3: no bucket is configured\n")
+    status, _, err = run_check(bucket("http://127.0.0.1:1"), "--bucket", "/x")
+    assert (status, err) == (2, "usp-s3: no such bucket is configured; there are:\n  /media\n")
+
+
+def test_an_internal_error_of_one_bucket_hides_no_other(monkeypatch: pytest.MonkeyPatch, run_check: RunCheck) -> None:
+    def fail(url: object, timeout: float) -> list[object]:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(network, "check", fail)
+    status, out, err = run_check(bucket("http://127.0.0.1:1"))
+    assert (
+        status == 2
+        and "RuntimeError in fail" in out
+        and out.endswith("1 bucket: 1 look\n")
+        and "a secret" not in out + err
+    )
+
+
+def test_the_values_of_a_separate_process() -> None:
+    configuration = parsed_config.parse(configtest_input(""))
+    configuration.uid, configuration.gid = os.getuid(), os.getgid()
+    assert list(separate_user.run(configuration, lambda: iter([{"a": 1}, "b"]))) == [{"a": 1}, "b"]
+
+    def fails() -> Iterator[str]:
+        yield "first"
+        raise RuntimeError("a secret")
+
+    with pytest.raises(separate_user.SeparateProcessError):
+        list(separate_user.run(configuration, fails))

@@ -96,7 +96,10 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
         from usp_s3_wsgi.cli.check import output
 
         output.print_summary(reports)
-    return ExitStatus.FAILED if verdict is Verdict.WRONG else ExitStatus.OK
+    if verdict is Verdict.WRONG:
+        return ExitStatus.FAILED
+    is_checked = all(one.check != report.INTERNAL_ERROR for bucket in reports for one in bucket.results)
+    return ExitStatus.OK if is_checked else ExitStatus.USAGE
 
 
 def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from usp_s3_wsgi.cli.check import bucket_checks, signed_requests, through_httpd
 from usp_s3_wsgi.cli.check.bucket_checks import Options
-from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, fine, not_tested
+from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, fine, look, not_tested
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import BucketUse
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
@@ -18,6 +18,8 @@ from usp_s3_wsgi.status.explanations import Explanations
 
 #: Buckets that are checked at the same time.
 _THREADS = 8
+#: The name of a check that has failed itself.
+INTERNAL_ERROR = "internal error"
 _FILE_CODES = frozenset({
     FindingCode.FILE_NOT_READABLE, FindingCode.FILE_WITHOUT_CERTIFICATE, FindingCode.FILE_WITHOUT_KEY,
 })  # fmt: skip
@@ -60,7 +62,7 @@ def _check_bucket(use: BucketUse, settings: Settings, options: Options, is_fallb
     try:
         results.extend(bucket_checks.check(use.place, settings, options, is_fallback))
     except Exception as error:  # one bucket's fault must not hide the others' results
-        results.append(not_tested("internal error", describe_internal_error(error)))
+        results.append(look(INTERNAL_ERROR, describe_internal_error(error), "report it: this bucket is not checked"))
     return tuple(results)
 
 
