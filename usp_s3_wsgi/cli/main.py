@@ -10,6 +10,7 @@ from importlib import import_module
 import click
 
 import usp_s3_wsgi
+from usp_s3_wsgi.cli import console
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError
 
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         status = usp_s3.main(arguments, prog_name="usp-s3", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:  # of the command line, or of a command that has failed
-        error.show()
+        console.print_error(error)
         return error.exit_code
     except click.Abort:
         click.echo("usp-s3: interrupted", err=True)
