@@ -61,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     except click.Abort:
         click.echo("usp-s3: interrupted", err=True)
         return _INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # such as "usp-s3 check | head"; click exits only for a broken pipe
+    except (BrokenPipeError, SystemExit) as end:  # such as "usp-s3 check | head": click exits
+        if isinstance(end, SystemExit) and not end.code:  # it also exits after it has printed words for completion
+            return ExitStatus.OK
         # Python flushes standard output at its exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
