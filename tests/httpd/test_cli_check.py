@@ -121,6 +121,7 @@ def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
   ServerName films.example
   ProxyPass /films {s3.url}/{BUCKET}
   {proxy_section(f"{s3.url}/{BUCKET}/", s3)}
+  {section('"/with space"', s3)}
   RewriteEngine On
   RewriteMap buckets "txt:{folder}/buckets.txt"
   RewriteCond ${{buckets:$1}} ^([^|]+)\\|([^|]+)\\|([^|]+)$
@@ -148,6 +149,7 @@ def test_each_bucket_is_requested_through_httpd(httpd: Httpd) -> None:
         if one["check"] == "through httpd"
     }
     assert through["/media"]["verdict"] == "fine" and "206, as S3 itself" in through["/media"]["text"]
+    assert through["/with space"]["verdict"] == "fine", through["/with space"]
     proxied = next(one for place, one in through.items() if place.startswith("http"))
     assert proxied["verdict"] == "fine" and f"http://films.example:{httpd.port}/films: 206" in proxied["text"]
     assert checked.status == 0
@@ -200,7 +202,7 @@ def test_the_table_fits_into_80_columns_without_colors(httpd: Httpd) -> None:
         lines = checked.output.splitlines()
         assert max(map(len, lines)) <= 80 and all(line == line.rstrip() for line in lines)
         assert "\x1b" not in checked.output and "signed request   fine" in checked.output
-    assert lines[-1].startswith("5 buckets: ")
+    assert lines[-1].startswith("6 buckets: ")
 
 
 def test_a_terminal_gets_colors(httpd: Httpd) -> None:

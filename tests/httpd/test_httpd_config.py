@@ -75,7 +75,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_settings_of_each_bucket(command: HttpdCommand) -> None:
-    films, tv, other = (buckets.find(command, name) for name in ("/films", "https://s3.example/tv/", "/with space"))
+    configuration = httpd_config.read(command)
+    names = ("/films", "https://s3.example/tv/", "/with space")
+    films, tv, other = (buckets.find(configuration, name) for name in names)
     assert {one.settings.region for one in (films, tv, other)} == {"eu-west-3"}
     assert {one.settings.secret_key for one in (films, tv, other)} == {SECRET_KEY}
     assert [one.settings.bucket_url.bucket for one in (films, tv, other)] == ["films", "tv", "other"]
@@ -85,9 +87,10 @@ def test_the_settings_of_each_bucket(command: HttpdCommand) -> None:
 
 
 def test_a_path_below_a_mount_selects_its_bucket(command: HttpdCommand) -> None:
-    assert buckets.find(command, "/tv/1.ts").settings.bucket_url.bucket == "tv"
+    configuration = httpd_config.read(command)
+    assert buckets.find(configuration, "/tv/1.ts").settings.bucket_url.bucket == "tv"
     with pytest.raises(click.ClickException, match=r"no bucket is configured at /filmsx.*\n  /films\n  /with space\n"):
-        buckets.find(command, "/filmsx")
+        buckets.find(configuration, "/filmsx")
 
 
 def test_both_ways_to_read_it_have_the_same_directives(httpd: Httpd, command: HttpdCommand) -> None:

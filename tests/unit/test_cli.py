@@ -257,3 +257,9 @@ def test_convert_a_missing_or_broken_file(tmp_path: Path, capsys: pytest.Capture
     file.write_text("<Proxy x>\n  S3SecretKey geheim\n")
     assert main(["convert", str(file)]) == 1
     assert capsys.readouterr().err == "usp-s3: line 1: this section is not closed\n"
+
+
+def test_completion_ends_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("_USP_S3_COMPLETE", "zsh_source")
+    assert main([]) == 0
+    assert "compdef _usp_s3_completion usp-s3" in capsys.readouterr().out

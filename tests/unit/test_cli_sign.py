@@ -297,7 +297,7 @@ WRONG = [
     ((*V4, "https://user:pass@s3.example/b/a"), "without user"),
     ((*V4, "https://bücket.example/b/a"), "host name in ASCII"),
     ((*V4, "https://s3.example:x/b/a"), "must be a URL"),
-    ((*V4, "https://s3.example/b/100%.mp4"), "a percent sign in a key is written %25"),
+    ((*V4, "https://s3.example/b/100%.mp4"), "a percent sign is written %25"),
     ((*V4, "https://s3.example/b/../a"), "dot segment"),
     ((*V4, "https://s3.example/b/%2e%2e/a"), "dot segment"),
     ((*V4, "https://s3.example/b/a%00"), "NUL"),
@@ -427,11 +427,11 @@ def presigned(*arguments: str) -> str:
         ("/media", "/media//a", "https://s3.example:9000/films/2026//a"),
         ("/media", "a?versionId=1", "https://s3.example:9000/films/2026/a?versionId=1"),
         ("/media", "https://s3.example:9000/films/2027/é", "https://s3.example:9000/films/2027/%C3%A9"),
-        ("/media/a.mp4", "a.mp4", "https://s3.example:9000/films/2026/a.mp4"),
+        ("/media/film", "a.mp4", "https://s3.example:9000/films/2026/film/a.mp4"),
         ("/old films", "/old%20films/x", "https://old.s3.amazonaws.com/x"),
         ("/tv", "/tv/1.ts", "https://s3.example/tv/deep//1.ts"),  # as mod_proxy sends it
-        ("/tv", "1.ts", "https://s3.example/tv/deep/1.ts"),
-        ("https://s3.example/tv/", "1.ts", "https://s3.example/tv/deep/1.ts"),
+        ("/tv", "1.ts", "https://s3.example/tv/deep//1.ts"),
+        ("https://s3.example/tv/", "1.ts", "https://s3.example/tv/1.ts"),
     ],
 )
 def test_a_key_or_a_path_of_a_section(section: str, url: str, expected: str) -> None:
@@ -471,13 +471,15 @@ def test_the_defaults_are_those_of_the_section() -> None:
         (("--from", "/old films", "--signature", "v4", "a"), 2, "S3Region is not set"),
         (("--from", "/host", *V2, "a"), 2, "add --virtual-host-bucket"),
         (("--from", "/file", "a"), 1, "S3SecretKeyFile: the file cannot be read"),
-        (("--from", "/any/", "/any/a/x"), 2, "write a key"),
+        (("--from", "/any/", "/any/a/x"), 2, "write --from https://s3.example/any/, and the KEY below it"),
     ],
 )
 def test_wrong_input_with_a_section(arguments: tuple[str, ...], status: int, message: str) -> None:
     found = sign(*arguments)
     assert (found.status, found.out) == (status, "")
     assert message in found.err
+    # The usage is only shown for a wrong command line.
+    assert found.err.startswith("usp-s3: " if status == 1 else "Usage: usp-s3 sign ")
 
 
 @pytest.mark.usefixtures("httpd")

@@ -23,7 +23,7 @@ WSGIScriptAlias /media /share/usp_s3.wsgi
 def found(text: str) -> OwnURL:
     """Where /media of a configuration is served; MOUNT stands for the lines of its bucket."""
     configuration = parsed_config.parse(configtest_input(text.replace("MOUNT", MOUNT)))
-    return own_url(configuration, buckets.find_in(configuration, "/media").place)
+    return own_url(configuration, buckets.find(configuration, "/media").place)
 
 
 def in_host(addresses: str, lines: str = "ServerName media.example") -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+import click
+
 from usp_s3_wsgi.observability.error_log import escape_controls
 
 if TYPE_CHECKING:
@@ -36,6 +38,14 @@ def text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(escape_controls(words), style)
+
+
+def print_error(error: click.ClickException) -> None:
+    """Print to standard error why a command has failed; for a wrong command line with the usage, as click does it."""
+    if isinstance(error, click.UsageError):
+        error.show()
+    else:
+        click.echo(f"usp-s3: {error.format_message()}", err=True)
 
 
 def print_table(table: RenderableType) -> None:

@@ -10,6 +10,7 @@ from importlib import import_module
 import click
 
 import usp_s3_wsgi
+from usp_s3_wsgi.cli import console
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.configtest.apache_syntax import ApacheConfigError
 
@@ -55,14 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
         status = usp_s3.main(arguments, prog_name="usp-s3", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:  # of the command line, or of a command that has failed
-        error.show()
+        console.print_error(error)
         return error.exit_code
     except click.Abort:
         click.echo("usp-s3: interrupted", err=True)
         return _INTERRUPTED
-    except (BrokenPipeError, SystemExit) as error:  # such as "usp-s3 check | head", for which click exits with 1
-        if isinstance(error, SystemExit) and not error.code:
-            return ExitStatus.OK  # of completion
+    except (BrokenPipeError, SystemExit) as end:  # such as "usp-s3 check | head": click exits
+        if isinstance(end, SystemExit) and not end.code:  # it also exits after it has printed words for completion
+            return ExitStatus.OK
         # Python flushes standard output at its exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE

@@ -26,10 +26,6 @@ class CheckError(click.ClickException):
 
     exit_code = ExitStatus.USAGE
 
-    def show(self, file: Any = None) -> None:
-        """Print the message to standard error."""
-        click.echo(f"usp-s3: {self.message}", err=True)
-
 
 @click.command("check", short_help="Say what is wrong with each bucket, and what to change.")
 @httpd_config.options

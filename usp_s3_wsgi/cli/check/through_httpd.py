@@ -10,6 +10,7 @@ import click
 
 from usp_s3_wsgi.cli.check.result import Result, fine, look, not_tested, wrong
 from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, Answer
+from usp_s3_wsgi.cli.server import objects
 from usp_s3_wsgi.cli.server.own_url import OwnURL, own_url
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import Place
@@ -26,7 +27,7 @@ def check(configuration: Configuration, place: Place, settings: Settings, key: s
     """Yield the result for a key that S3 itself has answered with ``direct``; nothing if the path is not known."""
     if place.path is None:
         return
-    path = f"{place.path.rstrip('/')}/{percent_encode(key.encode())}"
+    path = objects.below(place.path.encode("latin-1"), percent_encode(key.encode()))
     try:
         server = own_url(configuration, place)
         status = _status(server, path, settings.proxy_set.timeout)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import click
 
+from usp_s3_wsgi.cli import console
 from usp_s3_wsgi.cli.config import answers as checks
 from usp_s3_wsgi.cli.config import key_file
 from usp_s3_wsgi.cli.config.answers import Answers, Way
@@ -428,4 +429,4 @@ def _offer_check(answers: Answers, target: Path | None) -> None:
         try:
             check.command.main(["--bucket", answers.path], prog_name="usp-s3 check", standalone_mode=False)
         except click.ClickException as error:
-            error.show()
+            console.print_error(error)

@@ -71,8 +71,9 @@ def command(
     Straight from S3 as the gateway does it: signed, retried, resumed, checked. Or through Apache, or both ways to
     compare: is the object there, are the bytes right, which of the two is slow, where does it break off?
 
-    KEY is what follows the mount in the clients' URLs, percent-encoded as there (%25 for %, %3F for ?). A KEY that
-    begins with a slash is the whole path, and needs no --from.
+    KEY is what follows the mount in the clients' URLs. A KEY that begins with a slash is the whole path, and needs no
+    --from. Spaces and other characters may be written as they are, or percent-encoded: only a percent sign (%25), a
+    question mark (%3F) and # (%23) in a key must be encoded.
 
     The bytes are in FILE.part until they are complete, so FILE is never a truncated one. FILE is the last part of KEY
     if there is no -o; --compare without -o keeps no file.

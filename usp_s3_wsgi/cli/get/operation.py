@@ -10,16 +10,15 @@ import click
 
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.cli.get import apache_source, progress, report
-from usp_s3_wsgi.cli.get import target as targets
 from usp_s3_wsgi.cli.get.apache_source import ApacheSource
 from usp_s3_wsgi.cli.get.download import Download, DownloadError, Source, run
 from usp_s3_wsgi.cli.get.files import Compared, Discarded, PartFile, Stream, Temporary, is_stream
 from usp_s3_wsgi.cli.get.options import STDOUT, Options
 from usp_s3_wsgi.cli.get.report import Result
 from usp_s3_wsgi.cli.get.s3_source import S3Source
-from usp_s3_wsgi.cli.get.target import Target
-from usp_s3_wsgi.cli.server import httpd_config
+from usp_s3_wsgi.cli.server import httpd_config, objects
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.objects import ServedObject
 from usp_s3_wsgi.cli.server.own_url import own_url
 from usp_s3_wsgi.configtest.parsed_config import Configuration
 
@@ -28,11 +27,11 @@ def get(httpd: HttpdCommand, key: str, place: str, options: Options) -> int:
     """Download the object and return the exit status. Raises: click.ClickException, OSError."""
     _check(options)
     configuration = httpd_config.read(httpd)
-    target = targets.find(configuration, key, place)
-    sources: list[Source] = [S3Source(target, not options.no_checksums)] if options.from_s3 else []
+    served = objects.find(configuration, key, place)
+    sources: list[Source] = [S3Source(served, not options.no_checksums)] if options.from_s3 else []
     if options.from_apache:
-        sources.append(_apache(configuration, target, options))
-    result = _compare(key, sources, target, options) if options.compare else _get(key, sources[0], target, options)
+        sources.append(_apache(configuration, served, options))
+    result = _compare(key, sources, served, options) if options.compare else _get(key, sources[0], served, options)
     report.show_failures(result)
     first = result.runs[0][0]
     if result.stored is not None and first.failure is not None and first.length:
@@ -55,13 +54,13 @@ def _check(options: Options) -> None:
         raise click.UsageError("--ca-file and --insecure are about Apache's certificate; S3CAFile is about S3's")
 
 
-def _apache(configuration: Configuration, target: Target, options: Options) -> ApacheSource:
+def _apache(configuration: Configuration, served: ServedObject, options: Options) -> ApacheSource:
     own, request_target = apache_source.parse_url(options.url) if options.url else (None, "")
-    request_target = request_target or target.own_target or ""
+    request_target = request_target or served.own_target or ""
     if not request_target:
         raise click.UsageError("the path of this object on this server is not known here: name its URL with --url")
     return ApacheSource(
-        own or own_url(configuration, target.used.place),
+        own or own_url(configuration, served.used.place),
         request_target,
         timeout=options.timeout,
         ca_file=options.ca_file,
@@ -69,17 +68,17 @@ def _apache(configuration: Configuration, target: Target, options: Options) -> A
     )
 
 
-def _file(target: Target, options: Options) -> PartFile:
+def _file(served: ServedObject, options: Options) -> PartFile:
     path = Path(options.output or ".")
     if path.is_dir():
-        if not target.file_name:
+        if not served.file_name:
             raise click.UsageError("the key ends with a slash: name the file with -o")
-        path /= target.file_name
-    url = S3Source(target, False).url
+        path /= served.file_name
+    url = S3Source(served, False).url
     return PartFile(path, url, options.range_header, force=options.force, must_continue=options.must_continue)
 
 
-def _get(key: str, source: Source, target: Target, options: Options) -> Result:
+def _get(key: str, source: Source, served: ServedObject, options: Options) -> Result:
     """Download one way."""
     is_device = bool(options.output) and is_stream(Path(options.output))
     destination: PartFile | Stream
@@ -88,17 +87,17 @@ def _get(key: str, source: Source, target: Target, options: Options) -> Result:
             raise click.UsageError("--continue needs a file")
         destination = Stream(None if options.output == STDOUT else Path(options.output))
     else:
-        destination = _file(target, options)
+        destination = _file(served, options)
     first = _store(source, destination, options)
     runs = [first]
     _repeat([source], [runs], options)
     return Result(key, [runs], stored=destination if isinstance(destination, PartFile) else None)
 
 
-def _compare(key: str, sources: list[Source], target: Target, options: Options) -> Result:
+def _compare(key: str, sources: list[Source], served: ServedObject, options: Options) -> Result:
     """Download both ways, and compare."""
     keeps_file = bool(options.output) and not is_stream(Path(options.output))
-    destination = _file(target, options) if keeps_file else Temporary()
+    destination = _file(served, options) if keeps_file else Temporary()
     first = _store(sources[0], destination, options)
     bar = progress.make(options.quiet)
     is_equal = difference = None

@@ -22,7 +22,7 @@ from usp_s3_wsgi.cli.get.download import (
     from_gateway_error,
     lookup_seconds,
 )
-from usp_s3_wsgi.cli.get.target import Target
+from usp_s3_wsgi.cli.server.objects import ServedObject
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import BodyTruncated, GatewayError, describe_internal_error
 from usp_s3_wsgi.gateway.client_connection import ClientConnection
@@ -51,21 +51,21 @@ class S3Source:
 
     name = "S3"
 
-    def __init__(self, target: Target, with_checksums: bool) -> None:
+    def __init__(self, served: ServedObject, with_checksums: bool) -> None:
         """``with_checksums``: ask for those that S3 has."""
-        self._target, self._with_checksums = target, with_checksums
-        self._settings = target.used.settings
+        self._served, self._with_checksums = served, with_checksums
+        self._settings = served.used.settings
         self.exchange = Exchange()
 
     @property
     def url(self) -> str:
         """The URL without a signature."""
-        request = self._target.request(self._settings)
+        request = self._served.request(self._settings)
         return f"{request.scheme}://{request.host}{request.path}"
 
     def open(self, wanted: Wanted) -> S3Body:
         """Request the object. Raises: DownloadError."""
-        self.exchange, self._settings = Exchange(), self._target.used.settings
+        self.exchange, self._settings = Exchange(), self._served.used.settings
         try:
             return self._open_without_rejected_header(wanted)
         except _Failed as failed:
@@ -101,7 +101,7 @@ class S3Source:
         log = _Log()
         fetcher = Fetcher(self._settings, log, record := _Record(self._settings, self.exchange))
         try:
-            request = self._target.request(self._settings, headers)
+            request = self._served.request(self._settings, headers)
             response = fetcher.fetch(request)
             if byte_range.must_refetch_whole(response.status, response.headers, wanted.range_header, None):
                 response.drain_or_close()

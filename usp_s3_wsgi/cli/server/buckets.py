@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import click
 
-from usp_s3_wsgi.cli.server import httpd_config
-from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest import check
 from usp_s3_wsgi.configtest.bucket_use import BucketUse, Place
@@ -25,19 +23,14 @@ class UsedBucket(NamedTuple):
     settings: Settings
 
 
-def find(httpd: HttpdCommand, name: str) -> UsedBucket:
+def find(configuration: Configuration, name: str) -> UsedBucket:
     """Return the bucket that is used at a path of this server, or by the ``<Proxy>`` section of a URL.
 
-    Raises: click.ClickException: the configuration cannot be read, there is no such bucket, or its settings are not
+    ``name``: as the command line has it. Raises: click.ClickException: there is no such bucket, or its settings are not
     valid.
     """
-    return find_in(httpd_config.read(httpd), name)
-
-
-def find_in(configuration: Configuration, name: str) -> UsedBucket:
-    """Return the same of a configuration that was read. Raises: click.ClickException."""
     uses = check(configuration).buckets
-    use = select(uses, name)
+    use = select(uses, name.encode("utf-8", "surrogateescape").decode("latin-1"))  # as the configuration is read
     if use is None:
         places = sorted({without_secrets(use.place.name) for use in uses})
         known = "\n  ".join(places[:_MAX_SHOWN]) or "(none)"

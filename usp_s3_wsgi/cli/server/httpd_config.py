@@ -39,10 +39,6 @@ class HttpdConfigError(click.ClickException):
 
     exit_code = 2
 
-    def show(self, file: Any = None) -> None:
-        """Print the message to standard error."""
-        click.echo(f"usp-s3: {self.message}", err=True)
-
 
 class HttpdCommand(NamedTuple):
     """How httpd reads its configuration.

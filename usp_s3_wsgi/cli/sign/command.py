@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import click
 
 from usp_s3_wsgi.cli import console
-from usp_s3_wsgi.cli.server import buckets, httpd_config
+from usp_s3_wsgi.cli.server import httpd_config
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
 from usp_s3_wsgi.cli.sign import keys, output, steps, target
 from usp_s3_wsgi.cli.sign.keys import FoundKeys, KeyOptions
@@ -131,9 +131,9 @@ def command(
 ) -> None:
     """Print a signed request for an object in a private bucket.
 
-    URL is that of the object at S3. With --from it may also be a key, or a path of this server. It may contain spaces
-    and other characters as they are, or percent-encoded: only a percent sign (%25), a question mark (%3F) and # (%23)
-    in a key must be encoded.
+    URL is that of the object at S3. With --from it may also be a KEY: what follows the mount in the clients' URLs. A
+    KEY that begins with a slash is the whole path. Spaces and other characters may be written as they are, or
+    percent-encoded: only a percent sign (%25), a question mark (%3F) and # (%23) in a key must be encoded.
 
     Keys, in this order: --from, the options that name keys, the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
     AWS_SESSION_TOKEN. The region is --region, that of --from, or AWS_REGION or AWS_DEFAULT_REGION. No option takes a
@@ -162,8 +162,8 @@ def command(
     if section:
         if any(key_options):
             raise click.UsageError("--from has the keys: remove it, or the options that name keys")
-        used = buckets.find(httpd, section)
-        goal, settings = target.in_bucket(url, used), used.settings
+        goal, used = target.in_bucket(httpd_config.read(httpd), url, section)
+        settings = used.settings
         context = _context_of_section(options, settings, goal)
         found = keys.of_settings(settings, used.place.name)
         if settings.requester_pays:

@@ -8,13 +8,11 @@ from urllib.parse import unquote_to_bytes
 
 import click
 
+from usp_s3_wsgi.cli.server import buckets, objects
 from usp_s3_wsgi.cli.server.buckets import UsedBucket
 from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.config.bucket_url import BucketURL
-from usp_s3_wsgi.configtest.bucket_use import Place
-from usp_s3_wsgi.configtest.proxy_directives import ProxyDirectives
-from usp_s3_wsgi.errors import BadRequestTarget
-from usp_s3_wsgi.s3.object_request import decode_path
+from usp_s3_wsgi.configtest.parsed_config import Configuration
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
 from usp_s3_wsgi.signing.types import Pairs
 
@@ -42,12 +40,12 @@ class Target(NamedTuple):
 
 def from_url(text: str) -> Target:
     """Return the target of a URL of S3. Raises: click.UsageError."""
-    _check_fragment(text)
+    objects.reject_fragment(text)
     match = _URL.fullmatch(text)
     if match is None:
         raise click.UsageError("the URL must begin with https:// or http://; a key or a path needs --from")
     scheme, authority, path, query = match.groups()
-    encoded = encode_path(path or "/")
+    encoded = objects.encode_path(path or "/")
     try:
         url = bucket_url.parse(f"{scheme.lower()}://{authority}{encoded}")
     except ValueError as error:
@@ -55,66 +53,23 @@ def from_url(text: str) -> Target:
     return Target(url, encoded, parameters(query or ""))
 
 
-def in_bucket(text: str, used: UsedBucket) -> Target:
-    """Return the target of a key, of a path on this server, or of a URL of S3, in a bucket of the configuration.
+def in_bucket(configuration: Configuration, text: str, section: str) -> tuple[Target, UsedBucket]:
+    """Return the target of a KEY, or of a URL of S3, in a bucket of the configuration, and the bucket.
 
-    Raises: click.UsageError.
+    Raises: click.ClickException.
     """
-    place, url = used.place, used.settings.bucket_url
     if _IS_URL.match(text):
+        used = buckets.find(configuration, section)
+        url = used.settings.bucket_url
         target = from_url(text)
         found = target.bucket_url
         if (found.scheme, found.host, found.port) != (url.scheme, url.host, url.port):
             # The keys of the section are not for other hosts.
             raise click.UsageError(f"the URL is not at the host of this bucket, {url.scheme}://{url.authority}")
-        return target._replace(bucket_url=url)
-    _check_fragment(text)
-    path, _, query = text.partition("?")
-    proxied = _URL.fullmatch(place.url)
-    # httpd's configuration is Latin-1 here; what mod_proxy sends instead of the mount's path is not normalised.
-    base = percent_encode(unquote_to_bytes(proxied[3].encode("latin-1"))) if proxied else url.prefix
-    if not path.startswith("/"):
-        encoded = f"{base.rstrip('/')}/{encode_path(path)}"
-        is_empty = not path
-    elif place.path is None or (proxied and not _is_mapped_by_prefix(place)):
-        raise click.UsageError("it is not known here which key a path of this server leads to: write a key")
-    else:
-        below = _below(encode_path(path), place.path, is_exact=proxied is not None)
-        encoded, is_empty = f"{base}{below}", not below.strip("/")
-    if is_empty:
-        raise click.UsageError("there is no key: that is the bucket itself")
-    return Target(url, encoded, parameters(query))
-
-
-def _is_mapped_by_prefix(place: Place) -> bool:
-    """Whether a ProxyPass maps the paths to URLs, and no pattern, whose matches only httpd knows."""
-    return any(
-        one.kind == "proxypass"
-        and one.is_literal
-        and (place.path or "").startswith(one.path or "/")
-        and place.url.startswith(one.canonical)
-        for server in place.server.merge_order
-        for one in ProxyDirectives(server).all
-    )
-
-
-def _below(path: str, mount: str, is_exact: bool) -> str:
-    """Return what follows the path of a mount; ``is_exact``: as mod_proxy does it, with a slash between if there is."""
-    above = percent_encode(mount.encode("latin-1", "replace"))
-    top = above.rstrip("/")
-    if not f"{path}/".startswith(f"{top}/"):
-        raise click.UsageError(f"this path is not below {mount}: write a key without the slash at its begin, or a path")
-    return path[len(above) :] if is_exact else path[len(top) + 1 :]
-
-
-def encode_path(path: str) -> str:
-    """Return a path percent-encoded once, however much of it is percent-encoded already. Raises: click.UsageError."""
-    data = path.encode("utf-8", "surrogateescape")  # the bytes of the command line
-    try:
-        return percent_encode(decode_path(data.decode("latin-1")))
-    except BadRequestTarget as error:
-        hint = "; a percent sign in a key is written %25" if "percent" in str(error) else ""
-        raise click.UsageError(f"this path cannot be signed: {error}{hint}") from None
+        return target._replace(bucket_url=url), used
+    served = objects.find(configuration, text, section)
+    settings = served.used.settings
+    return Target(settings.bucket_url, served.request(settings).path, parameters(served.query)), served.used
 
 
 def parameters(query: str) -> Pairs:
@@ -129,8 +84,3 @@ def parameters(query: str) -> Pairs:
 
 def _component(text: str) -> str:
     return percent_encode(unquote_to_bytes(text.replace("+", " ").encode("utf-8", "surrogateescape")), safe="")
-
-
-def _check_fragment(text: str) -> None:
-    if "#" in text:
-        raise click.UsageError("a # begins a part of a URL that is not sent: in a key it is written %23")

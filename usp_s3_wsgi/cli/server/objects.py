@@ -1,4 +1,8 @@
-"""From KEY and ``--from`` to what is requested: the path that S3 gets, and the path of this server's own URL."""
+"""Which object a KEY and ``--from`` name: the path of S3's URL, and the path of this server's own URL.
+
+A KEY is written as in a client's URL (docs/url-to-key.md), but characters that no URL can have may be written as they
+are.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,16 @@ from usp_s3_wsgi.configtest.bucket_use import Place
 from usp_s3_wsgi.configtest.parsed_config import Configuration
 from usp_s3_wsgi.configtest.proxy_directives import ProxyDirectives
 from usp_s3_wsgi.configtest.urls import is_path_below
-from usp_s3_wsgi.errors import BadRequestTarget, GatewayError
+from usp_s3_wsgi.errors import BadRequestTarget, GatewayError, ObjectNotFound
 from usp_s3_wsgi.s3 import object_request
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
 from usp_s3_wsgi.signing.types import Pairs, S3Request
 
-#: What a URL's path cannot hold, but a shell's argument can: it is encoded as a browser does.
-_NOT_IN_A_PATH = re.compile(rb"[^!-~]|[\"<>\\^`{|}]")
+#: What no URL can have, but a shell's argument can: it is encoded as a browser does.
+_NOT_IN_A_URL = re.compile(rb"[^!-~]|[\"<>\\^`{|}]")
 
 
-class Target(NamedTuple):
+class ServedObject(NamedTuple):
     """An object: ``key`` in S3's bucket and ``own_path`` of this server's URL, None if that is not known.
 
     ``used``: the bucket with its settings and place. ``key`` and ``own_path`` are percent-encoded. ``s3_path``: the
@@ -58,45 +62,76 @@ class Target(NamedTuple):
         return os.fsdecode(unquote_to_bytes((self.s3_path or self.key).rpartition("/")[2]))
 
 
-def find(configuration: Configuration, key: str, name: str) -> Target:
+def find(configuration: Configuration, key: str, name: str) -> ServedObject:
     """Return the object that a command line names; ``name``: of ``--from``, empty if KEY is a whole path.
 
     Raises: click.ClickException.
     """
-    path, _, query = key.partition("?")
-    encoded = _NOT_IN_A_PATH.sub(lambda match: percent_encode(match[0]).encode(), os.fsencode(path)).decode("ascii")
-    is_whole = encoded.startswith("/")
+    path, _, query = as_in_url(key).partition("?")
+    is_whole = path.startswith("/")
     if not is_whole and not name:
         raise click.UsageError(
             "--from says which bucket is meant, such as --from /media; or write a whole path: /media/KEY"
         )
+    written = key.partition("?")[0]
     try:
-        decoded = object_request.decode_path(encoded)
         if name and not name.startswith("/"):
-            return _below_url(buckets.find_in(configuration, name), name, encoded, query, is_whole)
-        mount = os.fsencode(name).rstrip(b"/")
-        if is_whole and name and not is_path_below(decoded.decode("latin-1"), mount.decode("latin-1")):
-            raise click.UsageError(
-                f"{key} is not below {name}. A KEY that begins with a slash is a whole path: write {path.lstrip('/')},"
-                f" or {name.rstrip('/')}/{path} for a key that begins with a slash"
-            )
-        own_path = encoded if is_whole else f"{percent_encode(mount)}/{encoded}"
-        used = buckets.find_in(configuration, (mount or object_request.decode_path(own_path)).decode("latin-1") or "/")
-        target = _below_path(used, own_path, query)
-        target.request(used.settings)
+            found = _below_url(buckets.find(configuration, name), name, path, query)
+        else:
+            mount = name.rstrip("/")
+            own_path = path if is_whole else below(mount.encode("utf-8", "surrogateescape"), path)
+            decoded = object_request.decode_path(own_path).decode("utf-8", "surrogateescape")
+            if is_whole and not is_path_below(decoded, mount):
+                raise click.UsageError(
+                    f"{written} is not below {name}. A KEY that begins with a slash is a whole path: write"
+                    f" {written.lstrip('/')}, or {mount}/{written} for a key that begins with a slash"
+                )
+            found = _below_path(buckets.find(configuration, mount or decoded), own_path, query)
+        found.request(found.used.settings)
     except GatewayError as error:
-        raise click.UsageError(f"{key}: no object can have this key: {error}") from None
-    return target
+        raise _unusable(written, error) from None
+    return found
 
 
-def _below_path(used: UsedBucket, own_path: str, query: str) -> Target:
+def as_in_url(text: str) -> str:
+    """Return what the command line has as a URL has it: percent-encoded only where it must be, in ASCII.
+
+    Raises: click.UsageError.
+    """
+    reject_fragment(text)
+    return _encode_what_no_url_has(text.encode("utf-8", "surrogateescape"))  # the bytes of the command line
+
+
+def reject_fragment(text: str) -> None:
+    """Raises: click.UsageError: the text has a # that would not be sent."""
+    if "#" in text:
+        raise click.UsageError("a # begins a part of a URL that is not sent: in a key it is written %23")
+
+
+def encode_path(path: str) -> str:
+    """Return a path of S3's URL, percent-encoded once, however much of it is encoded already.
+
+    Raises: click.UsageError.
+    """
+    try:
+        return percent_encode(object_request.decode_path(as_in_url(path)))
+    except BadRequestTarget as error:
+        raise _unusable(path, error) from None
+
+
+def below(mount: bytes, rest: str) -> str:
+    """Return the percent-encoded path of this server for what follows a mount, which is percent-encoded already."""
+    return f"{percent_encode(mount.rstrip(b'/'))}/{rest}"
+
+
+def _below_path(used: UsedBucket, own_path: str, query: str) -> ServedObject:
     """Return the object at a path of this server."""
     place = used.place
     decoded = object_request.decode_path(own_path).decode("latin-1")
     if place.way == "gateway":
         mount = _mount(place, decoded)
         key = _rest(own_path, mount)
-        return Target(used, percent_encode(object_request.decode_path(key[1:])), own_path, "", query)
+        return ServedObject(used, percent_encode(object_request.decode_path(key[1:])), own_path, "", query)
     if place.path is None or not is_path_below(decoded, place.path) or not _is_mapped_by_prefix(place):
         raise click.UsageError(
             f"only httpd knows which object a path leads to here: write --from {place.name}, and the KEY below it"
@@ -105,23 +140,22 @@ def _below_path(used: UsedBucket, own_path: str, query: str) -> Target:
     path = urlsplit(place.url).path
     # As mod_proxy does: what follows the path of the ProxyPass follows its URL.
     s3_path = percent_encode(object_request.decode_path(f"{path}{rest}" or "/"))
-    return Target(used, "", own_path, s3_path, query)
+    return ServedObject(used, "", own_path, s3_path, query)
 
 
-def _below_url(used: UsedBucket, name: str, encoded: str, query: str, is_whole: bool) -> Target:
+def _below_url(used: UsedBucket, name: str, path: str, query: str) -> ServedObject:
     """Return the object below the URL of a ``<Proxy>`` section."""
-    if is_whole:
+    if path.startswith("/"):
         raise click.UsageError(f"with --from {name}, KEY is what follows that URL: without a slash at its begin")
-    url, place = f"{name.rstrip('/')}/{encoded}", used.place
+    url, place = f"{as_in_url(name).rstrip('/')}/{path}", used.place
     s3_path = percent_encode(object_request.decode_path(urlsplit(url).path))
     own_path = None
-    if place.path is not None and url.startswith(place.url) and _is_mapped_by_prefix(place):
-        rest = url[len(place.url) :]
+    proxied = _encode_what_no_url_has(place.url.encode("latin-1"))
+    if place.path is not None and url.startswith(proxied) and _is_mapped_by_prefix(place):
+        rest = url[len(proxied) :]
         if rest.startswith("/") or place.path.endswith("/"):
             own_path = percent_encode(place.path.encode("latin-1")) + rest
-    target = Target(used, "", own_path, s3_path, query)
-    target.request(used.settings)
-    return target
+    return ServedObject(used, "", own_path, s3_path, query)
 
 
 def _is_mapped_by_prefix(place: Place) -> bool:
@@ -154,3 +188,15 @@ def _rest(own_path: str, mount: str) -> str:
     match = re.match(rf"(?:/+[^/]*){{{segments - 1}}}", own_path)
     rest = own_path[match.end() :] if match else own_path
     return rest[1:] if mount.endswith("/") else rest
+
+
+def _encode_what_no_url_has(data: bytes) -> str:
+    return _NOT_IN_A_URL.sub(lambda match: percent_encode(match[0]).encode(), data).decode("ascii")
+
+
+def _unusable(written: str, error: GatewayError) -> click.UsageError:
+    """Return why a KEY or a path, as it is written, is none of an object."""
+    if isinstance(error, ObjectNotFound):
+        return click.UsageError("there is no key: that is the bucket itself")
+    hint = "; a percent sign is written %25" if "percent-encoding" in str(error) else ""
+    return click.UsageError(f"{written} cannot be requested: {error}{hint}")
