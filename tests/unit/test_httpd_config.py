@@ -84,9 +84,9 @@ esac
 def test_the_settings_of_a_bucket(program: Path, kind: str) -> None:
     httpd = with_module(program) if kind == "usp_s3_module" else with_mod_info(program)
     for name in ("/films", "/films/1.mp4"):
-        assert buckets.find(httpd, name).settings.secret_key == "SK"
+        assert buckets.find(httpd_config.read(httpd), name).settings.secret_key == "SK"
     with pytest.raises(click.ClickException, match="Configured are:\n  /films"):
-        buckets.find(httpd, "/filmsx")
+        buckets.find(httpd_config.read(httpd), "/filmsx")
 
 
 def test_the_user_of_mod_infos_server(program: Path) -> None:
@@ -156,7 +156,7 @@ def test_settings_that_are_not_known_or_not_valid(program: Path) -> None:
     httpd = append(program, f'cat "{data}" >&"$USP_S3_CONFIGURATION_FD"\n')
     data.write_bytes(configtest_input(CONFIG.replace("S3Region r", "S3Retries many")))
     with pytest.raises(click.ClickException, match="not valid"):
-        buckets.find(httpd, "/films")
+        buckets.find(httpd_config.read(httpd), "/films")
     data.write_bytes(configtest_input(CONFIG + "SetEnvIf Host x S3Region=y\n"))
     with pytest.raises(click.ClickException, match="rules compute the settings"):
-        buckets.find(httpd, "/films")
+        buckets.find(httpd_config.read(httpd), "/films")

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import click
+
 from usp_s3_wsgi.cli.check import certificate, network, permissions, signed_requests, through_httpd
 from usp_s3_wsgi.cli.check.certificate import Trust
 from usp_s3_wsgi.cli.check.proxy_tls import ProxyTLS
@@ -13,6 +15,8 @@ from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, wrong
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests, random_key
 from usp_s3_wsgi.cli.check.signed_requests import Key, Outcome
+from usp_s3_wsgi.cli.server import objects
+from usp_s3_wsgi.cli.server.buckets import UsedBucket
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import Place
 from usp_s3_wsgi.configtest.parsed_config import Configuration
@@ -86,7 +90,7 @@ def _check_requests(
     place: Place, settings: Settings, credentials: Credentials, options: Options, is_fallback: bool
 ) -> Iterator[Result]:
     requests, outcome = BucketRequests(settings, credentials), Outcome()
-    key = Key(options.key or random_key(), not options.key)
+    key = _key(place, settings, options.key)
     names = SettingNames(
         settings,
         "S3Fallback" if is_fallback else "S3",
@@ -97,4 +101,14 @@ def _check_requests(
         yield permissions.check_list(requests)
         yield permissions.check_write(requests)
     if outcome.answer is not None and outcome.is_accepted and not is_fallback:
-        yield from through_httpd.check(options.configuration, place, settings, key.name, outcome.answer)
+        yield from through_httpd.check(options.configuration, place, settings, key.own_target, outcome.answer)
+
+
+def _key(place: Place, settings: Settings, name: str) -> Key:
+    """Return the key that is requested. ``name``: of ``--key``; empty if no object is named."""
+    is_random, name = not name, name or random_key()
+    try:
+        served = objects.at_place(UsedBucket(place, settings), name)
+        return Key(served.request(settings).path, is_random, served.own_target)
+    except (click.UsageError, GatewayError):  # only httpd knows which object a path leads to: the key is S3's
+        return Key(settings.bucket_url.prefix + objects.encode_path(name), is_random, None)

@@ -14,7 +14,7 @@ from usp_s3_wsgi.cli.check import report, separate_user
 from usp_s3_wsgi.cli.check.bucket_checks import Options
 from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, worst
 from usp_s3_wsgi.cli.exit_status import ExitStatus
-from usp_s3_wsgi.cli.server import httpd_config
+from usp_s3_wsgi.cli.server import httpd_config, objects
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
 from usp_s3_wsgi.configtest.bucket_use import BucketUse
 from usp_s3_wsgi.configtest.urls import without_secrets
@@ -59,6 +59,8 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
       usp-s3 check --path /media/films/film/1.mp4    where a map names the bucket
       usp-s3 check -f /usr/local/apache2/conf/httpd.conf --json | jq .verdict
     """
+    if key:
+        objects.encode_path(key)  # an impossible one is an error before anything is sent
     configuration = httpd_config.read(httpd)
     try:
         explanations = Explanations.from_file(share_directory() / "errors.md")

@@ -49,14 +49,14 @@ def check_write(requests: BucketRequests) -> Result:
     signature or Content-MD5 is that of a body that is never sent, so that nothing can be stored.
     https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
     """
-    key = random_key()
+    path = requests.path_of(random_key())
     try:
-        status = _status_before_body(requests, _upload(requests, key))
+        status = _status_before_body(requests, _upload(requests, path))
         if status == _CONTINUE:
             # A server, or a proxy before it, may ask for the body before it has checked anything.
             wrong = replace(requests.credentials, secret_key=secrets.token_hex(20))
             other = BucketRequests(requests.settings, wrong)
-            if _status_before_body(other, _upload(other, key)) == _CONTINUE:
+            if _status_before_body(other, _upload(other, path)) == _CONTINUE:
                 return not_tested("may write", "the server asks for a body before it checks the signature")
             return look(
                 "may write",
@@ -71,12 +71,12 @@ def check_write(requests: BucketRequests) -> Result:
     return not_tested("may write", f"S3 answered {status} to the header of an upload")
 
 
-def _upload(requests: BucketRequests, key: str) -> S3Request:
+def _upload(requests: BucketRequests, path: str) -> S3Request:
     body = secrets.token_bytes(16)
     context = requests.settings.signing._replace(use_headers=True)
     digest = b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
     headers = (("Content-Length", str(len(body))), ("Content-MD5", digest), ("Expect", "100-continue"))
-    request = requests.object_request("PUT", key, ("Content-MD5", digest))
+    request = requests.object_request("PUT", path, ("Content-MD5", digest))
     payload_hash = hashlib.sha256(body).hexdigest()
     signed = sign(request, context, requests.credentials, datetime.now(UTC), payload_hash)
     return signed._replace(headers=(*(one for one in signed.headers if one[0] != "Content-MD5"), *headers))

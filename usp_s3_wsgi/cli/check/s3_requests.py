@@ -46,9 +46,13 @@ class BucketRequests:
     def __init__(self, settings: Settings, credentials: Credentials) -> None:
         self.settings, self.credentials = settings, credentials
 
-    def object_request(self, method: str, key: str, *headers: tuple[str, str]) -> S3Request:
-        """Return an unsigned request. ``key``: as it is, below the bucket's prefix."""
-        return self._request(method, self.settings.bucket_url.prefix + percent_encode(key.encode()), (), headers)
+    def object_request(self, method: str, path: str, *headers: tuple[str, str]) -> S3Request:
+        """Return an unsigned request. ``path``: of S3's URL, percent-encoded."""
+        return self._request(method, path, (), headers)
+
+    def path_of(self, key: str) -> str:
+        """Return the path of S3's URL for a key below the prefix of S3BucketURL, which is not percent-encoded."""
+        return self.settings.bucket_url.prefix + percent_encode(key.encode())
 
     def bucket_request(self, method: str, query: tuple[tuple[str, str], ...]) -> S3Request:
         """Return an unsigned request about the bucket itself. ``query``: percent-encoded."""

@@ -32,10 +32,15 @@ _ABOUT_KEYS = error_codes.CREDENTIAL_CODES | {"AccessDenied", ""}
 
 
 class Key(NamedTuple):
-    """The key that is requested. ``is_random``: no object has it, because the operator has named none."""
+    """The key that is requested.
 
-    name: str
+    ``path``: of S3's URL, percent-encoded. ``is_random``: no object has it, because the operator has named none.
+    ``own_target``: of this server's URL, None if it is not known.
+    """
+
+    path: str
     is_random: bool
+    own_target: str | None
 
 
 class Outcome:
@@ -75,7 +80,7 @@ def check(
 
 
 def _send_unless_throttled(requests: BucketRequests, key: Key) -> Answer:
-    request = requests.object_request("GET", key.name, FIRST_BYTE)
+    request = requests.object_request("GET", key.path, FIRST_BYTE)
     answer = requests.send(request)
     if answer.error is not None and _is_transient(answer.error):
         time.sleep(min(_MAX_PAUSE, answer.error.retry_after or 0.5))
@@ -96,7 +101,7 @@ def _diagnosed(
 
     ``judged``: the result without further requests.
     """
-    request = requests.object_request("GET", key.name, FIRST_BYTE)
+    request = requests.object_request("GET", key.path, FIRST_BYTE)
     found = rejections.explain(requests, request, names)
     if found.is_signature_accepted:
         return judged, True
@@ -217,7 +222,7 @@ def _clock(settings: Settings, answer: Answer) -> Result:
 
 def _check_head(requests: BucketRequests, key: Key, first: Answer) -> Iterator[Result]:
     try:
-        answer = requests.send(requests.object_request("HEAD", key.name))
+        answer = requests.send(requests.object_request("HEAD", key.path))
     except GatewayError as error:
         yield wrong("HEAD", str(error), "a proxy between, or the server, does not support HEAD")
         return

@@ -10,12 +10,10 @@ import click
 
 from usp_s3_wsgi.cli.check.result import Result, fine, look, not_tested, wrong
 from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, Answer
-from usp_s3_wsgi.cli.server import objects
 from usp_s3_wsgi.cli.server.own_url import OwnURL, own_url
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import Place
 from usp_s3_wsgi.configtest.parsed_config import Configuration
-from usp_s3_wsgi.signing.percent_encoding import percent_encode
 
 _NAME = "through httpd"
 #: Seconds for the connection, and for the response beyond the time that the bucket itself has.
@@ -23,14 +21,18 @@ _TIMEOUT = 10.0
 _RESTART = "restart httpd if the configuration has changed, and see its error log (LogLevel usp_s3:debug says more)"
 
 
-def check(configuration: Configuration, place: Place, settings: Settings, key: str, direct: Answer) -> Iterator[Result]:
-    """Yield the result for a key that S3 itself has answered with ``direct``; nothing if the path is not known."""
-    if place.path is None:
+def check(
+    configuration: Configuration, place: Place, settings: Settings, target: str | None, direct: Answer
+) -> Iterator[Result]:
+    """Yield the result for an object that S3 itself has answered with ``direct``.
+
+    ``target``: of this server's URL; nothing is yielded if it is not known.
+    """
+    if target is None:
         return
-    path = objects.below(place.path.encode("latin-1"), percent_encode(key.encode()))
     try:
         server = own_url(configuration, place)
-        status = _status(server, path, settings.proxy_set.timeout)
+        status = _status(server, target, settings.proxy_set.timeout)
     except (click.UsageError, OSError, http.client.HTTPException) as error:
         yield not_tested(_NAME, f"httpd does not answer: {_reason(error)}")
         return

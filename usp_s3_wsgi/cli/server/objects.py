@@ -93,6 +93,20 @@ def find(configuration: Configuration, key: str, name: str) -> ServedObject:
     return found
 
 
+def at_place(used: UsedBucket, key: str) -> ServedObject:
+    """Return the object of a KEY that follows the path of a bucket's place.
+
+    Raises: click.UsageError: it is not known here which object that is, or no object can have the key.
+    """
+    path, _, query = as_in_url(key).partition("?")
+    try:
+        if used.place.path is None:
+            return _below_url(used, used.place.name, path, query)
+        return _below_path(used, below(used.place.path.encode("latin-1"), path), query)
+    except GatewayError as error:
+        raise _unusable(key, error) from None
+
+
 def as_in_url(text: str) -> str:
     """Return what the command line has as a URL has it: percent-encoded only where it must be, in ASCII.
 
