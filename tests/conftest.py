@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.certificates import Certificate, make_certificate
 from usp_s3_wsgi.observability.error_log import rate_limiter, retry_alarm
 from usp_s3_wsgi.proxy.callbacks import clock_corrector
 from usp_s3_wsgi.s3.endpoint_state import endpoint_state
 from usp_s3_wsgi.transport.pool import pool_manager
+
+# No test fails because an example takes long: the machine may be busy.
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 #: Each makes a program color its output although that is not a terminal. Sphinx takes CI for one of them.
 #: https://force-color.org/, https://no-color.org/

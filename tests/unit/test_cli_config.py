@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest import check, parsed_config
 
 ROOT = Path(__file__).parents[2]
+#: Ctrl-C.
+INTERRUPT = "\x03"
 #: What must be known of each provider, besides the bucket and the key.
 KNOWN = {
     "aws": ["--region=eu-central-1"],
@@ -611,7 +614,7 @@ def test_in_a_real_terminal(tmp_path: Path) -> None:
 
 def test_an_interrupted_dialog_writes_nothing_and_says_how_to_go_on(tmp_path: Path) -> None:
     target = tmp_path / "films.conf"
-    dialog = {"Provider": "backblaze", "Bucket": "a b", "Region": "us-west-004", "Access key": "\x03"}
+    dialog = {"Provider": "backblaze", "Bucket": "a b", "Region": "us-west-004", "Access key": INTERRUPT}
     status, stdout, shown = in_terminal(dialog, "--output", str(target))
     assert (status, stdout, target.exists()) == (130, "", False)
     assert "Nothing was written. To go on:\n  usp-s3 config gateway --provider backblaze --bucket 'a b' " in shown
@@ -632,13 +635,25 @@ def in_terminal(dialog: dict[str, str], *arguments: str) -> tuple[int, str, str]
         shown = ""
         for question, answer in dialog.items():
             shown += _read_until(terminal, rf"{question}[^\n]*: ")
-            os.write(terminal, answer.encode() + (b"" if answer == "\x03" else b"\n"))
+            if answer == INTERRUPT:
+                _interrupt(process, terminal)
+            else:
+                os.write(terminal, f"{answer}\n".encode())
         stdout, _ = process.communicate(timeout=30)
         shown += _read_until(terminal, None)
     finally:
         process.kill()
         os.close(terminal)
     return process.returncode, stdout, shown.replace("\r\n", "\n")
+
+
+def _interrupt(process: subprocess.Popen[str], terminal: int) -> None:
+    """Type Ctrl-C until it is noticed: Python forgets it between a question and the wait for the answer."""
+    for _ in range(30):
+        os.write(terminal, INTERRUPT.encode())
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+            return
 
 
 def _control_terminal() -> None:
