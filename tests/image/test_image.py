@@ -256,6 +256,16 @@ def test_other_commands_and_options_of_httpd(engine: Engine, image: str, s3: Emb
     assert re.fullmatch(r"[0-9.]+\n", output("usp-s3", "--version"))
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_the_bucket_is_checked_in_the_container(engine: Engine, image: str, s3: EmbeddedS3, way: str) -> None:
+    with running(engine, image, bucket(s3, way)) as server:
+        done = server.container.execute("usp-s3", "check", "--key", "film/a b.mp4")
+        wrong = server.container.execute("usp-s3", "check", "--key", "none.mp4", check=False)
+    assert "signed request   fine  accepted" in done.stdout and ": 206, as S3 itself" in done.stdout
+    assert wrong.returncode == 1 and "there is no object with this key" in wrong.stdout
+    assert s3.secret_key not in done.stdout + done.stderr
+
+
 # --- health, drain, stop
 
 
