@@ -1,9 +1,9 @@
 """httpd's parsed configuration, as ``mod_usp_s3/configtest.c`` sends it to this process.
 
 Fields, each terminated by a zero byte: the purpose ("test" or "start"); uid, gid, user name and chroot directory of
-httpd's children; "list buckets" or nothing; ServerRoot; then five for each directive: depth, file, line, name, arguments. The
-directives within a section follow it, one level deeper. Includes, macros, variables and IfModule are already resolved.
-Text is Latin-1, as in the environ of WSGI.
+httpd's children; "list buckets" or nothing; ServerRoot; then five for each directive: depth, file, line, name,
+arguments. The directives within a section follow it, one level deeper. Includes, macros, variables and IfModule are
+already resolved. Text is Latin-1, as in the environ of WSGI.
 """
 
 from __future__ import annotations

@@ -27,8 +27,10 @@ def context(ca_file: str | None) -> ssl.SSLContext:
         SettingError: the file cannot be used.
     """
     try:
-        is_content = ca_file is not None and ca_file.startswith(PEM_BEGIN)
-        context = ssl.create_default_context(**{"cadata" if is_content else "cafile": ca_file})
+        if ca_file is not None and ca_file.startswith(PEM_BEGIN):
+            context = ssl.create_default_context(cadata=ca_file)
+        else:
+            context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise SettingError(f"S3CAFile: the file cannot be used: {error.strerror or 'no certificate in it'}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2

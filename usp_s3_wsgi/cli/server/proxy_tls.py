@@ -120,5 +120,3 @@ def _current_certificate(settings: Settings) -> str:
 
 def _matching(sections: list[Section], url: str) -> list[Section]:
     return [section for section in sections if not section.is_pattern and is_below(url, section.argument)]
-
-
