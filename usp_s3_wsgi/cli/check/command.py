@@ -63,6 +63,9 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
     """
     if key:
         objects.encode_path(key)  # an impossible one is an error before anything is sent
+    paths = tuple(objects.as_in_url(path) for path in paths)
+    if wrong := next((path for path in paths if not path.startswith("/")), None):
+        raise click.UsageError(f"--path {wrong}: a path of this server begins with a slash")
     configuration = httpd_config.read(httpd)
     try:
         explanations = Explanations.from_file(share_directory() / "errors.md")
