@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.verifying_s3 import ANY_REGION, NOW, VerifyingS3
+from usp_s3_wsgi.cli.check import rejections
 from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import MAX_REQUESTS, Answer, Diagnosis, diagnose
 from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.key_copies import corrected
@@ -24,6 +25,7 @@ from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.config.settings import Settings, from_environ
 from usp_s3_wsgi.errors import UpstreamConnectionError
 from usp_s3_wsgi.signing.types import Credentials, S3Request
+from usp_s3_wsgi.transport.pool import pool_manager
 
 ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfi+YEXAMPLEKEY"
 TEMPORARY_KEY, TOKEN = "ASIAIOSFODNN7EXAMPLE", "FwoGZXIvYXdzEL//session+token/abc=="
@@ -60,7 +62,16 @@ def diagnosed(
     **options: Any,
 ) -> Diagnosis:
     static = Credentials(config.access_key or "", config.secret_key or "", config.security_token)
-    result = diagnose(request or request_of(config), config, credentials or static, s3, now=lambda: now, **options)
+    hosts: set[str] = set()
+
+    def send(signed: S3Request) -> Answer:
+        hosts.add(signed.host)
+        return s3(signed)
+
+    request = request or request_of(config)
+    result = diagnose(request, config, credentials or static, send, now=lambda: now, **options)
+    others = {host for host in hosts - {request.host} if not rejections.may_get_signature(config.bucket_url, host)}
+    assert not others, "keys never sign for another host"
     assert json.loads(json.dumps(result.to_dict()))["cause"] == result.cause
     assert "\n" not in result.cause + result.what_to_change
     sent = s3.requests if isinstance(s3, VerifyingS3) else []
@@ -433,20 +444,83 @@ def test_virtual_hosted_style_where_s3_denies_access_to_buckets_that_do_not_exis
     assert denied.is_signature_accepted
 
 
-def test_path_style_where_s3_reads_the_host() -> None:
-    s3 = s3_with(domain="s3.example")
+@pytest.mark.parametrize("mode", MODES)
+def test_the_host_with_the_buckets_name_is_suggested_and_gets_no_request(mode: str) -> None:
+    """A DNS search list or a wildcard decides to whom films.s3.example leads."""
+    sent: list[S3Request] = []
 
     def send(request: S3Request) -> Answer:
-        return (
-            s3(request)
-            if request.host.startswith("films.")
-            else Answer(404, {}, "<Error><Code>NoSuchBucket</Code></Error>")
-        )
+        sent.append(request)
+        return Answer(404, {}, "<Error><Code>NoSuchBucket</Code></Error>")
 
-    for mode in MODES:
-        found = diagnosed(send, settings_of(mode, url="http://s3.example:8080/films/hd/"))
-        assert found.cause == "S3 takes the bucket's name from the host, and not from the path."
-        assert found.what_to_change == "Set S3BucketURL to http://films.s3.example:8080/hd/."
+    found = diagnosed(send, settings_of(mode, url="http://s3.example:8080/films/hd/", S3SecurityToken=TOKEN))
+    assert found.cause == "s3.example has no bucket films, or not in the account of these keys."
+    assert found.what_to_change.endswith(
+        "If the server takes the bucket's name from the host, set S3BucketURL to http://films.s3.example:8080/hd/."
+    )
+    assert {request.host for request in sent} == {"s3.example:8080"}
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9000/films/", "http://[::1]:9000/films/"])
+def test_an_address_has_no_host_with_the_buckets_name(url: str) -> None:
+    found = diagnosed(fixed(404, "<Error><Code>NoSuchBucket</Code></Error>"), settings_of(url=url))
+    assert "from the host" not in found.what_to_change
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("code", ["PermanentRedirect", "AuthorizationHeaderMalformed"])
+def test_no_other_host_gets_a_signature_over_http(code: str, mode: str) -> None:
+    sent: list[S3Request] = []
+
+    def send(request: S3Request) -> Answer:
+        sent.append(request)
+        return Answer(301, {"x-amz-bucket-region": "eu-west-3"}, f"<Error><Code>{code}</Code></Error>")
+
+    url = "http://films.s3.eu-central-1.amazonaws.com/"
+    diagnosed(send, settings_of(mode, url=url, S3SecurityToken=TOKEN))
+    assert {request.host for request in sent} == {"films.s3.eu-central-1.amazonaws.com"}
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "is_allowed"),
+    [
+        ("http://minio/films/", "minio", True),
+        ("http://minio/films/", "films.minio", False),
+        ("http://minio/films/", "minio:9000", False),
+        ("https://minio:9000/films/", "minio:9000", True),
+        ("https://minio:9000/films/", "minio", False),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com", True),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.us-gov-west-1.amazonaws.com", True),
+        ("https://s3.amazonaws.com/films/", "s3.eu-west-3.amazonaws.com", True),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "other.s3.eu-west-3.amazonaws.com", False),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com:8443", False),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com.cn", False),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com.example", False),
+        ("http://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com", False),
+        ("https://s3.eu-central-1.example.com/films/", "s3.eu-west-3.example.com", False),
+        ("https://s3.example/films/", "s3 .example", False),
+    ],
+)
+def test_only_the_configured_host_and_amazons_endpoints_get_a_signature(
+    monkeypatch: pytest.MonkeyPatch, url: str, host: str, is_allowed: bool
+) -> None:
+    """Whatever the diagnosis wants to send."""
+
+    class Connected(Exception):
+        pass
+
+    def pool_for(config: Settings) -> Any:
+        raise Connected(config.bucket_url.authority)
+
+    monkeypatch.setattr(pool_manager, "pool_for", pool_for)
+    config = settings_of(url=url)
+    request = request_of(config)._replace(host=host)
+    with pytest.raises(Connected if is_allowed else UpstreamConnectionError) as raised:
+        rejections.send(config, request)
+    if is_allowed:
+        assert str(raised.value) == host
+    with pytest.raises(UpstreamConnectionError):
+        rejections.send(config, request._replace(scheme="http" if request.scheme == "https" else "https"))
 
 
 def test_a_host_whose_bucket_version_2_does_not_sign() -> None:

@@ -1,13 +1,15 @@
-"""Asks the diagnosis of rejected signatures what S3's answer to a signed request means."""
+"""Sends the requests that find out why S3 rejects a signature, and whether a server checks signatures at all."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import Answer, Diagnosis, diagnose
+from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import is_amazon, region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests
-from usp_s3_wsgi.config import bucket_url
+from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import S3ErrorResponse, UpstreamConnectionError
 from usp_s3_wsgi.gateway import error_document
@@ -29,22 +31,29 @@ def is_rejection(error: S3ErrorResponse) -> bool:
 
 def explain(requests: BucketRequests, rejected: S3Request, names: SettingNames) -> Diagnosis:
     """Return the diagnosis of a request that was rejected; ``rejected``: unsigned."""
-
-    def send(signed: S3Request) -> Answer:
-        # A region or a style has a host of its own.
-        try:
-            url = bucket_url.parse(f"{signed.scheme}://{signed.host}/")
-        except ValueError:
-            raise UpstreamConnectionError("the host's name is not valid") from None
-        own = requests.settings.bucket_url
-        settings = replace(requests.settings, bucket_url=replace(own, host=url.host, port=url.port))
-        return _send(settings, signed)
-
-    return diagnose(rejected, requests.settings, requests.credentials, send, names=names)
+    settings = requests.settings
+    return diagnose(rejected, settings, requests.credentials, partial(send, settings), names=names)
 
 
-def _send(settings: Settings, signed: S3Request) -> Answer:
-    response = pool_manager.pool_for(settings).send(signed)
+def may_get_signature(url: BucketURL, host: str) -> bool:
+    """Whether a request that these settings sign may be sent to a host.
+
+    Only to the configured one, or over TLS to Amazon's endpoint of another region for the same bucket: DNS search lists
+    and wildcards decide to whom any other name leads, who could send the signed request to S3 again. ``host``: as in
+    the Host header.
+    """
+    if host == url.authority:
+        return True
+    return url.scheme == "https" and is_amazon(url.host) and host == url.in_region(region_in_host(host)).authority
+
+
+def send(settings: Settings, signed: S3Request) -> Answer:
+    """Send a signed request once. Raises: UpstreamError: there is no answer, or the host may not get the request."""
+    url = settings.bucket_url
+    if signed.scheme != url.scheme or not may_get_signature(url, signed.host):
+        raise UpstreamConnectionError("not sent: keys sign for the configured host only")
+    host = url.host if signed.host == url.authority else signed.host.removesuffix(f":{url.port}")
+    response = pool_manager.pool_for(replace(settings, bucket_url=replace(url, host=host))).send(signed)
     status, headers = response.status, response.headers
     if status in _SUCCESS:
         response.drain_or_close()

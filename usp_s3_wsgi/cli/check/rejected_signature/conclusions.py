@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from usp_s3_wsgi.cli.check.rejected_signature import key_copies
 from usp_s3_wsgi.cli.check.rejected_signature.computed_texts import ComputedTexts, explain
+from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import is_address
 from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.config.bucket_url import BucketURL
@@ -15,6 +17,8 @@ from usp_s3_wsgi.s3 import error_response
 from usp_s3_wsgi.signing.types import Credentials
 
 _MAX_MESSAGE = 200
+#: What a host may have before its name.
+_HOST_LABELS = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _NOT_FOUND = "No usual cause was found."
 
 
@@ -179,10 +183,18 @@ class Conclusions:
         )
 
     def _no_bucket(self) -> Finding:
-        bucket = f"no bucket {self._url.bucket}" if self._url.bucket else "no such bucket"
+        url = self._url
+        bucket = f"no bucket {url.bucket}" if url.bucket else "no such bucket"
+        style = ""
+        if url.path_style and _HOST_LABELS.fullmatch(url.bucket) and not is_address(url.host):
+            style = (
+                f" If the server takes the bucket's name from the host, set {self._names.url} to "
+                f"{url.scheme}://{url.bucket}.{url.authority}{url.prefix.removeprefix(f'/{url.bucket}')}."
+            )
         return Finding(
-            f"{self._url.host} has {bucket}, or not in the account of these keys.",
-            f"Correct the bucket in {self._names.url}; check that host and keys belong to one service and account.",
+            f"{url.host} has {bucket}, or not in the account of these keys.",
+            f"Correct the bucket in {self._names.url}; check that host and keys belong to one service and "
+            f"account.{style}",
         )
 
     def _clock(self, outcome: Outcome) -> Finding:

@@ -89,8 +89,8 @@ def diagnose(
     """Say why S3 rejects a request, or that no usual cause was found.
 
     ``request``: the one that was rejected, unsigned. ``names``: of settings, where they are not those of
-    ``S3BucketURL``. ``send``: sends a signed request to the host that it names, which may be another one than that of
-    the settings (the endpoint of another region, the other style), follows no redirects, and has its own time limits;
+    ``S3BucketURL``. ``send``: sends a signed request to the host that it names, which is that of the settings or
+    over https Amazon's endpoint of another region, follows no redirects, and has its own time limits;
     it may raise GatewayError, and ValueError for a header that cannot be sent. Only GET with ``Range: bytes=0-0`` is
     sent, and HEAD if ``request`` is one.
     """
@@ -271,7 +271,7 @@ class _Run:
             if self._is_success(change, tried, is_same_host, outcome.meaning):
                 self._compare(tried)
                 return change, tried
-            if is_same_host:  # the other host of another style may not exist
+            if is_same_host:  # the endpoint of another region may not exist
                 unavailable = unavailable + 1 if tried.meaning is Meaning.UNAVAILABLE else 0
             if unavailable == _MAX_UNAVAILABLE:
                 raise _LimitReached

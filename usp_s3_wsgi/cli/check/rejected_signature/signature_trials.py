@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from usp_s3_wsgi.cli.check.rejected_signature import key_copies
-from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import first_label, is_address, is_amazon, region_in_host
+from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import first_label, is_amazon, region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.key_copies import Copy
 from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
@@ -260,9 +260,12 @@ class SignatureTrials:
             yield self._hints.region
 
     def _moved(self, trial: Trial, region: str) -> Trial:
-        """Amazon's endpoint of another region is another host; a device in front of S3 stays."""
+        """Amazon's endpoint of another region is another host; a device in front of S3 stays.
+
+        Over http it is not tried: nothing would prove that it is Amazon's.
+        """
         moved = self._url.in_region(region).authority if region else self._url.authority
-        if trial.request.host != self._url.authority:
+        if trial.request.host != self._url.authority or self._url.scheme != "https":
             return trial
         return trial._replace(request=trial.request._replace(host=moved))
 
@@ -319,7 +322,10 @@ class SignatureTrials:
     # --- where the bucket's name is
 
     def _styles(self, trial: Trial) -> Iterator[Change]:
-        """Path style or virtual-hosted style; Signature v2 signs the bucket's name, wherever it is."""
+        """Path style at the same host; Signature v2 signs the bucket's name, wherever it is.
+
+        Virtual-hosted style is only suggested (Conclusions): its host was not configured, and may be somebody else's.
+        """
         url, request, context = self._url, trial.request, trial.context
         if context.region is None and context.virtual_host_bucket is None and (label := first_label(url.host)):
             yield Change(
@@ -329,7 +335,6 @@ class SignatureTrials:
                 f"Set {self._names.bucket} to {label}.",
             )
         if not url.path_style and url.bucket:
-            # At the same host: the one without the bucket's name may belong to somebody else.
             yield Change(
                 trial._replace(
                     request=request._replace(path=f"/{url.bucket}{request.path}"),
@@ -339,20 +344,6 @@ class SignatureTrials:
                 "S3 takes the bucket's name from the path, and not from the host.",
                 f"Set {self._names.url} to {url.scheme}://{request.host}/{url.bucket}{url.prefix}, or to the same path "
                 "at the host without the bucket's name.",
-                needs_control=True,
-            )
-        elif url.path_style and url.bucket and not is_address(url.host) and request.path.startswith(f"/{url.bucket}/"):
-            host = f"{url.bucket}.{request.host}"
-            path = request.path.removeprefix(f"/{url.bucket}")
-            prefix = url.prefix.removeprefix(f"/{url.bucket}")
-            yield Change(
-                trial._replace(
-                    request=request._replace(host=host, path=path),
-                    context=context._replace(virtual_host_bucket=url.bucket),
-                ),
-                f"virtual-hosted style: {host}",
-                "S3 takes the bucket's name from the host, and not from the path.",
-                f"Set {self._names.url} to {url.scheme}://{host}{prefix}.",
                 needs_control=True,
             )
 
