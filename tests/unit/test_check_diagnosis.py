@@ -16,13 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.faults.server import ScriptedS3, Step, answer, close, error
+from tests.s3 import EmbeddedS3
 from tests.unit.verifying_s3 import ANY_REGION, NOW, VerifyingS3
 from usp_s3_wsgi.cli.check import rejections
 from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import MAX_REQUESTS, Answer, Diagnosis, diagnose
 from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.key_copies import corrected
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, BucketRequests
 from usp_s3_wsgi.config.settings import Settings, from_environ
+from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import UpstreamConnectionError
 from usp_s3_wsgi.signing.types import Credentials, S3Request
 from usp_s3_wsgi.transport.pool import pool_manager
@@ -928,3 +932,48 @@ def test_corrected_keys_are_other_keys(key: str) -> None:
 
 def test_any_region_is_accepted_where_there_are_none() -> None:
     assert diagnosed(s3_with(region=ANY_REGION), settings_of(S3Region="made-up")).is_signature_accepted
+
+
+# --- servers that check no signature
+
+REJECTED = error(403, "SignatureDoesNotMatch")
+RIGHT_AND_WRONG: dict[str, tuple[Step, Step, bool | None]] = {
+    "an object, checked": (answer(206, b"x"), REJECTED, False),
+    "an object, not checked": (answer(206, b"x"), answer(206, b"x"), True),
+    "no object, checked": (error(404, "NoSuchKey"), REJECTED, False),
+    "no object, not checked": (error(404, "NoSuchKey"), error(404, "NoSuchKey"), True),
+    "an empty 404, not checked": (answer(404), answer(404), True),
+    "denied, checked": (error(403, "AccessDenied"), REJECTED, False),
+    "denied, not checked, or checked by Ceph": (error(403, "AccessDenied"), error(403, "AccessDenied"), True),
+    "no answer": (answer(206, b"x"), close, None),
+    "no answer now": (answer(206, b"x"), error(503, "SlowDown"), None),
+    "a page of a proxy": (answer(206, b"x"), answer(502, b"<html>Bad Gateway</html>"), None),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT_AND_WRONG)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_server_that_checks_no_signature(mode: str, name: str) -> None:
+    right, wrong, expected = RIGHT_AND_WRONG[name]
+    with ScriptedS3(right, wrong) as s3:
+        config = settings_of(mode, url=f"http://127.0.0.1:{s3.port}/films/")
+        requests = BucketRequests(config, Credentials(ACCESS_KEY, SECRET_KEY))
+        request = requests.object_request("GET", requests.path_of("a.mp4"), FIRST_BYTE)
+        first = requests.send(request)
+        assert rejections.accepts_wrong_signature(requests, request, first) is expected
+    one, other = s3.requests
+    assert [one.headers["range"], other.headers["range"]] == ["bytes=0-0"] * 2
+    assert (one.headers.get("authorization"), one.target) != (other.headers.get("authorization"), other.target)
+    assert ACCESS_KEY in other.headers.get("authorization", "") + other.target
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_s3_checks_signatures(mode: str) -> None:
+    with EmbeddedS3(["films"]) as s3:
+        url, keys = f"{s3.url}/films/", {"S3AccessKey": s3.access_key, "S3SecretKey": s3.secret_key}
+        config = settings_of(mode, url=url, **keys)
+        requests = BucketRequests(config, resolver.resolve(config))
+        request = requests.object_request("GET", requests.path_of("a.mp4"), FIRST_BYTE)
+        first = requests.send(request)
+        assert (first.status, first.error and first.error.code) == (404, "NoSuchKey")
+        assert rejections.accepts_wrong_signature(requests, request, first) is False

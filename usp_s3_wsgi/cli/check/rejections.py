@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import Answer, Diagnosis, diagnose
+from usp_s3_wsgi.cli.check import s3_requests
+from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import WRONG_SECRET, Answer, Diagnosis, diagnose
 from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import is_amazon, region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
-from usp_s3_wsgi.errors import S3ErrorResponse, UpstreamConnectionError
+from usp_s3_wsgi.errors import S3ErrorResponse, UpstreamConnectionError, UpstreamError
 from usp_s3_wsgi.gateway import error_document
 from usp_s3_wsgi.s3 import error_codes
 from usp_s3_wsgi.signing.types import S3Request
@@ -33,6 +34,35 @@ def explain(requests: BucketRequests, rejected: S3Request, names: SettingNames) 
     """Return the diagnosis of a request that was rejected; ``rejected``: unsigned."""
     settings = requests.settings
     return diagnose(rejected, settings, requests.credentials, partial(send, settings), names=names)
+
+
+def accepts_wrong_signature(requests: BucketRequests, request: S3Request, answer: s3_requests.Answer) -> bool | None:
+    """Whether the server gives the same answer to a request that is signed with a wrong secret key.
+
+    Then it checks no signatures (moto; a proxy that answers in place of S3), and ``answer`` does not prove that the
+    keys are right; only Ceph's AccessDenied is the same although it checks them. None: there was no answer.
+    ``request``: unsigned, a GET of one byte; ``answer``: to it, signed with the right key.
+    """
+    wrong = replace(requests.credentials, secret_key=WRONG_SECRET)
+    try:
+        other = BucketRequests(requests.settings, wrong).send(request)
+    except UpstreamError:
+        return None
+    if other.error is not None and _is_transient(other.error):
+        return None
+    return _status_and_code(other) == _status_and_code(answer)
+
+
+def _is_transient(error: S3ErrorResponse) -> bool:
+    return (
+        error.status >= 500
+        or error.status in error_codes.TRANSIENT_STATUSES
+        or error.code in error_codes.TRANSIENT_CODES
+    )
+
+
+def _status_and_code(answer: s3_requests.Answer) -> tuple[int, str]:
+    return answer.status, answer.error.code if answer.error is not None else ""
 
 
 def may_get_signature(url: BucketURL, host: str) -> bool:

@@ -31,7 +31,7 @@ _MAX_CORRECTIONS = 3
 #: Answers one after the other that do not come, after which S3 is left alone.
 _MAX_UNAVAILABLE = 2
 #: Signs a request that S3 must reject.
-_WRONG_SECRET = "usp-s3-check-signs-with-a-wrong-secret-key"
+WRONG_SECRET = "usp-s3-check-signs-with-a-wrong-secret-key"
 #: S3 says what is wrong, so that a correction is one even if S3 then rejects something else.
 _SAID_BY_S3 = frozenset({Meaning.CLOCK, Meaning.REGION, Meaning.VERSION, Meaning.TOKEN, Meaning.ACCESS_KEY})
 #: Answers that prove nothing of a correction by themselves.
@@ -198,7 +198,7 @@ class _Run:
     def _rejects_wrong_secret(self, trial: Trial, outcome: Outcome) -> bool:
         """Whether S3 answers otherwise to the same request with a wrong secret key: it has accepted this one then."""
         if trial not in self._checked:
-            wrong = trial.with_secret_key(_WRONG_SECRET)
+            wrong = trial.with_secret_key(WRONG_SECRET)
             control = self._try(wrong, "the same with a wrong secret key")
             is_answer = control.meaning is not Meaning.UNAVAILABLE
             self._checked[trial] = is_answer and control.words != outcome.words
