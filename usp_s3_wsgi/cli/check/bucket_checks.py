@@ -11,7 +11,7 @@ import click
 from usp_s3_wsgi.cli.check import certificate, network, permissions, signed_requests, through_httpd
 from usp_s3_wsgi.cli.check.certificate import Trust
 from usp_s3_wsgi.cli.check.proxy_tls import ProxyTLS
-from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import ProxyPass, SettingNames
 from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, wrong
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests, random_key
 from usp_s3_wsgi.cli.check.signed_requests import Key, Outcome
@@ -91,10 +91,11 @@ def _check_requests(
 ) -> Iterator[Result]:
     requests, outcome = BucketRequests(settings, credentials), Outcome()
     key = _key(place, settings, options.key)
+    is_proxy_pass = place.way == "proxy" and not is_fallback
     names = SettingNames(
         settings,
         "S3Fallback" if is_fallback else "S3",
-        "the URL of ProxyPass" if place.way == "proxy" and not is_fallback else "",
+        ProxyPass(place.path or "", place.url) if is_proxy_pass else None,
     )
     yield from signed_requests.check(requests, names, key, options.explanations, outcome)
     if outcome.is_accepted:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from usp_s3_wsgi.cli.check import s3_requests
-from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import WRONG_SECRET, Answer, Diagnosis, diagnose
+from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import WRONG_SECRET, Diagnosis, ServerAnswer, diagnose
 from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import is_amazon, region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
-from usp_s3_wsgi.cli.check.s3_requests import BucketRequests
+from usp_s3_wsgi.cli.check.s3_requests import Answer, BucketRequests
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import S3ErrorResponse, UpstreamConnectionError, UpstreamError
@@ -36,7 +35,7 @@ def explain(requests: BucketRequests, rejected: S3Request, names: SettingNames) 
     return diagnose(rejected, settings, requests.credentials, partial(send, settings), names=names)
 
 
-def accepts_wrong_signature(requests: BucketRequests, request: S3Request, answer: s3_requests.Answer) -> bool | None:
+def accepts_wrong_signature(requests: BucketRequests, request: S3Request, answer: Answer) -> bool | None:
     """Whether the server gives the same answer to a request that is signed with a wrong secret key.
 
     Then it checks no signatures (moto; a proxy that answers in place of S3), and ``answer`` does not prove that the
@@ -61,7 +60,7 @@ def _is_transient(error: S3ErrorResponse) -> bool:
     )
 
 
-def _status_and_code(answer: s3_requests.Answer) -> tuple[int, str]:
+def _status_and_code(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.error.code if answer.error is not None else ""
 
 
@@ -69,15 +68,15 @@ def may_get_signature(url: BucketURL, host: str) -> bool:
     """Whether a request that these settings sign may be sent to a host.
 
     Only to the configured one, or over TLS to Amazon's endpoint of another region for the same bucket: DNS search lists
-    and wildcards decide to whom any other name leads, who could send the signed request to S3 again. ``host``: as in
-    the Host header.
+    and wildcards decide where any other name leads, and a false server could send the signed request to S3 again.
+    ``host``: as in the Host header.
     """
     if host == url.authority:
         return True
     return url.scheme == "https" and is_amazon(url.host) and host == url.in_region(region_in_host(host)).authority
 
 
-def send(settings: Settings, signed: S3Request) -> Answer:
+def send(settings: Settings, signed: S3Request) -> ServerAnswer:
     """Send a signed request once. Raises: UpstreamError: there is no answer, or the host may not get the request."""
     url = settings.bucket_url
     if signed.scheme != url.scheme or not may_get_signature(url, signed.host):
@@ -87,5 +86,5 @@ def send(settings: Settings, signed: S3Request) -> Answer:
     status, headers = response.status, response.headers
     if status in _SUCCESS:
         response.drain_or_close()
-        return Answer(status, headers, "")
-    return Answer(status, headers, error_document.read(response, settings.proxy_set.timeout).document)
+        return ServerAnswer(status, headers, "")
+    return ServerAnswer(status, headers, error_document.read(response, settings.proxy_set.timeout).document)
