@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -19,6 +20,7 @@ from tests.faults.server import ScriptedS3, Step, answer, close, error
 from tests.s3 import EmbeddedS3
 from tests.unit.verifying_s3 import ANY_REGION, NOW, VerifyingS3
 from usp_s3_wsgi.cli.check import rejections
+from usp_s3_wsgi.cli.check.rejected_signature import diagnosis
 from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import MAX_REQUESTS, Diagnosis, ServerAnswer, diagnose
 from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.key_copies import corrected
@@ -803,6 +805,21 @@ def test_the_time_is_bounded() -> None:
     found = diagnosed(s3, settings_of(), max_seconds=-1)
     assert s3.requests == []
     assert found.cause == "S3 gives no answer to diagnose: no request was sent."
+
+
+def test_no_request_is_sent_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 1000.0
+    s3 = s3_with(shows_texts=False)
+
+    def send(request: S3Request) -> ServerAnswer:
+        nonlocal seconds
+        seconds += 19
+        return s3(request)
+
+    monkeypatch.setattr(diagnosis, "time", SimpleNamespace(monotonic=lambda: seconds))
+    found = diagnosed(send, settings_of(S3SecretKey=OTHER_SECRET))
+    assert len(s3.requests) == 4
+    assert found.tried[-1] == "(stopped after 4 requests)"
 
 
 def test_s3_is_left_alone_if_it_stops_answering() -> None:
