@@ -6,6 +6,7 @@ import base64
 import html
 import itertools
 import re
+import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -516,6 +517,26 @@ def test_the_host_with_the_buckets_name_is_suggested_and_gets_no_request(mode: s
         "If the server takes the bucket's name from the host, set S3BucketURL to http://films.s3.example:8080/hd/."
     )
     assert {request.host for request in sent} == {"s3.example:8080"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_other_name_is_looked_up(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    names: set[Any] = set()
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        names.add(host)
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with ScriptedS3(then=error(404, "NoSuchBucket")) as s3:
+        config = settings_of(mode, url=f"http://localhost:{s3.port}/films/", S3SecurityToken=TOKEN)
+        requests = BucketRequests(config, resolver.resolve(config))
+        request = requests.object_request("GET", requests.path_of("a.mp4"), FIRST_BYTE)
+        found = rejections.explain(requests, request, SettingNames(config))
+    assert found.what_to_change.endswith(f"set S3BucketURL to http://films.localhost:{s3.port}/.")
+    assert names == {"localhost"}
+    assert {one.headers["host"] for one in s3.requests} == {f"localhost:{s3.port}"}
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9000/films/", "http://[::1]:9000/films/"])
