@@ -15,7 +15,7 @@ from tests.servers.botocore_client import encoded
 from tests.servers.program import WAIT
 from tests.servers.run import Run
 from tests.servers.sections import bucket
-from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import MAX_REQUESTS, Answer, Diagnosis, Send, diagnose
+from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import MAX_REQUESTS, Diagnosis, Send, ServerAnswer, diagnose
 from usp_s3_wsgi.config.settings import from_environ
 from usp_s3_wsgi.signing.types import Credentials, S3Request
 
@@ -28,7 +28,7 @@ def sender(run: Run) -> Send:
     """Sends to the server, whatever the host of the request is."""
     url = urlsplit(run.server.url)
 
-    def send(request: S3Request) -> Answer:
+    def send(request: S3Request) -> ServerAnswer:
         with closing(http.client.HTTPConnection(str(url.hostname), url.port, timeout=WAIT)) as connection:
             connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
             for name, value in (("Host", request.host), *request.headers):
@@ -36,7 +36,7 @@ def sender(run: Run) -> Send:
             connection.endheaders()
             response = connection.getresponse()
             body = response.read(65_536).decode("utf-8", "replace")
-            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+            return ServerAnswer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
 
     return send
 
@@ -62,7 +62,7 @@ def diagnosed(
     credentials = Credentials(str(settings.access_key), str(settings.secret_key), settings.security_token)
     found = diagnose(request, settings, credentials, send or sender(run), now=lambda: datetime.now(UTC) + clock)
     assert len(found.tried) <= MAX_REQUESTS
-    assert leaks(str(found.to_dict())) == []
+    assert leaks(repr(found)) == []
     return found
 
 
@@ -102,7 +102,8 @@ def test_the_secret_key_of_another_pair(run: Run, mode: str) -> None:
     }
     default = "The secret key is not the one that S3 has for this access key, or the request is changed"
     assert found.cause.startswith(expected.get(run.server.name, default))
-    assert "No usual cause was found." in found.cause
+    expected = {"Swift": "It is none of the usual slips (quotes, blanks, swapped)."}
+    assert expected.get(run.server.name, "No usual correction was accepted.") in found.cause
     assert found.is_found == (run.server.name == "Swift")
 
 

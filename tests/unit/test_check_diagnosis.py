@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import itertools
-import json
 import re
+import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -16,14 +17,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.faults.server import ScriptedS3, Step, answer, close, error
+from tests.s3 import EmbeddedS3
 from tests.unit.verifying_s3 import ANY_REGION, NOW, VerifyingS3
-from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import MAX_REQUESTS, Answer, Diagnosis, diagnose
+from usp_s3_wsgi.cli.check import rejections
+from usp_s3_wsgi.cli.check.rejected_signature import diagnosis
+from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import MAX_REQUESTS, Diagnosis, ServerAnswer, diagnose
 from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.key_copies import corrected
-from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import ProxyPass, SettingNames
+from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, BucketRequests
 from usp_s3_wsgi.config.settings import Settings, from_environ
+from usp_s3_wsgi.credentials import resolver
 from usp_s3_wsgi.errors import UpstreamConnectionError
 from usp_s3_wsgi.signing.types import Credentials, S3Request
+from usp_s3_wsgi.transport.pool import pool_manager
 
 ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfi+YEXAMPLEKEY"
 TEMPORARY_KEY, TOKEN = "ASIAIOSFODNN7EXAMPLE", "FwoGZXIvYXdzEL//session+token/abc=="
@@ -51,7 +59,7 @@ def request_of(config: Settings, key: str = "a.mp4", method: str = "GET", **head
 
 
 def diagnosed(
-    s3: Callable[[S3Request], Answer],
+    s3: Callable[[S3Request], ServerAnswer],
     config: Settings,
     *,
     request: S3Request | None = None,
@@ -60,8 +68,16 @@ def diagnosed(
     **options: Any,
 ) -> Diagnosis:
     static = Credentials(config.access_key or "", config.secret_key or "", config.security_token)
-    result = diagnose(request or request_of(config), config, credentials or static, s3, now=lambda: now, **options)
-    assert json.loads(json.dumps(result.to_dict()))["cause"] == result.cause
+    hosts: set[str] = set()
+
+    def send(signed: S3Request) -> ServerAnswer:
+        hosts.add(signed.host)
+        return s3(signed)
+
+    request = request or request_of(config)
+    result = diagnose(request, config, credentials or static, send, now=lambda: now, **options)
+    others = {host for host in hosts - {request.host} if not rejections.may_get_signature(config.bucket_url, host)}
+    assert not others, "keys never sign for another host"
     assert "\n" not in result.cause + result.what_to_change
     sent = s3.requests if isinstance(s3, VerifyingS3) else []
     assert len(sent) <= MAX_REQUESTS
@@ -138,7 +154,7 @@ def test_white_space_that_botocore_has_read(text: str) -> None:
 def test_white_space_in_an_access_key_that_no_header_can_have(text: str) -> None:
     s3 = s3_with()
 
-    def send(request: S3Request) -> Answer:
+    def send(request: S3Request) -> ServerAnswer:
         """As the connection pool does."""
         if any("\n" in value for _, value in request.headers):
             raise ValueError("line break in a header")
@@ -180,13 +196,12 @@ def test_the_setting_is_named_by_where_the_key_is(tmp_path: Any) -> None:
     file.write_text(f'"{SECRET_KEY}"')
     config = settings_of(S3SecretKey="", S3SecretKeyFile=str(file))
     credentials = Credentials(ACCESS_KEY, f'"{SECRET_KEY}"')
-    assert "in the file of S3SecretKeyFile," in diagnosed(s3_with(), config, credentials=credentials).what_to_change
+    assert "in the content of S3SecretKeyFile," in diagnosed(s3_with(), config, credentials=credentials).what_to_change
     names = SettingNames(config, "S3Fallback")
     found = diagnosed(s3_with(), config, credentials=credentials, names=names)
-    assert "in the file of S3FallbackSecretKeyFile," in found.what_to_change
-    assert (names.url, SettingNames(config, url="ProxyPass").url) == ("S3FallbackURL", "ProxyPass")
+    assert "in the content of S3FallbackSecretKeyFile," in found.what_to_change
+    assert names.url == "S3FallbackURL"
     role = settings_of(S3RoleARN="arn:aws:iam::123456789012:role/reader")
-    assert SettingNames(role).is_identity
     assert SettingNames(role).secret_key == "the secret key of the role arn:aws:iam::123456789012:role/reader"
 
 
@@ -214,7 +229,7 @@ def test_the_secret_key_of_another_pair_where_s3_says_what_it_has_computed(serve
     found = diagnosed(s3_with(**SERVERS[server]), settings_of(mode, S3SecretKey=OTHER_SECRET))
     assert found.cause == (
         "The secret key is not the one that S3 has for this access key: S3 has computed the same text, and another "
-        "signature. No usual cause was found."
+        "signature. It is none of the usual slips (quotes, blanks, swapped)."
     )
     assert "access key AKIA...MPLE" in found.what_to_change
     assert found.is_found
@@ -226,10 +241,60 @@ def test_the_secret_key_of_another_pair_where_s3_says_what_it_has_computed(serve
 def test_the_secret_key_of_another_pair_where_s3_says_nothing(mode: str) -> None:
     found = diagnosed(s3_with(shows_texts=False), settings_of(mode, S3SecretKey=OTHER_SECRET))
     assert found.cause.startswith("The secret key is not the one that S3 has for this access key, or the request")
-    assert "No usual cause was found." in found.cause
+    assert "No usual correction was accepted." in found.cause
     assert not found.is_found
     assert len(found.tried) <= MAX_REQUESTS
     assert found.comparison and all(line.theirs is None for line in found.comparison)
+
+
+def test_a_line_of_s3fs_in_place_of_the_secret_key() -> None:
+    for text in (f"{ACCESS_KEY}:{SECRET_KEY}", f"films:{ACCESS_KEY}:{SECRET_KEY}"):
+        for server in SERVERS.values():
+            found = diagnosed(s3_with(**server), settings_of(S3SecretKey=text))
+            assert found.cause.startswith("The secret key is accepted without the access key and the colon in front ")
+            assert len(found.tried) == 2 + (server.get("has_one_denial", False) * 2)
+
+
+def test_what_is_behind_a_colon_in_an_access_key_is_not_sent_as_one() -> None:
+    s3 = s3_with()
+    diagnosed(s3, settings_of(S3AccessKey=f"{ACCESS_KEY}:{SECRET_KEY}"))
+    for request in s3.requests:
+        assert f"Credential={SECRET_KEY}" not in str(request.headers)
+
+
+def test_a_secret_key_with_something_else_in_it() -> None:
+    found = diagnosed(s3_with(), settings_of(S3SecretKey=f"{SECRET_KEY}/{ACCESS_KEY}x"))
+    assert "It has 62 characters, those of Amazon have 40: is something else in it, such as ACCESS:" in found.cause
+    other = VerifyingS3({"minio": SECRET_KEY})
+    assert "Amazon" not in diagnosed(other, settings_of(S3AccessKey="minio", S3SecretKey=SECRET_KEY[:-1])).cause
+
+
+NEW_LINES = {
+    ("/media", "https://films.s3.eu-central-1.amazonaws.com"):
+        'ProxyPass "/media" "https://films.s3.eu-west-3.amazonaws.com"',
+    ("/media/", "https://films.s3.eu-central-1.amazonaws.com/"):
+        'ProxyPass "/media/" "https://films.s3.eu-west-3.amazonaws.com/"',
+    ("/media", "https://films.s3.eu-central-1.amazonaws.com/hd"):
+        'ProxyPass "/media" "https://films.s3.eu-west-3.amazonaws.com/hd"',
+    ("", "https://films.s3.eu-central-1.amazonaws.com/"): "the same URL in ProxyPass or RewriteRule",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "url"), NEW_LINES)
+def test_both_lines_of_a_proxy_section_are_finished(path: str, url: str) -> None:
+    config = settings_of(url="https://films.s3.eu-central-1.amazonaws.com/")
+    names = SettingNames(config, proxy_pass=ProxyPass(path, url))
+    headers = {"x-amz-bucket-region": "eu-west-3"}
+    s3 = s3_with(region="eu-west-3", domain="s3.eu-west-3.amazonaws.com")
+
+    def send(request: S3Request) -> ServerAnswer:
+        moved = ServerAnswer(301, headers, "<Error><Code>PermanentRedirect</Code></Error>")
+        return s3(request) if ".eu-west-3." in request.host else moved
+
+    change = diagnosed(send, config, names=names).what_to_change
+    assert change.startswith("Set S3Region to eu-west-3, and write ")
+    assert NEW_LINES[path, url] in change
+    assert '<Proxy "https://films.s3.eu-west-3.amazonaws.com/">' in change
 
 
 def test_a_lost_character_cannot_be_found_but_is_counted() -> None:
@@ -316,7 +381,9 @@ def test_an_expiry_that_is_too_short() -> None:
 
 def test_a_time_that_s3_never_accepts() -> None:
     document = "<Error><Code>RequestTimeTooSkewed</Code></Error>"
-    found = diagnosed(lambda request: Answer(403, {"date": "Sat, 28 Nov 2026 13:00:00 GMT"}, document), settings_of())
+    found = diagnosed(
+        lambda request: ServerAnswer(403, {"date": "Sat, 28 Nov 2026 13:00:00 GMT"}, document), settings_of()
+    )
     assert found.cause.startswith("S3 answers 403 RequestTimeTooSkewed about the time of the signature")
     assert len(found.tried) == 2
 
@@ -344,17 +411,17 @@ def test_amazons_other_endpoint() -> None:
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html: a redirect names the endpoint."""
     s3 = s3_with(region="eu-west-3", domain="s3.eu-west-3.amazonaws.com")
 
-    def send(request: S3Request) -> Answer:
+    def send(request: S3Request) -> ServerAnswer:
         if ".eu-west-3." in request.host:
             return s3(request)
         headers = {"x-amz-bucket-region": "eu-west-3"}
-        return Answer(301, headers, "<Error><Code>PermanentRedirect</Code><Bucket>films</Bucket></Error>")
+        return ServerAnswer(301, headers, "<Error><Code>PermanentRedirect</Code><Bucket>films</Bucket></Error>")
 
     for mode in MODES:
         config = settings_of(mode, url="https://films.s3.eu-central-1.amazonaws.com/")
         found = diagnosed(send, config)
-        host = "the host in S3BucketURL to films.s3.eu-west-3.amazonaws.com"
-        change = f"Set S3Region to eu-west-3 and {host}." if mode in V4 else f"Set {host}."
+        url = "S3BucketURL to https://films.s3.eu-west-3.amazonaws.com/"
+        change = f"Set S3Region to eu-west-3, and set {url}." if mode in V4 else f"Set {url}."
         assert found.what_to_change == change
         assert found.cause.endswith("S3 accepts eu-west-3.")
 
@@ -419,7 +486,9 @@ def test_virtual_hosted_style_where_s3_reads_the_path() -> None:
         config = settings_of(mode, url="http://films.s3.example:8080/", S3Bucket="films")
         found = diagnosed(s3_with(), config, request=request_of(config, "hd/a.mp4"))
         assert found.cause == "S3 takes the bucket's name from the path, and not from the host.", mode
-        assert found.what_to_change.startswith("Set S3BucketURL to http://films.s3.example:8080/films/, or to the same")
+        assert found.what_to_change.startswith(
+            "Set S3BucketURL to http://films.s3.example:8080/films/. Or use the same"
+        )
 
 
 def test_virtual_hosted_style_where_s3_denies_access_to_buckets_that_do_not_exist() -> None:
@@ -433,20 +502,103 @@ def test_virtual_hosted_style_where_s3_denies_access_to_buckets_that_do_not_exis
     assert denied.is_signature_accepted
 
 
-def test_path_style_where_s3_reads_the_host() -> None:
-    s3 = s3_with(domain="s3.example")
+@pytest.mark.parametrize("mode", MODES)
+def test_the_host_with_the_buckets_name_is_suggested_and_gets_no_request(mode: str) -> None:
+    """A DNS search list or a wildcard decides to whom films.s3.example leads."""
+    sent: list[S3Request] = []
 
-    def send(request: S3Request) -> Answer:
-        return (
-            s3(request)
-            if request.host.startswith("films.")
-            else Answer(404, {}, "<Error><Code>NoSuchBucket</Code></Error>")
-        )
+    def send(request: S3Request) -> ServerAnswer:
+        sent.append(request)
+        return ServerAnswer(404, {}, "<Error><Code>NoSuchBucket</Code></Error>")
 
-    for mode in MODES:
-        found = diagnosed(send, settings_of(mode, url="http://s3.example:8080/films/hd/"))
-        assert found.cause == "S3 takes the bucket's name from the host, and not from the path."
-        assert found.what_to_change == "Set S3BucketURL to http://films.s3.example:8080/hd/."
+    found = diagnosed(send, settings_of(mode, url="http://s3.example:8080/films/hd/", S3SecurityToken=TOKEN))
+    assert found.cause == "s3.example has no bucket films, or not in the account of these keys."
+    assert found.what_to_change.endswith(
+        "If the server takes the bucket's name from the host, set S3BucketURL to http://films.s3.example:8080/hd/."
+    )
+    assert {request.host for request in sent} == {"s3.example:8080"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_other_name_is_looked_up(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    names: set[Any] = set()
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        names.add(host)
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with ScriptedS3(then=error(404, "NoSuchBucket")) as s3:
+        config = settings_of(mode, url=f"http://localhost:{s3.port}/films/", S3SecurityToken=TOKEN)
+        requests = BucketRequests(config, resolver.resolve(config))
+        request = requests.object_request("GET", requests.path_of("a.mp4"), FIRST_BYTE)
+        found = rejections.explain(requests, request, SettingNames(config))
+    assert found.what_to_change.endswith(f"set S3BucketURL to http://films.localhost:{s3.port}/.")
+    assert names == {"localhost"}
+    assert {one.headers["host"] for one in s3.requests} == {f"localhost:{s3.port}"}
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9000/films/", "http://[::1]:9000/films/"])
+def test_an_address_has_no_host_with_the_buckets_name(url: str) -> None:
+    found = diagnosed(fixed(404, "<Error><Code>NoSuchBucket</Code></Error>"), settings_of(url=url))
+    assert "from the host" not in found.what_to_change
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("code", ["PermanentRedirect", "AuthorizationHeaderMalformed"])
+def test_no_other_host_gets_a_signature_over_http(code: str, mode: str) -> None:
+    sent: list[S3Request] = []
+
+    def send(request: S3Request) -> ServerAnswer:
+        sent.append(request)
+        return ServerAnswer(301, {"x-amz-bucket-region": "eu-west-3"}, f"<Error><Code>{code}</Code></Error>")
+
+    url = "http://films.s3.eu-central-1.amazonaws.com/"
+    diagnosed(send, settings_of(mode, url=url, S3SecurityToken=TOKEN))
+    assert {request.host for request in sent} == {"films.s3.eu-central-1.amazonaws.com"}
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "is_allowed"),
+    [
+        ("http://minio/films/", "minio", True),
+        ("http://minio/films/", "films.minio", False),
+        ("http://minio/films/", "minio:9000", False),
+        ("https://minio:9000/films/", "minio:9000", True),
+        ("https://minio:9000/films/", "minio", False),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com", True),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.us-gov-west-1.amazonaws.com", True),
+        ("https://s3.amazonaws.com/films/", "s3.eu-west-3.amazonaws.com", True),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "other.s3.eu-west-3.amazonaws.com", False),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com:8443", False),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com.cn", False),
+        ("https://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com.example", False),
+        ("http://films.s3.eu-central-1.amazonaws.com/", "films.s3.eu-west-3.amazonaws.com", False),
+        ("https://s3.eu-central-1.example.com/films/", "s3.eu-west-3.example.com", False),
+        ("https://s3.example/films/", "s3 .example", False),
+    ],
+)
+def test_only_the_configured_host_and_amazons_endpoints_get_a_signature(
+    monkeypatch: pytest.MonkeyPatch, url: str, host: str, is_allowed: bool
+) -> None:
+    """Whatever the diagnosis wants to send."""
+
+    class Connected(Exception):
+        pass
+
+    def pool_for(config: Settings) -> Any:
+        raise Connected(config.bucket_url.authority)
+
+    monkeypatch.setattr(pool_manager, "pool_for", pool_for)
+    config = settings_of(url=url)
+    request = request_of(config)._replace(host=host)
+    with pytest.raises(Connected if is_allowed else UpstreamConnectionError) as raised:
+        rejections.send(config, request)
+    if is_allowed:
+        assert str(raised.value) == host
+    with pytest.raises(UpstreamConnectionError):
+        rejections.send(config, request._replace(scheme="http" if request.scheme == "https" else "https"))
 
 
 def test_a_host_whose_bucket_version_2_does_not_sign() -> None:
@@ -570,24 +722,27 @@ def test_a_missing_permission_of_kms() -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (Answer(403, {}, "<html><h1>Blocked</h1></html>"), "The answer (403) is not S3's"),
-        (Answer(400, {}, "<html>Client sent an HTTP request to an HTTPS server."), "The port speaks TLS."),
+        (ServerAnswer(403, {}, "<html><h1>Blocked</h1></html>"), "The answer (403) is not S3's"),
+        (ServerAnswer(400, {}, "<html>Client sent an HTTP request to an HTTPS server."), "The port speaks TLS."),
         (
-            Answer(301, {"location": "https://s3.example/films/a.mp4"}, ""),
+            ServerAnswer(301, {"location": "https://s3.example/films/a.mp4"}, ""),
             "s3.example redirects to https://s3.example/",
         ),
-        (Answer(503, {}, "<Error><Code>SlowDown</Code></Error>"), "S3 gives no answer to diagnose: 503 SlowDown."),
-        (Answer(418, {}, "<Error><Code>Teapot</Code><Message>I am one</Message></Error>"), "S3 says: I am one"),
+        (
+            ServerAnswer(503, {}, "<Error><Code>SlowDown</Code></Error>"),
+            "S3 gives no answer to diagnose: 503 SlowDown.",
+        ),
+        (ServerAnswer(418, {}, "<Error><Code>Teapot</Code><Message>I am one</Message></Error>"), "S3 says: I am one"),
     ],
 )
-def test_answers_that_say_nothing_of_the_signature(answer: Answer, words: str) -> None:
+def test_answers_that_say_nothing_of_the_signature(answer: ServerAnswer, words: str) -> None:
     found = diagnosed(lambda request: answer, settings_of())
     assert words in found.cause
     assert not found.is_signature_accepted
 
 
 def test_no_connection() -> None:
-    def send(request: S3Request) -> Answer:
+    def send(request: S3Request) -> ServerAnswer:
         raise UpstreamConnectionError("connection refused")
 
     assert diagnosed(send, settings_of()).cause == "S3 gives no answer to diagnose: connection refused."
@@ -597,9 +752,9 @@ def test_a_server_that_checks_no_signature_of_another_place_proves_nothing() -> 
     """A public object: without a signature that the server understands, everybody may read it."""
     s3 = s3_with(versions=("v4",), shows_texts=False)
 
-    def send(request: S3Request) -> Answer:
+    def send(request: S3Request) -> ServerAnswer:
         is_signed = request.header("authorization") or "X-Amz-Signature" in dict(request.query)
-        return s3(request) if is_signed else Answer(206, {}, "x")
+        return s3(request) if is_signed else ServerAnswer(206, {}, "x")
 
     found = diagnosed(send, settings_of(S3SecretKey=OTHER_SECRET))
     assert "The secret key is not the one" in found.cause
@@ -673,8 +828,25 @@ def test_the_time_is_bounded() -> None:
     assert found.cause == "S3 gives no answer to diagnose: no request was sent."
 
 
+def test_no_request_is_sent_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 1000.0
+    s3 = s3_with(shows_texts=False)
+
+    def send(request: S3Request) -> ServerAnswer:
+        nonlocal seconds
+        seconds += 19
+        return s3(request)
+
+    monkeypatch.setattr(diagnosis, "time", SimpleNamespace(monotonic=lambda: seconds))
+    found = diagnosed(send, settings_of(S3SecretKey=OTHER_SECRET))
+    assert len(s3.requests) == 4
+    assert found.tried[-1] == "(stopped after 4 requests)"
+
+
 def test_s3_is_left_alone_if_it_stops_answering() -> None:
-    answers = iter([Answer(403, {}, "<Error><Code>SignatureDoesNotMatch</Code></Error>"), *[Answer(503, {}, "")] * 9])
+    answers = iter(
+        [ServerAnswer(403, {}, "<Error><Code>SignatureDoesNotMatch</Code></Error>"), *[ServerAnswer(503, {}, "")] * 9]
+    )
     found = diagnosed(lambda request: next(answers), settings_of())
     assert len(found.tried) == 4
     assert found.tried[-1] == "(stopped after 3 requests)"
@@ -683,8 +855,8 @@ def test_s3_is_left_alone_if_it_stops_answering() -> None:
 # --- documents of other providers
 
 
-def fixed(status: int, document: str, **headers: str) -> Callable[[S3Request], Answer]:
-    return lambda request: Answer(status, headers, document)
+def fixed(status: int, document: str, **headers: str) -> Callable[[S3Request], ServerAnswer]:
+    return lambda request: ServerAnswer(status, headers, document)
 
 
 DOCUMENTS = {
@@ -805,7 +977,7 @@ def signature_of(request: S3Request) -> str:
     st.sampled_from(MODES),
     keys,
     st.none() | keys,
-    st.sampled_from(["{}", '"{}"', "key={}", "{}\\n"]),
+    st.sampled_from(["{}", '"{}"', "key={}", "{}\\n", f"{ACCESS_KEY}:{{}}"]),
     st.sampled_from(
         ["SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "AccessDenied", "RequestTimeTooSkewed", "{}"]
     ),
@@ -820,7 +992,7 @@ def test_nothing_secret_is_returned(
     config = settings_of(mode)
     sent: list[S3Request] = []
 
-    def send(request: S3Request) -> Answer:
+    def send(request: S3Request) -> ServerAnswer:
         sent.append(request)
         known = [secret, configured, token or "none", signature_of(request)]
         text = " ".join(form(value) for value in known for form in FORMS)
@@ -830,10 +1002,10 @@ def test_nothing_secret_is_returned(
             "Token-0": token or "",
         }  # fmt: skip
         document = "".join(f"<{name}>{html.escape(value)}</{name}>" for name, value in elements.items())
-        return Answer(403, {"location": f"https://s3.example/{quote(secret)}"}, f"<Error>{document}</Error>")
+        return ServerAnswer(403, {"location": f"https://s3.example/{quote(secret)}"}, f"<Error>{document}</Error>")
 
     result = diagnosed(send, config, credentials=Credentials(*pair, token))
-    text = json.dumps(result.to_dict(), ensure_ascii=False) + repr(result)
+    text = repr(result) + str([line._asdict() for line in result.comparison])
     for value in [secret, token or secret, *map(signature_of, sent)]:
         for form in FORMS:
             assert form(value) not in text
@@ -854,3 +1026,48 @@ def test_corrected_keys_are_other_keys(key: str) -> None:
 
 def test_any_region_is_accepted_where_there_are_none() -> None:
     assert diagnosed(s3_with(region=ANY_REGION), settings_of(S3Region="made-up")).is_signature_accepted
+
+
+# --- servers that check no signature
+
+REJECTED = error(403, "SignatureDoesNotMatch")
+RIGHT_AND_WRONG: dict[str, tuple[Step, Step, bool | None]] = {
+    "an object, checked": (answer(206, b"x"), REJECTED, False),
+    "an object, not checked": (answer(206, b"x"), answer(206, b"x"), True),
+    "no object, checked": (error(404, "NoSuchKey"), REJECTED, False),
+    "no object, not checked": (error(404, "NoSuchKey"), error(404, "NoSuchKey"), True),
+    "an empty 404, not checked": (answer(404), answer(404), True),
+    "denied, checked": (error(403, "AccessDenied"), REJECTED, False),
+    "denied, not checked, or checked by Ceph": (error(403, "AccessDenied"), error(403, "AccessDenied"), True),
+    "no answer": (answer(206, b"x"), close, None),
+    "no answer now": (answer(206, b"x"), error(503, "SlowDown"), None),
+    "a page of a proxy": (answer(206, b"x"), answer(502, b"<html>Bad Gateway</html>"), None),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT_AND_WRONG)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_server_that_checks_no_signature(mode: str, name: str) -> None:
+    right, wrong, expected = RIGHT_AND_WRONG[name]
+    with ScriptedS3(right, wrong) as s3:
+        config = settings_of(mode, url=f"http://127.0.0.1:{s3.port}/films/")
+        requests = BucketRequests(config, Credentials(ACCESS_KEY, SECRET_KEY))
+        request = requests.object_request("GET", requests.path_of("a.mp4"), FIRST_BYTE)
+        first = requests.send(request)
+        assert rejections.accepts_wrong_signature(requests, request, first) is expected
+    one, other = s3.requests
+    assert [one.headers["range"], other.headers["range"]] == ["bytes=0-0"] * 2
+    assert (one.headers.get("authorization"), one.target) != (other.headers.get("authorization"), other.target)
+    assert ACCESS_KEY in other.headers.get("authorization", "") + other.target
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_s3_checks_signatures(mode: str) -> None:
+    with EmbeddedS3(["films"]) as s3:
+        url, keys = f"{s3.url}/films/", {"S3AccessKey": s3.access_key, "S3SecretKey": s3.secret_key}
+        config = settings_of(mode, url=url, **keys)
+        requests = BucketRequests(config, resolver.resolve(config))
+        request = requests.object_request("GET", requests.path_of("a.mp4"), FIRST_BYTE)
+        first = requests.send(request)
+        assert (first.status, first.error and first.error.code) == (404, "NoSuchKey")
+        assert rejections.accepts_wrong_signature(requests, request, first) is False

@@ -180,15 +180,21 @@ def is_for(request: Request) -> str:
     return {"HEAD": "head", "PUT": "write"}[request.method]
 
 
-def s3_that(**steps: Step) -> ScriptedS3:
+def s3_that(checks_signatures: bool = True, **steps: Step) -> ScriptedS3:
     """An S3 with these answers, and those of one without faults for all else."""
     usual: dict[str, Step] = {
         "object": OBJECT, "head": head_of(answer(200, b"12345")), "list": error(403, "AccessDenied"),
         "write": error(403, "AccessDenied"),
     }  # fmt: skip
 
+    accepted: list[str] = []
+
     def step(connection: Connection, request: Request) -> None:
         chosen = (usual | steps)[is_for(request)]
+        if is_for(request) == "object" and isinstance(chosen, bytes) and chosen[9:12] in {b"200", b"206", b"416"}:
+            # The second request is signed with a wrong secret key.
+            chosen = error(403, "SignatureDoesNotMatch") if accepted and checks_signatures else chosen
+            accepted.append(request.target)
         if isinstance(chosen, bytes):
             connection.send(chosen)
         else:
@@ -347,6 +353,15 @@ def test_a_name_that_no_bucket_has() -> None:
     options = Options(parsed_config.parse(configtest_input(bucket("http://127.0.0.1:1"))), ERRORS)
     (value,) = command.check_all(("/elsewhere",), options)
     assert value["error"].endswith("there are:\n  /media")
+
+
+def test_a_server_that_checks_no_signature() -> None:
+    with s3_that(checks_signatures=False) as server:
+        (report,) = reports(bucket(server.url), key="film.mp4")
+    verdict, text = results(report)["signed request"]
+    assert verdict is Verdict.LOOK and "a wrong signature gets the same answer" in text
+    targets = [request.target for request in server.requests if is_for(request) == "object"]
+    assert len(targets) == 2
 
 
 def test_keys_that_may_not_list_deny_missing_objects() -> None:

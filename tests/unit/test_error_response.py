@@ -12,7 +12,7 @@ from tests.unit.test_client_response import FakeConnection, s3_response
 from usp_s3_wsgi import errors
 from usp_s3_wsgi.errors import S3ErrorResponse
 from usp_s3_wsgi.gateway import error_document
-from usp_s3_wsgi.s3 import error_codes
+from usp_s3_wsgi.s3 import error_codes, error_response
 from usp_s3_wsgi.transport.http_response import read_response
 
 
@@ -47,6 +47,11 @@ def test_request_id_and_region_are_read_from_headers_first() -> None:
     assert (parsed.request_id, parsed.region) == ("in-header", "header-1")
     parsed = error_document.read(s3_response(301, document), 5)
     assert (parsed.request_id, parsed.region) == ("in-body", "body-1")
+
+
+def test_a_host_id_that_is_the_request_id_is_named_once() -> None:
+    assert error_response.request_id({"x-amz-request-id": "4442", "x-amz-id-2": "4442"}) == "4442"
+    assert error_response.request_id({"x-amz-request-id": "4442", "x-amz-id-2": "host"}) == "4442, x-amz-id-2 host"
 
 
 def test_an_error_document_without_end_is_read_in_part() -> None:

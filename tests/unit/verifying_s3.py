@@ -17,7 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials as BotoCredentials
 
-from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import Answer
+from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import ServerAnswer
 from usp_s3_wsgi.signing.types import S3Request
 
 NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
@@ -64,7 +64,7 @@ class VerifyingS3:
     def now(self) -> datetime:
         return NOW + self.skew
 
-    def __call__(self, request: S3Request) -> Answer:
+    def __call__(self, request: S3Request) -> ServerAnswer:
         self.requests.append(request)
         headers = {"date": format_datetime(self.now, usegmt=True), "content-type": "application/xml"}
         try:
@@ -75,8 +75,8 @@ class VerifyingS3:
                 code, status, rejected.elements = "AccessDenied", 403, {}
             elements = {"Code": code, **rejected.elements}
             document = "".join(f"<{name}>{escape(text)}</{name}>" for name, text in elements.items())
-            return Answer(status, headers, f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{document}</Error>')
-        return Answer(206, headers, "x")
+            return ServerAnswer(status, headers, f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{document}</Error>')
+        return ServerAnswer(206, headers, "x")
 
     def _handle(self, request: S3Request) -> None:
         query = dict(parse_qsl("&".join(f"{name}={value}" for name, value in request.query), keep_blank_values=True))

@@ -87,7 +87,7 @@ def request_id(headers: Mapping[str, str]) -> str:
 
 def _with_host_id(request_id: str, host_id: str) -> str:
     """AWS's support needs both: https://docs.aws.amazon.com/AmazonS3/latest/userguide/get-request-ids.html."""
-    return f"{request_id}, x-amz-id-2 {host_id}" if request_id and host_id else request_id
+    return f"{request_id}, x-amz-id-2 {host_id}" if request_id and host_id not in {"", request_id} else request_id
 
 
 def _http_date(text: str) -> datetime | None:

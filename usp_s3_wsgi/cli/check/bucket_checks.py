@@ -11,7 +11,7 @@ import click
 
 from usp_s3_wsgi.cli.check import certificate, network, permissions, signed_requests, through_httpd, tls_settings
 from usp_s3_wsgi.cli.check.certificate import Trust
-from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import ProxyPass, SettingNames
 from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, not_tested, wrong
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests, random_key
 from usp_s3_wsgi.cli.check.signed_requests import Key, Outcome
@@ -104,10 +104,11 @@ def _check_requests(
     requests, outcome = BucketRequests(settings, credentials), Outcome()
     key = _key(place, settings, options.key)
     key = key._replace(may_be_missing=not options.is_key_of_each or settings.fallback_on_404)
+    is_proxy_pass = place.way == "proxy" and not is_fallback
     names = SettingNames(
         settings,
         "S3Fallback" if is_fallback else "S3",
-        "the URL of ProxyPass" if place.way == "proxy" and not is_fallback else "",
+        ProxyPass(place.path or "", place.url) if is_proxy_pass else None,
     )
     yield from signed_requests.check(requests, names, key, options.explanations, outcome)
     if outcome.is_accepted:

@@ -73,6 +73,8 @@ def check(
     result, outcome.is_accepted = _judge(requests.settings, answer, key, explanations)
     if answer.error is not None and rejections.is_rejection(answer.error):
         result, outcome.is_accepted = _diagnosed(requests, names, answer.error, key, result)
+    if outcome.is_accepted and result.verdict is Verdict.FINE:
+        result = _with_control(requests, key, answer, result)
     if result.verdict is not Verdict.FINE and answer.error and answer.error.request_id:
         result = replace(result, details=(f"request id {answer.error.request_id}", *result.details))
     yield result
@@ -94,6 +96,15 @@ def _is_transient(error: S3ErrorResponse) -> bool:
     return error.status >= 500 or error.status in error_codes.TRANSIENT_STATUSES or (
         error.code in error_codes.TRANSIENT_CODES
     )  # fmt: skip
+
+
+def _with_control(requests: BucketRequests, key: Key, answer: Answer, accepted: Result) -> Result:
+    """Return the result of an accepted request, unless a wrong signature gets the same answer."""
+    request = requests.object_request("GET", key.path, FIRST_BYTE)
+    if not rejections.accepts_wrong_signature(requests, request, answer):
+        return accepted
+    text = "accepted, but a wrong signature gets the same answer: this server checks none, or the object is public"
+    return look(accepted.check, text, "nothing is proven of the keys; a private bucket should reject wrong signatures")
 
 
 def _diagnosed(

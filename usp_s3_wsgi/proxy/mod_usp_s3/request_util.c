@@ -61,7 +61,7 @@ const char *usp_s3_get_s3_request_id(request_rec *r)
         if (name != names)
             return apr_pstrcat(r->pool, id, " (", *name, ")", NULL);
         host_id = get_id(r, "x-amz-id-2");
-        return host_id ? apr_pstrcat(r->pool, id, ", x-amz-id-2 ", host_id, NULL) : id;
+        return host_id && strcmp(host_id, id) != 0 ? apr_pstrcat(r->pool, id, ", x-amz-id-2 ", host_id, NULL) : id;
     }
     return NULL;
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import NamedTuple
 
 from usp_s3_wsgi.cli.check.rejected_signature import key_copies
 from usp_s3_wsgi.cli.check.rejected_signature.computed_texts import ComputedTexts, explain
+from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import is_address
 from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning
-from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames, sentence
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.errors import S3ErrorResponse
 from usp_s3_wsgi.observability.flight_recorder import SignedWith
@@ -15,7 +18,10 @@ from usp_s3_wsgi.s3 import error_response
 from usp_s3_wsgi.signing.types import Credentials
 
 _MAX_MESSAGE = 200
-_NOT_FOUND = "No usual cause was found."
+#: What a host may have before its name.
+_HOST_LABELS = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_NO_SLIP = " It is none of the usual slips (quotes, blanks, swapped)."
+_NOT_FOUND = "No usual correction was accepted."
 
 
 class Finding(NamedTuple):
@@ -27,7 +33,7 @@ class Finding(NamedTuple):
     is_signature_accepted: bool = False
 
 
-class Outcome(NamedTuple):
+class TrialOutcome(NamedTuple):
     """What came of a request.
 
     ``error``: the answer, parsed, None if there was none. ``words``: its status and code. ``signed``: what was signed.
@@ -91,14 +97,14 @@ class Conclusions:
             f"Write the token that was issued with these keys in {self._names.security_token}.",
         )
 
-    def unavailable(self, outcome: Outcome) -> Finding:
+    def unavailable(self, outcome: TrialOutcome) -> Finding:
         """There is no answer."""
         return Finding(f"S3 gives no answer to diagnose: {outcome.words}.", "Try again later.", is_found=False)
 
-    def not_s3(self, outcome: Outcome) -> Finding:
+    def not_s3(self, outcome: TrialOutcome) -> Finding:
         """The answer is no document of S3."""
         if outcome.error is not None and outcome.error.is_http_on_tls_port:
-            return Finding("The port speaks TLS.", f"Write https:// in {self._names.url}.")
+            return Finding("The port speaks TLS.", sentence(self._names.set_url(replace(self._url, scheme="https"))))
         if outcome.location:
             return Finding(
                 f"{self._url.host} redirects to {shortened(outcome.location)}.",
@@ -110,7 +116,7 @@ class Conclusions:
             f"Check that {self._names.url} is S3's endpoint, and let the device pass the requests of this server.",
         )
 
-    def no_permission(self, outcome: Outcome, is_payer: bool, is_as_configured: bool) -> Finding:
+    def no_permission(self, outcome: TrialOutcome, is_payer: bool, is_as_configured: bool) -> Finding:
         """The signature is accepted. ``is_payer``: the request says that the requester pays."""
         words = f" S3 says: {outcome.message}" if outcome.message else ""
         if "kms:" in outcome.message.lower():
@@ -133,7 +139,7 @@ class Conclusions:
 
     # --- nothing that was tried was accepted
 
-    def not_found(self, outcome: Outcome, credentials: Credentials, texts: ComputedTexts) -> Finding:
+    def not_found(self, outcome: TrialOutcome, credentials: Credentials, texts: ComputedTexts) -> Finding:
         """Return what can be said for certain, and what to compare."""
         match outcome.meaning:
             case Meaning.ACCESS_KEY:
@@ -158,7 +164,7 @@ class Conclusions:
             is_found=False,
         )
 
-    def _unknown_access_key(self, outcome: Outcome, credentials: Credentials) -> Finding:
+    def _unknown_access_key(self, outcome: TrialOutcome, credentials: Credentials) -> Finding:
         names = self._names
         if outcome.error is None:
             return Finding(
@@ -179,20 +185,26 @@ class Conclusions:
         )
 
     def _no_bucket(self) -> Finding:
-        bucket = f"no bucket {self._url.bucket}" if self._url.bucket else "no such bucket"
+        url = self._url
+        bucket = f"no bucket {url.bucket}" if url.bucket else "no such bucket"
+        style = ""
+        if url.path_style and _HOST_LABELS.fullmatch(url.bucket) and not is_address(url.host):
+            virtual = replace(url, host=f"{url.bucket}.{url.host}", prefix=url.prefix.removeprefix(f"/{url.bucket}"))
+            style = f" If the server takes the bucket's name from the host, {self._names.set_url(virtual)}."
         return Finding(
-            f"{self._url.host} has {bucket}, or not in the account of these keys.",
-            f"Correct the bucket in {self._names.url}; check that host and keys belong to one service and account.",
+            f"{url.host} has {bucket}, or not in the account of these keys.",
+            f"Correct the bucket in {self._names.url}; check that host and keys belong to one service and "
+            f"account.{style}",
         )
 
-    def _clock(self, outcome: Outcome) -> Finding:
+    def _clock(self, outcome: TrialOutcome) -> Finding:
         return Finding(
             f"S3 answers {outcome.words} about the time of the signature, and does not accept its own time either.",
             f"Check the clock of this server, that of S3, and {self._names.expires}.",
             is_found=False,
         )
 
-    def _denied(self, outcome: Outcome, credentials: Credentials) -> Finding:
+    def _denied(self, outcome: TrialOutcome, credentials: Credentials) -> Finding:
         remark = key_copies.length_remark(credentials)
         return Finding(
             f"The keys are wrong, or have no permission: this server answers {outcome.words} to both.{remark} "
@@ -218,7 +230,7 @@ class Conclusions:
         if texts.has_theirs:
             return Finding(
                 "The secret key is not the one that S3 has for this access key: S3 has computed the same text, and "
-                f"another signature.{remark} {_NOT_FOUND}",
+                f"another signature.{remark or _NO_SLIP}",
                 f"{change} (Some servers, such as Swift, say the same of an access key that they do not know.)",
             )
         return Finding(

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from usp_s3_wsgi.cli.check.rejected_signature import key_copies
 from usp_s3_wsgi.cli.check.rejected_signature.computed_texts import ComparedLine, ComputedTexts, compare_texts
-from usp_s3_wsgi.cli.check.rejected_signature.conclusions import Conclusions, Finding, Outcome
+from usp_s3_wsgi.cli.check.rejected_signature.conclusions import Conclusions, Finding, TrialOutcome
 from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning, meaning, named_region, server_time
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
 from usp_s3_wsgi.cli.check.rejected_signature.signature_trials import REQUEST_PAYER, SignatureTrials
@@ -31,7 +31,7 @@ _MAX_CORRECTIONS = 3
 #: Answers one after the other that do not come, after which S3 is left alone.
 _MAX_UNAVAILABLE = 2
 #: Signs a request that S3 must reject.
-_WRONG_SECRET = "usp-s3-check-signs-with-a-wrong-secret-key"
+WRONG_SECRET = "usp-s3-check-signs-with-a-wrong-secret-key"
 #: S3 says what is wrong, so that a correction is one even if S3 then rejects something else.
 _SAID_BY_S3 = frozenset({Meaning.CLOCK, Meaning.REGION, Meaning.VERSION, Meaning.TOKEN, Meaning.ACCESS_KEY})
 #: Answers that prove nothing of a correction by themselves.
@@ -41,7 +41,7 @@ _NO_SUCH_BUCKET = "usp-s3-check-no-such-bucket"
 _KEYS_ARE_REJECTED = frozenset({Meaning.ACCESS_KEY, Meaning.SIGNATURE, Meaning.TOKEN, Meaning.DENIED})
 
 
-class Answer(NamedTuple):
+class ServerAnswer(NamedTuple):
     """S3's answer. ``headers``: names in lowercase. ``document``: the begin of the body, some KB of it."""
 
     status: int
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
     document: str
 
 
-Send = Callable[[S3Request], Answer]
+Send = Callable[[S3Request], ServerAnswer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,6 @@ class Diagnosis:
     is_found: bool
     is_signature_accepted: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return {**fields, "tried": list(self.tried), "comparison": [line._asdict() for line in self.comparison]}
-
 
 def diagnose(
     request: S3Request,
@@ -86,11 +81,11 @@ def diagnose(
     max_requests: int = MAX_REQUESTS,
     max_seconds: float = MAX_SECONDS,
 ) -> Diagnosis:
-    """Say why S3 rejects a request, or that no usual cause was found.
+    """Say why S3 rejects a request, or that no usual correction was accepted.
 
     ``request``: the one that was rejected, unsigned. ``names``: of settings, where they are not those of
-    ``S3BucketURL``. ``send``: sends a signed request to the host that it names, which may be another one than that of
-    the settings (the endpoint of another region, the other style), follows no redirects, and has its own time limits;
+    ``S3BucketURL``. ``send``: sends a signed request to the host that it names, which is that of the settings or
+    over https Amazon's endpoint of another region, follows no redirects, and has its own time limits;
     it may raise GatewayError, and ValueError for a header that cannot be sent. Only GET with ``Range: bytes=0-0`` is
     sent, and HEAD if ``request`` is one.
     """
@@ -136,7 +131,7 @@ class _Run:
         self._checked: dict[Trial, bool] = {}
 
     def diagnose(self, trial: Trial) -> Diagnosis:
-        outcome = Outcome(Meaning.UNAVAILABLE, None, "no request was sent")
+        outcome = TrialOutcome(Meaning.UNAVAILABLE, None, "no request was sent")
         # Before anything is sent, for what may be the keys without what is around them.
         self._masks = [Mask(copy.signed_with(self._now())) for copy in self._trials.copies(trial)]
         try:
@@ -159,7 +154,7 @@ class _Run:
 
     # --- requests
 
-    def _try(self, trial: Trial, words: str) -> Outcome:
+    def _try(self, trial: Trial, words: str) -> TrialOutcome:
         if len(self._tried) >= self._limits.requests or time.monotonic() > self._limits.deadline:
             raise _LimitReached
         now = self._now()
@@ -168,15 +163,15 @@ class _Run:
         try:
             answer = self._send(trial.sign(now))
         except GatewayError as error:
-            outcome = Outcome(Meaning.UNAVAILABLE, None, str(error))
+            outcome = TrialOutcome(Meaning.UNAVAILABLE, None, str(error))
         except ValueError:  # not its message, which may hold the header
-            outcome = Outcome(Meaning.ACCESS_KEY, None, "not sent, because of a character in access key or token")
+            outcome = TrialOutcome(Meaning.ACCESS_KEY, None, "not sent, because of a character in access key or token")
         else:
             outcome = self._understand(answer, signed_with)
         self._tried.append(f"{words}: {outcome.words}")
         return outcome
 
-    def _understand(self, answer: Answer, signed: SignedWith) -> Outcome:
+    def _understand(self, answer: ServerAnswer, signed: SignedWith) -> TrialOutcome:
         error = error_response.parse(answer.status, answer.headers, answer.document)
         found = meaning(error, signed.context, signed.signed_at, signed.credentials.security_token is not None)
         if found is not Meaning.ACCEPTED:
@@ -184,9 +179,9 @@ class _Run:
         if (clock := server_time(error)) is not None:
             self._hints.clock_offset = clock - self._now()
         words = f"{error.status} {error.code}".strip()
-        return Outcome(found, error, words, signed, answer.headers.get("location", ""))
+        return TrialOutcome(found, error, words, signed, answer.headers.get("location", ""))
 
-    def _compare(self, outcome: Outcome) -> None:
+    def _compare(self, outcome: TrialOutcome) -> None:
         """Compare what was signed with what S3 says about it, if it says something or nothing was compared before."""
         if outcome.error is None or outcome.signed is None:
             return
@@ -195,10 +190,10 @@ class _Run:
         if texts.has_theirs or not self._texts.has_theirs:
             self._texts = texts
 
-    def _rejects_wrong_secret(self, trial: Trial, outcome: Outcome) -> bool:
+    def _rejects_wrong_secret(self, trial: Trial, outcome: TrialOutcome) -> bool:
         """Whether S3 answers otherwise to the same request with a wrong secret key: it has accepted this one then."""
         if trial not in self._checked:
-            wrong = trial.with_secret_key(_WRONG_SECRET)
+            wrong = trial.with_secret_key(WRONG_SECRET)
             control = self._try(wrong, "the same with a wrong secret key")
             is_answer = control.meaning is not Meaning.UNAVAILABLE
             self._checked[trial] = is_answer and control.words != outcome.words
@@ -206,7 +201,7 @@ class _Run:
 
     # --- conclusions
 
-    def _evident(self, trial: Trial, outcome: Outcome) -> Finding | None:
+    def _evident(self, trial: Trial, outcome: TrialOutcome) -> Finding | None:
         """Return what S3's answer says by itself, or with a request that S3 must reject."""
         conclusions = self._conclusions
         match outcome.meaning:
@@ -229,7 +224,7 @@ class _Run:
     def _lacks_token(self, trial: Trial) -> bool:
         return key_copies.is_temporary(trial.credentials) and not trial.credentials.security_token
 
-    def _accepts_keys(self, trial: Trial, outcome: Outcome) -> bool:
+    def _accepts_keys(self, trial: Trial, outcome: TrialOutcome) -> bool:
         """Whether S3 accepts the keys for a bucket that does not exist.
 
         Ceph 16 denies access in the same words for a wrong signature and for a missing permission, but only says that a
@@ -249,7 +244,7 @@ class _Run:
         head = self._try(trial._replace(request=trial.request._replace(method="HEAD")), "HEAD")
         return head.meaning not in {Meaning.ACCEPTED, Meaning.UNAVAILABLE}
 
-    def _denied(self, trial: Trial, outcome: Outcome) -> Finding | None:
+    def _denied(self, trial: Trial, outcome: TrialOutcome) -> Finding | None:
         """The signature is accepted. A server that does not read the bucket's name from the host denies access, too."""
         if not self._url.path_style and not self._findings:
             corrected = self._first_success(trial, outcome, as_if=Meaning.BUCKET)
@@ -258,8 +253,8 @@ class _Run:
         return self._conclusions.no_permission(outcome, self._is_payer, is_as_configured=not self._findings)
 
     def _first_success(
-        self, trial: Trial, outcome: Outcome, as_if: Meaning | None = None
-    ) -> tuple[Change, Outcome] | None:
+        self, trial: Trial, outcome: TrialOutcome, as_if: Meaning | None = None
+    ) -> tuple[Change, TrialOutcome] | None:
         """Try one change after the other, until S3 accepts the request, or rejects it for another reason.
 
         ``as_if``: what S3 may have meant.
@@ -271,13 +266,13 @@ class _Run:
             if self._is_success(change, tried, is_same_host, outcome.meaning):
                 self._compare(tried)
                 return change, tried
-            if is_same_host:  # the other host of another style may not exist
+            if is_same_host:  # the endpoint of another region may not exist
                 unavailable = unavailable + 1 if tried.meaning is Meaning.UNAVAILABLE else 0
             if unavailable == _MAX_UNAVAILABLE:
                 raise _LimitReached
         return None
 
-    def _is_success(self, change: Change, tried: Outcome, is_same_host: bool, before: Meaning) -> bool:
+    def _is_success(self, change: Change, tried: TrialOutcome, is_same_host: bool, before: Meaning) -> bool:
         needs_control = change.needs_control or not is_same_host
         if tried.meaning is Meaning.ACCEPTED:
             # Without one, S3 has rejected another signature in the same place: it checks them.

@@ -54,6 +54,22 @@ def corrected(key: str) -> Iterator[Copy]:
             yield Copy(text, words)
 
 
+def corrected_secret(key: str) -> Iterator[Copy]:
+    """Return the same for a secret key, which may also be the second part of a line of passwd-s3fs.
+
+    Not for an access key: the secret key would be sent as the access key, which everybody on the way can read.
+    """
+    if secret := secret_of_s3fs(key):
+        yield Copy(secret, "without the access key and the colon in front of it (passwd-s3fs has both)")
+    yield from corrected(key)
+
+
+def secret_of_s3fs(text: str) -> str:
+    """Return the secret key of ACCESS:SECRET or BUCKET:ACCESS:SECRET, which s3fs reads; empty if it is neither."""
+    before, _, secret = text.strip(_INVISIBLE + _QUOTES).rpartition(":")
+    return secret if _ACCESS_KEY.fullmatch(before.rpartition(":")[2]) else ""
+
+
 def _variants(key: str) -> Iterator[tuple[str, str]]:
     yield key.strip(_INVISIBLE), "without the white space around it"
     yield _unwrapped(key)
@@ -122,4 +138,6 @@ def length_remark(credentials: Credentials) -> str:
     is_amazons = access_key.startswith((_LONG_LIVED, _TEMPORARY)) and _ACCESS_KEY.fullmatch(access_key)
     if not is_amazons or length == _AMAZONS_SECRET_LENGTH:
         return ""
-    return f" It has {length} characters, those of Amazon have {_AMAZONS_SECRET_LENGTH}: was all of it copied?"
+    is_short = length < _AMAZONS_SECRET_LENGTH
+    question = "was all of it copied?" if is_short else "is something else in it, such as ACCESS:SECRET?"
+    return f" It has {length} characters, those of Amazon have {_AMAZONS_SECRET_LENGTH}: {question}"

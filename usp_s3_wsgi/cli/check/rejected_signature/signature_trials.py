@@ -1,7 +1,7 @@
 """Requests that differ in one thing from a request whose signature S3 rejects: each for a usual cause of that.
 
 What costs nothing and is most likely comes first. Only this server's own request is ever signed: what S3 says that it
-has computed is compared, but never signed, because whoever answers could so get a signature for another request.
+has computed is compared, but never signed, because a false server would then get a signature for another request.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 from usp_s3_wsgi.cli.check.rejected_signature import key_copies
-from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import first_label, is_address, is_amazon, region_in_host
+from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import first_label, is_amazon, region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.key_copies import Copy
 from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning
-from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
+from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames, sentence
 from usp_s3_wsgi.cli.check.rejected_signature.trial import Change, Hints, Trial
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.s3.object_request import PLAIN_PATH
@@ -87,13 +87,16 @@ class SignatureTrials:
 
     def copies(self, trial: Trial) -> list[Trial]:
         """Return the trial with each key corrected: all of that is secret, too."""
-        return [change.trial for change in self._copies(trial)]
+        secret = key_copies.secret_of_s3fs(trial.credentials.access_key)
+        in_access_key = [trial.with_secret_key(secret)] if secret else []
+        return [*in_access_key, *(change.trial for change in self._copies(trial))]
 
     def _copies(self, trial: Trial) -> Iterator[Change]:
         """Keys that were copied with something around them. Of a role they were not copied at all."""
         credentials, names = trial.credentials, self._names
+        secrets = list(key_copies.corrected_secret(credentials.secret_key))
         corrected = [
-            (names.secret_key, "the secret key", "secret_key", list(key_copies.corrected(credentials.secret_key))),
+            (names.secret_key, "the secret key", "secret_key", secrets),
             (names.access_key, "the access key", "access_key", list(key_copies.corrected(credentials.access_key))),
             (
                 names.security_token,
@@ -229,11 +232,11 @@ class SignatureTrials:
                 yield self._region(trial, moved._replace(context=trial.context._replace(region=region)), region)
 
     def _region(self, old: Trial, new: Trial, region: str) -> Change:
-        settings, where = [], ""
+        changes, where = [], ""
         if new.context.region is not None:
-            settings.append(f"{self._names.region} to {region}")
+            changes.append(f"set {self._names.region} to {region}")
         if new.request.host != old.request.host:
-            settings.append(f"the host in {self._names.url} to {new.request.host}")
+            changes.append(self._names.set_url(self._url.in_region(region)))
             where = f" at {new.request.host}"
         is_signed_for_other = new.context.region != old.context.region
         wrong = (
@@ -245,7 +248,7 @@ class SignatureTrials:
             new,
             f"signed for the region {region}{where}",
             f"{wrong}; S3 accepts {region}.",
-            f"Set {' and '.join(settings)}.",
+            sentence(", and ".join(changes)),
         )
 
     def _region_names(self) -> Iterator[str]:
@@ -260,9 +263,12 @@ class SignatureTrials:
             yield self._hints.region
 
     def _moved(self, trial: Trial, region: str) -> Trial:
-        """Amazon's endpoint of another region is another host; a device in front of S3 stays."""
+        """Amazon's endpoint of another region is another host; a device in front of S3 stays.
+
+        Over http it is not tried: nothing would prove that it is Amazon's.
+        """
         moved = self._url.in_region(region).authority if region else self._url.authority
-        if trial.request.host != self._url.authority:
+        if trial.request.host != self._url.authority or self._url.scheme != "https":
             return trial
         return trial._replace(request=trial.request._replace(host=moved))
 
@@ -319,7 +325,10 @@ class SignatureTrials:
     # --- where the bucket's name is
 
     def _styles(self, trial: Trial) -> Iterator[Change]:
-        """Path style or virtual-hosted style; Signature v2 signs the bucket's name, wherever it is."""
+        """Path style at the same host; Signature v2 signs the bucket's name, wherever it is.
+
+        Virtual-hosted style is only suggested (Conclusions): its host was not configured, and may be somebody else's.
+        """
         url, request, context = self._url, trial.request, trial.context
         if context.region is None and context.virtual_host_bucket is None and (label := first_label(url.host)):
             yield Change(
@@ -329,7 +338,6 @@ class SignatureTrials:
                 f"Set {self._names.bucket} to {label}.",
             )
         if not url.path_style and url.bucket:
-            # At the same host: the one without the bucket's name may belong to somebody else.
             yield Change(
                 trial._replace(
                     request=request._replace(path=f"/{url.bucket}{request.path}"),
@@ -337,22 +345,8 @@ class SignatureTrials:
                 ),
                 f"path style: {request.host}/{url.bucket}/",
                 "S3 takes the bucket's name from the path, and not from the host.",
-                f"Set {self._names.url} to {url.scheme}://{request.host}/{url.bucket}{url.prefix}, or to the same path "
-                "at the host without the bucket's name.",
-                needs_control=True,
-            )
-        elif url.path_style and url.bucket and not is_address(url.host) and request.path.startswith(f"/{url.bucket}/"):
-            host = f"{url.bucket}.{request.host}"
-            path = request.path.removeprefix(f"/{url.bucket}")
-            prefix = url.prefix.removeprefix(f"/{url.bucket}")
-            yield Change(
-                trial._replace(
-                    request=request._replace(host=host, path=path),
-                    context=context._replace(virtual_host_bucket=url.bucket),
-                ),
-                f"virtual-hosted style: {host}",
-                "S3 takes the bucket's name from the host, and not from the path.",
-                f"Set {self._names.url} to {url.scheme}://{host}{prefix}.",
+                f"{sentence(self._names.set_url(replace(url, prefix=f'/{url.bucket}{url.prefix}')))} Or use the same "
+                "path at the host without the bucket's name.",
                 needs_control=True,
             )
 
