@@ -180,8 +180,12 @@ def is_for(request: Request) -> str:
     return {"HEAD": "head", "PUT": "write"}[request.method]
 
 
-def s3_that(checks_signatures: bool = True, **steps: Step) -> ScriptedS3:
+def s3_that(**steps: Step) -> ScriptedS3:
     """An S3 with these answers, and those of one without faults for all else."""
+    return _scripted(steps, checks_signatures=True)
+
+
+def _scripted(steps: dict[str, Step], checks_signatures: bool) -> ScriptedS3:
     usual: dict[str, Step] = {
         "object": OBJECT, "head": head_of(answer(200, b"12345")), "list": error(403, "AccessDenied"),
         "write": error(403, "AccessDenied"),
@@ -356,7 +360,7 @@ def test_a_name_that_no_bucket_has() -> None:
 
 
 def test_a_server_that_checks_no_signature() -> None:
-    with s3_that(checks_signatures=False) as server:
+    with _scripted({}, checks_signatures=False) as server:
         (report,) = reports(bucket(server.url), key="film.mp4")
     verdict, text = results(report)["signed request"]
     assert verdict is Verdict.LOOK and "a wrong signature gets the same answer" in text
