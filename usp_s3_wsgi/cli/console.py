@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from usp_s3_wsgi.observability.error_log import escape_controls
+from usp_s3_wsgi.status.words import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -38,6 +39,14 @@ def text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(escape_controls(words), style)
+
+
+def name(words: str, style: str = "") -> Text:
+    """Return a name of the configuration, which may be a non-ASCII one, as far as the terminal can print it."""
+    from rich.text import Text
+
+    encoding = output().encoding
+    return Text(visible(words).encode(encoding, "backslashreplace").decode(encoding), style)
 
 
 def print_error(error: click.ClickException) -> None:

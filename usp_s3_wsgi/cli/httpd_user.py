@@ -14,8 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 #: Debian's apache2ctl sets the variables that its configuration needs; other systems have apachectl, or httpd itself.
-_PROGRAMS = ("apache2ctl", "apachectl", "httpd")
-_FOLDERS = ":/usr/sbin:/usr/local/apache2/bin"
+#: The last one is Debian's httpd, without these variables.
+_PROGRAMS = ("apache2ctl", "apachectl", "httpd", "apache2")
+_FOLDERS = ("/usr/sbin", "/usr/local/apache2/bin")
 _TIMEOUT = 30
 
 
@@ -40,8 +41,13 @@ def warnings(share: Path) -> list[str]:
 
 def programs() -> list[str]:
     """Return the programs on this machine that run httpd."""
-    path = os.environ.get("PATH", os.defpath) + _FOLDERS
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_FOLDERS))
     return [found for name in _PROGRAMS if (found := shutil.which(name, path=path))]
+
+
+def looked_for() -> str:
+    """Return where ``programs`` has looked, for a message."""
+    return f"neither {' nor '.join(_PROGRAMS)} is in PATH, {' or '.join(_FOLDERS)}"
 
 
 def user_id(candidates: Iterable[str]) -> int | None:

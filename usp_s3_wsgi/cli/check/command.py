@@ -16,6 +16,7 @@ from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, worst
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.cli.server import httpd_config, objects
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.configtest.bucket_use import BucketUse
 from usp_s3_wsgi.configtest.urls import without_secrets
 from usp_s3_wsgi.status.explanations import Explanations
@@ -109,7 +110,7 @@ def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]
     uses = [use for use in findings.buckets if by_identity[_identity(use)] is use]
     chosen = [use for use in uses if not names or any(_is_named(use, name) for name in names)]
     if not chosen:
-        known = "\n  ".join(dict.fromkeys(without_secrets(use.place.name) for use in uses))
+        known = "\n  ".join(dict.fromkeys(to_shown(without_secrets(use.place.name)) for use in uses))
         missing = "no bucket is configured" if not uses else f"no such bucket is configured; there are:\n  {known}"
         yield {"error": missing}
         return

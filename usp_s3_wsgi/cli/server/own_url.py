@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import click
 
+from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.config.bucket_url import DEFAULT_PORTS
 from usp_s3_wsgi.configtest.bucket_use import Place
 from usp_s3_wsgi.configtest.parsed_config import Configuration
@@ -76,7 +77,7 @@ def own_url(configuration: Configuration, place: Place) -> OwnURL:
         matching = next((host for host in hosts if listen.overlaps(host)), None) if hosts else listen
         if matching is not None:
             return _at(server, listen, matching)
-    raise click.UsageError(f"httpd listens on no port for {place.name}: name the URL with --url")
+    raise click.UsageError(f"httpd listens on no port for {to_shown(place.name)}: name the URL with --url")
 
 
 def _at(server: Server, listen: _Endpoint, host: _Endpoint) -> OwnURL:

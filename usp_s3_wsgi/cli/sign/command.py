@@ -11,6 +11,7 @@ import click
 from usp_s3_wsgi.cli import console
 from usp_s3_wsgi.cli.server import httpd_config
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.cli.sign import keys, output, steps, target
 from usp_s3_wsgi.cli.sign.keys import FoundKeys, KeyOptions
 from usp_s3_wsgi.cli.sign.steps import Signing
@@ -165,7 +166,7 @@ def command(
         goal, used = target.in_bucket(httpd_config.read(httpd), url, section)
         settings = used.settings
         context = _context_of_section(options, settings, goal)
-        found = keys.of_settings(settings, used.place.name)
+        found = keys.of_settings(settings, to_shown(used.place.name))
         if settings.requester_pays:
             options = options._replace(requester_pays=True)
     else:
