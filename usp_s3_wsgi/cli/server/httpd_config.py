@@ -88,6 +88,11 @@ def read(httpd: HttpdCommand) -> Configuration:
     return _read_from_mod_info(arguments)
 
 
+def run_configuration(httpd: HttpdCommand) -> str:
+    """Return what httpd prints of its ServerRoot, error log and user. Raises: HttpdConfigError."""
+    return _run([*httpd.arguments(), "-t", "-D", "DUMP_RUN_CFG"])
+
+
 def _read_from_module(command: Sequence[str]) -> bytes:
     """Return what usp_s3_module sends; nothing if it is not loaded."""
     ours, theirs = socket.socketpair()
