@@ -290,6 +290,35 @@ def test_convert_a_missing_or_broken_file(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == "usp-s3: line 1: this section is not closed\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("usp-s3 config --provider m", ["minio"]),
+        ("usp-s3 config --style ", ["path", "host"]),
+        ("usp-s3 config --signature v", ["v4", "v2"]),
+        ("usp-s3 explain USPS3030", [f"USPS3030{number}" for number in range(1, 6)]),
+        ("usp-s3 explain signature", ["SignatureDoesNotMatch"]),
+        ("usp-s3 sign --method ", ["GET", "HEAD", "PUT", "POST", "DELETE"]),
+        ("usp-s3 sign --method P", ["PUT", "POST"]),
+        ("usp-s3 sign --method d", ["DELETE"]),
+    ],
+)
+def test_values_are_completed(
+    words: str,
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "errors.md").write_bytes((Path(__file__).parents[2] / "docs" / "errors.md").read_bytes())
+    monkeypatch.setattr(apache_config, "share_directory", lambda: tmp_path)
+    monkeypatch.setenv("_USP_S3_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    assert main([]) == 0
+    assert [line.partition(",")[2] for line in capsys.readouterr().out.splitlines()] == expected
+
+
 def test_completion_ends_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("_USP_S3_COMPLETE", "zsh_source")
     assert main([]) == 0

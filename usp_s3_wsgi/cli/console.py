@@ -5,6 +5,7 @@ rich respects NO_COLOR, TERM=dumb and COLUMNS. It is imported when it is needed:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,11 @@ def name(words: str, style: str = "") -> Text:
 
     encoding = output().encoding
     return Text(visible(words).encode(encoding, "backslashreplace").decode(encoding), style)
+
+
+def completes(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return the ``shell_complete`` of an option with these values."""
+    return lambda _, __, incomplete: [word for word in words if word.lower().startswith(incomplete.lower())]
 
 
 def print_error(error: click.ClickException) -> None:

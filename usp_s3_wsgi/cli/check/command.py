@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.configtest.bucket_use import BucketUse
 from usp_s3_wsgi.configtest.urls import without_secrets
 from usp_s3_wsgi.status.explanations import Explanations
+
+#: What the explanations say of this command itself.
+_ADVICE_TO_CHECK = re.compile(r"\s*`usp-s3 check[^.]*\.")
 
 
 class CheckError(click.ClickException):
@@ -64,8 +68,9 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
         objects.encode_path(key)  # an impossible one is an error before anything is sent
     configuration = httpd_config.read(httpd)
     try:
-        explanations = Explanations.from_file(share_directory() / "errors.md")
-    except FileNotFoundError:
+        text = (share_directory() / "errors.md").read_text("utf-8")
+        explanations = Explanations(_ADVICE_TO_CHECK.sub("", text))
+    except OSError:
         explanations = Explanations("")
     options = Options(configuration, explanations, key, paths)
     _import_what_is_imported_late()

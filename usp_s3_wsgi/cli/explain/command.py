@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from usp_s3_wsgi.cli import console
 from usp_s3_wsgi.cli.explain import status_url
 from usp_s3_wsgi.cli.explain.status_url import StatusURL
 from usp_s3_wsgi.cli.server import httpd_config
@@ -30,8 +31,17 @@ def _parse_status(_: click.Context, __: click.Parameter, value: str) -> StatusUR
     return status_url.parse(value) if value else None
 
 
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from usp_s3_wsgi.cli.explain.codes import Codes
+
+    try:
+        return console.completes(Codes().explanations.by_code)(context, parameter, incomplete)
+    except (OSError, click.ClickException):  # the explanations are not installed
+        return []
+
+
 @click.command("explain")
-@click.argument("word", metavar="[CODE|REQUEST-ID]", default="")
+@click.argument("word", metavar="[CODE|REQUEST-ID]", default="", shell_complete=_complete)
 @click.option(
     "--status",
     metavar="URL",

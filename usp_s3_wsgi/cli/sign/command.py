@@ -29,6 +29,7 @@ Form = Literal["headers", "url", "curl"]
 _PLACE_OF_FORM: dict[str, Place] = {"headers": "headers", "url": "query"}
 _DEFAULT_EXPIRES = 300
 #: Methods of requests with a body, which is not known here.
+_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 _WITH_BODY = frozenset({"PUT", "POST"})
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~]*)")
 #: What the signer sets itself, and Host, which is that of the URL.
@@ -82,8 +83,9 @@ def _parse_headers(_: click.Context, __: click.Parameter, values: tuple[str, ...
 @httpd_config.options
 @click.option(
     "--method",
-    type=click.Choice(["GET", "HEAD", "PUT", "POST", "DELETE"], case_sensitive=False),
-    metavar="[GET|HEAD|PUT|POST|DELETE]",
+    type=click.Choice(_METHODS, case_sensitive=False),
+    metavar=f"[{'|'.join(_METHODS)}]",
+    shell_complete=console.completes(_METHODS),  # as they are written, which click's own completion is not
     default="GET",
     show_default=True,
     help="The method of the request.",
