@@ -140,3 +140,6 @@ def test_debians_httpd_without_its_control_program(tmp_path: Path, monkeypatch: 
     program.touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert httpd_user.programs()[-1] == str(program)
+    monkeypatch.setattr(httpd_user, "user_id", lambda programs: None)
+    monkeypatch.setattr(httpd_user, "programs", lambda: [str(program)])
+    assert httpd_user.warnings(tmp_path) == []  # it has no configuration

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 #: Debian's apache2ctl sets the variables that its configuration needs; other systems have apachectl, or httpd itself.
-#: The last one is Debian's httpd, without these variables.
-_PROGRAMS = ("apache2ctl", "apachectl", "httpd", "apache2")
+_WITHOUT_VARIABLES = "apache2"  # Debian's httpd itself
+_PROGRAMS = ("apache2ctl", "apachectl", "httpd", _WITHOUT_VARIABLES)
 _FOLDERS = ("/usr/sbin", "/usr/local/apache2/bin")
 _TIMEOUT = 30
 
@@ -29,6 +29,7 @@ def warnings(share: Path) -> list[str]:
             f"could not check whether Apache's user can read this installation: {program} -t -D DUMP_RUN_CFG does not "
             "print the user"
             for program in found[:1]
+            if Path(program).name != _WITHOUT_VARIABLES  # Debian's Apache without a configuration
         ]
     unreadable = first_unreadable(uid, files(share))
     if unreadable is None:

@@ -28,8 +28,8 @@ Form = Literal["headers", "url", "curl"]
 #: The place of the signature that a form of the output needs.
 _PLACE_OF_FORM: dict[str, Place] = {"headers": "headers", "url": "query"}
 _DEFAULT_EXPIRES = 300
-#: Methods of requests with a body, which is not known here.
 _METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
+#: Methods of requests with a body, which is not known here.
 _WITH_BODY = frozenset({"PUT", "POST"})
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~]*)")
 #: What the signer sets itself, and Host, which is that of the URL.
