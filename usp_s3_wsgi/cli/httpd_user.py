@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 #: Debian's apache2ctl sets the variables that its configuration needs; other systems have apachectl, or httpd itself.
-_WITHOUT_VARIABLES = "apache2"  # Debian's httpd itself
+_WITHOUT_VARIABLES = "apache2"  # Debian's httpd itself, which then has no configuration
 _PROGRAMS = ("apache2ctl", "apachectl", "httpd", _WITHOUT_VARIABLES)
 _FOLDERS = ("/usr/sbin", "/usr/local/apache2/bin")
 _TIMEOUT = 30
