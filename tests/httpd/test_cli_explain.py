@@ -70,7 +70,7 @@ def test_an_id_that_is_not_kept_is_in_the_error_log(start: Callable[[str], Httpd
     httpd = start(mount(f"{s3.url}/{BUCKET}", "/embedded"))
     done = commands.usp_s3("explain", *commands.of(httpd), "4442587FB7D0A2F9")
     assert done.returncode == 1
-    assert "grep -F -e 4442587FB7D0A2F9 error.log  # in httpd's ServerRoot\n" in done.stderr
+    assert f"grep -F -e 4442587FB7D0A2F9 {httpd.root}/error.log\n" in done.stderr
 
 
 @pytest.mark.parametrize(

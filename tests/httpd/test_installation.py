@@ -23,7 +23,7 @@ from tests.leaks import ACCESS_KEY, SECRET_KEY
 from usp_s3_wsgi.cli import httpd_user
 
 #: What pip installs for this package: its own files, and the libraries that it needs in httpd.
-INSTALLED = ("usp_s3_wsgi", "usp_s3_wsgi-*.dist-info", "urllib3", "httptools", "mod_wsgi", "mod_wsgi_packages")
+INSTALLED = ("usp_s3_wsgi", "usp_s3_wsgi-*.dist-info", "urllib3", "httptools", "click", "mod_wsgi", "mod_wsgi_packages")
 #: The header by which the bucket's server distinguishes the two installations.
 AGENT = "User-Agent: usp_s3_wsgi"
 

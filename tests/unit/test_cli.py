@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -195,10 +196,40 @@ def test_an_egg_info_in_the_path_changes_nothing(tmp_path: Path, monkeypatch: py
     assert (apache_config.share_directory(), apache_config.extension_module()) == installed
 
 
-@pytest.mark.parametrize("arguments", [[], ["apache-konfig"], ["apache-config", "--module"]])
+@pytest.mark.parametrize("arguments", [["apache-konfig"], ["apache-config", "--module"]])
 def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert "Usage: usp-s3" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """So with each version of click."""
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: usp-s3 [OPTIONS] COMMAND [ARGS]...\n") and "apache-config" in out and err == ""
+
+
+@pytest.mark.parametrize(
+    ("redirected", "expected"),
+    [
+        (">&-", (0, "")),
+        ("<&- >&- 2>&-", (0, "")),
+        (">/dev/full", (1, "usp-s3: No space left on device\n")),
+    ],
+)
+@pytest.mark.parametrize("arguments", ["--version", "explain"])
+def test_standard_output_that_cannot_be_written(redirected: str, expected: tuple[int, str], arguments: str) -> None:
+    script = f'"$1" -c "import sys; from usp_s3_wsgi.cli.main import main; sys.exit(main())" {arguments} {redirected}'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable], capture_output=True, text=True, timeout=60, check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == expected
+
+
+def test_a_file_error_has_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(tmp_path / "none.conf")]) == 1
+    assert capsys.readouterr().err == f"usp-s3: {tmp_path}/none.conf: No such file or directory\n"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,6 +288,35 @@ def test_convert_a_missing_or_broken_file(tmp_path: Path, capsys: pytest.Capture
     file.write_text("<Proxy x>\n  S3SecretKey geheim\n")
     assert main(["convert", str(file)]) == 1
     assert capsys.readouterr().err == "usp-s3: line 1: this section is not closed\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("usp-s3 config --provider m", ["minio"]),
+        ("usp-s3 config --style ", ["path", "host"]),
+        ("usp-s3 config --signature v", ["v4", "v2"]),
+        ("usp-s3 explain USPS3030", [f"USPS3030{number}" for number in range(1, 6)]),
+        ("usp-s3 explain signature", ["SignatureDoesNotMatch"]),
+        ("usp-s3 sign --method ", ["GET", "HEAD", "PUT", "POST", "DELETE"]),
+        ("usp-s3 sign --method P", ["PUT", "POST"]),
+        ("usp-s3 sign --method d", ["DELETE"]),
+    ],
+)
+def test_values_are_completed(
+    words: str,
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "errors.md").write_bytes((Path(__file__).parents[2] / "docs" / "errors.md").read_bytes())
+    monkeypatch.setattr(apache_config, "share_directory", lambda: tmp_path)
+    monkeypatch.setenv("_USP_S3_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    assert main([]) == 0
+    assert [line.partition(",")[2] for line in capsys.readouterr().out.splitlines()] == expected
 
 
 def test_completion_ends_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ FAULTS: dict[str, tuple[Named, ...]] = {
     "wrong region": (Named("signed request", "S3 accepts eu-central-1", "Set S3Region to eu-central-1"),),
     "slow clock": (Named("clock", " s behind S3's: signatures are not valid", "correct this server's clock"),),
     "missing permission": (Named("signed request", "accepted, but S3 denies", "s3:GetObject"),),
-    "unreadable secret": (Named("files", "missing: the file cannot be read: No such", "give Apache's user access"),),
+    "unreadable secret": (Named("files", "missing: the file cannot be read: No such", "Give Apache's group access"),),
     "closed port": (Named("connection", "Connection refused", "firewall"),),
     "expired certificate": (Named("TLS", "the certificate expired on", "renew it"),),
     "throttling": (Named("signed request", "SlowDown, twice: S3 throttles", "cache in front"),),

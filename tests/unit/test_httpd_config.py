@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from usp_s3_wsgi.cli import httpd_user
 from usp_s3_wsgi.cli.main import main
 from usp_s3_wsgi.cli.server import buckets, httpd_config, mod_info_dump
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand, HttpdConfigError
+from usp_s3_wsgi.cli.server.httpd_text import from_argument, to_shown
 
 CONFIG = """WSGIScriptAlias /films ${USP_S3_WSGI}
 <Location /films>
@@ -102,6 +104,46 @@ def test_files_and_lines_of_a_dump() -> None:
     assert [child.words for child in location.children[-1].children] == [("all", "granted")]
 
 
+def as_httpd_has_it(text: str) -> str:
+    return text.encode().decode("latin-1")
+
+
+def test_names_in_utf_8_in_a_dump() -> None:
+    """Their bytes include 0x85 and 0xA0, which are line ends and spaces of Latin-1."""
+    mounts = [mod_info_dump.parse(as_httpd_has_it(f"WSGIScriptAlias x /{name}"))[0] for name in ("Åland", "voilà")]
+    assert [to_shown(mount.words[1]) for mount in mounts] == ["/Åland", "/voilà"]
+
+
+@pytest.mark.parametrize("kind", ["usp_s3_module", "mod_info"])
+def test_a_mount_with_a_non_ascii_name(program: Path, kind: str) -> None:
+    httpd = with_module(program) if kind == "usp_s3_module" else with_mod_info(program)
+    for file in (program.with_name("data"), program.with_name("dump")):
+        if file.exists():
+            file.write_bytes(re.sub(rb"(?<!example)/films", "/médiaÅ".encode(), file.read_bytes()))
+    configuration = httpd_config.read(httpd)
+    assert buckets.find(configuration, "/médiaÅ/1.mp4").settings.secret_key == "SK"
+    with pytest.raises(click.ClickException, match=r"at /é\. Configured are:\n  /médiaÅ"):
+        buckets.find(configuration, "/é")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (as_httpd_has_it("/médias/Å"), "/médias/Å"),
+        ("/m\xe9dias", "/médias"),  # httpd's configuration is in Latin-1
+        ("/a\x1b[2J\x9b\x85", r"/a\u{1b}[2J\u{9b}\u{85}"),
+        (as_httpd_has_it("/a\u202e"), r"/a\u{202e}"),
+        ("/☃", "/☃"),
+    ],
+)
+def test_a_text_of_the_configuration_is_shown(text: str, shown: str) -> None:
+    assert to_shown(text) == shown
+
+
+def test_an_argument_is_compared_as_bytes() -> None:
+    assert from_argument("/médias/\udcff") == "/m\xc3\xa9dias/\xff"
+
+
 def test_httpd_that_can_show_nothing(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpd_config, "_MODULE_FOLDERS", ())
     with pytest.raises(HttpdConfigError, match="loads neither usp_s3_module nor mod_info"):
@@ -141,7 +183,10 @@ def test_httpd_that_hangs(program: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_without_httpd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(httpd_user, "programs", list)
     assert main(["check"]) == 2
-    assert capsys.readouterr().err == "usp-s3: there is no httpd on this machine: name its program with --httpd\n"
+    assert capsys.readouterr().err == (
+        "usp-s3: there is no httpd on this machine: neither apache2ctl nor apachectl nor httpd nor apache2 is in PATH, "
+        "/usr/sbin or /usr/local/apache2/bin; name its program with --httpd\n"
+    )
     assert main(["check", "--httpd", "/no/httpd"]) == 2
     assert "/no/httpd cannot be run: No such file" in capsys.readouterr().err
 

@@ -132,3 +132,14 @@ def test_the_user_is_that_of_a_running_httpd_otherwise(
     program.chmod(0o755)
     monkeypatch.setattr(httpd_user, "_uid_of_running_httpd", lambda: 7)
     assert httpd_user.user_id(["/nowhere/httpd", str(program)]) == (42 if "id=42" in command else 7)
+
+
+def test_debians_httpd_without_its_control_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package apache2-bin has only apache2."""
+    program = tmp_path / "apache2"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert httpd_user.programs()[-1] == str(program)
+    monkeypatch.setattr(httpd_user, "user_id", lambda programs: None)
+    monkeypatch.setattr(httpd_user, "programs", lambda: [str(program)])
+    assert httpd_user.warnings(tmp_path) == []  # it has no configuration

@@ -5,12 +5,14 @@ rich respects NO_COLOR, TERM=dumb and COLUMNS. It is imported when it is needed:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
 import click
 
 from usp_s3_wsgi.observability.error_log import escape_controls
+from usp_s3_wsgi.status.words import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -38,6 +40,19 @@ def text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(escape_controls(words), style)
+
+
+def name(words: str, style: str = "") -> Text:
+    """Return a name of the configuration, which may be a non-ASCII one, as far as the terminal can print it."""
+    from rich.text import Text
+
+    encoding = output().encoding
+    return Text(visible(words).encode(encoding, "backslashreplace").decode(encoding), style)
+
+
+def completes(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return the ``shell_complete`` of an option with these values."""
+    return lambda _, __, incomplete: [word for word in words if word.lower().startswith(incomplete.lower())]
 
 
 def print_error(error: click.ClickException) -> None:

@@ -14,8 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 #: Debian's apache2ctl sets the variables that its configuration needs; other systems have apachectl, or httpd itself.
-_PROGRAMS = ("apache2ctl", "apachectl", "httpd")
-_FOLDERS = ":/usr/sbin:/usr/local/apache2/bin"
+_WITHOUT_VARIABLES = "apache2"  # Debian's httpd itself, which then has no configuration
+_PROGRAMS = ("apache2ctl", "apachectl", "httpd", _WITHOUT_VARIABLES)
+_FOLDERS = ("/usr/sbin", "/usr/local/apache2/bin")
 _TIMEOUT = 30
 
 
@@ -28,6 +29,7 @@ def warnings(share: Path) -> list[str]:
             f"could not check whether Apache's user can read this installation: {program} -t -D DUMP_RUN_CFG does not "
             "print the user"
             for program in found[:1]
+            if Path(program).name != _WITHOUT_VARIABLES  # Debian's Apache without a configuration
         ]
     unreadable = first_unreadable(uid, files(share))
     if unreadable is None:
@@ -40,8 +42,13 @@ def warnings(share: Path) -> list[str]:
 
 def programs() -> list[str]:
     """Return the programs on this machine that run httpd."""
-    path = os.environ.get("PATH", os.defpath) + _FOLDERS
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_FOLDERS))
     return [found for name in _PROGRAMS if (found := shutil.which(name, path=path))]
+
+
+def looked_for() -> str:
+    """Return where ``programs`` has looked, for a message."""
+    return f"neither {' nor '.join(_PROGRAMS)} is in PATH, {' or '.join(_FOLDERS)}"
 
 
 def user_id(candidates: Iterable[str]) -> int | None:

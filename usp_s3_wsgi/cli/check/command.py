@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,14 @@ from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, worst
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.cli.server import httpd_config, objects
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.httpd_text import from_argument, to_shown
 from usp_s3_wsgi.cli.server.proxy_tls import read_authorities
 from usp_s3_wsgi.configtest.bucket_use import BucketUse
-from usp_s3_wsgi.configtest.urls import is_path_below, without_secrets
+from usp_s3_wsgi.configtest.urls import without_secrets
 from usp_s3_wsgi.status.explanations import Explanations
+
+#: What the explanations say of this command itself.
+_ADVICE_TO_CHECK = re.compile(r"\s*`usp-s3 check[^.]*\.")
 
 
 class CheckError(click.ClickException):
@@ -66,10 +71,12 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
     paths = tuple(objects.as_in_url(path) for path in paths)
     if wrong := next((path for path in paths if not path.startswith("/")), None):
         raise click.UsageError(f"--path {wrong}: a path of this server begins with a slash")
+    names = tuple(from_argument(name) for name in names)
     configuration = httpd_config.read(httpd)
     try:
-        explanations = Explanations.from_file(share_directory() / "errors.md")
-    except FileNotFoundError:
+        text = (share_directory() / "errors.md").read_text("utf-8")
+        explanations = Explanations(_ADVICE_TO_CHECK.sub("", text))
+    except OSError:
         explanations = Explanations("")
     options = Options(configuration, explanations, key, paths)
     read_authorities(configuration)
@@ -139,17 +146,16 @@ def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]
     uses = [use for use in findings.buckets if by_identity[_identity(use)] is use]
     about_configuration = report.of_configuration(uses, findings, options.explanations)
     if names:
-        about_configuration = [
-            one for one in about_configuration if any(name.rstrip("/") in one.text for name in names)
-        ]
+        about_configuration = [one for one in about_configuration if any(_is_about(one, name) for name in names)]
     unknown = [name for name in names if not any(_is_named(use, name) for use in uses)]
-    unknown = [name for name in unknown if not any(name.rstrip("/") in one.text for one in about_configuration)]
-    nowhere = [path for path in options.paths if not any(_serves(use, path) for use in uses)]
+    unknown = [name for name in unknown if not any(_is_about(one, name) for one in about_configuration)]
+    nowhere = [path for path in options.paths if not any(report.serves(use, path) for use in uses)]
     if not uses and not about_configuration:
         yield {"error": "no bucket is configured"}
     elif unknown or nowhere:
-        known = "\n  ".join(dict.fromkeys(without_secrets(use.place.path or use.place.name) for use in uses))
-        yield {"error": f"no bucket is configured at {(unknown or nowhere)[0]}; there are:\n  {known}"}
+        places = dict.fromkeys(to_shown(without_secrets(use.place.path or use.place.name)) for use in uses)
+        known = "\n  ".join(places)
+        yield {"error": f"no bucket is configured at {to_shown((unknown or nowhere)[0])}; there are:\n  {known}"}
     else:
         yield {"configuration": [result.to_dict() for result in about_configuration]}
         chosen = [use for use in uses if not names or any(_is_named(use, name) for name in names)]
@@ -158,8 +164,9 @@ def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]
             yield one.to_dict()
 
 
-def _serves(use: BucketUse, path: str) -> bool:
-    return use.place.path is not None and is_path_below(path, use.place.path)
+def _is_about(result: Result, name: str) -> bool:
+    """Whether a finding about the configuration names a bucket."""
+    return to_shown(name.rstrip("/")) in result.text
 
 
 def _identity(use: BucketUse) -> tuple[object, ...]:

@@ -21,8 +21,8 @@ def print_report(report: BucketReport) -> None:
     name = report.place if not report.is_fallback else f"{report.place}, fallback bucket"
     target = f" -> {report.url}" if report.url and report.url != report.place else ""
     output = console.output()
-    output.print(console.text(f"{name}{target}", "bold"))
-    output.print(console.text(f"  {_WAYS[report.way]}, {report.location}", "dim"))
+    output.print(console.name(f"{name}{target}", "bold"))
+    output.print(console.name(f"  {_WAYS[report.way]}, {report.location}", "dim"))
     print_results(report.results)
 
 

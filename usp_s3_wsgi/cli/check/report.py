@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import unquote_to_bytes
 
 from usp_s3_wsgi.cli.check import bucket_checks, signed_requests, through_httpd
 from usp_s3_wsgi.cli.check.bucket_checks import Options
 from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, fine, look, not_tested, wrong
 from usp_s3_wsgi.cli.server import objects
+from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import BucketUse, Place
 from usp_s3_wsgi.configtest.finding_codes import FindingCode
@@ -41,13 +43,19 @@ def of_configuration(uses: Sequence[BucketUse], findings: Findings, explanations
     return [_result(one, explanations) for one in findings.sorted() if (one.file, one.line) not in known]
 
 
+def serves(use: BucketUse, path: str) -> bool:
+    """Whether a path of this server, percent-encoded, is at or below that of a bucket."""
+    decoded = unquote_to_bytes(path.partition("?")[0]).decode("latin-1")
+    return use.place.path is not None and is_path_below(decoded, use.place.path)
+
+
 def _reports(use: BucketUse, findings: Findings, options: Options) -> Iterator[BucketReport]:
     """Yield the report of a bucket and that of its fallback bucket."""
-    chosen, location = use.settings, f"{use.directive.file}:{use.directive.line}"
+    chosen, location = use.settings, to_shown(f"{use.directive.file}:{use.directive.line}")
     results = _check_settings(use, findings, options)
-    name, way = without_secrets(use.place.path or use.place.name), use.place.way
+    name, way = to_shown(without_secrets(use.place.path or use.place.name)), use.place.way
     if not isinstance(chosen, Settings):
-        paths = [path for path in options.paths if use.place.path and is_path_below(path, use.place.path)]
+        paths = [path for path in options.paths if serves(use, path)]
         results += [through_httpd.check_path(options.configuration, use.place, path) for path in paths]
         yield BucketReport(way, name, location, "", False, tuple(results))
         return
@@ -109,7 +117,7 @@ def _locations(use: BucketUse) -> set[tuple[str, int]]:
 
 def _result(finding: Finding, explanations: Explanations) -> Result:
     check = "files" if finding.code in _FILE_CODES else "settings"
-    location = f"{finding.file}:{finding.line}: " if finding.file else ""
+    location = to_shown(f"{finding.file}:{finding.line}: ") if finding.file else ""
     verdict = Verdict.WRONG if finding.is_error or finding.code in _WRONG_CODES else Verdict.LOOK
     action = explanations.of(str(finding.code), "").what_to_do
     return Result(check, verdict, f"{location}{finding.text}", action, (f"usp-s3 explain {finding.code}",))

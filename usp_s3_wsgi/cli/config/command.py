@@ -43,13 +43,20 @@ _NAMES = ", ".join(BY_NAME)
 
 @click.command("config", short_help="Write the configuration of a bucket.")
 @click.argument("way", type=click.Choice(["gateway", "proxy"]))
-@click.option("--provider", metavar="NAME", help=f"One of {_NAMES}.")
+@click.option("--provider", metavar="NAME", help=f"One of {_NAMES}.", shell_complete=console.completes(BY_NAME))
 @click.option("--bucket", metavar="NAME", help="The name of the bucket.")
 @click.option("--region", metavar="NAME", help="The region of the bucket.")
 @click.option("--endpoint", metavar="URL", help="The URL of the service, if the provider does not have a fixed one.")
 @click.option("--account", "--namespace", metavar="ID", help="R2: the account ID. Oracle: the namespace.")
-@click.option("--style", metavar="STYLE", help="Where the bucket's name is in the URL: path or host.")
-@click.option("--signature", metavar="VERSION", help="v4, or v2 for old servers.")
+@click.option(
+    "--style",
+    metavar="STYLE",
+    help="Where the bucket's name is in the URL: path or host.",
+    shell_complete=console.completes(("path", "host")),
+)
+@click.option(
+    "--signature", metavar="VERSION", help="v4, or v2 for old servers.", shell_complete=console.completes(("v4", "v2"))
+)
 @click.option("--ca-file", metavar="FILE", help="The private authority of the server's certificate.")
 @click.option("--path", metavar="PATH", help="Where this server serves the bucket. Default: /media")
 @click.option("--access-key", metavar="KEY", help="The access key. It is not a secret.")

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from usp_s3_wsgi.cli.explain import layout
+from usp_s3_wsgi.cli.explain.codes import Codes
 from usp_s3_wsgi.cli.explain.status_url import StatusURL
 from usp_s3_wsgi.status import comparison, routes, words
 
 _WIDTH = len("What to do")
+_ANSWERED = "S3 answered"
 
 
 class Found(NamedTuple):
@@ -38,7 +40,7 @@ def _has_id(failure: Mapping[str, Any], request_id: str) -> bool:
     return any(request_id == text or request_id in re.split(r"[\s,()]+", text) for text in ids if text)
 
 
-def show(found: Found, url: StatusURL) -> None:
+def show(found: Found, url: StatusURL, codes: Codes) -> None:
     """Print what is known of a failure, what it means, and what to do."""
     bucket, failure = found
     explanation = failure.get("explanation") or {}
@@ -53,14 +55,15 @@ def show(found: Found, url: StatusURL) -> None:
     ):
         layout.entry(label, text, _WIDTH)
     for number, attempt in enumerate(failure.get("attempts", ()), start=1):
-        layout.entry(f"Attempt {number}", _attempt(attempt), _WIDTH)
+        layout.entry(f"Attempt {number}", _attempt(attempt, failure), _WIDTH)
     for label, text in (
         ("S3 said", _said(failure)),
-        ("Message", failure.get("message", "")),
+        ("Message", _message(failure)),
         ("Signed", _signed(failure)),
         *_differences(failure),
         ("Why", explanation.get("why", "")),
         ("What to do", explanation.get("what_to_do", "")),
+        *_referred(explanation, codes),
         ("Page", f"{url.origin}{routes.failure(url.path, bucket.get('id', ''), failure.get('id', ''))}"),
     ):
         if text:
@@ -90,26 +93,49 @@ def _client(failure: Mapping[str, Any]) -> str:
     return f"got status {status}" if status else "got no status"
 
 
-def _attempt(attempt: Mapping[str, Any]) -> str:
+def _attempt(attempt: Mapping[str, Any], failure: Mapping[str, Any]) -> str:
+    """Return what is known of an attempt, without what "S3 said" and "Message" say."""
+    answer, words_of_failure = _answer(attempt, "status"), str(attempt.get("failure", ""))
+    if answer == _answer(failure, "s3_status"):
+        answer = str(attempt.get("status", 0))
+    if words_of_failure.startswith(_ANSWERED) or words_of_failure in failure.get("message", ""):
+        words_of_failure = ""
     status, request_id = attempt.get("status", 0), attempt.get("request_id", "")
     parts = [
         f"after {words.duration(attempt.get('started_after', 0))}, took {words.duration(attempt.get('seconds', 0))}",
         f"{attempt.get('connection')} connection to {attempt.get('host', '')}"
         if attempt.get("connection")
         else str(attempt.get("host", "")),
-        f"S3 answered {status} {attempt.get('s3_code') or '(no code)'}" if status else "no response",
+        f"{_ANSWERED} {answer}" if status else "no response",
         f"request id {request_id}" if request_id else "",
-        str(attempt.get("failure", "")),
+        words_of_failure,
     ]
     return "; ".join(part for part in parts if part)
 
 
+def _answer(value: Mapping[str, Any], status: str) -> str:
+    """Return S3's status and code, as the log has them."""
+    return f"{value.get(status, 0)} {value.get('s3_code') or '(no code)'}"
+
+
 def _said(failure: Mapping[str, Any]) -> str:
     if not failure.get("s3_status"):
-        return "nothing: there was no response"
+        return "" if failure.get("attempts") else "nothing: there was no response"
     message = failure.get("s3_message", "")
-    answer = f"{failure['s3_status']} {failure.get('s3_code') or '(no code)'}"
+    answer = _answer(failure, "s3_status")
     return f"{answer}: {message}" if message else answer
+
+
+def _message(failure: Mapping[str, Any]) -> str:
+    """Return the message without what "S3 said" says already."""
+    message = str(failure.get("message", ""))
+    return message.removeprefix(f"{_ANSWERED} {_answer(failure, 's3_status')}").lstrip("; ")
+
+
+def _referred(explanation: Mapping[str, Any], codes: Codes) -> Iterator[tuple[str, str]]:
+    """Yield what the codes mean that an explanation names: "As for USPS30301."."""
+    for each in codes.referred(f"{explanation.get('why', '')} {explanation.get('what_to_do', '')}"):
+        yield each.code, f"{each.why} {each.what_to_do}".strip()
 
 
 def _signed(failure: Mapping[str, Any]) -> str:

@@ -15,15 +15,14 @@ from urllib.parse import urlsplit
 
 import click
 
+from usp_s3_wsgi.cli.server import own_url
+from usp_s3_wsgi.cli.server.own_url import Endpoint
 from usp_s3_wsgi.configtest import gateway_mounts
-from usp_s3_wsgi.configtest.parsed_config import Configuration, Directive
+from usp_s3_wsgi.configtest.parsed_config import Configuration
 from usp_s3_wsgi.configtest.server_config import Server, build_servers
 from usp_s3_wsgi.configtest.urls import common_path
 
 _SCRIPT = "usp_s3_status.wsgi"
-_LISTEN = re.compile(r"(?:(?P<address>.*):)?(?P<port>[0-9]+)")
-#: Addresses that include loopback's.
-_ANY = {"", "*", "0.0.0.0", "::"}
 _HTTPS_PORT = 443
 
 
@@ -76,15 +75,15 @@ def loopback(host: str) -> str | None:
 def find(configuration: Configuration) -> list[StatusURL]:
     """Return where the status page may be, the most likely place first; empty if it is not configured."""
     servers = build_servers(configuration.directives)
-    main = servers[0]
-    listening = [place for one in main.top_level.directives if one.name == "listen" and (place := _listening(one))]
+    listening = [(listen, host) for listen in own_url.listen_endpoints(configuration) if (host := _host(listen))]
     found: dict[StatusURL, None] = {}
     for server in servers:
         for path in _paths(server):
-            for host, port, is_https in listening:
-                if _serves(server, port):
-                    scheme = "https" if is_https or _has_tls(servers, port) else "http"
-                    found[StatusURL(scheme, host, port, path.rstrip("/"))] = None
+            for listen, host in listening:
+                if server.main is None or _serves(server, listen):
+                    answering = [one for one in servers if one.main and _serves(one, listen)] or servers[:1]
+                    has_tls = any(own_url.has_tls(one, listen) for one in answering)
+                    found[StatusURL("https" if has_tls else "http", host, listen.port, path.rstrip("/"))] = None
     return list(found)
 
 
@@ -93,16 +92,19 @@ def is_configured(configuration: Configuration) -> bool:
     return any(True for server in build_servers(configuration.directives) for _ in _paths(server))
 
 
-def error_logs(configuration: Configuration) -> list[str]:
-    """Return the files of the error logs as they are configured, that of the main server first.
+def error_logs(configuration: Configuration, run_configuration: str) -> list[str]:
+    """Return the files of the error logs, that of the main server first.
 
-    A relative path is below ServerRoot, which httpd does not keep among its directives.
+    ``run_configuration``: what httpd prints with DUMP_RUN_CFG, which has the ServerRoot; without it, a relative path
+    stays one.
     """
-    found: dict[str, None] = {}
+    root = re.search(r'^ServerRoot: "([^"]*)"$', run_configuration, re.MULTILINE)
+    main = re.search(r'^Main ErrorLog: "(/[^"]*)"$', run_configuration, re.MULTILINE)
+    found: dict[str, None] = {main[1]: None} if main else {}
     for server in build_servers(configuration.directives):
         for one in server.top_level.directives:
             if one.name == "errorlog" and one.words and not one.words[0].startswith(("|", "syslog")):
-                found[one.words[0]] = None
+                found[str(PurePosixPath(root[1] if root else "", one.words[0]))] = None
     return list(found)
 
 
@@ -119,34 +121,11 @@ def _paths(server: Server) -> Iterator[str]:
                     yield path
 
 
-def _listening(directive: Directive) -> tuple[str, int, bool] | None:
-    """Return address, port, and whether httpd speaks TLS on it; None if that is not on loopback.
-
-    https://httpd.apache.org/docs/2.4/mod/mpm_common.html#listen
-    """
-    match = _LISTEN.fullmatch(directive.words[0]) if directive.words else None
-    if match is None:
-        return None
-    address = (match["address"] or "").strip("[]")
-    host = "127.0.0.1" if address in _ANY else loopback(address)
-    return None if host is None else (host, int(match["port"]), directive.words[1:2] == ("https",))
+def _host(endpoint: Endpoint) -> str | None:
+    """Return the address of loopback that an endpoint includes, None if it has none."""
+    return "127.0.0.1" if endpoint.is_any_address else loopback(endpoint.address)
 
 
-def _ports(server: Server) -> set[str]:
-    """The ports in the tag of a virtual host; "*" for any."""
-    words = server.directive.words if server.directive else ()
-    return {match[1] if (match := re.search(r":([0-9]+|\*)$", word)) else "*" for word in words}
-
-
-def _serves(server: Server, port: int) -> bool:
-    return server.main is None or bool(_ports(server) & {str(port), "*"})
-
-
-def _has_tls(servers: list[Server], port: int) -> bool:
-    """Whether the servers of a port speak TLS: its virtual hosts, else the main server."""
-    hosts = [server for server in servers[1:] if _serves(server, port)] or servers[:1]
-    return any(
-        one.name == "sslengine" and one.words[:1] and one.words[0].lower() == "on"
-        for server in hosts
-        for one in server.top_level.directives
-    )
+def _serves(server: Server, listen: Endpoint) -> bool:
+    """Whether requests to this endpoint on loopback may be those of a virtual host."""
+    return any(listen.overlaps(one) and _host(one) for one in own_url.virtual_host_endpoints(server))

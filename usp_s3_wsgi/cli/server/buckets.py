@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import click
 
+from usp_s3_wsgi.cli.server.httpd_text import from_argument, to_shown
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest import check
 from usp_s3_wsgi.configtest.bucket_use import BucketUse, Place
 from usp_s3_wsgi.configtest.parsed_config import Configuration
 from usp_s3_wsgi.configtest.urls import without_secrets
+from usp_s3_wsgi.status.words import visible
 
 _MAX_SHOWN = 20
 
@@ -30,20 +32,24 @@ def find(configuration: Configuration, name: str) -> UsedBucket:
     valid.
     """
     uses = check(configuration).buckets
-    use = select(uses, name.encode("utf-8", "surrogateescape").decode("latin-1"))  # as the configuration is read
+    use = select(uses, from_argument(name))
     if use is None:
-        places = sorted({without_secrets(use.place.name) for use in uses})
+        places = sorted({to_shown(without_secrets(use.place.name)) for use in uses})
         known = "\n  ".join(places[:_MAX_SHOWN]) or "(none)"
-        raise click.ClickException(f"no bucket is configured at {without_secrets(name)}. Configured are:\n  {known}")
+        raise click.ClickException(
+            f"no bucket is configured at {visible(without_secrets(name))}. Configured are:\n  {known}"
+        )
     if use.settings is None:
-        raise click.ClickException(f"rules compute the settings of {name} for each request: they are not known here")
+        raise click.ClickException(
+            f"rules compute the settings of {visible(name)} for each request: they are not known here"
+        )
     if isinstance(use.settings, str):
-        raise click.ClickException(f"{use.directive.location}: {use.settings}")
+        raise click.ClickException(f"{to_shown(use.directive.location)}: {use.settings}")
     return UsedBucket(use.place, use.settings)
 
 
 def select(uses: Sequence[BucketUse], name: str) -> BucketUse | None:
-    """Return the bucket whose mount, path or section is ``name``, or is the closest one above it."""
+    """Return the bucket whose mount, path or section is ``name``, as the configuration has it, or the closest above."""
     wanted, found = name.rstrip("/"), None
     longest = -1
     for use in uses:

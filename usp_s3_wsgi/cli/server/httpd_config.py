@@ -21,6 +21,7 @@ import click
 
 from usp_s3_wsgi.cli import httpd_user
 from usp_s3_wsgi.cli.server import mod_info_dump
+from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.configtest import parsed_config
 from usp_s3_wsgi.configtest.parsed_config import Configuration
 
@@ -43,8 +44,8 @@ class HttpdConfigError(click.ClickException):
 class HttpdCommand(NamedTuple):
     """How httpd reads its configuration.
 
-    ``program``: apache2ctl, apachectl or httpd itself; empty for the first one that is found. ``config_file``: empty
-    for httpd's own default. ``defines``: of -D.
+    ``program``: apache2ctl, apachectl or httpd itself, which Debian names apache2; empty for the first one that is
+    found. ``config_file``: empty for httpd's own default. ``defines``: of -D.
     """
 
     program: str = ""
@@ -55,7 +56,9 @@ class HttpdCommand(NamedTuple):
         """Return the program and its options. Raises: HttpdConfigError: there is no httpd."""
         program = self.program or next(iter(httpd_user.programs()), "")
         if not program:
-            raise HttpdConfigError("there is no httpd on this machine: name its program with --httpd")
+            raise HttpdConfigError(
+                f"there is no httpd on this machine: {httpd_user.looked_for()}; name its program with --httpd"
+            )
         options = ["-f", str(Path(self.config_file).absolute())] if self.config_file else []
         return [program, *options, *(word for name in self.defines for word in ("-D", name))]
 
@@ -64,7 +67,7 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say which httpd is meant; the function gets an HttpdCommand as ``httpd``."""
 
     @click.option("-f", "--config-file", metavar="FILE", default="", help="httpd's configuration, if not the default.")
-    @click.option("--httpd", "program", metavar="PROGRAM", default="", help="apache2ctl, apachectl or httpd.")
+    @click.option("--httpd", "program", metavar="PROGRAM", default="", help="apache2ctl, apachectl, httpd or apache2.")
     @click.option("-D", "--define", "defines", metavar="NAME", multiple=True, help="As httpd's option -D.")
     @wraps(function)
     def with_httpd(config_file: str, program: str, defines: tuple[str, ...], **values: Any) -> Any:
@@ -83,6 +86,11 @@ def read(httpd: HttpdCommand) -> Configuration:
         except ValueError as error:
             raise HttpdConfigError(f"{arguments[0]} -t: {error}: is usp_s3_module of another version?") from None
     return _read_from_mod_info(arguments)
+
+
+def run_configuration(httpd: HttpdCommand) -> str:
+    """Return what httpd prints of its ServerRoot, error log and user. Raises: HttpdConfigError."""
+    return _run([*httpd.arguments(), "-t", "-D", "DUMP_RUN_CFG"])
 
 
 def _read_from_module(command: Sequence[str]) -> bytes:
@@ -139,7 +147,7 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None, file
     except subprocess.TimeoutExpired:
         raise HttpdConfigError(f"{command[0]} -t did not end within {_TIMEOUT} s") from None
     if done.returncode:
-        reason = done.stderr.decode("latin-1").strip()
+        reason = "\n".join(map(to_shown, done.stderr.decode("latin-1").strip().split("\n")))
         advice = "" if os.getuid() == 0 else "\nIf a file could not be read, run this command as root."
         raise HttpdConfigError(f"httpd cannot read its configuration: {command[0]} -t says:\n{reason}{advice}")
     return done.stdout.decode("latin-1")

@@ -15,6 +15,7 @@ import click
 
 from usp_s3_wsgi.cli.server import buckets
 from usp_s3_wsgi.cli.server.buckets import UsedBucket
+from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest import gateway_mounts
 from usp_s3_wsgi.configtest.bucket_use import Place
@@ -148,7 +149,8 @@ def _below_path(used: UsedBucket, own_path: str, query: str) -> ServedObject:
         return ServedObject(used, percent_encode(object_request.decode_path(key[1:])), own_path, "", query)
     if place.path is None or not is_path_below(decoded, place.path) or not is_mapped_by_prefix(place):
         raise click.UsageError(
-            f"only httpd knows which object a path leads to here: write --from {place.name}, and the KEY below it"
+            f"only httpd knows which object a path leads to here: write --from {to_shown(place.name)}, and the KEY "
+            "below it"
         )
     rest = _rest(own_path, place.path)
     path = urlsplit(place.url).path

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import click
 
+from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.config.bucket_url import DEFAULT_PORTS
 from usp_s3_wsgi.configtest.bucket_use import Place
 from usp_s3_wsgi.configtest.parsed_config import Configuration
@@ -45,7 +46,7 @@ class OwnURL(NamedTuple):
         return f"{self.scheme}://{self.host}"
 
 
-class _Endpoint(NamedTuple):
+class Endpoint(NamedTuple):
     """An address and port of a Listen or VirtualHost directive; port 0: any. ``protocol``: of a Listen directive."""
 
     address: str
@@ -54,9 +55,10 @@ class _Endpoint(NamedTuple):
 
     @property
     def is_any_address(self) -> bool:
+        """Whether it is each address of this machine."""
         return self.address in _ANY_ADDRESS or self.address == _ANY_IPV6
 
-    def overlaps(self, other: _Endpoint) -> bool:
+    def overlaps(self, other: Endpoint) -> bool:
         """Whether there are connections that belong to both."""
         is_same_port = self.port == other.port or 0 in {self.port, other.port}
         return is_same_port and (self.is_any_address or other.is_any_address or self.address == other.address)
@@ -65,37 +67,43 @@ class _Endpoint(NamedTuple):
 def own_url(configuration: Configuration, place: Place) -> OwnURL:
     """Return where this server serves a place. Raises: click.UsageError: httpd listens on no port for it."""
     server = place.server
-    listening = [
-        found
-        for directive in configuration.directives
-        if directive.name == "listen" and (found := _listen(directive.words)) is not None
-    ]
-    hosts = _virtual_host_endpoints(server)
+    listening = listen_endpoints(configuration)
+    hosts = virtual_host_endpoints(server)
     for listen in _in_order(listening, server):
         # A name, which only httpd may resolve, is any address here.
         matching = next((host for host in hosts if listen.overlaps(host)), None) if hosts else listen
         if matching is not None:
             return _at(server, listen, matching)
-    raise click.UsageError(f"httpd listens on no port for {place.name}: name the URL with --url")
+    raise click.UsageError(f"httpd listens on no port for {to_shown(place.name)}: name the URL with --url")
 
 
-def _at(server: Server, listen: _Endpoint, host: _Endpoint) -> OwnURL:
-    scheme = "https" if _has_tls(server, listen) else "http"
+def _at(server: Server, listen: Endpoint, host: Endpoint) -> OwnURL:
+    scheme = "https" if has_tls(server, listen) else "http"
     chosen = listen if not listen.is_any_address else host
     loopback = _LOOPBACK_IPV6 if listen.address == _ANY_IPV6 else _LOOPBACK
     address = loopback if chosen.is_any_address else chosen.address
     return OwnURL(scheme, address, listen.port, _name(server) or address)
 
 
-def _in_order(listening: list[_Endpoint], server: Server) -> list[_Endpoint]:
+def _in_order(listening: list[Endpoint], server: Server) -> list[Endpoint]:
     """Return what httpd listens on; for the main server, what no virtual host has comes first."""
     if server.directive is not None:
         return listening
-    others = [one for host in server.virtual_hosts for one in _virtual_host_endpoints(host)]
+    others = [one for host in server.virtual_hosts for one in virtual_host_endpoints(host)]
     return sorted(listening, key=lambda listen: any(listen.overlaps(other) for other in others))
 
 
-def _virtual_host_endpoints(server: Server) -> list[_Endpoint]:
+def listen_endpoints(configuration: Configuration) -> list[Endpoint]:
+    """Return what httpd listens on."""
+    return [
+        found
+        for directive in configuration.directives
+        if directive.name == "listen" and (found := _listen(directive.words)) is not None
+    ]
+
+
+def virtual_host_endpoints(server: Server) -> list[Endpoint]:
+    """Return what the tag of a virtual host names, none for the main server; a name is any address here."""
     words = server.directive.words if server.directive is not None else ()
     found = [_split(word) for word in words]
     return [
@@ -103,22 +111,22 @@ def _virtual_host_endpoints(server: Server) -> list[_Endpoint]:
     ]
 
 
-def _listen(words: tuple[str, ...]) -> _Endpoint | None:
+def _listen(words: tuple[str, ...]) -> Endpoint | None:
     """https://httpd.apache.org/docs/2.4/mod/mpm_common.html#listen: the address, a port and a protocol."""
     if not words:
         return None
-    endpoint = _Endpoint("", int(words[0])) if words[0].isdecimal() else _split(words[0])
+    endpoint = Endpoint("", int(words[0])) if words[0].isdecimal() else _split(words[0])
     protocol = next((word.lower() for word in words[1:] if "=" not in word), "")
     return endpoint._replace(protocol=protocol) if endpoint.port else None
 
 
-def _split(text: str) -> _Endpoint:
+def _split(text: str) -> Endpoint:
     """Split ``address:port``, ``[address]:port``, ``address`` or ``*:*``."""
     match = re.fullmatch(r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<address>[^:]*))(?::(?P<port>\d+|\*))?", text)
     if match is None:
-        return _Endpoint(text.strip("[]"), 0)
+        return Endpoint(text.strip("[]"), 0)
     port = match["port"] or ""
-    return _Endpoint(match["ipv6"] or match["address"] or "", int(port) if port.isdecimal() else 0)
+    return Endpoint(match["ipv6"] or match["address"] or "", int(port) if port.isdecimal() else 0)
 
 
 def is_address(text: str) -> bool:
@@ -130,7 +138,7 @@ def is_address(text: str) -> bool:
     return True
 
 
-def _has_tls(server: Server, listen: _Endpoint) -> bool:
+def has_tls(server: Server, listen: Endpoint) -> bool:
     """Whether mod_ssl serves https: SSLEngine decides, else the protocol of the port."""
     engine = next(_arguments("sslengine", *reversed(server.merge_order)), ())
     if engine:

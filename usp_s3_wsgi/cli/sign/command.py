@@ -11,6 +11,7 @@ import click
 from usp_s3_wsgi.cli import console
 from usp_s3_wsgi.cli.server import httpd_config
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.cli.sign import keys, output, steps, target
 from usp_s3_wsgi.cli.sign.keys import FoundKeys, KeyOptions
 from usp_s3_wsgi.cli.sign.steps import Signing
@@ -27,6 +28,7 @@ Form = Literal["headers", "url", "curl"]
 #: The place of the signature that a form of the output needs.
 _PLACE_OF_FORM: dict[str, Place] = {"headers": "headers", "url": "query"}
 _DEFAULT_EXPIRES = 300
+_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 #: Methods of requests with a body, which is not known here.
 _WITH_BODY = frozenset({"PUT", "POST"})
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~]*)")
@@ -81,8 +83,9 @@ def _parse_headers(_: click.Context, __: click.Parameter, values: tuple[str, ...
 @httpd_config.options
 @click.option(
     "--method",
-    type=click.Choice(["GET", "HEAD", "PUT", "POST", "DELETE"], case_sensitive=False),
-    metavar="[GET|HEAD|PUT|POST|DELETE]",
+    type=click.Choice(_METHODS, case_sensitive=False),
+    metavar=f"[{'|'.join(_METHODS)}]",
+    shell_complete=console.completes(_METHODS),  # as they are written, which click's own completion is not
     default="GET",
     show_default=True,
     help="The method of the request.",
@@ -165,7 +168,7 @@ def command(
         goal, used = target.in_bucket(httpd_config.read(httpd), url, section)
         settings = used.settings
         context = _context_of_section(options, settings, goal)
-        found = keys.of_settings(settings, used.place.name)
+        found = keys.of_settings(settings, to_shown(used.place.name))
         if settings.requester_pays:
             options = options._replace(requester_pays=True)
     else:
