@@ -507,14 +507,122 @@ def test_a_part_that_another_process_writes(get: Run, folder: Path, interrupted:
         assert outcome.status == 1 and "is being written by another process" in outcome.err
 
 
-def test_a_link_in_the_place_of_a_part(get: Run, folder: Path) -> None:
+@pytest.mark.parametrize("name", ["1.mp4.part", "1.mp4.part.json", "1.mp4"])
+def test_a_link_in_the_place_of_a_file(get: Run, folder: Path, name: str) -> None:
     (folder / "mine").write_bytes(b"mine")
+    (folder / name).symlink_to("mine")
+    with ScriptedS3(WHOLE) as s3:
+        assert get(s3.url, "--force").status == 0
+    assert files(folder) == ["1.mp4", "mine"] and (folder / "mine").read_bytes() == b"mine"
+    assert not (folder / "1.mp4").is_symlink() and (folder / "1.mp4").read_bytes() == OBJECT
+
+
+# ---------------------------------------------------------------- a folder that others can write
+
+NOBODY = 65_534
+
+
+@pytest.fixture
+def shared(folder: Path) -> Path:
+    """The current directory, where another user can make files. Tests chown theirs to that user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of another user")
+    folder.chmod(0o777)
+    return folder
+
+
+def make(kind: str, path: Path) -> None:
+    """Make what a user could have left there, with the user as its owner."""
+    if kind == "pipe":
+        os.mkfifo(path, 0o666)
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    elif kind == "link to a pipe":
+        os.mkfifo(path.with_name("pipe"), 0o666)  # root's, but who chose it?
+        path.symlink_to("pipe")
+    else:
+        path.write_bytes(OBJECT[:BROKEN])
+    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+
+@pytest.mark.parametrize("options", [(), ("--force",)])
+@pytest.mark.parametrize("kind", ["pipe", "link", "link to a pipe"])
+def test_a_pipe_or_a_device_of_another_user_gets_nothing(
+    get: Run, shared: Path, kind: str, options: tuple[str, ...]
+) -> None:
+    make(kind, shared / "2.mp4")
+    reader = os.open(shared / "2.mp4", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with ScriptedS3() as s3:
+            outcome = get(s3.url, "-o", "2.mp4", *options)
+        assert outcome.status == 1 and "2.mp4 is not written: " in outcome.err and "another user" in outcome.err
+        assert kind == "link" or os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+
+
+def test_a_link_that_others_could_replace(get: Run, shared: Path) -> None:
+    (shared / "2.mp4").symlink_to("/dev/null")
+    with ScriptedS3() as s3:
+        outcome = get(s3.url, "-o", "2.mp4")
+    assert outcome.status == 1 and "can be written by others than root" in outcome.err
+
+
+def test_an_own_pipe(get: Run, folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    received = bytearray()
+    reader = threading.Thread(target=lambda: received.extend((folder / "pipe").read_bytes()), daemon=True)
+    reader.start()
+    with ScriptedS3(WHOLE) as s3:
+        assert get(s3.url, "-o", "pipe").status == 0
+    reader.join(20)
+    assert bytes(received) == OBJECT
+
+
+def test_an_open_file_of_this_process(get: Run, folder: Path) -> None:
+    """As a shell has it for >(sha256sum)."""
+    read_end, write_end = os.pipe()
+    received = bytearray()
+
+    def read() -> None:
+        while data := os.read(read_end, 65_536):
+            received.extend(data)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    with ScriptedS3(WHOLE) as s3:
+        outcome = get(s3.url, "-o", f"/dev/fd/{write_end}")
+    os.close(write_end)
+    reader.join(20)
+    os.close(read_end)
+    assert (outcome.status, bytes(received)) == (0, OBJECT), outcome.err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "file"])
+def test_force_replaces_what_another_user_has_left(get: Run, shared: Path, kind: str) -> None:
     for name in ("1.mp4.part", "1.mp4.part.json"):
-        (folder / name).symlink_to("mine")
-        with ScriptedS3(WHOLE) as s3:
-            status = get(s3.url, "--force").status
-        assert (folder / "mine").read_bytes() == b"mine" and status == (1 if name.endswith("part") else 0)
-        (folder / name).unlink(missing_ok=True)
+        make(kind, shared / name)
+    with ScriptedS3(WHOLE) as s3:
+        assert get(s3.url, "--force").status == 0
+    assert files(shared) == ["1.mp4"] and (shared / "1.mp4").stat().st_uid == 0
+    assert (shared / "1.mp4").read_bytes() == OBJECT
+
+
+@pytest.mark.parametrize("name", ["1.mp4.part", "1.mp4.part.json"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "file", "hard link"])
+def test_only_the_own_beginning_is_continued(get: Run, shared: Path, kind: str, name: str) -> None:
+    with ScriptedS3(broken(WHOLE)) as s3:
+        assert get(s3.url).status == 1
+        if kind == "file":
+            os.chown(shared / name, NOBODY, NOBODY)
+        elif kind == "hard link":
+            os.link(shared / name, shared / "other")
+        else:
+            (shared / name).unlink()
+            make(kind, shared / name)
+        outcome = get(s3.url, "--continue")
+        assert outcome.status == 1 and "--force starts again" in outcome.err
+        assert len(s3.requests) == 1 and not (shared / "1.mp4").exists()
 
 
 # ---------------------------------------------------------------- files
@@ -542,10 +650,10 @@ def test_a_file_system_without_hard_links(get: Run, folder: Path, monkeypatch: p
 
 
 def test_a_folder_that_does_not_exist(get: Run) -> None:
-    with ScriptedS3(WHOLE) as s3:
+    with ScriptedS3() as s3:
         outcome = get(s3.url, "-o", "none/1.mp4")
     assert outcome.status == 1 and outcome.err.count("\n") == 1
-    assert "No such file or directory: 'none/1.mp4.part'" in outcome.err
+    assert outcome.err == "usp-s3: the folder none does not exist\n"
 
 
 def test_a_full_disk(get: Run, folder: Path) -> None:

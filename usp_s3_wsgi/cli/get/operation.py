@@ -132,7 +132,7 @@ def _store(source: Source, destination: PartFile | Stream | Temporary, options: 
         with suppress(OSError):
             destination.close()
         is_interruption = isinstance(error, (KeyboardInterrupt, OSError))
-        if isinstance(destination, PartFile) and destination.part.exists() and is_interruption:
+        if isinstance(destination, PartFile) and destination.has_begun and is_interruption:
             _say_what_is_left(destination)
         raise
     return download
