@@ -375,6 +375,50 @@ def test_force_replaces_the_file_of_a_link_and_keeps_its_mode(tmp_path: Path) ->
     assert [path.name for path in target.parent.iterdir()] == ["films.conf"]
 
 
+@AS_ROOT
+@pytest.mark.parametrize("folder_mode", [0o755, 0o777, 0o1777])
+def test_force_follows_no_link_of_another_user(tmp_path: Path, folder_mode: int) -> None:
+    target, link = tmp_path / "shadow", tmp_path / "shared" / "films.conf"
+    target.write_text("old")
+    link.parent.mkdir()
+    link.parent.chmod(folder_mode)
+    link.symlink_to(target)
+    os.chown(link, 65_534, 65_534, follow_symlinks=False)
+    done = run("gateway", *options("google", "-o", str(link), "--force"))
+    assert (done.exit_code, done.stdout, target.read_text()) == (1, "", "old")
+    assert f"{link} is a link of another user" in done.stderr
+
+
+@AS_ROOT
+@pytest.mark.parametrize("above", [False, True])
+def test_force_follows_no_link_that_others_could_replace(tmp_path: Path, above: bool) -> None:
+    target, folder = tmp_path / "target", tmp_path / "shared"
+    target.write_text("old")
+    link = folder / "deep" / "films.conf"
+    link.parent.mkdir(parents=True)
+    (folder if above else link.parent).chmod(0o777)
+    link.symlink_to(target)
+    done = run("gateway", *options("google", "-o", str(link), "--force"))
+    assert (done.exit_code, target.read_text()) == (1, "old")
+    assert "can be written by others than root" in done.stderr
+
+
+@AS_ROOT
+def test_the_mode_of_another_user_is_not_kept(tmp_path: Path) -> None:
+    target = tmp_path / "films.conf"
+    target.touch()
+    target.chmod(0o666)
+    os.chown(target, 65_534, 65_534)
+    assert run("gateway", *options("google", "-o", str(target), "--force")).exit_code == 0
+    assert (target.stat().st_uid, stat.S_IMODE(target.stat().st_mode)) == (0, 0o644)
+
+
+def test_a_loop_of_links(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    done = run("gateway", *options("google", "-o", str(tmp_path / "a"), "--force"))
+    assert done.exit_code == 1 and "Too many levels of symbolic links" in done.stderr
+
+
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     done = run("gateway", *options("google", f"--output={tmp_path}/none/films.conf"))
     assert (done.exit_code, done.stdout) == (1, "")
@@ -425,6 +469,16 @@ def test_a_key_file_behind_a_link_or_in_a_directory_of_others(tmp_path: Path) ->
     shared.chmod(0o777)
     with pytest.raises(KeyFileError, match="can be written by others than root"):
         key_file.create(str(shared / "a"), SECRET, 0)
+    (shared / "root's").mkdir()
+    with pytest.raises(KeyFileError, match=f"{shared} can be written by others than root"):
+        key_file.create(str(shared / "root's" / "a"), SECRET, 0)
+    with pytest.raises(KeyFileError, match=f"{shared} can be written by others than root"):
+        key_file.create(str(shared / "new" / "a"), SECRET, 0)
+    assert os.listdir(shared) == ["root's"] and os.listdir(shared / "root's") == []
+    (tmp_path / "theirs").symlink_to(tmp_path)
+    os.chown(tmp_path / "theirs", 65_534, 65_534, follow_symlinks=False)
+    with pytest.raises(KeyFileError, match="is a link of another user: use another directory"):
+        key_file.create(str(tmp_path / "theirs" / "a"), SECRET, 0)
     with pytest.raises(KeyFileError, match="cannot be created: Not a directory"):
         key_file.create("/etc/hostname/a", SECRET, 0)
 

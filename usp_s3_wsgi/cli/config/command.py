@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import click
 
-from usp_s3_wsgi.cli import console
+from usp_s3_wsgi.cli import console, trusted_path
 from usp_s3_wsgi.cli.config import answers as checks
 from usp_s3_wsgi.cli.config import key_file
 from usp_s3_wsgi.cli.config.answers import Answers, Way
@@ -31,6 +31,7 @@ from usp_s3_wsgi.cli.config.questions import (
     prompt_hidden,
 )
 from usp_s3_wsgi.cli.config.rendering import render
+from usp_s3_wsgi.cli.trusted_path import UntrustedPathError
 from usp_s3_wsgi.errors import SettingError
 
 #: The directory of docs/getting-started.md.
@@ -374,13 +375,17 @@ def write(target: Path, text: bytes, force: bool) -> None:
             opened.write(text)
         return
     # The old file is complete until the new one is: a link, as in sites-enabled, stays a link.
-    file = target.resolve()
+    try:
+        file = trusted_path.resolve(target)
+    except UntrustedPathError as error:
+        raise click.ClickException(f"{target} is not replaced: {error}") from None
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, flags, 0o644)
     try:
         with os.fdopen(descriptor, "wb") as opened:
-            if file.exists():
-                os.fchmod(descriptor, stat.S_IMODE(file.stat().st_mode))
+            mode = _own_mode(file)
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             opened.write(text)
             opened.flush()
             os.fsync(opened.fileno())
@@ -388,6 +393,16 @@ def write(target: Path, text: bytes, force: bool) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _own_mode(file: Path) -> int | None:
+    """Return the mode of a file, None if it is not the caller's: others do not decide who may write the new one."""
+    try:
+        status = file.lstat()
+    except FileNotFoundError:
+        return None
+    is_own = stat.S_ISREG(status.st_mode) and status.st_uid in {0, os.geteuid()}
+    return stat.S_IMODE(status.st_mode) if is_own else None
 
 
 # --- what to do next

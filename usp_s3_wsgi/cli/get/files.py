@@ -80,9 +80,7 @@ class PartFile:
                 note = json.loads(note_file.read())
             known = {name: note[name] for name in self._object}
             self._file = self._locked(_own_file(self.part, os.O_RDWR))
-            stored = StoredPart(
-                self._file, int(note["first"]), note["etag"], int(note["total"]), dict(note["headers"])
-            )
+            stored = StoredPart(self._file, int(note["first"]), note["etag"], int(note["total"]), dict(note["headers"]))
         except _NotOwnError as error:
             raise click.ClickException(f"{error}: --force starts again") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -328,7 +326,7 @@ def _open_device(path: Path) -> IO[bytes]:
             raise click.ClickException(f"{path} has been replaced meanwhile")
         if not is_open_already and not _is_system_device(resolved) and status.st_uid != os.geteuid():
             raise click.ClickException(f"{path} is not written: it is a device or a pipe of another user")
-        return open(f"/proc/self/fd/{descriptor}", "wb", buffering=0)  # noqa: PTH123, SIM115
+        return open(f"/proc/self/fd/{descriptor}", "wb", buffering=0)
     finally:
         os.close(descriptor)
 
