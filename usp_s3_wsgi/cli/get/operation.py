@@ -18,6 +18,7 @@ from usp_s3_wsgi.cli.get.report import Result
 from usp_s3_wsgi.cli.get.s3_source import S3Source
 from usp_s3_wsgi.cli.server import httpd_config, objects
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.httpd_environment import environment_of
 from usp_s3_wsgi.cli.server.objects import ServedObject
 from usp_s3_wsgi.cli.server.own_url import own_url
 from usp_s3_wsgi.configtest.parsed_config import Configuration
@@ -31,7 +32,8 @@ def get(httpd: HttpdCommand, key: str, place: str, options: Options) -> int:
     sources: list[Source] = [S3Source(served, not options.no_checksums)] if options.from_s3 else []
     if options.from_apache:
         sources.append(_apache(configuration, served, options))
-    result = _compare(key, sources, served, options) if options.compare else _get(key, sources[0], served, options)
+    with environment_of(configuration):
+        result = _compare(key, sources, served, options) if options.compare else _get(key, sources[0], served, options)
     report.show_failures(result)
     first = result.runs[0][0]
     if result.stored is not None and first.failure is not None and first.length:

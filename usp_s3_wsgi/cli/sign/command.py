@@ -11,6 +11,7 @@ import click
 from usp_s3_wsgi.cli import console
 from usp_s3_wsgi.cli.server import httpd_config
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.httpd_environment import environment_of
 from usp_s3_wsgi.cli.sign import keys, output, steps, target
 from usp_s3_wsgi.cli.sign.keys import FoundKeys, KeyOptions
 from usp_s3_wsgi.cli.sign.steps import Signing
@@ -162,10 +163,12 @@ def command(
     if section:
         if any(key_options):
             raise click.UsageError("--from has the keys: remove it, or the options that name keys")
-        goal, used = target.in_bucket(httpd_config.read(httpd), url, section)
+        configuration = httpd_config.read(httpd)
+        goal, used = target.in_bucket(configuration, url, section)
         settings = used.settings
         context = _context_of_section(options, settings, goal)
-        found = keys.of_settings(settings, used.place.name)
+        with environment_of(configuration):
+            found = keys.of_settings(settings, used.place.name)
         if settings.requester_pays:
             options = options._replace(requester_pays=True)
     else:
