@@ -190,13 +190,16 @@ def test_retries_and_corrections_are_shown(get: Run) -> None:
     (download,) = outcome.json["downloads"]
     assert [attempt["status"] for attempt in download["attempts"]] == [503, 400, 200]
     assert download["corrections"] == ["region"]
-    assert "corrected: region" in outcome.err and "1: S3 answered 503 SlowDown" in outcome.err
+    attempts = outcome.err[outcome.err.index("Attempts") :].splitlines()
+    assert [line.split()[0] for line in attempts[1:3]] == ["corrected:", "1:"] and "\\x0a" not in outcome.err
+    assert attempts[1].endswith("corrected: region") and "1: S3 answered 503 SlowDown" in attempts[2]
+    assert not any(line.endswith(" ") for line in outcome.err.splitlines())
 
 
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        (error(404, "NoSuchKey"), ("S3 answered 404 NoSuchKey, request id 4442587FB7D0A2F9", "Why: S3 says so")),
+        (error(404, "NoSuchKey"), ("S3 answered 404 NoSuchKey, request id 4442587FB7D0A2F9", "Why: There is no object with this key")),
         (error(403, "AccessDenied"), ("S3 answered 403 AccessDenied", "Why:", "What to do:")),
         (error(403, "SignatureDoesNotMatch"), ("check S3SecretKey or S3SecretKeyFile", "What to do:")),
         (error(403, "InvalidAccessKeyId"), ("S3 answered 403 InvalidAccessKeyId", "Why:")),
@@ -317,10 +320,23 @@ def test_a_part_of_the_range(get: Run, folder: Path) -> None:
     assert files(folder) == []
 
 
-def test_no_such_range(get: Run) -> None:
-    with ScriptedS3(answer(416, b"", ("Content-Range", f"bytes */{len(OBJECT)}"))) as s3:
-        outcome = get(s3.url, "--range", "999999-")
-    assert outcome.status == 1 and "the object has no such range: the object has 102,400 bytes" in outcome.err
+@pytest.mark.parametrize(
+    ("options", "response", "size"),
+    [
+        ((), answer(416, b"", ("Content-Range", f"bytes */{len(OBJECT)}")), True),
+        ((), answer(416, b"<Error><Code>InvalidRange</Code><ActualObjectSize>102400</ActualObjectSize></Error>"), True),
+        ((), answer(416, b"<Error><ActualObjectSize>many</ActualObjectSize></Error>"), False),
+        ((), answer(416, b"<Error>", length=200), False),
+        (("--url",), answer(416, b"", ("Content-Range", f"bytes */{len(OBJECT)}")), True),
+        (("--url",), answer(416), False),
+    ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
+)
+def test_no_such_range(get: Run, options: tuple[str, ...], response: bytes, size: bool) -> None:
+    with ScriptedS3(response) as s3:
+        outcome = get(s3.url, "--range", "999999-", *options, *([s3.url] if options else []))
+    assert outcome.status == 1 and "the object has no such range" in outcome.err
+    assert ("the object has no such range: the object has 102,400 bytes" in outcome.err) == size
 
 
 def test_a_range_that_s3_does_not_implement(get: Run, folder: Path) -> None:
@@ -411,6 +427,7 @@ def test_the_rest(get: Run, folder: Path, interrupted: ScriptedS3) -> None:
         f"bytes={BROKEN - 1}-{len(OBJECT) - 1}",
         ETAG,
     )
+    assert "(the last byte is requested again to prove that it is the same object)" in " ".join(outcome.err.split())
     (download,) = outcome.json["downloads"]
     assert download["continued_at"] == BROKEN - 1 and download["sha256"] == hashlib.sha256(OBJECT).hexdigest()
 
