@@ -199,7 +199,7 @@ def test_retries_and_corrections_are_shown(get: Run) -> None:
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        (error(404, "NoSuchKey"), ("S3 answered 404 NoSuchKey, request id 4442587FB7D0A2F9", "Why: There is no object with this key")),
+        (error(404, "NoSuchKey"), ("404 NoSuchKey, request id 4442587FB7D0A2F9", "Why: There is no object with")),
         (error(403, "AccessDenied"), ("S3 answered 403 AccessDenied", "Why:", "What to do:")),
         (error(403, "SignatureDoesNotMatch"), ("check S3SecretKey or S3SecretKeyFile", "What to do:")),
         (error(403, "InvalidAccessKeyId"), ("S3 answered 403 InvalidAccessKeyId", "Why:")),

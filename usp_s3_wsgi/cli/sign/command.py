@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -276,7 +277,7 @@ def _print(signing: Signing, found: FoundKeys, form: Form | None, given_url: str
             click.echo(f"usp-s3: send these headers with the URL: {names} (--output curl has them)", err=True)
         click.echo(output.url(signed))
     else:
-        click.echo(output.curl(signed), nl=False)
+        click.echo(output.curl(signed, is_pasted=sys.stdout.isatty()), nl=False)
 
 
 def _explain(signing: Signing, found: FoundKeys) -> None:
