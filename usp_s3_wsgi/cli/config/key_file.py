@@ -32,6 +32,14 @@ def apache_group(name: str) -> int:
     return group
 
 
+def usual_group() -> str | None:
+    """Return Debian's name of Apache's group, None if this machine does not have it."""
+    try:
+        return grp.getgrnam("www-data").gr_name
+    except KeyError:
+        return None
+
+
 def create(path: str, secret: str, group: int) -> None:
     """Create the file with its owner, group and mode, and then write the secret key into it.
 
