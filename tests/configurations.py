@@ -1415,7 +1415,7 @@ def expected(text: str) -> list[Expected]:
 
 def configtest_input(text: str, *, purpose: str = "start", file: str = "httpd.conf") -> bytes:
     """Return what httpd sends to configtest for a configuration, if its children run as the user of this process."""
-    fields = [purpose, str(os.getuid()), str(os.getgid()), "", "", "list buckets"]
+    fields = [purpose, str(os.getuid()), str(os.getgid()), "", "", "list buckets", "/etc/apache2"]
     text = with_keys(text).replace("${USP_S3_WSGI}", "/opt/share/usp_s3.wsgi")
     fields += _fields(parse(text), 0, file)
     return "".join(f"{field}\0" for field in fields).encode("latin-1")

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from tests.certificates import Certificate, make_certificate
 from tests.httpd.conftest import BUCKET, proxy_section, section
 from tests.httpd.machine import compile_shared, free_port, has_module, httpd_binary, httpd_environment
 from tests.httpd.planted import PLANTS, configuration
@@ -55,8 +56,9 @@ class Checked(NamedTuple):
         return {one["check"]: one for one in self.document["buckets"][number]["results"]}
 
 
-def check(config: str, *options: str, preload: Path | None = None, **environment: str) -> Checked:
-    """Run the command with a configuration of httpd. Asserts that nothing it prints is a secret."""
+@contextmanager
+def prepared(config: str) -> Iterator[Path]:
+    """Write a configuration of httpd, which is not started; yields the file."""
     with tempfile.TemporaryDirectory(prefix="check-") as folder:
         root = Path(folder)
         root.chmod(0o755)
@@ -65,7 +67,13 @@ def check(config: str, *options: str, preload: Path | None = None, **environment
         for name in ("run", "htdocs"):
             (root / name).mkdir()
         (root / "httpd.conf").write_text(httpd._whole_config())
-        return run(root / "httpd.conf", *options, preload=preload, **environment)
+        yield root / "httpd.conf"
+
+
+def check(config: str, *options: str, preload: Path | None = None, **environment: str) -> Checked:
+    """Run the command with a configuration of httpd. Asserts that nothing it prints is a secret."""
+    with prepared(config) as file:
+        return run(file, *options, preload=preload, **environment)
 
 
 def run(file: Path, *options: str, preload: Path | None = None, **environment: str) -> Checked:
@@ -150,7 +158,7 @@ def test_each_bucket_is_requested_through_httpd(httpd: Httpd) -> None:
     }
     assert through["/media"]["verdict"] == "fine" and "206, as S3 itself" in through["/media"]["text"]
     assert through["/with space"]["verdict"] == "fine", through["/with space"]
-    proxied = next(one for place, one in through.items() if place.startswith("http"))
+    proxied = through["/films"]
     assert proxied["verdict"] == "fine" and f"http://films.example:{httpd.port}/films: 206" in proxied["text"]
     assert checked.status == 0
 
@@ -191,7 +199,7 @@ def test_key_files_are_read_as_the_user_of_httpds_children(s3: EmbeddedS3, reada
     checked = check(config, "--json")
     assert checked.status == 1
     assert "by the user of httpd's children" in checked.results()["files"]["text"]
-    assert "Permission denied" in checked.results()["identity"]["text"]
+    assert "Permission denied" in checked.results()["files"]["text"] and "identity" not in checked.results()
     file.chmod(0o644)
     assert check(config, "--json").results()["files"]["verdict"] == "fine"
 
@@ -244,7 +252,7 @@ GATEWAY = """WSGIScriptAlias /media ${USP_S3_WSGI}
         ("NoSuchDirective on\n", (), "Invalid command 'NoSuchDirective'"),
         ("", (), "no bucket is configured"),
         ("", ("--no-such-option",), "No such option"),
-        (GATEWAY, ("--bucket", "/x"), "no such bucket is configured; there are:\n  /media"),
+        (GATEWAY, ("--bucket", "/x"), "no bucket is configured at /x; there are:\n  /media"),
     ],
 )
 def test_nothing_can_be_checked(config: str, options: tuple[str, ...], words: str) -> None:
@@ -259,3 +267,42 @@ def test_without_usp_s3_module(s3: EmbeddedS3, tmp_path: Path) -> None:
         file.write_text(text)
         checked = run(file, "--json")
     assert checked.status == 0 and checked.results()["signed request"]["verdict"] == "fine"
+
+
+# --- <Proxy> sections over https: what mod_ssl trusts
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[tuple[EmbeddedS3, Certificate]]:
+    """An S3 with a certificate of a private authority, whose files only root can read."""
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = make_certificate(Path(folder))
+        Path(folder, "authorities").mkdir()
+        Path(folder, "authorities", "root.pem").write_bytes(certificate.root.read_bytes())
+        with EmbeddedS3([BUCKET], tls=certificate) as server:
+            server.put(BUCKET, "film.mp4", b"film")
+            yield server, certificate
+
+
+TRUSTS = {
+    "file": "SSLProxyVerify require\nSSLProxyVerifyDepth 10\nSSLProxyCACertificateFile {root}",
+    "folder": "SSLProxyVerify require\nSSLProxyVerifyDepth 10\nSSLProxyCACertificatePath {folder}/authorities",
+    "relative": "SSLProxyVerify require\nSSLProxyVerifyDepth 10\nSSLProxyCACertificateFile htdocs/root.pem",
+    "none": "",
+}
+
+
+@pytest.mark.skipif(not has_module("ssl"), reason="this httpd has no mod_ssl")
+@pytest.mark.parametrize("name", TRUSTS)
+def test_what_mod_ssl_trusts_is_trusted(private: tuple[EmbeddedS3, Certificate], name: str) -> None:
+    s3, certificate = private
+    url = f"https://localhost:{s3.port}/{BUCKET}"
+    lines = TRUSTS[name].format(root=certificate.root, folder=certificate.root.parent)
+    config = f"SSLProxyEngine on\n{lines}\nProxyPass /p {url}\n{proxy_section(f'{url}/', s3)}"
+    with prepared(config) as file:
+        (file.parent / "htdocs" / "root.pem").write_bytes(certificate.root.read_bytes())
+        (file.parent / "htdocs" / "root.pem").chmod(0o600)
+        checked = run(file, "--json", "--key", "film.mp4")
+    found = checked.results()
+    assert found["TLS"]["verdict"] == "fine" and found["signed request"]["verdict"] == "fine", found
+    assert ("TLS settings" in found) is (name == "none") and checked.status == 0

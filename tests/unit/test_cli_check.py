@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,13 +25,14 @@ from tests.httpd.planted import PLANTS, configuration
 from tests.s3 import EmbeddedS3
 from usp_s3_wsgi import configtest
 from usp_s3_wsgi.cli import console
-from usp_s3_wsgi.cli.check import command, network, permissions, separate_user
+from usp_s3_wsgi.cli.check import command, network, permissions, separate_user, tls_settings
 from usp_s3_wsgi.cli.check.bucket_checks import Options
-from usp_s3_wsgi.cli.check.proxy_tls import ProxyTLS
 from usp_s3_wsgi.cli.check.result import BucketReport, Verdict
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests
 from usp_s3_wsgi.cli.main import main
 from usp_s3_wsgi.cli.server import httpd_config
+from usp_s3_wsgi.cli.server.proxy_tls import ProxyTLS
+from usp_s3_wsgi.config import bucket_url
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest import parsed_config
 from usp_s3_wsgi.credentials import resolver
@@ -209,7 +212,7 @@ LOOKED_AT: dict[str, tuple[dict[str, Step], str, Verdict, str]] = {
     "asks for any body": ({"write": CONTINUE}, "may write", Verdict.NOT_TESTED, "asks for a body before it checks"),
     "no upload": ({"write": error(501, "NotImplemented")}, "may write", Verdict.NOT_TESTED, "S3 answered 501"),
     "closes at an upload": ({"write": close}, "may write", Verdict.NOT_TESTED, "no answer to the header of an upload"),
-    "may not list": ({}, "may list", Verdict.LOOK, "403 also for objects that do not exist"),
+    "may not list": ({}, "may list", Verdict.FINE, "no"),
     "may list": ({"list": answer(200, b"<ListBucketResult/>")}, "may list", Verdict.FINE, "missing objects get 404"),
     "no listing": ({"list": error(501, "NotImplemented")}, "may list", Verdict.NOT_TESTED, "501 to a listing"),
     "broken listing": ({"list": close}, "may list", Verdict.NOT_TESTED, "closed the connection"),
@@ -230,8 +233,13 @@ LOOKED_AT: dict[str, tuple[dict[str, Step], str, Verdict, str]] = {
         {"object": answer(206, b"x", ("Content-Range", "bytes 0-0/5"), ("Date", http_date(-1200)))},
         "clock", Verdict.WRONG, "s ahead of S3's: signatures are not valid",
     ),
-    "no object": ({"object": error(404, "NoSuchKey")}, "signed request", Verdict.WRONG, "no object with this key"),
+    "no object": ({"object": error(404, "NoSuchKey")}, "signed request", Verdict.WRONG, "there is no object http://"),
     "denied": ({"object": error(403, "AccessDenied")}, "signed request", Verdict.WRONG, "wrong, or have no permission"),
+    "no text": ({"object": answer(404, b"")}, "signed request", Verdict.LOOK, "without a code or a request id"),
+    "range with status 200": (
+        {"object": answer(200, b"x", ("Content-Range", "bytes 0-0/5"))},
+        "signed request", Verdict.FINE, "accepted",
+    ),
     "page": ({"object": answer(404, b"<html>")}, "signed request", Verdict.WRONG, "a page that is not S3's"),
     "failing": ({"object": error(500, "InternalError")}, "signed request", Verdict.WRONG, "twice: S3 fails"),
     "redirect": ({"object": error(307, "TemporaryRedirect")}, "signed request", Verdict.WRONG, "at another endpoint"),
@@ -295,9 +303,10 @@ def test_the_directives_of_mod_ssl(lines: str, place: str) -> None:
     inner, outer = (lines, "") if place == "section" else ("", lines)
     keys = "SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK\nSetEnv S3Region r"
     config = f"{outer}\nProxyPass /p https://127.0.0.1:1/b\n<Proxy https://127.0.0.1:1/b/>\n{keys}\n{inner}\n</Proxy>\n"
-    (use,) = configtest.check(parsed_config.parse(configtest_input(config))).buckets
+    parsed = parsed_config.parse(configtest_input(config))
+    (use,) = configtest.check(parsed).buckets
     assert isinstance(use.settings, Settings)
-    found = list(ProxyTLS(use.place).check(use.settings.bucket_url))
+    found = list(tls_settings.check(ProxyTLS(parsed, use.place), use.settings.bucket_url))
     assert any(SSL_PROXY[lines] in one.text for one in found)
     if lines:
         assert any("does not compare the addresses" in one.text for one in found)
@@ -340,7 +349,111 @@ def test_a_name_that_no_bucket_has() -> None:
     assert value["error"].endswith("there are:\n  /media")
 
 
+def test_keys_that_may_not_list_deny_missing_objects() -> None:
+    with s3_that(object=error(403, "AccessDenied")) as server:
+        (report,) = reports(bucket(server.url))
+    # This server denies everything, so that nothing is known of the permission to list.
+    assert results(report)["signed request"][0] is Verdict.WRONG
+    with ScriptedS3(then=error(403, "AccessDenied")) as server:
+        parsed = parsed_config.parse(configtest_input(bucket(server.url)))
+        chosen = configtest.check(parsed).buckets[0].settings
+        assert isinstance(chosen, Settings)
+        requests = BucketRequests(chosen, resolver.resolve(chosen))
+        found = permissions.check_list(requests, is_missing_denied=True)
+    assert found.verdict is Verdict.LOOK and "403 also for objects that do not exist" in found.text
+
+
+def test_keys_below_a_prefix_are_listed_there() -> None:
+    with s3_that() as server:
+        reports(bucket(f"{server.url}").replace(f"/{BUCKET}/", f"/{BUCKET}/films 1/a/".replace(" ", "%20")))
+    (request,) = [one for one in server.requests if "list-type" in one.target]
+    assert request.target.startswith(f"/{BUCKET}?") and "prefix=films%201%2Fa%2F" in request.target
+
+
+def test_a_key_of_another_bucket_is_no_error() -> None:
+    with s3_that(object=error(404, "NoSuchKey")) as server:
+        other = bucket(server.url).replace("/media", "/other").replace(f"/{BUCKET}/", "/else/")
+        both = reports(bucket(server.url) + other, key="film.mp4")
+        (one,) = reports(bucket(server.url) + other, "/other", key="film.mp4")
+    assert [results(report)["signed request"][0] for report in both] == [Verdict.LOOK, Verdict.LOOK]
+    assert results(one)["signed request"][0] is Verdict.WRONG
+
+
+def test_an_object_of_the_fallback_bucket() -> None:
+    with s3_that(object=error(404, "NoSuchKey")) as server, ScriptedS3(then=answer(206, b"x")) as httpd:
+        lines = f"SetEnv S3FallbackURL {server.url}/copy/", "SetEnv S3FallbackOn404 on"
+        config = f"Listen 127.0.0.1:{httpd.port}\n{bucket(server.url, *lines)}"
+        primary, _ = reports(config, key="film.mp4")
+    assert results(primary)["signed request"][0] is Verdict.LOOK
+    assert results(primary)["through httpd"] == (
+        Verdict.FINE, f"http://127.0.0.1:{httpd.port}/media: 206, from the fallback bucket"
+    )  # fmt: skip
+
+
+def test_addresses_of_a_family_that_this_machine_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        usable = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        # Documentation addresses: RFC 3849 and RFC 5737. There is no route to the first one.
+        other = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", port, 0, 0))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [other, usable])
+        real = socket.socket.connect
+
+        def connect(self: socket.socket, address: tuple[object, ...]) -> None:
+            if self.family == socket.AF_INET6:
+                raise OSError(errno.ENETUNREACH, "Network is unreachable")
+            real(self, address)
+
+        monkeypatch.setattr(socket.socket, "connect", connect)
+        _, connection = network.check(bucket_url.parse(f"http://host.example:{port}/b/"), 1.0)
+    assert connection.verdict is Verdict.FINE
+
+
+@pytest.mark.parametrize(
+    ("path", "url", "is_wrong"),
+    [("/p", "/b/", True), ("/p/", "/b", True), ("/p", "/b", False), ("/p/", "/b/", False)],
+)
+def test_a_slash_at_one_end_of_proxypass_only(path: str, url: str, is_wrong: bool) -> None:
+    keys = "SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK\nSetEnv S3Region r"
+    config = f'ProxyPass "{path}" "http://127.0.0.1:1{url}"\n<Proxy "http://127.0.0.1:1/b/">\n{keys}\n</Proxy>\n'
+    (report,) = reports(config)
+    assert any("a slash at one end only" in one.text for one in report.results) is is_wrong
+    assert report.place == path
+
+
+def test_a_section_that_no_request_matches() -> None:
+    keys = "SetEnv S3AccessKey AK\nSetEnv S3SecretKey SK\nSetEnv S3Region r"
+    config = f"ProxyPass /p http://localhost:1/b\n<Proxy http://127.0.0.1:1/b/>\n{keys}\n</Proxy>\n"
+    options = Options(parsed_config.parse(configtest_input(config + "ProxyPass /q http://localhost:1/b\n")), ERRORS)
+    values = list(command.check_all((), options))
+    assert [one["verdict"] for one in values[0]["configuration"]] in (["wrong"], ["look"])
+
+
+def test_only_root_can_say_what_httpds_children_can_read(
+    s3: EmbeddedS3, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "secret").write_text(s3.secret_key)
+    config = section("/media", s3).replace(f"S3SecretKey {s3.secret_key}", f"S3SecretKeyFile {folder}/secret")
+    parsed = parsed_config.parse(configtest_input(config))
+    parsed.is_test = True
+    monkeypatch.setattr(os, "getuid", lambda: parsed.uid + 1)
+    _, value = command.check_all((), Options(parsed, ERRORS))
+    found = results(BucketReport.from_dict(value))
+    assert found["files"] == (Verdict.NOT_TESTED, "only root can become the user of httpd's children: run it as root")
+
+
 # --- through httpd
+
+
+def test_a_missing_object_proves_nothing_of_httpd() -> None:
+    """httpd answers 404 to paths that it does not have, too, but not with the gateway's text."""
+    for body, headers, verdict in (
+        (b"<html>Not Found</html>", ("Content-Type", "text/html"), Verdict.NOT_TESTED),
+        (b"404 Not Found\n", ("Content-Type", "text/plain; charset=utf-8"), Verdict.FINE),
+    ):
+        with s3_that(object=error(404, "NoSuchKey")) as server, ScriptedS3(then=answer(404, body, headers)) as httpd:
+            (report,) = reports(f"Listen 127.0.0.1:{httpd.port}\n{bucket(server.url)}")
+        assert results(report)["through httpd"][0] is verdict
 
 
 def test_through_httpd() -> None:
@@ -348,7 +461,7 @@ def test_through_httpd() -> None:
     for status, verdict, words in (
         (206, Verdict.FINE, "206, as S3 itself"),
         (404, Verdict.WRONG, "404, but S3 has the object"),
-        (401, Verdict.LOOK, "httpd's own rules deny"),
+        (401, Verdict.LOOK, "401, but S3 itself answers 206"),
         (302, Verdict.LOOK, "redirects"),
         (502, Verdict.WRONG, "502, but S3 itself answers 206"),
     ):
@@ -382,7 +495,7 @@ def test_a_path_whose_bucket_a_map_names(status: int, verdict: Verdict) -> None:
     step = answer(status, b"x") if status else close
     config = "SetEnvIf Host x S3BucketURL=http://x/y/\nWSGIScriptAlias /many ${USP_S3_WSGI}\n"
     with ScriptedS3(then=step) as httpd:
-        (report,) = reports(f"Listen 127.0.0.1:{httpd.port}\n{config}", paths=("/many/a/1.ts", "/other/1.ts"))
+        (report,) = reports(f"Listen 127.0.0.1:{httpd.port}\n{config}", paths=("/many/a/1.ts",))
     assert results(report)["through httpd"][0] is verdict
     assert {request.target for request in httpd.requests} == {"/many/a/1.ts"}
 
@@ -442,7 +555,7 @@ def test_the_comparison_of_what_was_signed(run_check: RunCheck) -> None:
 def test_nothing_to_check(run_check: RunCheck) -> None:
     assert run_check("") == (2, "", "usp-s3: no bucket is configured\n")
     status, _, err = run_check(bucket("http://127.0.0.1:1"), "--bucket", "/x")
-    assert (status, err) == (2, "usp-s3: no such bucket is configured; there are:\n  /media\n")
+    assert (status, err) == (2, "usp-s3: no bucket is configured at /x; there are:\n  /media\n")
 
 
 def test_an_internal_error_of_one_bucket_hides_no_other(monkeypatch: pytest.MonkeyPatch, run_check: RunCheck) -> None:

@@ -107,7 +107,9 @@ def lowercase(nodes: list[Any]) -> list[object]:
 
 @given(trees(), TEXT)
 def test_a_sent_configuration_is_parsed_completely(nodes: list[Any], user: str) -> None:
-    data = "".join(f"{field}\0" for field in ("test", "33", "34", user, "", "", *fields(nodes))).encode("latin-1")
+    data = "".join(f"{field}\0" for field in ("test", "33", "34", user, "", "", "/etc/apache2", *fields(nodes))).encode(
+        "latin-1"
+    )
     configuration = parsed_config.parse(data)
     assert (configuration.is_test, configuration.uid, configuration.gid) == (True, 33, 34)
     assert (configuration.user_name, configuration.chroot) == (user, "")

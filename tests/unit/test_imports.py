@@ -87,6 +87,7 @@ MAY_USE: dict[str, set[str]] = {
         "cli.check.through_httpd",
         "cli.explain.status_client",
         "cli.get.apache_source",
+        "cli.server.proxy_tls",
         "configtest.referenced_files",
         "transport.network_errors",
         "transport.tls",

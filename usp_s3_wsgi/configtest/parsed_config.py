@@ -1,9 +1,9 @@
 """httpd's parsed configuration, as ``mod_usp_s3/configtest.c`` sends it to this process.
 
 Fields, each terminated by a zero byte: the purpose ("test" or "start"); uid, gid, user name and chroot directory of
-httpd's children; "list buckets" or nothing; then five for each directive: depth, file, line, name, arguments. The
-directives within a section follow it, one level deeper. Includes, macros, variables and IfModule are already resolved.
-Text is Latin-1, as in the environ of WSGI.
+httpd's children; "list buckets" or nothing; ServerRoot; then five for each directive: depth, file, line, name,
+arguments. The directives within a section follow it, one level deeper. Includes, macros, variables and IfModule are
+already resolved. Text is Latin-1, as in the environ of WSGI.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property
 
 from usp_s3_wsgi.configtest.apache_syntax import split
 
-_HEADER_FIELDS = 6
+_HEADER_FIELDS = 7
 _DIRECTIVE_FIELDS = 5
 
 
@@ -50,7 +50,7 @@ class Directive:
 class Configuration:
     """The whole configuration: the top-level directives with their children, and the user of the child processes.
 
-    ``lists_buckets``: httpd keeps the list of buckets.
+    ``lists_buckets``: httpd keeps the list of buckets. ``server_root``: relative file names are below it.
     """
 
     is_test: bool
@@ -59,6 +59,7 @@ class Configuration:
     user_name: str
     chroot: str
     lists_buckets: bool = False
+    server_root: str = ""
     directives: list[Directive] = field(default_factory=list, repr=False)
 
     @property
@@ -72,8 +73,8 @@ def parse(data: bytes) -> Configuration:
     fields = data.decode("latin-1").split("\0")
     if fields.pop() or len(fields) < _HEADER_FIELDS or (len(fields) - _HEADER_FIELDS) % _DIRECTIVE_FIELDS:
         raise ValueError("the configuration is truncated")
-    purpose, uid, gid, user_name, chroot, listing = fields[:_HEADER_FIELDS]
-    configuration = Configuration(purpose == "test", int(uid), int(gid), user_name, chroot, bool(listing))
+    purpose, uid, gid, user_name, chroot, listing, server_root = fields[:_HEADER_FIELDS]
+    configuration = Configuration(purpose == "test", int(uid), int(gid), user_name, chroot, bool(listing), server_root)
     levels = [configuration.directives]
     for index in range(_HEADER_FIELDS, len(fields), _DIRECTIVE_FIELDS):
         depth, file, line, name, text = fields[index : index + _DIRECTIVE_FIELDS]

@@ -14,16 +14,23 @@ from usp_s3_wsgi.transport.network_errors import HandshakeError
 
 #: The largest content of a TLS record: https://www.rfc-editor.org/rfc/rfc8446#section-5.1.
 _MAX_RECORD = 16_384
+#: How a file of certificates begins, if it has no comments before.
+PEM_BEGIN = "-----BEGIN"
 
 
 def context(ca_file: str | None) -> ssl.SSLContext:
-    """Return the context that verifies S3's certificate; ``ca_file``: PEM file, None for the system's list.
+    """Return the context that verifies S3's certificate.
+
+    ``ca_file``: PEM file, None for the system's list. The command usp-s3 passes the content of other files itself.
 
     Raises:
         SettingError: the file cannot be used.
     """
     try:
-        context = ssl.create_default_context(cafile=ca_file)
+        if ca_file is not None and ca_file.startswith(PEM_BEGIN):
+            context = ssl.create_default_context(cadata=ca_file)
+        else:
+            context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise SettingError(f"S3CAFile: the file cannot be used: {error.strerror or 'no certificate in it'}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2

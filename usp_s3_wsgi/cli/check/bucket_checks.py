@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import click
 
-from usp_s3_wsgi.cli.check import certificate, network, permissions, signed_requests, through_httpd
+from usp_s3_wsgi.cli.check import certificate, network, permissions, signed_requests, through_httpd, tls_settings
 from usp_s3_wsgi.cli.check.certificate import Trust
-from usp_s3_wsgi.cli.check.proxy_tls import ProxyTLS
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
-from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, wrong
+from usp_s3_wsgi.cli.check.result import Result, Verdict, fine, look, not_tested, wrong
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests, random_key
 from usp_s3_wsgi.cli.check.signed_requests import Key, Outcome
 from usp_s3_wsgi.cli.server import objects
 from usp_s3_wsgi.cli.server.buckets import UsedBucket
+from usp_s3_wsgi.cli.server.proxy_tls import ProxyTLS
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import Place
 from usp_s3_wsgi.configtest.parsed_config import Configuration
@@ -30,47 +31,58 @@ _SHORT = 300
 
 
 class Options(NamedTuple):
-    """``key``: the key to request, empty for one that no object has. ``paths``: of this server, percent-encoded."""
+    """``key``: the key to request, empty for one that no object has. ``paths``: of this server, percent-encoded.
+
+    ``is_key_of_each``: each bucket should have it.
+    """
 
     configuration: Configuration
     explanations: Explanations
     key: str = ""
     paths: tuple[str, ...] = ()
+    is_key_of_each: bool = True
 
 
 def check(place: Place, settings: Settings, options: Options, is_fallback: bool) -> Iterator[Result]:
     """Yield the results for a bucket with valid settings. Raises nothing."""
+    # Several buckets of a host are checked at the same time.
+    settings = replace(settings, proxy_set=replace(settings.proxy_set, max=0))
     url, timeout = settings.bucket_url, settings.proxy_set.connectiontimeout
     is_reachable = True
     for result in network.check(url, timeout):
         yield result
         is_reachable = is_reachable and result.verdict is not Verdict.WRONG
     if is_reachable and url.scheme == "https":
-        for result in _check_tls(place, settings):
+        for result in _check_tls(options.configuration, place, settings):
             yield result
             is_reachable = is_reachable and result.verdict is not Verdict.WRONG
     credentials: list[Credentials] = []
-    yield _check_identity(settings, credentials)
+    yield _check_identity(settings, credentials, options.configuration.may_lack_permission)
     if is_reachable and credentials:
+        if place.way == "proxy":
+            settings = ProxyTLS(options.configuration, place).settings_with_trust(settings)
         yield from _check_requests(place, settings, credentials[0], options, is_fallback)
 
 
-def _check_tls(place: Place, settings: Settings) -> Iterator[Result]:
+def _check_tls(configuration: Configuration, place: Place, settings: Settings) -> Iterator[Result]:
     timeout = settings.proxy_set.connectiontimeout
     if place.way == "gateway":
         yield certificate.check(settings.bucket_url, Trust(settings.ca_file, "S3CAFile"), timeout)
         return
-    proxy_tls = ProxyTLS(place)
-    yield from proxy_tls.check(settings.bucket_url)
-    yield certificate.check(settings.bucket_url, proxy_tls.trust, timeout)
+    proxy_tls = ProxyTLS(configuration, place)
+    yield from tls_settings.check(proxy_tls, settings.bucket_url)
+    trust = Trust(proxy_tls.settings_with_trust(settings).ca_file, "SSLProxyCACertificateFile")
+    yield certificate.check(settings.bucket_url, trust, timeout)
 
 
-def _check_identity(settings: Settings, credentials: list[Credentials]) -> Result:
+def _check_identity(settings: Settings, credentials: list[Credentials], may_lack_permission: bool) -> Result:
     """Return whose keys sign, and add them to ``credentials``."""
     try:
         found = resolver.resolve(settings)
     except GatewayError as error:
-        return wrong("identity", str(error), "see the credentials page of the documentation")
+        if may_lack_permission and "Permission denied" in str(error):
+            return not_tested("identity", "this user may not read a key file: run it as root")
+        return wrong("identity", str(error), "see docs/credentials.md, and the error log of httpd")
     credentials.append(found)
     aws_identity, expires = identity.from_settings(settings), resolver.expiration(settings)
     if aws_identity is None:
@@ -91,6 +103,7 @@ def _check_requests(
 ) -> Iterator[Result]:
     requests, outcome = BucketRequests(settings, credentials), Outcome()
     key = _key(place, settings, options.key)
+    key = key._replace(may_be_missing=not options.is_key_of_each or settings.fallback_on_404)
     names = SettingNames(
         settings,
         "S3Fallback" if is_fallback else "S3",
@@ -98,10 +111,11 @@ def _check_requests(
     )
     yield from signed_requests.check(requests, names, key, options.explanations, outcome)
     if outcome.is_accepted:
-        yield permissions.check_list(requests)
+        is_missing_denied = key.is_random and outcome.answer is not None and outcome.answer.status == 403
+        yield permissions.check_list(requests, is_missing_denied)
         yield permissions.check_write(requests)
     if outcome.answer is not None and outcome.is_accepted and not is_fallback:
-        yield from through_httpd.check(options.configuration, place, settings, key.own_target, outcome.answer)
+        yield from through_httpd.check(options.configuration, place, settings, key, outcome.answer)
 
 
 def _key(place: Place, settings: Settings, name: str) -> Key:

@@ -24,7 +24,10 @@ _NO_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LEN
 
 
 class Trust(NamedTuple):
-    """Which certificates are trusted. ``setting``: the setting that names ``ca_file``, the PEM file of authorities."""
+    """Which certificates are trusted.
+
+    ``ca_file``: the file of authorities or its content, None for the system's list. ``setting``: what names it.
+    """
 
     ca_file: str | None
     setting: str
@@ -91,7 +94,7 @@ def _rejected(url: BucketURL, error: ssl.SSLCertVerificationError, trust: Trust,
         return wrong(
             "TLS",
             f"the certificate expired on {certificate.get('notAfter', 'an unknown date')}",
-            "renew it on the bucket's server; if that date is in the future, correct this server's clock",
+            "renew it on the bucket's server; if that day is still to come, this server's clock is wrong",
         )
     if error.verify_code == _NOT_YET_VALID:
         return wrong(
@@ -108,13 +111,14 @@ def _rejected(url: BucketURL, error: ssl.SSLCertVerificationError, trust: Trust,
             + ("; with path style no bucket's name is in the host" if "." in url.bucket else ""),
         )
     if error.verify_code in _UNKNOWN_AUTHORITY:
-        own_file = f"{trust.setting} {trust.ca_file}" if trust.ca_file else "the system's list"
-        return wrong(
-            "TLS",
-            f"the certificate is of an authority that is not trusted: {_issuer(certificate)} ({error.verify_message})",
-            f"{own_file} must hold that authority (set {trust.setting} to its PEM file), and the bucket's server must "
-            "send the intermediate certificates",
+        text = (
+            f"the certificate is of an authority that is not trusted: {_issuer(certificate)} ({error.verify_message})"
         )
+        action = (
+            f"set {trust.setting} to the PEM file of that authority; if it is a public one, the bucket's server does"
+            " not send its intermediate certificates"
+        )
+        return wrong("TLS", text, action)
     return wrong("TLS", f"the certificate is rejected: {error.verify_message}", _SEE)
 
 

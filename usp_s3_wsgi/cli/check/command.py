@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -16,8 +17,9 @@ from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, worst
 from usp_s3_wsgi.cli.exit_status import ExitStatus
 from usp_s3_wsgi.cli.server import httpd_config, objects
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.proxy_tls import read_authorities
 from usp_s3_wsgi.configtest.bucket_use import BucketUse
-from usp_s3_wsgi.configtest.urls import without_secrets
+from usp_s3_wsgi.configtest.urls import is_path_below, without_secrets
 from usp_s3_wsgi.status.explanations import Explanations
 
 
@@ -48,8 +50,8 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
 
     \b
     Exit status:
-      0  everything is fine, or should only be looked at
-      1  something is wrong: requests fail
+      0  requests are served; "look" marks what should be changed
+      1  something is wrong
       2  could not check: wrong command line, httpd's configuration cannot be read, no bucket
 
     \b
@@ -61,43 +63,71 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
     """
     if key:
         objects.encode_path(key)  # an impossible one is an error before anything is sent
+    paths = tuple(objects.as_in_url(path) for path in paths)
+    if wrong := next((path for path in paths if not path.startswith("/")), None):
+        raise click.UsageError(f"--path {wrong}: a path of this server begins with a slash")
     configuration = httpd_config.read(httpd)
     try:
         explanations = Explanations.from_file(share_directory() / "errors.md")
     except FileNotFoundError:
         explanations = Explanations("")
     options = Options(configuration, explanations, key, paths)
+    read_authorities(configuration)
     _import_what_is_imported_late()
-    results: list[Result] = []
-    reports: list[BucketReport] = []
-    for value in separate_user.run(configuration, lambda: check_all(names, options)):
+    found = _Found()
+    try:
+        for value in separate_user.run(configuration, lambda: check_all(names, options)):
+            found.add(value)
+            if not as_json:
+                _print(value)
+    except separate_user.SeparateProcessError as error:
+        raise CheckError(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        from usp_s3_wsgi.cli.check import output
+
+        output.print_summary(found.reports)
+    return found.status
+
+
+@dataclass
+class _Found:
+    """What was found: about the configuration itself, and about each bucket."""
+
+    results: list[Result] = field(default_factory=list)
+    reports: list[BucketReport] = field(default_factory=list)
+
+    def add(self, value: dict[str, Any]) -> None:
+        """Add a value of :func:`check_all`. Raises: CheckError."""
         match value:
             case {"error": str(message)}:
                 raise CheckError(message)
             case {"configuration": list(found)}:
-                results = [Result.from_dict(one) for one in found]
-                if not as_json:
-                    _print_configuration(results)
+                self.results = [Result.from_dict(one) for one in found]
             case _:
-                reports.append(BucketReport.from_dict(value))
-                if not as_json:
-                    _print(reports[-1])
-    verdict = worst([*(one.verdict for one in results), *(one.verdict for one in reports)])
-    if as_json:
-        document = {
-            "verdict": verdict,
-            "configuration": [one.to_dict() for one in results],
-            "buckets": [one.to_dict() for one in reports],
-        }
-        click.echo(json.dumps(document, indent=2))
-    else:
-        from usp_s3_wsgi.cli.check import output
+                self.reports.append(BucketReport.from_dict(value))
 
-        output.print_summary(reports)
-    if verdict is Verdict.WRONG:
-        return ExitStatus.FAILED
-    is_checked = all(one.check != report.INTERNAL_ERROR for bucket in reports for one in bucket.results)
-    return ExitStatus.OK if is_checked else ExitStatus.USAGE
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict that counts most."""
+        return worst([*(one.verdict for one in self.results), *(one.verdict for one in self.reports)])
+
+    @property
+    def status(self) -> ExitStatus:
+        """FAILED if something is wrong; USAGE if nothing was tested, or not all that should have been."""
+        if self.verdict is Verdict.WRONG:
+            return ExitStatus.FAILED
+        is_checked = all(one.check != report.INTERNAL_ERROR for bucket in self.reports for one in bucket.results)
+        return ExitStatus.OK if is_checked and self.verdict is not Verdict.NOT_TESTED else ExitStatus.USAGE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "verdict": self.verdict,
+            "configuration": [one.to_dict() for one in self.results],
+            "buckets": [one.to_dict() for one in self.reports],
+        }
 
 
 def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]]:
@@ -107,16 +137,29 @@ def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]
     for use in sorted(findings.buckets, key=lambda use: use.settings is None):
         by_identity.setdefault(_identity(use), use)
     uses = [use for use in findings.buckets if by_identity[_identity(use)] is use]
-    chosen = [use for use in uses if not names or any(_is_named(use, name) for name in names)]
-    if not chosen:
-        known = "\n  ".join(dict.fromkeys(without_secrets(use.place.name) for use in uses))
-        missing = "no bucket is configured" if not uses else f"no such bucket is configured; there are:\n  {known}"
-        yield {"error": missing}
-        return
-    about_configuration = [] if names else report.of_configuration(uses, findings, options.explanations)
-    yield {"configuration": [result.to_dict() for result in about_configuration]}
-    for one in report.check(chosen, findings, options):
-        yield one.to_dict()
+    about_configuration = report.of_configuration(uses, findings, options.explanations)
+    if names:
+        about_configuration = [
+            one for one in about_configuration if any(name.rstrip("/") in one.text for name in names)
+        ]
+    unknown = [name for name in names if not any(_is_named(use, name) for use in uses)]
+    unknown = [name for name in unknown if not any(name.rstrip("/") in one.text for one in about_configuration)]
+    nowhere = [path for path in options.paths if not any(_serves(use, path) for use in uses)]
+    if not uses and not about_configuration:
+        yield {"error": "no bucket is configured"}
+    elif unknown or nowhere:
+        known = "\n  ".join(dict.fromkeys(without_secrets(use.place.path or use.place.name) for use in uses))
+        yield {"error": f"no bucket is configured at {(unknown or nowhere)[0]}; there are:\n  {known}"}
+    else:
+        yield {"configuration": [result.to_dict() for result in about_configuration]}
+        chosen = [use for use in uses if not names or any(_is_named(use, name) for name in names)]
+        options = options._replace(is_key_of_each=len(chosen) == 1 or bool(names))
+        for one in report.check(chosen, findings, options):
+            yield one.to_dict()
+
+
+def _serves(use: BucketUse, path: str) -> bool:
+    return use.place.path is not None and is_path_below(path, use.place.path)
 
 
 def _identity(use: BucketUse) -> tuple[object, ...]:
@@ -133,19 +176,16 @@ def _is_named(use: BucketUse, name: str) -> bool:
     return name.rstrip("/") in {one.rstrip("/") for one in names if one}
 
 
-def _print_configuration(results: Sequence[Result]) -> None:
+def _print(value: dict[str, Any]) -> None:
+    """Print a value of :func:`check_all`."""
     from usp_s3_wsgi.cli import console
     from usp_s3_wsgi.cli.check import output
 
-    if results:
+    if "configuration" not in value:
+        output.print_report(BucketReport.from_dict(value))
+    elif value["configuration"]:
         console.output().print(console.text("configuration", "bold"))
-        output.print_results(results)
-
-
-def _print(one: BucketReport) -> None:
-    from usp_s3_wsgi.cli.check import output
-
-    output.print_report(one)
+        output.print_results([Result.from_dict(one) for one in value["configuration"]])
 
 
 def _import_what_is_imported_late() -> None:

@@ -6,14 +6,17 @@ import hashlib
 import re
 import secrets
 import socket
+import time
 from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
+from urllib.parse import unquote_to_bytes
 
 from usp_s3_wsgi.cli.check.result import Result, fine, look, not_tested
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests, random_key
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import GatewayError
+from usp_s3_wsgi.signing.percent_encoding import percent_encode
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import S3Request
 from usp_s3_wsgi.transport import tls
@@ -24,21 +27,25 @@ _LISTING = (("list-type", "2"), ("max-keys", "1"))
 _MAX_HEADER = 65_536
 
 
-def check_list(requests: BucketRequests) -> Result:
-    """Return whether the keys may list the bucket."""
+def check_list(requests: BucketRequests, is_missing_denied: bool) -> Result:
+    """Return whether the keys may list the bucket.
+
+    ``is_missing_denied``: S3 has denied a key that no object has.
+    """
+    prefix = percent_encode(unquote_to_bytes(requests.key_prefix), safe="")
+    query = (*_LISTING, *((("prefix", prefix),) if prefix else ()))
     try:
-        answer = requests.send(requests.bucket_request("GET", _LISTING))
+        answer = requests.send(requests.bucket_request("GET", query))
     except GatewayError as error:
         return not_tested("may list", str(error))
     if answer.status == 200:
         return fine("may list", "yes: missing objects get 404. Clients get no listing from this server")
-    if answer.status == _DENIED:
-        return look(
-            "may list",
-            "no: S3 answers 403 also for objects that do not exist",
-            "grant s3:ListBucket, or set S3DeniedStatus 404",
-        )
-    return not_tested("may list", f"S3 answered {answer.status} to a listing")
+    if answer.status != _DENIED:
+        return not_tested("may list", f"S3 answered {answer.status} to a listing")
+    if not is_missing_denied:
+        return fine("may list", "no")
+    text = "no: S3 answers 403 also for objects that do not exist"
+    return look("may list", text, "grant s3:ListBucket, or set S3DeniedStatus 404")
 
 
 def check_write(requests: BucketRequests) -> Result:
@@ -91,9 +98,9 @@ def _status_before_body(requests: BucketRequests, signed: S3Request) -> int:
     lines += [f"{name}: {value}" for name, value in signed.headers]
     with _connect(requests.settings) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
-        received = b""
+        received, deadline = b"", time.monotonic() + requests.settings.proxy_set.timeout
         while b"\r\n" not in received and len(received) < _MAX_HEADER:
-            if not (part := connection.recv(4096)):
+            if time.monotonic() > deadline or not (part := connection.recv(4096)):
                 break
             received += part
     match = re.match(rb"HTTP/1\.[01] ([0-9]{3})\b", received)

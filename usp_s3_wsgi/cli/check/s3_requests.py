@@ -10,6 +10,7 @@ from typing import NamedTuple
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import S3ErrorResponse
 from usp_s3_wsgi.gateway import error_document
+from usp_s3_wsgi.s3 import byte_range
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import Credentials, S3Request, SigningContext
@@ -54,6 +55,12 @@ class BucketRequests:
         """Return the path of S3's URL for a key below the prefix of S3BucketURL, which is not percent-encoded."""
         return self.settings.bucket_url.prefix + percent_encode(key.encode())
 
+    @property
+    def key_prefix(self) -> str:
+        """What all keys below S3BucketURL begin with, percent-encoded; empty if that is the whole bucket."""
+        prefix = self.settings.bucket_url.prefix[1:]
+        return prefix.partition("/")[2] if self.settings.bucket_url.path_style else prefix
+
     def bucket_request(self, method: str, query: tuple[tuple[str, str], ...]) -> S3Request:
         """Return an unsigned request about the bucket itself. ``query``: percent-encoded."""
         url = self.settings.bucket_url
@@ -80,7 +87,8 @@ class BucketRequests:
     def send_signed(self, signed: S3Request, signed_at: datetime) -> Answer:
         """Send a signed request once. Raises: as :meth:`send`."""
         response = pool_manager.pool_for(self.settings).send(signed)
-        status, headers, connected_at = response.status, response.headers, response.connected_at
+        headers, connected_at = response.headers, response.connected_at
+        status = byte_range.effective_status(response.status, headers, signed.header("Range"), False)
         if status in {200, 206, 304, 416}:
             response.drain_or_close()
             return Answer(status, headers, None, signed_at, connected_at)

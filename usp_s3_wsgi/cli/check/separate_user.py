@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from usp_s3_wsgi.configtest.httpd_user import drop_privileges
@@ -40,12 +42,17 @@ def run(configuration: Configuration, function: Callable[[], Iterator[Any]]) -> 
                 yield value[0]
         raise SeparateProcessError("the process that checks has ended early")
     finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)  # of an interrupted command; else it has ended
         os.waitpid(process, 0)
 
 
 def _run_in_child(configuration: Configuration, function: Callable[[], Iterator[Any]], write_end: int) -> None:
     status = 1
     try:
+        # Not the terminal of root: what runs as another user could type into it.
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         drop_privileges(configuration)
         for name in [name for name in os.environ if name.startswith(_NOT_INHERITED)]:
             del os.environ[name]
@@ -54,8 +61,10 @@ def _run_in_child(configuration: Configuration, function: Callable[[], Iterator[
                 print(json.dumps([value]), file=lines, flush=True)
             print("null", file=lines, flush=True)
         status = 0
-    except BrokenPipeError:
+    except (BrokenPipeError, KeyboardInterrupt):
         pass
+    except PermissionError:
+        os.write(2, b"usp-s3: this process may not become the user of httpd's children\n")
     except BaseException as error:  # not its message: it may contain a secret
         os.write(2, f"usp-s3: internal error: {type(error).__name__}\n".encode("ascii", "replace"))
     finally:

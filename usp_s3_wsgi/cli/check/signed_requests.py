@@ -35,12 +35,14 @@ class Key(NamedTuple):
     """The key that is requested.
 
     ``path``: of S3's URL, percent-encoded. ``is_random``: no object has it, because the operator has named none.
-    ``own_target``: of this server's URL, None if it is not known.
+    ``own_target``: of this server's URL, None if it is not known. ``may_be_missing``: it is another bucket's, or the
+    fallback bucket may have it.
     """
 
     path: str
     is_random: bool
     own_target: str | None
+    may_be_missing: bool = False
 
 
 class Outcome:
@@ -121,7 +123,7 @@ def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanati
     if error is None:
         if answer.status == 200:
             text = "accepted, but the server ignores Range: each part of an object is the whole object"
-            return look(name, text, "ask for a server that supports Range (RFC 9110, 14)"), True
+            return look(name, text, "parts of large objects are slow, and need a server that supports Range"), True
         return fine(name, "accepted"), True
     said = _said(error)
     if error.is_http_on_tls_port:
@@ -135,7 +137,7 @@ def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanati
             name, text, "correct the bucket's name in the URL, or the host: other regions have other hosts"
         ), False
     if error.status in {404, 410}:
-        return _judge_missing(name, error, key)
+        return _judge_missing(settings, error, key)
     if error.status in {301, 307} or (error.region and error.region != settings.region):
         region = f"the bucket is in region {error.region}" if error.region else "the bucket is at another endpoint"
         action = f"set S3Region {error.region}, and that region's host in the URL" if error.region else "see its region"
@@ -158,13 +160,22 @@ def _tls_expected(url: BucketURL) -> Result:
     return wrong("signed request", f"port {url.port} speaks TLS", "write https:// in the bucket's URL")
 
 
-def _judge_missing(name: str, error: S3ErrorResponse, key: Key) -> tuple[Result, bool]:
+def _judge_missing(settings: Settings, error: S3ErrorResponse, key: Key) -> tuple[Result, bool]:
+    name, url = "signed request", f"{settings.bucket_url.scheme}://{settings.bucket_url.authority}{key.path}"
     if error.is_not_s3_document:
         text = f"S3 answered {error.status}, with a page that is not S3's"
         return wrong(name, text, "is this an S3 server, and is the URL that of the bucket?"), False
+    if not error.code and not error.request_id:
+        text = f"S3 answered {error.status} without a code or a request id: that proves nothing"
+        return look(name, text, "is this an S3 server? Name an existing object with --key"), True
     if key.is_random:
         return fine(name, "accepted (404 for a key that no object has; --key names one)"), True
-    return wrong(name, "accepted, but there is no object with this key", "correct the key, or the prefix"), True
+    text = f"the signature is accepted, but there is no object {url}"
+    if key.may_be_missing:
+        return look(
+            name, text, "if this bucket should have it, correct the key, or the prefix in the bucket's URL"
+        ), True
+    return wrong(name, text, "correct the key, which is case-sensitive, or the prefix in the bucket's URL"), True
 
 
 def _judge_denied(name: str, error: S3ErrorResponse, key: Key, explanations: Explanations) -> tuple[Result, bool]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import ssl
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import click
 
 from usp_s3_wsgi.cli.check.result import Result, fine, look, not_tested, wrong
 from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, Answer
+from usp_s3_wsgi.cli.check.signed_requests import Key
 from usp_s3_wsgi.cli.server.own_url import OwnURL, own_url
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import Place
@@ -18,47 +20,47 @@ from usp_s3_wsgi.configtest.parsed_config import Configuration
 _NAME = "through httpd"
 #: Seconds for the connection, and for the response beyond the time that the bucket itself has.
 _TIMEOUT = 10.0
-_RESTART = "restart httpd if the configuration has changed, and see its error log (LogLevel usp_s3:debug says more)"
+_RELOAD = "reload httpd if the configuration has changed (apachectl graceful), and see its error log"
+_DENIED = "httpd's own rules deny it, or it goes out unsigned: see the error log, and the findings about the settings"
+_SUCCESS = frozenset({200, 206, 416})
 
 
-def check(
-    configuration: Configuration, place: Place, settings: Settings, target: str | None, direct: Answer
-) -> Iterator[Result]:
-    """Yield the result for an object that S3 itself has answered with ``direct``.
-
-    ``target``: of this server's URL; nothing is yielded if it is not known.
-    """
-    if target is None:
+def check(configuration: Configuration, place: Place, settings: Settings, key: Key, direct: Answer) -> Iterator[Result]:
+    """Yield the result for an object that S3 itself has answered with ``direct``; nothing if its path is not known."""
+    if key.own_target is None:
         return
     try:
         server = own_url(configuration, place)
-        status = _status(server, target, settings.proxy_set.timeout)
-    except (click.UsageError, OSError, http.client.HTTPException) as error:
+        own = _request(server, key.own_target, settings.proxy_set.timeout)
+    except (click.UsageError, OSError, ValueError, http.client.HTTPException) as error:
         yield not_tested(_NAME, f"httpd does not answer: {_reason(error)}")
         return
-    shown = f"{server.url}{place.path}"
-    expected = {direct.status} if direct.status not in {200, 206, 416} else {200, 206, 416}
-    expected |= {settings.denied_status} if direct.status == 403 else set()
-    if status in expected:
+    status, shown = own.status, f"{server.url}{place.path}"
+    expected = _SUCCESS if direct.is_success else {direct.status}
+    expected = expected | ({settings.denied_status} if direct.status == 403 else set())
+    if not direct.is_success and settings.fallback is not None and status in _SUCCESS:
+        yield fine(_NAME, f"{shown}: {status}, from the fallback bucket")
+    elif status in expected and not direct.is_success and not own.is_of_gateway:
+        text = f"{shown}: {status}, as S3 itself, and as httpd for paths that it does not have"
+        yield not_tested(_NAME, f"{text}: name an object with --key")
+    elif status in expected:
         yield fine(_NAME, f"{shown}: {status}, as S3 itself")
     elif status in {401, 403}:
-        yield look(
-            _NAME, f"{shown}: {status}: httpd's own rules deny this request", "allow it, if clients should have it"
-        )
+        yield look(_NAME, f"{shown}: {status}, but S3 itself answers {direct.status}", _DENIED)
     elif status in {301, 302, 303, 307, 308}:
         yield look(_NAME, f"{shown}: {status}: httpd redirects this request", "check the URL that clients use")
     elif status == 404:
-        yield wrong(_NAME, f"{shown}: 404, but S3 has the object", f"another directive handles the path: {_RESTART}")
+        yield wrong(_NAME, f"{shown}: 404, but S3 has the object", f"another directive may handle the path: {_RELOAD}")
     else:
-        yield wrong(_NAME, f"{shown}: {status}, but S3 itself answers {direct.status}", _RESTART)
+        yield wrong(_NAME, f"{shown}: {status}, but S3 itself answers {direct.status}", _RELOAD)
 
 
 def check_path(configuration: Configuration, place: Place, path: str) -> Result:
     """Return the result for a path whose settings rules compute for each request. ``path``: percent-encoded."""
     try:
         server = own_url(configuration, place)
-        status = _status(server, path, _TIMEOUT)
-    except (click.UsageError, OSError, http.client.HTTPException) as error:
+        status = _request(server, path, _TIMEOUT).status
+    except (click.UsageError, OSError, ValueError, http.client.HTTPException) as error:
         return not_tested(_NAME, f"httpd does not answer: {_reason(error)}")
     shown = f"{server.url}{path}: {status}"
     if status in {200, 206, 416}:
@@ -68,12 +70,19 @@ def check_path(configuration: Configuration, place: Place, path: str) -> Result:
             _NAME, f"{shown}: no such object, or the map has no such bucket", "name an existing object with --path"
         )
     if status in {401, 403}:
-        return look(_NAME, f"{shown}: httpd's rules or S3 deny this request", _RESTART)
-    return wrong(_NAME, shown, _RESTART)
+        return look(_NAME, f"{shown}: httpd's rules or S3 deny this request", _DENIED)
+    return wrong(_NAME, shown, _RELOAD)
 
 
-def _status(server: OwnURL, path: str, timeout: float) -> int:
-    """Return the status of a GET of one byte. Raises: OSError, HTTPException: there is no answer."""
+class _OwnAnswer(NamedTuple):
+    """This server's answer. ``is_of_gateway``: it has the text with which the gateway answers an error."""
+
+    status: int
+    is_of_gateway: bool
+
+
+def _request(server: OwnURL, path: str, timeout: float) -> _OwnAnswer:
+    """Return the answer to a GET of one byte. Raises: OSError, ValueError, HTTPException: there is none."""
     connection: http.client.HTTPConnection
     if server.scheme == "https":
         # Its own certificate may be for a name that does not lead here. No secret is sent.
@@ -84,7 +93,10 @@ def _status(server: OwnURL, path: str, timeout: float) -> int:
         connection = http.client.HTTPConnection(server.address, server.port, timeout=timeout + _TIMEOUT)
     try:
         connection.request("GET", path, headers={"Host": server.host, FIRST_BYTE[0]: FIRST_BYTE[1]})
-        return connection.getresponse().status
+        response = connection.getresponse()
+        text = f"{response.status} {response.reason}\n".encode("latin-1")
+        is_text = (response.getheader("Content-Type") or "").startswith("text/plain")
+        return _OwnAnswer(response.status, is_text and response.read(len(text) + 1) == text)
     finally:
         connection.close()
 

@@ -118,7 +118,8 @@ def _read_from_mod_info(arguments: Sequence[str]) -> Configuration:
     user = _run([*arguments, "-t", "-D", "DUMP_RUN_CFG"])
     name, uid = _identity("User", user)
     _, gid = _identity("Group", user)
-    return Configuration(True, uid, gid, name, "", False, mod_info_dump.parse(output))
+    root = re.search(r'^ServerRoot: "([^"]*)"', user, re.MULTILINE)
+    return Configuration(True, uid, gid, name, "", False, root[1] if root else "", mod_info_dump.parse(output))
 
 
 def _identity(kind: str, dump: str) -> tuple[str, int]:

@@ -146,7 +146,7 @@ def _below_path(used: UsedBucket, own_path: str, query: str) -> ServedObject:
         mount = _mount(place, decoded)
         key = _rest(own_path, mount)
         return ServedObject(used, percent_encode(object_request.decode_path(key[1:])), own_path, "", query)
-    if place.path is None or not is_path_below(decoded, place.path) or not _is_mapped_by_prefix(place):
+    if place.path is None or not is_path_below(decoded, place.path) or not is_mapped_by_prefix(place):
         raise click.UsageError(
             f"only httpd knows which object a path leads to here: write --from {place.name}, and the KEY below it"
         )
@@ -165,14 +165,14 @@ def _below_url(used: UsedBucket, name: str, path: str, query: str) -> ServedObje
     s3_path = percent_encode(object_request.decode_path(urlsplit(url).path))
     own_path = None
     proxied = _encode_what_no_url_has(place.url.encode("latin-1"))
-    if place.path is not None and url.startswith(proxied) and _is_mapped_by_prefix(place):
+    if place.path is not None and url.startswith(proxied) and is_mapped_by_prefix(place):
         rest = url[len(proxied) :]
         if rest.startswith("/") or place.path.endswith("/"):
             own_path = percent_encode(place.path.encode("latin-1")) + rest
     return ServedObject(used, "", own_path, s3_path, query)
 
 
-def _is_mapped_by_prefix(place: Place) -> bool:
+def is_mapped_by_prefix(place: Place) -> bool:
     """Whether a ProxyPass maps the paths to URLs, and no pattern, whose matches only httpd knows."""
     return any(
         one.kind == "proxypass"

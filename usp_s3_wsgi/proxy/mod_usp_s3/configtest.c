@@ -118,6 +118,7 @@ static void append_configuration(buffer *to, int is_test)
     append(to, ap_unixd_config.user_name ? ap_unixd_config.user_name : "");
     append(to, ap_unixd_config.chroot_dir ? ap_unixd_config.chroot_dir : "");
     append(to, !is_test && usp_s3_is_recording() ? "list buckets" : "");
+    append(to, ap_server_root ? ap_server_root : "");
     append_directives(to, ap_conftree, 0);
 }
 
