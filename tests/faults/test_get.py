@@ -220,6 +220,7 @@ def test_failures(get: Run, folder: Path, step: Step, words: tuple[str, ...]) ->
         outcome = get(s3.url, "--no-checksums")
     assert outcome.status == 1
     assert outcome.err.startswith("usp-s3: S3")
+    assert not any(line.endswith(" ") for line in outcome.err.splitlines())
     for word in words:
         assert word in " ".join(outcome.err.split()), word
     assert files(folder) == []

@@ -21,6 +21,7 @@ from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
 from usp_s3_wsgi.cli.server.httpd_environment import environment_of
 from usp_s3_wsgi.cli.server.objects import ServedObject
 from usp_s3_wsgi.cli.server.own_url import own_url
+from usp_s3_wsgi.cli.server.proxy_tls import ProxyTLS
 from usp_s3_wsgi.configtest.parsed_config import Configuration
 
 
@@ -28,7 +29,7 @@ def get(httpd: HttpdCommand, key: str, place: str, options: Options) -> int:
     """Download the object and return the exit status. Raises: click.ClickException, OSError."""
     _check(options)
     configuration = httpd_config.read(httpd)
-    served = objects.find(configuration, key, place)
+    served = _with_trust_of_mod_ssl(configuration, objects.find(configuration, key, place))
     sources: list[Source] = [S3Source(served, not options.no_checksums)] if options.from_s3 else []
     if options.from_apache:
         sources.append(_apache(configuration, served, options))
@@ -43,6 +44,15 @@ def get(httpd: HttpdCommand, key: str, place: str, options: Options) -> int:
     if options.as_json:
         click.echo(json.dumps(report.to_json(result), indent=2))
     return ExitStatus.FAILED if result.failures or result.is_equal is False else ExitStatus.OK
+
+
+def _with_trust_of_mod_ssl(configuration: Configuration, served: ServedObject) -> ServedObject:
+    """Return the object with the authorities that a <Proxy> section trusts, where mod_ssl connects to S3."""
+    used = served.used
+    if used.place.way != "proxy":
+        return served
+    settings = ProxyTLS(configuration, used.place).settings_with_trust(used.settings)
+    return served._replace(used=used._replace(settings=settings))
 
 
 def _check(options: Options) -> None:

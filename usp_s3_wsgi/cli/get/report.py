@@ -20,6 +20,7 @@ from usp_s3_wsgi.status.explanations import Explanations
 from usp_s3_wsgi.status.snapshot import Explanation
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.text import Text
 
 #: Headers that players and caches depend on. They are compared, by these names.
@@ -81,9 +82,9 @@ def show_failures(result: Result) -> None:
         click.echo(f"usp-s3: {where}{escape_controls(str(failure))}", err=True)
         known = _explanation(explanations, failure)
         if known is not None and known.why:
-            console.messages().print(console.text(f"Why: {known.why}"))
+            _print(console.text(f"Why: {known.why}"))
         if known is not None and known.what_to_do:
-            console.messages().print(console.text(f"What to do: {known.what_to_do}"))
+            _print(console.text(f"What to do: {known.what_to_do}"))
 
 
 def show_table(result: Result) -> None:
@@ -101,12 +102,16 @@ def show_table(result: Result) -> None:
         if any(cells):
             marks = ["different" if label in result.different_headers else ""] if len(cells) > 1 else []
             table.add_row(label, *(_cell(cell or "-") for cell in cells), *marks)
-    with console.messages().capture() as captured:
-        console.messages().print(table)
-    # No line ends with the spaces with which rich fills a column.
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), err=True, color=True)
+    _print(table)
     if result.is_equal is not None:
         console.messages().print(console.text(_comparison(result)))
+
+
+def _print(what: RenderableType) -> None:
+    """Print to standard error; no line ends with the spaces with which rich fills or breaks it."""
+    with console.messages().capture() as captured:
+        console.messages().print(what)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), err=True, color=True)
 
 
 def _cell(words: str) -> Text:
