@@ -190,13 +190,16 @@ def test_retries_and_corrections_are_shown(get: Run) -> None:
     (download,) = outcome.json["downloads"]
     assert [attempt["status"] for attempt in download["attempts"]] == [503, 400, 200]
     assert download["corrections"] == ["region"]
-    assert "corrected: region" in outcome.err and "1: S3 answered 503 SlowDown" in outcome.err
+    attempts = outcome.err[outcome.err.index("Attempts") :].splitlines()
+    assert [line.split()[0] for line in attempts[1:3]] == ["corrected:", "1:"] and "\\x0a" not in outcome.err
+    assert attempts[1].endswith("corrected: region") and "1: S3 answered 503 SlowDown" in attempts[2]
+    assert not any(line.endswith(" ") for line in outcome.err.splitlines())
 
 
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        (error(404, "NoSuchKey"), ("S3 answered 404 NoSuchKey, request id 4442587FB7D0A2F9", "Why: S3 says so")),
+        (error(404, "NoSuchKey"), ("404 NoSuchKey, request id 4442587FB7D0A2F9", "Why: There is no object with")),
         (error(403, "AccessDenied"), ("S3 answered 403 AccessDenied", "Why:", "What to do:")),
         (error(403, "SignatureDoesNotMatch"), ("check S3SecretKey or S3SecretKeyFile", "What to do:")),
         (error(403, "InvalidAccessKeyId"), ("S3 answered 403 InvalidAccessKeyId", "Why:")),
@@ -217,6 +220,7 @@ def test_failures(get: Run, folder: Path, step: Step, words: tuple[str, ...]) ->
         outcome = get(s3.url, "--no-checksums")
     assert outcome.status == 1
     assert outcome.err.startswith("usp-s3: S3")
+    assert not any(line.endswith(" ") for line in outcome.err.splitlines())
     for word in words:
         assert word in " ".join(outcome.err.split()), word
     assert files(folder) == []
@@ -317,10 +321,23 @@ def test_a_part_of_the_range(get: Run, folder: Path) -> None:
     assert files(folder) == []
 
 
-def test_no_such_range(get: Run) -> None:
-    with ScriptedS3(answer(416, b"", ("Content-Range", f"bytes */{len(OBJECT)}"))) as s3:
-        outcome = get(s3.url, "--range", "999999-")
-    assert outcome.status == 1 and "the object has no such range: the object has 102,400 bytes" in outcome.err
+@pytest.mark.parametrize(
+    ("options", "response", "size"),
+    [
+        ((), answer(416, b"", ("Content-Range", f"bytes */{len(OBJECT)}")), True),
+        ((), answer(416, b"<Error><Code>InvalidRange</Code><ActualObjectSize>102400</ActualObjectSize></Error>"), True),
+        ((), answer(416, b"<Error><ActualObjectSize>many</ActualObjectSize></Error>"), False),
+        ((), answer(416, b"<Error>", length=200), False),
+        (("--url",), answer(416, b"", ("Content-Range", f"bytes */{len(OBJECT)}")), True),
+        (("--url",), answer(416), False),
+    ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
+)
+def test_no_such_range(get: Run, options: tuple[str, ...], response: bytes, size: bool) -> None:
+    with ScriptedS3(response) as s3:
+        outcome = get(s3.url, "--range", "999999-", *options, *([s3.url] if options else []))
+    assert outcome.status == 1 and "the object has no such range" in outcome.err
+    assert ("the object has no such range: the object has 102,400 bytes" in outcome.err) == size
 
 
 def test_a_range_that_s3_does_not_implement(get: Run, folder: Path) -> None:
@@ -411,6 +428,7 @@ def test_the_rest(get: Run, folder: Path, interrupted: ScriptedS3) -> None:
         f"bytes={BROKEN - 1}-{len(OBJECT) - 1}",
         ETAG,
     )
+    assert "(the last byte is requested again to prove that it is the same object)" in " ".join(outcome.err.split())
     (download,) = outcome.json["downloads"]
     assert download["continued_at"] == BROKEN - 1 and download["sha256"] == hashlib.sha256(OBJECT).hexdigest()
 
@@ -507,14 +525,122 @@ def test_a_part_that_another_process_writes(get: Run, folder: Path, interrupted:
         assert outcome.status == 1 and "is being written by another process" in outcome.err
 
 
-def test_a_link_in_the_place_of_a_part(get: Run, folder: Path) -> None:
+@pytest.mark.parametrize("name", ["1.mp4.part", "1.mp4.part.json", "1.mp4"])
+def test_a_link_in_the_place_of_a_file(get: Run, folder: Path, name: str) -> None:
     (folder / "mine").write_bytes(b"mine")
+    (folder / name).symlink_to("mine")
+    with ScriptedS3(WHOLE) as s3:
+        assert get(s3.url, "--force").status == 0
+    assert files(folder) == ["1.mp4", "mine"] and (folder / "mine").read_bytes() == b"mine"
+    assert not (folder / "1.mp4").is_symlink() and (folder / "1.mp4").read_bytes() == OBJECT
+
+
+# ---------------------------------------------------------------- a folder that others can write
+
+NOBODY = 65_534
+
+
+@pytest.fixture
+def shared(folder: Path) -> Path:
+    """The current directory, where another user can make files. Tests chown theirs to that user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of another user")
+    folder.chmod(0o777)
+    return folder
+
+
+def make(kind: str, path: Path) -> None:
+    """Make what a user could have left there, with the user as its owner."""
+    if kind == "pipe":
+        os.mkfifo(path, 0o666)
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    elif kind == "link to a pipe":
+        os.mkfifo(path.with_name("pipe"), 0o666)  # root's, but who chose it?
+        path.symlink_to("pipe")
+    else:
+        path.write_bytes(OBJECT[:BROKEN])
+    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+
+@pytest.mark.parametrize("options", [(), ("--force",)])
+@pytest.mark.parametrize("kind", ["pipe", "link", "link to a pipe"])
+def test_a_pipe_or_a_device_of_another_user_gets_nothing(
+    get: Run, shared: Path, kind: str, options: tuple[str, ...]
+) -> None:
+    make(kind, shared / "2.mp4")
+    reader = os.open(shared / "2.mp4", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with ScriptedS3() as s3:
+            outcome = get(s3.url, "-o", "2.mp4", *options)
+        assert outcome.status == 1 and "2.mp4 is not written: " in outcome.err and "another user" in outcome.err
+        assert kind == "link" or os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+
+
+def test_a_link_that_others_could_replace(get: Run, shared: Path) -> None:
+    (shared / "2.mp4").symlink_to("/dev/null")
+    with ScriptedS3() as s3:
+        outcome = get(s3.url, "-o", "2.mp4")
+    assert outcome.status == 1 and "can be written by others than root" in outcome.err
+
+
+def test_an_own_pipe(get: Run, folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    received = bytearray()
+    reader = threading.Thread(target=lambda: received.extend((folder / "pipe").read_bytes()), daemon=True)
+    reader.start()
+    with ScriptedS3(WHOLE) as s3:
+        assert get(s3.url, "-o", "pipe").status == 0
+    reader.join(20)
+    assert bytes(received) == OBJECT
+
+
+def test_an_open_file_of_this_process(get: Run, folder: Path) -> None:
+    """As a shell has it for >(sha256sum)."""
+    read_end, write_end = os.pipe()
+    received = bytearray()
+
+    def read() -> None:
+        while data := os.read(read_end, 65_536):
+            received.extend(data)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    with ScriptedS3(WHOLE) as s3:
+        outcome = get(s3.url, "-o", f"/dev/fd/{write_end}")
+    os.close(write_end)
+    reader.join(20)
+    os.close(read_end)
+    assert (outcome.status, bytes(received)) == (0, OBJECT), outcome.err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "file"])
+def test_force_replaces_what_another_user_has_left(get: Run, shared: Path, kind: str) -> None:
     for name in ("1.mp4.part", "1.mp4.part.json"):
-        (folder / name).symlink_to("mine")
-        with ScriptedS3(WHOLE) as s3:
-            status = get(s3.url, "--force").status
-        assert (folder / "mine").read_bytes() == b"mine" and status == (1 if name.endswith("part") else 0)
-        (folder / name).unlink(missing_ok=True)
+        make(kind, shared / name)
+    with ScriptedS3(WHOLE) as s3:
+        assert get(s3.url, "--force").status == 0
+    assert files(shared) == ["1.mp4"] and (shared / "1.mp4").stat().st_uid == 0
+    assert (shared / "1.mp4").read_bytes() == OBJECT
+
+
+@pytest.mark.parametrize("name", ["1.mp4.part", "1.mp4.part.json"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "file", "hard link"])
+def test_only_the_own_beginning_is_continued(get: Run, shared: Path, kind: str, name: str) -> None:
+    with ScriptedS3(broken(WHOLE)) as s3:
+        assert get(s3.url).status == 1
+        if kind == "file":
+            os.chown(shared / name, NOBODY, NOBODY)
+        elif kind == "hard link":
+            os.link(shared / name, shared / "other")
+        else:
+            (shared / name).unlink()
+            make(kind, shared / name)
+        outcome = get(s3.url, "--continue")
+        assert outcome.status == 1 and "--force starts again" in outcome.err
+        assert len(s3.requests) == 1 and not (shared / "1.mp4").exists()
 
 
 # ---------------------------------------------------------------- files
@@ -542,10 +668,10 @@ def test_a_file_system_without_hard_links(get: Run, folder: Path, monkeypatch: p
 
 
 def test_a_folder_that_does_not_exist(get: Run) -> None:
-    with ScriptedS3(WHOLE) as s3:
+    with ScriptedS3() as s3:
         outcome = get(s3.url, "-o", "none/1.mp4")
     assert outcome.status == 1 and outcome.err.count("\n") == 1
-    assert "No such file or directory: 'none/1.mp4.part'" in outcome.err
+    assert outcome.err == "usp-s3: the folder none does not exist\n"
 
 
 def test_a_full_disk(get: Run, folder: Path) -> None:

@@ -193,6 +193,25 @@ Listen 127.0.0.1:{port}
 # ---------------------------------------------------------------- terminals, pipes, interrupts
 
 
+@NEEDS_SSL
+@pytest.mark.parametrize("directive", ["SSLProxyCACertificateFile {root}", "SSLProxyCACertificatePath {folder}"])
+def test_a_proxy_section_trusts_what_mod_ssl_trusts(
+    s3_tls: EmbeddedS3, certificate: Certificate, tmp_path: Path, directive: str
+) -> None:
+    (authorities := tmp_path / "authorities").mkdir(mode=0o700)
+    (authorities / "root.pem").write_bytes(certificate.root.read_bytes())
+    (authorities / "root.pem").chmod(0o600)
+    s3_tls.put(BUCKET, "film/1.mp4", OBJECT)
+    url = f"https://localhost:{s3_tls.port}/{BUCKET}"
+    trust = directive.format(root=authorities / "root.pem", folder=authorities)
+    config = f"SSLProxyEngine on\nSSLProxyVerify require\nSSLProxyVerifyDepth 10\n{trust}\nProxyPass /tv {url}\n"
+    (folder := tmp_path / "files").mkdir()
+    with Httpd(config + proxy_section(f"{url}/", s3_tls)) as server:
+        done = get(server, folder, "/tv/film/1.mp4")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "1.mp4").read_bytes() == OBJECT
+
+
 class Slow:
     """Sends an object slowly, or the rest of it."""
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -73,6 +74,27 @@ def test_a_pasted_curl_command(s3: EmbeddedS3, tmp_path: Path, mode: str, key: s
     s3.clear()
     assert run_by_shell(script, tmp_path) == DATA
     assert [request["status"] for request in s3.requests()] == [200]
+
+
+@NEEDS_CURL
+def test_a_pasted_curl_command_keeps_a_film(s3: EmbeddedS3, tmp_path: Path) -> None:
+    """curl refuses to write a binary object to a terminal, so what a terminal shows names a file."""
+    film = bytes(range(256))
+    s3.put(BUCKET, "film/1.mp4", film)
+    url = f"{s3.url}/{BUCKET}/film"
+    arguments = ["sign", "--region", s3.region, "--output", "curl"]
+    for key, status in (("1.mp4", 200), ("none.mp4", 404)):
+        program = (
+            "import sys; from usp_s3_wsgi.cli.main import main; sys.stdout.isatty = lambda: True; "
+            f"sys.exit(main({[*arguments, f'{url}/{key}']!r}))"
+        )
+        script = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **keys_of(s3)}, capture_output=True, text=True,
+            timeout=60, check=True,
+        ).stdout  # fmt: skip
+        said = run_by_shell(script, tmp_path).decode()
+        assert said == f"S3 answered {status}: {(tmp_path / key).stat().st_size} bytes in {key}\n"
+    assert (tmp_path / "1.mp4").read_bytes() == film and b"NoSuchKey" in (tmp_path / "none.mp4").read_bytes()
 
 
 @NEEDS_CURL

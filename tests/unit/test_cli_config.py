@@ -230,13 +230,16 @@ def test_paths(path: str, way: str, secret_file: str) -> None:
 @pytest.mark.parametrize(
     ("way", "arguments", "message"),
     [
-        ("gateway", [], "--provider is missing"),
+        ("gateway", [], "--provider (one of aws, aws-role, ceph, minio, google, oracle, r2, wasabi, backb"),
+        ("gateway", ["--bucket=a"], "swift, other) is missing. Questions are only asked on a terminal"),
         ("gateway", ["--provider=s3"], "--provider: must be one of aws, aws-role, ceph"),
-        ("gateway", ["--provider=aws"], "--bucket is missing"),
-        ("gateway", ["--provider=aws", "--bucket=a"], "--region is missing"),
+        ("gateway", ["--provider=aws"], "--bucket, --region, --access-key are missing"),
+        ("gateway", ["--provider=aws", "--bucket=a"], "--region, --access-key are missing"),
         ("gateway", ["--provider=aws", "--bucket=a", "--region=eu"], "--access-key is missing"),
-        ("gateway", ["--provider=minio", "--bucket=a"], "--endpoint is missing"),
-        ("gateway", ["--provider=r2", "--bucket=a"], "--account is missing (Account ID)"),
+        ("gateway", ["--provider=minio", "--bucket=a"], "--endpoint (such as https://minio.example:9000), --acc"),
+        ("gateway", ["--provider=aws-role", "--bucket=a"], "--region is missing. Questions are only asked on"),
+        ("gateway", ["--provider=oracle"], "--bucket, --region, --account (Object Storage namespace), --acc"),
+        ("gateway", ["--provider=r2", "--bucket=a"], "--account (account ID), --access-key are missing"),
         ("gateway", options("aws", "--region=EU central"), "--region: must be a region's name such as"),
         ("gateway", options("aws", "--region=EU-Central-1"), "--region: must be a region's name in lowercase"),
         ("gateway", options("r2", "--account=abc"), "--account: must be 32 hexadecimal digits"),
@@ -274,6 +277,8 @@ def test_paths(path: str, way: str, secret_file: str) -> None:
         ("gateway", options("ceph", "--endpoint=https://s3..example"), "--endpoint: must be the URL of the service"),
         ("gateway", options("ceph", "--endpoint=https://s3.example:99999"), "--endpoint: must be the URL of"),
         ("gateway", options("ceph", "--endpoint=https://films.s3.amazonaws.com"), "the endpoint names a bucket itself"),
+        ("gateway", options("ceph", "--endpoint=http://10.0.0.1:9000", "--style=host"), "--style: must be path: the"),
+        ("gateway", options("ceph", "--endpoint=https://[::1]", "--style=host"), "must be path: the endpoint is an IP"),
         ("proxy", options("ceph", "--endpoint=https://127.0.0.1"), "mod_ssl does not accept a certificate for an IP"),
         ("proxy", options("ceph", "--endpoint=http://[::1]:9000"), "a <Proxy> section of an IPv6 address needs"),
         ("sideways", options("aws"), "'sideways' is not one of 'gateway', 'proxy'"),
@@ -327,14 +332,18 @@ def test_any_accepted_answers_are_read_back(data: st.DataObject, way: Way, name:
     region = draw(st.sampled_from(["eu-central-1", "us-west-004", "x"]))
     account = provider.account.example if provider.account else ""
     endpoint = provider.endpoint_in(region, account) if provider.endpoint else draw(ENDPOINTS)
-    style = accepted(checks.style, draw(st.sampled_from(provider.styles)), provider=provider, bucket_name=bucket)
+    style = accepted(
+        checks.style, draw(st.sampled_from(provider.styles)), provider=provider, bucket_name=bucket,
+        endpoint_url=endpoint,
+    )  # fmt: skip
     assert style in {"path", "host"}
     signature = draw(st.sampled_from(provider.signatures))
     file = draw(ODD.map(lambda text: text.replace("/", "")).filter(lambda text: text not in {"", ".", ".."}))
     path = accepted(checks.file, str(tmp_path / file))
     Path(path).write_text(SECRET)
     found = Answers(
-        way, provider, checks.endpoint(endpoint, way), bucket, checks.style(style, provider, bucket), signature,
+        way, provider, checks.endpoint(endpoint, way), bucket, checks.style(style, provider, bucket, endpoint),
+        signature,
         accepted(checks.path, draw(PATHS)), region if signature == "v4" else "",
         accepted(checks.access_key, draw(ODD)) if has_keys else "", path if has_keys else "", "",
         draw(st.sampled_from(["", "/etc/ssl/certs/ca-certificates.crt"])) if way == "proxy" else "",
@@ -373,6 +382,50 @@ def test_force_replaces_the_file_of_a_link_and_keeps_its_mode(tmp_path: Path) ->
     assert link.is_symlink() and target.read_text().startswith("# Google")
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert [path.name for path in target.parent.iterdir()] == ["films.conf"]
+
+
+@AS_ROOT
+@pytest.mark.parametrize("folder_mode", [0o755, 0o777, 0o1777])
+def test_force_follows_no_link_of_another_user(tmp_path: Path, folder_mode: int) -> None:
+    target, link = tmp_path / "shadow", tmp_path / "shared" / "films.conf"
+    target.write_text("old")
+    link.parent.mkdir()
+    link.parent.chmod(folder_mode)
+    link.symlink_to(target)
+    os.chown(link, 65_534, 65_534, follow_symlinks=False)
+    done = run("gateway", *options("google", "-o", str(link), "--force"))
+    assert (done.exit_code, done.stdout, target.read_text()) == (1, "", "old")
+    assert f"{link} is a link of another user" in done.stderr
+
+
+@AS_ROOT
+@pytest.mark.parametrize("above", [False, True])
+def test_force_follows_no_link_that_others_could_replace(tmp_path: Path, above: bool) -> None:
+    target, folder = tmp_path / "target", tmp_path / "shared"
+    target.write_text("old")
+    link = folder / "deep" / "films.conf"
+    link.parent.mkdir(parents=True)
+    (folder if above else link.parent).chmod(0o777)
+    link.symlink_to(target)
+    done = run("gateway", *options("google", "-o", str(link), "--force"))
+    assert (done.exit_code, target.read_text()) == (1, "old")
+    assert "can be written by others than root" in done.stderr
+
+
+@AS_ROOT
+def test_the_mode_of_another_user_is_not_kept(tmp_path: Path) -> None:
+    target = tmp_path / "films.conf"
+    target.touch()
+    target.chmod(0o666)
+    os.chown(target, 65_534, 65_534)
+    assert run("gateway", *options("google", "-o", str(target), "--force")).exit_code == 0
+    assert (target.stat().st_uid, stat.S_IMODE(target.stat().st_mode)) == (0, 0o644)
+
+
+def test_a_loop_of_links(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    done = run("gateway", *options("google", "-o", str(tmp_path / "a"), "--force"))
+    assert done.exit_code == 1 and "Too many levels of symbolic links" in done.stderr
 
 
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
@@ -415,6 +468,17 @@ def test_a_wrong_secret_key_is_not_repeated(secret: str, tmp_path: Path) -> None
 
 
 @AS_ROOT
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_secret_key_in_quotes(quote: str, tmp_path: Path) -> None:
+    file = tmp_path / "films.secret"
+    arguments = options("google", f"--secret-key-file={file}", "--secret-key-from-stdin", "--apache-group=daemon")
+    done = run("gateway", *arguments, stdin=f"{quote}{SECRET}{quote}\n")
+    assert (done.exit_code, done.stdout, file.exists()) == (1, "", False)
+    assert "the secret key on standard input is in quotes: write it without them" in done.stderr
+    assert SECRET not in done.stderr
+
+
+@AS_ROOT
 def test_a_key_file_behind_a_link_or_in_a_directory_of_others(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(KeyFileError, match="exists, and is not replaced"):
@@ -425,6 +489,16 @@ def test_a_key_file_behind_a_link_or_in_a_directory_of_others(tmp_path: Path) ->
     shared.chmod(0o777)
     with pytest.raises(KeyFileError, match="can be written by others than root"):
         key_file.create(str(shared / "a"), SECRET, 0)
+    (shared / "root's").mkdir()
+    with pytest.raises(KeyFileError, match=f"{shared} can be written by others than root"):
+        key_file.create(str(shared / "root's" / "a"), SECRET, 0)
+    with pytest.raises(KeyFileError, match=f"{shared} can be written by others than root"):
+        key_file.create(str(shared / "new" / "a"), SECRET, 0)
+    assert os.listdir(shared) == ["root's"] and os.listdir(shared / "root's") == []
+    (tmp_path / "theirs").symlink_to(tmp_path)
+    os.chown(tmp_path / "theirs", 65_534, 65_534, follow_symlinks=False)
+    with pytest.raises(KeyFileError, match="is a link of another user: use another directory"):
+        key_file.create(str(tmp_path / "theirs" / "a"), SECRET, 0)
     with pytest.raises(KeyFileError, match="cannot be created: Not a directory"):
         key_file.create("/etc/hostname/a", SECRET, 0)
 
@@ -496,7 +570,7 @@ def test_the_dialog(dialog: Callable[..., Result], tmp_path: Path) -> None:
     steps = done.stderr.partition("\nNext:\n")[2]
     for step in ("read -rs secret", "apachectl configtest && apachectl graceful", "usp-s3 check --bucket /media"):
         assert step in steps
-    repeated = shlex.split(steps.rpartition("The same without questions:\n")[2])
+    repeated = shlex.split(steps.rpartition("The same without questions:\n")[2].replace("\\\n", ""))
     again = run(*repeated[2:])
     assert again.stdout == done.stdout, again.stderr
 
@@ -517,26 +591,92 @@ def test_the_dialog_writes_the_secret_key(dialog: Callable[..., Result], tmp_pat
     assert done.stdout == "" and read_back(target.read_text())[0] == []
     steps = done.stderr.partition("\nNext:\n")[2]
     assert "store the secret key" not in steps and "a2enmod proxy_http ssl" in steps
-    assert f"Put {target} into the virtual host that should serve /films" in steps
+    assert f"Put {target} into the virtual host that should serve /films" in " ".join(steps.split())
 
 
 @AS_ROOT
-@pytest.mark.parametrize("fails", ["the group is unknown", "the file cannot be created"])
-def test_a_dialog_without_a_key_file_loses_no_answer(
-    dialog: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
-) -> None:
-    monkeypatch.setattr("usp_s3_wsgi.cli.httpd_user.programs", list)
-    if fails == "the group is unknown":
-        done = dialog("gateway", "y", arguments=(*options("wasabi", "--path=/a"), "--secret-key-file=/none/a.secret"))
-        assert done.exit_code == 0
-        assert "Not possible: the group of Apache's children is not known: name it with --apache-group." in done.stderr
-        assert "install -m 640 -o root -g www-data /dev/null /none/a.secret" in done.stderr
-        return
+def test_a_key_file_that_cannot_be_created_loses_no_answer(dialog: Callable[..., Result]) -> None:
     file = "/etc/hostname/a.secret"
     arguments = (*options("wasabi", "--path=/a"), f"--secret-key-file={file}", "--apache-group=daemon")
     done = dialog("gateway", "y", SECRET, arguments=arguments)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "Not a directory; nothing was written. To go on:\n  usp-s3 config gateway --provider wasabi " in done.stderr
+
+
+@AS_ROOT
+@pytest.mark.parametrize("arguments", [(), ("--apache-group=nobodys",)])
+def test_the_group_is_asked_where_httpd_does_not_say_it(
+    dialog: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("usp_s3_wsgi.cli.httpd_user.programs", list)
+    monkeypatch.setattr(key_file, "usual_group", lambda: "daemon")
+    for name, answers in (("a", ["no such", "bin"]), ("b", [""])):
+        file = tmp_path / f"{name}.secret"
+        given = (*options("wasabi", "--path=/a"), f"--secret-key-file={file}", *arguments)
+        done = dialog("gateway", "y", *answers, SECRET, arguments=given)
+        assert done.exit_code == 0, done.stderr
+        assert file.read_text() == f"{SECRET}\n" and file.group() == ("bin" if name == "a" else "daemon")
+        assert "Group [daemon]: " in done.stderr
+        assert name == "b" or "Error: there is no group 'no such' on this machine" in done.stderr
+
+
+@pytest.mark.parametrize("provider", BY_NAME.values(), ids=BY_NAME)
+def test_no_line_of_the_dialog_is_wider_than_a_terminal(
+    provider: Provider, dialog: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {
+        "Provider": provider.name, "Bucket": "mybucket", "Endpoint": "https://s3.example", "Region": "eu-central-1",
+        "Access key": "KEY", "Secret key file": f"/none/{'a' * 30}.secret",
+    }  # fmt: skip
+
+    def answer(question: str, check: Callable[[str], str], *, default: str | None = None) -> str:
+        click.echo(f"{question} [{default}]: ", err=True)
+        account = provider.account.example if provider.account else ""
+        return check(known.get(question) or (account if default is None else default))
+
+    monkeypatch.setattr("usp_s3_wsgi.cli.config.questions.prompt", answer)
+    shown = dialog("proxy", "n", "n", arguments=("--output", str(tmp_path / "a.conf")))
+    assert shown.exit_code == 0, shown.stderr
+    assert [line for line in shown.stderr.splitlines() if len(line) > 80] == []
+
+
+def test_the_next_steps_have_whole_paths(
+    dialog: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = (*options("aws-role", "--path=/media"), "--role-arn=", "--output=b.conf")
+    done = dialog("gateway", "n", arguments=arguments)
+    assert f"Put {tmp_path}/b.conf into the virtual host" in " ".join(done.stderr.split())
+    assert "Have you included the file in httpd's configuration?\nRun usp-s3 check now? [y/N]: " in done.stderr
+
+
+def test_without_a_terminal_it_is_said_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("gateway", *options("google", "--output=a.conf", "--secret-key-file=/none/a.secret"))
+    assert done.stderr.splitlines() == [
+        f"usp-s3: the configuration is in {tmp_path}/a.conf",
+        "usp-s3: /none/a.secret does not exist yet: it must contain the secret key",
+    ]
+    assert run("gateway", *options("aws-role")).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("provider", "region", "warns"),
+    [
+        ("aws", "eu-central1", True),
+        ("aws-role", "frankfurt", True),
+        ("aws", "eu-central-1", False),
+        ("aws", "us-gov-west-1", False),
+        ("aws", "us-isob-east-1", False),
+        ("aws", "eusc-de-east-1", False),
+        ("aws", "cn-northwest-1", False),
+        ("oracle", "x", False),
+    ],
+)
+def test_an_odd_region_of_aws(provider: str, region: str, warns: bool) -> None:
+    done = run("gateway", *options(provider, f"--region={region}"))
+    assert done.exit_code == 0
+    assert (f"usp-s3: {region} does not look like a region of AWS, such as eu-central-1\n" in done.stderr) == warns
 
 
 def test_questions_of_own_servers(dialog: Callable[..., Result]) -> None:

@@ -227,6 +227,26 @@ def test_curl_reads_each_value_as_it_is(value: str) -> None:
     assert unescaped == (f"X-A: {value.strip()}" if value.strip() else "X-A;")
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/b/film/1.mp4", "1.mp4"),
+        ("/b/a%20%22b%5C.mp4", r"a \"b\\.mp4"),
+        ("/b/%C3%A9.mp4", "é.mp4"),
+        ("/b/a%2Fb%0Ac%FF", "a_b_c_"),
+        ("/b/folder/", "object"),
+        ("/b/..%2F..", ".._.."),
+        ("/b/%2D", "object"),
+        ("/b/%2E%2E", "object"),
+    ],
+)
+def test_a_pasted_curl_command_names_a_file(path: str, name: str) -> None:
+    request = S3Request("GET", "http", "127.0.0.1:9", path, (), ())
+    assert f'\noutput = "{name}"\nwrite-out = ' in output.curl(request, is_pasted=True)
+    assert f'\n# output = "{name}"\nEOF' in output.curl(request)
+    assert "output" not in output.curl(request._replace(method="HEAD"), is_pasted=True)
+
+
 # ---------------------------------------------------------------- keys
 
 
@@ -260,8 +280,15 @@ def test_a_secret_key_from_standard_input() -> None:
 
 def test_a_secret_key_is_typed_without_an_echo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", mock.Mock(isatty=lambda: True))
-    monkeypatch.setattr("click.termui.hidden_prompt_func", lambda prompt: SECRET_KEY)
+    prompts = []
+
+    def hidden(prompt: str) -> str:
+        prompts.append(prompt)
+        return SECRET_KEY
+
+    monkeypatch.setattr("click.termui.hidden_prompt_func", hidden)
     found = sign(*V4, "--access-key", ACCESS_KEY, "--secret-key-file", "-", URL, environment={})
+    assert "Secret key (not shown):" in found.err + "".join(prompts)
     assert found.out.startswith(f"{URL}?X-Amz-Algorithm=") and SECRET_KEY not in found.out + found.err
 
 

@@ -131,7 +131,15 @@ def file(text: str) -> str:
 
 def secret_key(text: str) -> str:
     """Check a secret key. No message has its text."""
-    return parsers.token(text.strip())
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
+        raise ValueError("is in quotes: write it without them")
+    return parsers.token(text)
+
+
+def looks_like_region_of_aws(text: str) -> bool:
+    """https://docs.aws.amazon.com/general/latest/gr/s3.html: such as eu-central-1, us-gov-west-1."""
+    return re.fullmatch(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}", text) is not None
 
 
 def region(text: str, provider: Provider) -> str:
@@ -192,13 +200,20 @@ def bucket(text: str, way: Way) -> str:
     return text
 
 
-def style(text: str, provider: Provider, bucket_name: str) -> Style:
+def is_address(endpoint_url: str) -> bool:
+    """Whether the URL of a service has an IP address, which can have no bucket's name before it."""
+    return _IP_ADDRESS.fullmatch(_parsed_endpoint(endpoint_url).host) is not None
+
+
+def style(text: str, provider: Provider, bucket_name: str, endpoint_url: str) -> Style:
     """Check where the bucket's name is in the URL."""
     found = next((one for one in provider.styles if one == text), None)
     if found is None:
         raise ValueError(f"must be {' or '.join(provider.styles)} for the provider {provider.name}")
     if found == "host" and not re.fullmatch(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", bucket_name):
         raise ValueError("must be path: this bucket's name has characters that a host name cannot have")
+    if found == "host" and is_address(endpoint_url):
+        raise ValueError("must be path: the endpoint is an IP address, and no name of a bucket can be before it")
     return found
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import click
 
-from usp_s3_wsgi.cli import console
+from usp_s3_wsgi.cli import console, trusted_path
 from usp_s3_wsgi.cli.config import answers as checks
 from usp_s3_wsgi.cli.config import key_file
 from usp_s3_wsgi.cli.config.answers import Answers, Way
@@ -24,13 +24,16 @@ from usp_s3_wsgi.cli.config.providers import BY_NAME, PROVIDERS, Provider
 from usp_s3_wsgi.cli.config.questions import (
     Questions,
     confirm,
+    folded,
     is_output_shown,
     is_terminal,
     optional,
     prompt,
     prompt_hidden,
+    wrapped,
 )
 from usp_s3_wsgi.cli.config.rendering import render
+from usp_s3_wsgi.cli.trusted_path import UntrustedPathError
 from usp_s3_wsgi.errors import SettingError
 
 #: The directory of docs/getting-started.md.
@@ -112,11 +115,11 @@ def command(
         target = _output(answers, output, force, is_dialog)
     except click.Abort:
         if questions.answered:
-            click.echo(f"\nNothing was written. To go on:\n  {questions.command(way)}", err=True)
+            click.echo(f"\nNothing was written. To go on:\n  {folded(questions.command(way), 2)}", err=True)
         raise
     if target is not None:
         _check_output(target, force)
-    again = f" To go on:\n  {questions.command(way)}" if is_dialog else ""
+    again = f" To go on:\n  {folded(questions.command(way), 2)}" if is_dialog else ""
     if secret is not None:
         _create_key_file(answers.secret_key_file, secret, again)
     text = render(answers).encode("utf-8", "surrogateescape")
@@ -130,10 +133,14 @@ def command(
     if is_dialog:
         _next_steps(answers, target, questions.command(way))
         _offer_check(answers, target)
+    else:
+        _say_what_is_written(answers, target)
 
 
 def collect(way: Way, questions: Questions) -> Answers:
     """Return the checked answers of options, questions and defaults. Raises: click.UsageError; click.Abort."""
+    if not questions.asks:
+        _require_all(questions)
     provider = _provider(questions)
     _reject_other_options(questions, provider)
     bucket = questions.answer(
@@ -157,15 +164,17 @@ def collect(way: Way, questions: Questions) -> Answers:
             is_asked=provider.region != "auto",
             explanation=provider.region_help,
         )
+        if provider.name in {"aws", "aws-role"} and not checks.looks_like_region_of_aws(region):
+            click.echo(f"usp-s3: {region} does not look like a region of AWS, such as eu-central-1", err=True)
     elif questions.given.get("--region") is not None:
         raise click.UsageError("--region has no meaning with Signature v2.")
     endpoint = _endpoint(questions, provider, region, way)
     style = questions.answer(
         "--style",
         "path or host",
-        partial(checks.style, provider=provider, bucket_name=bucket),
+        partial(checks.style, provider=provider, bucket_name=bucket, endpoint_url=endpoint),
         default=provider.style_for(bucket),
-        is_asked=provider.has_own_endpoint and len(provider.styles) > 1,
+        is_asked=provider.has_own_endpoint and len(provider.styles) > 1 and not checks.is_address(endpoint),
         explanation=f"Is the bucket's name in the path ({endpoint}/bucket/) or in the host?",
     )
     has_private_authority = provider.has_own_endpoint and endpoint.startswith("https:")
@@ -181,7 +190,7 @@ def collect(way: Way, questions: Questions) -> Answers:
         raise click.UsageError("--ca-file has no meaning for an http:// endpoint.")
     access_key = ""
     if provider.credentials == "keys":
-        explanation = f"It is {provider.key}. It is not a secret."
+        explanation = f"{provider.key[0].upper()}{provider.key[1:]}; not a secret."
         access_key = questions.answer("--access-key", "Access key", checks.access_key, explanation=explanation)
     role_arn = questions.answer(
         "--role-arn",
@@ -224,6 +233,31 @@ def _provider(questions: Questions) -> Provider:
     return BY_NAME[
         questions.answer("--provider", "Provider", _provider_name, default=_first(questions), explanation=explanation)
     ]
+
+
+def _require_all(questions: Questions) -> None:
+    """Name all options that are missing where nothing is asked. Raises: click.UsageError."""
+    given = {option for option, value in questions.given.items() if value is not None}
+    needed = {"--provider": f"one of {_NAMES}", "--bucket": ""}
+    if (name := questions.given["--provider"]) is not None:
+        try:
+            provider = BY_NAME[_provider_name(name)]
+        except ValueError:
+            return  # its own error says more
+        if not provider.region and (questions.given["--signature"] != "v2" or provider.names_region):
+            needed["--region"] = ""
+        if provider.has_own_endpoint:
+            needed["--endpoint"] = f"such as {provider.endpoint_example}"
+        if provider.account is not None and "--endpoint" not in given:
+            needed["--account"] = provider.account.label
+        if provider.credentials == "keys":
+            needed["--access-key"] = ""
+    missing = [f"{option} ({what})" if what else option for option, what in needed.items() if option not in given]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise click.UsageError(
+            f"{', '.join(missing)} {verb} missing. Questions are only asked on a terminal, without --no-input."
+        )
 
 
 def _first(questions: Questions) -> str | None:
@@ -311,17 +345,30 @@ def _secret_key(answers: Answers, group_name: str, is_dialog: bool, from_stdin: 
     click.echo(f"\n{file} does not exist.", err=True)
     if not confirm("Write the secret key to it now?"):
         return None
-    try:
-        group = key_file.apache_group(group_name)
-    except KeyFileError as error:
-        click.echo(f"Not possible: {error}. How to write the file is said at the end.", err=True)
-        return None
+    group = _ask_group(group_name)
     while True:
         typed = prompt_hidden("Secret key (not shown)")
         try:
             return _Secret(checks.secret_key(typed), group)
         except ValueError as error:
             click.echo(f"Error: the secret key {error}", err=True)
+
+
+def _ask_group(name: str) -> int:
+    """Return the group that may read the file: the given one, httpd's, or the answer. Raises: click.Abort."""
+    try:
+        return key_file.apache_group(name)
+    except KeyFileError as error:
+        click.echo(f"\nApache's group, which may read the file ({error}).", err=True)
+
+    def checked(answer: str) -> str:
+        try:
+            key_file.apache_group(answer.strip())
+        except KeyFileError as error:
+            raise ValueError(str(error)) from None
+        return answer.strip()
+
+    return key_file.apache_group(prompt("Group", checked, default=key_file.usual_group()))
 
 
 def _check_key_file(file: str) -> None:
@@ -381,13 +428,17 @@ def write(target: Path, text: bytes, force: bool) -> None:
             opened.write(text)
         return
     # The old file is complete until the new one is: a link, as in sites-enabled, stays a link.
-    file = target.resolve()
+    try:
+        file = trusted_path.resolve(target)
+    except UntrustedPathError as error:
+        raise click.ClickException(f"{target} is not replaced: {error}") from None
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, flags, 0o644)
     try:
         with os.fdopen(descriptor, "wb") as opened:
-            if file.exists():
-                os.fchmod(descriptor, stat.S_IMODE(file.stat().st_mode))
+            mode = _own_mode(file)
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             opened.write(text)
             opened.flush()
             os.fsync(opened.fileno())
@@ -397,7 +448,25 @@ def write(target: Path, text: bytes, force: bool) -> None:
         raise
 
 
+def _own_mode(file: Path) -> int | None:
+    """Return the mode of a file, None if it is not the caller's: others do not decide who may write the new one."""
+    try:
+        status = file.lstat()
+    except FileNotFoundError:
+        return None
+    is_own = stat.S_ISREG(status.st_mode) and status.st_uid in {0, os.geteuid()}
+    return stat.S_IMODE(status.st_mode) if is_own else None
+
+
 # --- what to do next
+
+
+def _say_what_is_written(answers: Answers, target: Path | None) -> None:
+    if target is not None:
+        click.echo(f"usp-s3: the configuration is in {target.absolute()}", err=True)
+    file = answers.secret_key_file
+    if file and not os.path.lexists(file):
+        click.echo(f"usp-s3: {file} does not exist yet: it must contain the secret key", err=True)
 
 
 def _next_steps(answers: Answers, target: Path | None, same_command: str) -> None:
@@ -405,10 +474,11 @@ def _next_steps(answers: Answers, target: Path | None, same_command: str) -> Non
     steps = []
     file = answers.secret_key_file
     if file and not os.path.lexists(file):
-        steps.append("As root, store the secret key:\n" + "\n".join(f"     {line}" for line in key_file.commands(file)))
+        lines = [folded(line, 5) for line in key_file.commands(file, key_file.usual_group() or "www-data")]
+        steps.append("\n     ".join(["As root, store the secret key:", *lines]))
     if answers.provider.credentials == "aws" or answers.role_arn:
         steps.append("Install botocore: in the clone, /opt/usp_s3_wsgi/bin/pip install '.[aws]'")
-    where = str(target) if target else "the lines above"
+    where = str(target.absolute()) if target else "the lines above"
     if target is not None and target.absolute().parent == _SITES:
         steps.append(f"Enable the site: a2ensite {target.stem} (or include {where} in a virtual host)")
     else:
@@ -420,8 +490,9 @@ def _next_steps(answers: Answers, target: Path | None, same_command: str) -> Non
         steps.append(f"Load {modules}: a2enmod {modules.replace(' and', '')}")
     steps.append("Check and reload: apachectl configtest && apachectl graceful")
     steps.append(f"Check the bucket: usp-s3 check --bucket {shlex.quote(answers.path)}")
+    steps = [step if "\n" in step else wrapped(step, 5) for step in steps]
     lines = [f"  {number}. {step}" for number, step in enumerate(steps, 1)]
-    repeated = ["", "The same without questions:", f"  {same_command} --no-input"]
+    repeated = ["", "The same without questions:", f"  {folded(f'{same_command} --no-input', 2)}"]
     click.echo("\n".join(["", "Next:", *lines, *repeated]), err=True)
 
 
@@ -429,8 +500,8 @@ def _offer_check(answers: Answers, target: Path | None) -> None:
     """Run ``usp-s3 check`` if the user wants it."""
     if target is None:
         return
-    click.echo("", err=True)
-    if confirm("Run usp-s3 check now? The file must be a part of httpd's configuration."):
+    click.echo("\nHave you included the file in httpd's configuration?", err=True)
+    if confirm("Run usp-s3 check now?"):
         from usp_s3_wsgi.cli.check import command as check
 
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import grp
 import os
 import shlex
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from usp_s3_wsgi.cli import httpd_user
+from usp_s3_wsgi.cli import httpd_user, trusted_path
+from usp_s3_wsgi.cli.trusted_path import UntrustedPathError
 
 _DIRECTORY_MODE = 0o755
 _FILE_MODE = 0o640
@@ -30,6 +30,14 @@ def apache_group(name: str) -> int:
     if group is None:
         raise KeyFileError("the group of Apache's children is not known: name it with --apache-group")
     return group
+
+
+def usual_group() -> str | None:
+    """Return Debian's name of Apache's group, None if this machine does not have it."""
+    try:
+        return grp.getgrnam("www-data").gr_name
+    except KeyError:
+        return None
 
 
 def create(path: str, secret: str, group: int) -> None:
@@ -63,12 +71,17 @@ def create(path: str, secret: str, group: int) -> None:
 
 def _create_directories(directory: Path) -> None:
     """Create what is missing, for all to enter. Raises: OSError; KeyFileError: other users could replace the file."""
-    missing = [one for one in (directory, *directory.parents) if not one.exists()]
+    try:
+        resolved = trusted_path.resolve(directory)
+        missing = [one for one in (resolved, *resolved.parents) if not one.exists()]
+        existing = missing[-1].parent if missing else resolved
+        trusted_path.require_trusted_folder(existing)
+    except UntrustedPathError as error:
+        raise KeyFileError(f"{error}: use another directory") from None
     for one in reversed(missing):
         one.mkdir()
         one.chmod(_DIRECTORY_MODE)  # whatever the umask is
-    status = directory.stat()
-    if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if trusted_path.is_writable_by_others(resolved):
         raise KeyFileError(f"{directory} can be written by others than root: use another directory")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -11,6 +13,8 @@ from typing import TypeVar
 
 import click
 
+#: The columns of a terminal that are used.
+_WIDTH = 79
 _Answer = TypeVar("_Answer", bound=str)
 
 
@@ -50,6 +54,35 @@ def confirm(question: str) -> bool:
     """Ask for yes or no; Enter is no. Raises: click.Abort."""
     with redirect_stdout(sys.stderr):
         return click.confirm(question, default=False, err=True)
+
+
+def wrapped(text: str, indent: int = 0) -> str:
+    """Return a line as lines of a terminal; ``indent``: where it begins."""
+    lines = textwrap.wrap(
+        text, _WIDTH - indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
+    )  # fmt: skip
+    return f"\n{' ' * indent}".join(lines)
+
+
+def folded(command: str, indent: int) -> str:
+    """Return a command line as lines of a terminal that can be pasted; ``indent``: where it begins."""
+    words = re.findall(r"""(?:'[^']*'|"[^"]*"|[^\s'"])+""", command)
+    if " ".join(words) != command:
+        return command
+    parts: list[str] = []
+    for word in words:
+        if parts and re.fullmatch("--?[a-z-]+", parts[-1]) and not word.startswith("-"):
+            parts[-1] += f" {word}"  # an option and its value
+        else:
+            parts.append(word)
+    lines = parts[:1]
+    for word in parts[1:]:
+        if len(lines[-1]) + len(word) + 3 > _WIDTH - indent:
+            lines[-1] += " \\"
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {word}"
+    return f"\n{' ' * indent}".join(lines)
 
 
 def optional(check: Callable[[str], str]) -> Callable[[str], str]:
@@ -107,5 +140,6 @@ class Questions:
 
 
 def _ask(question: str, check: Callable[[str], _Answer], default: str | None, explanation: str) -> _Answer:
-    click.echo(f"\n{explanation}" if explanation else "", err=True)
+    lines = [wrapped(line) for line in explanation.split("\n")]
+    click.echo("\n".join(["", *lines]) if explanation else "", err=True)
     return prompt(question, check, default=default)

@@ -29,6 +29,7 @@ from usp_s3_wsgi.cli.get.download import (
     Times,
     Wanted,
     lookup_seconds,
+    no_such_range,
 )
 from usp_s3_wsgi.cli.server.own_url import OwnURL
 from usp_s3_wsgi.config.bucket_url import DEFAULT_PORTS
@@ -143,7 +144,7 @@ class ApacheSource:
         if status == 412:
             raise DownloadError("the object was changed since the download began: --force starts again")
         if status == 416:
-            raise DownloadError("the object has no such range")
+            raise no_such_range(headers)
         if status not in {200, 206}:
             raise DownloadError(
                 f"Apache answered {status} {response.reason or ''}".rstrip() + self._hint(status, headers)

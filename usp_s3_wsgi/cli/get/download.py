@@ -39,6 +39,18 @@ def from_gateway_error(failure: GatewayError, attempt: LoggedAttempt | None) -> 
     return DownloadError(text, failure.code, *known)
 
 
+def no_such_range(headers: Headers, document: str = "", s3_code: str = "") -> DownloadError:
+    """Return the error for a response 416, with the object's size where the response says it.
+
+    Content-Range has it, or S3's error document: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    """
+    found = re.fullmatch(r"bytes \*/([0-9]{1,19})", headers.get("content-range", "")) or re.search(
+        r"<ActualObjectSize>([0-9]{1,19})</ActualObjectSize>", document
+    )
+    size = f": the object has {int(found[1]):,} bytes" if found else ""
+    return DownloadError(f"the object has no such range{size}", "", s3_code)
+
+
 @dataclass
 class Times:
     """Seconds. None: it did not happen, such as TLS without https, or a name lookup on a connection that was kept.

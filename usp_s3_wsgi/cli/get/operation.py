@@ -18,8 +18,10 @@ from usp_s3_wsgi.cli.get.report import Result
 from usp_s3_wsgi.cli.get.s3_source import S3Source
 from usp_s3_wsgi.cli.server import httpd_config, objects
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.httpd_environment import environment_of
 from usp_s3_wsgi.cli.server.objects import ServedObject
 from usp_s3_wsgi.cli.server.own_url import own_url
+from usp_s3_wsgi.cli.server.proxy_tls import ProxyTLS
 from usp_s3_wsgi.configtest.parsed_config import Configuration
 
 
@@ -27,11 +29,12 @@ def get(httpd: HttpdCommand, key: str, place: str, options: Options) -> int:
     """Download the object and return the exit status. Raises: click.ClickException, OSError."""
     _check(options)
     configuration = httpd_config.read(httpd)
-    served = objects.find(configuration, key, place)
+    served = _with_trust_of_mod_ssl(configuration, objects.find(configuration, key, place))
     sources: list[Source] = [S3Source(served, not options.no_checksums)] if options.from_s3 else []
     if options.from_apache:
         sources.append(_apache(configuration, served, options))
-    result = _compare(key, sources, served, options) if options.compare else _get(key, sources[0], served, options)
+    with environment_of(configuration):
+        result = _compare(key, sources, served, options) if options.compare else _get(key, sources[0], served, options)
     report.show_failures(result)
     first = result.runs[0][0]
     if result.stored is not None and first.failure is not None and first.length:
@@ -41,6 +44,15 @@ def get(httpd: HttpdCommand, key: str, place: str, options: Options) -> int:
     if options.as_json:
         click.echo(json.dumps(report.to_json(result), indent=2))
     return ExitStatus.FAILED if result.failures or result.is_equal is False else ExitStatus.OK
+
+
+def _with_trust_of_mod_ssl(configuration: Configuration, served: ServedObject) -> ServedObject:
+    """Return the object with the authorities that a <Proxy> section trusts, where mod_ssl connects to S3."""
+    used = served.used
+    if used.place.way != "proxy":
+        return served
+    settings = ProxyTLS(configuration, used.place).settings_with_trust(used.settings)
+    return served._replace(used=used._replace(settings=settings))
 
 
 def _check(options: Options) -> None:
@@ -132,7 +144,7 @@ def _store(source: Source, destination: PartFile | Stream | Temporary, options: 
         with suppress(OSError):
             destination.close()
         is_interruption = isinstance(error, (KeyboardInterrupt, OSError))
-        if isinstance(destination, PartFile) and destination.part.exists() and is_interruption:
+        if isinstance(destination, PartFile) and destination.has_begun and is_interruption:
             _say_what_is_left(destination)
         raise
     return download

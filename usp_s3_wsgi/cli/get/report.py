@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,10 +19,17 @@ from usp_s3_wsgi.s3 import error_response
 from usp_s3_wsgi.status.explanations import Explanations
 from usp_s3_wsgi.status.snapshot import Explanation
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
 #: Headers that players and caches depend on. They are compared, by these names.
 COMPARED_HEADERS = ("Content-Length", "Content-Type", "ETag", "Last-Modified", "Cache-Control")
 #: Bytes that are enough for a speed.
 _MIN_FOR_SPEED = 100_000
+#: S3's code for a key that does not exist, and what docs/errors.md cannot say of it: here somebody has typed the key.
+_NO_SUCH_KEY = "NoSuchKey"
+_WHY_NO_SUCH_KEY = "There is no object with this key in the bucket. Keys are case-sensitive."
 #: How docs/errors.md refers to another code.
 _REFERENCE = re.compile(r"As for (USPS\d+)\.?")
 _TIMES = {
@@ -75,9 +82,9 @@ def show_failures(result: Result) -> None:
         click.echo(f"usp-s3: {where}{escape_controls(str(failure))}", err=True)
         known = _explanation(explanations, failure)
         if known is not None and known.why:
-            console.messages().print(console.text(f"Why: {known.why}"))
+            _print(console.text(f"Why: {known.why}"))
         if known is not None and known.what_to_do:
-            console.messages().print(console.text(f"What to do: {known.what_to_do}"))
+            _print(console.text(f"What to do: {known.what_to_do}"))
 
 
 def show_table(result: Result) -> None:
@@ -94,10 +101,24 @@ def show_table(result: Result) -> None:
         cells = [describe(runs) for runs in result.runs]
         if any(cells):
             marks = ["different" if label in result.different_headers else ""] if len(cells) > 1 else []
-            table.add_row(label, *(console.text(cell or "-") for cell in cells), *marks)
-    console.messages().print(table)
+            table.add_row(label, *(_cell(cell or "-") for cell in cells), *marks)
+    _print(table)
     if result.is_equal is not None:
         console.messages().print(console.text(_comparison(result)))
+
+
+def _print(what: RenderableType) -> None:
+    """Print to standard error; no line ends with the spaces with which rich fills or breaks it."""
+    with console.messages().capture() as captured:
+        console.messages().print(what)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), err=True, color=True)
+
+
+def _cell(words: str) -> Text:
+    """Return the lines of a cell, with other control characters escaped."""
+    from rich.text import Text
+
+    return Text("\n".join(escape_controls(line) for line in words.split("\n")))
 
 
 def _comparison(result: Result) -> str:
@@ -142,7 +163,11 @@ def _bytes(download: Download) -> str:
     end = download.first + download.length - 1
     where = f" (bytes {download.first:,} to {end:,})" if download.first and download.length else ""
     of = f" of {download.expected:,}" if download.expected not in {None, download.length} else ""
-    resumed = f", continued at byte {download.resumed_at:,}" if download.resumed_at is not None else ""
+    resumed = ""
+    if download.resumed_at is not None:
+        resumed = f", continued at byte {download.resumed_at:,}"
+        if download.resumed_at > download.first:
+            resumed += " (the last byte is requested again to prove that it is the same object)"
     return f"{download.length:,}{of}{where}{resumed}"
 
 
@@ -258,5 +283,7 @@ def _explanation(explanations: Explanations, failure: DownloadError) -> Explanat
     if not failure.code and not failure.s3_code:
         return None
     known = explanations.of(failure.code, failure.s3_code)
+    if failure.s3_code == _NO_SUCH_KEY:
+        known = replace(known, why=_WHY_NO_SUCH_KEY)
     other = _REFERENCE.fullmatch(known.what_to_do)
     return replace(known, what_to_do=explanations.of(other[1], "").what_to_do) if other else known

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 
 from usp_s3_wsgi.cli.get.checksums import CHECKSUM_MODE
@@ -21,6 +22,7 @@ from usp_s3_wsgi.cli.get.download import (
     Wanted,
     from_gateway_error,
     lookup_seconds,
+    no_such_range,
 )
 from usp_s3_wsgi.cli.server.objects import ServedObject
 from usp_s3_wsgi.config.settings import Settings
@@ -39,6 +41,8 @@ from usp_s3_wsgi.transport.http_response import S3Response
 
 #: With which an S3 that does not know the header for checksums may reject it.
 _REJECTS_HEADER = frozenset({400, 501})
+#: Bytes of an error document that are read.
+_MAX_DOCUMENT = 16_384
 _CORRECTIONS = {
     RetryAction.CORRECT_CLOCK_SKEW: "clock",
     RetryAction.FOLLOW_REGION: "region",
@@ -121,9 +125,7 @@ class S3Source:
         if response.status == 412:
             raise DownloadError("the object was changed since the download began: --force starts again")
         if response.status == 416:
-            length = response.headers.get("content-range", "").rpartition("/")[2]
-            known = f": the object has {int(length):,} bytes" if length.isascii() and length.isdecimal() else ""
-            raise DownloadError(f"the object has no such range{known}", "", "InvalidRange")
+            raise no_such_range(response.headers, _document(response), "InvalidRange")
         if response.status not in {200, 206}:
             raise DownloadError(f"S3 answered {response.status} to a request without a condition")
         range_header = request.header("Range")
@@ -135,6 +137,15 @@ class S3Source:
         client.check_truncation_is_detectable(response)
         body = Body(fetcher, request, response, content_range, client, log, record)
         return S3Body(body, response, content_range, log, fetcher, record)
+
+
+def _document(response: S3Response) -> str:
+    """Return the beginning of an error document."""
+    data = bytearray()
+    with suppress(GatewayError, OSError):
+        while len(data) < _MAX_DOCUMENT and (part := response.read1(_MAX_DOCUMENT)):
+            data += part
+    return data.decode("latin-1")
 
 
 class S3Body:

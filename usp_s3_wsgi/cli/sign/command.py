@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -11,6 +12,7 @@ import click
 from usp_s3_wsgi.cli import console
 from usp_s3_wsgi.cli.server import httpd_config
 from usp_s3_wsgi.cli.server.httpd_config import HttpdCommand
+from usp_s3_wsgi.cli.server.httpd_environment import environment_of
 from usp_s3_wsgi.cli.server.httpd_text import to_shown
 from usp_s3_wsgi.cli.sign import keys, output, steps, target
 from usp_s3_wsgi.cli.sign.keys import FoundKeys, KeyOptions
@@ -165,10 +167,12 @@ def command(
     if section:
         if any(key_options):
             raise click.UsageError("--from has the keys: remove it, or the options that name keys")
-        goal, used = target.in_bucket(httpd_config.read(httpd), url, section)
+        configuration = httpd_config.read(httpd)
+        goal, used = target.in_bucket(configuration, url, section)
         settings = used.settings
         context = _context_of_section(options, settings, goal)
-        found = keys.of_settings(settings, to_shown(used.place.name))
+        with environment_of(configuration):
+            found = keys.of_settings(settings, to_shown(used.place.name))
         if settings.requester_pays:
             options = options._replace(requester_pays=True)
     else:
@@ -276,7 +280,7 @@ def _print(signing: Signing, found: FoundKeys, form: Form | None, given_url: str
             click.echo(f"usp-s3: send these headers with the URL: {names} (--output curl has them)", err=True)
         click.echo(output.url(signed))
     else:
-        click.echo(output.curl(signed), nl=False)
+        click.echo(output.curl(signed, is_pasted=sys.stdout.isatty()), nl=False)
 
 
 def _explain(signing: Signing, found: FoundKeys) -> None:

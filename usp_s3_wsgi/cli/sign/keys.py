@@ -23,6 +23,12 @@ from usp_s3_wsgi.signing.types import Credentials
 ACCESS_KEY, SECRET_KEY, TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _STANDARD_INPUT = "-"
+#: What is asked on a terminal where the file of an option is standard input.
+_PROMPTS = {
+    "--access-key-file": "Access key (not shown)",
+    "--secret-key-file": "Secret key (not shown)",
+    "--security-token-file": "Security token (not shown)",
+}
 
 
 class KeyOptions(NamedTuple):
@@ -112,7 +118,7 @@ def _read(option: str, path: str) -> str:
         if path != _STANDARD_INPUT:
             return read_key(path)
         if sys.stdin.isatty():
-            return _checked("the input", click.prompt(option.removeprefix("--"), hide_input=True, err=True).strip())
+            return _checked("the input", click.prompt(_PROMPTS[option], hide_input=True, err=True).strip())
         return read_key("/dev/stdin")
     except OSError as error:
         raise click.UsageError(f"{option}: the file cannot be read: {error.strerror}") from None
