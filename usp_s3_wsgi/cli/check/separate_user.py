@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from usp_s3_wsgi.cli.server.httpd_environment import environment_of
 from usp_s3_wsgi.configtest.httpd_user import drop_privileges
 from usp_s3_wsgi.configtest.parsed_config import Configuration
-
-#: Variables of the operator's shell that httpd's children do not have.
-_NOT_INHERITED = ("AWS_", "HOME", "USP_S3_")
 
 
 class SeparateProcessError(Exception):
@@ -54,9 +52,7 @@ def _run_in_child(configuration: Configuration, function: Callable[[], Iterator[
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         drop_privileges(configuration)
-        for name in [name for name in os.environ if name.startswith(_NOT_INHERITED)]:
-            del os.environ[name]
-        with os.fdopen(write_end, "w", encoding="ascii") as lines:
+        with environment_of(configuration), os.fdopen(write_end, "w", encoding="ascii") as lines:
             for value in function():
                 print(json.dumps([value]), file=lines, flush=True)
             print("null", file=lines, flush=True)
