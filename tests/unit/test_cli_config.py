@@ -637,7 +637,8 @@ def test_no_line_of_the_dialog_is_wider_than_a_terminal(
     monkeypatch.setattr("usp_s3_wsgi.cli.config.questions.prompt", answer)
     shown = dialog("proxy", "n", "n", arguments=("--output", str(tmp_path / "a.conf")))
     assert shown.exit_code == 0, shown.stderr
-    assert [line for line in shown.stderr.splitlines() if len(line) > 80] == []
+    # A path is one word, however long it is.
+    assert [line for line in shown.stderr.splitlines() if len(line) > 80 and len(line.split()) > 1] == []
 
 
 def test_the_next_steps_have_whole_paths(
