@@ -153,6 +153,9 @@ def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanati
         region = f"the bucket is in region {error.region}" if error.region else "the bucket is at another endpoint"
         action = f"set S3Region {error.region}, and that region's host in the URL" if error.region else "see its region"
         return wrong(name, f"{said}: {region}", action), False
+    if _is_transient(error) and error.is_not_s3_document:
+        text = f"{said}, twice, with a page that is not S3's"
+        return wrong(name, text, "a proxy between has sent it: does S3 run behind it?"), False
     if _is_transient(error):
         explained = explanations.of("USPS30405", error.code)
         reason = "S3 throttles these requests" if error.status in {429, 503} else "S3 fails"
