@@ -246,7 +246,7 @@ LOOKED_AT: dict[str, tuple[dict[str, Step], str, Verdict, str]] = {
     "no object": ({"object": error(404, "NoSuchKey")}, "signed request", Verdict.WRONG, "there is no object http://"),
     "denied": ({"object": error(403, "AccessDenied")}, "signed request", Verdict.WRONG, "wrong, or have no permission"),
     "page of a failing proxy": (
-        {"object": answer(502, b"<html>Bad Gateway</html>")}, "signed request", Verdict.WRONG, "twice, with a page that",
+        {"object": answer(502, b"<html>Bad Gateway</html>")}, "signed request", Verdict.WRONG, "twice, with a page",
     ),
     "no text": ({"object": answer(404, b"")}, "signed request", Verdict.LOOK, "without a code or a request id"),
     "range with status 200": (
