@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from usp_s3_wsgi.configtest import check, configured_buckets, parsed_config
-from usp_s3_wsgi.configtest.httpd_user import drop_privileges
+from usp_s3_wsgi.configtest.privileges import drop_privileges
 
 #: Seconds. httpd's own timeout is shorter; this one ends the process if httpd itself is gone.
 _TIMEOUT = 60

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 from usp_s3_wsgi.cli.server.httpd_environment import environment_of
-from usp_s3_wsgi.configtest.httpd_user import drop_privileges
 from usp_s3_wsgi.configtest.parsed_config import Configuration
+from usp_s3_wsgi.configtest.privileges import drop_privileges
 
 
 class SeparateProcessError(Exception):
