@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,13 @@ settings.load_profile("busy machine")
 #: Each makes a program color its output although that is not a terminal. Sphinx takes CI for one of them.
 #: https://force-color.org/, https://no-color.org/
 FORCE_COLOR_VARIABLES = ("CI", "CLICOLOR_FORCE", "FORCE_COLOR", "FORCE_COLOUR", "PY_COLORS", "PYTHON_COLORS")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Programs that tests start notice SIGINT, also if a shell runs the tests in the background, and ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

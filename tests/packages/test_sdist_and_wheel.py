@@ -182,6 +182,7 @@ def content_of_wheel(module: Iterable[str]) -> set[str]:
     return {
         *sources,
         f"{NAME}.data/data/share/usp_s3_wsgi/errors.md",
+        *(f"{NAME}.data/data/share/man/man1/{Path(name).name}" for name in files_below(ROOT, "docs/man")),
         *(f"{NAME}.data/data/share/usp_s3_wsgi/{name}" for name in shared if not name.endswith(".pyc")),
         *(f"{NAME}.dist-info/{name}" for name in metadata),
         *(f"usp_s3_wsgi/{name}" for name in module),
