@@ -784,6 +784,7 @@ def in_terminal(dialog: dict[str, str], *arguments: str) -> tuple[int, str, str]
         shown += _read_until(terminal, None)
     finally:
         process.kill()
+        process.communicate()
         os.close(terminal)
     return process.returncode, stdout, shown.replace("\r\n", "\n")
 
