@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,8 +100,9 @@ def _read_from_module(command: Sequence[str]) -> bytes:
     received = bytearray()
 
     def receive() -> None:
-        while part := ours.recv(65_536):
-            received.extend(part)
+        with suppress(OSError):  # httpd cannot read its configuration, and this end is closed
+            while part := ours.recv(65_536):
+                received.extend(part)
 
     with ours:
         with theirs:
