@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Certificate, make_certificate
-from tests.httpd.machine import compile_shared, has_module, has_openssl
+from tests.httpd.machine import compile_shared, has_module, has_openssl, readable_folder
 from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
@@ -143,3 +143,15 @@ def checked() -> Iterator[list[Httpd]]:
     for server in servers:
         server.stop()
     assert [server.unexpected for server in servers] == [[] for _ in servers]
+
+
+@pytest.fixture(scope="module")
+def shifted_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that shifts the clock of the process that preloads it by CLOCK_SHIFT seconds."""
+    return compile_shared(Path(__file__).with_name("shifted_clock.c"), tmp_path_factory.mktemp("clock"))
+
+
+@pytest.fixture(name="readable_folder")
+def _readable_folder() -> Iterator[Path]:
+    with readable_folder() as folder:
+        yield folder

@@ -33,6 +33,14 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@contextmanager
+def readable_folder() -> Iterator[Path]:
+    """Yield a new folder that httpd's children can read, as they cannot read those of pytest."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def is_listening(port: int, address: str = "127.0.0.1") -> bool:
     """Whether a process listens on this port."""
     with socket.socket() as probe:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.certificates import Certificate, make_certificate
 from tests.httpd.conftest import BUCKET, proxy_section, section
-from tests.httpd.machine import compile_shared, free_port, has_module, httpd_binary, httpd_environment
+from tests.httpd.machine import free_port, has_module, httpd_binary, httpd_environment
 from tests.httpd.planted import PLANTS, configuration
 from tests.httpd.server import Httpd
 from tests.leaks import leaks
@@ -26,18 +26,6 @@ from tests.unit.test_cli_check import CASES, FAULTS
 
 COMMAND = Path(sys.prefix, "bin", "usp-s3")
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-
-
-@pytest.fixture(scope="module")
-def shifted_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_shared(Path(__file__).with_name("shifted_clock.c"), tmp_path_factory.mktemp("clock"))
-
-
-@pytest.fixture
-def readable_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 class Checked(NamedTuple):

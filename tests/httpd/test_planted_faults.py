@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 
 from tests.httpd import metrics
 from tests.httpd.conftest import BUCKET, ONE_CHILD
-from tests.httpd.machine import compile_shared, has_module
+from tests.httpd.machine import has_module
 from tests.httpd.planted import PLANTS, configuration
 from tests.httpd.server import Httpd
 from tests.s3 import EmbeddedS3
@@ -68,19 +66,6 @@ def visible_text(html: str) -> str:
     """The text of a page, in one line."""
     html = re.sub(r"<(script|style)\b.*?</\1>", " ", html, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]*>", " ", html).replace("&#39;", "'").split())
-
-
-@pytest.fixture(scope="module")
-def shifted_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_shared(Path(__file__).with_name("shifted_clock.c"), tmp_path_factory.mktemp("clock"))
-
-
-@pytest.fixture
-def readable_folder() -> Iterator[Path]:
-    """A folder that httpd's children can read, as they cannot read those of pytest."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("mount", MOUNTS)

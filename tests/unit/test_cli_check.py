@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from tests.certificates import make_certificate
 from tests.configurations import configtest_input
 from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, error, head_of
 from tests.httpd.conftest import BUCKET, MODES, section
+from tests.httpd.machine import readable_folder
 from tests.httpd.planted import PLANTS, configuration
 from tests.s3 import EmbeddedS3
 from usp_s3_wsgi import configtest
@@ -51,9 +51,8 @@ def s3() -> Iterator[EmbeddedS3]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
+    with readable_folder() as path:
+        yield path
 
 
 class Named(NamedTuple):
@@ -341,6 +340,23 @@ def test_the_fallback_bucket_is_checked(s3: EmbeddedS3) -> None:
     assert "has no bucket nosuch" in results(fallback)["signed request"][1]
 
 
+def test_the_setting_that_names_the_authority_of_the_fallback_bucket(s3: EmbeddedS3, folder: Path) -> None:
+    with ScriptedS3(tls=make_certificate(folder)) as copy:
+        _, fallback = reports(section("/media", s3, f"SetEnv S3FallbackURL https://localhost:{copy.port}/b/"))
+    (found,) = [one for one in fallback.results if one.check == "TLS"]
+    assert "set S3FallbackCAFile to the PEM file" in found.action
+
+
+def test_the_root_is_no_part_of_each_finding() -> None:
+    unused = "<Proxy http://127.0.0.1:2/b/>\nSetEnv S3Region r\n</Proxy>\n"
+    config = bucket("http://127.0.0.1:1").replace("/media", "/") + unused
+    options = Options(parsed_config.parse(configtest_input(config)), ERRORS)
+    first, report = command.check_all(("/",), options)
+    assert first == {"configuration": []} and BucketReport.from_dict(report).place == "/"
+    (first, _) = command.check_all((), options)
+    assert "no request matches this section" in first["configuration"][0]["text"]
+
+
 def test_settings_that_are_not_valid_are_not_tried() -> None:
     (report,) = reports(bucket("http://127.0.0.1:1", "SetEnv S3Retries many"))
     assert report.verdict is Verdict.WRONG and [one.check for one in report.results] == ["settings"]
@@ -566,7 +582,7 @@ def test_the_table(run_check: RunCheck, s3: EmbeddedS3) -> None:
     assert f"/media -> {s3.url}/{BUCKET}/\n  gateway, " in out and "/media, fallback bucket -> " in out
     assert "configuration\n  settings  look" in out
     assert "  signed request  WRONG  S3 answered 403" in out and "-> " in out
-    assert out.endswith("3 buckets: 1 look, 2 wrong\n")
+    assert out.endswith("configuration: look; 3 buckets: 1 look, 2 wrong\n")
 
 
 def test_the_comparison_of_what_was_signed(run_check: RunCheck) -> None:

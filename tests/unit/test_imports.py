@@ -84,10 +84,9 @@ MAY_USE: dict[str, set[str]] = {
     "ssl": {
         "cli.check.certificate",
         "cli.check.command",
-        "cli.check.through_httpd",
-        "cli.explain.status_client",
         "cli.get.apache_source",
         "cli.server.proxy_tls",
+        "cli.server.unverified_tls",
         "configtest.referenced_files",
         "transport.network_errors",
         "transport.tls",

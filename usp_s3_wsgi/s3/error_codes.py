@@ -66,6 +66,11 @@ def is_possible_clock_skew(error: S3ErrorResponse, context: SigningContext, sign
     return not begin <= error.date < end
 
 
+def is_transient(error: S3ErrorResponse) -> bool:
+    """Whether S3 asks to try again later, or has failed itself."""
+    return error.status >= 500 or error.status in TRANSIENT_STATUSES or error.code in TRANSIENT_CODES
+
+
 def to_exception(error: S3ErrorResponse, denied_status: int, may_be_client_error: bool = False) -> GatewayError:
     """Return the exception that an error response means.
 
@@ -78,7 +83,7 @@ def to_exception(error: S3ErrorResponse, denied_status: int, may_be_client_error
     if error.status in _PERMANENT_STATUSES:
         is_clients_fault = may_be_client_error and error.code == "NotImplemented"
         return (BadRequestTarget if is_clients_fault else RequestRejected)(text, s3_error=error)
-    if error.status >= 500 or error.status in TRANSIENT_STATUSES or error.code in TRANSIENT_CODES:
+    if is_transient(error):
         return UpstreamUnavailable(text, error.retry_after, s3_error=error)
     if _is_absent(error, may_be_client_error):
         return ObjectNotFound(text, s3_error=error)

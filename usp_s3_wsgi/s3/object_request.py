@@ -19,7 +19,7 @@ DOT_SEGMENTS = frozenset({b".", b".."})
 #: match: they are checked elsewhere.
 PLAIN_PATH = re.compile(rf"(?:/(?!\.)[{re.escape(UNRESERVED)}]+)+")
 #: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
-_REQUESTER_PAYS = ("x-amz-request-payer", "requester")
+REQUESTER_PAYS = ("x-amz-request-payer", "requester")
 #: What allows gzip in an Accept-Encoding header: the first of these that it has decides.
 GZIP_CODINGS = ("gzip", "x-gzip", "*")
 #: A content coding and its weight, which is empty if there is none.
@@ -43,7 +43,7 @@ def for_object(
         raise ObjectNotFound("the bucket itself")
     parameters = allowed_parameters(query, settings.pass_query) if settings.pass_query else ()
     if settings.requester_pays:
-        headers = (*headers, _REQUESTER_PAYS)
+        headers = (*headers, REQUESTER_PAYS)
     return S3Request(method, url.scheme, url.authority, path, parameters, headers)
 
 

@@ -23,10 +23,10 @@ from usp_s3_wsgi.transport.http_parser import InvalidHTTP, TLSExpected
 NETWORK_ERRORS = (HTTPError, OSError, HTTPException)
 NetworkError = HTTPError | OSError | HTTPException
 #: OpenSSL's reasons for a handshake with a server that does not speak TLS; they differ between versions.
-_NO_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
+NO_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 #: OpenSSL's codes for a chain that does not lead to a trusted authority.
 #: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
-_UNKNOWN_ISSUER_CODES = frozenset({2, 18, 19, 20, 21})
+UNKNOWN_ISSUER_CODES = frozenset({2, 18, 19, 20, 21})
 _UNKNOWN_ISSUER_HINT = (
     " (S3CAFile, or the system's list, must hold the authority that issued it, and S3 must send the intermediate ones)"
 )
@@ -69,7 +69,7 @@ def to_exception(error: NetworkError, parameters: ProxySet) -> UpstreamError:
     if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
         return UpstreamConnectionError(f"no connection within {parameters.connectiontimeout:g} s")
     if isinstance(error, HandshakeError) and not _is_transient(error.__cause__):
-        if getattr(error.__cause__, "reason", None) in _NO_TLS_REASONS:
+        if getattr(error.__cause__, "reason", None) in NO_TLS_REASONS:
             return UpstreamTLSError(
                 "TLS: the server does not speak TLS on this port: write http:// in the URL, or another port"
             )
@@ -84,7 +84,7 @@ def describe(error: BaseException) -> str:
         if isinstance(cause, RemoteDisconnected):
             return "S3 closed the connection without a response"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            hint = _UNKNOWN_ISSUER_HINT if getattr(cause, "verify_code", 0) in _UNKNOWN_ISSUER_CODES else ""
+            hint = _UNKNOWN_ISSUER_HINT if getattr(cause, "verify_code", 0) in UNKNOWN_ISSUER_CODES else ""
             return f"TLS: certificate verification failed: {cause.verify_message}{hint}"
         if isinstance(cause, InvalidHTTP):
             return f"invalid HTTP: {cause}"

@@ -53,7 +53,7 @@ def check(place: Place, settings: Settings, options: Options, is_fallback: bool)
         yield result
         is_reachable = is_reachable and result.verdict is not Verdict.WRONG
     if is_reachable and url.scheme == "https":
-        for result in _check_tls(options.configuration, place, settings):
+        for result in _check_tls(options.configuration, place, settings, is_fallback):
             yield result
             is_reachable = is_reachable and result.verdict is not Verdict.WRONG
     credentials: list[Credentials] = []
@@ -64,10 +64,11 @@ def check(place: Place, settings: Settings, options: Options, is_fallback: bool)
         yield from _check_requests(place, settings, credentials[0], options, is_fallback)
 
 
-def _check_tls(configuration: Configuration, place: Place, settings: Settings) -> Iterator[Result]:
+def _check_tls(configuration: Configuration, place: Place, settings: Settings, is_fallback: bool) -> Iterator[Result]:
     timeout = settings.proxy_set.connectiontimeout
     if place.way == "gateway":
-        yield certificate.check(settings.bucket_url, Trust(settings.ca_file, "S3CAFile"), timeout)
+        trust = Trust(settings.ca_file, "S3FallbackCAFile" if is_fallback else "S3CAFile")
+        yield certificate.check(settings.bucket_url, trust, timeout)
         return
     proxy_tls = ProxyTLS(configuration, place)
     yield from tls_settings.check(proxy_tls, settings.bucket_url)

@@ -8,9 +8,11 @@ import time
 from typing import Any, NamedTuple
 
 from usp_s3_wsgi.cli.check.result import Result, fine, look, wrong
+from usp_s3_wsgi.cli.server.unverified_tls import unverified_context
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.errors import SettingError
 from usp_s3_wsgi.transport import tls
+from usp_s3_wsgi.transport.network_errors import NO_TLS_REASONS, UNKNOWN_ISSUER_CODES
 
 #: Days before the end of a certificate from which on it should have been renewed: Let's Encrypt renews 30 days before.
 _RENEWAL_DAYS = 14
@@ -19,8 +21,6 @@ _RENEWAL_DAYS = 14
 _NO_CHECK_TIME = 0x200000
 #: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
 _NOT_YET_VALID, _EXPIRED, _NAME_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
-_UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
-_NO_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 
 
 class Trust(NamedTuple):
@@ -37,7 +37,7 @@ def check(url: BucketURL, trust: Trust, timeout: float) -> Result:
     """Return the result of "TLS". ``timeout``: seconds for connection and handshake."""
     try:
         context = tls.context(trust.ca_file)
-        with _connect(url, context, timeout) as connection:
+        with connect(url, context, timeout) as connection:
             certificate = connection.getpeercert() or {}
             protocol = connection.version()
     except SettingError as error:
@@ -47,7 +47,7 @@ def check(url: BucketURL, trust: Trust, timeout: float) -> Result:
     except TimeoutError:
         return wrong("TLS", f"no handshake within {timeout:g} s", "the port may not speak TLS")
     except ssl.SSLError as error:
-        if error.reason in _NO_TLS_REASONS:
+        if error.reason in NO_TLS_REASONS:
             return wrong("TLS", f"port {url.port} does not speak TLS", "write http:// in the URL, or another port")
         return wrong("TLS", f"the handshake failed: {error.reason or error.strerror}", _SEE)
     except OSError as error:
@@ -62,7 +62,8 @@ def check(url: BucketURL, trust: Trust, timeout: float) -> Result:
 _SEE = "see what the server sends: openssl s_client -connect HOST:PORT"
 
 
-def _connect(url: BucketURL, context: ssl.SSLContext, timeout: float) -> ssl.SSLSocket:
+def connect(url: BucketURL, context: ssl.SSLContext, timeout: float) -> ssl.SSLSocket:
+    """Connect, and shake hands. ``timeout``: seconds for each of them, and for each later read. Raises: OSError."""
     plain = socket.create_connection((url.host, url.port), timeout)
     try:
         return context.wrap_socket(plain, server_hostname=url.host)
@@ -74,17 +75,10 @@ def _connect(url: BucketURL, context: ssl.SSLContext, timeout: float) -> ssl.SSL
 def speaks_tls(url: BucketURL, timeout: float) -> bool:
     """Whether the port speaks TLS, whatever its certificate is."""
     try:
-        with _connect(url, _unverified_context(), timeout):
+        with connect(url, unverified_context(), timeout):
             return True
     except OSError:
         return False
-
-
-def _unverified_context() -> ssl.SSLContext:
-    """Return a context for a handshake after which nothing is sent."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 def _rejected(url: BucketURL, error: ssl.SSLCertVerificationError, trust: Trust, timeout: float) -> Result:
@@ -110,7 +104,7 @@ def _rejected(url: BucketURL, error: ssl.SSLCertVerificationError, trust: Trust,
             "write a name of the certificate in the bucket's URL"
             + ("; with path style no bucket's name is in the host" if "." in url.bucket else ""),
         )
-    if error.verify_code in _UNKNOWN_AUTHORITY:
+    if error.verify_code in UNKNOWN_ISSUER_CODES:
         text = (
             f"the certificate is of an authority that is not trusted: {_issuer(certificate)} ({error.verify_message})"
         )
@@ -129,13 +123,13 @@ def _unverified_certificate(url: BucketURL, timeout: float) -> dict[str, Any]:
     Nothing is sent over these connections.
     """
     try:
-        with _connect(url, _unverified_context(), timeout) as connection:
+        with connect(url, unverified_context(), timeout) as connection:
             encoded = connection.getpeercert(binary_form=True)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.load_verify_locations(cadata=encoded)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags(_NO_CHECK_TIME)
-        with _connect(url, context, timeout) as connection:
+        with connect(url, context, timeout) as connection:
             return dict(connection.getpeercert() or {})
     except (OSError, ValueError):
         return {}

@@ -94,7 +94,7 @@ def command(httpd: HttpdCommand, names: tuple[str, ...], key: str, paths: tuple[
     else:
         from usp_s3_wsgi.cli.check import output
 
-        output.print_summary(found.reports)
+        output.print_summary(found.results, found.reports)
     return found.status
 
 
@@ -166,7 +166,8 @@ def check_all(names: Sequence[str], options: Options) -> Iterator[dict[str, Any]
 
 def _is_about(result: Result, name: str) -> bool:
     """Whether a finding about the configuration names a bucket."""
-    return to_shown(name.rstrip("/")) in result.text
+    shown = to_shown(name.rstrip("/"))
+    return bool(shown) and shown in result.text
 
 
 def _identity(use: BucketUse) -> tuple[object, ...]:

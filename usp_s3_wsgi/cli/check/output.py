@@ -10,7 +10,7 @@ from rich.table import Table
 
 from usp_s3_wsgi.cli import console
 from usp_s3_wsgi.cli.check.rejected_signature.comparison_view import ComparisonView
-from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict
+from usp_s3_wsgi.cli.check.result import BucketReport, Result, Verdict, worst
 
 _STYLES = {Verdict.FINE: "green", Verdict.LOOK: "yellow", Verdict.WRONG: "bold red", Verdict.NOT_TESTED: "dim"}
 _WAYS = {"gateway": "gateway", "proxy": "<Proxy>"}
@@ -46,9 +46,11 @@ def print_results(results: Sequence[Result]) -> None:
             console.print_table(Padding(ComparisonView(result.comparison), (0, 0, 0, 2)))
 
 
-def print_summary(reports: Sequence[BucketReport]) -> None:
-    """Print how many buckets are fine."""
+def print_summary(results: Sequence[Result], reports: Sequence[BucketReport]) -> None:
+    """Print how many buckets are fine, and what counts most of the ``results`` about the configuration itself."""
     counts = Counter(report.verdict for report in reports)
     parts = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
     noun = "bucket" if len(reports) == 1 else "buckets"
-    console.output().print(console.text(f"{len(reports)} {noun}: {', '.join(parts)}"))
+    summary = f"{len(reports)} {noun}: {', '.join(parts)}" if reports else f"0 {noun}"
+    configuration = f"configuration: {worst(one.verdict for one in results)}; " if results else ""
+    console.output().print(console.text(f"{configuration}{summary}"))

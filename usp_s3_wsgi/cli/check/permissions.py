@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes
 
+from usp_s3_wsgi.cli.check import certificate
 from usp_s3_wsgi.cli.check.result import Result, fine, look, not_tested
 from usp_s3_wsgi.cli.check.s3_requests import BucketRequests, random_key
 from usp_s3_wsgi.config.settings import Settings
@@ -111,11 +112,6 @@ def _status_before_body(requests: BucketRequests, signed: S3Request) -> int:
 
 def _connect(settings: Settings) -> socket.socket:
     url, seconds = settings.bucket_url, settings.proxy_set.connectiontimeout
-    connection = socket.create_connection((url.host, url.port), seconds)
     if url.scheme == "https":
-        try:
-            return tls.context(settings.ca_file).wrap_socket(connection, server_hostname=url.host)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+        return certificate.connect(url, tls.context(settings.ca_file), seconds)
+    return socket.create_connection((url.host, url.port), seconds)

@@ -8,7 +8,7 @@ from functools import partial
 from usp_s3_wsgi.cli.check.rejected_signature.diagnosis import WRONG_SECRET, Diagnosis, ServerAnswer, diagnose
 from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import is_amazon, region_in_host
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames
-from usp_s3_wsgi.cli.check.s3_requests import Answer, BucketRequests
+from usp_s3_wsgi.cli.check.s3_requests import SUCCESS, Answer, BucketRequests
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import S3ErrorResponse, UpstreamConnectionError, UpstreamError
@@ -19,7 +19,6 @@ from usp_s3_wsgi.transport.pool import pool_manager
 
 #: Statuses with which servers reject a signature, or send to another region.
 _STATUSES = frozenset({301, 307, 400, 401, 403})
-_SUCCESS = frozenset({200, 206, 304, 416})
 
 
 def is_rejection(error: S3ErrorResponse) -> bool:
@@ -47,17 +46,9 @@ def accepts_wrong_signature(requests: BucketRequests, request: S3Request, answer
         other = BucketRequests(requests.settings, wrong).send(request)
     except UpstreamError:
         return None
-    if other.error is not None and _is_transient(other.error):
+    if other.error is not None and error_codes.is_transient(other.error):
         return None
     return _status_and_code(other) == _status_and_code(answer)
-
-
-def _is_transient(error: S3ErrorResponse) -> bool:
-    return (
-        error.status >= 500
-        or error.status in error_codes.TRANSIENT_STATUSES
-        or error.code in error_codes.TRANSIENT_CODES
-    )
 
 
 def _status_and_code(answer: Answer) -> tuple[int, str]:
@@ -84,7 +75,7 @@ def send(settings: Settings, signed: S3Request) -> ServerAnswer:
     host = url.host if signed.host == url.authority else signed.host.removesuffix(f":{url.port}")
     response = pool_manager.pool_for(replace(settings, bucket_url=replace(url, host=host))).send(signed)
     status, headers = response.status, response.headers
-    if status in _SUCCESS:
+    if status in SUCCESS:
         response.drain_or_close()
         return ServerAnswer(status, headers, "")
     return ServerAnswer(status, headers, error_document.read(response, settings.proxy_set.timeout).document)

@@ -10,14 +10,14 @@ from typing import NamedTuple
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.errors import S3ErrorResponse
 from usp_s3_wsgi.gateway import error_document
-from usp_s3_wsgi.s3 import byte_range
+from usp_s3_wsgi.s3 import byte_range, object_request
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
 from usp_s3_wsgi.signing.signer import sign
-from usp_s3_wsgi.signing.types import Credentials, S3Request, SigningContext
+from usp_s3_wsgi.signing.types import Credentials, S3Request
 from usp_s3_wsgi.transport.pool import pool_manager
 
-#: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
-_REQUESTER_PAYS = ("x-amz-request-payer", "requester")
+#: Statuses with which a signature was accepted, and there is an object: a range of an empty one is not satisfiable.
+SUCCESS = frozenset({200, 206, 304, 416})
 FIRST_BYTE = ("Range", "bytes=0-0")
 
 
@@ -32,8 +32,8 @@ class Answer(NamedTuple):
 
     @property
     def is_success(self) -> bool:
-        """Whether the signature was accepted and there is an object: a range of an empty one is not satisfiable."""
-        return self.status in {200, 206, 304, 416}
+        """Whether the signature was accepted, and there is an object."""
+        return self.status in SUCCESS
 
 
 def random_key() -> str:
@@ -72,24 +72,20 @@ class BucketRequests:
     ) -> S3Request:
         url = self.settings.bucket_url
         if self.settings.requester_pays:
-            headers = (*headers, _REQUESTER_PAYS)
+            headers = (*headers, object_request.REQUESTER_PAYS)
         return S3Request(method, url.scheme, url.authority, path, query, headers)
 
-    def send(self, request: S3Request, context: SigningContext | None = None) -> Answer:
-        """Sign and send a request once. ``context``: instead of the settings' own.
+    def send(self, request: S3Request) -> Answer:
+        """Sign and send a request once.
 
         Raises: UpstreamError: there is no answer. SettingError: S3CAFile cannot be used.
         """
-        now = datetime.now(UTC)
-        signed = sign(request, context or self.settings.signing, self.credentials, now)
-        return self.send_signed(signed, now)
-
-    def send_signed(self, signed: S3Request, signed_at: datetime) -> Answer:
-        """Send a signed request once. Raises: as :meth:`send`."""
+        signed_at = datetime.now(UTC)
+        signed = sign(request, self.settings.signing, self.credentials, signed_at)
         response = pool_manager.pool_for(self.settings).send(signed)
         headers, connected_at = response.headers, response.connected_at
         status = byte_range.effective_status(response.status, headers, signed.header("Range"), False)
-        if status in {200, 206, 304, 416}:
+        if status in SUCCESS:
             response.drain_or_close()
             return Answer(status, headers, None, signed_at, connected_at)
         error = error_document.read(response, self.settings.proxy_set.timeout)

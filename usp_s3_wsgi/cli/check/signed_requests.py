@@ -86,16 +86,10 @@ def check(
 def _send_unless_throttled(requests: BucketRequests, key: Key) -> Answer:
     request = requests.object_request("GET", key.path, FIRST_BYTE)
     answer = requests.send(request)
-    if answer.error is not None and _is_transient(answer.error):
+    if answer.error is not None and error_codes.is_transient(answer.error):
         time.sleep(min(_MAX_PAUSE, answer.error.retry_after or 0.5))
         answer = requests.send(request)
     return answer
-
-
-def _is_transient(error: S3ErrorResponse) -> bool:
-    return error.status >= 500 or error.status in error_codes.TRANSIENT_STATUSES or (
-        error.code in error_codes.TRANSIENT_CODES
-    )  # fmt: skip
 
 
 def _with_control(requests: BucketRequests, key: Key, answer: Answer, accepted: Result) -> Result:
@@ -139,7 +133,7 @@ def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanati
     said = _said(error)
     if error.is_http_on_tls_port:
         return _tls_expected(url), False
-    if error.is_not_s3_document and error.status not in {404} and not _is_transient(error):
+    if error.is_not_s3_document and error.status not in {404} and not error_codes.is_transient(error):
         text = f"{said}, with a page that is not S3's"
         return wrong(name, text, "a proxy or firewall between may have sent it, or this is no S3 server"), False
     if error.code == "NoSuchBucket":
@@ -153,10 +147,10 @@ def _judge(settings: Settings, answer: Answer, key: Key, explanations: Explanati
         region = f"the bucket is in region {error.region}" if error.region else "the bucket is at another endpoint"
         action = f"set S3Region {error.region}, and that region's host in the URL" if error.region else "see its region"
         return wrong(name, f"{said}: {region}", action), False
-    if _is_transient(error) and error.is_not_s3_document:
+    if error_codes.is_transient(error) and error.is_not_s3_document:
         text = f"{said}, twice, with a page that is not S3's"
         return wrong(name, text, "a proxy between has sent it: does S3 run behind it?"), False
-    if _is_transient(error):
+    if error_codes.is_transient(error):
         explained = explanations.of("USPS30405", error.code)
         reason = "S3 throttles these requests" if error.status in {429, 503} else "S3 fails"
         return wrong(name, f"{said}, twice: {reason}", explained.what_to_do), False

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import http.client
-import ssl
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import click
 
 from usp_s3_wsgi.cli.check.result import Result, fine, look, not_tested, wrong
-from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, Answer
+from usp_s3_wsgi.cli.check.s3_requests import FIRST_BYTE, SUCCESS, Answer
 from usp_s3_wsgi.cli.check.signed_requests import Key
 from usp_s3_wsgi.cli.server.own_url import OwnURL, own_url
+from usp_s3_wsgi.cli.server.unverified_tls import unverified_context
 from usp_s3_wsgi.config.settings import Settings
 from usp_s3_wsgi.configtest.bucket_use import Place
 from usp_s3_wsgi.configtest.parsed_config import Configuration
@@ -22,7 +22,6 @@ _NAME = "through httpd"
 _TIMEOUT = 10.0
 _RELOAD = "reload httpd if the configuration has changed (apachectl graceful), and see its error log"
 _DENIED = "httpd's own rules deny it, or it goes out unsigned: see the error log, and the findings about the settings"
-_SUCCESS = frozenset({200, 206, 416})
 
 
 def check(configuration: Configuration, place: Place, settings: Settings, key: Key, direct: Answer) -> Iterator[Result]:
@@ -36,9 +35,9 @@ def check(configuration: Configuration, place: Place, settings: Settings, key: K
         yield not_tested(_NAME, f"httpd does not answer: {_reason(error)}")
         return
     status, shown = own.status, f"{server.url}{place.path}"
-    expected = _SUCCESS if direct.is_success else {direct.status}
+    expected = SUCCESS if direct.is_success else {direct.status}
     expected = expected | ({settings.denied_status} if direct.status == 403 else set())
-    if not direct.is_success and settings.fallback is not None and status in _SUCCESS:
+    if not direct.is_success and settings.fallback is not None and status in SUCCESS:
         yield fine(_NAME, f"{shown}: {status}, from the fallback bucket")
     elif status in expected and not direct.is_success and not own.is_of_gateway:
         text = f"{shown}: {status}, as S3 itself, and as httpd for paths that it does not have"
@@ -63,7 +62,7 @@ def check_path(configuration: Configuration, place: Place, path: str) -> Result:
     except (click.UsageError, OSError, ValueError, http.client.HTTPException) as error:
         return not_tested(_NAME, f"httpd does not answer: {_reason(error)}")
     shown = f"{server.url}{path}: {status}"
-    if status in {200, 206, 416}:
+    if status in SUCCESS:
         return fine(_NAME, shown)
     if status == 404:
         return look(
@@ -86,9 +85,7 @@ def _request(server: OwnURL, path: str, timeout: float) -> _OwnAnswer:
     connection: http.client.HTTPConnection
     if server.scheme == "https":
         # Its own certificate may be for a name that does not lead here. No secret is sent.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = _TLSConnection(server, timeout + _TIMEOUT, context)
+        connection = _TLSConnection(server, timeout + _TIMEOUT)
     else:
         connection = http.client.HTTPConnection(server.address, server.port, timeout=timeout + _TIMEOUT)
     try:
@@ -104,9 +101,9 @@ def _request(server: OwnURL, path: str, timeout: float) -> _OwnAnswer:
 class _TLSConnection(http.client.HTTPSConnection):
     """Connects to the address, and asks for the server's name."""
 
-    def __init__(self, server: OwnURL, timeout: float, context: ssl.SSLContext) -> None:
-        super().__init__(server.address, server.port, timeout=timeout, context=context)
-        self._name, self._tls = server.name, context
+    def __init__(self, server: OwnURL, timeout: float) -> None:
+        self._name, self._tls = server.name, unverified_context()
+        super().__init__(server.address, server.port, timeout=timeout, context=self._tls)
 
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 
 from usp_s3_wsgi.cli.check.result import Result, look, wrong
+from usp_s3_wsgi.cli.server.own_url import is_address
 from usp_s3_wsgi.cli.server.proxy_tls import ProxyTLS
 from usp_s3_wsgi.config.bucket_url import BucketURL
 
@@ -22,7 +22,7 @@ def check(proxy_tls: ProxyTLS, url: BucketURL) -> Iterator[Result]:
     if not proxy_tls.is_on:
         yield wrong(_CHECK, "SSLProxyEngine is off: mod_proxy sends nothing over https", "SSLProxyEngine on")
         return
-    if _is_address(url.host) and proxy_tls.compares_names:
+    if is_address(url.host) and proxy_tls.compares_names:
         yield wrong(
             _CHECK,
             "mod_ssl does not compare the addresses in a certificate: each request gets 500",
@@ -45,11 +45,3 @@ def check(proxy_tls: ProxyTLS, url: BucketURL) -> Iterator[Result]:
         return
     if not found:
         yield wrong(_CHECK, f"{proxy_tls.files[0][1]} has no certificate in PEM format", _RECOMMENDED)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

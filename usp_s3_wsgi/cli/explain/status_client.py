@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import time
 from typing import Any
 
 from usp_s3_wsgi.cli.explain.status_url import StatusURL
+from usp_s3_wsgi.cli.server.unverified_tls import unverified_context
 
 #: Seconds for a connection and for each read, and for all of it.
 _TIMEOUT, _TOTAL_TIMEOUT = 5.0, 20.0
@@ -61,10 +61,7 @@ def _connection(url: StatusURL) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(url.host, url.port, timeout=_TIMEOUT)
     # The certificate is for the server's public name, and nothing secret is sent. What answers at an address of
     # loopback is on this machine.
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return http.client.HTTPSConnection(url.host, url.port, timeout=_TIMEOUT, context=context)
+    return http.client.HTTPSConnection(url.host, url.port, timeout=_TIMEOUT, context=unverified_context())
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:

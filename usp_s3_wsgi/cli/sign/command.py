@@ -20,6 +20,7 @@ from usp_s3_wsgi.cli.sign.steps import Signing
 from usp_s3_wsgi.cli.sign.target import Target
 from usp_s3_wsgi.config import bucket_url, parsers
 from usp_s3_wsgi.config.settings import Settings
+from usp_s3_wsgi.s3.object_request import REQUESTER_PAYS
 from usp_s3_wsgi.signing import sigv4
 from usp_s3_wsgi.signing.signer import sign
 from usp_s3_wsgi.signing.types import Pairs, S3Request, SigningContext
@@ -40,7 +41,6 @@ _SIGNER_HEADERS = frozenset(
 )
 #: Keys of SSE-C: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html
 _SECRET_HEADER = re.compile(r"x-amz-(?:copy-source-)?server-side-encryption-customer-key")
-_REQUESTER_PAYS = ("x-amz-request-payer", "requester")
 
 
 class Options(NamedTuple):
@@ -255,8 +255,8 @@ def _virtual_host_bucket(options: Options, goal: Target, is_certain: bool) -> st
 def _sign(options: Options, context: SigningContext, goal: Target, found: FoundKeys) -> Signing:
     url = goal.bucket_url
     headers = options.headers
-    if options.requester_pays and _REQUESTER_PAYS[0] not in {name.lower() for name, _ in headers}:
-        headers = (*headers, _REQUESTER_PAYS)
+    if options.requester_pays and REQUESTER_PAYS[0] not in {name.lower() for name, _ in headers}:
+        headers = (*headers, REQUESTER_PAYS)
     request = S3Request(options.method, url.scheme, url.authority, goal.path, goal.query, headers)
     # The body is sent by whoever uses the signature.
     payload_hash = sigv4.UNSIGNED_PAYLOAD if options.method in _WITH_BODY else sigv4.EMPTY_PAYLOAD_HASH

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from usp_s3_wsgi.cli.check.rejected_signature import key_copies
 from usp_s3_wsgi.cli.check.rejected_signature.computed_texts import ComputedTexts, explain
-from usp_s3_wsgi.cli.check.rejected_signature.endpoint_host import is_address
 from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames, sentence
+from usp_s3_wsgi.cli.server.own_url import is_address
 from usp_s3_wsgi.config.bucket_url import BucketURL
 from usp_s3_wsgi.errors import S3ErrorResponse
 from usp_s3_wsgi.observability.flight_recorder import SignedWith

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import re
+
+from usp_s3_wsgi.cli.server.own_url import is_address
 
 _REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-?[0-9]{1,3}")
 #: A region after one of these labels may be as short as "gra" and "fr-par".
@@ -22,14 +23,6 @@ def first_label(host: str) -> str:
     """Return the first label of the host, which may be a bucket's name; empty if it cannot be one."""
     label, _, domain = host.partition(".")
     return label if domain and not is_address(host) and label not in {"s3", "www"} else ""
-
-
-def is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def region_in_host(host: str) -> str:

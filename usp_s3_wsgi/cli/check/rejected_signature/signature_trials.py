@@ -18,11 +18,11 @@ from usp_s3_wsgi.cli.check.rejected_signature.rejection import Meaning
 from usp_s3_wsgi.cli.check.rejected_signature.setting_names import SettingNames, sentence
 from usp_s3_wsgi.cli.check.rejected_signature.trial import Change, Hints, Trial
 from usp_s3_wsgi.config.bucket_url import BucketURL
-from usp_s3_wsgi.s3.object_request import PLAIN_PATH
+from usp_s3_wsgi.s3.object_request import PLAIN_PATH, REQUESTER_PAYS
 
 #: A key without any character that a device on the way may change.
 PLAIN_KEY = "usp-s3-check"
-REQUEST_PAYER = "x-amz-request-payer"
+REQUEST_PAYER, _ = REQUESTER_PAYS
 #: A region that most servers accept that have none, and the one of Google and Cloudflare.
 _USUAL_REGIONS = ("us-east-1", "auto")
 _LONGER_EXPIRES = 900
