@@ -18,7 +18,7 @@ def start(checked: list[Httpd], preload: Path, text: str) -> Httpd:
     httpd = Httpd(text, preload=preload)
     checked.append(httpd)
     httpd.start()
-    httpd.expect_error("usp_s3_wsgi: |exit signal|AH00111|AH00052")
+    httpd.expect_error("usp_s3_wsgi: |AH00111")
     return httpd
 
 
@@ -35,7 +35,7 @@ def test_a_failure_of_a_member_does_not_crash_the_child(
         httpd = start(checked, localhost_names, f"{section(url, *keys('KEY'))}\n{balancer}")
         children = set(httpd.children())
         assert httpd.fetch("/m/a.ts").status >= 500
-        assert set(httpd.children()) == children
+        assert children <= set(httpd.children())  # httpd may have started another one
 
 
 # --- settings in <If> and <LocationMatch>
