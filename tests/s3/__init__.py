@@ -138,7 +138,8 @@ class EmbeddedS3:
         self._client.delete(self._owners.get(bucket, self.users[0]), bucket, key)
 
     def requests(self) -> list[dict[str, Any]]:
-        """The requests since the start or the last `clear`: method, target, status, client port, headers.
+        """The requests since the start or the last `clear`: method, target, status, client port, headers, and the
+        length that the response announces.
 
         A request is recorded before its response is sent. `put` and `delete` are included.
         """

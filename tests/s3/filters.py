@@ -47,6 +47,9 @@ def access_log(global_conf: Any, path: str, **conf: str) -> Filter:
                 # Before the response is sent: a client that has the response finds the line.
                 if "status" not in record:
                     record["status"] = int(status.split(" ", 1)[0])
+                    record["length"] = next(
+                        (int(value) for name, value in rest[0] if name.lower() == "content-length"), 0
+                    )
                     os.write(log, json.dumps(record).encode() + b"\n")
                 return start_response(status, *rest)
 

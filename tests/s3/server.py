@@ -56,6 +56,9 @@ pipeline = access_log catch_errors gatekeeper local_cache listing_formats deny_u
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
+# One process serves all parts: a herd of requests must wait for it, not fail.
+conn_timeout = 30
+node_timeout = 60
 
 [filter:access_log]
 paste.filter_factory = filters:access_log
