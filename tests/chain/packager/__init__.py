@@ -20,7 +20,7 @@ class Packager(Program):
     def __init__(self, base: str) -> None:
         """``base``: the URL of the bucket, which it reads."""
         super().__init__(SERVER, {})
-        self._base = base
+        self.base = base
 
     @classmethod
     def missing(cls) -> str:
@@ -29,7 +29,7 @@ class Packager(Program):
         return super().missing()
 
     def command(self) -> list[str]:
-        return [find_program("node"), str(SERVER), str(self.port), self._base]
+        return [find_program("node"), str(SERVER), str(self.port), self.base]
 
     def entries(self) -> list[dict[str, Any]]:
         """What it has written: ``read`` names the object of a read, ``path`` that of a request."""
