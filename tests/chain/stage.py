@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from tests.chain import ladder
 from tests.chain.packager import Packager
@@ -47,7 +47,7 @@ class Counters:
     """What a link has done since the start of the chain, or since `Stage.clear`.
 
     ``hits``: answered by a cache without a request to the next link; ``revalidated``: with one that returned no body;
-    ``misses``: all others. ``bytes``: of the bodies that it has sent. A link that is no cache has no hits and no misses.
+    ``misses``: all others. ``bytes``: of the bodies that it has sent. A link that is no cache has neither.
     """
 
     requests: int = 0
@@ -64,15 +64,6 @@ class Counters:
             self.revalidated - other.revalidated,
             self.bytes - other.bytes,
         )
-
-
-class CountingCache(Protocol):
-    """A cache that counts."""
-
-    port: int
-
-    def counters(self) -> Counters:
-        """What it has done since its start."""
 
 
 class CountingNginx(Nginx):
@@ -112,7 +103,7 @@ class CountingVarnish(Varnish):
 
 
 class Front(Signing):
-    """httpd with both virtual hosts, and with the packager at `PACKAGED` on the public one, as objects are at `MEDIA`."""
+    """httpd with both virtual hosts. The public one has the packager at `PACKAGED`, with the lines of `MEDIA`."""
 
     def __init__(self, way: str, s3: EmbeddedS3, packager: Packager | None) -> None:
         self._packager = packager
@@ -139,9 +130,9 @@ class Stage:
 
     s3: EmbeddedS3
     httpd: Front
-    storage: CountingCache | None
+    storage: CountingNginx | CountingVarnish | None
     packager: Packager | None
-    shield: CountingCache | None
+    shield: CountingNginx | CountingVarnish | None
     files: dict[str, Path]
     _cleared: dict[str, Counters] = field(default_factory=dict)
 
@@ -217,27 +208,30 @@ def running(
         # The ports are known before the programs start: the packager and httpd read from each other.
         packager = Packager("") if origin == "packager" else None
         httpd = Front(way, s3, packager)
-        cache: CountingNginx | CountingVarnish | None = None
+        cache = front = None
         if storage == "none":
             httpd.storage_port = httpd.signing_port
         else:
-            address = replaced(storage, "storage_cache", SIGNING, httpd.signing_port)
-            cache = CACHES[storage](CHAIN / "storage_cache" / FILES[storage], address, port=httpd.storage_port)
+            cache = new_cache(storage, "storage_cache", SIGNING, httpd.signing_port, port=httpd.storage_port)
             stack.enter_context(cache)
         if packager:
             packager.base = f"http://127.0.0.1:{httpd.storage_port}/bucket/"
             stack.enter_context(packager)
         stack.enter_context(httpd)
-        front: CountingNginx | CountingVarnish | None = None
         if shield != "none":
-            address = replaced(shield, "shield", SERVER, httpd.port)
-            front = stack.enter_context(CACHES[shield](CHAIN / "shield" / FILES[shield], address))
+            front = new_cache(shield, "shield", SERVER, httpd.port)
+            stack.enter_context(front)
         stage = Stage(s3, httpd, cache, packager, front, files)
         stage.clear()
         yield stage
 
 
-def replaced(cache: str, folder: str, address: str, port: int) -> dict[str, str]:
+def new_cache(kind: str, folder: str, address: str, to: int, *, port: int = 0) -> CountingNginx | CountingVarnish:
+    """A cache with its file in this folder of apache/chain. ``address``: the next link's, which is replaced by ``to``."""
+    return CACHES[kind](CHAIN / folder / FILES[kind], replaced(kind, address, to), port=port)
+
+
+def replaced(cache: str, address: str, port: int) -> dict[str, str]:
     """The replacements for the address of the next link in the file of a cache. VCL has host and port in two lines."""
     host, _, number = address.partition(":")
     if cache == "nginx":
