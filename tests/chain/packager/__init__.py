@@ -1,0 +1,45 @@
+"""The packager (server.mjs) as a program of the chain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tests.chain.programs import Program
+from tests.httpd.machine import find_program
+
+SERVER = Path(__file__).with_name("server.mjs")
+
+
+class Packager(Program):
+    """The packager on a port of its own. Its data is the log of its requests and reads."""
+
+    program: ClassVar[str] = "node"
+
+    def __init__(self, base: str) -> None:
+        """``base``: the URL of the bucket, which it reads."""
+        super().__init__(SERVER, {})
+        self.base = base
+
+    @classmethod
+    def missing(cls) -> str:
+        if not SERVER.with_name("node_modules").is_dir():
+            return "mp4box is not installed: tests/chain/install.sh"
+        return super().missing()
+
+    def command(self) -> list[str]:
+        return [find_program("node"), str(SERVER), str(self.port), self.base]
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What it has written: ``read`` names the object of a read, ``path`` that of a request."""
+        lines = self.log().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The requests that it has answered: method, path, status, bytes, problem."""
+        return [entry for entry in self.entries() if "path" in entry]
+
+    def reads(self) -> list[dict[str, Any]]:
+        """Its reads of the bucket: read (the key), range, status, bytes."""
+        return [entry for entry in self.entries() if "range" in entry]

@@ -1,0 +1,247 @@
+"""The whole chain, from what a player requests to S3, and what each link of it has done.
+
+    player -> shield -> httpd (public) [-> packager] -> storage cache -> httpd (signing) -> S3
+
+    with running(shield="varnish", origin="packager") as stage:
+        stage.url(f"{PACKAGED}/main.m3u8", packaged=True)   # what a player opens
+        stage.counters()["storage"].hits
+
+Every program runs with its file of apache/chain. Each link but httpd and S3 can be left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.chain import ladder
+from tests.chain.packager import Packager
+from tests.chain.programs import CHAIN, Nginx, Program, Varnish
+from tests.chain.signing import Signing
+from tests.httpd.machine import find_program, unpacked_environment
+from tests.s3 import EmbeddedS3
+
+Cache = Literal["nginx", "varnish", "none"]
+Origin = Literal["packager", "none"]
+Way = Literal["gateway", "proxy"]
+
+BUCKET = "private"
+#: Paths on the public virtual host: of objects, and of what the packager makes of them.
+MEDIA, PACKAGED = "/media", "/packaged"
+#: The addresses in the files of apache/chain/shield and apache/chain/storage_cache.
+SERVER, SIGNING = "192.0.2.10:80", "127.0.0.1:8090"
+#: What the packager's place on the public virtual host is copied from, in the files of apache/chain/storage_cache.
+PUBLIC = re.compile(r'^  ProxyPass "/media" "http://127.0.0.1:(?P<port>\d+)/bucket".*?(?=^</VirtualHost>)', re.M | re.S)
+LOG_FORMAT = '{\\"port\\":%{local}p,\\"method\\":\\"%m\\",\\"path\\":\\"%U\\",\\"status\\":%>s,\\"bytes\\":%B}'
+LINKS = ("shield", "public", "packager", "storage", "signing", "s3")
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What a link has done since the start of the chain, or since `Stage.clear`.
+
+    ``hits``: answered by a cache without a request to the next link; ``revalidated``: with one that returned no body;
+    ``misses``: all others. ``bytes``: of the bodies that it has sent. A link that is no cache has neither.
+    """
+
+    requests: int = 0
+    hits: int = 0
+    misses: int = 0
+    revalidated: int = 0
+    bytes: int = 0
+
+    def __sub__(self, other: Counters) -> Counters:
+        return Counters(
+            self.requests - other.requests,
+            self.hits - other.hits,
+            self.misses - other.misses,
+            self.revalidated - other.revalidated,
+            self.bytes - other.bytes,
+        )
+
+
+class CountingNginx(Nginx):
+    """nginx with an access log of its own: a line for each request, and for each slice of it."""
+
+    FORMAT = '{"id":"$request_id","cache":"$upstream_cache_status","status":$status,"bytes":$body_bytes_sent}'
+
+    def localized_file(self, own: Mapping[str, str]) -> str:
+        log = f"log_format chain '{self.FORMAT}';\naccess_log {self.root}/access.json chain;\nlog_subrequest on;\n"
+        return log + super().localized_file(own)
+
+    def counters(self) -> Counters:
+        """What it has done. A request with several slices is a hit if all of them were."""
+        requests: dict[str, list[dict[str, Any]]] = {}
+        for entry in json_lines(self.root / "access.json"):
+            requests.setdefault(entry["id"], []).append(entry)
+        kinds = [{entry["cache"] for entry in slices} - {""} for slices in requests.values()]
+        hits = sum(bool(kind) and kind <= {"HIT", "STALE", "UPDATING"} for kind in kinds)
+        revalidated = sum("REVALIDATED" in kind and kind <= {"HIT", "REVALIDATED"} for kind in kinds)
+        sent = sum(max(entry["bytes"] for entry in slices) for slices in requests.values())
+        return Counters(len(requests), hits, len(requests) - hits - revalidated, revalidated, sent)
+
+
+class CountingVarnish(Varnish):
+    """Varnish with its own counters."""
+
+    def counters(self) -> Counters:
+        """What it has done. Varnish counts an object that it revalidates after it was sent (grace) as a hit."""
+        command = [find_program("varnishstat"), "-n", str(self.root / "run"), "-1", "-j"]
+        done = subprocess.run(command, capture_output=True, timeout=20, check=True, env=unpacked_environment())
+        found = json.loads(done.stdout)
+        values = {
+            name: entry["value"] for name, entry in found.get("counters", found).items() if isinstance(entry, dict)
+        }
+        requests, hits = values["MAIN.client_req"], values["MAIN.cache_hit"]
+        return Counters(requests, hits, requests - hits, 0, values["MAIN.s_resp_bodybytes"])
+
+
+class Front(Signing):
+    """httpd with both virtual hosts. The public one has the packager at `PACKAGED`, with the lines of `MEDIA`."""
+
+    def __init__(self, way: str, s3: EmbeddedS3, packager: Packager | None) -> None:
+        self._packager = packager
+        log = f'LogFormat "{LOG_FORMAT}" chain\nCustomLog access.json chain\n'
+        super().__init__(way, f"{s3.url}/{BUCKET}", s3.access_key, s3.secret_key, s3.region, further=log)
+
+    def _localized(self, secret: Path) -> str:
+        text = super()._localized(secret)
+        if self._packager is None:
+            return text
+        (found,) = PUBLIC.finditer(text)
+        copied = found[0].replace(f"127.0.0.1:{found['port']}/bucket", f"127.0.0.1:{self._packager.port}")
+        return text[: found.end()] + copied.replace(MEDIA, PACKAGED) + text[found.end() :]
+
+    def counters(self, port: int) -> Counters:
+        """What the virtual host on this port has done."""
+        found = [entry for entry in json_lines(self.root / "access.json") if entry["port"] == port]
+        return Counters(len(found), bytes=sum(entry["bytes"] for entry in found))
+
+
+@dataclass
+class Stage:
+    """The running chain. ``files``: the file of each key in the bucket."""
+
+    s3: EmbeddedS3
+    httpd: Front
+    storage: CountingNginx | CountingVarnish | None
+    packager: Packager | None
+    shield: CountingNginx | CountingVarnish | None
+    files: dict[str, Path]
+    _cleared: dict[str, Counters] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        """The port that players use: that of the shield, or of httpd."""
+        return self.shield.port if self.shield else self.httpd.port
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """The URL of each link that is there; those of caches and httpd are of the first link's paths."""
+        ports = {
+            "shield": self.shield and self.shield.port,
+            "public": self.httpd.port,
+            "packager": self.packager and self.packager.port,
+            "storage": self.storage and self.storage.port,
+            "signing": self.httpd.signing_port,
+            "s3": self.s3.port,
+        }
+        return {name: f"http://127.0.0.1:{port}" for name, port in ports.items() if port}
+
+    def url(self, key: str, *, packaged: bool = False) -> str:
+        """What a player requests: the object with this key, or what the packager makes of objects."""
+        return f"http://127.0.0.1:{self.port}{PACKAGED if packaged else MEDIA}/{key}"
+
+    def counters(self) -> dict[str, Counters]:
+        """What each link has done since `clear`; only those that are there, from the player to S3."""
+        return {name: now - self._cleared.get(name, Counters()) for name, now in self._totals().items()}
+
+    def clear(self) -> None:
+        """Count from now on. Does not empty a cache."""
+        self.s3.clear()
+        self._cleared = self._totals()
+
+    def _totals(self) -> dict[str, Counters]:
+        found: dict[str, Counters] = {}
+        if self.shield:
+            found["shield"] = self.shield.counters()
+        found["public"] = self.httpd.counters(self.httpd.port)
+        if self.packager:
+            requests = self.packager.requests()
+            found["packager"] = Counters(len(requests), bytes=sum(entry["bytes"] for entry in requests))
+        if self.storage:
+            found["storage"] = self.storage.counters()
+        found["signing"] = self.httpd.counters(self.httpd.signing_port)
+        entries = self.s3.requests()
+        sent = sum(entry["length"] for entry in entries if entry["method"] == "GET")
+        revalidated = sum(entry["status"] == 304 for entry in entries)
+        found["s3"] = Counters(len(entries), revalidated=revalidated, bytes=sent)
+        return found
+
+
+CACHES: dict[str, type[CountingNginx] | type[CountingVarnish]] = {"nginx": CountingNginx, "varnish": CountingVarnish}
+FILES = {"nginx": "nginx.conf", "varnish": "varnish.vcl"}
+
+
+def missing(*, shield: Cache = "nginx", origin: Origin = "packager", storage: Cache = "nginx") -> str:
+    """Why such a chain cannot run here; empty if it can."""
+    programs: list[type[Program]] = [CACHES[name] for name in (shield, storage) if name != "none"]
+    if origin == "packager":
+        programs.append(Packager)
+    return next(filter(None, [program.missing() for program in programs]), "") or ladder.missing()
+
+
+@contextmanager
+def running(
+    *, shield: Cache = "nginx", origin: Origin = "packager", storage: Cache = "nginx", way: Way = "gateway"
+) -> Iterator[Stage]:
+    """Start the chain with the ladder in the bucket. Raises: HttpdError, S3Error, AssertionError: a program's log."""
+    with ExitStack() as stack:
+        s3 = stack.enter_context(EmbeddedS3([BUCKET]))
+        files = ladder.upload(s3, BUCKET)
+        # The ports are known before the programs start: the packager and httpd read from each other.
+        packager = Packager("") if origin == "packager" else None
+        httpd = Front(way, s3, packager)
+        cache = front = None
+        if storage == "none":
+            httpd.storage_port = httpd.signing_port
+        else:
+            cache = new_cache(storage, "storage_cache", SIGNING, httpd.signing_port, port=httpd.storage_port)
+            stack.enter_context(cache)
+        if packager:
+            packager.base = f"http://127.0.0.1:{httpd.storage_port}/bucket/"
+            stack.enter_context(packager)
+        stack.enter_context(httpd)
+        if shield != "none":
+            front = new_cache(shield, "shield", SERVER, httpd.port)
+            stack.enter_context(front)
+        stage = Stage(s3, httpd, cache, packager, front, files)
+        stage.clear()
+        yield stage
+
+
+def new_cache(kind: str, folder: str, address: str, to: int, *, port: int = 0) -> CountingNginx | CountingVarnish:
+    """A cache with its file in this folder of apache/chain. ``address``: the next link's, which is replaced by ``to``."""
+    return CACHES[kind](CHAIN / folder / FILES[kind], replaced(kind, address, to), port=port)
+
+
+def replaced(cache: str, address: str, port: int) -> dict[str, str]:
+    """The replacements for the address of the next link in the file of a cache. VCL has host and port in two lines."""
+    host, _, number = address.partition(":")
+    if cache == "nginx":
+        return {address: f"127.0.0.1:{port}"}
+    return {f'"{host}"': '"127.0.0.1"', f'"{number}"': f'"{port}"'}
+
+
+def json_lines(file: Path) -> list[dict[str, Any]]:
+    """The complete lines of a log."""
+    if not file.exists():
+        return []
+    lines = file.read_text(errors="replace").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
