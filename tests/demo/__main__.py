@@ -5,38 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
-import socket
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 from tests.demo import checks
 from tests.demo.stage import FILM, PLAYLIST, UNUSUAL_KEYS, Stage, running
+from tests.demo.terminal import Signals, port, require_free, say
 from tests.httpd.machine import HttpdError
 from tests.s3 import S3Error
 from usp_s3_wsgi import __version__
 
 #: Seconds between two checks that Apache and S3 are running.
 INTERVAL = 0.2
-
-
-class Signals:
-    """Signals only set a flag: an exception during start or stop would leave processes and files behind."""
-
-    def __init__(self) -> None:
-        self.name = ""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.name = self.name or signal.Signals(number).name
-
-    def stopped(self) -> bool:
-        """Whether a signal has arrived."""
-        return bool(self.name)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,25 +52,6 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
         "--screenshot", type=Path, metavar="FILE", help="with --check: save a screenshot of the start page"
     )
     return parser.parse_args(arguments)
-
-
-def port(text: str) -> int:
-    """A port number; 0: any free port."""
-    number = int(text)
-    if not 0 <= number <= 65_535:
-        raise ValueError(text)
-    return number
-
-
-def require_free(port: int) -> None:
-    """Check that the port is free, before anything is started. Raises: HttpdError."""
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError as error:
-        raise HttpdError(
-            f"port {port} of 127.0.0.1 cannot be used: {os.strerror(error.errno or 0)}\n"
-            "Choose another port (make demo PORT=8081), or none: then a free port is used."
-        ) from None
 
 
 def serve(port: int, signals: Signals) -> int:
@@ -144,12 +106,6 @@ Try it in another terminal:
 
 Apache's error log: {stage.httpd.root}/error.log
 Ctrl-C stops it all.""")
-
-
-def say(text: str) -> None:
-    """Print immediately, on terminals with any encoding."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
 
 if __name__ == "__main__":

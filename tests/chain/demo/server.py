@@ -51,7 +51,7 @@ class Functions:
     problem: Callable[[], str]
     herds: Mapping[str, Callable[[], Herd]]
     playlist: str
-    shield: str
+    media: str
     hls_js: Path
 
 
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         functions = self.server.functions
         match self.path:
             case "/":
-                policy = _POLICY.format(media=functions.shield)
+                policy = _POLICY.format(media=functions.media)
                 self._reply(PAGE.read_bytes(), "text/html; charset=utf-8", ("Content-Security-Policy", policy))
             case "/hls.js":
                 self._reply(functions.hls_js.read_bytes(), "text/javascript")
