@@ -1,6 +1,6 @@
 """The whole chain, from what a player requests to S3, and what each link of it has done.
 
-    player -> shield -> httpd (public) [-> packager] -> storage cache -> httpd (signing) -> S3
+    player -> edge (a CDN) -> shield -> httpd (public) [-> packager] -> storage cache -> httpd (signing) -> S3
 
     with running(shield="varnish", origin="packager") as stage:
         stage.url(f"{PACKAGED}/main.m3u8", packaged=True)   # what a player opens
@@ -32,14 +32,16 @@ Origin = Literal["packager", "none"]
 Way = Literal["gateway", "proxy"]
 
 BUCKET = "private"
-#: Paths on the public virtual host: of objects, and of what the packager makes of them.
-MEDIA, PACKAGED = "/media", "/packaged"
-#: The addresses in the files of apache/chain/shield and apache/chain/storage_cache.
-SERVER, SIGNING = "192.0.2.10:80", "127.0.0.1:8090"
-#: What the packager's place on the public virtual host is copied from, in the files of apache/chain/storage_cache.
-PUBLIC = re.compile(r'^  ProxyPass "/media" "http://127.0.0.1:(?P<port>\d+)/bucket".*?(?=^</VirtualHost>)', re.M | re.S)
+#: Paths on the public virtual host: of objects, and of what the packager makes of them. What the files of apache/chain say
+#: of /media (lifetimes, CORS, what a shield stores) is valid for both.
+MEDIA, PACKAGED = "/media", "/media/packaged"
+#: The addresses in the files of apache/chain/shield and apache/chain/storage_cache, and in that of the edge.
+SERVER, SIGNING, SHIELD = "192.0.2.10:80", "127.0.0.1:8090", "192.0.2.20:80"
+EDGE = Path(__file__).with_name("edge.conf")
+#: The line of the public virtual host that has the storage cache.
+OBJECTS = re.compile(r'^  ProxyPass "/media" "http://127.0.0.1:(?P<port>\d+)/bucket".*\n', re.MULTILINE)
 LOG_FORMAT = '{\\"port\\":%{local}p,\\"method\\":\\"%m\\",\\"path\\":\\"%U\\",\\"status\\":%>s,\\"bytes\\":%B}'
-LINKS = ("shield", "public", "packager", "storage", "signing", "s3")
+LINKS = ("edge", "shield", "public", "packager", "storage", "signing", "s3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,22 @@ class CountingNginx(Nginx):
         requests: dict[str, list[dict[str, Any]]] = {}
         for entry in json_lines(self.root / "access.json"):
             requests.setdefault(entry["id"], []).append(entry)
-        kinds = [{entry["cache"] for entry in slices} - {""} for slices in requests.values()]
+        kinds = [{entry["cache"] for entry in slices} - {"", "-"} for slices in requests.values()]
         hits = sum(bool(kind) and kind <= {"HIT", "STALE", "UPDATING"} for kind in kinds)
         revalidated = sum("REVALIDATED" in kind and kind <= {"HIT", "REVALIDATED"} for kind in kinds)
         sent = sum(max(entry["bytes"] for entry in slices) for slices in requests.values())
-        return Counters(len(requests), hits, len(requests) - hits - revalidated, revalidated, sent)
+        misses = sum(bool(kind) for kind in kinds) - hits - revalidated  # without requests that pass the cache
+        return Counters(len(requests), hits, misses, revalidated, sent)
+
+
+class Edge(CountingNginx):
+    """The place of a CDN. It has no folder for stored objects."""
+
+    def __init__(self, shield: int) -> None:
+        super().__init__(EDGE, {SHIELD: f"127.0.0.1:{shield}"})
+
+    def _own_places(self) -> dict[str, str]:
+        return {old: new for old, new in super()._own_places().items() if "listen" in old}
 
 
 class CountingVarnish(Varnish):
@@ -103,7 +116,7 @@ class CountingVarnish(Varnish):
 
 
 class Front(Signing):
-    """httpd with both virtual hosts. The public one has the packager at `PACKAGED`, with the lines of `MEDIA`."""
+    """httpd with both virtual hosts. The public one has a line more for the packager."""
 
     def __init__(self, way: str, s3: EmbeddedS3, packager: Packager | None) -> None:
         self._packager = packager
@@ -114,9 +127,9 @@ class Front(Signing):
         text = super()._localized(secret)
         if self._packager is None:
             return text
-        (found,) = PUBLIC.finditer(text)
-        copied = found[0].replace(f"127.0.0.1:{found['port']}/bucket", f"127.0.0.1:{self._packager.port}")
-        return text[: found.end()] + copied.replace(MEDIA, PACKAGED) + text[found.end() :]
+        (found,) = OBJECTS.finditer(text)
+        packaged = found[0].replace(f"127.0.0.1:{found['port']}/bucket", f"127.0.0.1:{self._packager.port}")
+        return text[: found.start()] + packaged.replace(MEDIA, PACKAGED) + text[found.start() :]
 
     def counters(self, port: int) -> Counters:
         """What the virtual host on this port has done."""
@@ -133,18 +146,20 @@ class Stage:
     storage: CountingNginx | CountingVarnish | None
     packager: Packager | None
     shield: CountingNginx | CountingVarnish | None
+    edge: CountingNginx | None
     files: dict[str, Path]
     _cleared: dict[str, Counters] = field(default_factory=dict)
 
     @property
     def port(self) -> int:
-        """The port that players use: that of the shield, or of httpd."""
-        return self.shield.port if self.shield else self.httpd.port
+        """The port that players use: that of the edge, or of httpd."""
+        return self.edge.port if self.edge else self.httpd.port
 
     @property
     def urls(self) -> dict[str, str]:
         """The URL of each link that is there; those of caches and httpd are of the first link's paths."""
         ports = {
+            "edge": self.edge and self.edge.port,
             "shield": self.shield and self.shield.port,
             "public": self.httpd.port,
             "packager": self.packager and self.packager.port,
@@ -169,6 +184,8 @@ class Stage:
 
     def _totals(self) -> dict[str, Counters]:
         found: dict[str, Counters] = {}
+        if self.edge:
+            found["edge"] = self.edge.counters()
         if self.shield:
             found["shield"] = self.shield.counters()
         found["public"] = self.httpd.counters(self.httpd.port)
@@ -208,7 +225,7 @@ def running(
         # The ports are known before the programs start: the packager and httpd read from each other.
         packager = Packager("") if origin == "packager" else None
         httpd = Front(way, s3, packager)
-        cache = front = None
+        cache = front = edge = None
         if storage == "none":
             httpd.storage_port = httpd.signing_port
         else:
@@ -221,13 +238,14 @@ def running(
         if shield != "none":
             front = new_cache(shield, "shield", SERVER, httpd.port)
             stack.enter_context(front)
-        stage = Stage(s3, httpd, cache, packager, front, files)
+            edge = stack.enter_context(Edge(front.port))
+        stage = Stage(s3, httpd, cache, packager, front, edge, files)
         stage.clear()
         yield stage
 
 
 def new_cache(kind: str, folder: str, address: str, to: int, *, port: int = 0) -> CountingNginx | CountingVarnish:
-    """A cache with its file in this folder of apache/chain. ``address``: the next link's, which is replaced by ``to``."""
+    """A cache with its file in this folder of apache/chain. ``address``: the next link's; ``to``: its port here."""
     return CACHES[kind](CHAIN / folder / FILES[kind], replaced(kind, address, to), port=port)
 
 
