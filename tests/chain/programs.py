@@ -78,6 +78,11 @@ class Program(ABC):
                 raise AssertionError(f"{self.program} does not start:\n{self.log()[-3000:]}")
             time.sleep(0.05)
 
+    @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """Stop it, as its service does."""
         self._end(signal.SIGTERM)

@@ -173,6 +173,14 @@ class Stage:
         """What a player requests: the object with this key, or what the packager makes of objects."""
         return f"http://127.0.0.1:{self.port}{PACKAGED if packaged else MEDIA}/{key}"
 
+    def ended(self) -> list[str]:
+        """The names of the links whose program has ended by itself."""
+        programs = {
+            "edge": self.edge, "shield": self.shield, "public": self.httpd, "packager": self.packager,
+            "storage": self.storage, "s3": self.s3,
+        }  # fmt: skip
+        return [name for name, program in programs.items() if program and not program.running]
+
     def counters(self) -> dict[str, Counters]:
         """What each link has done since `clear`; only those that are there, from the player to S3."""
         return {name: now - self._cleared.get(name, Counters()) for name, now in self._totals().items()}
@@ -195,7 +203,7 @@ class Stage:
         if self.storage:
             found["storage"] = self.storage.counters()
         found["signing"] = self.httpd.counters(self.httpd.signing_port)
-        entries = self.s3.requests()
+        entries = [entry for entry in self.s3.requests() if entry["method"] in {"GET", "HEAD"}]
         sent = sum(entry["length"] for entry in entries if entry["method"] == "GET")
         revalidated = sum(entry["status"] == 304 for entry in entries)
         found["s3"] = Counters(len(entries), revalidated=revalidated, bytes=sent)

@@ -28,9 +28,8 @@ class Link:
     id: str
     title: str
     program: str
-    note: str = ""
-    counted: str = ""
-    counts: Sequence[str] = ()
+    counted: str
+    counts: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +42,20 @@ class Demo:
 
     def listing(self) -> str:
         """The links with their addresses, one in a line."""
-        return "\n".join(
-            f"  {link.title:<16}{self.urls.get(link.counted, '-'):<26}{link.program or link.note}" for link in LINKS
-        )
+        return "\n".join(f"  {link.title:<16}{self.urls.get(link.counted, '-'):<26}{link.program}" for link in LINKS)
 
 
+_PROXY, _CACHE = ("requests", "bytes"), ("requests", "hits", "misses", "bytes")
+#: The player counts by itself, in the page.
 LINKS = (
-    Link("player", "Player", "", "hls.js, in this browser"),
-    Link("cdn", "CDN", "nginx, without a cache", counted="cdn", counts=("requests",)),
-    Link("shield", "Shield", "nginx", counted="shield", counts=("requests", "hits", "misses", "bytes")),
-    Link("origin", "Origin", "a packager (mp4box)", counted="packager", counts=("requests", "bytes")),
-    Link("storage", "Storage cache", "nginx, with slices", counted="storage", counts=("requests", "hits", "misses", "bytes")),
-    Link("signing", "Signing", "httpd, usp_s3_wsgi", counted="signing", counts=("requests", "bytes")),
-    Link("s3", "Private bucket", "OpenStack Swift (S3)", counted="s3", counts=("requests", "bytes")),
-)  # fmt: skip
+    Link("player", "Player", "hls.js, in this browser", "", ("segments",)),
+    Link("cdn", "CDN", "nginx without a cache", "edge", ("requests",)),
+    Link("shield", "Shield", "nginx", "shield", _CACHE),
+    Link("origin", "Origin", "a packager (mp4box)", "packager", _PROXY),
+    Link("storage", "Storage cache", "nginx, with slices", "storage", _CACHE),
+    Link("signing", "Signing", "httpd, usp_s3_wsgi", "signing", _PROXY),
+    Link("s3", "Private bucket", "OpenStack Swift (S3)", "s3", _PROXY),
+)
 
 
 @contextmanager
@@ -66,7 +65,7 @@ def running(port: int = 0) -> Iterator[Demo]:
         herds = _Herds(found)
         functions = Functions(
             links=lambda: shown(found.counters()),
-            problem=found.problem,
+            problem=lambda: problem(found.ended()),
             herds={"object": herds.whole, "range": herds.range, "unprotected": herds.unprotected},
             playlist=found.url(f"{PACKAGED}/main.m3u8", packaged=True),
             media=f"http://127.0.0.1:{found.port}",
@@ -81,11 +80,17 @@ def shown(counters: Mapping[str, Counters]) -> list[Shown]:
     found = []
     for link in LINKS:
         values = counters.get(link.counted, Counters())
-        counts = {name: int(getattr(values, name)) for name in link.counts}
+        counts = {name: int(getattr(values, name, 0)) for name in link.counts}
         if "hits" in counts:  # a revalidated object is not read again
             counts["hits"] += values.revalidated
-        found.append(Shown(link.id, link.title, link.program, link.note, counts))
+        found.append(Shown(link.id, link.title, link.program, counts))
     return found
+
+
+def problem(ended: list[str]) -> str:
+    """A sentence that names the links whose program has ended by itself; empty if there is none."""
+    titles = [link.title for link in LINKS if link.counted in ended]
+    return f"Ended by itself: {', '.join(titles or ended)}." if ended else ""
 
 
 class _Herds:
@@ -98,7 +103,9 @@ class _Herds:
     def whole(self) -> Herd:
         """A whole object, from where players are."""
         return self._herd(
-            f"a new segment of {SEGMENT // MB} MB, by players", SEGMENT, lambda key: (self._stage.port, f"{MEDIA}/{key}")
+            f"a new segment of {SEGMENT // MB} MB, by players",
+            SEGMENT,
+            lambda key: (self._stage.port, f"{MEDIA}/{key}"),
         )
 
     def range(self) -> Herd:

@@ -23,12 +23,11 @@ _POLICY = (
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A link as the page shows it. ``program`` is empty if the demo does not run it; ``note`` says why."""
+    """A link as the page shows it."""
 
     id: str
     title: str
     program: str
-    note: str
     counts: Mapping[str, int]
 
 
@@ -45,7 +44,11 @@ class Herd:
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """What the page can ask for. ``problem`` returns a sentence if a program has ended by itself, else nothing."""
+    """What the page can ask for.
+
+    ``problem`` returns a sentence if a program has ended by itself, else nothing. ``media``: where the film comes from
+    (scheme, host and port).
+    """
 
     links: Callable[[], list[Shown]]
     problem: Callable[[], str]
