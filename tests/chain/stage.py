@@ -32,8 +32,8 @@ Origin = Literal["packager", "none"]
 Way = Literal["gateway", "proxy"]
 
 BUCKET = "private"
-#: Paths on the public virtual host: of objects, and of what the packager makes of them. What the files of apache/chain say
-#: of /media (lifetimes, CORS, what a shield stores) is valid for both.
+#: Paths on the public virtual host: of objects, and of what the packager makes of them. What the files of apache/chain
+#: say of /media (lifetimes, CORS, what a shield stores) is valid for both.
 MEDIA, PACKAGED = "/media", "/media/packaged"
 #: The addresses in the files of apache/chain/shield and apache/chain/storage_cache, and in that of the edge.
 SERVER, SIGNING, SHIELD = "192.0.2.10:80", "127.0.0.1:8090", "192.0.2.20:80"
