@@ -1,4 +1,4 @@
-"""The packager: the samples are those of the mp4 files, and what it cannot read whole and of one version is an error."""
+"""The packager: it sends the samples of the mp4 files; what it cannot read whole and of one version is an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.chain import ladder
 from tests.chain.client import Response, fetch, fetch_at_once
 from tests.chain.ladder import LADDER, PACKAGED, RENDITIONS
 from tests.chain.packager import Packager
-from tests.chain.signing import Signing
+from tests.chain.signing import Bucket, Signing
 from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, first, reset
 from tests.s3 import EmbeddedS3
 
@@ -45,7 +45,8 @@ def s3() -> Iterator[EmbeddedS3]:
 
 @pytest.fixture(scope="module")
 def httpd(s3: EmbeddedS3) -> Iterator[Signing]:
-    with Signing("gateway", f"{s3.url}/{BUCKET}", s3.access_key, s3.secret_key, s3.region) as server:
+    server = Signing("gateway", Bucket.of(s3, BUCKET))
+    with server:
         yield server
     assert server.unexpected == []
 
@@ -166,8 +167,8 @@ def test_responses(packager: Packager) -> None:
     "path",
     [
         "/", "/x", "/main.m3u8", "/ladder/main.m3u8", "/ladder/none/video.m3u8", "/ladder/180p/none.m3u8",
-        "/ladder/180p/000000000000/video-1.m4s", "/ladder/180p/VERSION/video-21.m4s", "/ladder/180p/VERSION/video-0.m4s",
-        "/ladder/180p/VERSION/text-1.m4s", "/ladder/../ladder/180p/video.m3u8", "/ladder/%2e%2e/180p/video.m3u8",
+        "/ladder/180p/000000000000/video-1.m4s", "/ladder/180p/VERSION/video-21.m4s",
+        "/ladder/180p/VERSION/video-0.m4s", "/ladder/180p/VERSION/text-1.m4s", "/ladder/../ladder/180p/video.m3u8", "/ladder/%2e%2e/180p/video.m3u8",
         "/ladder%2F180p/video.m3u8", "/ladder//180p/video.m3u8", "/ladder/180p%00/video.m3u8", "/ladder/%zz/video.m3u8",
         f"/ladder/{','.join(['180p'] * 17)}/main.m3u8", "/ladder/180p,none/manifest.mpd",
     ],
@@ -250,7 +251,9 @@ def test_a_stop_under_load(httpd: Signing) -> None:
         packager.stop()
         found = [future.result() for future in running]
         assert any(found)
-        assert all(one is None or (one.is_complete, one.body) == (True, expected[at % 8]) for at, one in enumerate(found))
+        assert all(
+            one is None or (one.is_complete, one.body) == (True, expected[at % 8]) for at, one in enumerate(found)
+        )
 
 
 # --- an upstream that fails: a cache, or the server that signs
@@ -373,9 +376,7 @@ def test_a_segment_that_cannot_be_read(scripted: Callable[[ScriptedS3], Packager
 
 
 @pytest.mark.parametrize("name", ENDED)
-def test_a_kept_connection_that_has_ended(
-    scripted: Callable[[ScriptedS3], Packager], film: bytes, name: str
-) -> None:
+def test_a_kept_connection_that_has_ended(scripted: Callable[[ScriptedS3], Packager], film: bytes, name: str) -> None:
     """The upstream closes the connection at the moment at which it is used again: the read is repeated."""
     with ScriptedS3(part_of(film), FAILURES[name][0](film), then=part_of(film)) as upstream:
         packager = scripted(upstream)
