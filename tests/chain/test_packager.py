@@ -168,9 +168,10 @@ def test_responses(packager: Packager) -> None:
     [
         "/", "/x", "/main.m3u8", "/ladder/main.m3u8", "/ladder/none/video.m3u8", "/ladder/180p/none.m3u8",
         "/ladder/180p/000000000000/video-1.m4s", "/ladder/180p/VERSION/video-21.m4s",
-        "/ladder/180p/VERSION/video-0.m4s", "/ladder/180p/VERSION/text-1.m4s", "/ladder/../ladder/180p/video.m3u8", "/ladder/%2e%2e/180p/video.m3u8",
-        "/ladder%2F180p/video.m3u8", "/ladder//180p/video.m3u8", "/ladder/180p%00/video.m3u8", "/ladder/%zz/video.m3u8",
-        f"/ladder/{','.join(['180p'] * 17)}/main.m3u8", "/ladder/180p,none/manifest.mpd",
+        "/ladder/180p/VERSION/video-0.m4s", "/ladder/180p/VERSION/text-1.m4s", "/ladder/../ladder/180p/video.m3u8",
+        "/ladder/%2e%2e/180p/video.m3u8", "/ladder%2F180p/video.m3u8", "/ladder//180p/video.m3u8",
+        "/ladder/180p%00/video.m3u8", "/ladder/%zz/video.m3u8", f"/ladder/{','.join(['180p'] * 17)}/main.m3u8",
+        "/ladder/180p,none/manifest.mpd",
     ],
 )  # fmt: skip
 def test_what_is_not_there(packager: Packager, path: str) -> None:
