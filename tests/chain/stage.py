@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.chain import ladder
+from tests.chain.engines import SERVER
 from tests.chain.packager import Packager
 from tests.chain.programs import CHAIN, Nginx, Program, Varnish
-from tests.chain.signing import Signing
+from tests.chain.signing import SIGNING, Bucket, Signing
 from tests.httpd.machine import find_program, unpacked_environment
 from tests.s3 import EmbeddedS3
 
@@ -32,11 +33,11 @@ Origin = Literal["packager", "none"]
 Way = Literal["gateway", "proxy"]
 
 BUCKET = "private"
-#: Paths on the public virtual host: of objects, and of what the packager makes of them. What the files of apache/chain say
-#: of /media (lifetimes, CORS, what a shield stores) is valid for both.
+#: Paths on the public virtual host: of objects, and of what the packager makes of them. What the files of apache/chain
+#: say of /media (lifetimes, CORS, what a shield stores) is valid for both.
 MEDIA, PACKAGED = "/media", "/media/packaged"
-#: The addresses in the files of apache/chain/shield and apache/chain/storage_cache, and in that of the edge.
-SERVER, SIGNING, SHIELD = "192.0.2.10:80", "127.0.0.1:8090", "192.0.2.20:80"
+#: The file of the edge, and the shield's address in it.
+SHIELD = "192.0.2.20:80"
 EDGE = Path(__file__).with_name("edge.conf")
 #: The line of the public virtual host that has the storage cache.
 OBJECTS = re.compile(r'^  ProxyPass "/media" "http://127.0.0.1:(?P<port>\d+)/bucket".*\n', re.MULTILINE)
@@ -94,7 +95,7 @@ class Edge(CountingNginx):
     """The place of a CDN. It has no folder for stored objects."""
 
     def __init__(self, shield: int) -> None:
-        super().__init__(EDGE, {SHIELD: f"127.0.0.1:{shield}"})
+        super().__init__(EDGE, self.backend(SHIELD, shield))
 
     def _own_places(self) -> dict[str, str]:
         return {old: new for old, new in super()._own_places().items() if "listen" in old}
@@ -105,7 +106,7 @@ class CountingVarnish(Varnish):
 
     def counters(self) -> Counters:
         """What it has done. Varnish counts an object that it revalidates after it was sent (grace) as a hit."""
-        command = [find_program("varnishstat"), "-n", str(self.root / "run"), "-1", "-j"]
+        command = [find_program("varnishstat"), "-n", str(self.run), "-1", "-j"]
         done = subprocess.run(command, capture_output=True, timeout=20, check=True, env=unpacked_environment())
         found = json.loads(done.stdout)
         values = {
@@ -118,13 +119,13 @@ class CountingVarnish(Varnish):
 class Front(Signing):
     """httpd with both virtual hosts. The public one has a line more for the packager."""
 
-    def __init__(self, way: str, s3: EmbeddedS3, packager: Packager | None) -> None:
+    def __init__(self, way: str, s3: EmbeddedS3, packager: Packager | None, *, has_storage_cache: bool) -> None:
         self._packager = packager
-        log = f'LogFormat "{LOG_FORMAT}" chain\nCustomLog access.json chain\n'
-        super().__init__(way, f"{s3.url}/{BUCKET}", s3.access_key, s3.secret_key, s3.region, further=log)
+        super().__init__(way, Bucket.of(s3, BUCKET), has_storage_cache=has_storage_cache)
 
     def _localized(self, secret: Path) -> str:
-        text = super()._localized(secret)
+        log = f'LogFormat "{LOG_FORMAT}" chain\nCustomLog access.json chain\n'
+        text = log + super()._localized(secret)
         if self._packager is None:
             return text
         (found,) = OBJECTS.finditer(text)
@@ -232,11 +233,9 @@ def running(
         files = ladder.upload(s3, BUCKET)
         # The ports are known before the programs start: the packager and httpd read from each other.
         packager = Packager("") if origin == "packager" else None
-        httpd = Front(way, s3, packager)
+        httpd = Front(way, s3, packager, has_storage_cache=storage != "none")
         cache = front = edge = None
-        if storage == "none":
-            httpd.storage_port = httpd.signing_port
-        else:
+        if storage != "none":
             cache = new_cache(storage, "storage_cache", SIGNING, httpd.signing_port, port=httpd.storage_port)
             stack.enter_context(cache)
         if packager:
@@ -254,15 +253,8 @@ def running(
 
 def new_cache(kind: str, folder: str, address: str, to: int, *, port: int = 0) -> CountingNginx | CountingVarnish:
     """A cache with its file in this folder of apache/chain. ``address``: the next link's; ``to``: its port here."""
-    return CACHES[kind](CHAIN / folder / FILES[kind], replaced(kind, address, to), port=port)
-
-
-def replaced(cache: str, address: str, port: int) -> dict[str, str]:
-    """The replacements for the address of the next link in the file of a cache. VCL has host and port in two lines."""
-    host, _, number = address.partition(":")
-    if cache == "nginx":
-        return {address: f"127.0.0.1:{port}"}
-    return {f'"{host}"': '"127.0.0.1"', f'"{number}"': f'"{port}"'}
+    cache = CACHES[kind]
+    return cache(CHAIN / folder / FILES[kind], cache.backend(address, to), port=port)
 
 
 def json_lines(file: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,10 +18,10 @@ class Packager(Program):
 
     program: ClassVar[str] = "node"
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, *options: str) -> None:
         """``base``: the URL of the bucket, which it reads."""
         super().__init__(SERVER, {})
-        self.base = base
+        self.base, self._options = base, options
 
     @classmethod
     def missing(cls) -> str:
@@ -29,7 +30,18 @@ class Packager(Program):
         return super().missing()
 
     def command(self) -> list[str]:
-        return [find_program("node"), str(SERVER), str(self.port), self.base]
+        return [find_program("node"), str(SERVER), str(self.port), self.base, *self._options]
+
+    def start(self) -> None:
+        # A connection of another program may have had the port since it was chosen.
+        for _ in range(5):
+            try:
+                return super().start()
+            except AssertionError as error:
+                if "EADDRINUSE" not in str(error):
+                    raise
+                time.sleep(0.5)
+        return super().start()
 
     def entries(self) -> list[dict[str, Any]]:
         """What it has written: ``read`` names the object of a read, ``path`` that of a request."""

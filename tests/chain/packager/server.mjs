@@ -1,6 +1,6 @@
 // A packager: makes HLS and DASH just in time from mp4 files in a bucket, which it reads by ranges.
 //
-//   node server.mjs PORT http://127.0.0.1:8091/bucket/
+//   node server.mjs PORT http://127.0.0.1:8091/bucket/ [BYTES OF INDEXES IN MEMORY]
 //
 // GET /FOLDER/NAME,NAME,.../main.m3u8      HLS, of the objects FOLDER/NAME.mp4
 // GET /FOLDER/NAME,NAME,.../manifest.mpd   DASH
@@ -20,8 +20,6 @@ import { ObjectChanged, Upstream, UpstreamError } from './upstream.mjs';
 
 /** Milliseconds for which an index is used for playlists without a look at its object. */
 const FRESH = 2_000;
-/** Bytes of moov boxes in memory (their objects take some times more). */
-const INDEX_BYTES = 32 * 2 ** 20;
 const MOST_RENDITIONS = 16;
 const LONG = 'public, max-age=31536000, immutable';
 const SHORT = 'public, max-age=5';
@@ -41,17 +39,20 @@ class NotFound extends UpstreamError {
 /** The indexes of the movies that were used last. */
 class Movies {
   #upstream;
+  #limit;
   #loaded = new Map(); // key -> { movie, checked }, the one that was used last at the end
   #loading = new Map();
 
-  constructor(upstream) {
+  /** `limit`: bytes of moov boxes (their objects take some times more). */
+  constructor(upstream, limit) {
     this.#upstream = upstream;
+    this.#limit = limit;
   }
 
   /** The movie as it is now, or was a moment ago. */
-  async current(key) {
+  async current(key, { lookAgain = false } = {}) {
     const found = this.#loaded.get(key);
-    if (found && Date.now() - found.checked < FRESH) return this.#use(key, found);
+    if (found && !lookAgain && Date.now() - found.checked < FRESH) return this.#use(key, found);
     return shared(this.#loading, key, async () => {
       let movie;
       try {
@@ -72,19 +73,13 @@ class Movies {
     return movie;
   }
 
-  /** Look at the object before its index is used again. */
-  suspect(key) {
-    const found = this.#loaded.get(key);
-    if (found) found.checked = 0;
-  }
-
   #use(key, entry) {
     this.#loaded.delete(key);
     this.#loaded.set(key, entry);
     let bytes = 0;
     for (const { movie } of this.#loaded.values()) bytes += movie.weight;
     for (const [oldest, { movie }] of this.#loaded) {
-      if (bytes <= INDEX_BYTES || oldest === key) break;
+      if (bytes <= this.#limit || oldest === key) break;
       this.#loaded.delete(oldest);
       bytes -= movie.weight;
     }
@@ -105,9 +100,9 @@ function shared(running, name, work) {
 class Packager {
   #segments = new Map();
 
-  constructor(upstream) {
+  constructor(upstream, limit) {
     this.upstream = upstream;
-    this.movies = new Movies(upstream);
+    this.movies = new Movies(upstream, limit);
   }
 
   /** What a path names: { body, type, cacheControl }. Raises: UpstreamError. */
@@ -152,9 +147,9 @@ class Packager {
         return await movie.segment(this.upstream, kind, number);
       } catch (error) {
         if (!(error instanceof ObjectChanged)) throw error;
-        this.movies.suspect(key);
-        await this.movies.version(key, version); // 404, if the new version can be seen
-        throw error;
+        const now = await this.movies.current(key, { lookAgain: true });
+        if (now.version !== version) throw new NotFound(`${key} has another version`);
+        throw error; // a cache has the old index and new media
       }
     });
   }
@@ -223,9 +218,9 @@ function partOf(range, length) {
   return first < length ? { first, last } : 'none';
 }
 
-const [port, base] = process.argv.slice(2);
-if (!/^\d+$/.test(port ?? '') || !base) {
-  console.error('usage: node server.mjs PORT http://127.0.0.1:8091/bucket/');
+const [port, base, limit = `${32 * 2 ** 20}`] = process.argv.slice(2);
+if (!/^\d+$/.test(port ?? '') || !base || !/^\d+$/.test(limit)) {
+  console.error('usage: node server.mjs PORT http://127.0.0.1:8091/bucket/ [BYTES OF INDEXES IN MEMORY]');
   process.exit(2);
 }
 let reads = 0;
@@ -235,7 +230,7 @@ const upstream = new Upstream(base, (entry) => {
   read += entry.bytes;
   console.log(JSON.stringify({ read: entry.key, range: entry.range, status: entry.status, bytes: entry.bytes }));
 });
-const packager = new Packager(upstream);
+const packager = new Packager(upstream, Number(limit));
 const server = http.createServer(async (request, response) => {
   const path = request.url.replace(/\?.*$/, '');
   let bytes = 0;

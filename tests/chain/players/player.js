@@ -60,7 +60,7 @@ window.fetch = async (...request) => {
 
 const PLAYERS = {
   'hls.js'(url) {
-    const hls = new Hls({ startLevel: 0, maxBufferLength: AHEAD, maxMaxBufferLength: AHEAD, maxBufferHole: 0.3 });
+    const hls = new Hls({ startLevel: 0, maxBufferLength: AHEAD, maxMaxBufferLength: AHEAD });
     hls.on(Hls.Events.ERROR, (_, { type, details, fatal, error }) => {
       const stall = !fatal && /^buffer(Stalled|Nudge|SeekOverHole)/.test(details);
       (stall ? chain.stalls : chain.errors).push(`${type} ${details} ${error?.message ?? ''}`);
@@ -129,11 +129,14 @@ video.addEventListener('error', () => chain.errors.push(`${video.error.code} ${v
 window.addEventListener('error', ({ message }) => chain.errors.push(message));
 window.addEventListener('unhandledrejection', ({ reason }) => chain.errors.push(String(reason?.message ?? reason)));
 
-const script = document.createElement('script');
-script.src = LIBRARIES[parameters.get('player')];
-script.onload = async () => {
-  await PLAYERS[parameters.get('player')](parameters.get('url'));
-  chain.ready = true;
-};
-script.onerror = () => chain.errors.push(`${script.src} is missing`);
-document.head.append(script);
+const player = parameters.get('player');
+if (LIBRARIES[player]) {
+  const script = document.createElement('script');
+  script.src = LIBRARIES[player];
+  script.onload = async () => {
+    await PLAYERS[player](parameters.get('url'));
+    chain.ready = true;
+  };
+  script.onerror = () => chain.errors.push(`${script.src} is missing`);
+  document.head.append(script);
+}
