@@ -39,8 +39,8 @@ MEDIA, PACKAGED = "/media", "/media/packaged"
 #: The file of the edge, and the shield's address in it.
 SHIELD = "192.0.2.20:80"
 EDGE = Path(__file__).with_name("edge.conf")
-#: The line of the public virtual host that has the storage cache.
-OBJECTS = re.compile(r'^  ProxyPass "/media" "http://127.0.0.1:(?P<port>\d+)/bucket".*\n', re.MULTILINE)
+#: The line of the public virtual host that has the storage cache; a comment if there is none.
+OBJECTS = re.compile(r'^  (?:# )?ProxyPass "/media" "http://127.0.0.1:(?P<port>\d+)/bucket".*\n', re.MULTILINE)
 LOG_FORMAT = '{\\"port\\":%{local}p,\\"method\\":\\"%m\\",\\"path\\":\\"%U\\",\\"status\\":%>s,\\"bytes\\":%B}'
 LINKS = ("edge", "shield", "public", "packager", "storage", "signing", "s3")
 
@@ -129,7 +129,9 @@ class Front(Signing):
         if self._packager is None:
             return text
         (found,) = OBJECTS.finditer(text)
-        packaged = found[0].replace(f"127.0.0.1:{found['port']}/bucket", f"127.0.0.1:{self._packager.port}")
+        packaged = (
+            found[0].replace("# ", "").replace(f"127.0.0.1:{found['port']}/bucket", f"127.0.0.1:{self._packager.port}")
+        )
         return text[: found.start()] + packaged.replace(MEDIA, PACKAGED) + text[found.start() :]
 
     def counters(self, port: int) -> Counters:
@@ -239,7 +241,7 @@ def running(
             cache = new_cache(storage, "storage_cache", SIGNING, httpd.signing_port, port=httpd.storage_port)
             stack.enter_context(cache)
         if packager:
-            packager.base = f"http://127.0.0.1:{httpd.storage_port}/bucket/"
+            packager.base = f"http://127.0.0.1:{cache.port if cache else httpd.signing_port}/bucket/"
             stack.enter_context(packager)
         stack.enter_context(httpd)
         if shield != "none":
