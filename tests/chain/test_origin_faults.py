@@ -1,0 +1,257 @@
+"""An origin that reads a bucket by ranges, while S3 fails: it answers with an error, and never with wrong bytes.
+
+Each fault is tested in each part that the origin reads, with ``<Proxy>`` sections in both directions of mod_proxy, and with
+a mount of the gateway that it reads by http.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.chain.origin import ONE_LARGE_CHILD, compile_origin, mount, mounted, origin, proxy
+from tests.chain.samples import make_samples
+from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, error, first, reset, stall
+from tests.httpd.conftest import settings
+from tests.httpd.machine import free_port
+from tests.httpd.server import Httpd, Reply
+from tests.leaks import ACCESS_KEY, SECRET_KEY
+from tests.s3 import EmbeddedS3
+
+FILM = make_samples(4_000, 300, 700_000, 5_000, 9_000)
+OTHER = make_samples(4_000, 300, 700_000, 5_000, 9_000, seed=1)
+TYPE = ("Content-Type", "video/mp4")
+ETAG, OTHER_ETAG = ("ETag", '"film"'), ("ETag", '"other"')
+#: The parts in which S3 fails. The index: its first bytes, the end of the object, the table.
+PARTS = {
+    "header": (0, 23),
+    "end": (len(FILM.data) - 8, len(FILM.data) - 1),
+    "table": (FILM.table[0], sum(FILM.table) - 1),
+    "small": (FILM.places[1][0], sum(FILM.places[1]) - 1),
+    "large": (FILM.places[2][0], sum(FILM.places[2]) - 1),
+}
+PORT = free_port()
+URL, DOWN = f"http://127.0.0.1:{PORT}", f"http://127.0.0.1:{free_port()}"
+KEYS = [
+    f"SetEnv S3AccessKey {ACCESS_KEY}",
+    f"SetEnv S3SecretKey {SECRET_KEY}",
+    "SetEnv S3Region eu-central-1",
+    "SetEnv S3UseHeaders on",
+]
+PROXY_SET = "ProxySet enablereuse=on keepalive=on retry=0 timeout=1"
+GATEWAY_SET = ["SetEnv S3Retries 1", 'SetEnv S3ProxySet "retry=0 timeout=250ms"']
+WAYS = ("proxy-forward", "proxy-reverse", "gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes from ``start`` to ``stop``, without ``stop``: what S3 is asked for."""
+
+    start: int
+    stop: int
+
+    @property
+    def data(self) -> bytes:
+        return FILM.data[self.start : self.stop]
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+    def content_range(self, start: int = 0, stop: int = 0, total: int = 0) -> tuple[str, str]:
+        """Content-Range, with other numbers than those that are right if they are given."""
+        end = (stop or self.stop) - 1
+        return "Content-Range", f"bytes {start or self.start}-{end}/{total or len(FILM.data)}"
+
+    def answer(self, *headers: tuple[str, str], status: int = 206, length: int | None = -1) -> bytes:
+        return answer(status, self.data, TYPE, *(headers or (ETAG, self.content_range())), length=length)
+
+    def truncated(self, at: int) -> bytes:
+        whole = self.answer()
+        return whole[: len(whole) - self.length + at]
+
+    def chunked(self, *pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+        body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces or (self.data,))
+        headers = TYPE, ETAG, self.content_range(), ("Transfer-Encoding", "chunked")
+        return answer(206, body + end, *headers, length=None)
+
+
+def multipart(part: Part) -> bytes:
+    content_range = ": ".join(part.content_range())
+    body = f"--x\r\nContent-Type: video/mp4\r\n{content_range}\r\n\r\n".encode() + part.data + b"\r\n--x--\r\n"
+    return answer(206, body, ETAG, ("Content-Type", "multipart/byteranges; boundary=x"))
+
+
+#: What S3 does instead, and the status that the origin answers with.
+FAULTS: dict[str, tuple[Callable[[Part], Step], int]] = {
+    **{
+        f"{status} {code}": (lambda _, status=status, code=code: error(status, code), 502)  # type: ignore[misc]
+        for status, code in [
+            (400, "AuthorizationHeaderMalformed"), (400, "ExpiredToken"), (400, "InvalidToken"),
+            (400, "RequestTimeout"), (403, "AccessDenied"), (403, "AccountProblem"), (403, "AllAccessDisabled"),
+            (403, "InvalidAccessKeyId"), (403, "InvalidObjectState"), (403, "InvalidPayer"),
+            (403, "InvalidSecurity"), (403, "NotSignedUp"), (403, "RequestTimeTooSkewed"),
+            (403, "SignatureDoesNotMatch"), (404, "NoSuchBucket"), (405, "MethodNotAllowed"),
+            (409, "OperationAborted"), (412, "PreconditionFailed"), (416, "InvalidRange"), (429, "TooManyRequests"),
+            (500, "InternalError"), (501, "NotImplemented"), (503, "ServiceUnavailable"), (503, "SlowDown"),
+        ]
+    },
+    "404 NoSuchKey": (lambda _: error(404, "NoSuchKey"), 404),
+    "403 without a body": (lambda _: answer(403), 502),
+    "404 without a body": (lambda _: answer(404), 404),
+    "502 of a proxy": (lambda _: answer(502, b"<html>bad gateway"), 502),
+    "504 of a proxy": (lambda _: answer(504, b"<html>timeout"), 502),
+    "301 to elsewhere": (lambda _: error(301, "PermanentRedirect", ("Location", f"{DOWN}/bucket/film")), 502),
+    "302 to elsewhere": (lambda _: answer(302, b"", ("Location", f"{DOWN}/bucket/film")), 502),
+    "307 to another region": (lambda _: error(307, "TemporaryRedirect", ("x-amz-bucket-region", "eu-west-1")), 502),
+    "308 to another region": (lambda _: error(308, "PermanentRedirect", region="eu-west-1"), 502),
+    "reset before the header": (lambda _: reset, 502),
+    "closed before the header": (lambda _: close, 502),
+    "closed in the header": (lambda part: first(part.answer()[:40], close), 502),
+    "reset after the header": (lambda part: first(part.truncated(0), reset), 502),
+    "closed after the header": (lambda part: first(part.truncated(0), close), 502),
+    "no answer": (lambda _: stall, 502),
+    "no body": (lambda part: first(part.truncated(0), stall), 502),
+    "half of the body": (lambda part: first(part.truncated(part.length // 2), close), 502),
+    "half of the body, then a reset": (lambda part: first(part.truncated(part.length // 2), reset), 502),
+    "half of the body, then nothing": (lambda part: first(part.truncated(part.length // 2), stall), 502),
+    "all but the last byte": (lambda part: first(part.truncated(part.length - 1), close), 502),
+    "half of a chunked body": (lambda part: first(part.chunked(part.data[: part.length // 2], end=b""), close), 502),
+    "half of a chunked body with a last chunk": (lambda part: part.chunked(part.data[: part.length // 2]), 502),
+    "a chunk too many": (lambda part: first(part.chunked(part.data, b"surplus"), close), 502),
+    "malformed chunks": (lambda part: first(part.chunked(part.data[:4], end=b"zz\r\n"), close), 502),
+    "no length and no chunks": (lambda part: first(part.answer(length=None), close), 502),
+    "200 and the whole object": (lambda _: answer(200, FILM.data, TYPE, ETAG), 502),
+    "200 and only the part": (lambda part: part.answer(ETAG, status=200), 502),
+    "206 without Content-Range": (lambda part: part.answer(ETAG), 502),
+    "206 and the whole object": (
+        lambda part: answer(206, FILM.data, TYPE, ETAG, part.content_range(0, len(FILM.data))), 502
+    ),
+    "the part after it": (
+        lambda part: part.answer(ETAG, part.content_range(part.start + 1, part.stop + 1, len(FILM.data) + 9)), 502
+    ),
+    "a shorter part": (
+        lambda part: answer(206, part.data[:-1], TYPE, ETAG, part.content_range(stop=part.stop - 1)), 502
+    ),
+    "Content-Length shorter than Content-Range": (
+        lambda part: answer(206, part.data[:-1], TYPE, ETAG, part.content_range()), 502
+    ),
+    "Content-Length longer than Content-Range": (
+        lambda part: answer(206, part.data + b"x", TYPE, ETAG, part.content_range()), 502
+    ),
+    "two Content-Ranges": (
+        lambda part: part.answer(ETAG, part.content_range(), part.content_range(part.start + 1)), 502
+    ),
+    "two Content-Lengths": (
+        lambda part: first(part.answer(ETAG, part.content_range(), ("Content-Length", "3")), close), 502
+    ),
+    "multipart": (multipart, 502),
+    "204": (lambda _: answer(204, length=None), 502),
+    "206 without a body": (lambda _: answer(206, b"", ETAG, ("Content-Range", "bytes */0")), 502),
+    "304": (lambda _: answer(304, length=None), 502),
+    "101": (lambda _: answer(101, length=None), 502),
+    "not HTTP": (lambda _: first(b"SSH-2.0-OpenSSH_9.2\r\n", close), 502),
+    "a header of 100 KB": (lambda part: part.answer(ETAG, part.content_range(), ("X", "x" * 100_000)), 502),
+    "another object": (
+        lambda part: answer(206, OTHER.data[part.start : part.stop], TYPE, OTHER_ETAG, part.content_range()), 502
+    ),
+}  # fmt: skip
+
+
+class FailingS3:
+    """A handler of the scripted S3: serves FILM by ranges, and fails for those that begin within one part.
+
+    ``times``: the number of failures; None: without end.
+    """
+
+    def __init__(self, part: str = "header", fault: Callable[[Part], Step] | None = None, times: int | None = None):
+        self._first, self._last = PARTS[part]
+        self._fault, self._left = fault, times
+        self._lock = threading.Lock()
+
+    def __call__(self, connection: Connection, request: Request) -> None:
+        part = requested(request)
+        with self._lock:
+            fails = self._fault is not None and self._first <= part.start <= self._last and self._left != 0
+            if fails and self._left is not None:
+                self._left -= 1
+        step = self._fault(part) if fails and self._fault else part.answer()
+        if isinstance(step, bytes):
+            connection.send(step)
+        else:
+            step(connection, request)
+
+
+def requested(request: Request) -> Part:
+    """The part that a request is for."""
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
+    assert match, request.headers
+    if not match[1]:
+        return Part(len(FILM.data) - int(match[2]), len(FILM.data))
+    return Part(int(match[1]), min(int(match[2] or len(FILM.data)) + 1, len(FILM.data)))
+
+
+def config(url: str, keys: list[str], prefix: str = "") -> str:
+    """The origins of all ways for one bucket."""
+    own = f"/{prefix}bucket"
+    return "".join([
+        proxy(url, keys, PROXY_SET),
+        mount(own, url, keys, *GATEWAY_SET),
+        origin(f"/{prefix}proxy-forward", url, "forward"),
+        origin(f"/{prefix}proxy-reverse", url, "reverse"),
+        origin(f"/{prefix}gateway", mounted(own), "reverse"),
+    ])
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[EmbeddedS3]:
+    with EmbeddedS3() as server:
+        server.put("private", "film", FILM.data)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def httpd(bucket: EmbeddedS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Httpd]:
+    wrong = [*settings(bucket), "SetEnv S3SecretKey another+secret/key"]
+    parts = [
+        config(f"{URL}/bucket", KEYS),
+        config(f"{DOWN}/bucket", KEYS, "down-"),
+        config(f"{bucket.url}/private", settings(bucket), "real-"),
+        config(f"{bucket.url}/private/", wrong, "wrong-").replace("/private//", "/private/wrong/"),
+    ]
+    with Httpd(compile_origin(tmp_path_factory.mktemp("origin")) + ONE_LARGE_CHILD + "".join(parts)) as server:
+        # Which line S3's failures write is tested in tests/httpd. Here none says that a child has crashed.
+        server.expect_error(r"reading_origin: |USPS3|AH(00898|00940|00957|01084|01097|01102|01110|01111|01114|10412): ")
+        yield server
+    assert "\n".join(server.unexpected) == ""
+
+
+def read(httpd: Httpd, way: str, query: str = "1-3") -> Reply | None:
+    """Ask the origin for the object; None: the connection ended before the end of the response."""
+    try:
+        return httpd.fetch(f"/{way}/film?{query}")
+    except (http.client.HTTPException, ConnectionError):
+        return None
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_s3_fails_each_time(httpd: Httpd, name: str, way: str) -> None:
+    """In each part in turn. The request after the failures succeeds: nothing of them is left on a connection."""
+    fault, status = FAULTS[name]
+    for part in PARTS:
+        with ScriptedS3(then=FailingS3(part, fault), port=PORT) as s3:
+            reply = read(httpd, way)
+            s3.release()
+        assert reply is not None and reply.status == status, part
+        assert b"<Error>" not in reply.body and b"words that only S3" not in reply.body
+    with ScriptedS3(then=FailingS3(), port=PORT):
+        reply = read(httpd, way)
+    assert reply is not None and (reply.status, reply.body == FILM.body(1, 3)) == (200, True)
