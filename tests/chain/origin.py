@@ -37,7 +37,7 @@ def proxy(url: str, settings: Iterable[str], *lines: str) -> str:
 
 
 def mount(path: str, url: str, settings: Iterable[str], *lines: str) -> str:
-    """A mount of the gateway that only this machine can read, and the connections of an origin that reads it by http."""
+    """A mount of the gateway that only this machine can read, and what an origin needs that reads it by http."""
     section = [f"<Location {path}>", "Require local", f"SetEnv S3BucketURL {url}/", *settings, *lines, "</Location>"]
     return "\n".join([f"WSGIScriptAlias {path} ${{USP_S3_WSGI}}", *section]) + "\n" + proxy(mounted(path), [])
 
