@@ -13,7 +13,7 @@ MEGABYTE = 1 << 20
 #: In the values below: the client's address, and the CDN's.
 CLIENT, EDGE = "198.51.100.7", "192.0.2.77"
 VIEWER = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0",
     "Accept": "*/*",
     "Accept-Language": "en-GB,en;q=0.9",
     "Origin": "https://player.example.com",

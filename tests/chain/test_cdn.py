@@ -5,13 +5,26 @@ No header of a CDN breaks a signature, and none of them reaches S3. For both way
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import http.client
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.certificates import Certificate, make_client_certificates
 from tests.chain.cdns import CDNS, MEGABYTE, VIEWER, Cdn
 from tests.chain.client import Response, fetch
-from tests.httpd.conftest import MODES, settings
+from tests.chain.programs import CHAIN, Nginx, localized
+from tests.chain.signing import SIGNING, Signing
+from tests.httpd.conftest import MODES, NEEDS_SSL, settings
+from tests.httpd.conftest import _readable_folder as _readable_folder
+from tests.httpd.conftest import bucket_server as bucket_server
+from tests.httpd.conftest import certificate as certificate
+from tests.httpd.conftest import checked as checked
+from tests.httpd.machine import free_port, has_module, modules_directory
+from tests.httpd.recorder import Recorder
 from tests.httpd.server import Httpd
 from tests.leaks import leaks
 from tests.s3 import EmbeddedS3
@@ -61,13 +74,15 @@ def httpd(bucket: EmbeddedS3) -> Iterator[Httpd]:
 class Edge:
     """A server of a CDN: each request has the CDN's headers and the viewer's."""
 
-    def __init__(self, httpd: Httpd, cdn: Cdn, mount: str) -> None:
-        self._port, self._mount = httpd.port, mount
+    def __init__(self, httpd: Httpd, cdn: Cdn, mount: str, **more: str) -> None:
+        """``more``: further headers, as in `fetch`."""
+        self._port, self._mount, self._more = httpd.port, mount, more
         self._headers = {**VIEWER, "Accept-Encoding": cdn.encodings[0], **cdn.headers}
 
     def fetch(self, key: str, method: str = "GET", **more: str) -> Response:
         """Fetch an object; ``if_range="x"`` sends If-Range."""
-        headers = {name.lower().replace("-", "_"): value for name, value in self._headers.items()} | more
+        headers = {name.lower().replace("-", "_"): value for name, value in self._headers.items()}
+        headers |= self._more | more
         response = fetch(self._port, f"{self._mount}/{key}", method, **headers)
         assert response.is_complete
         assert not leaks(str(response.headers)) and not leaks(response.body[:100_000])
@@ -108,7 +123,7 @@ def test_requests_of_a_cdn(httpd: Httpd, bucket: EmbeddedS3, name: str, way: str
     assert_nothing_of_the_cdn_reached_s3(bucket, way, mode)
 
 
-def assert_conditions_hold(edge: Edge, headers: Mapping[str, str]) -> None:
+def assert_conditions_hold(edge: Edge, headers: http.client.HTTPMessage) -> None:
     """Revalidation, and the rest of an object, with strong and weak ETags and with dates."""
     etag, date = headers["ETag"], headers["Last-Modified"]
     for condition in ({"if_none_match": etag}, {"if_none_match": f'"x", {etag}'}, {"if_modified_since": date}):
@@ -139,3 +154,210 @@ def assert_nothing_of_the_cdn_reached_s3(bucket: EmbeddedS3, way: str, mode: str
         authorization = entry["headers"].get("authorization", "")
         assert authorization == ({"v4": "AWS4-HMAC-SHA256", "v2": "AWS"}[mode[:2]] if "header" in mode else "")
         assert entry["status"] != 403
+
+
+# --- apache/chain/cdn.conf
+
+CONF = CHAIN / "cdn.conf"
+NEW, OLD = "a-new-long-random-word", "an-old-long-random-word"
+SECRETS = {"NEW_SECRET": NEW, "OLD_SECRET": OLD}
+SITE = "https://player.example.com"
+
+
+def cdn_conf(*further: str, **replacements: str) -> str:
+    """The file with the secrets of the test. ``further``: the first words of the lines that are enabled with it."""
+    lines = localized(CONF.read_text(), {**SECRETS, **replacements}).splitlines()
+    return "\n".join(line.replace("#", "", 1) if line.strip().startswith(further) else line for line in lines) + "\n"
+
+
+def bucket_at_media(s3: EmbeddedS3, way: str) -> str:
+    """A bucket at /media."""
+    url, own = f"{s3.url}/v4-header", "\n".join(settings(s3))
+    if way == "proxy":
+        return f'ProxyPass /media {url}\n<Proxy "{url}/">\n{own}\n</Proxy>\n'
+    return (
+        f"WSGIScriptAlias /media ${{USP_S3_WSGI}}\n<Location /media>\nSetEnv S3BucketURL {url}/\n{own}\n</Location>\n"
+    )
+
+
+@pytest.mark.parametrize("slashes", ["On", "Off"])
+@pytest.mark.parametrize("way", WAYS)
+def test_only_requests_with_a_secret_are_answered(
+    bucket: EmbeddedS3, checked: list[Httpd], way: str, slashes: str
+) -> None:
+    """Two secrets are valid at once. No spelling of the path is without the lock."""
+    httpd = Httpd(f"MergeSlashes {slashes}\n" + bucket_at_media(bucket, way) + cdn_conf())
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("AH01630: client denied")
+    bucket.clear()
+    secrets: list[dict[str, str]] = [
+        {},
+        {"x_cdn_secret": "x"},
+        {"x_cdn_secret": f"{NEW}x"},
+        {"x_cdn_secret": f"{OLD}, {NEW}"},
+    ]
+    for headers in [*secrets, {"x_cdn_secret": ""}, {"authorization": "Basic eDp5"}, {"range": "bytes=0-9"}]:
+        for method in ("GET", "HEAD"):
+            assert fetch(httpd.port, "/media/film.mp4", method, **headers).status == 403, headers
+    for target in (
+        "//media/film.mp4",
+        "/%6dedia/film.mp4",
+        "/x/..//media/film.mp4",
+        "///media//film.mp4",
+        "/media//film.mp4",
+    ):
+        assert fetch(httpd.port, target).status in {403, 404}, target
+    assert bucket.requests() == []
+    for secret in (NEW, OLD):
+        response = fetch(httpd.port, "/media/film.mp4", x_cdn_secret=secret)
+        assert (response.status, response.body == FILM, response.headers["Vary"]) == (200, True, None)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_lifetimes_and_cors(bucket: EmbeddedS3, checked: list[Httpd], way: str) -> None:
+    """Each header once. S3's own Cache-Control stays; errors are kept for a second at most."""
+    bucket.put("v4-header", "hour.mp4", b"an hour", headers={"Cache-Control": "max-age=3600"})
+    httpd = Httpd(bucket_at_media(bucket, way) + cdn_conf())
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("AH01630: client denied")
+    etag = fetch(httpd.port, "/media/film.mp4", "HEAD", x_cdn_secret=NEW).headers["ETag"]
+    requests: list[tuple[str, int, str | None, dict[str, str]]] = [
+        ("film.mp4", 200, "max-age=86400", {}),
+        ("film.mp4", 200, "max-age=86400", {"method": "HEAD"}),
+        ("film.mp4", 206, "max-age=86400", {"range": "bytes=0-9"}),
+        ("film.mp4", 304, "max-age=86400", {"if_none_match": etag}),
+        ("film.mp4", 412, None, {"if_match": '"x"'}),
+        ("film.mp4", 416, None, {"range": "bytes=99999999-"}),
+        ("film.mp4", 405, None, {"method": "DELETE"}),
+        ("film.mp4", 204, None, {"method": "OPTIONS", "x_cdn_secret": ""}),
+        ("film.mp4", 403, "max-age=1", {"x_cdn_secret": ""}),
+        ("list.m3u8", 200, "max-age=2", {}),
+        ("hour.mp4", 200, "max-age=3600", {}),
+        ("none.mp4", 404, "max-age=1", {}),
+    ]
+    for key, status, lifetime, headers in requests:
+        response = fetch(httpd.port, f"/media/{key}", **{"x_cdn_secret": NEW, "origin": SITE, **headers})
+        assert response.status == status, (key, headers)
+        assert response.headers.get_all("Cache-Control") == ([lifetime] if lifetime else None), (key, status)
+        assert response.headers.get_all("Access-Control-Allow-Origin") == ["*"], (key, status)
+        assert response.headers["Vary"] is None
+        allowed = response.headers["Access-Control-Allow-Headers"]
+        assert allowed == ("Range, If-Match, If-None-Match, If-Range" if status == 204 else None)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_secret_and_a_foreign_authorization_go_no_further(
+    bucket: EmbeddedS3, checked: list[Httpd], bucket_server: Recorder, way: str
+) -> None:
+    """Neither to S3, nor to a cache behind this virtual host. And a cache inside httpd stores the object."""
+    signed = CDNS["CloudFront that signs"].headers["Authorization"]
+    cache = "CacheRoot ${ROOT}/run/cache\nCacheEnable disk /media\nCacheMaxFileSize 100000000\n"
+    cache += "CacheQuickHandler Off\nCacheHeader On\n"
+    httpd = Httpd(bucket_at_media(bucket, way) + cdn_conf() + cache)
+    checked.append(httpd)
+    httpd.start()
+    (httpd.root / "run" / "cache").mkdir(mode=0o777)
+    (httpd.root / "run" / "cache").chmod(0o777)
+    httpd.expect_error("AH01630: client denied")
+    for _ in range(100):
+        response = fetch(httpd.port, "/media/list.m3u8", x_cdn_secret=NEW, authorization=signed)
+        assert (response.status, response.body) == (200, PLAYLIST)
+        if response.headers["X-Cache"].startswith("HIT"):
+            break
+        time.sleep(0.02)
+    assert response.headers["X-Cache"].startswith("HIT")
+    assert fetch(httpd.port, "/media/list.m3u8", authorization=signed).status == 403  # also what is in the cache
+    backend = Httpd(f"ProxyPass /media http://127.0.0.1:{bucket_server.port}/bucket\n{cdn_conf()}")
+    checked.append(backend)
+    backend.start()
+    bucket_server.requests.clear()
+    assert fetch(backend.port, "/media/a.ts", x_cdn_secret=NEW, authorization=signed).status == 200
+    (received,) = bucket_server.requests
+    assert not {"x-cdn-secret", "authorization"} & {name.lower() for name in received.headers}
+
+
+@pytest.mark.skipif(not has_module("remoteip"), reason="this httpd has no mod_remoteip")
+@pytest.mark.parametrize("way", WAYS)
+def test_the_addresses_of_the_cdn(bucket: EmbeddedS3, checked: list[Httpd], way: str) -> None:
+    """They are those of the connection, also where mod_remoteip takes the player's address from the CDN."""
+    module = f'LoadModule remoteip_module "{modules_directory()}/mod_remoteip.so"\n'
+    lines = module + "RemoteIPHeader X-Forwarded-For\nRemoteIPTrustedProxy 127.0.0.1\n" + bucket_at_media(bucket, way)
+    enabled = ("#<RequireAny>", "#  Require expr", "#</RequireAny>")
+    for addresses, status in (("127.0.0.0/8", 200), ("192.0.2.0/24", 403)):
+        httpd = Httpd(lines + cdn_conf(*enabled, **{"192.0.2.0/24": addresses}))
+        checked.append(httpd)
+        httpd.start()
+        httpd.expect_error("AH01630: client denied")
+        for headers in ({}, {"x_forwarded_for": "198.51.100.7"}, {"x_forwarded_for": "192.0.2.7"}):
+            assert fetch(httpd.port, "/media/list.m3u8", x_cdn_secret=NEW, **headers).status == status
+            assert fetch(httpd.port, "/media/list.m3u8", **headers).status == 403
+
+
+@NEEDS_SSL
+@pytest.mark.parametrize("way", WAYS)
+def test_mutual_tls(
+    bucket: EmbeddedS3, checked: list[Httpd], certificate: Certificate, readable_folder: Path, way: str
+) -> None:
+    """A client without a certificate, or with one of another CA, does not get through the handshake."""
+    (readable_folder / "other").mkdir()
+    ours, stranger = make_client_certificates(readable_folder, "cdn.example.com", "another-customer.example")
+    (forged,) = make_client_certificates(readable_folder / "other", "cdn.example.com")
+    port = free_port()
+    tls = f"SSLEngine on\nSSLCertificateFile {certificate.chain}\nSSLCertificateKeyFile {certificate.key}\n"
+    conf = cdn_conf("#SSL", "#Require expr", **{"/etc/apache2/cdn-clients.pem": str(ours.root)})
+    inner = f"{tls}{bucket_at_media(bucket, way)}{conf}"
+    httpd = Httpd(f"Listen 127.0.0.1:{port}\n<VirtualHost 127.0.0.1:{port}>\n{inner}</VirtualHost>\n")
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("AH01630: client denied|AH02039: Certificate Verification|AH02008|AH02261|SSL Library Error")
+
+    def status(client: Certificate | None, secret: str = NEW) -> int:
+        context = ssl.create_default_context(cafile=str(certificate.root))
+        if client:
+            context.load_cert_chain(client.chain, client.key)
+        connection = http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
+        try:
+            connection.request("GET", "/media/list.m3u8", headers={"X-Cdn-Secret": secret})
+            return connection.getresponse().status
+        except (ssl.SSLError, ConnectionError):
+            return 0
+        finally:
+            connection.close()
+
+    bucket.clear()
+    assert [status(None), status(forged), status(stranger), status(ours, "x")] == [0, 0, 403, 403]
+    assert bucket.requests() == []
+    assert status(ours) == 200
+
+
+class BehindCdn(Signing):
+    """The public virtual host of ``apache/chain/storage_cache``, with this file in it."""
+
+    def _localized(self, secret: Path) -> str:
+        before, end, after = super()._localized(secret).rpartition("</VirtualHost>")
+        return f"{before}{cdn_conf()}{end}{after}"
+
+
+@pytest.mark.skipif(bool(Nginx.missing()), reason=Nginx.missing())
+@pytest.mark.parametrize("way", WAYS)
+def test_the_file_in_front_of_a_storage_cache(bucket: EmbeddedS3, checked: list[Httpd], way: str) -> None:
+    """Only the CDN reads from the cache, which has what it read before."""
+    httpd = BehindCdn(way, f"{bucket.url}/v4-header", bucket.access_key, bucket.secret_key, bucket.region)
+    checked.append(httpd)
+    httpd.start()
+    httpd.expect_error("AH01630: client denied")
+    cache = Nginx(CHAIN / "storage_cache" / "nginx.conf", {SIGNING: f"127.0.0.1:{httpd.signing_port}"})
+    cache.port = httpd.storage_port
+    with cache:
+        bucket.clear()
+        for _ in range(2):
+            edge = Edge(httpd, CDNS["Akamai"], "/media", x_cdn_secret=OLD)
+            for byte_range in CDNS["Akamai"].ranges:
+                response = edge.fetch("film.mp4", range=byte_range)
+                assert (response.status, response.body == part(byte_range)) == (206, True)
+                assert response.headers["Access-Control-Allow-Origin"] == "*"
+        slices = {entry["headers"]["range"] for entry in bucket.requests()}
+        assert len(bucket.requests()) == len(slices) == 1 + len(FILM) // MEGABYTE
+        assert fetch(httpd.port, "/media/film.mp4").status == 403

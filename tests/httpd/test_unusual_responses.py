@@ -212,7 +212,11 @@ def parts() -> Iterator[tuple[str, Case]]:
     ]:
         fields = [("Content-Range", content_range)] if content_range else []
         yield name, Case((answer(206, data, *fields),), 502, log=line, send=range_5_9)
-    for name, other in [("the same twice", "5-9"), ("two, the first one right", "0-4"), ("two, the last one right", "")]:
+    for name, other in [
+        ("the same twice", "5-9"),
+        ("two, the first one right", "0-4"),
+        ("two, the last one right", ""),
+    ]:
         pair = [PART[0], ("Content-Range", f"bytes {other or '0-4'}/100")]
         yield name, Case(
             (answer(206, WHOLE[5:10], *(pair if other else reversed(pair))),), 502, log=SEVERAL_RANGES, send=range_5_9,
