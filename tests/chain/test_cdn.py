@@ -16,11 +16,11 @@ import pytest
 from tests.certificates import Certificate, make_client_certificates
 from tests.chain.cdns import CDNS, MEGABYTE, VIEWER, Cdn
 from tests.chain.client import Response, fetch
+from tests.chain.engines import NGINX
 from tests.chain.programs import CHAIN, Nginx, localized
-from tests.chain.signing import SIGNING, Signing
+from tests.chain.signing import Bucket, Signing
 from tests.httpd.conftest import MODES, NEEDS_SSL, settings
 from tests.httpd.conftest import _readable_folder as _readable_folder
-from tests.httpd.conftest import bucket_server as bucket_server
 from tests.httpd.conftest import certificate as certificate
 from tests.httpd.conftest import checked as checked
 from tests.httpd.machine import free_port, has_module, modules_directory
@@ -249,7 +249,7 @@ def test_lifetimes_and_cors(bucket: EmbeddedS3, checked: list[Httpd], way: str) 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_secret_and_a_foreign_authorization_go_no_further(
-    bucket: EmbeddedS3, checked: list[Httpd], bucket_server: Recorder, way: str
+    bucket: EmbeddedS3, checked: list[Httpd], way: str
 ) -> None:
     """Neither to S3, nor to a cache behind this virtual host. And a cache inside httpd stores the object."""
     signed = CDNS["CloudFront that signs"].headers["Authorization"]
@@ -269,12 +269,12 @@ def test_the_secret_and_a_foreign_authorization_go_no_further(
         time.sleep(0.02)
     assert response.headers["X-Cache"].startswith("HIT")
     assert fetch(httpd.port, "/media/list.m3u8", authorization=signed).status == 403  # also what is in the cache
-    backend = Httpd(f"ProxyPass /media http://127.0.0.1:{bucket_server.port}/bucket\n{cdn_conf()}")
-    checked.append(backend)
-    backend.start()
-    bucket_server.requests.clear()
-    assert fetch(backend.port, "/media/a.ts", x_cdn_secret=NEW, authorization=signed).status == 200
-    (received,) = bucket_server.requests
+    with Recorder() as backend:
+        httpd = Httpd(f"ProxyPass /media http://127.0.0.1:{backend.port}/bucket\n{cdn_conf()}")
+        checked.append(httpd)
+        httpd.start()
+        assert fetch(httpd.port, "/media/a.ts", x_cdn_secret=NEW, authorization=signed).status == 200
+        (received,) = backend.requests
     assert not {"x-cdn-secret", "authorization"} & {name.lower() for name in received.headers}
 
 
@@ -332,32 +332,22 @@ def test_mutual_tls(
     assert status(ours) == 200
 
 
-class BehindCdn(Signing):
-    """The public virtual host of ``apache/chain/storage_cache``, with this file in it."""
-
-    def _localized(self, secret: Path) -> str:
-        before, end, after = super()._localized(secret).rpartition("</VirtualHost>")
-        return f"{before}{cdn_conf()}{end}{after}"
-
-
 @pytest.mark.skipif(bool(Nginx.missing()), reason=Nginx.missing())
 @pytest.mark.parametrize("way", WAYS)
 def test_the_file_in_front_of_a_storage_cache(bucket: EmbeddedS3, checked: list[Httpd], way: str) -> None:
-    """Only the CDN reads from the cache, which has what it read before."""
-    httpd = BehindCdn(way, f"{bucket.url}/v4-header", bucket.access_key, bucket.secret_key, bucket.region)
+    """In the public virtual host of ``apache/chain/storage_cache``: only the CDN reads from the cache."""
+    name = "  ServerName media.example.com\n"
+    httpd = Signing(way, Bucket.of(bucket, "v4-header"), changes={name: name + cdn_conf()})
     checked.append(httpd)
     httpd.start()
     httpd.expect_error("AH01630: client denied")
-    cache = Nginx(CHAIN / "storage_cache" / "nginx.conf", {SIGNING: f"127.0.0.1:{httpd.signing_port}"})
-    cache.port = httpd.storage_port
-    with cache:
+    with NGINX.storage_cache(httpd):
         bucket.clear()
-        for _ in range(2):
-            edge = Edge(httpd, CDNS["Akamai"], "/media", x_cdn_secret=OLD)
-            for byte_range in CDNS["Akamai"].ranges:
-                response = edge.fetch("film.mp4", range=byte_range)
-                assert (response.status, response.body == part(byte_range)) == (206, True)
-                assert response.headers["Access-Control-Allow-Origin"] == "*"
+        edge = Edge(httpd, CDNS["Akamai"], "/media", x_cdn_secret=OLD)
+        for byte_range in CDNS["Akamai"].ranges * 2:
+            response = edge.fetch("film.mp4", range=byte_range)
+            assert (response.status, response.body == part(byte_range)) == (206, True)
+            assert response.headers.get_all("Access-Control-Allow-Origin") == ["*"]
         slices = {entry["headers"]["range"] for entry in bucket.requests()}
         assert len(bucket.requests()) == len(slices) == 1 + len(FILM) // MEGABYTE
         assert fetch(httpd.port, "/media/film.mp4").status == 403

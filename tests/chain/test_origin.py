@@ -14,8 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.chain.chains import storage_chain
+from tests.chain.engines import STORAGE_CACHES, Engine, parameters
 from tests.chain.origin import DIRECTIONS, ONE_LARGE_CHILD, compile_origin, mount, mounted, origin, proxy
 from tests.chain.samples import make_samples
+from tests.chain.signing import WAYS as SIGNING_WAYS
+from tests.chain.signing import Bucket
 from tests.httpd import http2
 from tests.httpd.conftest import MODES, settings
 from tests.httpd.conftest import checked as checked
@@ -26,6 +30,7 @@ from tests.s3 import EmbeddedS3
 #: 64 small samples and three large ones.
 FILM = make_samples(*(200 + number * 131 for number in range(64)), 2 << 20, 3 << 20, (5 << 20) + 1)
 SMALL = (0, 30)
+MEGABYTE = 1 << 20
 WAYS = [f"{way}-{direction}" for way, direction in itertools.product(("proxy", "gateway"), DIRECTIONS)]
 #: In each mode.
 PATHS = [f"{way}-{mode}" for way, mode in itertools.product(WAYS, MODES)]
@@ -180,3 +185,23 @@ def test_a_graceful_restart_while_the_origin_reads(
                 assert not any(body.done() for body in bodies)
             httpd.reload()
             assert [body.result() == FILM.body() for body in bodies] == [True] * len(WAYS)
+
+
+@pytest.mark.parametrize("selected", parameters(STORAGE_CACHES, SIGNING_WAYS))
+def test_behind_a_storage_cache(
+    selected: tuple[Engine, str], bucket: EmbeddedS3, module: str, checked: list[Httpd]
+) -> None:
+    """The origin is on the machine of the cache. S3 sends each byte once, however often the origin reads it."""
+    engine, way = selected
+    with storage_chain(engine, way, Bucket.of(bucket, "v4-header")) as chain:
+        url = f"http://127.0.0.1:{chain.signing.storage_port}/bucket"
+        sections = [origin(f"/{direction}", url, direction) for direction in DIRECTIONS]
+        httpd = Httpd(module + ONE_LARGE_CHILD + proxy(url, []) + "".join(sections))
+        checked.append(httpd)
+        httpd.start()
+        bucket.clear()
+        with ThreadPoolExecutor(4) as pool:
+            bodies = list(pool.map(lambda direction: httpd.fetch(target(direction)).body, DIRECTIONS * 2))
+        assert [body == FILM.body() for body in bodies] == [True] * 4
+        ranges = [entry["headers"].get("range") for entry in bucket.requests()]
+        assert len(ranges) == len(set(ranges)) == (1 + len(FILM.data) // MEGABYTE if engine.has_slices else 1)
