@@ -293,9 +293,10 @@ static int answer_with_samples(request_rec *r)
         const unsigned char *entry = table.data + sample * ENTRY_LENGTH;
         apr_uint64_t length = number(entry + 8);
 
-        total += length;
-        if (length < 1 || total > MAX_LENGTH)
+        if (length < 1 || length > MAX_LENGTH || (total += length) > MAX_LENGTH) {
+            ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "reading_origin: not the length of a sample");
             return HTTP_BAD_GATEWAY;
+        }
         if ((status = read_between(&job, number(entry), length, &body)) != OK)
             return status;
         APR_BRIGADE_INSERT_TAIL(

@@ -19,6 +19,8 @@ from tests.chain.client import Response, fetch
 from tests.chain.engines import NGINX
 from tests.chain.programs import CHAIN, Nginx, localized
 from tests.chain.signing import Bucket, Signing
+from tests.docs.blocks import blocks_of
+from tests.docs.pages import ROOT
 from tests.httpd.conftest import MODES, NEEDS_SSL, settings
 from tests.httpd.conftest import _readable_folder as _readable_folder
 from tests.httpd.conftest import certificate as certificate
@@ -113,6 +115,7 @@ def test_requests_of_a_cdn(httpd: Httpd, bucket: EmbeddedS3, name: str, way: str
         first = byte_range[6:].partition("-")[0]
         stated = f"bytes {first}-{int(first) + len(response.body) - 1}/{len(FILM)}"
         assert response.headers["Content-Range"] == stated
+        assert response.headers["Content-Length"] == str(len(response.body))
     for encoding in cdn.encodings:
         response = edge.fetch("list.m3u8", accept_encoding=encoding)
         assert (response.status, response.body == PLAYLIST, response.headers["Vary"]) == (200, True, None), encoding
@@ -351,3 +354,14 @@ def test_the_file_in_front_of_a_storage_cache(bucket: EmbeddedS3, checked: list[
         slices = {entry["headers"]["range"] for entry in bucket.requests()}
         assert len(bucket.requests()) == len(slices) == 1 + len(FILM) // MEGABYTE
         assert fetch(httpd.port, "/media/film.mp4").status == 403
+
+
+def test_the_documentation_has_the_lines_of_the_file() -> None:
+    """docs/cdn.md explains them one by one, docs/caching.md has those that are for all caches."""
+    lines = {line.strip().lstrip("#").strip() for line in CONF.read_text().splitlines()}
+    caching = [block for block in blocks_of(ROOT / "docs" / "caching.md") if block.language == "apache"]
+    shared = [block for block in caching if "setifempty" in block.text or 'Allow-Origin   "*"' in block.text]
+    assert len(shared) == 2
+    for block in [*blocks_of(ROOT / "docs" / "cdn.md"), *shared]:
+        for line in block.text.splitlines():
+            assert line.strip().replace("<Location /media>", '<Location "/media">') in lines, (block.id, line)

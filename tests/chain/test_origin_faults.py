@@ -20,8 +20,9 @@ import pytest
 from tests.chain.origin import ONE_LARGE_CHILD, compile_origin, mount, mounted, origin, proxy
 from tests.chain.samples import make_samples
 from tests.faults.server import Connection, Request, ScriptedS3, Step, answer, close, error, first, reset, stall
+from tests.httpd import http2
 from tests.httpd.conftest import settings
-from tests.httpd.machine import free_port
+from tests.httpd.machine import free_port, has_module
 from tests.httpd.server import Httpd, Reply
 from tests.leaks import ACCESS_KEY, SECRET_KEY
 from tests.s3 import EmbeddedS3
@@ -236,7 +237,9 @@ def httpd(bucket: EmbeddedS3, tmp_path_factory: pytest.TempPathFactory) -> Itera
         config(f"{bucket.url}/private", settings(bucket), "real-"),
         config(f"{bucket.url}/private/wrong", wrong, "wrong-"),
     ]
-    with Httpd(compile_origin(tmp_path_factory.mktemp("origin")) + ONE_LARGE_CHILD + "".join(parts)) as server:
+    h2c = "Protocols h2c http/1.1\n" if has_module("http2") else ""
+    module = compile_origin(tmp_path_factory.mktemp("origin"))
+    with Httpd(module + h2c + ONE_LARGE_CHILD + "".join(parts)) as server:
         # Which line S3's failures write is tested in tests/httpd. Here none says that a child has crashed.
         server.expect_error(
             r"reading_origin: |USPS3|AH(00898|00940|00957|01084|01097|01102|01106|01110|01114|10404|10412): "
@@ -322,6 +325,40 @@ def test_s3_fails_at_random_for_many_clients(httpd: Httpd, way: str) -> None:
     statuses = {reply.status for reply, is_right in zip(replies, right, strict=True) if reply and not is_right}
     assert any(right) and statuses <= {404, 502}
     assert None not in replies
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "end", [close, reset, first(b"HTTP/1.1 206 P", close)], ids=["close", "reset", "in the header"]
+)
+def test_s3_closes_at_a_later_request_of_a_client(httpd: Httpd, way: str, end: Step) -> None:
+    """For a client's own request mod_proxy would close the client's connection then. The origin still answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", httpd.port, timeout=20)
+    try:
+        for query, fails in (("1-3", False), ("1-3", True), ("0-1", True), ("1-1", False)):
+            with ScriptedS3(then=FailingS3("small", lambda _: end) if fails else FailingS3(), port=PORT):
+                connection.request("GET", f"/{way}/film?{query}")
+                response = connection.getresponse()
+                body = response.read()
+            if fails:
+                assert response.status == 502
+            else:
+                wanted = FILM.body(*map(int, query.split("-")))
+                assert (response.status, body == wanted) == (200, True)
+    finally:
+        connection.close()
+
+
+@pytest.mark.skipif(not has_module("http2"), reason="this httpd has no mod_http2")
+@pytest.mark.parametrize("way", WAYS)
+def test_one_stream_of_http_2_fails(httpd: Httpd, way: str) -> None:
+    samples = range(len(FILM.places))
+    for end in (close, reset, error(503, "SlowDown"), first(Part(*PARTS["large"]).truncated(9), close)):
+        with ScriptedS3(then=FailingS3("large", lambda _, end=end: end), port=PORT):  # type: ignore[misc]
+            streams = http2.ask(httpd.port, *({"path": f"/{way}/film?{number}-{number}"} for number in samples))
+        assert [stream.status for stream in streams] == [200, 200, 502, 200, 200]
+        assert all(stream.ended for stream in streams)
+        assert all(stream.body == FILM.body(n, n) for n, stream in enumerate(streams) if stream.status == 200)
 
 
 @pytest.mark.parametrize("way", WAYS)
