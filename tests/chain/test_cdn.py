@@ -21,6 +21,7 @@ from tests.chain.programs import CHAIN, Nginx, localized
 from tests.chain.signing import Bucket, Signing
 from tests.docs.blocks import blocks_of
 from tests.docs.pages import ROOT
+from tests.httpd import http2
 from tests.httpd.conftest import MODES, NEEDS_SSL, settings
 from tests.httpd.conftest import _readable_folder as _readable_folder
 from tests.httpd.conftest import certificate as certificate
@@ -68,7 +69,8 @@ def bucket() -> Iterator[EmbeddedS3]:
 
 @pytest.fixture(scope="module")
 def httpd(bucket: EmbeddedS3) -> Iterator[Httpd]:
-    with Httpd(config(bucket)) as server:
+    h2c = "Protocols h2c http/1.1\n" if has_module("http2") else ""
+    with Httpd(h2c + config(bucket)) as server:
         yield server
     assert "\n".join(server.unexpected) == ""
 
@@ -124,6 +126,20 @@ def test_requests_of_a_cdn(httpd: Httpd, bucket: EmbeddedS3, name: str, way: str
     assert edge.fetch("none").status == 404
     assert edge.fetch("none", "HEAD").status == 404
     assert_nothing_of_the_cdn_reached_s3(bucket, way, mode)
+
+
+@pytest.mark.skipif(not has_module("http2"), reason="this httpd has no mod_http2")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cdn_that_reads_by_http_2(httpd: Httpd, bucket: EmbeddedS3, way: str) -> None:
+    """Its ranges as streams of one connection."""
+    cdn = CDNS["Google"]
+    headers = {name.lower(): value for name, value in {**VIEWER, **cdn.headers}.items()}
+    bucket.clear()
+    requests = [{"path": f"/{way}-v4-header/film.mp4", "range": byte_range, **headers} for byte_range in cdn.ranges]
+    streams = http2.ask(httpd.port, *requests)
+    assert [(stream.status, stream.ended) for stream in streams] == [(206, True)] * len(requests)
+    assert all(stream.body == part(byte_range) for stream, byte_range in zip(streams, cdn.ranges, strict=True))
+    assert_nothing_of_the_cdn_reached_s3(bucket, way, "v4-header")
 
 
 def assert_conditions_hold(edge: Edge, headers: http.client.HTTPMessage) -> None:
@@ -188,8 +204,9 @@ def bucket_at_media(s3: EmbeddedS3, way: str) -> str:
 def test_only_requests_with_a_secret_are_answered(
     bucket: EmbeddedS3, checked: list[Httpd], way: str, slashes: str
 ) -> None:
-    """Two secrets are valid at once. No spelling of the path is without the lock."""
-    httpd = Httpd(f"MergeSlashes {slashes}\n" + bucket_at_media(bucket, way) + cdn_conf())
+    """Two secrets are valid at once, and not in the log. No spelling of the path is without the lock."""
+    lines = f"MergeSlashes {slashes}\nLogLevel debug authz_core:trace8 setenvif:trace8\n"
+    httpd = Httpd(lines + bucket_at_media(bucket, way) + cdn_conf())
     checked.append(httpd)
     httpd.start()
     httpd.expect_error("AH01630: client denied")
@@ -212,9 +229,11 @@ def test_only_requests_with_a_secret_are_answered(
     ):
         assert fetch(httpd.port, target).status in {403, 404}, target
     assert bucket.requests() == []
+    httpd.expect_error("")
     for secret in (NEW, OLD):
         response = fetch(httpd.port, "/media/film.mp4", x_cdn_secret=secret)
         assert (response.status, response.body == FILM, response.headers["Vary"]) == (200, True, None)
+    assert not [line for line in httpd.errors() if NEW in line or OLD in line]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -271,6 +290,8 @@ def test_the_secret_and_a_foreign_authorization_go_no_further(
             break
         time.sleep(0.02)
     assert response.headers["X-Cache"].startswith("HIT")
+    stored = [file.read_bytes() for file in httpd.written()]
+    assert any(PLAYLIST in data for data in stored) and not any(NEW.encode() in data for data in stored)
     assert fetch(httpd.port, "/media/list.m3u8", authorization=signed).status == 403  # also what is in the cache
     with Recorder() as backend:
         httpd = Httpd(f"ProxyPass /media http://127.0.0.1:{backend.port}/bucket\n{cdn_conf()}")

@@ -64,6 +64,10 @@ class Part:
         return FILM.data[self.start : self.stop]
 
     @property
+    def half(self) -> bytes:
+        return self.data[: self.length // 2]
+
+    @property
     def length(self) -> int:
         return self.stop - self.start
 
@@ -83,6 +87,9 @@ class Part:
         body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces or (self.data,))
         headers = TYPE, ETAG, self.content_range(), ("Transfer-Encoding", "chunked")
         return answer(206, body + end, *headers, length=None)
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 
 def multipart(part: Part) -> bytes:
@@ -116,6 +123,8 @@ FAULTS: dict[str, tuple[Callable[[Part], Step], int]] = {
     "308 to another region": (lambda _: error(308, "PermanentRedirect", region="eu-west-1"), 502),
     "reset before the header": (lambda _: reset, 502),
     "closed before the header": (lambda _: close, 502),
+    "closed after early hints": (lambda _: first(HINTS, close), 502),
+    "closed in the status line": (lambda _: first(b"HTTP/1.1 2", close), 502),
     "closed in the header": (lambda part: first(part.answer()[:40], close), 502),
     "reset after the header": (lambda part: first(part.truncated(0), reset), 502),
     "closed after the header": (lambda part: first(part.truncated(0), close), 502),
@@ -125,8 +134,10 @@ FAULTS: dict[str, tuple[Callable[[Part], Step], int]] = {
     "half of the body, then a reset": (lambda part: first(part.truncated(part.length // 2), reset), 502),
     "half of the body, then nothing": (lambda part: first(part.truncated(part.length // 2), stall), 502),
     "all but the last byte": (lambda part: first(part.truncated(part.length - 1), close), 502),
-    "half of a chunked body": (lambda part: first(part.chunked(part.data[: part.length // 2], end=b""), close), 502),
-    "half of a chunked body with a last chunk": (lambda part: part.chunked(part.data[: part.length // 2]), 502),
+    "half of a chunked body": (lambda part: first(part.chunked(part.half, end=b""), close), 502),
+    "half of a chunked body with a last chunk": (lambda part: part.chunked(part.half), 502),
+    "closed in a chunk size": (lambda part: first(part.chunked(part.half, end=b"7"), close), 502),
+    "closed in the last chunk": (lambda part: first(part.chunked(part.half, end=b"0\r\n"), close), 502),
     "a chunk too many": (lambda part: first(part.chunked(part.data, b"surplus"), close), 502),
     "malformed chunks": (lambda part: first(part.chunked(part.data[:4], end=b"zz\r\n"), close), 502),
     "no length and no chunks": (lambda part: first(part.answer(length=None), close), 502),
@@ -153,6 +164,16 @@ FAULTS: dict[str, tuple[Callable[[Part], Step], int]] = {
     ),
     "two Content-Lengths": (
         lambda part: first(part.answer(ETAG, part.content_range(), ("Content-Length", "3")), close), 502
+    ),
+    "a length and chunks": (
+        lambda part: part.answer(ETAG, part.content_range(), ("Transfer-Encoding", "chunked")), 502
+    ),
+    "an ETag with a control character": (lambda part: part.answer(("ETag", '"\x0b"'), part.content_range()), 502),
+    "a line that would split the header": (
+        lambda part: part.answer(ETAG, part.content_range(), ("Content-Language", "en\rSet-Cookie: a=b")), 502
+    ),
+    "a header line without a colon": (
+        lambda part: part.answer(ETAG, part.content_range()).replace(b"ETag: ", b"ETag "), 502
     ),
     "multipart": (multipart, 502),
     "204": (lambda _: answer(204, length=None), 502),
@@ -191,11 +212,15 @@ class FailingS3:
             fails = self._fault is not None and self._first <= part.start <= self._last and self._left != 0
             if fails and self._left is not None:
                 self._left -= 1
-        step = self._fault(part) if fails and self._fault else part.answer()
-        if isinstance(step, bytes):
-            connection.send(step)
-        else:
-            step(connection, request)
+        play(self._fault(part) if fails and self._fault else part.answer(), connection, request)
+
+
+def play(step: Step, connection: Connection, request: Request) -> None:
+    """Do what a step of a script says."""
+    if isinstance(step, bytes):
+        connection.send(step)
+    else:
+        step(connection, request)
 
 
 def requested(request: Request) -> Part:
@@ -282,6 +307,32 @@ def test_s3_fails_once_behind_the_gateway(httpd: Httpd, name: str) -> None:
             s3.release()
         assert reply is not None
         assert reply.status == status or (reply.status, reply.body == FILM.body(1, 3)) == (200, True), part
+
+
+#: Answers that look unusual, and are right.
+UNUSUAL: dict[str, Callable[[Part], Step]] = {
+    "in chunks": lambda part: part.chunked(part.data[: part.length // 2], part.data[part.length // 2 :]),
+    "with 200 and Content-Range": lambda part: part.answer(status=200),
+    "after early hints": lambda part: HINTS + b"HTTP/1.1 100 Continue\r\n\r\n" + part.answer(),
+    "on a connection that is closed": lambda part: first(
+        part.answer(ETAG, part.content_range(), ("Connection", "close")), close
+    ),
+    "with many headers": lambda part: part.answer(ETAG, part.content_range(), *[("X-Amz-Meta-A", "a" * 50)] * 90),
+    "with names in lowercase": lambda part: answer(
+        206, part.data, *((name.lower(), value) for name, value in (TYPE, ETAG, part.content_range()))
+    ),
+    "without ETag": lambda part: part.answer(part.content_range()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_answers(httpd: Httpd, name: str, way: str) -> None:
+    with ScriptedS3(
+        then=lambda connection, request: play(UNUSUAL[name](requested(request)), connection, request), port=PORT
+    ):
+        replies = [read(httpd, way, "0-4") for _ in range(2)]
+    assert all(reply is not None and (reply.status, reply.body == FILM.body()) == (200, True) for reply in replies)
 
 
 @pytest.mark.parametrize("way", WAYS)
