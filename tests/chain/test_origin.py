@@ -153,7 +153,8 @@ def test_streams_of_http_2(httpd: Httpd, way: str) -> None:
 @pytest.mark.parametrize("way", ["proxy-reverse", "gateway-reverse"])
 def test_clients_that_disconnect(httpd: Httpd, bucket: EmbeddedS3, way: str) -> None:
     """While the origin reads, and while it answers. The next client gets what it should."""
-    request = f"GET {target(f'{way}-v4-header')} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    path = target(f"{way}-v4-header", 0, 64)
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     before = httpd.children()
     for seconds in (0.0, 0.05, 0.2):
         with socket.create_connection(("127.0.0.1", httpd.port), timeout=20) as client:
@@ -162,7 +163,7 @@ def test_clients_that_disconnect(httpd: Httpd, bucket: EmbeddedS3, way: str) -> 
     with socket.create_connection(("127.0.0.1", httpd.port), timeout=20) as client:
         client.sendall(request)
         assert client.recv(100).startswith(b"HTTP/1.1 200 ")
-    assert httpd.fetch(target(f"{way}-v4-header")).body == FILM.body()
+    assert httpd.fetch(path).body == FILM.body(0, 64)
     assert httpd.children() == before
 
 
@@ -180,11 +181,11 @@ def test_a_graceful_restart_while_the_origin_reads(
     with ThreadPoolExecutor(len(WAYS)) as pool:
         for _ in range(2):
             bucket.clear()
-            bodies = [pool.submit(lambda way: httpd.fetch(target(f"{way}-v4-header")).body, way) for way in WAYS]
+            bodies = [pool.submit(lambda way: httpd.fetch(target(f"{way}-v4-header", 0, 64)).body, way) for way in WAYS]
             while len(bucket.requests()) < 20:
                 assert not any(body.done() for body in bodies)
-            httpd.reload()
-            assert [body.result() == FILM.body() for body in bodies] == [True] * len(WAYS)
+            httpd.begin_reload()
+            assert [body.result() == FILM.body(0, 64) for body in bodies] == [True] * len(WAYS)
 
 
 @pytest.mark.parametrize("selected", parameters(STORAGE_CACHES, SIGNING_WAYS))
