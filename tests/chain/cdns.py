@@ -1,7 +1,7 @@
 """What CDNs send to an origin beside the request: headers of their own, and the ranges in which they read.
 
-``sources`` are the pages that document it. What is marked "known" is in none of these pages, but in requests that
-operators of origins see.
+``sources`` are the pages that document it. What is marked "known" was not found in these pages: it is common knowledge of
+operators of origins, and not checked against a CDN.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ CDNS: dict[str, Cdn] = {
             "X-Amz-Date": "20261128T120000Z",
             "X-Amz-Content-SHA256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "X-Amz-Security-Token": "a-token-of-cloudfront",
+            # Known: these two, and which headers are signed.
             "X-Amz-Source-Account": "111122223333",
             "X-Amz-Source-Arn": "arn:aws:cloudfront::111122223333:distribution/EXAMPLE",
         },
@@ -124,15 +125,15 @@ CDNS: dict[str, Cdn] = {
             "Fastly-FF": "dGhpcyBpcyBubyBzaWduYXR1cmU!AMS!cache-ams21023-AMS",
             "Fastly-Client-IP": CLIENT,
             "Fastly-SSL": "1",
-            # Known: these four.
+            "X-Forwarded-Host": "media.example.com",
+            "X-Forwarded-Server": "cache-ams21023-AMS, cache-fra-eddf8230073-FRA",
+            # Known: these.
             "Fastly-Client": "1",
             "Fastly-Orig-Accept-Encoding": "gzip, deflate, br, zstd",
             "X-Varnish": "1234567890 987654321",
             "X-Timer": "S1764331200.123456,VS0",
             "X-Forwarded-For": f"{CLIENT}, {EDGE}",
-            "X-Forwarded-Host": "media.example.com",
             "X-Forwarded-Proto": "https",
-            "X-Forwarded-Server": "cache-ams21023-AMS, cache-fra-eddf8230073-FRA",
             "CDN-Loop": "Fastly, Fastly",
             "Expect": "100-continue",
             "TE": "trailers",
@@ -152,9 +153,9 @@ CDNS: dict[str, Cdn] = {
             "X-Forwarded-For": f"{CLIENT}, {EDGE}",
             "X-Forwarded-Proto": "https",
             "X-Cloud-Trace-Context": "105445aa7843bc8bf206b12000100000/1;o=1",
+            # Known: these, and that the header above has this form.
             "traceparent": "00-105445aa7843bc8bf206b12000100000-0000000000000001-01",
             "X-Client-Geo-Location": "NL,Amsterdam",
-            # Known: these.
             "tracestate": "google=1",
             "Forwarded": f'for={CLIENT};proto=https;by="[2001:db8::1]";host=media.example.com',
             "CDN-Loop": "google",
