@@ -1,7 +1,7 @@
 """What CDNs send to an origin beside the request: headers of their own, and the ranges in which they read.
 
-``sources`` are the pages that document it. What is marked "known" was not found in these pages: it is common knowledge of
-operators of origins, and not checked against a CDN.
+``sources`` are the pages that document it. What is marked "known" was not found in these pages: it is what operators of
+origins know, and not checked against a CDN.
 """
 
 from __future__ import annotations
