@@ -50,15 +50,33 @@ def make_certificate(
         issuer = _make_ca(f"Test Intermediate {number + 1}", issuer, like_rfc5280)
         intermediates.insert(0, issuer)
     leaf = _issue("s3", _server_builder(names), issuer, days, like_rfc5280)
-    files = Certificate(directory / "s3.pem", directory / "s3.key", directory / "root.pem")
-    files.chain.write_bytes(b"".join(_pem(issued) for issued in (leaf, *intermediates)))
+    return _write(
+        Certificate(directory / "s3.pem", directory / "s3.key", directory / "root.pem"), leaf, *intermediates, root
+    )
+
+
+def make_client_certificates(directory: Path, *names: str) -> list[Certificate]:
+    """Make certificates of clients, with which they authenticate themselves in TLS, and the CA that has issued them."""
+    root = _make_ca("Test Clients", None, like_rfc5280=True)
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    made = []
+    for name in names:
+        leaf = _issue(name, x509.CertificateBuilder().add_extension(usage, critical=False), root, 30, like_rfc5280=True)
+        files = Certificate(directory / f"{name}.pem", directory / f"{name}.key", directory / "clients.pem")
+        made.append(_write(files, leaf, root))
+    return made
+
+
+def _write(files: Certificate, leaf: _Issued, *issuers: _Issued) -> Certificate:
+    """Write the files of a certificate. ``issuers``: the last one is the root."""
+    files.chain.write_bytes(b"".join(_pem(issued) for issued in (leaf, *issuers[:-1])))
     files.key.touch(mode=0o600)
     files.key.write_bytes(
         leaf.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
-    files.root.write_bytes(_pem(root))
+    files.root.write_bytes(_pem(issuers[-1]))
     for file in (files.chain, files.root):
         file.chmod(0o644)
     return files

@@ -96,6 +96,8 @@ TRUNCATED = b"the body must end abnormally"
 # What the log says of a response that is rejected.
 NOT_THE_RANGE = "Content-Range is not the requested range"
 INVALID_RANGE = "partial response without a valid Content-Range"
+# The gateway, <Proxy>.
+SEVERAL_RANGES = f"{INVALID_RANGE}|response has more than one Content-Range"
 CONTRADICTING_LENGTH = "Content-Length does not match Content-Range"
 UNEXPECTED_PART = "unexpected partial response: no range was requested"
 # The gateway (with llhttp's words, or its own), <Proxy>.
@@ -148,6 +150,18 @@ def partial_responses_with_200() -> Iterator[tuple[str, Case]]:
         (answer(200, WHOLE[5:10], ("Content-Range", "bytes 5-nine/100")),), 502, log=INVALID_RANGE,
         send=ranged("bytes=5-9"),
     )  # fmt: skip
+    yield "two Content-Ranges", Case(
+        (answer(200, WHOLE[5:10], *PART, ("Content-Range", "bytes 0-4/100")),), 502, log=SEVERAL_RANGES,
+        send=ranged("bytes=5-9"),
+    )  # fmt: skip
+    yield "two Content-Ranges of the whole object", Case(
+        (answer(200, WHOLE, ("Content-Range", "bytes 0-99/100"), ("Content-Range", "bytes 0-99/100")),), 502,
+        log=f"{UNEXPECTED_PART}|{SEVERAL_RANGES}",
+    )  # fmt: skip
+    yield "two Content-Ranges of a missing object", Case(
+        (answer(404, b"", ("Content-Range", "bytes */1"), ("Content-Range", "bytes */2")),), 404,
+        headers={"Content-Range": None},
+    )  # fmt: skip
     yield "a stale If-Range", Case(
         (answer(200, WHOLE[5:10], *PART, ("ETag", '"new"')), answer(200, WHOLE, ("ETag", '"new"'))), 200, WHOLE,
         send=ranged("bytes=5-9", If_Range='"old"'), headers={"Content-Range": None},
@@ -198,6 +212,15 @@ def parts() -> Iterator[tuple[str, Case]]:
     ]:
         fields = [("Content-Range", content_range)] if content_range else []
         yield name, Case((answer(206, data, *fields),), 502, log=line, send=range_5_9)
+    for name, other in [
+        ("the same twice", "5-9"),
+        ("two, the first one right", "0-4"),
+        ("two, the last one right", ""),
+    ]:
+        pair = [PART[0], ("Content-Range", f"bytes {other or '0-4'}/100")]
+        yield name, Case(
+            (answer(206, WHOLE[5:10], *(pair if other else reversed(pair))),), 502, log=SEVERAL_RANGES, send=range_5_9,
+        )  # fmt: skip
     yield (
         "not requested",
         Case((answer(206, WHOLE[5:10], *PART),), 502, log=UNEXPECTED_PART),

@@ -70,6 +70,14 @@ static void parse_transfer_encoding(usp_s3_response_header *header, const char *
     header->has_transfer_encoding = 1;
 }
 
+static void parse_content_range_line(usp_s3_response_header *header)
+{
+    /* Of two, mod_proxy forwards both, and the check of the range would see one. Other statuses have no part of the object. */
+    if (header->has_content_range && (header->status == HTTP_OK || header->status == HTTP_PARTIAL_CONTENT))
+        header->error = "response has more than one Content-Range";
+    header->has_content_range = 1;
+}
+
 static void parse_header_line(usp_s3_response_header *header)
 {
     const char *line = header->line, *colon = strchr(line, ':'), *value;
@@ -86,7 +94,7 @@ static void parse_header_line(usp_s3_response_header *header)
     else if (length == 17 && ap_cstr_casecmpn(line, "Transfer-Encoding", length) == 0)
         parse_transfer_encoding(header, value);
     else if (length == 13 && ap_cstr_casecmpn(line, "Content-Range", length) == 0)
-        header->has_content_range = 1;
+        parse_content_range_line(header);
     else if (length == 16 && ap_cstr_casecmpn(line, "Content-Encoding", length) == 0)
         header->has_content_encoding = 1;
     if (header->has_transfer_encoding && header->has_content_length && !header->error)
