@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def put(shielded: Shielded, s3: EmbeddedS3, request: pytest.FixtureRequest) -> C
     """A function that stores an object of this test, and returns its URL's path."""
 
     def stored(data: bytes, name: str = "film.mp4") -> str:
-        key = f"{request.node.name}/{name}".replace("[", "-").replace("]", "")
+        key = f"{re.sub('[^a-zA-Z0-9]+', '-', request.node.name)}/{name}"
         s3.put("bucket", key, data)
         s3.clear()
         return f"/media/{key}"

@@ -38,10 +38,12 @@ def scripted(
 ) -> Iterator[tuple[StorageChain, ScriptedS3]]:
     """A chain in front of a scripted object. At its end S3 answers all that still wait."""
     engine, way = selected
-    with item.serve() as s3:
+    with (
+        item.serve() as s3,
+        storage_chain(engine, way, Bucket(f"{s3.url}/bucket"), changes, fails=True) as chain,
+    ):
         try:
-            with storage_chain(engine, way, Bucket(f"{s3.url}/bucket"), changes, fails=True) as chain:
-                yield chain, s3
+            yield chain, s3
         finally:
             item.resume.set()
 
