@@ -66,8 +66,10 @@ def play(site: str, player: str, url: str) -> list[Fetched]:
         page.wait("chain.state().time > 1")
         page.call("chain.switchTo(2)")
         page.wait_for_width(HIGHEST.width)
-        page.seek(22)
-        page.seek(8)
+        # Not to where the buffer ends: dash.js 5.2.1 then sometimes loads what follows the other buffered range, and
+        # waits for ever. https://github.com/Dash-Industry-Forum/dash.js/issues/2187 reports that of older versions.
+        page.seek(23)
+        page.seek(9)
         page.call("chain.switchTo(0)")
         page.wait_for_width(LOWEST.width)
         page.seek(ladder.SECONDS - 5)
@@ -141,8 +143,7 @@ def test_a_second_play_costs_no_object(chain: Stage, site: str, source: str) -> 
 def whole_play(site: str, url: str) -> list[Fetched]:
     """Play from the beginning to the end with hls.js, eight times as fast, in the highest rendition."""
     with browser.start() as tab:
-        page = Page(tab, site, "hls.js", url)
-        page.call("chain.switchTo(2)")
+        page = Page(tab, site, "hls.js", url, level=2)
         page.call("chain.start(8)")
         page.wait("chain.state().ended")
         assert page.state()["errors"] == []

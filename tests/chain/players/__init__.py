@@ -54,10 +54,10 @@ class Fetched:
 class Page:
     """The page in a browser."""
 
-    def __init__(self, browser: Browser, site_url: str, player: str, url: str) -> None:
-        """Open the page, and wait until the player has loaded the manifest."""
+    def __init__(self, browser: Browser, site_url: str, player: str, url: str, level: int = 0) -> None:
+        """Open the page, and wait until the player has begun. ``level``: another rendition to begin with (hls.js)."""
         self._browser = browser
-        browser.open(f"{site_url}/player.html?{urlencode({'player': player, 'url': url})}")
+        browser.open(f"{site_url}/player.html?{urlencode({'player': player, 'url': url, 'level': level})}")
         self.wait("window.chain && chain.ready")
 
     def call(self, script: str) -> Any:

@@ -14,6 +14,8 @@ const LIBRARIES = {
 /** Seconds that a player loads ahead. Little, so that a switch is soon seen. */
 const AHEAD = 5;
 const parameters = new URLSearchParams(location.search);
+/** The rendition to begin with; only hls.js has another one than 0. */
+const level = Number(parameters.get('level') ?? 0);
 const video = document.getElementById('video');
 const chain = { ready: false, pending: 0, errors: [], stalls: [], fetched: [] };
 window.chain = chain;
@@ -60,12 +62,13 @@ window.fetch = async (...request) => {
 
 const PLAYERS = {
   'hls.js'(url) {
-    const hls = new Hls({ startLevel: 0, maxBufferLength: AHEAD, maxMaxBufferLength: AHEAD });
+    const hls = new Hls({ startLevel: level, maxBufferLength: AHEAD, maxMaxBufferLength: AHEAD });
     hls.on(Hls.Events.ERROR, (_, { type, details, fatal, error }) => {
-      const stall = !fatal && /^buffer(Stalled|Nudge|SeekOverHole)/.test(details);
-      (stall ? chain.stalls : chain.errors).push(`${type} ${details} ${error?.message ?? ''}`);
+      // Stalls; and requests that it gives up itself, for a switch or a seek.
+      const harmless = !fatal && /^(buffer(Stalled|Nudge|SeekOverHole)|aborted$|internalAborted$)/.test(details);
+      (harmless ? chain.stalls : chain.errors).push(`${type} ${details} ${error?.message ?? ''}`);
     });
-    hls.on(Hls.Events.MANIFEST_PARSED, () => (hls.loadLevel = 0));
+    hls.on(Hls.Events.MANIFEST_PARSED, () => (hls.loadLevel = level));
     hls.loadSource(url);
     hls.attachMedia(video);
     chain.switchTo = (index) => (hls.nextLevel = index);
