@@ -1,21 +1,16 @@
-"""docs/caching.md: what its blocks do, also with the caches in front of httpd, which tests/install.sh unpacks."""
+"""docs/caching.md: what its blocks do. tests/chain has the caches in front of httpd."""
 
 from __future__ import annotations
 
-import http.client
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.certificates import Certificate
-from tests.chain.programs import Nginx, Program, Varnish
 from tests.docs.blocks import Block, blocks_of
 from tests.docs.completion import completed
 from tests.docs.names import Names
@@ -56,7 +51,6 @@ def block(words: str) -> Block:
 
 LIFETIMES, CACHE, CDN = block("setifempty"), block("CacheRoot"), block("X-Cdn-Secret")
 CORS, CORS_SITES = block('Access-Control-Allow-Origin   "*"'), block("SetEnvIf Origin")
-NGINX, VARNISH = block("proxy_cache_path"), block("vcl 4.1")
 
 
 @pytest.fixture(scope="module")
@@ -220,97 +214,5 @@ def test_only_the_cdn_may_read(start: Callable[..., Httpd], way: str) -> None:
     httpd = start(way, CDN)
     httpd.expect_error("AH01630: client denied")
     assert httpd.fetch(FILM).status == 403
-    reply = httpd.fetch(FILM, x_cdn_secret="a long random word")
+    reply = httpd.fetch(FILM, x_cdn_secret="a-long-random-word")
     assert (reply.status, reply.headers["Vary"]) == (200, None)
-
-
-# --- caches in front of httpd
-
-
-def ask(port: int, target: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """Send a request to a cache."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
-
-
-@contextmanager
-def cache_in_front(name: str, folder: Path, backend: int) -> Iterator[Program]:
-    """Run a cache with its block in front of httpd."""
-    program, block, old = {
-        "nginx": (Nginx, NGINX, {"127.0.0.1:8080": f"127.0.0.1:{backend}"}),
-        "varnish": (Varnish, VARNISH, {'"8080"': f'"{backend}"'}),
-    }[name]
-    file = folder / f"{name}.block"
-    file.write_text(block.text)
-    with program(file, old) as cache:
-        yield cache
-
-
-FRONTS = [
-    pytest.param(name, marks=pytest.mark.skipif(bool(program.missing()), reason=program.missing()))
-    for name, program in (("nginx", Nginx), ("varnish", Varnish))
-]
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("front", FRONTS)
-def test_a_cache_in_front(start: Callable[..., Httpd], s3: EmbeddedS3, names: Names, way: str, front: str) -> None:
-    httpd = start(way, CORS)
-    with cache_in_front(front, names.folder, httpd.port) as cache:
-        port = cache.port
-        s3.clear()
-        with ThreadPoolExecutor(50) as pool:  # all at once
-            replies = list(pool.map(lambda _: ask(port, f"{FILM}?x=1"), range(100)))
-        assert {(status, body) for status, _, body in replies} == {(200, DATA)}
-        assert len(s3.requests()) == 1
-        etag = replies[0][1]["ETag"]
-        assert ask(port, FILM, if_none_match=etag)[0] == 304
-        assert ask(port, FILM, range="bytes=5-9", if_range=etag)[::2] == (206, DATA[5:10])
-        assert ask(port, FILM, range="bytes=5-9", if_range='"x"')[::2] == (200, DATA)
-        assert ask(port, FILM, origin=SITE)[1].get_all("Access-Control-Allow-Origin") == ["*"]
-        assert len(s3.requests()) == 1
-        for _ in range(2):
-            status, _, body = ask(port, "/media/film/large.mp4", range="bytes=1048570-1048589")
-            assert (status, body) == (206, LARGE[1048570:1048590])
-        assert len(s3.requests()) == (3 if front == "nginx" else 2)  # two slices, or the whole object
-        assert ask(port, "/media/film/large.mp4")[2] == LARGE
-        assert ask(port, "/media/film/large.mp4", range="bytes=-9")[2] == LARGE[-9:]
-        assert ask(port, "/media/film/large.mp4", range="bytes=0-1,5-6")[0] == (200 if front == "nginx" else 416)
-        assert [ask(port, f"/media/film/{key}")[2] for key in ("a//b", "a/b")] == [b"two slashes", b"one slash"]
-        assert [ask(port, "/media/film/none")[0] for _ in range(2)] == [404, 404]
-        ask(port, SHORT)
-        time.sleep(2.1)
-        s3.clear()
-        assert [ask(port, SHORT)[2] for _ in range(2)] == [DATA] * 2
-        time.sleep(0.2)
-        assert [entry["status"] for entry in s3.requests()] == [304]
-        time.sleep(2.1)
-        s3.stop()
-        httpd.expect_error("USPS3|AH00957|AH01114|AH01102|AH00898")
-        for _ in range(4):
-            assert ask(port, SHORT)[::2] == (200, DATA)
-            time.sleep(0.2)
-        if front == "varnish":
-            assert isinstance(cache, Varnish)
-            command = [find_program("varnishadm"), "-n", str(cache.run), "ban", "req.url", "==", FILM]
-            subprocess.run(command, check=True, timeout=30, env=unpacked_environment())
-            assert ask(port, FILM)[0] in {502, 503}
-
-
-@pytest.mark.skipif(bool(Nginx.missing()), reason=Nginx.missing())
-def test_an_object_that_changes_is_not_mixed_with_its_predecessor(
-    start: Callable[..., Httpd], s3: EmbeddedS3, names: Names
-) -> None:
-    httpd = start("gateway", CORS)
-    with cache_in_front("nginx", names.folder, httpd.port) as cache:
-        port = cache.port
-        ask(port, "/media/film/large.mp4", range="bytes=0-9")
-        s3.put(BUCKET, "film/large.mp4", b"x" * len(LARGE))
-        with pytest.raises(http.client.IncompleteRead) as raised:
-            ask(port, "/media/film/large.mp4")
-        assert LARGE.startswith(raised.value.partial)
