@@ -102,7 +102,9 @@ class Edge(CountingNginx):
 
 
 class CountingVarnish(Varnish):
-    """Varnish with its own counters."""
+    """Varnish with its own counters. ``thread_stats_rate``: they are written after each request, not after ten."""
+
+    options = (*Varnish.options, "-p", "thread_stats_rate=1")
 
     def counters(self) -> Counters:
         """What it has done. Varnish counts an object that it revalidates after it was sent (grace) as a hit."""
@@ -175,7 +177,10 @@ class Stage:
         return f"http://127.0.0.1:{self.port}{PACKAGED if packaged else MEDIA}/{key}"
 
     def counters(self) -> dict[str, Counters]:
-        """What each link has done since `clear`; only those that are there, from the player to S3."""
+        """What each link has done since `clear`; only those that are there, from the player to S3.
+
+        A program may count a moment after its response was sent.
+        """
         return {name: now - self._cleared.get(name, Counters()) for name, now in self._totals().items()}
 
     def clear(self) -> None:
