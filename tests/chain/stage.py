@@ -123,7 +123,9 @@ class Front(Signing):
 
     def __init__(self, way: str, s3: EmbeddedS3, packager: Packager | None, *, has_storage_cache: bool) -> None:
         self._packager = packager
-        super().__init__(way, Bucket.of(s3, BUCKET), has_storage_cache=has_storage_cache)
+        super().__init__(way, Bucket.of(s3, BUCKET))
+        if not has_storage_cache:  # both read from the virtual host that signs, so that the links stay the same
+            self.storage_port = self.signing_port
 
     def _localized(self, secret: Path) -> str:
         log = f'LogFormat "{LOG_FORMAT}" chain\nCustomLog access.json chain\n'
