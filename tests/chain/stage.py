@@ -102,7 +102,9 @@ class Edge(CountingNginx):
 
 
 class CountingVarnish(Varnish):
-    """Varnish with its own counters."""
+    """Varnish with its own counters. ``thread_stats_rate``: they are written after each request, not after ten."""
+
+    options = (*Varnish.options, "-p", "thread_stats_rate=1")
 
     def counters(self) -> Counters:
         """What it has done. Varnish counts an object that it revalidates after it was sent (grace) as a hit."""
@@ -121,7 +123,9 @@ class Front(Signing):
 
     def __init__(self, way: str, s3: EmbeddedS3, packager: Packager | None, *, has_storage_cache: bool) -> None:
         self._packager = packager
-        super().__init__(way, Bucket.of(s3, BUCKET), has_storage_cache=has_storage_cache)
+        super().__init__(way, Bucket.of(s3, BUCKET))
+        if not has_storage_cache:  # both read from the virtual host that signs, so that the links stay the same
+            self.storage_port = self.signing_port
 
     def _localized(self, secret: Path) -> str:
         log = f'LogFormat "{LOG_FORMAT}" chain\nCustomLog access.json chain\n'
@@ -185,7 +189,10 @@ class Stage:
         return [name for name, program in programs.items() if program and not program.running]
 
     def counters(self) -> dict[str, Counters]:
-        """What each link has done since `clear`; only those that are there, from the player to S3."""
+        """What each link has done since `clear`; only those that are there, from the player to S3.
+
+        A program may count a moment after its response was sent.
+        """
         return {name: now - self._cleared.get(name, Counters()) for name, now in self._totals().items()}
 
     def clear(self) -> None:

@@ -134,9 +134,19 @@ def test_manifests(packager: Packager) -> None:
     assert mpd.count("<Representation ") == 4
     assert mpd.count("<S ") == 4 * ladder.SECONDS // ladder.SEGMENT_SECONDS
     assert 'mediaPresentationDuration="PT40.0' in mpd
+    # Whoever seeks to the beginning of a picture has its sound.
+    picture, sound = (starts(packager, kind) for kind in ("video", "audio"))
+    assert all(0 <= one - other < 0.03 for one, other in zip(picture, sound, strict=True))
     # DASH and HLS have the same segments.
     (url,) = re.findall(r"<BaseURL>\.\./(180p/\w+/)</BaseURL>\n<SegmentTemplate .*video", mpd)
     assert f"/{LADDER}/{url}video-1.m4s" in urls_of(packager, "180p", "video")
+
+
+def starts(packager: Packager, kind: str) -> list[float]:
+    """When each segment of a playlist begins."""
+    playlist = fetch(packager.port, f"/{LADDER}/180p/{kind}.m3u8").body.decode()
+    durations = [float(text) for text in re.findall(r"#EXTINF:([\d.]+),", playlist)]
+    return [round(sum(durations[:index]), 4) for index in range(len(durations))]
 
 
 def test_responses(packager: Packager) -> None:

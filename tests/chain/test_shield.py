@@ -221,7 +221,7 @@ def test_requests_with_a_password_go_to_the_server(shielded: Shielded, s3: Embed
     assert len(s3.requests()) == (0 if shielded.engine is MOD_CACHE_DISK else 2)
 
 
-@pytest.mark.parametrize("selected", EACH)
+@pytest.mark.parametrize("selected", parameters(SHIELDS, WAYS, slow=True))
 def test_the_server_or_s3_is_away(selected: Selected) -> None:
     """What is stored is sent although it is old, also if the server itself does not answer; a 404 is asked again."""
     engine, way = selected

@@ -233,7 +233,7 @@ def test_cache_control_of_s3_is_for_players(
 # --- bad input
 
 
-@pytest.mark.parametrize("selected", EACH)
+@pytest.mark.parametrize("selected", parameters(STORAGE_CACHES, WAYS, slow=True))
 def test_an_object_that_appears_later_and_then_changes(selected: Selected, s3: EmbeddedS3) -> None:
     """It is never mixed with its predecessor, whichever slices are stored, and is there when the times are over."""
     engine, way = selected

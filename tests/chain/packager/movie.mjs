@@ -174,7 +174,7 @@ class Track {
       // In the order of decoding: a segment ends before the key frame with which the next one begins.
       while (at < this.samples.length) {
         const sample = this.samples[at];
-        if (samples.length && this.time(sample) >= next - 0.0001 && (this.kind === 'audio' || sample.is_sync)) break;
+        if (samples.length && this.#begins(sample, next)) break;
         samples.push(sample);
         at += 1;
       }
@@ -184,6 +184,12 @@ class Track {
       segment.duration = (this.segments[index + 1]?.time ?? this.end) - segment.time;
       segment.bytes = segment.samples.reduce((sum, sample) => sum + sample.size, 0);
     });
+  }
+
+  /** Whether the segment from this time on begins with this sample: the key frame, or the sound that is heard at that time. */
+  #begins(sample, time) {
+    if (this.kind === 'video') return sample.is_sync && this.time(sample) >= time - 0.0001;
+    return this.time(sample) + sample.duration / this.timescale > time + 0.0001;
   }
 
   /** Bits per second of the largest segment, and of all of them. */

@@ -3,7 +3,7 @@
 // window.chain:
 //   start(), seek(seconds), switchTo(index)   0 is the rendition with the lowest bandwidth
 //   state()      { time, width, ended, seeking, ... }: width is that of the picture that is shown
-//   errors       what the player has reported; stalls are in "stalls"
+//   errors       what the player has reported; what it has mended itself is in "warnings"
 //   fetched      [{ url, status, bytes, sha256 }]: each media file as the player has got it, whole
 
 const LIBRARIES = {
@@ -17,7 +17,7 @@ const parameters = new URLSearchParams(location.search);
 /** The rendition to begin with; only hls.js has another one than 0. */
 const level = Number(parameters.get('level') ?? 0);
 const video = document.getElementById('video');
-const chain = { ready: false, pending: 0, errors: [], stalls: [], fetched: [] };
+const chain = { ready: false, pending: 0, errors: [], warnings: [], fetched: [] };
 window.chain = chain;
 
 // --- what the player fetches, whatever it fetches it with
@@ -63,10 +63,11 @@ window.fetch = async (...request) => {
 const PLAYERS = {
   'hls.js'(url) {
     const hls = new Hls({ startLevel: level, maxBufferLength: AHEAD, maxMaxBufferLength: AHEAD });
-    hls.on(Hls.Events.ERROR, (_, { type, details, fatal, error }) => {
-      // Stalls; and requests that it gives up itself, for a switch or a seek.
-      const harmless = !fatal && /^(buffer(Stalled|Nudge|SeekOverHole)|aborted$|internalAborted$)/.test(details);
-      (harmless ? chain.stalls : chain.errors).push(`${type} ${details} ${error?.message ?? ''}`);
+    hls.on(Hls.Events.ERROR, (_, { type, details, fatal, error, frag }) => {
+      const text = `${type} ${details} ${error?.message ?? ''} ${frag ? `${frag.type} ${frag.level}/${frag.sn}` : ''}`;
+      // Requests that it gives up itself, for a switch or a seek; stalls; and segments that it already has.
+      const harmless = /^(aborted|internalAborted|bufferStalledError|bufferNudgeOnStall|bufferSeekOverHole|bufferAppendNoProgress)$/;
+      (!fatal && harmless.test(details) ? chain.warnings : chain.errors).push(text);
     });
     hls.on(Hls.Events.MANIFEST_PARSED, () => (hls.loadLevel = level));
     hls.loadSource(url);
@@ -124,7 +125,7 @@ chain.state = () => ({
   seeking: video.seeking,
   ready: video.readyState,
   errors: chain.errors,
-  stalls: chain.stalls,
+  warnings: chain.warnings,
   fetched: chain.fetched.length,
   buffered: [...Array(video.buffered.length).keys()].map((at) => [video.buffered.start(at), video.buffered.end(at)]),
 });
