@@ -35,9 +35,12 @@ class Program(ABC):
     #: The name of the program file.
     program: ClassVar[str]
 
-    def __init__(self, file: Path, replacements: Mapping[str, str]) -> None:
-        """``file``: as it is shipped. ``replacements``: see `localized`; without the program's own port and folders."""
-        self.port = free_port()
+    def __init__(self, file: Path, replacements: Mapping[str, str], *, port: int = 0) -> None:
+        """``file``: as it is shipped. ``replacements``: see `localized`; without the program's own port and folders.
+
+        ``port``: where it listens, if that is not any free port.
+        """
+        self.port = port or free_port()
         self._folder = tempfile.TemporaryDirectory(prefix=f"chain-{self.program}-")
         self.root = Path(self._folder.name)
         self.root.chmod(0o755)
