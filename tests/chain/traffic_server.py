@@ -19,8 +19,8 @@ class TrafficServer(Program):
 
     program = "traffic_manager"
 
-    def __init__(self, folder: Path, replacements: Mapping[str, str]) -> None:
-        super().__init__(folder, replacements)
+    def __init__(self, folder: Path, replacements: Mapping[str, str], *, port: int = 0) -> None:
+        super().__init__(folder, replacements, port=port)
         #: The files as they are shipped, and changed by a test before the start.
         self.files = {file.name: file.read_text() for file in sorted(folder.iterdir())}
 
