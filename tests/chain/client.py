@@ -22,22 +22,34 @@ class Response:
     is_complete: bool = True
 
 
-def fetch(port: int, target: str, method: str = "GET", *, host: str = "media.example.com", **headers: str) -> Response:
+def fetch(
+    port: int,
+    target: str,
+    method: str = "GET",
+    *,
+    host: str = "media.example.com",
+    source: str = "127.0.0.1",
+    **headers: str,
+) -> Response:
     """Send one request to a program on this machine, on a connection of its own; ``x_name`` is the header x-name.
 
-    Raises: OSError and http.client.HTTPException: the response has not begun.
+    ``source``: the client's address. Raises: OSError and http.client.HTTPException: the response has not begun.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT, source_address=(source, 0))
     try:
         named = {"Host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
         connection.request(method, target, headers=named)
         response = connection.getresponse()
+        pieces: list[bytes] = []
         try:
-            return Response(response.status, response.headers, response.read())
+            while piece := response.read(1 << 20):
+                pieces.append(piece)
         except http.client.IncompleteRead as error:
-            return Response(response.status, response.headers, error.partial, is_complete=False)
-        except OSError:  # a reset; http.client does not return what had arrived
-            return Response(response.status, response.headers, b"", is_complete=False)
+            return Response(response.status, response.headers, b"".join([*pieces, error.partial]), is_complete=False)
+        except OSError:  # a reset
+            return Response(response.status, response.headers, b"".join(pieces), is_complete=False)
+        # With an amount, read() does not tell that the connection was closed too early.
+        return Response(response.status, response.headers, b"".join(pieces), is_complete=not response.length)
     finally:
         connection.close()
 

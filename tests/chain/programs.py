@@ -52,6 +52,11 @@ class Program(ABC):
         """Why it cannot run here; empty if it can."""
         return "" if find_program(cls.program) else f"{cls.program} is not installed"
 
+    @staticmethod
+    def backend(address: str, port: int) -> dict[str, str]:
+        """The replacements that put a port of this machine in the place of the backend's address in the file."""
+        return {address: f"127.0.0.1:{port}"}
+
     def __enter__(self) -> Self:
         try:
             self.start()
@@ -126,33 +131,50 @@ class Nginx(Program):
     """nginx with a file for its conf.d folder."""
 
     program = "nginx"
+    #: Files of dynamic modules to load.
+    modules: ClassVar[tuple[str, ...]] = ()
 
     def command(self) -> list[str]:
         temporary = "".join(
             f"{kind}_temp_path {self.root}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        user = f"user {apache_user().pw_name};" if os.geteuid() == 0 else ""
+        user = f"user {apache_user().pw_name};\n" if os.geteuid() == 0 else ""
+        modules = "".join(f"load_module {module};\n" for module in self.modules)
         config = self.root / "nginx.conf"
         config.write_text(
-            f"{user}\ndaemon off;\npid {self.root}/pid;\nerror_log {self.root}/error.log;\n"
+            f"{modules}{user}daemon off;\npid {self.root}/pid;\nerror_log {self.root}/error.log;\n"
             f"events {{ worker_connections 4096; }}\n"
-            f"http {{\n{temporary}{self.localized_file(self._own_places())}}}\n"
+            f"http {{\naccess_log {self.root}/access.log;\n{temporary}{self.localized_file(self._own_places())}}}\n"
         )
         return [find_program("nginx"), "-c", str(config), "-p", str(self.root), "-e", f"{self.root}/error.log"]
 
     def _own_places(self) -> dict[str, str]:
-        (listen,) = re.findall(r"^ *listen .*;", self._file.read_text(), re.MULTILINE)
-        return {listen: f"listen 127.0.0.1:{self.port} backlog=4096;", "/var/cache/nginx": str(self.root)}
+        text = self._file.read_text()
+        (listen,) = re.findall(r"^ *listen .*;", text, re.MULTILINE)
+        # The machine's disk may be fuller than the shipped file allows.
+        full = {"min_free=5g": "min_free=1k"} if "min_free=5g" in text else {}
+        return {listen: f"listen 127.0.0.1:{self.port} backlog=4096;", "/var/cache/nginx": str(self.root), **full}
 
 
 class Varnish(Program):
-    """Varnish with a VCL file. ``-s``: its storage, as Debian's service has it."""
+    """Varnish with a VCL file."""
 
     program = "varnishd"
-    STORAGE: ClassVar[str] = "malloc,256m"
+    #: Its storage (``-s``), as Debian's service has it, and the parameter that the comments of the shield name.
+    options: ClassVar[tuple[str, ...]] = ("-s", "malloc,256m", "-p", "vsl_mask=-ReqHeader,-ReqUnset")
+
+    @staticmethod
+    def backend(address: str, port: int) -> dict[str, str]:
+        host, _, old = address.rpartition(":")
+        return {f'.host = "{host}"': '.host = "127.0.0.1"', f'.port = "{old}"': f'.port = "{port}"'}
 
     def command(self) -> list[str]:
         config = self.root / "default.vcl"
         config.write_text(self.localized_file({}))
-        options = ["-n", str(self.root / "run"), "-a", f"127.0.0.1:{self.port}", "-f", str(config), "-s", self.STORAGE]
+        options = ["-n", str(self.run), "-a", f"127.0.0.1:{self.port}", "-f", str(config), *self.options]
         return [find_program("varnishd"), "-F", "-j", "none", *options]
+
+    @property
+    def run(self) -> Path:
+        """The folder by which varnishadm and varnishlog find it (``-n``)."""
+        return self.root / "run"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chain.programs import CHAIN, localized
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
+from tests.leaks import SECRET_KEY
+from tests.s3 import EmbeddedS3
 
 #: The two ways of signing: the names of the files.
 WAYS = ("gateway", "proxy")
@@ -16,36 +20,53 @@ BUCKET_URL = "https://your-bucket.s3.eu-central-1.amazonaws.com"
 SIGNING, STORAGE = "127.0.0.1:8090", "127.0.0.1:8091"
 
 
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Where the objects are, and the keys. ``url`` has no slash at its end."""
+
+    url: str
+    access_key: str = "ACCESSKEY"
+    secret_key: str = SECRET_KEY
+    region: str = "eu-central-1"
+
+    @classmethod
+    def of(cls, s3: EmbeddedS3, name: str = "bucket") -> Bucket:
+        """A bucket of the embedded S3."""
+        return cls(f"{s3.url}/{name}", s3.access_key, s3.secret_key, s3.region)
+
+
 class Signing(Httpd):
     """``signing_port`` is the virtual host for the storage cache, ``port`` the public one."""
 
     def __init__(
-        self, way: str, bucket_url: str, access_key: str, secret_key: str, region: str, *, further: str = ""
+        self, way: str, bucket: Bucket, *, has_storage_cache: bool = True, changes: Mapping[str, str] | None = None
     ) -> None:
-        """``bucket_url``: with the bucket, without a slash at its end. ``further``: lines for the main configuration.
+        """``changes``: what an operator changes in the file.
 
-        The storage cache may be started later: its port is ``storage_port``, see `Program.port`.
+        The storage cache is started by itself, on ``storage_port``. Without one /media is read from the signing virtual
+        host.
         """
-        self.signing_port, self.storage_port = free_port(), free_port()
-        self._way, self._bucket_url = way, bucket_url
-        self._keys = {"ACCESS_KEY": access_key, " eu-central-1\n": f" {region}\n"}
-        self._secret_key, self._further = secret_key, further
+        self.signing_port = free_port()
+        self.storage_port = free_port() if has_storage_cache else self.signing_port
+        self._way, self._bucket, self._changes = way, bucket, changes or {}
         super().__init__("")
 
     def _launch(self) -> bool:
         secret = self.root / "bucket.secret"  # httpd reads it as root, before its children become another user
-        secret.write_text(self._secret_key)
+        secret.write_text(self._bucket.secret_key)
         secret.chmod(0o644)
-        self.config = self._localized(secret) + self._further
+        self.config = self._localized(secret)
         return super()._launch()
 
     def _localized(self, secret: Path) -> str:
         replacements = {
-            BUCKET_URL: self._bucket_url,
-            **self._keys,
+            BUCKET_URL: self._bucket.url,
+            "ACCESS_KEY": self._bucket.access_key,
+            " eu-central-1\n": f" {self._bucket.region}\n",
             "/etc/apache2/s3/your-bucket.secret": str(secret),
             SIGNING: f"127.0.0.1:{self.signing_port}",
             STORAGE: f"127.0.0.1:{self.storage_port}",
             "*:80": f"127.0.0.1:{self.port}",
+            **self._changes,
         }
         return localized((CHAIN / "storage_cache" / f"{self._way}.conf").read_text(), replacements)

@@ -63,8 +63,9 @@ sub vcl_recv {
   # S3 sees no query parameters. If S3PassQuery is set, keep those that it names.
   set req.url = regsub(req.url, "\?.*$", "");
   unset req.http.Cookie;
-  # Varnish answers 416 to several ranges. Without the header the reader gets the whole object (200), as every reader must accept.
-  if (req.http.Range ~ ",") {
+  # Varnish answers 416 to several ranges, and to other units. Without the header the reader gets the whole object (200), as every reader
+  # must accept.
+  if (req.http.Range !~ "^bytes=([0-9]+-[0-9]*|-[0-9]+)$") {
     unset req.http.Range;
   }
   return (hash);

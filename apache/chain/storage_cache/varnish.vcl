@@ -60,8 +60,9 @@ sub vcl_recv {
   # S3 sees neither, and Varnish would not store what is asked with them.
   unset req.http.Cookie;
   unset req.http.Authorization;
-  # Varnish answers 416 to several ranges. Without the header the reader gets the whole object (200), as every reader must accept.
-  if (req.http.Range ~ ",") {
+  # Varnish answers 416 to several ranges, and to other units. Without the header the reader gets the whole object (200), as every reader
+  # must accept.
+  if (req.http.Range !~ "^bytes=([0-9]+-[0-9]*|-[0-9]+)$") {
     unset req.http.Range;
   }
   return (hash);
