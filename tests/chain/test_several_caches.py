@@ -85,7 +85,7 @@ def front(s3: EmbeddedS3, changes: Mapping[str, str] | None = None) -> Iterator[
         s3.put("bucket", target.removeprefix("/media/"), data)
     s3.clear()
     with ExitStack() as stack:
-        signing = stack.enter_context(Signing("gateway", Bucket.of(s3), has_storage_cache=False))
+        stack.enter_context(signing := Signing("gateway", Bucket.of(s3), has_storage_cache=False))
         caches = [stack.enter_context(NGINX.shield(signing.port)) for _ in range(3)]
         haproxy = stack.enter_context(HaProxy([cache.port for cache in caches], changes))
         yield Front(haproxy, caches, signing, s3, objects)
