@@ -131,18 +131,15 @@ class Nginx(Program):
     """nginx with a file for its conf.d folder."""
 
     program = "nginx"
-    #: Files of dynamic modules to load.
-    modules: ClassVar[tuple[str, ...]] = ()
 
     def command(self) -> list[str]:
         temporary = "".join(
             f"{kind}_temp_path {self.root}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         user = f"user {apache_user().pw_name};\n" if os.geteuid() == 0 else ""
-        modules = "".join(f"load_module {module};\n" for module in self.modules)
         config = self.root / "nginx.conf"
         config.write_text(
-            f"{modules}{user}daemon off;\npid {self.root}/pid;\nerror_log {self.root}/error.log;\n"
+            f"{user}daemon off;\npid {self.root}/pid;\nerror_log {self.root}/error.log;\n"
             f"events {{ worker_connections 4096; }}\n"
             f"http {{\naccess_log {self.root}/access.log;\n{temporary}{self.localized_file(self._own_places())}}}\n"
         )

@@ -30,21 +30,21 @@ class ScriptedObject:
 
     def respond(self, connection: Connection, request: Request) -> None:
         """A step of the script, see `ScriptedS3`."""
-        whole = self._response(request)
-        if self.sent is None or len(whole) < self.sent or request.method == "HEAD":
+        whole, sent, truncates = self._response(request), self.sent, self.truncates
+        head = len(head_of(whole))
+        if sent is None or len(whole) < head + sent or request.method == "HEAD":
             connection.send(whole)
             return
-        head = len(head_of(whole))
-        connection.send(whole[: head + self.sent])
-        if self.truncates:
+        connection.send(whole[: head + sent])
+        if truncates:
             connection.close()
             return
         self.resume.wait(60)
-        connection.send(whole[head + self.sent :])
+        connection.send(whole[head + sent :])
 
     def _response(self, request: Request) -> bytes:
         if self.error_status:
-            return error(self.error_status, "SlowDown" if self.error_status == 503 else "InternalError")
+            return error(self.error_status, {404: "NoSuchKey", 503: "SlowDown"}.get(self.error_status, "InternalError"))
         headers = (("ETag", self.etag), ("Accept-Ranges", "bytes"), *self.headers)
         if request.headers.get("if-none-match") == self.etag:
             return head_of(answer(304, b"", *headers, length=None))

@@ -16,6 +16,8 @@ from tests.s3 import EmbeddedS3
 WAYS = ("gateway", "proxy")
 #: The bucket in the files.
 BUCKET_URL = "https://your-bucket.s3.eu-central-1.amazonaws.com"
+#: Where the lines of the bucket begin in each file.
+_BUCKET_LINES = {"gateway": "  WSGIScriptAlias /bucket", "proxy": "  SSLProxyEngine on"}
 #: Where the files say that httpd signs, and where the storage cache listens.
 SIGNING, STORAGE = "127.0.0.1:8090", "127.0.0.1:8091"
 
@@ -43,11 +45,10 @@ class Signing(Httpd):
     ) -> None:
         """``changes``: what an operator changes in the file.
 
-        The storage cache is started by itself, on ``storage_port``. Without one /media is read from the signing virtual
-        host.
+        The storage cache is started by itself, on ``storage_port``. Without one the bucket is at /media of the public
+        virtual host, and for everybody.
         """
-        self.signing_port = free_port()
-        self.storage_port = free_port() if has_storage_cache else self.signing_port
+        self.signing_port, self.storage_port, self._has_storage_cache = free_port(), free_port(), has_storage_cache
         self._way, self._bucket, self._changes = way, bucket, changes or {}
         super().__init__("")
 
@@ -69,4 +70,11 @@ class Signing(Httpd):
             "*:80": f"127.0.0.1:{self.port}",
             **self._changes,
         }
-        return localized((CHAIN / "storage_cache" / f"{self._way}.conf").read_text(), replacements)
+        text = (CHAIN / "storage_cache" / f"{self._way}.conf").read_text()
+        if not self._has_storage_cache:
+            bucket = text[text.index(_BUCKET_LINES[self._way]) : text.index("</VirtualHost>")]
+            read_from_cache = f'ProxyPass "/media" "http://{STORAGE}'
+            public = bucket.replace("/bucket", "/media").replace("Require local", "Require all granted")
+            assert read_from_cache in text and public != bucket
+            text = text.replace(read_from_cache, f"{public}  # {read_from_cache}")
+        return localized(text, replacements)
