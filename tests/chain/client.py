@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
+T = TypeVar("T")
 #: Seconds in which a response must begin and each of its parts must arrive.
 TIMEOUT = 90.0
 
@@ -54,13 +56,36 @@ def fetch(
         connection.close()
 
 
-def fetch_at_once(number: int, port: int, targets: Sequence[str], **headers: str) -> list[Response]:
-    """Send this number of requests for these targets in turn, all at the same moment."""
+def is_answered(port: int, target: str, status: int, body: bytes, **headers: str) -> bool:
+    """Send a request, and tell whether the response has this status and exactly this body, which is not kept."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    try:
+        named = {"Host": "media.example.com", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        connection.request("GET", target, headers=named)
+        response = connection.getresponse()
+        at, is_same = 0, True
+        while piece := response.read(1 << 18):
+            is_same = is_same and body[at : at + len(piece)] == piece
+            at += len(piece)
+        return response.status == status and is_same and at == len(body)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def at_once(number: int, work: Callable[[int], T]) -> list[T]:
+    """Call a function with 0 and the following numbers, all at the same moment, each in a thread of its own."""
     gate = threading.Barrier(number)
 
-    def one(index: int) -> Response:
+    def one(index: int) -> T:
         gate.wait(TIMEOUT)
-        return fetch(port, targets[index % len(targets)], **headers)
+        return work(index)
 
     with ThreadPoolExecutor(number) as pool:
         return list(pool.map(one, range(number)))
+
+
+def fetch_at_once(number: int, port: int, targets: Sequence[str], **headers: str) -> list[Response]:
+    """Send this number of requests for these targets in turn, all at the same moment."""
+    return at_once(number, lambda index: fetch(port, targets[index % len(targets)], **headers))
