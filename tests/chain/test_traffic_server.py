@@ -28,8 +28,8 @@ from tests.s3 import EmbeddedS3
 MB = 1 << 20
 DATA = os.urandom(MB)
 #: The requests to S3 of many readers at the same moment, for an object or a range that is not stored. It is 1, and once
-#: in a while 2 here: each of Traffic Server's network threads, one for a core, may have looked for it before one of them
-#: began to store it.
+#: in a while 2 here: each of Traffic Server's network threads, one for a core, may have looked for it before one of
+#: them began to store it.
 AT_MOST = max(2, os.cpu_count() or 2)
 
 pytestmark = [
