@@ -243,7 +243,37 @@ def test_only_the_cdn_reads_from_the_shield(way: str, s3: EmbeddedS3) -> None:
                     assert place.fetch("film.mp4", method, **headers, **RANGE).status == 403
             assert place.shown("film.mp4", host="cdn.example.net") == (200, DATA)
             assert place.shown("film.mp4", host="cdn.example.net", **RANGE) == (206, DATA[5:10])
-        lines = (place.signing.root / "headers.log").read_text().splitlines()
-        assert lines == ["- media.example.com 127.0.0.1"] * 2
+        log_file = place.signing.root / "headers.log"  # httpd writes it after the response
+        wait_for(log_file.read_text, expected="- media.example.com 127.0.0.1\n" * 2)
         written = [path for path in place.cache.root.rglob("*") if path.is_file()]
         assert [path.name for path in written if CDN_SECRET.encode() in path.read_bytes()] == ["requests.config"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_needs_a_password_is_not_stored_in_the_shield(way: str, s3: EmbeddedS3) -> None:
+    """httpd decides, each time."""
+    s3.put("bucket", "private/film.mp4", DATA)
+    s3.clear()
+    after = "  # Preflight requests"  # behind the section of /media, whose rules would replace this one
+    rule = """Require expr "req_novary('Authorization') == 'Bearer ticket'\""""
+    httpd = {after: f'  <Location "/media/private">\n    {rule}\n  </Location>\n{after}'}
+    with running("shield", way, Bucket.of(s3), httpd=httpd) as place:
+        place.signing.expect_error("AH01630: client denied")
+        for _ in range(2):
+            assert place.shown("private/film.mp4", authorization="Bearer ticket") == (200, DATA)
+            assert place.shown("private/film.mp4", authorization="Bearer ticket", **RANGE) == (206, DATA[5:10])
+            for headers in ({}, {"authorization": "Bearer another"}):
+                assert place.status("private/film.mp4", **headers) == 403
+                assert place.status("private/film.mp4", **headers, **RANGE) == 403
+        assert len(s3.requests()) == 4
+
+
+def test_clients_of_httpd_cannot_purge(chain: StorageChain, s3: EmbeddedS3, put: Callable[..., str]) -> None:
+    """For the storage cache httpd is on this machine, from where PURGE is allowed. httpd does not pass it on."""
+    target = put(DATA)
+    assert shown(fetch(chain.port, target)) == (200, DATA)
+    for method in ("PURGE", "DELETE", "PUSH"):
+        assert fetch(chain.port, target, method).status in {403, 405}
+    s3.clear()
+    assert shown(fetch(chain.port, target)) == (200, DATA)
+    assert s3.requests() == []
