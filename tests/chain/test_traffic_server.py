@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.chain.chains import StorageChain, storage_chain
+from tests.chain.client import fetch
 from tests.chain.engines import CDN_SECRET, TRAFFIC_SERVER
 from tests.chain.places import PLACES, RANGE, Place, running, wait_for
 from tests.chain.signing import WAYS, Bucket
