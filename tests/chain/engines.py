@@ -51,15 +51,18 @@ STORAGE_CACHES = (NGINX, VARNISH)
 SHIELDS = (NGINX, VARNISH, MOD_CACHE_DISK)
 
 
-def parameters(engines: tuple[Engine, ...], ways: tuple[str, ...]) -> list[object]:
-    """Each engine with each way of signing, for pytest. Those that are not installed are skipped."""
+def parameters(engines: tuple[Engine, ...], ways: tuple[str, ...], *, slow: bool = False) -> list[object]:
+    """Each engine with each way of signing, for pytest. Those that are not installed are skipped.
+
+    ``slow``: only the first way is part of ``make test``.
+    """
     return [
         pytest.param(
             (engine, way),
             id=f"{engine.name}-{way}",
             marks=[
                 pytest.mark.skipif(bool(engine.program.missing()), reason=engine.program.missing()),
-                *([] if engine.in_ci else [pytest.mark.chain]),
+                *([] if engine.in_ci and not (slow and way != ways[0]) else [pytest.mark.chain]),
             ],
         )
         for engine in engines

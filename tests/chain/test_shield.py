@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def put(shielded: Shielded, s3: EmbeddedS3, request: pytest.FixtureRequest) -> C
     """A function that stores an object of this test, and returns its URL's path."""
 
     def stored(data: bytes, name: str = "film.mp4") -> str:
-        key = f"{request.node.name}/{name}".replace("[", "-").replace("]", "")
+        key = f"{re.sub('[^a-zA-Z0-9]+', '-', request.node.name)}/{name}"
         s3.put("bucket", key, data)
         s3.clear()
         return f"/media/{key}"
@@ -220,7 +221,7 @@ def test_requests_with_a_password_go_to_the_server(shielded: Shielded, s3: Embed
     assert len(s3.requests()) == (0 if shielded.engine is MOD_CACHE_DISK else 2)
 
 
-@pytest.mark.parametrize("selected", EACH)
+@pytest.mark.parametrize("selected", parameters(SHIELDS, WAYS, slow=True))
 def test_the_server_or_s3_is_away(selected: Selected) -> None:
     """What is stored is sent although it is old, also if the server itself does not answer; a 404 is asked again."""
     engine, way = selected

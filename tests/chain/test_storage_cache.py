@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
@@ -36,7 +37,7 @@ def put(chain: StorageChain, s3: EmbeddedS3, request: pytest.FixtureRequest) -> 
     """A function that stores an object of this test, and returns its URL's path."""
 
     def stored(data: bytes, name: str = "film.mp4", **headers: str) -> str:
-        key = f"{request.node.name}/{name}".replace("[", "-").replace("]", "")
+        key = f"{re.sub('[^a-zA-Z0-9]+', '-', request.node.name)}/{name}"
         s3.put("bucket", key, data, headers={key.replace("_", "-"): value for key, value in headers.items()})
         s3.clear()
         return f"/media/{key}"
@@ -216,10 +217,23 @@ def test_headers_for_players(chain: StorageChain, put: Callable[..., str]) -> No
     assert fetch(chain.port, film, "DELETE").status == 405
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "list.m3u8"])
+@pytest.mark.parametrize("lifetime", ["no-cache", "private, no-store", "max-age=0"])
+def test_cache_control_of_s3_is_for_players(
+    chain: StorageChain, s3: EmbeddedS3, put: Callable[..., str], name: str, lifetime: str
+) -> None:
+    """It does not send each reader to S3, nor one after the other."""
+    target = put(b"#EXTM3U\n", name, cache_control=lifetime)
+    replies = fetch_at_once(30, chain.port, [target])
+    assert {(reply.body, reply.headers["Cache-Control"]) for reply in replies} == {(b"#EXTM3U\n", lifetime)}
+    assert {reply.headers["Age"] for reply in replies} == {None}
+    assert len(s3.requests()) == 1
+
+
 # --- bad input
 
 
-@pytest.mark.parametrize("selected", EACH)
+@pytest.mark.parametrize("selected", parameters(STORAGE_CACHES, WAYS, slow=True))
 def test_an_object_that_appears_later_and_then_changes(selected: Selected, s3: EmbeddedS3) -> None:
     """It is never mixed with its predecessor, whichever slices are stored, and is there when the times are over."""
     engine, way = selected

@@ -29,6 +29,7 @@ RANGE = {"range": "bytes=1000-2023"}
 PART = DATA[1000:2024]
 FILM, LIST = "/media/film.mp4", "/media/list.m3u8"
 Selected = tuple[Engine, str]
+EACH_SLOW = pytest.mark.parametrize("selected", parameters(STORAGE_CACHES, WAYS, slow=True))
 EACH = pytest.mark.parametrize("selected", parameters(STORAGE_CACHES, WAYS))
 
 
@@ -38,10 +39,12 @@ def scripted(
 ) -> Iterator[tuple[StorageChain, ScriptedS3]]:
     """A chain in front of a scripted object. At its end S3 answers all that still wait."""
     engine, way = selected
-    with item.serve() as s3:
+    with (
+        item.serve() as s3,
+        storage_chain(engine, way, Bucket(f"{s3.url}/bucket"), changes, fails=True) as chain,
+    ):
         try:
-            with storage_chain(engine, way, Bucket(f"{s3.url}/bucket"), changes, fails=True) as chain:
-                yield chain, s3
+            yield chain, s3
         finally:
             item.resume.set()
 
@@ -80,7 +83,7 @@ def test_a_body_that_s3_truncates(selected: Selected, target: str) -> None:
             assert (reply.status, reply.body, reply.is_complete) == (200, DATA, True)
 
 
-@EACH
+@EACH_SLOW
 def test_s3_is_away(selected: Selected) -> None:
     """What is stored is sent although it is old; what is not stored is an error, for all who wait at the same time."""
     item = ScriptedObject(DATA)
@@ -107,6 +110,7 @@ def test_s3_is_away(selected: Selected) -> None:
         chain.signing.start()
 
 
+@pytest.mark.chain
 @EACH
 def test_without_stale_objects_s3_away_is_an_error(selected: Selected) -> None:
     engine, _ = selected
@@ -154,6 +158,7 @@ def test_the_cache_is_killed_while_it_fills(selected: Selected) -> None:
             assert len(s3.requests) == before
 
 
+@pytest.mark.chain
 @EACH
 def test_a_slice_that_takes_long(selected: Selected) -> None:
     """Longer than nginx's own lock_timeout (5 s), after which all who wait would go to S3."""
@@ -167,7 +172,7 @@ def test_a_slice_that_takes_long(selected: Selected) -> None:
         timer.join()
 
 
-@EACH
+@EACH_SLOW
 def test_the_start_of_a_cold_object_arrives_before_its_end(selected: Selected) -> None:
     """A reader need not wait for the whole object: only for what is before its range, or for its slice."""
     item = ScriptedObject(DATA, sent=MB + 5000)
@@ -187,7 +192,7 @@ def test_a_vary_from_s3(selected: Selected) -> None:
         assert len(s3.requests) == 1
 
 
-@EACH
+@EACH_SLOW
 def test_an_object_that_changes_while_it_is_filled(selected: Selected) -> None:
     item = ScriptedObject(DATA, sent=MB // 2)
     with scripted(selected, item, SHORT_TIMES[selected[0].name]) as (chain, s3), ThreadPoolExecutor(2) as pool:
@@ -225,7 +230,7 @@ def can_mount() -> bool:
     return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
 
-@EACH
+@EACH_SLOW
 def test_a_cache_without_disk(selected: Selected) -> None:
     """Right bytes, an abnormal end, or an error: never a body that looks whole and is not."""
     engine, way = selected

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Certificate
+from tests.chain.programs import Nginx, Program, Varnish
 from tests.docs.blocks import Block, blocks_of
 from tests.docs.completion import completed
 from tests.docs.names import Names
 from tests.docs.pages import ROOT
 from tests.httpd.conftest import NEEDS_SSL, ONE_CHILD
 from tests.httpd.conftest import checked as checked
-from tests.httpd.machine import apache_user, find_program, free_port, unpacked_environment
+from tests.httpd.machine import find_program, unpacked_environment
 from tests.httpd.server import Httpd, Reply
 from tests.s3 import EmbeddedS3
 
@@ -40,7 +41,7 @@ OBJECTS = {
     "password-public.mp4": "public, max-age=600",
 }
 RULE = "<Location /media/film/secret.mp4>\nRequire expr \"req_novary('X-Ok') == 'y'\"\n</Location>\n"
-HTCACHECLEAN, NGINX_PROGRAM, VARNISHD = (find_program(name) for name in ("htcacheclean", "nginx", "varnishd"))
+HTCACHECLEAN = find_program("htcacheclean")
 SITE, OTHER_SITE = "https://player.example.com", "https://other.example"
 BLOCKS = [block for block in blocks_of(ROOT / "docs" / "caching.md") if not block.untested_because]
 
@@ -238,57 +239,21 @@ def ask(port: int, target: str, method: str = "GET", **headers: str) -> tuple[in
 
 
 @contextmanager
-def running(command: list[str], port: int) -> Iterator[int]:
-    """Run a cache that listens on this port."""
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, env=unpacked_environment()
-    ) as process:
-        try:
-            deadline = time.monotonic() + 15
-            while True:
-                try:
-                    ask(port, "/")
-                    break
-                except OSError:
-                    assert process.poll() is None and time.monotonic() < deadline, command
-                    time.sleep(0.05)
-            yield port
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def nginx(folder: Path, backend: int) -> Iterator[int]:
-    """Run nginx with its block in front of httpd."""
-    port, work = free_port(), folder / "nginx"
-    work.mkdir()
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "".join(f"{kind}_temp_path {work}/{kind};\n" for kind in kinds)
-    text = NGINX.text.replace("/var/cache/nginx", str(work)).replace(":8080", f":{backend}")
-    text = text.replace("listen 80;", f"listen 127.0.0.1:{port};")
-    user = f"user {apache_user().pw_name};" if os.geteuid() == 0 else ""
-    (work / "nginx.conf").write_text(
-        f"{user}\ndaemon off;\npid {work}/pid;\nerror_log {work}/error.log;\nevents {{}}\n"
-        f"http {{\naccess_log off;\n{temporary}{text}}}\n"
-    )
-    with running([NGINX_PROGRAM, "-c", str(work / "nginx.conf"), "-p", str(work), "-e", f"{work}/error.log"], port):
-        yield port
-
-
-@contextmanager
-def varnish(folder: Path, backend: int) -> Iterator[int]:
-    """Run Varnish with its block in front of httpd."""
-    port, work = free_port(), folder / "varnish"
-    work.mkdir()
-    (work / "default.vcl").write_text(VARNISH.text.replace('"8080"', f'"{backend}"'))
-    options = ["-n", str(work / "run"), "-a", f"127.0.0.1:{port}", "-f", str(work / "default.vcl")]
-    with running([VARNISHD, "-F", "-j", "none", "-s", "malloc,100m", *options], port):
-        yield port
+def cache_in_front(name: str, folder: Path, backend: int) -> Iterator[Program]:
+    """Run a cache with its block in front of httpd."""
+    program, block, old = {
+        "nginx": (Nginx, NGINX, {"127.0.0.1:8080": f"127.0.0.1:{backend}"}),
+        "varnish": (Varnish, VARNISH, {'"8080"': f'"{backend}"'}),
+    }[name]
+    file = folder / f"{name}.block"
+    file.write_text(block.text)
+    with program(file, old) as cache:
+        yield cache
 
 
 FRONTS = [
-    pytest.param(name, marks=pytest.mark.skipif(not program, reason=f"{name} is not installed"))
-    for name, program in (("nginx", NGINX_PROGRAM), ("varnish", VARNISHD))
+    pytest.param(name, marks=pytest.mark.skipif(bool(program.missing()), reason=program.missing()))
+    for name, program in (("nginx", Nginx), ("varnish", Varnish))
 ]
 
 
@@ -296,7 +261,8 @@ FRONTS = [
 @pytest.mark.parametrize("front", FRONTS)
 def test_a_cache_in_front(start: Callable[..., Httpd], s3: EmbeddedS3, names: Names, way: str, front: str) -> None:
     httpd = start(way, CORS)
-    with {"nginx": nginx, "varnish": varnish}[front](names.folder, httpd.port) as port:
+    with cache_in_front(front, names.folder, httpd.port) as cache:
+        port = cache.port
         s3.clear()
         with ThreadPoolExecutor(50) as pool:  # all at once
             replies = list(pool.map(lambda _: ask(port, f"{FILM}?x=1"), range(100)))
@@ -330,18 +296,19 @@ def test_a_cache_in_front(start: Callable[..., Httpd], s3: EmbeddedS3, names: Na
             assert ask(port, SHORT)[::2] == (200, DATA)
             time.sleep(0.2)
         if front == "varnish":
-            options = ["-n", str(names.folder / "varnish" / "run")]
-            command = [find_program("varnishadm"), *options, "ban", "req.url", "==", FILM]
+            assert isinstance(cache, Varnish)
+            command = [find_program("varnishadm"), "-n", str(cache.run), "ban", "req.url", "==", FILM]
             subprocess.run(command, check=True, timeout=30, env=unpacked_environment())
             assert ask(port, FILM)[0] in {502, 503}
 
 
-@pytest.mark.skipif(not NGINX_PROGRAM, reason="nginx is not installed")
+@pytest.mark.skipif(bool(Nginx.missing()), reason=Nginx.missing())
 def test_an_object_that_changes_is_not_mixed_with_its_predecessor(
     start: Callable[..., Httpd], s3: EmbeddedS3, names: Names
 ) -> None:
     httpd = start("gateway", CORS)
-    with nginx(names.folder, httpd.port) as port:
+    with cache_in_front("nginx", names.folder, httpd.port) as cache:
+        port = cache.port
         ask(port, "/media/film/large.mp4", range="bytes=0-9")
         s3.put(BUCKET, "film/large.mp4", b"x" * len(LARGE))
         with pytest.raises(http.client.IncompleteRead) as raised:

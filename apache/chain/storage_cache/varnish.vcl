@@ -87,18 +87,18 @@ sub vcl_backend_response {
   if (std.integer(beresp.http.Content-Length, 0) > 1073741824) {
     return (pass(1h));
   }
-  # How long an object is used without a question to S3, if S3 sends no Cache-Control. After that a reader gets the old object once more,
-  # while Varnish asks S3 in the background (304 if it is the same). An object that was replaced is never mixed with its predecessor.
-  if (!beresp.http.Cache-Control && !beresp.http.Expires) {
-    set beresp.ttl = 10m;
-    if (bereq.url ~ "\.(m3u8|mpd|ism|isml|ismc|vtt|webvtt|srt|ttml|json|xml|key)$") {
-      set beresp.ttl = 2s;
-    }
+  # How long an object is used without a question to S3. After that a reader gets the old object once more, while Varnish asks S3 in the
+  # background (304 if it is the same). An object that was replaced is never mixed with its predecessor. Cache-Control of S3 is for players
+  # and CDNs, and they get it: many objects were uploaded with "no-cache", and of those each reader would go to S3.
+  set beresp.ttl = 10m;
+  if (bereq.url ~ "\.(m3u8|mpd|ism|isml|ismc|vtt|webvtt|srt|ttml|json|xml|key)$") {
+    set beresp.ttl = 2s;
   }
   # Your choice: how long an old object is sent while S3 is away or fails (0s: an error instead), and how much longer it can still be
   # asked for with a condition (304) instead of being read again.
   set beresp.grace = 1d;
   set beresp.keep = 7d;
+  return (deliver);
 }
 
 sub vcl_backend_error {
@@ -109,6 +109,8 @@ sub vcl_backend_error {
 }
 
 sub vcl_deliver {
+  # It belongs to the lifetime that is used here. With S3's Cache-Control it would mean something else.
+  unset resp.http.Age;
   if (obj.hits > 0) {
     set resp.http.X-Cache-Status = "HIT";
   } else {
