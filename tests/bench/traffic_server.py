@@ -9,6 +9,7 @@ from tests.bench.bucket import ROUTES, Bucket
 from tests.bench.server import running, temporary_root
 from tests.httpd.machine import apache_user, free_port
 from tests.leaks import ACCESS_KEY, SECRET_KEY
+from tests.traffic_server import FOLDERS, IP_ALLOW, run_root
 
 #: No cache and no log, as in the other columns; the number of threads is the default.
 _RECORDS = """
@@ -31,10 +32,6 @@ secret_key={SECRET_KEY}
 version=4
 v4-region-map=regions.config
 """
-_IP_ALLOW = """
-ip_allow:
-  - {apply: in, ip_addrs: 127.0.0.1, action: allow, methods: ALL}
-"""
 _S3_AUTH_CONFIG = "s3.config"
 _WITHOUT_REUSE = "@plugin=conf_remap.so @pparam=proxy.config.http.keep_alive_enabled_out=0"
 
@@ -43,31 +40,16 @@ _WITHOUT_REUSE = "@plugin=conf_remap.so @pparam=proxy.config.http.keep_alive_ena
 def traffic_server(bucket: Bucket) -> Iterator[tuple[str, int]]:
     """Run Traffic Server with a mount for each route; yields its URL and its pid."""
     port = free_port()
-    with temporary_root("traffic-server-", "etc", "run", "log", "cache") as root:
+    with temporary_root("traffic-server-", *FOLDERS) as root:
         config = root / "etc"
-        (root / "runroot.yaml").write_text(f"""
-prefix: {root}
-exec_prefix: {root}
-bindir: /usr/bin
-sbindir: /usr/bin
-sysconfdir: {config}
-datadir: {root}
-includedir: {root}
-libdir: /usr/lib/trafficserver
-libexecdir: /usr/lib/trafficserver/modules
-localstatedir: {root}
-runtimedir: {root}/run
-logdir: {root}/log
-cachedir: {root}/cache
-""")
+        environment = run_root(root)
         values = {"user": apache_user().pw_name, "ca_folder": bucket.ca.parent, "ca_file": bucket.ca.name}
         (config / "records.config").write_text(_RECORDS.format(port=port, **values))
         (config / "storage.config").write_text(f"{root}/cache 16M\n")
         (config / _S3_AUTH_CONFIG).write_text(_KEYS)
-        (config / "ip_allow.yaml").write_text(_IP_ALLOW)
+        (config / "ip_allow.yaml").write_text(IP_ALLOW)
         (config / "regions.config").write_text(": eu-central-1\n")
         (config / "remap.config").write_text("".join(_remap(bucket, port)))
-        environment = {"TS_RUNROOT": str(root / "runroot.yaml")}
         with running(["traffic_server"], root / "log" / "out.log", [port], environment=environment) as pid:
             yield f"http://127.0.0.1:{port}", pid
 

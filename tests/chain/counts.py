@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from tests.chain.client import at_once, fetch, is_answered
-from tests.chain.engines import CDN_SECRET, SHIELDS, STORAGE_CACHES, Engine
+from tests.chain.engines import CDN_SECRET, SHIELDS, STORAGE_CACHES, TRAFFIC_SERVER, Engine
 from tests.chain.signing import Bucket, Signing
 from tests.s3 import EmbeddedS3
 
@@ -55,7 +55,8 @@ def measure(
 ) -> Iterator[Row]:
     """Measure each cache in its place (all that are installed, if none are given), and no cache at all."""
     if engines is None:
-        engines = [("storage cache", one) for one in STORAGE_CACHES] + [("shield", one) for one in SHIELDS]
+        engines = [("storage cache", one) for one in (*STORAGE_CACHES, TRAFFIC_SERVER)]
+        engines += [("shield", one) for one in (*SHIELDS, TRAFFIC_SERVER)]
     segment, large = os.urandom(1 << 20) * 6, os.urandom(1 << 20) * 64
     segment = segment[:SEGMENT_SIZE]
     with EmbeddedS3(buckets=(BUCKET,)) as s3:

@@ -10,6 +10,7 @@ import pytest
 from tests.chain.mod_cache_disk import ModCacheDisk
 from tests.chain.programs import CHAIN, Nginx, Program, Varnish
 from tests.chain.signing import SIGNING, Signing
+from tests.chain.traffic_server import TrafficServer
 
 #: Where the files of a shield say that the server is, and the secret of the CDN in them.
 SERVER, CDN_SECRET = "192.0.2.10:80", "a-long-random-word"
@@ -43,6 +44,8 @@ class Engine:
 
 NGINX = Engine("nginx", Nginx, "nginx.conf", has_slices=True, in_ci=True)
 VARNISH = Engine("Varnish", Varnish, "varnish.vcl")
+#: It stores each range alone. test_traffic_server.py has its tests.
+TRAFFIC_SERVER = Engine("Traffic Server", TrafficServer, "trafficserver")
 MOD_CACHE_DISK = Engine("mod_cache_disk", ModCacheDisk, "mod_cache_disk.conf")
 STORAGE_CACHES = (NGINX, VARNISH)
 SHIELDS = (NGINX, VARNISH, MOD_CACHE_DISK)

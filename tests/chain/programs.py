@@ -10,6 +10,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -72,16 +73,29 @@ class Program(ABC):
 
     def start(self) -> None:
         """Start it, and wait until it listens. Raises: AssertionError with the end of its log."""
+        # The port was free when it was chosen. A connection of another program may use it since then, for a moment.
+        for _ in range(5):
+            if self._launch():
+                return
+            if "Address already in use" not in self.log():
+                break
+            self._end(signal.SIGKILL)
+            time.sleep(2)
+        raise AssertionError(f"{self.program} does not start:\n{self.log()[-3000:]}")
+
+    def _launch(self) -> bool:
+        """Start it, and wait until it listens or has ended; returns whether it runs."""
         with (self.root / "output.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(),
                 start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + WAIT
-        while not is_listening(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{self.program} does not start:\n{self.log()[-3000:]}")
+        while self._process.poll() is None and time.monotonic() < deadline:
+            if is_listening(self.port):
+                return True
             time.sleep(0.05)
+        return False
 
     @property
     def running(self) -> bool:
@@ -122,7 +136,8 @@ class Program(ABC):
         if process is None:
             return
         if number is signal.SIGKILL:
-            os.killpg(process.pid, number)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(process.pid, number)
         else:
             process.terminate()
         try:

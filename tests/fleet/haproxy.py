@@ -29,6 +29,17 @@ def program() -> str:
     return shutil.which("haproxy", path="/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin") or ""
 
 
+def read_statistics(admin_socket: Path, backend: str, server: str) -> dict[str, str]:
+    """The state and the counters of a server, from HAProxy's "stats socket"."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(WAIT)
+        connection.connect(str(admin_socket))
+        connection.sendall(b"show stat\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    rows = csv.DictReader(io.StringIO(answer.removeprefix("# ")))
+    return next(row for row in rows if (row["pxname"], row["svname"]) == (backend, server))
+
+
 class HaProxy:
     """The load balancer as a context manager. ``log`` has its lines."""
 
@@ -99,13 +110,7 @@ class HaProxy:
 
     def statistics(self, server: str) -> dict[str, str]:
         """The state and the counters of a node ("node1")."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(WAIT)
-            connection.connect(str(self._root / "admin.sock"))
-            connection.sendall(b"show stat\n")
-            answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-        rows = csv.DictReader(io.StringIO(answer.removeprefix("# ")))
-        return next(row for row in rows if (row["pxname"], row["svname"]) == ("nodes", server))
+        return read_statistics(self._root / "admin.sock", "nodes", server)
 
     def wait_for(self, number: int, status: str) -> None:
         """Wait until HAProxy has seen that a node is up or down."""

@@ -64,9 +64,15 @@ class Load:
         clients: int,
         slow: int,
         slow_targets: Sequence[str],
+        port: int = 80,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """``objects`` by target. ``slow``: further clients, which read ``slow_targets`` slowly."""
-        self._address, self._objects, self._slow_targets = address, objects, slow_targets
+        """``objects`` by target. ``slow``: further clients, which read ``slow_targets`` slowly.
+
+        ``headers``: sent with each request, besides Host.
+        """
+        self._server, self._objects, self._slow_targets = (address, port), objects, slow_targets
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in {"Host": address, **(headers or {})}.items())
         self._targets, self._weights = list(objects), list(weights)
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -101,7 +107,7 @@ class Load:
 
     def _run(self, number: int, is_slow: bool) -> None:
         chosen = random.Random(f"{number} {is_slow}")
-        client = _Client(self._address, is_slow)
+        client = _Client(self._server, self._headers, is_slow)
         try:
             for turn in count():
                 if self._stop.is_set():
@@ -152,8 +158,8 @@ class Response:
 class _Client:
     """A client with a persistent connection, on a plain socket: http.client would take most of the machine's time."""
 
-    def __init__(self, address: str, is_slow: bool) -> None:
-        self._address, self._is_slow = address, is_slow
+    def __init__(self, server: tuple[str, int], headers: str, is_slow: bool) -> None:
+        self._server, self._headers, self._is_slow = server, headers, is_slow
         self._buffer = bytearray(_SLOW_PIECE if is_slow else MB)
         self._socket: socket.socket | None = None
 
@@ -169,7 +175,7 @@ class _Client:
         begun = time.monotonic()
         try:
             connection = self._connect()
-            connection.sendall(f"{method} {target} HTTP/1.1\r\nHost: {self._address}\r\n\r\n".encode())
+            connection.sendall(f"{method} {target} HTTP/1.1\r\n{self._headers}\r\n".encode())
             self._read(connection, response, begun, b"" if method == "HEAD" else expected, len(expected))
         except OSError as error:
             response.problem = repr(error)
@@ -183,7 +189,7 @@ class _Client:
             if self._is_slow:  # a small receive buffer, so that the server notices
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_PIECE)
             self._socket.settimeout(TIMEOUT)
-            self._socket.connect((self._address, 80))
+            self._socket.connect(self._server)
         return self._socket
 
     def _read(self, connection: socket.socket, response: Response, begun: float, expected: bytes, length: int) -> None:
