@@ -7,7 +7,7 @@ SOURCES := $(shell find usp_s3_wsgi apache -name "*.py" -o -name "*.pyi" -o -nam
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test test-lowest coverage test-fresh image test-image deb test-deb test-rgw \
-  test-servers test-fleet test-monitoring test-status sanitize soak fuzz bench docs man \
+  test-servers test-fleet test-monitoring test-status chain demo-chain sanitize soak fuzz bench docs man \
   lint lint-ruff lint-mypy lint-typos lint-clang-format lint-c lock format clean
 
 help: ## print this list
@@ -23,7 +23,7 @@ demo-check: $(VENV)/.package ## run the checks of the demo, then stop it
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 test: $(VENV)/.package ## run the tests: unit tests, official vectors, botocore, and end to end in a real httpd (TESTS=files)
-	@$(BIN)/python -m pytest -q $(PARALLEL) $(TESTS)
+	@$(BIN)/python -m pytest -q $(PARALLEL) -m "not chain" $(TESTS)
 
 test-lowest: ## run the tests with the lowest versions that setup.cfg allows, in .venv-lowest
 	@$(MAKE) --no-print-directory VENV=.venv-lowest LOCKED=tests/requirements/lowest test
@@ -69,6 +69,16 @@ test-status: $(VENV)/.installed ## look at the status page in Chromium, and writ
 	@tests/status/install.sh
 	@$(BIN)/python -m pytest -q tests/status tests/unit/test_status_page.py
 	@$(BIN)/python -m tests.status.screenshots
+
+chain: $(VENV)/.package ## run the files of apache/chain with real caches, an origin, a packager and players in Chromium, and print what reaches S3 (as root)
+	@tests/chain/install.sh $(VENV)
+	@$(BIN)/python -m pytest -q tests/chain
+	@$(BIN)/python -m tests.chain.counts
+	@$(BIN)/python -m tests.chain.views
+
+demo-chain: $(VENV)/.package ## run the demo of the chain: each link with its hits and misses, a player, and 200 clients at once (as root; PORT=8080)
+	@tests/chain/install.sh $(VENV)
+	@$(BIN)/python -m tests.chain.demo
 
 deb: ## build the Debian packages of this machine's Debian in build/deb (the first time as root, for what the build needs)
 	@debian/build.sh build/deb
