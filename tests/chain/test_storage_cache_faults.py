@@ -17,7 +17,7 @@ import pytest
 from tests.chain.chains import SHORT_TIMES, StorageChain, storage_chain
 from tests.chain.client import Response, fetch, fetch_at_once
 from tests.chain.engines import NGINX, STORAGE_CACHES, VARNISH, Engine, parameters
-from tests.chain.programs import Nginx, Varnish
+from tests.chain.programs import CHAIN, Nginx, Varnish
 from tests.chain.scripted import ScriptedObject
 from tests.chain.signing import WAYS, Bucket
 from tests.faults.server import ScriptedS3
@@ -284,6 +284,7 @@ def test_the_files_of_an_object_are_removed() -> None:
     with scripted((NGINX, "gateway"), item) as (chain, _):
         assert fetch(chain.port, FILM).body == DATA
         item.data, item.etag = bytes(reversed(DATA)), '"two"'
+        assert REMOVE.strip() in (CHAIN.parents[1] / "docs" / "chain.md").read_text()
         script = REMOVE.replace("/var/cache/nginx", str(chain.cache.root))
         subprocess.run(["bash", "-euc", script], check=True, timeout=30)
         assert fetch(chain.port, FILM).body == item.data
