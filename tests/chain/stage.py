@@ -3,7 +3,7 @@
     player -> edge (a CDN) -> shield -> httpd (public) [-> packager] -> storage cache -> httpd (signing) -> S3
 
     with running(shield="varnish", origin="packager") as stage:
-        stage.url(f"{PACKAGED}/main.m3u8", packaged=True)   # what a player opens
+        stage.url(f"{ladder.PACKAGED}/main.m3u8", packaged=True)   # what a player opens
         stage.counters()["storage"].hits
 
 Every program runs with its file of apache/chain. Each link but httpd and S3 can be left out.
@@ -35,7 +35,7 @@ Way = Literal["gateway", "proxy"]
 BUCKET = "private"
 #: Paths on the public virtual host: of objects, and of what the packager makes of them. What the files of apache/chain
 #: say of /media (lifetimes, CORS, what a shield stores) is valid for both.
-MEDIA, PACKAGED = "/media", "/media/packaged"
+MEDIA, PACKAGER = "/media", "/media/packaged"
 #: The file of the edge, and the shield's address in it.
 SHIELD = "192.0.2.20:80"
 EDGE = Path(__file__).with_name("edge.conf")
@@ -121,8 +121,8 @@ class CountingVarnish(Varnish):
 class Front(Signing):
     """httpd with both virtual hosts. The public one has a line more for the packager."""
 
-    def __init__(self, way: str, s3: EmbeddedS3, packager: Packager | None, *, has_storage_cache: bool) -> None:
-        self._packager = packager
+    def __init__(self, way: str, s3: EmbeddedS3, *, has_storage_cache: bool) -> None:
+        self.packager: Packager | None = None
         super().__init__(way, Bucket.of(s3, BUCKET))
         if not has_storage_cache:  # both read from the virtual host that signs, so that the links stay the same
             self.storage_port = self.signing_port
@@ -130,13 +130,13 @@ class Front(Signing):
     def _localized(self, secret: Path) -> str:
         log = f'LogFormat "{LOG_FORMAT}" chain\nCustomLog access.json chain\n'
         text = log + super()._localized(secret)
-        if self._packager is None:
+        if self.packager is None:
             return text
         (found,) = OBJECTS.finditer(text)
         packaged = (
-            found[0].replace("# ", "").replace(f"127.0.0.1:{found['port']}/bucket", f"127.0.0.1:{self._packager.port}")
+            found[0].replace("# ", "").replace(f"127.0.0.1:{found['port']}/bucket", f"127.0.0.1:{self.packager.port}")
         )
-        return text[: found.start()] + packaged.replace(MEDIA, PACKAGED) + text[found.start() :]
+        return text[: found.start()] + packaged.replace(MEDIA, PACKAGER) + text[found.start() :]
 
     def counters(self, port: int) -> Counters:
         """What the virtual host on this port has done."""
@@ -178,7 +178,7 @@ class Stage:
 
     def url(self, key: str, *, packaged: bool = False) -> str:
         """What a player requests: the object with this key, or what the packager makes of objects."""
-        return f"http://127.0.0.1:{self.port}{PACKAGED if packaged else MEDIA}/{key}"
+        return f"http://127.0.0.1:{self.port}{PACKAGER if packaged else MEDIA}/{key}"
 
     def ended(self) -> list[str]:
         """The names of the links whose program has ended by itself."""
@@ -240,16 +240,14 @@ def running(
     with ExitStack() as stack:
         s3 = stack.enter_context(EmbeddedS3([BUCKET]))
         files = ladder.upload(s3, BUCKET)
-        # The ports are known before the programs start: the packager and httpd read from each other.
-        packager = Packager("") if origin == "packager" else None
-        httpd = Front(way, s3, packager, has_storage_cache=storage != "none")
-        cache = front = edge = None
+        httpd = Front(way, s3, has_storage_cache=storage != "none")
+        packager = cache = front = edge = None
         if storage != "none":
             cache = new_cache(storage, "storage_cache", SIGNING, httpd.signing_port, port=httpd.storage_port)
             stack.enter_context(cache)
-        if packager:
-            packager.base = f"http://127.0.0.1:{cache.port if cache else httpd.signing_port}/bucket/"
-            stack.enter_context(packager)
+        if origin == "packager":
+            read_from = cache.port if cache else httpd.signing_port
+            packager = httpd.packager = stack.enter_context(Packager(f"http://127.0.0.1:{read_from}/bucket/"))
         stack.enter_context(httpd)
         if shield != "none":
             front = new_cache(shield, "shield", SERVER, httpd.port)

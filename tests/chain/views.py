@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 from tests.chain import stage
 from tests.chain.client import fetch
 from tests.chain.ladder import PACKAGED, PLAIN, RENDITIONS, SECONDS, SEGMENT_SECONDS
-from tests.chain.stage import MEDIA, Cache, Counters, Origin, Stage
+from tests.chain.stage import MEDIA, PACKAGER, Cache, Counters, Origin, Stage
 
 #: USD for 1,000 GET requests: S3 Standard, us-east-1, https://aws.amazon.com/s3/pricing/ (read 2026-11).
 PRICE = 0.0004
@@ -59,7 +59,7 @@ def _view(running: Stage, origin: Origin) -> tuple[int, Counters]:
     """The number of requests of a view, and what reached S3. Begins with playlists that are too old."""
     time.sleep(PAUSE)
     running.clear()
-    where = f"{stage.PACKAGED}/{PACKAGED}" if origin == "packager" else f"{MEDIA}/{PLAIN}"
+    where = f"{PACKAGER}/{PACKAGED}" if origin == "packager" else f"{MEDIA}/{PLAIN}"
     main, playlists = _read(running, f"{where}/main.m3u8")
     # The last of the renditions is the largest; the sound is in a playlist of its own.
     video = playlists[len(RENDITIONS) - 1] if origin == "none" else _largest(main, playlists)

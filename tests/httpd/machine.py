@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import random
 import re
 import runpy
 import shutil
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Thread
@@ -28,9 +29,16 @@ class HttpdError(Exception):
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which no process listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port of 127.0.0.1 on which no process listens now.
+
+    It is none that Linux gives to clients: one of their connections might use it until a program listens on it.
+    """
+    first_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    candidates = range(10_000, first_of_clients) or range(10_000, 65_536)
+    while True:
+        port = random.SystemRandom().choice(candidates)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextmanager

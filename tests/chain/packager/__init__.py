@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.chain.programs import Program
-from tests.httpd.machine import find_program
+from tests.httpd.machine import find_program, free_port
 
 SERVER = Path(__file__).with_name("server.mjs")
 
@@ -19,9 +18,9 @@ class Packager(Program):
     program: ClassVar[str] = "node"
 
     def __init__(self, base: str, *options: str) -> None:
-        """``base``: the URL of the bucket, which it reads."""
+        """``base``: the URL of the bucket, which it reads. It may be started before what serves the bucket."""
         super().__init__(SERVER, {})
-        self.base, self._options = base, options
+        self._base, self._options = base, options
 
     @classmethod
     def missing(cls) -> str:
@@ -30,17 +29,18 @@ class Packager(Program):
         return super().missing()
 
     def command(self) -> list[str]:
-        return [find_program("node"), str(SERVER), str(self.port), self.base, *self._options]
+        return [find_program("node"), str(SERVER), str(self.port), self._base, *self._options]
 
     def start(self) -> None:
-        # A connection of another program may have had the port since it was chosen.
+        """Start it. If another program has taken its port meanwhile, on another one."""
         for _ in range(5):
             try:
                 return super().start()
             except AssertionError as error:
                 if "EADDRINUSE" not in str(error):
                     raise
-                time.sleep(0.5)
+                self.port = free_port()
+                (self.root / "output.log").unlink()
         return super().start()
 
     def entries(self) -> list[dict[str, Any]]:
