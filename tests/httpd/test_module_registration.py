@@ -50,6 +50,7 @@ def httpd(s3: EmbeddedS3) -> Iterator[Httpd]:
         ("response_headers={'200':()}", "TypeError: "),
         ("response_headers={200:['ETag']}", "TypeError: a tuple of names expected"),
         ("dated_conditions='If-Modified-Since'", "TypeError: "),
+        ("etag_conditions=('If-Match',)", "ValueError: as many conditions with ETags as with dates expected"),
         ("gzip_codings=(b'gzip',)", "TypeError: text expected"),
         ("upload_coding=None", "TypeError: "),
         ("default_content_type=b'a/b'", "TypeError: "),

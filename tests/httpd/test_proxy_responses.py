@@ -23,6 +23,7 @@ from tests.httpd.conftest import (
 )
 from tests.httpd.machine import free_port
 from tests.httpd.server import WAIT, Httpd
+from tests.httpd.ways import expect_etags_before_dates
 from tests.s3 import EmbeddedS3
 
 DATA = b"0123456789" * 100
@@ -288,6 +289,10 @@ def test_the_clients_request_body_is_discarded(httpd: Httpd, s3: EmbeddedS3, fra
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"200", b"404"]
     assert [entry["target"].rpartition("/")[2] for entry in s3.requests()] == ["a.ts", "a.ts", "missing"]
     assert not any({"content-length", "transfer-encoding"} & set(entry["headers"]) for entry in s3.requests())
+
+
+def test_an_etag_takes_precedence_over_a_date(httpd: Httpd) -> None:
+    expect_etags_before_dates(httpd, "/media/a.ts")
 
 
 def test_conditional_and_range_requests(httpd: Httpd, s3: EmbeddedS3) -> None:

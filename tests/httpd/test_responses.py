@@ -10,6 +10,7 @@ import pytest
 from tests.httpd.conftest import BUCKET, assert_no_information_about_the_bucket, section
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
+from tests.httpd.ways import expect_etags_before_dates
 from tests.s3 import EmbeddedS3
 
 DATA = b"0123456789" * 100
@@ -163,6 +164,10 @@ def test_preconditions(httpd: Httpd) -> None:
     assert httpd.fetch("/media/a.ts", if_match='"other"').status == 412
     assert httpd.fetch("/media/a.ts", if_modified_since=whole.headers["Last-Modified"]).status == 304
     assert httpd.fetch("/media/a.ts", if_unmodified_since="Fri, 01 Jan 2010 00:00:00 GMT").status == 412
+
+
+def test_an_etag_takes_precedence_over_a_date(httpd: Httpd) -> None:
+    expect_etags_before_dates(httpd, "/media/a.ts")
 
 
 def fetch_until_cache_status(httpd: Httpd, target: str, cache: str) -> None:

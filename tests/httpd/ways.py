@@ -136,3 +136,13 @@ def assert_signed(
     reply = fetch(httpd, name, kind)
     assert (reply.status, reply.body.decode()) == (200, requested_path(httpd, way, name, "/bucket"))
     assert bucket.signers() == [signer]
+
+
+def expect_etags_before_dates(httpd: Httpd, target: str) -> None:
+    """RFC 9110, 13.2.2. Swift compares both: a cache would keep an object that was replaced within the same second."""
+    whole = httpd.fetch(target)
+    etag, date, long_ago = whole.headers["ETag"], whole.headers["Last-Modified"], "Fri, 01 Jan 2010 00:00:00 GMT"
+    assert httpd.fetch(target, if_none_match='"other"', if_modified_since=date).status == 200
+    assert httpd.fetch(target, if_none_match=etag, if_modified_since=long_ago).status == 304
+    assert httpd.fetch(target, if_match=etag, if_unmodified_since=long_ago).status == 200
+    assert httpd.fetch(target, if_match='"other"', if_unmodified_since=date).status == 412

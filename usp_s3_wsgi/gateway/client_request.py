@@ -16,7 +16,7 @@ from usp_s3_wsgi.s3 import object_request
 from usp_s3_wsgi.s3.forwarded_headers import (
     REQUEST_HEADERS,
     SUBREQUEST_HEADERS,
-    request_header_value,
+    forwarded_request_headers,
 )
 from usp_s3_wsgi.s3.object_request import DOT_SEGMENTS, PLAIN_PATH, decode_path, path_of
 from usp_s3_wsgi.signing.percent_encoding import percent_encode
@@ -80,13 +80,7 @@ def from_environ(
         names = SUBREQUEST_HEADERS
     elif errordocument_status:
         names = {}  # they belong to the URL that failed
-    headers = tuple(
-        [
-            (name, value)
-            for variable, name in names.items()
-            if (value := request_header_value(name, environ.get(variable)))
-        ]
-    )
+    headers = tuple(forwarded_request_headers(names, environ).items())
     query, accept_encoding = environ.get("QUERY_STRING", ""), environ.get("HTTP_ACCEPT_ENCODING", "")
     return ClientRequest(method, key, headers, query, accept_encoding, is_sub)
 

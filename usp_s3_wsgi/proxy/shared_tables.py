@@ -14,16 +14,17 @@ class SharedTables(NamedTuple):
 
     ``request_headers``: the client's headers that are forwarded to S3, by method; requests with these methods are
     signed. ``response_headers``: S3's headers that are forwarded to the client, by status; a response with any other
-    status is an error. ``dated_conditions``: the request headers whose value is a date. ``gzip_codings``: the codings
-    in Accept-Encoding that allow gzip, in the order of their precedence. ``upload_coding``: removed from
-    Content-Encoding. ``default_content_type``: for a response without Content-Type. ``request_id_headers``: where
-    servers send the id of a request. ``unreserved``: the characters that are never percent-encoded. The sizes are in
-    bytes.
+    status is an error. ``dated_conditions``: the request headers whose value is a date; ``etag_conditions``: those that
+    take precedence over them, in the same order. ``gzip_codings``: the codings in Accept-Encoding that allow gzip, in
+    the order of their precedence. ``upload_coding``: removed from Content-Encoding. ``default_content_type``: for a
+    response without Content-Type. ``request_id_headers``: where servers send the id of a request. ``unreserved``: the
+    characters that are never percent-encoded. The sizes are in bytes.
     """
 
     request_headers: dict[str, tuple[str, ...]]
     response_headers: dict[int, tuple[str, ...]]
     dated_conditions: tuple[str, ...]
+    etag_conditions: tuple[str, ...]
     gzip_codings: tuple[str, ...]
     upload_coding: str
     default_content_type: str
@@ -39,7 +40,8 @@ SHARED_TABLES = SharedTables(
         status: (*names, "Content-Length") if status in {200, 206} else names
         for status, names in forwarded_headers.RESPONSE_HEADERS.items()
     },
-    dated_conditions=forwarded_headers.DATED_CONDITIONS,
+    dated_conditions=tuple(forwarded_headers.DATED_CONDITIONS),
+    etag_conditions=tuple(forwarded_headers.DATED_CONDITIONS.values()),
     gzip_codings=object_request.GZIP_CODINGS,
     upload_coding=forwarded_headers.UPLOAD_CODING,
     default_content_type=forwarded_headers.DEFAULT_CONTENT_TYPE,

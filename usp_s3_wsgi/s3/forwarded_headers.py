@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from usp_s3_wsgi.s3 import http_date
 
 _GET_REQUEST_HEADERS = {
@@ -22,8 +24,9 @@ REQUEST_HEADERS = {
 #: Of a subrequest. Conditions are about the page that the client requests. So is a Range of the page, but the Origin
 #: sets a Range of its own.
 SUBREQUEST_HEADERS = {"HTTP_RANGE": "Range"}
-#: Conditions whose value is a date; any other value is ignored: RFC 9110, sections 13.1.3 and 13.1.4.
-DATED_CONDITIONS = ("If-Modified-Since", "If-Unmodified-Since")
+#: Conditions whose value is a date; any other value is ignored. So is the condition in a request that has the other one,
+#: which compares ETags: RFC 9110, sections 13.1.3 and 13.1.4. Swift compares both.
+DATED_CONDITIONS = {"If-Modified-Since": "If-None-Match", "If-Unmodified-Since": "If-Match"}
 
 _VALIDATORS = ("ETag", "Last-Modified", "Cache-Control", "Expires")
 #: Set by a cache between S3 and this server: https://www.rfc-editor.org/rfc/rfc9111#section-4.2.3. Date is not
@@ -44,6 +47,15 @@ RESPONSE_HEADERS = {
 UPLOAD_CODING = "aws-chunked"
 #: S3's own default; httpd would guess another.
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
+
+
+def forwarded_request_headers(names: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the client's headers as S3 is to see them, by name.
+
+    ``names``: as `REQUEST_HEADERS` has them for a method. ``environ``: of WSGI.
+    """
+    values = {name: request_header_value(name, environ.get(variable)) for variable, name in names.items()}
+    return {name: value for name, value in values.items() if value and not values.get(DATED_CONDITIONS.get(name, ""))}
 
 
 def request_header_value(name: str, value: str | None) -> str | None:

@@ -157,7 +157,7 @@ typedef struct {
 
 /* What Python needs too: it hands the values over with its callbacks. As SharedTables in proxy/shared_tables.py. */
 typedef struct {
-    const char **dated_conditions, **gzip_codings; /* terminated by NULL */
+    const char **dated_conditions, **etag_conditions, **gzip_codings; /* terminated by NULL */
     const char *upload_coding;
     const char *default_content_type;
     const char **request_id_headers; /* terminated by NULL; the first is Amazon's */

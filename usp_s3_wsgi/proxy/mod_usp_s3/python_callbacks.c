@@ -502,25 +502,31 @@ static int parse_unreserved(usp_s3_shared_tables *tables, PyObject *characters)
 }
 
 /*
- * Parse the SharedTables: (request_headers, response_headers, dated_conditions, gzip_codings, upload_coding,
+ * Parse the SharedTables: (request_headers, response_headers, dated_conditions, etag_conditions, gzip_codings, upload_coding,
  * default_content_type, request_id_headers, unreserved, max_header_size, max_error_document_size). Returns whether they are
  * valid, else an exception is set.
  */
 static int parse_shared_tables(apr_pool_t *pool, PyObject *tuple, header_list **by_method, header_list **by_status,
                                usp_s3_shared_tables *tables)
 {
-    PyObject *requests, *responses, *dated_conditions, *gzip_codings, *upload_coding, *content_type, *id_headers, *unreserved;
+    PyObject *requests, *responses, *dated_conditions, *etag_conditions, *gzip_codings, *upload_coding, *content_type;
+    PyObject *id_headers, *unreserved;
     Py_ssize_t header_size, error_size;
 
-    if (!PyArg_ParseTuple(tuple, "O!O!O!O!UUO!Unn", &PyDict_Type, &requests, &PyDict_Type, &responses, &PyTuple_Type,
-                          &dated_conditions, &PyTuple_Type, &gzip_codings, &upload_coding, &content_type, &PyTuple_Type,
-                          &id_headers, &unreserved, &header_size, &error_size)
+    if (!PyArg_ParseTuple(tuple, "O!O!O!O!O!UUO!Unn", &PyDict_Type, &requests, &PyDict_Type, &responses, &PyTuple_Type,
+                          &dated_conditions, &PyTuple_Type, &etag_conditions, &PyTuple_Type, &gzip_codings, &upload_coding,
+                          &content_type, &PyTuple_Type, &id_headers, &unreserved, &header_size, &error_size)
         || !(*by_method = copy_header_lists(pool, requests, 1)) || !(*by_status = copy_header_lists(pool, responses, 0))
         || !(tables->dated_conditions = copy_names(pool, dated_conditions))
+        || !(tables->etag_conditions = copy_names(pool, etag_conditions))
         || !(tables->gzip_codings = copy_names(pool, gzip_codings)) || !(tables->upload_coding = copy_str(pool, upload_coding))
         || !(tables->default_content_type = copy_str(pool, content_type))
         || !(tables->request_id_headers = copy_names(pool, id_headers)) || !parse_unreserved(tables, unreserved))
         return 0;
+    if (PyTuple_GET_SIZE(dated_conditions) != PyTuple_GET_SIZE(etag_conditions)) {
+        PyErr_SetString(PyExc_ValueError, "as many conditions with ETags as with dates expected");
+        return 0;
+    }
     if (header_size <= 0 || error_size <= 0) {
         PyErr_SetString(PyExc_ValueError, "sizes of more than 0 bytes expected");
         return 0;

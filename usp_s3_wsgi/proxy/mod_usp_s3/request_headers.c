@@ -79,6 +79,18 @@ static const char *forwarded_value(request_rec *r, const char *name)
     return value;
 }
 
+/* Remove dates that S3 is not to compare, because it compares an ETag: https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2 */
+static void remove_overridden_conditions(apr_table_t *forwarded)
+{
+    const usp_s3_shared_tables *tables = usp_s3_get_shared_tables();
+    int i;
+
+    for (i = 0; tables->dated_conditions[i]; i++) {
+        if (apr_table_get(forwarded, tables->etag_conditions[i]))
+            apr_table_unset(forwarded, tables->dated_conditions[i]);
+    }
+}
+
 /* During this hook r->headers_in is mod_proxy's copy of the client's headers, which is sent to S3. */
 static int set_request_headers(request_rec *r)
 {
@@ -94,6 +106,7 @@ static int set_request_headers(request_rec *r)
         if ((value = forwarded_value(r, *name)))
             apr_table_setn(forwarded, *name, value);
     }
+    remove_overridden_conditions(forwarded);
     request->range = apr_table_get(forwarded, "Range");
     request->if_range = apr_table_get(forwarded, "If-Range");
     if (request->pass_accept_encoding) /* the client cannot decode a part of the including response */
