@@ -149,7 +149,7 @@ install: $(VENV)/.package ## only install what is missing
 
 clean: ## remove the virtual environments and all caches
 	tests/remove_venv.sh .venv .venv-lowest .venv-sanitize
-	rm -rf build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf build tests/chain/*/node_modules *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.installed: tests/install.sh $(wildcard tests/requirements/*.txt $(LOCKED)/*.txt)

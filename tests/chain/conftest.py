@@ -11,10 +11,6 @@ from tests.s3 import EmbeddedS3
 pytest.register_assert_rewrite("tests.chain.client")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "chain: not in make test, because it needs what tests/chain/install.sh installs")
-
-
 @pytest.fixture(scope="module")
 def bucket_server() -> Iterator[EmbeddedS3]:
     """The S3 of a file of tests, with the bucket "bucket"."""

@@ -47,8 +47,8 @@ KEYS = [
     "SetEnv S3Region eu-central-1",
     "SetEnv S3UseHeaders on",
 ]
-PROXY_SET = "ProxySet enablereuse=on keepalive=on retry=0 timeout=1"
-GATEWAY_SET = ["SetEnv S3Retries 1", 'SetEnv S3ProxySet "retry=0 timeout=250ms"']
+PROXY_SET = "ProxySet enablereuse=on keepalive=on retry=0 timeout=2"
+GATEWAY_SET = ["SetEnv S3Retries 1", 'SetEnv S3ProxySet "retry=0 timeout=2"']
 WAYS = ("proxy-forward", "proxy-reverse", "gateway")
 
 

@@ -24,8 +24,8 @@ REQUEST_HEADERS = {
 #: Of a subrequest. Conditions are about the page that the client requests. So is a Range of the page, but the Origin
 #: sets a Range of its own.
 SUBREQUEST_HEADERS = {"HTTP_RANGE": "Range"}
-#: Conditions whose value is a date; any other value is ignored. So is the condition in a request that has the other one,
-#: which compares ETags: RFC 9110, sections 13.1.3 and 13.1.4. Swift compares both.
+#: Conditions whose value is a date, and which are ignored otherwise. Each is also ignored beside the condition that it
+#: names here, which compares ETags; Swift compares both. RFC 9110, sections 13.1.3 and 13.1.4.
 DATED_CONDITIONS = {"If-Modified-Since": "If-None-Match", "If-Unmodified-Since": "If-Match"}
 
 _VALIDATORS = ("ETag", "Last-Modified", "Cache-Control", "Expires")
