@@ -24,4 +24,4 @@ In ``<Proxy>`` sections mod_proxy carries the bytes. usp_s3_module (``proxy/mod_
 ``configtest`` checks the settings at ``httpd -t``, ``cli`` is the command usp-s3. docs/architecture.md has more.
 """
 
-__version__ = "1.13.0"
+__version__ = "1.14.0"
