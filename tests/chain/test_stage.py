@@ -51,8 +51,9 @@ def test_counters(links: dict[str, Any]) -> None:
             chain.clear()
             main = chain.url(f"{PACKAGED}/main.m3u8", packaged=True)
             assert fetch(port, main[main.index("/", 8) :]).status == 200
-            assert chain.counters()["packager"].requests == 1
-            assert chain.counters()["s3"].requests == 3  # the indexes of three renditions
+            counters = settled(chain, "packager", 1)
+            assert counters["packager"].requests == 1
+            assert counters["s3"].requests == 3  # the indexes of three renditions
     assert chain.httpd.unexpected == []
 
 
