@@ -113,17 +113,26 @@ def _count(s3: EmbeddedS3, name: str, step: Callable[[], int]) -> Count:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a table in Markdown: requests to S3, and MB of their bodies."""
+    """The rows as a table in Markdown: requests to S3, and MB of their bodies.
+
+    Where the ways in differ, both are shown, in their order.
+    """
     steps = [count.step for count in rows[0].counts]
-    lines = [f"| place | cache | signed by | {' | '.join(steps)} |", "|---" * (3 + len(steps)) + "|"]
+    lines = [f"| place | cache | {' | '.join(steps)} |", "|---" * (2 + len(steps)) + "|"]
+    caches: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        cells = [f"{count.requests} ({count.size / 1e6:.1f} MB)" + _wrong(count) for count in row.counts]
-        lines.append(f"| {row.place} | {row.engine} | {row.way} | {' | '.join(cells)} |")
+        caches.setdefault((row.place, row.engine), []).append(row)
+    for (place, engine), ways in caches.items():
+        cells = [_cell(found) for found in zip(*(row.counts for row in ways), strict=True)]
+        lines.append(f"| {place} | {engine} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _wrong(count: Count) -> str:
-    return f", **{count.wrong} wrong**" if count.wrong else ""
+def _cell(counts: Sequence[Count]) -> str:
+    requests = " / ".join(dict.fromkeys(str(count.requests) for count in counts))
+    sizes = " / ".join(dict.fromkeys(f"{count.size / 1e6:,.1f}" for count in counts))
+    wrong = sum(count.wrong for count in counts)
+    return f"{requests} ({sizes} MB)" + (f", **{wrong} wrong**" if wrong else "")
 
 
 def main() -> None:
