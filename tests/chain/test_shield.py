@@ -24,9 +24,11 @@ from tests.s3 import EmbeddedS3
 MB = 1 << 20
 DATA = os.urandom(MB) * 2 + b"the end"
 CDN = {"x_cdn_secret": CDN_SECRET}
-#: The server logs what it gets of the secret, and of the path.
-SERVER_LOG = {
-    "ServerName media.example.com": 'ServerName media.example.com\n  CustomLog secret.log "%{X-Cdn-Secret}i %U"'
+#: The server logs what it gets of the secret, and of the path. Its responses have a header as those of a storage cache.
+SERVER_LINES = {
+    "ServerName media.example.com": "ServerName media.example.com\n"
+    '  CustomLog secret.log "%{X-Cdn-Secret}i %U"\n'
+    "  Header set X-Cache-Status STORAGE"
 }
 #: Short times in place of those in the files.
 SHORT_TIMES = {
@@ -65,7 +67,7 @@ class Shielded:
 def shielded(request: pytest.FixtureRequest, bucket_server: EmbeddedS3) -> Iterator[Shielded]:
     """A shield for many tests: each has a key of its own."""
     engine, way = request.param
-    server = Signing(way, Bucket.of(bucket_server), has_storage_cache=False, changes=SERVER_LOG)
+    server = Signing(way, Bucket.of(bucket_server), has_storage_cache=False, changes=SERVER_LINES)
     with server, engine.shield(server.port) as shield:
         yield Shielded(engine, server, shield)
         time.sleep(0.2)
@@ -113,6 +115,20 @@ def test_only_the_cdn_may_read(shielded: Shielded, s3: EmbeddedS3, put: Callable
     requests = len(s3.requests())
     shielded.fetch(target)
     assert len(s3.requests()) == requests
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "segment.ts", "list.m3u8"])
+def test_a_response_tells_once_whether_the_shield_had_it(
+    shielded: Shielded, put: Callable[..., str], name: str
+) -> None:
+    """A storage cache behind the server has the same header, which is stored with the object."""
+    target = put(DATA, name)
+    if shielded.engine is MOD_CACHE_DISK:  # its own header is another one
+        shielded.fetch(target)
+        assert shielded.fetch_stored(target).headers.get_all("X-Cache") == ["HIT from media.example.com"]
+    else:
+        states = [shielded.fetch(target).headers.get_all("X-Cache-Status") for _ in range(2)]
+        assert states == [["MISS"], ["HIT"]]
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "segment.ts"])

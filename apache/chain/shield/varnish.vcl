@@ -3,11 +3,14 @@
 # Copy it to /etc/varnish/default.vcl. Replace:
 #   192.0.2.10, 80        the server
 #   media.example.com     its name
-#   a-long-random-word    a secret that only the CDN knows (openssl rand -hex 32); only root and Varnish may read this file
+#   a-long-random-word    a secret that only the CDN knows (openssl rand -hex 32); only root and Varnish may read this file:
+#                         chgrp varnish, chmod 640 (with 600 Varnish does not start)
+#   8g                    in the command below: how much memory the cache may use
 # "systemctl edit varnish", and (vsl_mask: without it the shared log that varnishlog shows has the secret)
 #   [Service]
 #   ExecStart=
 #   ExecStart=/usr/sbin/varnishd -j unix,user=vcache -F -a :80 -f /etc/varnish/default.vcl -s malloc,8g -p vsl_mask=-ReqHeader,-ReqUnset
+# Then "systemctl restart varnish".
 vcl 4.1;
 
 import std;
@@ -21,7 +24,7 @@ backend default {
   .between_bytes_timeout = 75s;
 }
 
-# Who may remove objects: curl -X PURGE http://127.0.0.1/media/film.mp4, or with patterns: varnishadm ban req.url ~ ^/media/films/
+# Who may remove objects: curl -X PURGE http://127.0.0.1/media/film.mp4, or with patterns: varnishadm ban req.url "~" ^/media/films/
 acl purgers {
   "127.0.0.1";
   "::1";

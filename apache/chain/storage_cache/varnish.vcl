@@ -6,6 +6,10 @@
 #   [Service]
 #   ExecStart=
 #   ExecStart=/usr/sbin/varnishd -j unix,user=vcache -F -a 127.0.0.1:8091 -f /etc/varnish/default.vcl -s malloc,8g
+# Then "systemctl restart varnish". Replace:
+#   8g                 how much memory the cache may use
+#   127.0.0.1:8091     in that command: where this cache listens
+#   127.0.0.1, 8090    where httpd signs, if that is another machine
 #
 # ##########################################################################################################################
 # # THIS CACHE HAS PRIVATE OBJECTS, AND SENDS THEM TO WHOEVER REACHES IT: NO SIGNATURE, NO PASSWORD. So -a is loopback, or   #
@@ -34,7 +38,7 @@ acl readers {
   "::1";
 }
 
-# Who may remove objects: curl -X PURGE http://127.0.0.1:8091/bucket/film.mp4, or with patterns: varnishadm ban req.url ~ ^/bucket/films/
+# Who may remove objects: curl -X PURGE http://127.0.0.1:8091/bucket/film.mp4, or with patterns: varnishadm ban req.url "~" ^/bucket/films/
 acl purgers {
   "127.0.0.1";
   "::1";
