@@ -107,6 +107,24 @@ def test_what_is_no_single_range(place: Place, s3: EmbeddedS3, store: Callable[.
     assert len(s3.requests()) == 1
 
 
+def test_a_key_that_looks_like_a_stored_range(place: Place, s3: EmbeddedS3, store: Callable[..., str]) -> None:
+    """cache_range_requests stores a range under the object's URL, "-" and the range: it is not taken for an object."""
+    key = store()
+    for ending in ("", ";v=1"):
+        stored, missing = f"{key}{ending}", f"{key}{ending}.missing"
+        s3.put("bucket", stored, DATA)
+        s3.put("bucket", f"{stored}-bytes=5-9", b"another object")
+        for _ in range(2):
+            assert place.shown(stored, range="bytes=5-9") == (206, DATA[5:10])
+            assert place.shown(f"{stored}-bytes=5-9") == (200, b"another object")
+            assert place.shown(f"{stored}-bytes=5-9?x=1", range="bytes=0-2") == (206, b"ano")
+        assert place.status(f"{missing}-bytes=0-9") == 404
+        assert place.status(f"{missing}-bytes=-9?x=1") == 404
+        s3.put("bucket", missing, DATA)
+        assert place.shown(missing, range="bytes=0-9") == (206, DATA[:10])
+        assert place.shown(missing, range="bytes=-9") == (206, DATA[-9:])
+
+
 def test_the_rest_of_an_object(place: Place, s3: EmbeddedS3, store: Callable[..., str]) -> None:
     """A seek in a browser. The storage cache keeps it, the shield does not."""
     key = store()
