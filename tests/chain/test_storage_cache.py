@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests.chain.chains import SHORT_TIMES, StorageChain, storage_chain
-from tests.chain.client import Response, fetch, fetch_at_once
+from tests.chain.client import fetch, fetch_at_once, shown
 from tests.chain.engines import NGINX, STORAGE_CACHES, Engine, parameters
 from tests.chain.programs import CHAIN
 from tests.chain.signing import WAYS, Bucket
@@ -44,12 +44,6 @@ def put(chain: StorageChain, s3: EmbeddedS3, request: pytest.FixtureRequest) -> 
         return f"/media/{key}"
 
     return stored
-
-
-def shown(response: Response) -> tuple[int, bytes]:
-    """The status and the body of a response that is complete."""
-    assert response.is_complete
-    return response.status, response.body
 
 
 def test_many_readers_of_one_cold_range(chain: StorageChain, s3: EmbeddedS3, put: Callable[..., str]) -> None:

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.chain.chains import StorageChain, storage_chain
-from tests.chain.client import fetch
+from tests.chain.client import fetch, shown
 from tests.chain.engines import CDN_SECRET, TRAFFIC_SERVER
 from tests.chain.places import PLACES, RANGE, Place, running, wait_for
 from tests.chain.signing import WAYS, Bucket
 from tests.chain.test_storage_cache import put as put
-from tests.chain.test_storage_cache import shown
 from tests.chain.test_storage_cache import test_an_empty_object as test_an_empty_object
 from tests.chain.test_storage_cache import test_headers_for_players as test_headers_for_players
 from tests.chain.test_storage_cache import test_keys as test_keys
