@@ -13,7 +13,7 @@ import pytest
 
 from tests.chain.chains import FAILURES
 from tests.chain.client import Response, fetch, fetch_at_once
-from tests.chain.engines import CDN_SECRET, MOD_CACHE_DISK, NGINX, SHIELDS, VARNISH, Engine, parameters
+from tests.chain.engines import CDN_SECRET, MOD_CACHE_DISK, SHIELDS, Engine, parameters
 from tests.chain.mod_cache_disk import ModCacheDisk
 from tests.chain.programs import Program, Varnish
 from tests.chain.scripted import ScriptedObject
@@ -254,7 +254,7 @@ def test_the_server_or_s3_is_away(selected: Selected) -> None:
                 assert cold.status in {502, 503, 504}
 
 
-@pytest.mark.parametrize("selected", parameters((NGINX, VARNISH), WAYS))
+@pytest.mark.parametrize("selected", parameters(SHIELDS, WAYS))
 def test_a_body_that_s3_truncates(selected: Selected) -> None:
     engine, way = selected
     item = ScriptedObject(DATA, sent=5000, truncates=True)
