@@ -273,3 +273,29 @@ def test_a_body_that_s3_truncates(selected: Selected) -> None:
                     assert time.monotonic() < deadline
                     time.sleep(0.1)
                 assert (reply.status, reply.body, reply.is_complete) == (200, DATA, True)
+
+
+@pytest.mark.parametrize("selected", parameters(SHIELDS, WAYS, slow=True))
+def test_an_object_that_changes(selected: Selected, s3: EmbeddedS3) -> None:
+    """It is never mixed with its predecessor, whichever slices are stored: one that becomes shorter, and longer."""
+    engine, way = selected
+    aged = {"Cache-Control": "max-age=1"}
+    long, short = os.urandom(MB) * 3, b"now it is short"
+    server = Signing(way, Bucket.of(s3), has_storage_cache=False)
+    server.expect_error(FAILURES)
+    with server, engine.shield(server.port, SHORT_TIMES[engine.name]) as shield:
+        shielded = Shielded(engine, server, shield)
+        for before, after in ((long, short), (short, long)):
+            target = f"/media/{engine.name}-{way}/{len(before)}.mp4"
+            s3.put("bucket", target.removeprefix("/media/"), before, headers=aged)
+            assert shielded.fetch(target).body == before
+            time.sleep(2.1)  # all slices are old, and one of them is read again
+            assert shielded.fetch(target, range="bytes=0-9").status == 206
+            s3.put("bucket", target.removeprefix("/media/"), after, headers=aged)
+            deadline = time.monotonic() + 20
+            while (reply := shielded.fetch(target)).body != after or not reply.is_complete:
+                assert (
+                    reply.status == 200 and (before if reply.is_complete else before[: len(reply.body)]) == reply.body
+                )
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
