@@ -56,6 +56,12 @@ def fetch(
         connection.close()
 
 
+def shown(response: Response) -> tuple[int, bytes]:
+    """The status and the body of a response that is complete."""
+    assert response.is_complete
+    return response.status, response.body
+
+
 def is_answered(port: int, target: str, status: int, body: bytes, **headers: str) -> bool:
     """Send a request, and tell whether the response has this status and exactly this body, which is not kept."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)

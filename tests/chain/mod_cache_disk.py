@@ -49,7 +49,8 @@ class ModCacheDisk(Program):
         config = self.root / "httpd.conf"
         config.write_text(
             f'ServerRoot "{self.root}"\nServerName 127.0.0.1\nPidFile httpd.pid\nDefaultRuntimeDir .\nMutex file:.\n'
-            f"Listen 127.0.0.1:{self.port}\nListenBacklog 4096\n{modules}\n{user}ErrorLog error.log\nLogLevel warn\n"
+            f"Listen 127.0.0.1:{self.port}\nListenBacklog 4096\n{modules}\n{user}ErrorLog error.log\n"
+            "LogLevel warn authz_core:trace8 setenvif:trace8\n"  # what an operator sees who looks for a denied request
             f'LogFormat "%h %l %u %t \\"%r\\" %>s %O \\"%{{Referer}}i\\" \\"%{{User-Agent}}i\\"" combined\n'
             f'CustomLog access.log combined\nTypesConfig "{media_types()}"\n{self.localized_file(own)}'
         )

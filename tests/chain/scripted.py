@@ -13,7 +13,8 @@ from tests.faults.server import Connection, Request, ScriptedS3, answer, error, 
 class ScriptedObject:
     """One object at each key, answered as S3 does, with what a test changes: the fields, at any time.
 
-    ``sent``: after so many bytes of a body S3 waits for ``resume``, or closes the connection if ``truncates``.
+    ``etag``: if it is empty, there is no such header. ``sent``: after so many bytes of a body S3 waits for ``resume``,
+    or closes the connection if ``truncates``.
     """
 
     data: bytes
@@ -45,7 +46,8 @@ class ScriptedObject:
     def _response(self, request: Request) -> bytes:
         if self.error_status:
             return error(self.error_status, {404: "NoSuchKey", 503: "SlowDown"}.get(self.error_status, "InternalError"))
-        headers = (("ETag", self.etag), ("Accept-Ranges", "bytes"), *self.headers)
+        version = (("ETag", self.etag),) if self.etag else ()
+        headers = (*version, ("Accept-Ranges", "bytes"), *self.headers)
         if request.headers.get("if-none-match") == self.etag:
             return head_of(answer(304, b"", *headers, length=None))
         part, status = self.data, 200

@@ -16,15 +16,15 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tests.chain import ladder
-from tests.chain.engines import SERVER
+from tests.chain.engines import NGINX, VARNISH, Engine
 from tests.chain.packager import Packager
-from tests.chain.programs import CHAIN, Nginx, Program, Varnish
-from tests.chain.signing import SIGNING, Bucket, Signing
+from tests.chain.programs import Nginx, Program, Varnish
+from tests.chain.signing import Bucket, Signing
 from tests.httpd.machine import find_program, unpacked_environment
 from tests.s3 import EmbeddedS3
 
@@ -220,13 +220,15 @@ class Stage:
         return found
 
 
-CACHES: dict[str, type[CountingNginx] | type[CountingVarnish]] = {"nginx": CountingNginx, "varnish": CountingVarnish}
-FILES = {"nginx": "nginx.conf", "varnish": "varnish.vcl"}
+CACHES: dict[str, Engine] = {
+    "nginx": replace(NGINX, program=CountingNginx),
+    "varnish": replace(VARNISH, program=CountingVarnish),
+}
 
 
 def missing(*, shield: Cache = "nginx", origin: Origin = "packager", storage: Cache = "nginx") -> str:
     """Why such a chain cannot run here; empty if it can."""
-    programs: list[type[Program]] = [CACHES[name] for name in (shield, storage) if name != "none"]
+    programs = [CACHES[name].program for name in (shield, storage) if name != "none"]
     if origin == "packager":
         programs.append(Packager)
     return next(filter(None, [program.missing() for program in programs]), "") or ladder.missing()
@@ -243,14 +245,14 @@ def running(
         httpd = Front(way, s3, has_storage_cache=storage != "none")
         packager = cache = front = edge = None
         if storage != "none":
-            cache = new_cache(storage, "storage_cache", SIGNING, httpd.signing_port, port=httpd.storage_port)
+            cache = _counting(CACHES[storage].storage_cache(httpd))
             stack.enter_context(cache)
         if origin == "packager":
             read_from = cache.port if cache else httpd.signing_port
             packager = httpd.packager = stack.enter_context(Packager(f"http://127.0.0.1:{read_from}/bucket/"))
         stack.enter_context(httpd)
         if shield != "none":
-            front = new_cache(shield, "shield", SERVER, httpd.port)
+            front = _counting(CACHES[shield].shield(httpd.port))
             stack.enter_context(front)
             edge = stack.enter_context(Edge(front.port))
         stage = Stage(s3, httpd, cache, packager, front, edge, files)
@@ -258,10 +260,9 @@ def running(
         yield stage
 
 
-def new_cache(kind: str, folder: str, address: str, to: int, *, port: int = 0) -> CountingNginx | CountingVarnish:
-    """A cache with its file in this folder of apache/chain. ``address``: the next link's; ``to``: its port here."""
-    cache = CACHES[kind]
-    return cache(CHAIN / folder / FILES[kind], cache.backend(address, to), port=port)
+def _counting(cache: Program) -> CountingNginx | CountingVarnish:
+    assert isinstance(cache, CountingNginx | CountingVarnish)
+    return cache
 
 
 def json_lines(file: Path) -> list[dict[str, Any]]:

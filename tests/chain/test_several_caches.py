@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.chain.client import fetch
-from tests.chain.engines import CDN_SECRET, NGINX
+from tests.chain.engines import CDN_SECRET, NGINX, VARNISH
 from tests.chain.haproxy import HaProxy
 from tests.chain.programs import WAIT, Program
 from tests.chain.signing import Bucket, Signing
@@ -165,6 +165,24 @@ def test_a_cache_is_killed_and_comes_back(several: Front) -> None:
     assert load.result.failed == []
     # Twice killed, with six responses of the film in transfer.
     assert {failure.target for failure in load.result.truncated} == {f"GET {FILM}"}
+
+
+@pytest.mark.chain
+@pytest.mark.skipif(bool(VARNISH.program.missing()), reason=VARNISH.program.missing())
+def test_clients_cannot_remove_objects(s3: EmbeddedS3) -> None:
+    """To a cache on the machine of HAProxy, all clients are on this machine, from where PURGE is allowed."""
+    s3.put("bucket", "film.ts", b"a film")
+    with ExitStack() as stack:
+        stack.enter_context(signing := Signing("gateway", Bucket.of(s3), has_storage_cache=False))
+        cache = stack.enter_context(VARNISH.shield(signing.port))
+        haproxy = stack.enter_context(HaProxy([cache.port] * 3))
+        for _ in range(2):
+            assert fetch(haproxy.port, "/media/film.ts", x_cdn_secret=CDN_SECRET).body == b"a film"
+            for method in ("PURGE", "PUSH"):
+                assert fetch(haproxy.port, "/media/film.ts", method, x_cdn_secret=CDN_SECRET).status == 405
+        assert sum(entry["method"] == "GET" for entry in s3.requests()) == 1
+        assert fetch(haproxy.port, "/media/film.ts", "OPTIONS", x_cdn_secret=CDN_SECRET).status == 204
+    assert signing.unexpected == []
 
 
 def test_caches_stay_while_the_server_is_away(several: Front) -> None:

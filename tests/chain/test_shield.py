@@ -13,7 +13,7 @@ import pytest
 
 from tests.chain.chains import FAILURES
 from tests.chain.client import Response, fetch, fetch_at_once
-from tests.chain.engines import CDN_SECRET, MOD_CACHE_DISK, NGINX, SHIELDS, VARNISH, Engine, parameters
+from tests.chain.engines import CDN_SECRET, MOD_CACHE_DISK, SHIELDS, Engine, parameters
 from tests.chain.mod_cache_disk import ModCacheDisk
 from tests.chain.programs import Program, Varnish
 from tests.chain.scripted import ScriptedObject
@@ -270,7 +270,7 @@ def test_the_server_or_s3_is_away(selected: Selected) -> None:
                 assert cold.status in {502, 503, 504}
 
 
-@pytest.mark.parametrize("selected", parameters((NGINX, VARNISH), WAYS))
+@pytest.mark.parametrize("selected", parameters(SHIELDS, WAYS))
 def test_a_body_that_s3_truncates(selected: Selected) -> None:
     engine, way = selected
     item = ScriptedObject(DATA, sent=5000, truncates=True)
@@ -289,3 +289,29 @@ def test_a_body_that_s3_truncates(selected: Selected) -> None:
                     assert time.monotonic() < deadline
                     time.sleep(0.1)
                 assert (reply.status, reply.body, reply.is_complete) == (200, DATA, True)
+
+
+@pytest.mark.parametrize("selected", parameters(SHIELDS, WAYS, slow=True))
+def test_an_object_that_changes(selected: Selected, s3: EmbeddedS3) -> None:
+    """It is never mixed with its predecessor, whichever slices are stored: one that becomes shorter, and longer."""
+    engine, way = selected
+    aged = {"Cache-Control": "max-age=1"}
+    long, short = os.urandom(MB) * 3, b"now it is short"
+    server = Signing(way, Bucket.of(s3), has_storage_cache=False)
+    server.expect_error(FAILURES)
+    with server, engine.shield(server.port, SHORT_TIMES[engine.name]) as shield:
+        shielded = Shielded(engine, server, shield)
+        for before, after in ((long, short), (short, long)):
+            target = f"/media/{engine.name}-{way}/{len(before)}.mp4"
+            s3.put("bucket", target.removeprefix("/media/"), before, headers=aged)
+            assert shielded.fetch(target).body == before
+            time.sleep(2.1)  # all slices are old, and one of them is read again
+            assert shielded.fetch(target, range="bytes=0-9").status == 206
+            s3.put("bucket", target.removeprefix("/media/"), after, headers=aged)
+            deadline = time.monotonic() + 20
+            while (reply := shielded.fetch(target)).body != after or not reply.is_complete:
+                assert (
+                    reply.status == 200 and (before if reply.is_complete else before[: len(reply.body)]) == reply.body
+                )
+                assert time.monotonic() < deadline
+                time.sleep(0.2)

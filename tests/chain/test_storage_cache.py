@@ -11,8 +11,9 @@ from urllib.parse import unquote
 import pytest
 
 from tests.chain.chains import SHORT_TIMES, StorageChain, storage_chain
-from tests.chain.client import Response, fetch, fetch_at_once
-from tests.chain.engines import STORAGE_CACHES, Engine, parameters
+from tests.chain.client import fetch, fetch_at_once, shown
+from tests.chain.engines import NGINX, STORAGE_CACHES, Engine, parameters
+from tests.chain.programs import CHAIN
 from tests.chain.signing import WAYS, Bucket
 from tests.s3 import EmbeddedS3
 
@@ -43,12 +44,6 @@ def put(chain: StorageChain, s3: EmbeddedS3, request: pytest.FixtureRequest) -> 
         return f"/media/{key}"
 
     return stored
-
-
-def shown(response: Response) -> tuple[int, bytes]:
-    """The status and the body of a response that is complete."""
-    assert response.is_complete
-    return response.status, response.body
 
 
 def test_many_readers_of_one_cold_range(chain: StorageChain, s3: EmbeddedS3, put: Callable[..., str]) -> None:
@@ -129,6 +124,20 @@ def test_keys(chain: StorageChain, s3: EmbeddedS3) -> None:
     for path in ("a/../a/b", "x/%2e%2e/a/b", "a/./b", "x%2F..%2Fa/b", "x/%2E%2E%2Fa%2fb", "a/b/..", "a/b/.?x", "a/%00"):
         assert fetch(chain.port, f"/media/{path}").status in {400, 404}, path
     assert fetch(chain.port, "/media/").status == 404
+
+
+def test_keys_with_queries(s3: EmbeddedS3) -> None:
+    """The key that the comment of nginx.conf has for S3PassQuery: a query is part of it, and not taken for a path."""
+    (key,) = re.findall(r'With S3PassQuery: ("[^"]+")', (CHAIN / "storage_cache" / NGINX.file).read_text())
+    if reason := NGINX.program.missing():
+        pytest.skip(reason)
+    for name in ("a", "a?v=1"):
+        s3.put("bucket", name, f"the object {name}".encode())
+    s3.clear()
+    with storage_chain(NGINX, "gateway", Bucket.of(s3), {'"$uri $slice_range"': key}) as chain:
+        for path, name in {"a%3Fv=1": "a?v=1", "a?v=1": "a", "a?v=2": "a", "a": "a"}.items():
+            assert shown(fetch(chain.cache.port, f"/bucket/{path}")) == (200, f"the object {name}".encode()), path
+    assert len(s3.requests()) == 4
 
 
 def test_ranges(chain: StorageChain, put: Callable[..., str]) -> None:

@@ -83,6 +83,21 @@ def test_a_body_that_s3_truncates(selected: Selected, target: str) -> None:
             assert (reply.status, reply.body, reply.is_complete) == (200, DATA, True)
 
 
+@EACH
+def test_an_s3_without_etags(selected: Selected) -> None:
+    """A part that is stored is not completed with parts of another version, which nothing tells apart."""
+    item = ScriptedObject(DATA, etag="")
+    with scripted(selected, item) as (chain, _):
+        for _ in range(2):
+            reply = fetch(chain.port, FILM, range=f"bytes={MB}-{MB + 9}")
+            assert (reply.status, reply.body) == (206, DATA[MB : MB + 10])
+        old, item.data = item.data, DATA[::-1]
+        for _ in range(2):
+            reply = fetch(chain.port, FILM)
+            assert reply.is_complete and reply.body in {old, item.data}
+        assert {reply.status for reply in fetch_at_once(4, chain.port, [FILM], range="bytes=5-9")} == {206}
+
+
 @EACH_SLOW
 def test_s3_is_away(selected: Selected) -> None:
     """What is stored is sent although it is old; what is not stored is an error, for all who wait at the same time."""

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.chain.chains import StorageChain, storage_chain
-from tests.chain.client import fetch
+from tests.chain.client import fetch, shown
 from tests.chain.engines import CDN_SECRET, TRAFFIC_SERVER
 from tests.chain.places import PLACES, RANGE, Place, running, wait_for
 from tests.chain.signing import WAYS, Bucket
 from tests.chain.test_storage_cache import put as put
-from tests.chain.test_storage_cache import shown
 from tests.chain.test_storage_cache import test_an_empty_object as test_an_empty_object
 from tests.chain.test_storage_cache import test_headers_for_players as test_headers_for_players
 from tests.chain.test_storage_cache import test_keys as test_keys
@@ -105,6 +104,24 @@ def test_what_is_no_single_range(place: Place, s3: EmbeddedS3, store: Callable[.
     head = place.fetch(key, "HEAD", range="bytes=0-9")
     assert (head.status, head.headers["Content-Length"]) == (200, str(MB))
     assert len(s3.requests()) == 1
+
+
+def test_a_key_that_looks_like_a_stored_range(place: Place, s3: EmbeddedS3, store: Callable[..., str]) -> None:
+    """cache_range_requests stores a range under the object's URL, "-" and the range: it is not taken for an object."""
+    key = store()
+    for ending in ("", ";v=1"):
+        stored, missing = f"{key}{ending}", f"{key}{ending}.missing"
+        s3.put("bucket", stored, DATA)
+        s3.put("bucket", f"{stored}-bytes=5-9", b"another object")
+        for _ in range(2):
+            assert place.shown(stored, range="bytes=5-9") == (206, DATA[5:10])
+            assert place.shown(f"{stored}-bytes=5-9") == (200, b"another object")
+            assert place.shown(f"{stored}-bytes=5-9?x=1", range="bytes=0-2") == (206, b"ano")
+        assert place.status(f"{missing}-bytes=0-9") == 404
+        assert place.status(f"{missing}-bytes=-9?x=1") == 404
+        s3.put("bucket", missing, DATA)
+        assert place.shown(missing, range="bytes=0-9") == (206, DATA[:10])
+        assert place.shown(missing, range="bytes=-9") == (206, DATA[-9:])
 
 
 def test_the_rest_of_an_object(place: Place, s3: EmbeddedS3, store: Callable[..., str]) -> None:

@@ -25,6 +25,8 @@ backend default {
 }
 
 # Who may remove objects: curl -X PURGE http://127.0.0.1/media/film.mp4, or with patterns: varnishadm ban req.url "~" ^/media/films/
+# If a program on this machine (hitch, HAProxy) sends clients' requests to Varnish, all of them are from 127.0.0.1, and clients could remove
+# objects: let it use the PROXY protocol (-a :80,PROXY), which says the client's address.
 acl purgers {
   "127.0.0.1";
   "::1";
