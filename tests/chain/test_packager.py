@@ -93,8 +93,9 @@ def test_segments_have_the_samples_of_the_file(
         made.write_bytes(whole(packager, urls_of(packager, rendition.name, kind)))
         expected = samples(files[f"{LADDER}/{rendition.name}.mp4"], kind[0])
         found = samples(made, kind[0])
-        # ffmpeg does not apply the edit list of a fragmented file to sound: all of it is later by the priming of AAC.
-        shift = 0 if kind == "video" else 1024
+        # ffmpeg 5 does not apply the edit list of a fragmented file to sound: all of it is later by the priming of AAC.
+        shift = found[0][0] - expected[0][0]
+        assert shift in ({0} if kind == "video" else {0, 1024})
         assert [(time - shift, *rest) for time, *rest in found] == [(time, *rest) for time, *rest in expected]
 
 
