@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.chain.chains import storage_chain
 from tests.chain.engines import STORAGE_CACHES, Engine, parameters
 from tests.chain.origin import DIRECTIONS, ONE_LARGE_CHILD, compile_origin, mount, mounted, origin, proxy
 from tests.chain.samples import make_samples
 from tests.chain.signing import WAYS as SIGNING_WAYS
 from tests.chain.signing import Bucket
+from tests.chain.storage_chain import storage_chain
 from tests.httpd import http2
 from tests.httpd.conftest import MODES, settings
 from tests.httpd.conftest import checked as checked

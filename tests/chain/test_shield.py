@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.chain.chains import FAILURES
 from tests.chain.client import Response, fetch, fetch_at_once
 from tests.chain.engines import CDN_SECRET, MOD_CACHE_DISK, SHIELDS, Engine, parameters
 from tests.chain.mod_cache_disk import ModCacheDisk
 from tests.chain.programs import Program, Varnish
 from tests.chain.scripted import ScriptedObject
 from tests.chain.signing import WAYS, Bucket, Signing
+from tests.chain.storage_chain import FAILURES
 from tests.httpd.machine import find_program, unpacked_environment
 from tests.s3 import EmbeddedS3
 

@@ -10,11 +10,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.chain.chains import SHORT_TIMES, StorageChain, storage_chain
 from tests.chain.client import fetch, fetch_at_once, shown
 from tests.chain.engines import NGINX, STORAGE_CACHES, Engine, parameters
 from tests.chain.programs import CHAIN
 from tests.chain.signing import WAYS, Bucket
+from tests.chain.storage_chain import SHORT_TIMES, StorageChain, storage_chain
 from tests.s3 import EmbeddedS3
 
 MB = 1 << 20

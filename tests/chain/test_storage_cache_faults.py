@@ -14,12 +14,12 @@ from http.client import HTTPException
 
 import pytest
 
-from tests.chain.chains import SHORT_TIMES, StorageChain, storage_chain
 from tests.chain.client import Response, fetch, fetch_at_once
 from tests.chain.engines import NGINX, STORAGE_CACHES, VARNISH, Engine, parameters
 from tests.chain.programs import CHAIN, Nginx, Varnish
 from tests.chain.scripted import ScriptedObject
 from tests.chain.signing import WAYS, Bucket
+from tests.chain.storage_chain import SHORT_TIMES, StorageChain, storage_chain
 from tests.faults.server import ScriptedS3
 from tests.httpd.machine import find_program, unpacked_environment
 

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.chain.chains import StorageChain, storage_chain
 from tests.chain.client import fetch, shown
 from tests.chain.engines import CDN_SECRET, TRAFFIC_SERVER
-from tests.chain.places import PLACES, RANGE, Place, running, wait_for
 from tests.chain.signing import WAYS, Bucket
+from tests.chain.storage_chain import StorageChain, storage_chain
 from tests.chain.test_storage_cache import put as put
 from tests.chain.test_storage_cache import test_an_empty_object as test_an_empty_object
 from tests.chain.test_storage_cache import test_headers_for_players as test_headers_for_players
@@ -23,6 +22,7 @@ from tests.chain.test_storage_cache import (
 )
 from tests.chain.test_storage_cache import test_ranges as test_ranges
 from tests.chain.traffic_server import TrafficServer
+from tests.chain.traffic_server_places import PLACES, RANGE, Place, running, wait_for
 from tests.s3 import EmbeddedS3
 
 MB = 1 << 20

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.chain.client import Response, shown
-from tests.chain.places import RANGE, Place, running
 from tests.chain.programs import WAIT
 from tests.chain.scripted import ScriptedObject
 from tests.chain.signing import Bucket
 from tests.chain.traffic_server import TrafficServer
+from tests.chain.traffic_server_places import RANGE, Place, running
 from tests.s3 import EmbeddedS3
 
 MB = 1 << 20

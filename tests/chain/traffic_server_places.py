@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chain.chains import FAILURES
 from tests.chain.client import Response, fetch, fetch_at_once, shown
 from tests.chain.engines import CDN_SECRET, TRAFFIC_SERVER
 from tests.chain.programs import WAIT
 from tests.chain.signing import Bucket, Signing
+from tests.chain.storage_chain import FAILURES
 from tests.chain.traffic_server import TrafficServer
 
 PLACES = ("storage cache", "shield")
