@@ -1,4 +1,4 @@
-"""Running chains."""
+"""httpd and a storage cache, both with the files of apache/chain/storage_cache."""
 
 from __future__ import annotations
 
