@@ -119,6 +119,10 @@ sub vcl_backend_error {
 }
 
 sub vcl_deliver {
+  # An empty object has no range: Varnish 7.7 would announce 206 and a length, and then end.
+  if (resp.http.Content-Length == "0") {
+    unset req.http.Range;
+  }
   if (obj.hits > 0) {
     set resp.http.X-Cache-Status = "HIT";
   } else {

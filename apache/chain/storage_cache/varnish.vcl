@@ -113,6 +113,10 @@ sub vcl_backend_error {
 }
 
 sub vcl_deliver {
+  # An empty object has no range: Varnish 7.7 would announce 206 and a length, and then end.
+  if (resp.http.Content-Length == "0") {
+    unset req.http.Range;
+  }
   # It belongs to the lifetime that is used here. With S3's Cache-Control it would mean something else.
   unset resp.http.Age;
   if (obj.hits > 0) {
