@@ -112,18 +112,31 @@ def test_headers_that_are_never_forwarded(mode: str) -> None:
     assert "client" not in str(s3.requests[0])
 
 
-def test_headers_that_are_forwarded() -> None:
-    forwarded = {
-        "Range": "bytes=0-",
-        "If-Match": '"a"',
-        "If-None-Match": '"b", W/"c"',
-        "If-Modified-Since": "Wed, 21 Oct 2015 07:28:00 GMT",
-        "If-Unmodified-Since": "Wed, 21 Oct 2015 07:28:00 GMT",
-        "If-Range": '"d"',
-    }
+DATES = {
+    "If-Modified-Since": "Wed, 21 Oct 2015 07:28:00 GMT",
+    "If-Unmodified-Since": "Wed, 21 Oct 2015 07:28:00 GMT",
+}
+ETAGS = {"If-Match": '"a"', "If-None-Match": '"b", W/"c"'}
+
+
+def forwarded_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Which of these headers of a client S3 gets."""
     with ScriptedS3(HELLO) as s3:
-        call(environ("/media/a", s3_settings(s3.url), headers=forwarded))
-    assert forwarded.items() == {name: s3.requests[0].headers[name.lower()] for name in forwarded}.items()
+        call(environ("/media/a", s3_settings(s3.url), headers=headers))
+    return {name: s3.requests[0].headers[name.lower()] for name in headers if name.lower() in s3.requests[0].headers}
+
+
+@pytest.mark.parametrize("conditions", [DATES, ETAGS], ids=["dates", "ETags"])
+def test_headers_that_are_forwarded(conditions: dict[str, str]) -> None:
+    headers = {"Range": "bytes=0-", "If-Range": '"d"', **conditions}
+    assert forwarded_headers(headers) == headers
+
+
+def test_a_date_is_not_forwarded_beside_an_etag() -> None:
+    assert forwarded_headers({**DATES, **ETAGS}) == ETAGS
+    for etag, date in (("If-None-Match", "If-Modified-Since"), ("If-Match", "If-Unmodified-Since")):
+        assert forwarded_headers({**DATES, etag: ETAGS[etag]}).keys() == {*DATES, etag} - {date}
+    assert forwarded_headers({**DATES, "If-Match": "", "If-None-Match": ""}) == DATES
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
