@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chain.programs import CHAIN, localized
+from tests.demo.stage import secret_file
 from tests.httpd.machine import free_port
 from tests.httpd.server import Httpd
 from tests.leaks import SECRET_KEY
@@ -53,10 +54,9 @@ class Signing(Httpd):
         super().__init__("")
 
     def _launch(self) -> bool:
-        secret = self.root / "bucket.secret"  # httpd reads it as root, before its children become another user
-        secret.write_text(self._bucket.secret_key)
-        secret.chmod(0o644)
-        self.config = self._localized(secret)
+        folder = self.root / "keys"
+        folder.mkdir(exist_ok=True)
+        self.config = self._localized(secret_file(folder, self._bucket.secret_key))
         return super()._launch()
 
     def _localized(self, secret: Path) -> str:

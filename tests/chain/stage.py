@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -240,7 +241,7 @@ def running(
 ) -> Iterator[Stage]:
     """Start the chain with the ladder in the bucket. Raises: HttpdError, S3Error, AssertionError: a program's log."""
     with ExitStack() as stack:
-        s3 = stack.enter_context(EmbeddedS3([BUCKET]))
+        s3 = stack.enter_context(EmbeddedS3([BUCKET], secret_key=secrets.token_hex(20)))
         files = ladder.upload(s3, BUCKET)
         httpd = Front(way, s3, has_storage_cache=storage != "none")
         packager = cache = front = edge = None

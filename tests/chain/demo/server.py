@@ -95,8 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         herd = self.server.functions.herds.get(self.path.removeprefix("/herd/"))
-        # A page of another site can send a POST to this server, but not with this server's own Origin.
-        if herd is None or self.headers.get("Origin") != f"http://{self.headers.get('Host')}":
+        # A page of another site can send a POST to this server, also with a name that it has changed to 127.0.0.1.
+        host = f"127.0.0.1:{self.server.server_address[1]}"
+        if herd is None or (self.headers.get("Host"), self.headers.get("Origin")) != (host, f"http://{host}"):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         self._json(asdict(herd()))
